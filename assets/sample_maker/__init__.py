@@ -1,0 +1,1 @@
+"""Makes the sample pages of the search corpus."""

@@ -1,0 +1,180 @@
+"""Micro-batches across requests: one lane for queries, one for pages, each with a bounded queue.
+
+A lane knows nothing of what it carries. All state is changed on the event loop; only `run` leaves it, in a thread of
+the lane's own (one thread for life: an OpenMP runtime makes a new pool for each calling thread).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from serving.errors import BusyError, NotReadyError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Entry(Generic[T, R]):
+    item: T
+    result: asyncio.Future[R]
+    queued_at: float = field(default_factory=time.perf_counter)
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `queue`: until the last item of the request was taken; `embed`: from there to the last result."""
+
+    queue: float = 0.0
+    embed: float = 0.0
+
+
+@dataclass(slots=True)
+class LaneCounts:
+    """Read by /metrics."""
+
+    batches: int = 0
+    items: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+
+
+class Lane(Generic[T, R]):
+    """`run` gets 1..`batch` items and answers one result for each, or raises; it may be called from `workers` threads.
+
+    A batch that raises is run again one item at a time, so that only the request at fault fails.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        batch: int,
+        workers: int,
+        queue: int,
+    ) -> None:
+        self.name = name
+        self.counts = LaneCounts()
+        self._run = run
+        self._batch = batch
+        self._queue = queue
+        self._waiting: deque[Entry[T, R]] = deque()
+        self._more = asyncio.Event()
+        self._seconds_per_item = 0.5
+        self._workers = workers
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{n}") for n in range(workers)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._work(thread), name=f"lane {self.name}") for thread in self._threads]
+
+    async def stop(self) -> None:
+        """Whatever still waits is refused; a batch that runs is waited for."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._waiting:
+            entry = self._waiting.popleft()
+            if not entry.result.done():
+                entry.result.set_exception(NotReadyError("the worker is stopping", retry_after=1))
+        for thread in self._threads:
+            await asyncio.to_thread(thread.shutdown)
+
+    @property
+    def depth(self) -> int:
+        return sum(not entry.result.done() for entry in self._waiting)
+
+    async def submit(self, items: Sequence[T]) -> tuple[list[R], Timing]:
+        """Results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
+
+        Cancelling the call drops the items that have not been started.
+        """
+        if not items:
+            return [], Timing()
+        depth = self.depth
+        if depth + len(items) > self._queue:
+            self.counts.rejected += 1
+            wait = depth * self._seconds_per_item / self._workers
+            raise BusyError(
+                f"{depth} {self.name} are waiting and at most {self._queue} may: try again later",
+                retry_after=min(60.0, max(1.0, wait)),
+            )
+        loop = asyncio.get_running_loop()
+        entries: list[Entry[T, R]] = [Entry(item, loop.create_future()) for item in items]
+        self._waiting.extend(entries)
+        self._more.set()
+        try:
+            results = await asyncio.gather(*(entry.result for entry in entries))
+        except BaseException:
+            self._drop(entries)
+            raise
+        taken = max(entry.started_at for entry in entries)
+        return list(results), Timing(
+            queue=taken - entries[0].queued_at, embed=max(entry.ended_at for entry in entries) - taken
+        )
+
+    def _drop(self, entries: list[Entry[T, R]]) -> None:
+        for entry in entries:
+            if not entry.started_at:
+                self.counts.cancelled += 1
+            if entry.result.done() and not entry.result.cancelled():
+                entry.result.exception()  # marks it as seen
+            else:
+                entry.result.cancel()
+        for entry in [entry for entry in self._waiting if entry.result.done()]:
+            self._waiting.remove(entry)
+
+    async def _take(self) -> list[Entry[T, R]]:
+        while True:
+            taken: list[Entry[T, R]] = []
+            while self._waiting and len(taken) < self._batch:
+                entry = self._waiting.popleft()
+                if not entry.result.done():
+                    taken.append(entry)
+            if taken:
+                return taken
+            self._more.clear()
+            await self._more.wait()
+
+    async def _work(self, thread: ThreadPoolExecutor) -> None:
+        while True:
+            entries = await self._take()
+            await self._run_batch(thread, entries)
+
+    async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[Entry[T, R]]) -> None:
+        started = time.perf_counter()
+        for entry in entries:
+            entry.started_at = started
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(thread, self._run, [entry.item for entry in entries])
+        except asyncio.CancelledError:
+            for entry in entries:
+                if not entry.result.done():
+                    entry.result.set_exception(NotReadyError("the worker is stopping", retry_after=1))
+            raise
+        except Exception as error:
+            if len(entries) > 1:
+                for entry in entries:
+                    await self._run_batch(thread, [entry])
+            elif not entries[0].result.done():
+                entries[0].ended_at = time.perf_counter()
+                entries[0].result.set_exception(error)
+            return
+        ended = time.perf_counter()
+        self.counts.batches += 1
+        self.counts.items += len(entries)
+        self._seconds_per_item += 0.2 * ((ended - started) / len(entries) - self._seconds_per_item)
+        for entry, result in zip(entries, results, strict=True):
+            entry.ended_at = ended
+            if not entry.result.done():
+                entry.result.set_result(result)

@@ -1,0 +1,203 @@
+"""EmbeddingClient: one way to speak to every worker, used by the page and the bench.
+
+Obeys Retry-After (429, 503) and follows 303 (Modal answers it after 150 s of waiting) until its deadline. Thread-safe:
+each thread keeps its own connection. Knows nothing of how a worker is started.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import requests
+
+from serving.embedders import Vectors
+from serving.errors import NotReadyError, ServingError, from_response
+from serving.pages import Line
+
+RETRY_S = 0.5
+"""Between tries where a worker does not say how long: it is starting, or its port is not bound yet."""
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PagePayload:
+    """A page to embed: encoded image bytes, the text it is known to have, or both."""
+
+    image: bytes | None = None
+    lines: tuple[Line, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`vectors` is float32[n, dimension], pages first; `seconds` is what the caller waited, retries included."""
+
+    vectors: Vectors
+    pages: list[tuple[Line, ...] | None]
+    model: str
+    fingerprint: str
+    seconds: float
+    retries: int
+    boot_id: str
+    start_kind: str
+    boot_requests: int
+    server_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    title: str
+    dimension: int
+    dimensions: tuple[int, ...]
+    reads_text: bool
+    fingerprint: str
+
+
+class EmbeddingClient:
+    def __init__(self, url: str, key: str = "", deadline_s: float = 180.0) -> None:
+        self.url = url.rstrip("/")
+        self.deadline_s = deadline_s
+        self._key = key
+        self._local = threading.local()
+
+    def info(self) -> ModelInfo:
+        """Raises ServingError, also where the server is not one of ours."""
+        response, _ = self._call("GET", "/", None, self.deadline_s)
+        try:
+            found = response.json()
+            return ModelInfo(
+                found["model"],
+                found["title"],
+                int(found["dimension"]),
+                tuple(found["dimensions"]),
+                bool(found["reads_text"]),
+                found["fingerprint"],
+            )
+        except (ValueError, KeyError, TypeError):
+            raise ServingError(f"{self.url} is not a Dormouse worker", code="not_a_worker") from None
+
+    def embed_queries(self, texts: Sequence[str], dimension: int | None = None) -> Answer:
+        return self._embed({"texts": list(texts), **optional(dimension)})
+
+    def embed_pages(self, pages: Sequence[PagePayload], dimension: int | None = None) -> Answer:
+        return self._embed({"pages": [payload(page) for page in pages], "explain": True, **optional(dimension)})
+
+    def _embed(self, body: dict[str, Any]) -> Answer:
+        began = time.perf_counter()
+        response, retries = self._call("POST", "/embed", orjson.dumps(body), self.deadline_s)
+        seconds = time.perf_counter() - began
+        try:
+            found = orjson.loads(response.content)
+            vectors = np.asarray(found["embeddings"], dtype=np.float32)
+            lines = [lines_of(page["lines"]) for page in found.get("pages", [])]
+            headers = response.headers
+            return Answer(
+                vectors,
+                lines,
+                found["model"],
+                found["fingerprint"],
+                seconds,
+                retries,
+                headers["X-Boot-Id"],
+                headers["X-Start-Kind"],
+                int(headers["X-Boot-Requests"]),
+                server_timing(headers.get("Server-Timing", "")),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise ServingError(f"{self.url} did not answer as a Dormouse worker does", code="not_a_worker") from None
+
+    def _call(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[requests.Response, int]:
+        until = time.monotonic() + deadline_s
+        retries = 0
+        while True:
+            left = until - time.monotonic()
+            failure = NotReadyError(f"the worker at {self.url} did not answer within {deadline_s:g} s", code="timeout")
+            if left <= 0:
+                raise failure
+            try:
+                response = self._send(method, self.url + path, body, left)
+            except requests.Timeout:
+                raise failure from None
+            except requests.ConnectionError:
+                failure = NotReadyError(f"nothing answers at {self.url}: is the worker running?", code="unreachable")
+                wait = RETRY_S
+            else:
+                if response.ok:
+                    return response, retries
+                error = from_response(response.status_code, decoded(response), retry_after(response))
+                if error.status not in (429, 503):
+                    raise error
+                failure, wait = error, error.retry_after or RETRY_S  # type: ignore[assignment]
+            if time.monotonic() + wait >= until:
+                raise failure
+            time.sleep(wait)
+            retries += 1
+
+    def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        # A 303 is followed as GET by requests: that is how a long Modal call is picked up again.
+        return self._session().request(method, url, data=body, headers=headers, timeout=(min(CONNECT_S, left), left))
+
+    def _session(self) -> requests.Session:
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False  # a proxy from the environment must not see loopback traffic or keys
+        return session
+
+
+def optional(dimension: int | None) -> dict[str, int]:
+    return {} if dimension is None else {"dimensions": dimension}
+
+
+def payload(page: PagePayload) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if page.image is not None:
+        body["image"] = base64.b64encode(page.image).decode()
+    if page.lines is not None:
+        body["lines"] = [{"text": line.text, "box": line.box} for line in page.lines]
+    return body
+
+
+def lines_of(found: list[dict[str, Any]] | None) -> tuple[Line, ...] | None:
+    if found is None:
+        return None
+    return tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
+
+
+def decoded(response: requests.Response) -> object:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def retry_after(response: requests.Response) -> float | None:
+    try:
+        return max(0.05, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def server_timing(header: str) -> dict[str, float]:
+    return {name: float(value) for name, value in re.findall(r"([\w-]+);dur=([\d.]+)", header)}
+
+
+def until_ready(client: EmbeddingClient, still: Callable[[], bool] = lambda: True) -> ModelInfo:
+    """The worker's description once it answers; gives up when `still()` turns false. Raises ServingError."""
+    while True:
+        try:
+            return client.info()
+        except NotReadyError:
+            if not still():
+                raise

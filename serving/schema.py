@@ -1,0 +1,182 @@
+"""Shapes of requests, and what they mean: a list of queries and pages. Pure: no I/O, no decoding of pictures."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from serving.errors import BadValueError, NotAnImageError
+from serving.pages import Line
+from serving.prompts import canonical_query
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class LineInput(Shape):
+    text: StrictStr
+    box: tuple[float, float, float, float] | None = None
+
+
+class PageInput(Shape):
+    image: StrictStr | None = None
+    lines: list[LineInput | StrictStr] | None = None
+
+
+class EmbedRequest(Shape):
+    """`POST /embed`. Images (or pages) come first in the answer, then texts; texts are queries."""
+
+    model: StrictStr | None = None
+    images: list[StrictStr] = []
+    pages: list[PageInput] = []
+    texts: list[StrictStr] = []
+    normalize: StrictBool = True
+    dimensions: StrictInt | None = None
+    explain: StrictBool = False
+
+
+class ImageUrl(Shape):
+    url: StrictStr
+
+
+class TextPart(Shape):
+    type: Literal["text"]
+    text: StrictStr
+
+
+class ImagePart(Shape):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class Message(Shape):
+    role: StrictStr
+    content: StrictStr | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+
+
+class EmbeddingsRequest(Shape):
+    """`POST /v1/embeddings`, OpenAI's, plus vLLM's `messages`: one conversation or a list of them."""
+
+    model: StrictStr | None = None
+    input: StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]] | None = None
+    messages: list[Message] | list[list[Message]] | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: StrictInt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """A page before decoding: the bytes of its image, its text, or both. `param` names it in an error."""
+
+    data: bytes | None
+    lines: tuple[Line, ...] | None
+    param: str
+
+
+Item = Query | RawPage
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse(shape: type[S], body: bytes) -> S:
+    """JSON text to a request. Raises BadValueError that names the field."""
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}", param=param) from None
+
+
+def image_bytes(text: str, param: str) -> bytes:
+    """A base64 string or a data URI to bytes. An address is refused: nothing remote is ever fetched."""
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        mime = header[5:].split(";")[0].strip().lower()
+        if not comma or ";base64" not in header:
+            raise BadValueError("a data URI must be base64: data:image/png;base64,...", param=param)
+        if mime and not mime.startswith("image/") and mime != "application/octet-stream":
+            raise NotAnImageError(f"the data URI says {mime[:60]!r}: send an image", param=param)
+    elif "://" in text[:40] or text.startswith(("//", "file:", "javascript:")):
+        raise BadValueError("addresses are never fetched: send the image itself, in base64", param=param)
+    try:
+        data = base64.b64decode("".join(text.split()) if any(c in text for c in "\n\r ") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadValueError("this is not valid base64", param=param) from None
+    if not data:
+        raise BadValueError("the image is empty", param=param)
+    return data
+
+
+def embed_items(request: EmbedRequest) -> list[Item]:
+    """The items of `POST /embed` in the order of its answer. Raises BadValueError or NotAnImageError."""
+    if request.images and request.pages:
+        raise BadValueError("send images or pages, not both", param="pages")
+    items: list[Item] = [
+        RawPage(image_bytes(image, f"images.{n}"), None, f"images.{n}") for n, image in enumerate(request.images)
+    ]
+    items += [raw_page(page, f"pages.{n}") for n, page in enumerate(request.pages)]
+    items += [Query(canonical_query(text, f"texts.{n}")) for n, text in enumerate(request.texts)]
+    if not items:
+        raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
+    return items
+
+
+def raw_page(page: PageInput, param: str) -> RawPage:
+    if page.image is None and page.lines is None:
+        raise BadValueError("a page needs an image, lines, or both", param=param)
+    lines = None
+    if page.lines is not None:
+        lines = tuple(Line(line) if isinstance(line, str) else Line(line.text, line.box) for line in page.lines)
+    return RawPage(None if page.image is None else image_bytes(page.image, param), lines, param)
+
+
+def embeddings_items(request: EmbeddingsRequest) -> list[Item]:
+    """The items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page."""
+    if (request.input is None) == (request.messages is None):
+        raise BadValueError('send either "input" or "messages"', param="input")
+    if request.messages is not None:
+        conversations = conversations_of(request.messages)
+        items = [conversation_item(messages, f"messages.{n}") for n, messages in enumerate(conversations)]
+    else:
+        texts = [request.input] if isinstance(request.input, str) else list(request.input or [])
+        items = [input_item(text, f"input.{n}") for n, text in enumerate(texts)]
+    if not items:
+        raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
+    return items
+
+
+def input_item(text: Any, param: str) -> Item:
+    if not isinstance(text, str):
+        raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
+    return Query(canonical_query(text, param))
+
+
+def conversations_of(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
+    single: list[Message] = [message for message in messages if isinstance(message, Message)]
+    return [single] if single else [conversation for conversation in messages if isinstance(conversation, list)]
+
+
+def conversation_item(messages: list[Message], param: str) -> Item:
+    """Raises BadValueError for more than one turn: the models were trained on one user turn."""
+    if len(messages) != 1 or messages[0].role != "user":
+        raise BadValueError("send exactly one message, of the user", param=param)
+    content = messages[0].content
+    if isinstance(content, str):
+        return Query(canonical_query(content, param))
+    images = [part.image_url.url for part in content if isinstance(part, ImagePart)]
+    if len(images) > 1:
+        raise BadValueError("one message is one page: send one image in it", param=param)
+    if images:
+        # The text beside an image is the model's own prompt, whatever the caller wrote there.
+        return RawPage(image_bytes(images[0], param), None, param)
+    return Query(canonical_query(" ".join(part.text for part in content if isinstance(part, TextPart)), param))

@@ -1,0 +1,69 @@
+"""Settings of a worker and of the page, read once from the environment; the only home of limits.
+
+Every field can be set as `DORMOUSE_<NAME>`. Each limit says what it protects.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MiB = 1024 * 1024
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (a container's share, not the host's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="DORMOUSE_", frozen=True, extra="ignore")
+
+    api_keys: SecretStr = SecretStr("")
+    """Comma-separated keys of the API. Empty: open, and then only a loopback bind is allowed."""
+    admin_key: SecretStr = SecretStr("")
+    """Key of /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder, readable by its owner."""
+    data: Path = Path("data")
+    """Folder of everything that outlives a process."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MiB
+    """One request body. 32 pages of 1.5 MB in base64 fit; a 100 MB data URI does not reach the JSON parser."""
+    max_buffered_bytes: Annotated[int, Field(ge=1024)] = 256 * MiB
+    """All request bodies in memory at once; above it a request gets 429 instead of the process growing."""
+    max_pages_per_request: Annotated[int, Field(ge=1)] = 32
+    """A page costs up to a second of CPU: a larger request would hold a queue place for longer than a timeout."""
+    max_texts_per_request: Annotated[int, Field(ge=1)] = 256
+    max_text_chars: Annotated[int, Field(ge=1)] = 8_000
+    """Queries are sentences. 8,000 characters are already past every model's context here."""
+    max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
+    """A dense A3 timetable has about 900 lines."""
+
+    max_file_bytes: Annotated[int, Field(ge=1024)] = 50 * MiB
+    """One uploaded file (page side)."""
+    max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    """Checked in the header, before decoding: 50 megapixels are 150 MB of RGB; an A3 scan at 600 dpi has 70 at most
+    and should be reduced first. Stops a 17 kB PNG of 12000 x 12000."""
+    max_side: Annotated[int, Field(ge=64)] = 2_000
+    """A page is kept at most this many pixels wide and high. BiGemma3 sees 896, the OCR 960; people want to zoom."""
+    max_pdf_pages: Annotated[int, Field(ge=1)] = 200
+    """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
+
+    page_queue: Annotated[int, Field(ge=1)] = 64
+    """Pages waiting in a worker; with 0.7 s a page the last one waits 45 s. More get 429 and come back."""
+    query_queue: Annotated[int, Field(ge=1)] = 512
+    request_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """A request still waiting after this gets 503: its client has most likely gone."""
+    drain_s: Annotated[float, Field(ge=0)] = 20.0
+    """Grace of SIGTERM for requests in flight."""
+    cores: Annotated[int, Field(ge=1)] = Field(default_factory=usable_cores)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())

@@ -1,0 +1,41 @@
+"""The `dormouse` command."""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = """usage: dormouse [page|worker|bench] [options]
+
+  page     the search page and its embedder (default)
+  worker   one embedder over HTTP, without a page
+  bench    measure quality and speed
+
+`dormouse COMMAND --help` tells the options of each.
+"""
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    command = arguments[0] if arguments and not arguments[0].startswith("-") else "page"
+    rest = arguments[1:] if arguments and arguments[0] == command else arguments
+    if rest == arguments and rest in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if command == "page":
+        from ui.app import main as page
+
+        return page(rest)
+    if command == "worker":
+        from serving.__main__ import main as worker
+
+        return worker(rest)
+    if command == "bench":
+        from bench.__main__ import main as bench
+
+        return bench(rest)
+    print(USAGE, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

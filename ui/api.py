@@ -1,0 +1,114 @@
+"""The page's API for gradio_client and MCP: three stateless calls, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from gradio.events import api
+
+from serving.errors import BadValueError, ServingError
+from ui.service import Service
+from ui.uploads import uploads
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def build(service: Service) -> None:
+    """Adds the endpoints to the Blocks that are being built."""
+
+    def add_pages(files: list[gr.FileData], collection: str = "my-pages") -> dict[str, Any]:
+        """Add images and PDFs to a collection. Answers which pages were added, and which files were skipped and why.
+
+        Args:
+            files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000 or PDF)
+            collection: name of the collection; it is made if it does not exist
+        """
+        name = service.library.collection(collection).name
+        job = service.ingestor.start(name, uploads(files))
+        job.finished.wait()
+        if job.state == "failed":
+            raise ServingError(f"{job.error} ({len(job.added)} pages were added before that and are kept)")
+        order = sorted(job.added, key=lambda page: (page.file, page.page))
+        return {
+            "added": [{"id": page.id, "file": page.file, "page": page.page} for page in order],
+            "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
+            "timings": {"total": round(job.seconds * 1000, 2)},
+        }
+
+    def search(
+        query: str = "",
+        image: gr.FileData | None = None,
+        collection: str = "my-pages",
+        top_k: int = 8,
+        dimension: int | None = None,
+    ) -> dict[str, Any]:
+        """Find the pages of a collection that answer a question, best first.
+
+        Args:
+            query: the question in words; may be empty if an image is given
+            image: an uploaded image to search with, alone or together with the words
+            collection: name of the collection
+            top_k: how many pages at most, 1 to 50
+            dimension: compare this many dimensions only; leave it out for all of them
+        """
+        given = uploads(image)
+        found = service.search(
+            query or "", given[0].path if given else None, collection, whole(top_k, "top_k"), optional(dimension)
+        )
+        return {
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "score": round(hit.score, 6),
+                    "id": hit.page.id,
+                    "file": hit.page.file,
+                    "page": hit.page.page,
+                }
+                for hit in found.hits
+            ],
+            "timings": found.timings,
+        }
+
+    def delete_pages(collection: str, ids: list[str]) -> dict[str, Any]:
+        """Delete pages of a collection by their ids. Answers which were there and are gone now.
+
+        Args:
+            collection: name of the collection
+            ids: page ids, as /search and /add_pages answer them
+        """
+        if not isinstance(ids, list):
+            raise BadValueError("ids is a list of page ids", param="ids")
+        wanted = [str(page_id) for page_id in ids]
+        gone = service.delete(collection, wanted)
+        return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
+
+    for function in (add_pages, search, delete_pages):
+        api(spoken(function), api_name=function.__name__, concurrency_limit=None)
+
+
+def spoken(function: Callable[P, R]) -> Callable[P, R]:
+    """Our errors as Gradio's, so that the caller reads the message and not just "error"."""
+
+    @wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except ServingError as error:
+            raise gr.Error(error.message, print_exception=False) from error
+
+    return inner
+
+
+def whole(value: object, param: str) -> int:
+    """JSON numbers arrive as int or float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
+        raise BadValueError(f"{param} is a whole number", param=param)
+    return int(value)
+
+
+def optional(value: object) -> int | None:
+    return None if value is None else whole(value, "dimension")

@@ -1,0 +1,179 @@
+"""Puts the page together, and starts it: `python -m ui.app`."""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio is imported: no usage statistics, no look-ups of its newest version, no hub.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import argparse
+import re
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from serving.__main__ import bound, is_loopback
+from serving.client import EmbeddingClient
+from serving.errors import ServingError
+from serving.library import Library
+from serving.process import WorkerFailed, WorkerProcess
+from serving.settings import Settings
+from ui import api, search
+from ui.service import Service
+from ui.theme import theme
+
+STYLE = Path(__file__).parent.parent / "assets" / "style.css"
+PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+HEAD = """
+<meta name="color-scheme" content="light dark">
+<script>
+document.addEventListener('keydown', (event) => {
+  const typing = event.target.closest('input, textarea, [contenteditable]');
+  if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    document.querySelector('#ask textarea, #ask input')?.focus();
+  }
+});
+</script>
+"""
+
+
+def blocks(service: Service) -> gr.Blocks:
+    # Uploads are copies; the library keeps its own. Every ten minutes those older than an hour are removed.
+    page = gr.Blocks(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
+    with page:
+        search.build(service)
+        api.build(service)
+    page.queue(default_concurrency_limit=16)
+    return page
+
+
+def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
+    """The page and its pictures. `loopback`: answer to local names only, so that no web page reaches it by DNS."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    if loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/pages/{name}")
+    def picture(name: str) -> Response:
+        if not PICTURE.fullmatch(name):
+            return JSONResponse({"error": "no such page"}, 404)
+        path = service.library.pictures / name
+        if not path.is_file():
+            return JSONResponse({"error": "no such page"}, 404)
+        headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, headers=headers)
+
+    gr.mount_gradio_app(
+        app,
+        blocks(service),
+        path="/",
+        theme=theme(),
+        css_paths=[STYLE],
+        head=HEAD,
+        footer_links=["api", "settings"],
+        max_file_size=service.limits.max_file_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        show_error=True,
+    )
+    return app
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ui.app",
+        description="Opens the search page. Starts the built-in CPU embedder beside it unless --worker names another.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
+    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--worker", metavar="URL", help="use this worker; its key comes from DORMOUSE_WORKER_KEY")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments().parse_args(argv)
+    limits = Settings() if options.data is None else Settings(data=options.data)
+    os.environ["GRADIO_TEMP_DIR"] = str((limits.data / "uploads").resolve())
+    try:
+        listener = bound(options.host, options.port)
+    except OSError as error:
+        print(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port", file=sys.stderr
+        )
+        return 2
+    try:
+        library = Library(limits.data)
+    except ServingError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    host, port = listener.getsockname()[:2]
+    url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
+    if options.worker:
+        client = EmbeddingClient(options.worker, os.environ.get("DORMOUSE_WORKER_KEY", ""))
+        return serve(Service(client, library, limits), listener, url, options)
+    return serve_with_worker(library, limits, listener, url, options)
+
+
+def serve_with_worker(
+    library: Library, limits: Settings, listener: socket.socket, url: str, options: argparse.Namespace
+) -> int:
+    """Its own worker gets a key of its own: another program on this machine, or a web page, cannot use it."""
+    key = secrets.token_urlsafe(24)
+    arguments = ["--embedder", "builtin", "--snapshot", "plain", "--data", str(limits.data)]
+    with WorkerProcess(arguments, {"DORMOUSE_API_KEYS": key}) as worker:
+        try:
+            address = worker.wait()
+        except WorkerFailed as error:
+            print(error, file=sys.stderr)
+            return 1
+        return serve(Service(EmbeddingClient(address, key), library, limits), listener, url, options)
+
+
+def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
+    loopback = is_loopback(options.host)
+    if not loopback:
+        print("warning: everybody who reaches this address can see, add and delete pages", file=sys.stderr)
+    config = uvicorn.Config(
+        create_app(service, loopback=loopback),
+        log_level="warning",
+        ws="none",
+        timeout_keep_alive=30,
+        # An open tab holds a stream for its whole visit; a shutdown must not wait for it.
+        timeout_graceful_shutdown=2,
+    )
+    print(f"Dormouse is at {url}", flush=True)
+    if not options.no_browser:
+        threading.Timer(1.0, webbrowser.open, [url]).start()
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""Uploads to pages in the library, with progress and cancel.
+
+A job lives on the server: closing or reloading the page does not end it, and every browser that looks sees the same
+state. One job runs at a time; what it has added stays, however it ends. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from serving.client import EmbeddingClient, PagePayload
+from serving.errors import ServingError
+from serving.library import Library, NewPage, StoredPage
+from serving.pages import Page, PageFile, encode_jpeg, open_file
+from serving.settings import Settings
+
+IN_FLIGHT = 4
+"""Pages on their way at once: the worker always has its next one, and a cancel waits for few."""
+THUMBNAIL = 480
+State = Literal["waiting", "running", "done", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on disk and the name its owner gave it. The name is shown, never used as a path."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    file: str
+    reason: str
+
+
+@dataclass
+class Job:
+    """Changed by its own thread under `lock`; everybody else reads `snapshot`s."""
+
+    collection: str
+    uploads: Sequence[Upload]
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    state: State = "waiting"
+    total: int = 0
+    done: int = 0
+    added: list[StoredPage] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    unread: list[StoredPage] = field(default_factory=list)
+    """Added, but no text could be read on them."""
+    error: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if not self.began else (self.ended or time.monotonic()) - self.began
+
+    @property
+    def pages_per_minute(self) -> float:
+        return 60 * len(self.added) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        return None if not self.done else self.seconds / self.done * (self.total - self.done)
+
+
+class Ingestor:
+    def __init__(self, client: EmbeddingClient, library: Library, limits: Settings) -> None:
+        self._client = client
+        self._library = library
+        self._limits = limits
+        self._jobs: dict[str, Job] = {}
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="ingest")
+        self._pages = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="page")
+
+    def start(self, collection: str, uploads: Sequence[Upload]) -> Job:
+        job = Job(collection, list(uploads))
+        self._jobs[job.id] = job
+        for old in list(self._jobs.values())[:-20]:
+            if old.finished.is_set():
+                del self._jobs[old.id]
+        self._runner.submit(self._run, job)
+        return job
+
+    def active(self, collection: str) -> Job | None:
+        """The job of this collection that has not ended, oldest first."""
+        return next(
+            (job for job in list(self._jobs.values()) if job.collection == collection and not job.finished.is_set()),
+            None,
+        )
+
+    def cancel(self, collection: str) -> None:
+        """Ends the collection's jobs; pages that are with the worker already are still kept."""
+        for job in list(self._jobs.values()):
+            if job.collection == collection:
+                job.cancelled.set()
+
+    def close(self) -> None:
+        for job in list(self._jobs.values()):
+            job.cancelled.set()
+        self._runner.shutdown(cancel_futures=True)
+        self._pages.shutdown(cancel_futures=True)
+
+    def _run(self, job: Job) -> None:
+        job.began = time.monotonic()
+        job.state = "running"
+        try:
+            files = self._open_all(job)
+            self._add_all(job, files)
+            job.state = "cancelled" if job.cancelled.is_set() else "done"
+        except ServingError as error:
+            job.state, job.error = "failed", error.message
+        except Exception as error:
+            job.state, job.error = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            job.ended = time.monotonic()
+            job.finished.set()
+
+    def _open_all(self, job: Job) -> list[tuple[Upload, str, PageFile]]:
+        """What can be opened, with its content hash, so that the total is known before the first page is embedded."""
+        files = []
+        for upload in job.uploads:
+            if job.cancelled.is_set():
+                break
+            try:
+                found = open_file(upload.path, self._limits)
+                with upload.path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            except ServingError as error:
+                self._skip(job, upload.name, error.message)
+            except OSError:
+                self._skip(job, upload.name, "the upload is no longer there: add the file again")
+            else:
+                files.append((upload, digest, found))
+                with job.lock:
+                    job.total += found.count
+        return files
+
+    def _add_all(self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]) -> None:
+        running: set[Future[None]] = set()
+        try:
+            for upload, digest, file in files:
+                known = self._library.has(job.collection, digest)
+                if known:
+                    self._skip_known(job, upload, known, file)
+                for number in range(1, file.count + 1):
+                    if job.cancelled.is_set():
+                        return
+                    if number in known:
+                        continue
+                    running.add(self._pages.submit(self._add_page, job, upload, digest, file, number))
+                    known[number] = upload.name
+                    while len(running) >= IN_FLIGHT:
+                        running = settled(running)
+        finally:
+            while running:
+                running = settled(running)
+
+    def _skip_known(self, job: Job, upload: Upload, known: dict[int, str], file: PageFile) -> None:
+        pages = "" if len(known) == file.count else f"{len(known)} of its {file.count} pages are "
+        name = next(iter(known.values()))
+        self._skip(job, upload.name, f"{pages}already here{'' if name == upload.name else f' as {name}'}")
+        with job.lock:
+            job.done += len(known)
+
+    def _add_page(self, job: Job, upload: Upload, digest: str, file: PageFile, number: int) -> None:
+        try:
+            stored, lines_found = self._embed_and_keep(job.collection, upload, digest, file, number)
+        except ServingError as error:
+            if error.status >= 500 or error.status in (401, 404):  # the worker or the disk, not this page
+                job.cancelled.set()
+                raise
+            self._skip(job, upload.name if file.count == 1 else f"{upload.name}, page {number}", error.message)
+        else:
+            with job.lock:
+                job.added.append(stored)
+                if lines_found == 0:
+                    job.unread.append(stored)
+        with job.lock:
+            job.done += 1
+
+    def _embed_and_keep(
+        self, collection: str, upload: Upload, digest: str, file: PageFile, number: int
+    ) -> tuple[StoredPage, int | None]:
+        page = file.read(number - 1)
+        assert page.image is not None
+        picture = encode_jpeg(page.image)
+        answer = self._client.embed_pages([PagePayload(picture, page.lines)])
+        lines = answer.pages[0]
+        new = NewPage(
+            file=upload.name,
+            sha256=digest,
+            page=number,
+            pages=file.count,
+            width=page.image.width,
+            height=page.image.height,
+            picture=picture,
+            thumbnail=thumbnail(page),
+            vector=answer.vectors[0],
+            lines=lines,
+        )
+        stored = self._library.add(collection, new, fingerprint=answer.fingerprint, model=answer.model)
+        return stored, None if lines is None else len(lines)
+
+    @staticmethod
+    def _skip(job: Job, file: str, reason: str) -> None:
+        with job.lock:
+            job.skipped.append(Skipped(file, reason))
+
+
+def settled(running: set[Future[None]]) -> set[Future[None]]:
+    """Waits for at least one; raises what it raised."""
+    done, left = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    return left
+
+
+def thumbnail(page: Page) -> bytes:
+    assert page.image is not None
+    small = page.image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80, method=2)
+    return buffer.getvalue()

@@ -1,0 +1,182 @@
+"""HTML of what is found, added and listed. Pure functions; every text that is not ours is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from serving.client import ModelInfo
+from serving.library import Collection, Hit, StoredFile, StoredPage
+from serving.pages import Line
+from ui.ingest import Job, Skipped
+
+NO_TEXT = (
+    "No text could be read on this page: it may have none, or be in a script that the built-in embedder does not read "
+    "(it reads Latin, Greek, Chinese and Japanese)."
+)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def header(info: ModelInfo | None) -> str:
+    chip = "embedder is starting…" if info is None else f"{escape(info.title)} · {info.dimension}-d"
+    return (
+        '<header class="masthead"><div><h1>Dormouse</h1>'
+        "<p>Drop in pages, ask in words, get the pages that answer.</p></div>"
+        f'<span class="chip" title="The model that ranks your pages">{chip}</span></header>'
+    )
+
+
+def where(page: StoredPage) -> str:
+    return f"page {page.page} of {page.pages}" if page.pages > 1 else "1 page"
+
+
+def bars(scores: Sequence[float]) -> list[int]:
+    """Widths in percent, from the weakest hit (12) to the best (100): cosines of one model lie close together."""
+    if not scores:
+        return []
+    low, high = min(scores), max(scores)
+    return [100 if high == low else round(12 + 88 * (score - low) / (high - low)) for score in scores]
+
+
+def gallery(hits: Sequence[Hit]) -> str:
+    cards = []
+    for hit, width in zip(hits, bars([hit.score for hit in hits]), strict=True):
+        page, name = hit.page, escape(hit.page.file, quote=True)
+        cards.append(
+            f'<li><button type="button" class="hit" data-page="{page.id}" title="{name}"'
+            f' aria-label="Rank {hit.rank}: {name}, {where(page)}, score {hit.score:.3f}">'
+            f'<span class="frame"><img src="/pages/{page.id}.webp" loading="lazy" alt=""'
+            f' width="{page.width}" height="{page.height}"></span>'
+            f'<span class="score"><b>#{hit.rank}</b><span class="bar"><i style="width:{width}%"></i></span>'
+            f"<span>{hit.score:.3f}</span></span>"
+            f'<span class="name">{name}</span><span class="sub">{where(page)}</span></button></li>'
+        )
+    return f'<ol class="hits">{"".join(cards)}</ol>' if cards else ""
+
+
+def summary(hits: Sequence[Hit], collection: Collection, timings: dict[str, float]) -> str:
+    took = " · ".join(f"{name} {value:.0f} ms" for name, value in timings.items())
+    return (
+        f'<p class="summary" role="status"><b>{plural(len(hits), "page")}</b> of {collection.pages:,} in'
+        f" “{escape(collection.name)}” · {took}<br><small>Scores rank the pages of one search; they are no"
+        " percentages. Bars run from the weakest hit shown to the best.</small></p>"
+    )
+
+
+def notice(title: str, text: str = "", kind: str = "info") -> str:
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="notice {kind}" role="{role}"><b>{escape(title)}</b><p>{escape(text)}</p></div>'
+
+
+def detail(hit: Hit, answer: Line | None, lines: Sequence[Line], pending: bool = False) -> str:
+    """One page in full. `pending`: which line answers is still being looked up."""
+    page, name = hit.page, escape(hit.page.file, quote=True)
+    if answer is not None:
+        found = f'<p class="answer"><small>The line nearest to your question</small>{escape(answer.text)}</p>'
+    elif pending:
+        found = '<p class="answer pending"><small>Looking for the line that answers…</small></p>'
+    elif page.read and not lines:
+        found = f'<p class="answer"><small>{NO_TEXT}</small></p>'
+    else:
+        found = ""
+    text = "".join(f"<p{' class=is-answer' if line == answer else ''}>{escape(line.text)}</p>" for line in lines)
+    return (
+        f'<article class="detail" aria-label="Page in full"><header><h2>{name}</h2>'
+        f"<p>#{hit.rank} · {where(page)} · score {hit.score:.3f}</p></header>{found}"
+        f'<a class="sheet" href="/pages/{page.id}.jpg" target="_blank" rel="noopener" title="Open at full size"'
+        f' style="aspect-ratio:{page.width}/{page.height}"><img src="/pages/{page.id}.jpg"'
+        f' alt="{name}, {where(page)}">{mark(answer)}</a>'
+        + (f'<details class="text"><summary>Text of this page</summary>{text}</details>' if lines else "")
+        + confirm("Delete this page", "Yes, delete it", f'data-delete="{page.id}"')
+        + "</article>"
+    )
+
+
+def mark(line: Line | None) -> str:
+    """The answering line drawn on the page, a little larger than its box."""
+    if line is None or line.box is None:
+        return ""
+    x0, y0, x1, y1 = line.box
+    left, top = max(0.0, x0 - 0.008), max(0.0, y0 - 0.004)
+    width, height = min(1.0, x1 + 0.008) - left, min(1.0, y1 + 0.004) - top
+    return (
+        f'<span class="mark" style="left:{left:.2%};top:{top:.2%};width:{width:.2%};height:{height:.2%}"'
+        ' aria-hidden="true"></span>'
+    )
+
+
+def confirm(label: str, yes: str, action: str) -> str:
+    """A button that asks once more before it acts."""
+    return (
+        f'<details class="confirm"><summary>{escape(label)}</summary>'
+        f'<button type="button" class="danger" {action}>{escape(yes)}</button></details>'
+    )
+
+
+def chips(queries: Sequence[str]) -> str:
+    if not queries:
+        return ""
+    buttons = "".join(
+        f'<button type="button" data-query="{escape(query, quote=True)}">{escape(query)}</button>' for query in queries
+    )
+    return f'<div class="chips" role="group" aria-label="Example questions"><span>Try</span>{buttons}</div>'
+
+
+def files(found: Sequence[StoredFile], collection: Collection) -> str:
+    if not found:
+        return '<p class="empty">No pages yet. Drop files above, or load the sample pages.</p>'
+    rows = "".join(
+        f'<li><span title="{escape(file.name, quote=True)}">{escape(file.name)}</span>'
+        f"<small>{plural(file.pages, 'page')}</small>"
+        + confirm("Delete", "Yes, delete", f'data-file="{file.sha256}"')
+        + "</li>"
+        for file in found
+    )
+    return (
+        f'<details class="files"><summary>{plural(collection.pages, "page")} from {plural(len(found), "file")}'
+        f"</summary><ul>{rows}</ul>"
+        + confirm("Delete this collection", f"Yes, delete all {plural(collection.pages, 'page')}", "data-collection")
+        + "</details>"
+    )
+
+
+def progress(job: Job | None) -> str:
+    if job is None:
+        return ""
+    with job.lock:
+        added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
+    if not job.finished.is_set():
+        return running(job) + skipped_list(skipped)
+    if job.state == "failed":
+        kept = f" {plural(added, 'page')} added before that are kept." if added else ""
+        return notice("The pages could not be added", job.error + "." * (job.error[-1:] != ".") + kept, "error")
+    took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "at once"
+    text = f"{plural(added, 'page')} added {took}" + (f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else "")
+    if job.state == "cancelled":
+        text = f"Cancelled. {text}; what was added is kept"
+    blind = f"<p>{plural(len(unread), 'page')} without readable text. {NO_TEXT}</p>" if unread else ""
+    return f'<div class="progress done" role="status"><b>{text}</b>{blind}{skipped_list(skipped)}</div>'
+
+
+def running(job: Job) -> str:
+    if job.state == "waiting":
+        return '<div class="progress" role="status"><b>Waiting for the upload before this one…</b></div>'
+    left = job.seconds_left
+    rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added else ""
+    rest = f" · about {max(1, round(left))} s left" if left is not None else ""
+    stopping = "Cancelling… " if job.cancelled.is_set() else ""
+    return (
+        f'<div class="progress" role="status"><b>{stopping}Page {min(job.done + 1, max(job.total, 1))} of {job.total}'
+        f"</b><span>{rate}{rest}</span>"
+        f'<progress max="{max(job.total, 1)}" value="{job.done}" aria-label="Pages added"></progress></div>'
+    )
+
+
+def skipped_list(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return ""
+    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in skipped)
+    return f'<details class="skipped" open><summary>{len(skipped)} skipped</summary><ul>{rows}</ul></details>'

@@ -1,0 +1,346 @@
+"""The Search tab: its widgets and what happens when they are used. What is done is in `service`, how it looks in
+`render`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from serving.errors import ServingError
+from serving.library import Hit
+from serving.pages import open_file
+from serving.settings import Settings
+from ui import render
+from ui.ingest import Job, Upload
+from ui.service import MAX_TOP_K, Service
+from ui.uploads import uploads
+
+MINE = "my-pages"
+SAMPLES = "samples"
+SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
+TOP_K = 8
+TICK_S = 0.25
+"""How often a running job is looked at; the page hears of it only when something changed."""
+CHIPS = 6
+
+PICK = """
+element.addEventListener('click', (event) => {
+  const card = event.target.closest('[data-page]');
+  if (!card) return;
+  element.querySelectorAll('[data-page]').forEach((other) => other.setAttribute('aria-current', other === card));
+  window.dormouseChose = true;
+  trigger('click', {page: card.dataset.page});
+});
+watch('value', () => element.querySelector('[data-page]')?.setAttribute('aria-current', 'true'));
+"""
+DETAIL = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-delete]');
+  if (button) trigger('click', {page: button.dataset.delete});
+});
+watch('value', () => {
+  if (!window.dormouseChose) return;
+  window.dormouseChose = false;
+  const box = element.getBoundingClientRect();
+  if (box.top > window.innerHeight * 0.6 || box.top < 0) element.scrollIntoView({behavior: 'smooth', block: 'start'});
+});
+"""
+CHIP = """
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('[data-query]');
+  if (chip) trigger('click', {query: chip.dataset.query});
+});
+"""
+FILES = """
+element.addEventListener('click', (event) => {
+  const file = event.target.closest('[data-file]');
+  if (file) trigger('click', {file: file.dataset.file});
+  if (event.target.closest('[data-collection]')) trigger('click', {file: ''});
+});
+"""
+SHARE = """
+(query, collection, top_k) => {
+  const url = new URL(window.location);
+  const set = (name, value, plain) =>
+    value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
+  set('c', collection, ''); set('q', query, ''); set('k', String(top_k), '%d');
+  window.history.replaceState(null, '', url);
+}
+""".replace("%d", str(TOP_K))
+
+
+@dataclass(frozen=True)
+class Widgets:
+    header: gr.HTML
+    collection: gr.Dropdown
+    files: gr.File
+    samples: gr.Button
+    progress: gr.HTML
+    cancel: gr.Button
+    listing: gr.HTML
+    query: gr.Textbox
+    ask: gr.Button
+    top_k: gr.Slider
+    chips: gr.HTML
+    summary: gr.HTML
+    gallery: gr.HTML
+    detail: gr.HTML
+    asked: gr.State
+    """The query that the hits shown belong to."""
+
+
+def build(service: Service) -> Widgets:
+    header = gr.HTML(render.header(None), elem_id="header")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
+            collection = gr.Dropdown(
+                [MINE, SAMPLES], value=MINE, label="Collection", allow_custom_value=True, elem_id="collection",
+                info="Choose one, or type a new name",
+            )  # fmt: skip
+            files = gr.File(
+                label="Add pages", file_count="multiple", height=132, elem_id="dropzone", type="filepath",
+            )  # fmt: skip
+            samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", size="md")
+            progress = gr.HTML(elem_id="progress")
+            cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
+            listing = gr.HTML(elem_id="files", js_on_load=FILES)
+        with gr.Column(scale=4, min_width=320):
+            with gr.Row(elem_id="ask-row"):
+                query = gr.Textbox(
+                    label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
+                    max_length=service.limits.max_text_chars, lines=1, max_lines=3, min_width=220,
+                )  # fmt: skip
+                top_k = gr.Slider(1, MAX_TOP_K, TOP_K, step=1, label="Pages to show", elem_id="top-k", min_width=140)
+                ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
+            chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
+            summary = gr.HTML(elem_id="summary")
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=300):
+                    gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
+                with gr.Column(scale=2, min_width=300):
+                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
+    asked = gr.State("")
+    widgets = Widgets(
+        header, collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
+        detail, asked,
+    )  # fmt: skip
+    Events(service, widgets).connect()
+    return widgets
+
+
+def sample_files() -> list[Path]:
+    return sorted(path for path in SAMPLE_FOLDER.iterdir() if path.suffix not in (".json", ".md"))
+
+
+def sample_queries() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((SAMPLE_FOLDER / "queries.json").read_text())["queries"]
+    return found
+
+
+def sample_count() -> int:
+    return sum(open_file(path, Settings()).count for path in sample_files())
+
+
+def sample_chips() -> list[str]:
+    """A few that differ: every kind, spread over the list."""
+    by_kind: dict[str, list[str]] = {}
+    for entry in sample_queries():
+        by_kind.setdefault(entry["kind"], []).append(entry["query"])
+    share = max(1, CHIPS // max(1, len(by_kind)))
+    return [query for found in by_kind.values() for query in found[:: max(1, len(found) // share)][:share]]
+
+
+class Events:
+    """One method for each thing that can happen; each returns what changes, by widget."""
+
+    def __init__(self, service: Service, widgets: Widgets) -> None:
+        self.service = service
+        self.w = widgets
+
+    def connect(self) -> None:
+        w = self.w
+        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
+        results = [w.summary, w.gallery, w.detail, w.asked]
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        question = [w.query, w.collection, w.top_k]
+        w.files.upload(self.add, [w.files, w.collection], [w.files, *panel], preprocess=False, **hidden)
+        w.samples.click(self.add_samples, None, [w.collection, *panel[:3], w.chips, *results], **hidden)
+        w.cancel.click(self.cancel, [w.collection], None, **hidden)
+        w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(
+            None, question, None, js=SHARE, api_visibility="private"
+        )
+        w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
+        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **hidden).then(
+            None, question, None, js=SHARE, api_visibility="private"
+        )
+        w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **hidden).then(
+            None, question, None, js=SHARE, api_visibility="private"
+        )
+        w.gallery.click(self.show, [w.asked, w.collection, w.top_k], [w.detail], **hidden)
+        w.detail.click(self.delete_page, [w.asked, w.collection, w.top_k], [*panel, *results], **hidden)
+        start = gr.context.Context.root_block
+        assert start is not None
+        start.load(self.arrive, None, [w.header, w.query, w.top_k, *panel], **hidden).then(
+            self.search_if_asked, question, results, **hidden
+        ).then(None, question, None, js=SHARE, api_visibility="private")
+        start.load(self.describe, None, [w.header], **hidden)
+        start.load(self.follow_on_arrival, None, panel[:3], **hidden)
+
+    # Pages
+
+    def add(self, payload: object, collection: str) -> Iterator[dict[Any, Any]]:
+        job = self.service.ingestor.start(collection or MINE, uploads(payload))
+        yield {self.w.files: None}
+        yield from self.follow(job)
+        yield self.panel(job.collection, job)
+
+    def add_samples(self) -> Iterator[dict[Any, Any]]:
+        job = self.service.ingestor.start(SAMPLES, [Upload(path, path.name) for path in sample_files()])
+        yield {self.w.collection: self.choices(SAMPLES), **self.nothing(), self.w.chips: render.chips(sample_chips())}
+        yield from self.follow(job)
+        yield self.panel(SAMPLES, job)
+
+    def follow(self, job: Job) -> Iterator[dict[Any, Any]]:
+        """What the job looks like each time that changes, until it ends."""
+        shown = ""
+        while not job.finished.wait(TICK_S):
+            now = render.progress(job)
+            if now != shown:
+                shown = now
+                yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
+
+    def follow_on_arrival(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """A page that is opened or reloaded while a job runs shows that job."""
+        collection = self.requested(request)
+        job = self.service.ingestor.active(collection)
+        if job is not None:
+            yield from self.follow(job)
+            panel = self.panel(collection, job)
+            yield {widget: panel[widget] for widget in (self.w.progress, self.w.cancel, self.w.listing)}
+
+    def cancel(self, collection: str) -> None:
+        self.service.ingestor.cancel(collection)
+
+    def panel(self, collection: str, job: Job | None = None) -> dict[Any, Any]:
+        library = self.service.library
+        return {
+            self.w.progress: render.progress(job),
+            self.w.cancel: gr.update(visible=job is not None and not job.finished.is_set()),
+            self.w.listing: render.files(library.files(collection), library.collection(collection)),
+            self.w.collection: self.choices(collection),
+            self.w.chips: render.chips(sample_chips() if collection == SAMPLES else []),
+        }
+
+    def choices(self, collection: str) -> Any:
+        names = {MINE, SAMPLES, collection, *(found.name for found in self.service.library.collections())}
+        return gr.update(choices=sorted(names), value=collection)
+
+    def switch(self, collection: str) -> dict[Any, Any]:
+        try:
+            return {**self.panel(collection, self.service.ingestor.active(collection)), **self.nothing()}
+        except ServingError as error:
+            return {**self.panel(MINE), **self.nothing(), self.w.summary: failed("This name cannot be used", error)}
+
+    def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
+        if event.file:
+            self.service.library.delete_file(collection, event.file)
+        else:
+            self.service.library.delete_collection(collection)
+        return {**self.panel(collection), **self.nothing()}
+
+    # Asking
+
+    def arrive(self, request: gr.Request) -> dict[Any, Any]:
+        """Widgets as the address asks: ?c=collection&q=query&k=top_k."""
+        asked = dict(request.query_params)
+        top_k = asked.get("k", "")
+        collection = self.requested(request)
+        panel = self.panel(collection, self.service.ingestor.active(collection))
+        return {
+            self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
+            self.w.top_k: min(MAX_TOP_K, max(1, int(top_k))) if top_k.isascii() and top_k.isdigit() else TOP_K,
+            **panel,
+        }
+
+    def describe(self) -> str:
+        try:
+            return render.header(self.service.info)
+        except ServingError:
+            return render.header(None)
+
+    def requested(self, request: gr.Request) -> str:
+        """The collection in the address; else the one last added to."""
+        name = dict(request.query_params).get("c", "")
+        try:
+            return self.service.library.collection(name).name if name else self.service.library.latest() or MINE
+        except ServingError:
+            return MINE
+
+    def take_chip(self, event: gr.EventData) -> str:
+        return str(event.query)
+
+    def search_if_asked(self, query: str, collection: str, top_k: int) -> Iterator[dict[Any, Any]]:
+        if query.strip():
+            yield from self.search(query, collection, top_k)
+
+    def search(self, query: str, collection: str, top_k: int) -> Iterator[dict[Any, Any]]:
+        """First the hits, then, a moment later, which line of the first one answers."""
+        if not query.strip():
+            yield {
+                **self.nothing(),
+                self.w.summary: render.notice("Type a question first", "Words, or a sentence."),
+            }
+            return
+        try:
+            found = self.service.search(query, None, collection, int(top_k))
+            shown = self.service.library.collection(collection)
+        except ServingError as error:
+            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            return
+        if not found.hits:
+            advice = "Add pages on this side, or load the samples."
+            yield {**self.nothing(), self.w.summary: render.notice("This collection has no pages yet", advice)}
+            return
+        first = found.hits[0]
+        lines = self.service.library.lines(first.page.id)
+        yield {
+            self.w.summary: render.summary(found.hits, shown, found.timings),
+            self.w.gallery: render.gallery(found.hits),
+            self.w.detail: render.detail(first, None, lines, pending=bool(lines)),
+            self.w.asked: query,
+        }
+        yield {self.w.detail: self.explained(first, found.query)}
+
+    def explained(self, hit: Hit, query: Any) -> str:
+        lines = self.service.library.lines(hit.page.id)
+        try:
+            return render.detail(hit, self.service.answering_line(hit.page, query), lines)
+        except ServingError:
+            return render.detail(hit, None, lines)
+
+    def show(self, asked: str, collection: str, top_k: int, event: gr.EventData) -> str:
+        try:
+            found = self.service.search(asked, None, collection, int(top_k))
+            hit = next((hit for hit in found.hits if hit.page.id == event.page), None)
+            if hit is None:
+                return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
+            return self.explained(hit, found.query)
+        except ServingError as error:
+            return failed("The page cannot be shown", error)
+
+    def delete_page(self, asked: str, collection: str, top_k: int, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        self.service.delete(collection, [str(event.page)])
+        yield {**self.panel(collection), **self.nothing()}
+        yield from self.search(asked, collection, top_k)
+
+    def nothing(self) -> dict[Any, Any]:
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: ""}
+
+
+def failed(title: str, error: ServingError) -> str:
+    return render.notice(title, error.message, "error")

@@ -1,0 +1,118 @@
+"""What the page and its API do, without any widget: add, search, explain, delete. One instance for a process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serving.client import EmbeddingClient, ModelInfo, PagePayload
+from serving.embedders import Vectors
+from serving.errors import BadValueError, UnreadableError
+from serving.library import Hit, Library, StoredPage
+from serving.pages import Line, encode_jpeg, open_file
+from serving.prompts import canonical_query
+from serving.settings import Settings
+from ui.ingest import Ingestor
+
+MAX_TOP_K = 50
+LINE_CHARS = 4
+"""Shorter lines (a price, a page number) never answer a question."""
+REMEMBERED = 200
+"""Pages whose line vectors are kept: 384 floats for each of 60 lines are 90 kB."""
+
+
+@dataclass(frozen=True)
+class Found:
+    hits: list[Hit]
+    query: Vectors
+    """float32[dimension], what the hits were ranked by"""
+    timings: dict[str, float]
+    """Milliseconds: embed (with the way to the worker), search, total."""
+
+
+class Service:
+    def __init__(self, client: EmbeddingClient, library: Library, limits: Settings) -> None:
+        self.client = client
+        self.library = library
+        self.limits = limits
+        self.ingestor = Ingestor(client, library, limits)
+        self._info: ModelInfo | None = None
+        self._line_vectors: OrderedDict[str, tuple[list[Line], Vectors]] = OrderedDict()
+
+    def close(self) -> None:
+        self.ingestor.close()
+        self.library.close()
+
+    @property
+    def info(self) -> ModelInfo:
+        """Asked once; waits for the worker to come up. Raises ServingError."""
+        if self._info is None:
+            self._info = self.client.info()
+        return self._info
+
+    def search(self, text: str, image: Path | None, collection: str, top_k: int, dimension: int | None = None) -> Found:
+        """By words, by an image, or by the mean of both. Raises ServingError."""
+        began = time.perf_counter()
+        if not 1 <= top_k <= MAX_TOP_K:
+            raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
+        if dimension is not None and dimension != self.info.dimension:
+            raise BadValueError(
+                f"pages are compared in {self.info.dimension} dimensions: leave dimension empty", param="dimension"
+            )
+        vectors, fingerprint = self._query_vectors(text, image)
+        query = np.mean(vectors, axis=0)
+        query = np.asarray(query / np.linalg.norm(query), dtype=np.float32)
+        embedded = time.perf_counter()
+        hits = self.library.search(collection, query, top_k, fingerprint)
+        ended = time.perf_counter()
+        timings = {"embed": embedded - began, "search": ended - embedded, "total": ended - began}
+        return Found(hits, query, {name: round(value * 1000, 2) for name, value in timings.items()})
+
+    def _query_vectors(self, text: str, image: Path | None) -> tuple[list[Vectors], str]:
+        vectors = []
+        fingerprint = ""
+        if text.strip() or image is None:
+            query = canonical_query(text, "query")
+            if len(query) > self.limits.max_text_chars:
+                raise BadValueError(f"the query is longer than {self.limits.max_text_chars} characters", param="query")
+            answer = self.client.embed_queries([query])
+            vectors, fingerprint = [answer.vectors[0]], answer.fingerprint
+        if image is not None:
+            page = open_file(image, self.limits).read(0)
+            if page.image is None:
+                raise UnreadableError("the query image cannot be read", param="image")
+            answer = self.client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
+            vectors, fingerprint = [*vectors, answer.vectors[0]], answer.fingerprint
+        return vectors, fingerprint
+
+    def answering_line(self, page: StoredPage, query: Vectors) -> Line | None:
+        """The line of the page that is nearest to the query; None where the embedder cannot compare lines."""
+        if not self.info.reads_text:
+            return None
+        lines, vectors = self._lines_of(page)
+        return lines[int(np.argmax(vectors @ query))] if lines else None
+
+    def _lines_of(self, page: StoredPage) -> tuple[list[Line], Vectors]:
+        known = self._line_vectors.get(page.id)
+        if known is not None:
+            self._line_vectors.move_to_end(page.id)
+            return known
+        lines = [line for line in self.library.lines(page.id) if len(line.text) >= LINE_CHARS and line.box]
+        size = self.limits.max_pages_per_request
+        parts = [
+            self.client.embed_pages([PagePayload(lines=(line,)) for line in lines[n : n + size]]).vectors
+            for n in range(0, len(lines), size)
+        ]
+        vectors = np.concatenate(parts) if parts else np.empty((0, self.info.dimension), np.float32)
+        self._line_vectors[page.id] = lines, vectors
+        while len(self._line_vectors) > REMEMBERED:
+            self._line_vectors.popitem(last=False)
+        return lines, vectors
+
+    def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
+        return self.library.delete(collection, ids)
