@@ -1,0 +1,1 @@
+"""Sample pages, style sheet and recorded runs; a package so that they are installed with the others."""

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +16,7 @@ import uvicorn
 from serving.app import create_app
 from serving.embedders import Embedder
 from serving.errors import ServingError
-from serving.process import READY
+from serving.server import Server, address, bound, is_loopback
 from serving.settings import Settings
 from serving.worker import Worker
 
@@ -32,7 +28,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
         description="Serves one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics.",
-        epilog="Keys come from DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY; limits from DORMOUSE_<NAME>.",
+        epilog="Keys: DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY. Limits: DORMOUSE_<NAME>.",
     )
     parser.add_argument("--embedder", choices=EMBEDDERS, default="builtin", help="default: %(default)s")
     parser.add_argument(
@@ -74,38 +70,12 @@ def embedder(name: str, settings: Settings) -> Embedder:
     return {"builtin": Builtin}[name](settings)
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """Bound, not yet listening: a taken port is told before a model is loaded, and nobody waits in the backlog."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms for an ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def serve(worker: Worker, listener: socket.socket, until_stdin_closes: bool) -> int:
     settings = worker.settings
     server: Server
-
-    def stop() -> None:
-        server.should_exit = True
-
+    app = create_app(worker, admin_key(settings), lambda: server.stop())
     config = uvicorn.Config(
-        create_app(worker, admin_key(settings), stop),
+        app,
         loop="asyncio",
         http="h11",
         ws="none",
@@ -113,42 +83,12 @@ def serve(worker: Worker, listener: socket.socket, until_stdin_closes: bool) -> 
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
-        backlog=2048,
     )
-    host, port = listener.getsockname()[:2]
-    server = Server(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    server = Server(config, f"the worker {worker.embedder.name}", address(listener))
     if until_stdin_closes:
-        threading.Thread(target=wait_for_eof, args=[stop], name="stdin", daemon=True).start()
+        server.stop_with_stdin()
     server.run(sockets=[listener])
     return 0
-
-
-class Server(uvicorn.Server):
-    """Says when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
-
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
-        super().__init__(config)
-        self.url = url
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        print(f"{READY}{self.url}", flush=True)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def wait_for_eof(stop: object) -> None:
-    while sys.stdin.buffer.read(65536):
-        pass
-    assert callable(stop)
-    stop()
 
 
 def admin_key(settings: Settings) -> str:

@@ -406,7 +406,7 @@ def opened(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{path} is damaged ({error}): restore it from a backup, or move it away") from None
     return db

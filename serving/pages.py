@@ -107,7 +107,7 @@ def opened(data: bytes) -> Image.Image:
             f"this is {kind}: send PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 (or PDF on the page)"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise TooLargeError("the image has more pixels than we decode: send it smaller") from None
+        raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise UnreadableError(f"the image is damaged: {reason(error)}") from None
 
@@ -134,7 +134,7 @@ def decode_image(data: bytes, limits: Settings, frame: int = 0) -> Image.Image:
         except ServingError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise TooLargeError("the image has more pixels than we decode: send it smaller") from None
+            raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
         except Exception as error:  # decoders raise struct.error, IndexError, KeyError and more on damaged data
             raise UnreadableError(f"the image is damaged: {reason(error)}") from None
 

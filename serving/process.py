@@ -1,4 +1,4 @@
-"""Starts `python -m serving` as a child and takes it along: for the page, the bench and the tests.
+"""Starts one of our servers as a child and takes it along: for the page, the bench and the tests.
 
 The child watches its standard input; when this process dies, however it dies, the pipe closes and the child stops.
 """
@@ -12,19 +12,21 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-READY = "ready at "
-"""What `python -m serving` prints before its address once it answers."""
+from serving.server import READY
 
 
-class WorkerFailed(Exception):
+class ProcessFailed(Exception):
     """The child ended, or took too long. The message has the last lines it wrote."""
 
 
-class WorkerProcess:
-    """`url` is set once `wait` returns. Use it as a context manager, or call `stop`."""
+class ServerProcess:
+    """`python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "serving", "--port", "0", "--until-stdin-closes", *arguments]
+    def __init__(
+        self, module: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *arguments]
+        self._module = module
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
             stdin=subprocess.PIPE,
@@ -36,7 +38,8 @@ class WorkerProcess:
         self._tail: list[str] = []
         self._url: str | None = None
         self._known = threading.Event()
-        threading.Thread(target=self._read, name="worker output", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name=f"{module} output", daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -46,29 +49,40 @@ class WorkerProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self, timeout: float = 120.0) -> str:
-        """The address, once the worker answers. Raises WorkerFailed."""
-        if not self._known.wait(timeout):
-            raise WorkerFailed(f"the worker did not answer within {timeout:g} s:\n{self.tail}")
-        if self._url is None:
-            raise WorkerFailed(f"the worker ended with exit code {self._process.wait()}:\n{self.tail}")
-        return self._url
-
     @property
     def tail(self) -> str:
+        """The last lines it wrote."""
         return "".join(self._tail[-20:])
+
+    def wait(self, timeout: float = 120.0) -> str:
+        """The address, once it answers. Raises ProcessFailed."""
+        if not self._known.wait(timeout):
+            raise ProcessFailed(f"{self._module} did not answer within {timeout:g} s:\n{self.tail}")
+        if self._url is None:
+            raise ProcessFailed(f"{self._module} ended with exit code {self._process.wait()}:\n{self.tail}")
+        return self._url
+
+    def terminate(self) -> None:
+        """SIGTERM; `stop` waits."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL: no word to anybody."""
+        self._process.kill()
 
     def stop(self, grace: float = 30.0) -> int:
         """Lets it finish what is in flight; its exit code."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
-            return self._process.wait(grace)
+            code = self._process.wait(grace)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            code = self._process.wait()
+        self._reader.join(5)
+        return code
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> ServerProcess:
         return self
 
     def __exit__(
@@ -78,12 +92,12 @@ class WorkerProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if self._url is None and line.startswith(READY):
-                self._url = line.removeprefix(READY).split()[0]
-                self._known.set()
-            else:
-                self._tail = [*self._tail[-50:], line]
-                sys.stderr.write(line)
-        self._process.stdout.close()
+        with self._process.stdout as output:
+            for line in output:
+                if self._url is None and READY in line:
+                    self._url = line.partition(READY)[2].split()[0]
+                    self._known.set()
+                else:
+                    self._tail = [*self._tail[-50:], line]
+                    sys.stderr.write(line)
         self._known.set()

@@ -26,11 +26,11 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from serving.__main__ import bound, is_loopback
 from serving.client import EmbeddingClient
 from serving.errors import ServingError
 from serving.library import Library
-from serving.process import WorkerFailed, WorkerProcess
+from serving.process import ProcessFailed, ServerProcess
+from serving.server import Server, bound, is_loopback
 from serving.settings import Settings
 from ui import api, search
 from ui.service import Service
@@ -114,6 +114,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--worker", metavar="URL", help="use this worker; its key comes from DORMOUSE_WORKER_KEY")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
 
 
@@ -147,10 +148,10 @@ def serve_with_worker(
     """Its own worker gets a key of its own: another program on this machine, or a web page, cannot use it."""
     key = secrets.token_urlsafe(24)
     arguments = ["--embedder", "builtin", "--snapshot", "plain", "--data", str(limits.data)]
-    with WorkerProcess(arguments, {"DORMOUSE_API_KEYS": key}) as worker:
+    with ServerProcess("serving", arguments, {"DORMOUSE_API_KEYS": key}) as worker:
         try:
             address = worker.wait()
-        except WorkerFailed as error:
+        except ProcessFailed as error:
             print(error, file=sys.stderr)
             return 1
         return serve(Service(EmbeddingClient(address, key), library, limits), listener, url, options)
@@ -168,10 +169,12 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         # An open tab holds a stream for its whole visit; a shutdown must not wait for it.
         timeout_graceful_shutdown=2,
     )
-    print(f"Dormouse is at {url}", flush=True)
+    server = Server(config, "Dormouse", url)
+    if options.until_stdin_closes:
+        server.stop_with_stdin()
     if not options.no_browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,10 @@ from serving.library import Hit, Library, StoredPage
 from serving.pages import Line, encode_jpeg, open_file
 from serving.prompts import canonical_query
 from serving.settings import Settings
+from ui.answers import Answers
 from ui.ingest import Ingestor
 
 MAX_TOP_K = 50
-LINE_CHARS = 4
-"""Shorter lines (a price, a page number) never answer a question."""
-REMEMBERED = 200
-"""Pages whose line vectors are kept: 384 floats for each of 60 lines are 90 kB."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Service:
         self.limits = limits
         self.ingestor = Ingestor(client, library, limits)
         self._info: ModelInfo | None = None
-        self._line_vectors: OrderedDict[str, tuple[list[Line], Vectors]] = OrderedDict()
+        self._answers = Answers(client, library, limits.max_pages_per_request)
 
     def close(self) -> None:
         self.ingestor.close()
@@ -92,27 +88,7 @@ class Service:
 
     def answering_line(self, page: StoredPage, query: Vectors) -> Line | None:
         """The line of the page that is nearest to the query; None where the embedder cannot compare lines."""
-        if not self.info.reads_text:
-            return None
-        lines, vectors = self._lines_of(page)
-        return lines[int(np.argmax(vectors @ query))] if lines else None
-
-    def _lines_of(self, page: StoredPage) -> tuple[list[Line], Vectors]:
-        known = self._line_vectors.get(page.id)
-        if known is not None:
-            self._line_vectors.move_to_end(page.id)
-            return known
-        lines = [line for line in self.library.lines(page.id) if len(line.text) >= LINE_CHARS and line.box]
-        size = self.limits.max_pages_per_request
-        parts = [
-            self.client.embed_pages([PagePayload(lines=(line,)) for line in lines[n : n + size]]).vectors
-            for n in range(0, len(lines), size)
-        ]
-        vectors = np.concatenate(parts) if parts else np.empty((0, self.info.dimension), np.float32)
-        self._line_vectors[page.id] = lines, vectors
-        while len(self._line_vectors) > REMEMBERED:
-            self._line_vectors.popitem(last=False)
-        return lines, vectors
+        return self._answers.best(page.id, query) if self.info.reads_text else None
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         return self.library.delete(collection, ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import business, charts, civic, handbook, leisure, photo, science
+from . import business, charts, civic, handbook, leisure, maps, photo, science
 from .fonts import MissingFontError, check_fonts
 
 _IMAGES: dict[str, Callable[[], Image.Image]] = {
@@ -28,8 +28,8 @@ _IMAGES: dict[str, Callable[[], Image.Image]] = {
     "ricetta-torta-di-nocciole.webp": leisure.recipe,
     "ementa-tasca-do-farol.jpg": leisure.menu,
     "poster-moth-night.webp": leisure.poster,
-    "mapa-sendero-de-los-tejos.jpg": leisure.trail_map,
-    "floor-plan-larch-cottage.png": leisure.floor_plan,
+    "mapa-sendero-de-los-tejos.jpg": maps.trail_map,
+    "floor-plan-larch-cottage.png": maps.floor_plan,
     "newspaper-saltmere-courier.jpg": leisure.newspaper,
     "lab-report-well-water.jpg": science.lab_report,
     "abstract-dormouse-torpor.jpg": science.abstract,

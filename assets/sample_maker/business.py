@@ -119,9 +119,9 @@ def invoice() -> Image.Image:
         ("Your order", "HZL / 5583"),
     ]
     for number, (name, value) in enumerate(facts):
-        y = 270 + number * 40
-        page.text(690, y, name, body.but(color=grey))
-        page.text(1150, y, value, body.but(face="sans-bold"), "rs")
+        base = 270 + number * 40
+        page.text(690, base, name, body.but(color=grey))
+        page.text(1150, base, value, body.but(face="sans-bold"), "rs")
     columns = [
         Column(130),
         Column(500),
@@ -138,16 +138,20 @@ def invoice() -> Image.Image:
         row=62,
     )
     y = page.table(90, 520, columns, _INVOICE, look) + 60
+    _invoice_sums(page, y, body)
+    _invoice_foot(page, body, label)
+    return page.finish()
+
+
+def _invoice_sums(page: Canvas, y: float, body: Style) -> None:
     for name, value in _INVOICE_SUMS:
-        page.text(690, y, name, body.but(color=grey))
+        page.text(690, y, name, body.but(color="#6c6475"))
         page.text(1136, y, value, body, "rs")
         y += 46
     page.box(670, y - 14, 1150, y + 66, "#fbe3b4", radius=8)
-    total = Style("sans-bold", 30, plum)
+    total = Style("sans-bold", 30, "#3b2a4a")
     page.text(690, y + 37, "Total due", total)
     page.text(1136, y + 37, "€ 2,917.43", total, "rs")
-    _invoice_foot(page, body, label)
-    return page.finish()
 
 
 def _invoice_foot(page: Canvas, body: Style, label: Style) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -61,6 +62,7 @@ class Canvas:
     """A page in the making; all measures are in final pixels."""
 
     def __init__(self, size: tuple[int, int] = A4, paper: str = "#ffffff") -> None:
+        """An empty page."""
         self.width, self.height = size
         self.image = Image.new("RGB", (size[0] * SCALE, size[1] * SCALE), paper)
         self.pen = ImageDraw.Draw(self.image, "RGBA")
@@ -151,7 +153,7 @@ class Canvas:
 
     def dashes(self, points: Sequence[Point], color: str, width: float) -> None:
         """Draw a dashed line through some points."""
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(points):
             length = max(1.0, ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5)
             for start in range(0, int(length), 18):
                 a, b = start / length, min(1.0, (start + 10) / length)

@@ -43,7 +43,10 @@ def bar_chart() -> Image.Image:
     return page.finish()
 
 
-_MONTHS = "janv. févr. mars avr. mai juin juil. août sept. oct. nov. déc.".split()
+_MONTHS = [
+    *("janv.", "févr.", "mars", "avr.", "mai", "juin"),
+    *("juil.", "août", "sept.", "oct.", "nov.", "déc."),
+]
 _VISITS = {
     "Site du Port": ("#1c6e8c", [410, 432, 465, 498, 520, 470, 352, 318, 505, 560, 588, 540]),
     "Site des Tilleuls": ("#d1495b", [300, 292, 310, 305, 288, 262, 0, 0, 342, 398, 431, 445]),

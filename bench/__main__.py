@@ -1,0 +1,92 @@
+"""`python -m bench`: measures quality and speed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import quality, record
+from serving.client import EmbeddingClient
+from serving.errors import ServingError
+from serving.process import ProcessFailed, ServerProcess
+from serving.settings import Settings
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures what Dormouse promises.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    about = "recall@1, recall@3 and MRR on labelled queries, per kind"
+    ranked = commands.add_parser("quality", help=about, description=about)
+    ranked.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
+    ranked.add_argument("--misses", action="store_true", help="also print the queries whose page is not first")
+    about = "ingest, worker overhead and search, each beside the plain thing it wraps"
+    fast = commands.add_parser("speed", help=about, description=about)
+    fast.add_argument("--rounds", type=int, default=3, help="ingests and plain loops to run; default: %(default)s")
+    for command in (ranked, fast):
+        command.add_argument(
+            "--url", help="a running worker; its key comes from DORMOUSE_WORKER_KEY (default: start one)"
+        )
+        command.add_argument("--out", type=Path, help="result file; default: assets/runs/<command>-builtin.json")
+    return parser
+
+
+@contextmanager
+def worker(url: str | None) -> Iterator[tuple[str, str]]:
+    """Address and key of the named worker, or of one that lives as long as the bench."""
+    if url:
+        yield url, os.environ.get("DORMOUSE_WORKER_KEY", "")
+        return
+    with tempfile.TemporaryDirectory() as data, ServerProcess("serving", ["--data", data]) as process:
+        yield process.wait(), ""
+
+
+def run_quality(options: argparse.Namespace) -> Path:
+    where = record.environment()
+    with worker(options.url) as (url, key):
+        client = EmbeddingClient(url, key)
+        outcomes = quality.ranks(client, options.corpus, Settings())
+        found = quality.result(client, outcomes)
+    print(quality.text(quality.table(outcomes)))
+    if options.misses:
+        for outcome in outcomes:
+            if outcome.rank > 1:
+                print(f"rank {outcome.rank:>3}  {outcome.label.kind:<11} {outcome.label.query}  ({outcome.label.file})")
+    return record.save(options.out or record.RUNS / "quality-builtin.json", "quality", found, where)
+
+
+def run_speed(options: argparse.Namespace) -> Path:
+    from bench import speed
+
+    if options.rounds < 1:
+        raise ValueError("--rounds is at least 1")
+    where = record.environment()
+    with worker(options.url) as (url, key), tempfile.TemporaryDirectory() as folder:
+        found = {
+            "overhead": speed.overhead(url, key, Path(folder), print),
+            "ingest": speed.ingest(print, options.rounds),
+            "search": speed.searches(print),
+        }
+    return record.save(options.out or record.RUNS / "speed-builtin.json", "speed", found, where)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments().parse_args(argv)
+    try:
+        saved = {"quality": run_quality, "speed": run_speed}[options.command](options)
+    except (ServingError, ProcessFailed, ValueError, OSError) as error:
+        print(f"the bench stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"written to {saved}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

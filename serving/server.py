@@ -1,0 +1,83 @@
+"""A listening process: bind, say when it answers, stop politely. Used by the worker and by the page."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+import uvicorn
+
+READY = " is ready at "
+"""What a server prints between its name and its address once it answers; `process` waits for it."""
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Bound, not yet listening: a taken port is told before a model is loaded, and nobody waits in the backlog.
+
+    Raises OSError.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Says when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
+
+    def __init__(self, config: uvicorn.Config, name: str, url: str) -> None:
+        super().__init__(config)
+        self._greeting = f"{name}{READY}{url}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        sys.stdout.write(f"{self._greeting}\n")
+        sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """From any thread: no new connections, what is in flight is finished, then `run` returns."""
+        self.should_exit = True
+
+    def stop_with_stdin(self) -> None:
+        """Stops when the process that holds the other end of standard input has gone."""
+
+        def wait() -> None:
+            while sys.stdin.buffer.read(65536):
+                pass
+            self.stop()
+
+        threading.Thread(target=wait, name="stdin", daemon=True).start()

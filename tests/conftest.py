@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
+import pytest
+
+from serving.process import ServerProcess
+from serving.settings import Settings
+from serving.worker import Worker
+from tests.scripted import Scripted
+from tests.servers import running, settings
+
+SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Settings:
+    return settings(tmp_path)
+
+
+@dataclass
+class ScriptedWorker:
+    url: str
+    worker: Worker
+    embedder: Scripted
+
+
+@pytest.fixture
+def scripted(limits: Settings) -> Iterator[ScriptedWorker]:
+    embedder = Scripted()
+    with running(embedder, limits) as (url, worker):
+        yield ScriptedWorker(url, worker, embedder)
+        embedder.gate.set()
+
+
+@pytest.fixture(scope="session")
+def builtin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real worker: `python -m serving` with the built-in embedder, in a process of its own."""
+    with ServerProcess("serving", ["--data", str(tmp_path_factory.mktemp("worker"))]) as worker:
+        yield worker.wait()
+
+
+@pytest.fixture(scope="session")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real page: `python -m ui.app`, which starts its own worker."""
+    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path_factory.mktemp("page"))]) as page:
+        yield page.wait()

@@ -1,0 +1,81 @@
+"""A test double of an embedder: settable delays, vectors and failures. Never used in a figure."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.embedders import Lanes, PageResult, Vectors
+from serving.errors import UnreadableError
+from serving.pages import Line, Page
+
+
+def unit(text: str, dimension: int) -> Vectors:
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    vector = np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+class Scripted:
+    name = "scripted"
+    title = "Scripted test double"
+    dimension = 2560
+    dimensions: tuple[int, ...] = (768, 1536, 2560)
+    reads_text = True
+    fingerprint = "scripted-1"
+
+    def __init__(self, seconds: float = 0.0, lanes: Lanes | None = None) -> None:
+        self.seconds = seconds
+        self.lanes = lanes or Lanes(page_batch=4, page_workers=1, query_batch=8)
+        self.calls: list[list[str]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.nan = False
+        self.loaded = False
+
+    def load(self) -> None:
+        self.loaded = True
+
+    def warm_up(self) -> None: ...
+
+    def sleep(self) -> None:
+        self.loaded = False
+
+    def wake(self) -> None:
+        self.loaded = True
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        return np.stack([self._vector(text, list(queries)) for text in queries])
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
+        names = [self._describe(page) for page in pages]
+        return [
+            PageResult(self._vector(name, names), page.lines or (Line(name),))
+            for name, page in zip(names, pages, strict=True)
+        ]
+
+    def probe(self) -> Vectors:
+        return self.embed_queries(["probe"])
+
+    @staticmethod
+    def _describe(page: Page) -> str:
+        if page.lines:
+            return " ".join(line.text for line in page.lines)
+        assert page.image is not None
+        return f"{page.image.size} {hashlib.sha256(page.image.tobytes()).hexdigest()}"
+
+    def _vector(self, text: str, batch: list[str]) -> Vectors:
+        if text == batch[0]:
+            self.calls.append(batch)
+            self.gate.wait(30)
+            time.sleep(self.seconds)
+        if any("unreadable" in item for item in batch):
+            raise UnreadableError("scripted: one of these cannot be read")
+        if any("crash" in item for item in batch):
+            raise RuntimeError("scripted: secret detail of the crash")
+        vector = unit(text, self.dimension)
+        return vector * np.float32("nan") if self.nan or "not a number" in text else vector

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.errors import NotAnImageError, TooLargeError, UnreadableError
+from serving.pages import Page, decode_image, encode_jpeg, open_file
+from serving.settings import Settings
+from tests.files import encoded, huge_png, picture, rotated_jpeg
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000"])
+def test_formats(kind: str, limits: Settings) -> None:
+    image = decode_image(encoded(picture(colour=(200, 30, 40)), kind), limits)
+    assert image.mode == "RGB" and image.size == (320, 200)
+    assert np.allclose(np.asarray(image)[100, 100], (200, 30, 40), atol=8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
+def test_modes_become_rgb(mode: str, limits: Settings) -> None:
+    kind = "JPEG" if mode in ("CMYK", "YCbCr") else "TIFF" if mode in ("F", "I", "I;16") else "PNG"
+    source = picture(mode="L" if mode in ("I;16",) else mode)
+    if mode == "I;16":
+        source = Image.fromarray(np.full((200, 320), 65535, np.uint16))
+    image = decode_image(encoded(source, kind), limits)
+    assert image.mode == "RGB" and np.asarray(image).min() >= 250  # white stays white in every mode
+
+
+def test_transparent_is_white_not_black(limits: Settings) -> None:
+    clear = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    assert np.asarray(decode_image(encoded(clear), limits)).min() == 255
+    palette = Image.new("P", (40, 40), 0)
+    palette.putpalette([10, 20, 30] * 256)
+    assert np.asarray(decode_image(encoded(palette, transparency=0), limits)).min() == 255
+
+
+def test_16_bit_is_scaled_not_clipped(limits: Settings) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (64, 1))
+    grey = np.asarray(decode_image(encoded(Image.fromarray(ramp)), limits))[0, :, 0]
+    assert grey[0] == 0 and grey[-1] == 255 and abs(int(grey[128]) - 128) <= 1
+
+
+def test_exif_orientation_is_applied(limits: Settings) -> None:
+    image = decode_image(rotated_jpeg(), limits)
+    assert image.size == (400, 200)
+    left, right = np.asarray(image)[100, 50], np.asarray(image)[100, 350]
+    assert left[0] > 200 and right[2] > 200
+
+
+def test_large_images_are_reduced(limits: Settings) -> None:
+    assert decode_image(encoded(picture((6000, 3000)), "JPEG"), limits).size == (2000, 1000)
+    assert decode_image(encoded(picture((1, 20_000))), limits).size == (1, 2000)
+    assert decode_image(encoded(picture((1, 1))), limits).size == (1, 1)
+
+
+def test_huge_png_is_refused_from_its_header(limits: Settings) -> None:
+    data = huge_png()
+    assert len(data) < 25_000
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="megapixels"):
+        decode_image(data, limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+    with pytest.raises(TooLargeError, match="megapixels"):
+        decode_image(huge_png(24_000), limits)  # past Pillow's own limit
+    with pytest.raises(TooLargeError, match="8000 x 8000"):
+        decode_image(huge_png(8_000), limits)  # within Pillow's, past ours
+
+
+def test_damaged_and_foreign_bytes(limits: Settings) -> None:
+    whole = encoded(picture((800, 600), "hello"), "JPEG")
+    for cut in (len(whole) // 2, len(whole) - 200, 30):
+        with pytest.raises((UnreadableError, NotAnImageError)):
+            decode_image(whole[:cut], limits)
+    with pytest.raises(NotAnImageError, match="not an image we read"):
+        decode_image(b"just text, named .png", limits)
+    with pytest.raises(NotAnImageError, match="SVG"):
+        decode_image(b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', limits)
+    with pytest.raises(NotAnImageError):
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", limits)
+
+
+def test_messages_hold_no_addresses_or_paths(limits: Settings) -> None:
+    whole = encoded(picture((800, 600), "hello"))
+    with pytest.raises((UnreadableError, NotAnImageError)) as caught:
+        decode_image(whole[: len(whole) // 2], limits)
+    assert "0x" not in caught.value.message and "/" not in caught.value.message
+
+
+def test_files_by_content_not_name(tmp_path: Path, limits: Settings) -> None:
+    path = tmp_path / "upload.txt"
+    path.write_bytes(encoded(picture()))
+    assert open_file(path, limits).count == 1
+    path.write_bytes(b"")
+    with pytest.raises(UnreadableError, match="empty"):
+        open_file(path, limits)
+    with pytest.raises(TooLargeError, match="limit"):
+        open_file(write(tmp_path, b"x" * 5000), Settings(data=tmp_path, max_file_bytes=4096))
+
+
+def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settings) -> None:
+    frames = [picture(colour=colour) for colour in ("red", "green", "blue")]
+    tiff = open_file(write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])), limits)
+    assert tiff.count == 3
+    pages = [page for page in tiff if isinstance(page, Page) and page.image is not None]
+    assert [np.asarray(page.image)[0, 0].argmax() for page in pages] == [0, 1, 2]
+    gif = open_file(write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), limits)
+    assert gif.count == 1
+    with pytest.raises(TooLargeError, match="3 pages"):
+        open_file(
+            write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])),
+            Settings(data=tmp_path, max_pdf_pages=2),
+        )
+
+
+def test_encode_jpeg_survives_decode(limits: Settings) -> None:
+    image = picture((300, 300), "words")
+    again = decode_image(encode_jpeg(image), limits)
+    assert np.abs(np.asarray(again, np.int16) - np.asarray(image, np.int16)).mean() < 2
+
+
+def write(folder: Path, data: bytes) -> Path:
+    path = folder / "file.bin"
+    path.write_bytes(data)
+    return path

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from serving.errors import BadValueError, NotAnImageError, ServingError
+from serving.schema import (
+    EmbeddingsRequest,
+    EmbedRequest,
+    Query,
+    RawPage,
+    embed_items,
+    embeddings_items,
+    image_bytes,
+    parse,
+)
+
+B64 = base64.b64encode(b"picture").decode()
+URI = f"data:image/png;base64,{B64}"
+
+
+def items(body: str) -> object:
+    return embed_items(parse(EmbedRequest, body.encode()))
+
+
+def openai(body: str) -> object:
+    return embeddings_items(parse(EmbeddingsRequest, body.encode()))
+
+
+def test_images_first_then_texts() -> None:
+    assert items(f'{{"texts": ["a b"], "images": ["{B64}", "{URI}"]}}') == [
+        RawPage(b"picture", None, "images.0"),
+        RawPage(b"picture", None, "images.1"),
+        Query("a b"),
+    ]
+
+
+def test_pages_with_lines() -> None:
+    found = items(f'{{"pages": [{{"image": "{B64}", "lines": ["one", {{"text": "two", "box": [0, 0, 1, 0.5]}}]}}]}}')
+    assert isinstance(found, list) and isinstance(found[0], RawPage) and found[0].lines is not None
+    assert [(line.text, line.box) for line in found[0].lines] == [("one", None), ("two", (0.0, 0.0, 1.0, 0.5))]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ("{", None),
+        ("[]", None),
+        ('{"texts": "not a list"}', "texts"),
+        ('{"texts": [1]}', "texts.0"),
+        ('{"texts": [""]}', "texts.0"),
+        ('{"texts": []}', "images"),
+        ("{}", "images"),
+        ('{"texts": ["a"], "dimensions": "x"}', "dimensions"),
+        ('{"texts": ["a"], "dimensions": 1.5}', "dimensions"),
+        ('{"texts": ["a"], "dimensions": NaN}', "dimensions"),
+        ('{"texts": ["a"], "normalize": "yes"}', "normalize"),
+        ('{"texts": ["\\ud800"]}', None),
+        ('{"images": ["!!!"]}', "images.0"),
+        ('{"images": [""]}', "images.0"),
+        ('{"pages": [{}]}', "pages.0"),
+        (f'{{"pages": [{{"image": "{B64}"}}], "images": ["{B64}"]}}', "pages"),
+        (f'{{"pages": [{{"image": "{B64}", "lines": [{{"text": "a", "box": [1]}}]}}]}}', None),
+    ],
+)
+def test_bad_values_name_the_field(body: str, param: str | None) -> None:
+    with pytest.raises(BadValueError) as caught:
+        items(body)
+    assert param is None or caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://169.254.169.254/latest",
+        "https://example.com/a.png",
+        "file:///etc/passwd",
+        "ftp://host/a",
+        "//host/a.png",
+        "file:/etc/passwd",
+        "gopher://x",
+        "HTTP://[::ffff:127.0.0.1]/",
+    ],
+)
+def test_addresses_are_refused(address: str) -> None:
+    with pytest.raises(BadValueError, match="never fetched"):
+        image_bytes(address, "images.0")
+    with pytest.raises(BadValueError, match="never fetched"):
+        image = f'{{"type": "image_url", "image_url": {{"url": "{address}"}}}}'
+        openai(f'{{"messages": [{{"role": "user", "content": [{image}]}}]}}')
+
+
+def test_data_uris() -> None:
+    assert image_bytes(URI, "p") == b"picture"
+    assert image_bytes(B64[:4] + "\n" + B64[4:], "p") == b"picture"
+    with pytest.raises(NotAnImageError, match="text/html"):
+        image_bytes(f"data:text/html;base64,{B64}", "p")
+    with pytest.raises(BadValueError, match="base64"):
+        image_bytes("data:image/png,raw", "p")
+
+
+def test_openai_input_and_messages() -> None:
+    assert openai('{"input": "Query: a"}') == [Query("a")]
+    assert openai('{"input": ["a", "b"]}') == [Query("a"), Query("b")]
+    assert openai('{"messages": [{"role": "user", "content": "a"}]}') == [Query("a")]
+    image = f'{{"type": "image_url", "image_url": {{"url": "{URI}"}}}}'
+    text = '{"type": "text", "text": "<start_of_image>"}'
+    page = f'{{"role": "user", "content": [{image}, {text}]}}'
+    assert openai(f'{{"messages": [{page}]}}') == [RawPage(b"picture", None, "messages.0")]
+    assert openai(f'{{"messages": [[{page}], [{{"role": "user", "content": [{text}]}}]]}}') == [
+        RawPage(b"picture", None, "messages.0"),
+        Query("<start_of_image>"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        '{"input": []}',
+        '{"input": [1, 2]}',
+        '{"input": [[1]]}',
+        '{"input": "a", "messages": []}',
+        '{"messages": []}',
+        '{"messages": [[]]}',
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}',
+        '{"messages": [{"role": "system", "content": "a"}]}',
+        '{"messages": [{"role": "user", "content": []}]}',
+        '{"messages": [{"role": "user", "content": [{"type": "video", "text": "a"}]}]}',
+        '{"input": "a", "encoding_format": "hex"}',
+    ],
+)
+def test_openai_bad_values(body: str) -> None:
+    with pytest.raises(BadValueError):
+        openai(body)
+
+
+def test_two_images_in_one_message_are_refused() -> None:
+    image = f'{{"type": "image_url", "image_url": {{"url": "{URI}"}}}}'
+    with pytest.raises(ServingError, match="one image"):
+        openai(f'{{"messages": [{{"role": "user", "content": [{image}, {image}]}}]}}')
