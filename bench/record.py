@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from serving.library import write_file
+from serving.disk import write_file
 from serving.settings import usable_cores
 
 SCHEMA_VERSION = 1

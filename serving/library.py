@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.errors import BadValueError, NotFoundError, ServingError
 from serving.matrix import Matrix
@@ -43,6 +44,14 @@ CREATE TABLE lines (
 ) WITHOUT ROWID;
 CREATE TABLE vectors (page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL);
 """
+COLLECTION = (
+    "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension"
+    " FROM collections c"
+)
+PAGE = (
+    "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read FROM pages p"
+    " JOIN collections c ON c.id = p.collection"
+)
 NAME_CHARS = 80
 FILE_CHARS = 255
 
@@ -138,18 +147,15 @@ class Library:
 
     def collections(self) -> list[Collection]:
         with self._lock:
-            rows = self._db.execute(
-                "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model,"
-                " c.dimension FROM collections c ORDER BY c.name"
-            ).fetchall()
+            rows = self._db.execute(f"{COLLECTION} ORDER BY c.name").fetchall()
         return [Collection(*row) for row in rows]
 
     def collection(self, name: str) -> Collection:
         """An unknown one is an empty one: it comes to be with its first page."""
         name = checked_name(name)
-        return next(
-            (found for found in self.collections() if found.name == name), Collection(name, 0, None, None, None)
-        )
+        with self._lock:
+            row = self._db.execute(f"{COLLECTION} WHERE c.name = ?", [name]).fetchone()
+        return Collection(name, 0, None, None, None) if row is None else Collection(*row)
 
     def latest(self) -> str | None:
         """The collection that was last added to."""
@@ -254,22 +260,25 @@ class Library:
         """The nearest pages by cosine, best first. `vector` is float32[dimension]. Raises FingerprintError."""
         if top_k < 1:
             raise BadValueError("top_k is at least 1", param="top_k")
-        found = self.collection(collection)
-        if found.fingerprint is None or found.pages == 0:
-            return []
-        self._same(found.name, found.fingerprint, fingerprint)
-        ranked = self._matrix(found.name).search(vector, top_k)
+        name = checked_name(collection)
         with self._lock:
-            pages = [(self._find(page_id), score) for page_id, score in ranked]
-        there = [(page, score) for page, score in pages if page is not None]
+            row = self._db.execute("SELECT fingerprint FROM collections WHERE name = ?", [name]).fetchone()
+            if row is None or row[0] is None:
+                return []
+            self._same(name, row[0], fingerprint)
+            matrix = self._matrix(name)
+        ranked = matrix.search(vector, top_k)
+        pages = self._find([page_id for page_id, _ in ranked])
+        # A page may have been deleted since its row was read.
+        there = [(pages[page_id], score) for page_id, score in ranked if page_id in pages]
         return [Hit(rank, score, page) for rank, (page, score) in enumerate(there, 1)]
 
     def page(self, page_id: str) -> StoredPage:
         """Raises NotFoundError."""
-        page = self._find(page_id)
-        if page is None:
+        found = self._find([page_id])
+        if page_id not in found:
             raise NotFoundError("this page is not in the library (any more)", param="id")
-        return page
+        return found[page_id]
 
     def lines(self, page_id: str) -> tuple[Line, ...]:
         with self._lock:
@@ -317,17 +326,14 @@ class Library:
     def thumbnail(self, page_id: str) -> Path:
         return self.pictures / f"{page_id}.webp"
 
-    def _find(self, page_id: str) -> StoredPage | None:
+    def _find(self, ids: Sequence[str]) -> dict[str, StoredPage]:
+        marks = ", ".join("?" * len(ids))
         with self._lock:
-            row = self._db.execute(
-                "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read FROM pages p"
-                " JOIN collections c ON c.id = p.collection WHERE p.id = ?",
-                [page_id],
-            ).fetchone()
-        if row is None:
-            return None
-        page_id, name, file, number, pages, width, height, read = row
-        return StoredPage(page_id, name, file, number, pages, width, height, bool(read))
+            rows = self._db.execute(f"{PAGE} WHERE p.id IN ({marks})", list(ids)).fetchall()
+        return {
+            page_id: StoredPage(page_id, name, file, page, pages, width, height, bool(read))
+            for page_id, name, file, page, pages, width, height, read in rows
+        }
 
     def _id(self, collection: str) -> int:
         """The collection's row number; -1, which no row has, for one that does not exist."""
@@ -410,26 +416,3 @@ def opened(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{path} is damaged ({error}): restore it from a backup, or move it away") from None
     return db
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)

@@ -77,8 +77,7 @@ def open_file(source: Path, limits: Settings) -> PageFile:
 
         return pdf.open_pdf(source, limits)
     data = source.read_bytes()
-    frames = tiff_frames(data, limits) if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else 1
-    return PageFile(frames, partial(read_image_page, data, limits))
+    return PageFile(frames_of(data, limits), partial(read_image_page, data, limits))
 
 
 def megabytes(size: int) -> str:
@@ -89,12 +88,24 @@ def read_image_page(data: bytes, limits: Settings, frame: int = 0) -> Page:
     return Page(decode_image(data, limits, frame))
 
 
-def tiff_frames(data: bytes, limits: Settings) -> int:
+def frames_of(data: bytes, limits: Settings) -> int:
+    """How many pages an image file is: those of a TIFF; of an animation only the first frame. Decodes nothing."""
     with opened(data) as image:
+        check_size(image, limits)
+        if image.format != "TIFF":
+            return 1
         count = sum(1 for _ in ImageSequence.Iterator(image))
     if count > limits.max_pdf_pages:
         raise TooLargeError(f"the file has {count} pages; the limit is {limits.max_pdf_pages}: split it")
     return count
+
+
+def check_size(image: Image.Image, limits: Settings) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise TooLargeError(
+            f"the image has {width} x {height} pixels; the limit is {limits.max_pixels // 1_000_000} megapixels"
+        )
 
 
 def opened(data: bytes) -> Image.Image:
@@ -121,11 +132,7 @@ def decode_image(data: bytes, limits: Settings, frame: int = 0) -> Image.Image:
         try:
             if frame:
                 image.seek(frame)
-            width, height = image.size
-            if width * height > limits.max_pixels:
-                raise TooLargeError(
-                    f"the image has {width} x {height} pixels; the limit is {limits.max_pixels // 1_000_000} megapixels"
-                )
+            check_size(image, limits)
             if image.format == "JPEG":
                 # Decodes at 1/2, 1/4 or 1/8 where that still covers the size we keep: a third of the time for photos.
                 image.draft(None, (limits.max_side, limits.max_side))

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -50,14 +50,22 @@ def address(listener: socket.socket) -> str:
 class Server(uvicorn.Server):
     """Says when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
 
-    def __init__(self, config: uvicorn.Config, name: str, url: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, name: str, url: str, before_stop: Callable[[], None] = lambda: None
+    ) -> None:
+        """`before_stop` is called on the event loop when a shutdown begins: it ends what would never end by itself."""
         super().__init__(config)
         self._greeting = f"{name}{READY}{url}"
+        self._before_stop = before_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         sys.stdout.write(f"{self._greeting}\n")
         sys.stdout.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_stop()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

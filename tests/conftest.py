@@ -37,10 +37,16 @@ def scripted(limits: Settings) -> Iterator[ScriptedWorker]:
 
 
 @pytest.fixture(scope="session")
-def builtin_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def builtin_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The real worker: `python -m serving` with the built-in embedder, in a process of its own."""
     with ServerProcess("serving", ["--data", str(tmp_path_factory.mktemp("worker"))]) as worker:
-        yield worker.wait()
+        worker.wait()
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def builtin_url(builtin_process: ServerProcess) -> str:
+    return builtin_process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from serving.settings import Settings
 from ui import api, search
 from ui.service import Service
 from ui.theme import theme
+from ui.uploads import UploadsOnly
 
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
@@ -56,8 +57,8 @@ def blocks(service: Service) -> gr.Blocks:
     # Uploads are copies; the library keeps its own. Every ten minutes those older than an hour are removed.
     page = gr.Blocks(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
+        api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
         search.build(service)
-        api.build(service)
     page.queue(default_concurrency_limit=16)
     return page
 
@@ -71,6 +72,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         service.close()
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(UploadsOnly)
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
 
@@ -102,6 +104,14 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         show_error=True,
     )
     return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """An open tab holds a stream for its whole visit; Gradio ends them when its stop event is set."""
+    for route in app.routes:
+        event = getattr(getattr(route, "app", None), "stop_event", None)
+        if event is not None:
+            event.set()
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -161,15 +171,15 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
     loopback = is_loopback(options.host)
     if not loopback:
         print("warning: everybody who reaches this address can see, add and delete pages", file=sys.stderr)
+    app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
-        create_app(service, loopback=loopback),
+        app,
         log_level="warning",
         ws="none",
         timeout_keep_alive=30,
-        # An open tab holds a stream for its whole visit; a shutdown must not wait for it.
         timeout_graceful_shutdown=2,
     )
-    server = Server(config, "Dormouse", url)
+    server = Server(config, "Dormouse", url, lambda: end_streams(app))
     if options.until_stdin_closes:
         server.stop_with_stdin()
     if not options.no_browser:

@@ -43,6 +43,8 @@ class Upload:
 class Skipped:
     file: str
     reason: str
+    known: bool = False
+    """Nothing is wrong with it: it is in the collection already."""
 
 
 @dataclass
@@ -154,9 +156,11 @@ class Ingestor:
 
     def _add_all(self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]) -> None:
         running: set[Future[None]] = set()
+        sent: dict[str, dict[int, str]] = {}
         try:
             for upload, digest, file in files:
-                known = self._library.has(job.collection, digest)
+                # A twin in the same upload is on its way already, though not in the library yet.
+                known = sent.setdefault(digest, self._library.has(job.collection, digest))
                 if known:
                     self._skip_known(job, upload, known, file)
                 for number in range(1, file.count + 1):
@@ -175,7 +179,7 @@ class Ingestor:
     def _skip_known(self, job: Job, upload: Upload, known: dict[int, str], file: PageFile) -> None:
         pages = "" if len(known) == file.count else f"{len(known)} of its {file.count} pages are "
         name = next(iter(known.values()))
-        self._skip(job, upload.name, f"{pages}already here{'' if name == upload.name else f' as {name}'}")
+        self._skip(job, upload.name, f"{pages}already here{'' if name == upload.name else f' as {name}'}", True)
         with job.lock:
             job.done += len(known)
 
@@ -219,9 +223,9 @@ class Ingestor:
         return stored, None if lines is None else len(lines)
 
     @staticmethod
-    def _skip(job: Job, file: str, reason: str) -> None:
+    def _skip(job: Job, file: str, reason: str, known: bool = False) -> None:
         with job.lock:
-            job.skipped.append(Skipped(file, reason))
+            job.skipped.append(Skipped(file, reason, known))
 
 
 def settled(running: set[Future[None]]) -> set[Future[None]]:

@@ -16,6 +16,13 @@ NO_TEXT = (
 )
 
 
+WELCOME = """<div class="welcome"><ol>
+<li><b>Add pages</b><p>Drop in images and PDFs: scans, slides, photographed receipts. Or load the sample pages.</p></li>
+<li><b>Ask</b><p>In words, in your own language. The pages may be in another one.</p></li>
+<li><b>See the answer</b><p>Pages come ranked, with the line that answers marked on the page.</p></li>
+</ol><small>Everything stays on this machine.</small></div>"""
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
@@ -127,7 +134,7 @@ def chips(queries: Sequence[str]) -> str:
 
 def files(found: Sequence[StoredFile], collection: Collection) -> str:
     if not found:
-        return '<p class="empty">No pages yet. Drop files above, or load the sample pages.</p>'
+        return '<p class="empty">No pages in this collection yet.</p>'
     rows = "".join(
         f'<li><span title="{escape(file.name, quote=True)}">{escape(file.name)}</span>'
         f"<small>{plural(file.pages, 'page')}</small>"
@@ -153,6 +160,8 @@ def progress(job: Job | None) -> str:
     if job.state == "failed":
         kept = f" {plural(added, 'page')} added before that are kept." if added else ""
         return notice("The pages could not be added", job.error + "." * (job.error[-1:] != ".") + kept, "error")
+    if not added and skipped and job.state == "done":
+        return f'<div class="progress done" role="status"><b>Nothing new to add</b>{skipped_list(skipped)}</div>'
     took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "at once"
     text = f"{plural(added, 'page')} added {took}" + (f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else "")
     if job.state == "cancelled":
@@ -176,7 +185,16 @@ def running(job: Job) -> str:
 
 
 def skipped_list(skipped: Sequence[Skipped]) -> str:
-    if not skipped:
-        return ""
-    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in skipped)
-    return f'<details class="skipped" open><summary>{len(skipped)} skipped</summary><ul>{rows}</ul></details>'
+    known = [item for item in skipped if item.known]
+    bad = [item for item in skipped if not item.known]
+    html = ""
+    if bad:
+        html += details(f"{plural(len(bad), 'file')} could not be read", bad, "skipped")
+    if known:
+        html += details(f"{plural(len(known), 'file')} here already", known, "known")
+    return html
+
+
+def details(title: str, items: Sequence[Skipped], kind: str) -> str:
+    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in items)
+    return f'<details class="{kind}"{" open" * (kind == "skipped")}><summary>{title}</summary><ul>{rows}</ul></details>'

@@ -24,9 +24,10 @@ MINE = "my-pages"
 SAMPLES = "samples"
 SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
 TOP_K = 8
+TOP_KS = ["4", "8", "12", "20", "50"]
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
-CHIPS = 6
+CHIP_CHARS = 48
 
 PICK = """
 element.addEventListener('click', (event) => {
@@ -85,7 +86,7 @@ class Widgets:
     listing: gr.HTML
     query: gr.Textbox
     ask: gr.Button
-    top_k: gr.Slider
+    top_k: gr.Dropdown
     chips: gr.HTML
     summary: gr.HTML
     gallery: gr.HTML
@@ -103,19 +104,22 @@ def build(service: Service) -> Widgets:
                 info="Choose one, or type a new name",
             )  # fmt: skip
             files = gr.File(
-                label="Add pages", file_count="multiple", height=132, elem_id="dropzone", type="filepath",
+                label="Add images and PDFs", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
             )  # fmt: skip
             samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", size="md")
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
             listing = gr.HTML(elem_id="files", js_on_load=FILES)
-        with gr.Column(scale=4, min_width=320):
+        with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
             with gr.Row(elem_id="ask-row"):
                 query = gr.Textbox(
                     label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
                     max_length=service.limits.max_text_chars, lines=1, max_lines=3, min_width=220,
                 )  # fmt: skip
-                top_k = gr.Slider(1, MAX_TOP_K, TOP_K, step=1, label="Pages to show", elem_id="top-k", min_width=140)
+                top_k = gr.Dropdown(
+                    TOP_KS, value=str(TOP_K), label="Pages to show", allow_custom_value=True, elem_id="top-k",
+                    min_width=120, scale=1,
+                )  # fmt: skip
                 ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
             chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
             summary = gr.HTML(elem_id="summary")
@@ -147,12 +151,12 @@ def sample_count() -> int:
 
 
 def sample_chips() -> list[str]:
-    """A few that differ: every kind, spread over the list."""
-    by_kind: dict[str, list[str]] = {}
-    for entry in sample_queries():
-        by_kind.setdefault(entry["kind"], []).append(entry["query"])
-    share = max(1, CHIPS // max(1, len(by_kind)))
-    return [query for found in by_kind.values() for query in found[:: max(1, len(found) // share)][:share]]
+    """A few short ones that differ: every kind, spread over the list."""
+    found = []
+    for kind, share in (("paraphrase", 3), ("language", 2), ("keyword", 1)):
+        fitting = [e["query"] for e in sample_queries() if e["kind"] == kind and 12 <= len(e["query"]) <= CHIP_CHARS]
+        found += fitting[:: max(1, len(fitting) // share)][:share]
+    return found
 
 
 class Events:
@@ -185,7 +189,7 @@ class Events:
         w.detail.click(self.delete_page, [w.asked, w.collection, w.top_k], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
         assert start is not None
-        start.load(self.arrive, None, [w.header, w.query, w.top_k, *panel], **hidden).then(
+        start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary], **hidden).then(
             self.search_if_asked, question, results, **hidden
         ).then(None, question, None, js=SHARE, api_visibility="private")
         start.load(self.describe, None, [w.header], **hidden)
@@ -218,7 +222,9 @@ class Events:
         """A page that is opened or reloaded while a job runs shows that job."""
         collection = self.requested(request)
         job = self.service.ingestor.active(collection)
-        if job is not None:
+        if job is None:
+            yield gr.skip()
+        else:
             yield from self.follow(job)
             panel = self.panel(collection, job)
             yield {widget: panel[widget] for widget in (self.w.progress, self.w.cancel, self.w.listing)}
@@ -258,13 +264,13 @@ class Events:
     def arrive(self, request: gr.Request) -> dict[Any, Any]:
         """Widgets as the address asks: ?c=collection&q=query&k=top_k."""
         asked = dict(request.query_params)
-        top_k = asked.get("k", "")
         collection = self.requested(request)
         panel = self.panel(collection, self.service.ingestor.active(collection))
         return {
             self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
-            self.w.top_k: min(MAX_TOP_K, max(1, int(top_k))) if top_k.isascii() and top_k.isdigit() else TOP_K,
+            self.w.top_k: str(shown(asked.get("k"))),
             **panel,
+            self.w.summary: "" if self.service.library.collection(collection).pages else render.WELCOME,
         }
 
     def describe(self) -> str:
@@ -284,11 +290,13 @@ class Events:
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def search_if_asked(self, query: str, collection: str, top_k: int) -> Iterator[dict[Any, Any]]:
+    def search_if_asked(self, query: str, collection: str, top_k: str) -> Iterator[dict[Any, Any]]:
         if query.strip():
             yield from self.search(query, collection, top_k)
+        else:
+            yield gr.skip()  # a generator that yields nothing empties its outputs
 
-    def search(self, query: str, collection: str, top_k: int) -> Iterator[dict[Any, Any]]:
+    def search(self, query: str, collection: str, top_k: str) -> Iterator[dict[Any, Any]]:
         """First the hits, then, a moment later, which line of the first one answers."""
         if not query.strip():
             yield {
@@ -297,19 +305,19 @@ class Events:
             }
             return
         try:
-            found = self.service.search(query, None, collection, int(top_k))
-            shown = self.service.library.collection(collection)
+            found = self.service.search(query, None, collection, shown(top_k))
+            searched = self.service.library.collection(collection)
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
             return
         if not found.hits:
-            advice = "Add pages on this side, or load the samples."
+            advice = "Drop images or PDFs into the box, or load the sample pages."
             yield {**self.nothing(), self.w.summary: render.notice("This collection has no pages yet", advice)}
             return
         first = found.hits[0]
         lines = self.service.library.lines(first.page.id)
         yield {
-            self.w.summary: render.summary(found.hits, shown, found.timings),
+            self.w.summary: render.summary(found.hits, searched, found.timings),
             self.w.gallery: render.gallery(found.hits),
             self.w.detail: render.detail(first, None, lines, pending=bool(lines)),
             self.w.asked: query,
@@ -323,9 +331,9 @@ class Events:
         except ServingError:
             return render.detail(hit, None, lines)
 
-    def show(self, asked: str, collection: str, top_k: int, event: gr.EventData) -> str:
+    def show(self, asked: str, collection: str, top_k: str, event: gr.EventData) -> str:
         try:
-            found = self.service.search(asked, None, collection, int(top_k))
+            found = self.service.search(asked, None, collection, shown(top_k))
             hit = next((hit for hit in found.hits if hit.page.id == event.page), None)
             if hit is None:
                 return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
@@ -333,13 +341,19 @@ class Events:
         except ServingError as error:
             return failed("The page cannot be shown", error)
 
-    def delete_page(self, asked: str, collection: str, top_k: int, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+    def delete_page(self, asked: str, collection: str, top_k: str, event: gr.EventData) -> Iterator[dict[Any, Any]]:
         self.service.delete(collection, [str(event.page)])
         yield {**self.panel(collection), **self.nothing()}
         yield from self.search(asked, collection, top_k)
 
     def nothing(self) -> dict[Any, Any]:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: ""}
+
+
+def shown(top_k: object) -> int:
+    """What stands in the widget or the address, as a number within the limits."""
+    text = str(top_k)
+    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K
 
 
 def failed(title: str, error: ServingError) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from serving.disk import write_file
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.neutral import CONSTANTS, Neutral
 from serving.errors import ServingError, UnreadableError
@@ -143,7 +144,7 @@ class Builtin:
 def new_reader() -> Any:
     """A RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
-        # Seen with usearch 2.26.6 and onnxruntime 1.32.0; the other order works. A worker never imports usearch.
+        # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
         raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
     rapidocr = importlib.import_module("rapidocr")
     importlib.import_module("cv2").setNumThreads(1)
@@ -221,7 +222,7 @@ def check_models(verdicts: Path) -> None:
         fresh[key] = mark
     if fresh != seen:
         verdicts.parent.mkdir(parents=True, exist_ok=True)
-        verdicts.write_text(json.dumps(fresh))
+        write_file(verdicts, json.dumps(fresh).encode())
 
 
 def read_verdicts(path: Path) -> dict[str, str]:

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.errors import BadValueError, NotFoundError
+from serving.library import FingerprintError, Library, LibraryError, NewPage
+from serving.pages import Line
+from tests.scripted import unit
+
+LINES = (Line("Total due 12.00", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
+
+
+def new(name: str = "a.png", page: int = 1, dimension: int = 64, **values: object) -> NewPage:
+    fields: dict[str, object] = {
+        "file": name, "sha256": f"sha of {name}", "page": page, "pages": 3, "width": 100, "height": 200,
+        "picture": b"jpeg", "thumbnail": b"webp", "vector": unit(f"{name} {page}", dimension), "lines": LINES,
+    }  # fmt: skip
+    return NewPage(**{**fields, **values})  # type: ignore[arg-type]
+
+
+def add(library: Library, page: NewPage, collection: str = "c", fingerprint: str = "f1") -> str:
+    return library.add(collection, page, fingerprint=fingerprint, model="m").id
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path)
+
+
+def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    ids = [add(library, new("a.pdf", page)) for page in (1, 2, 3)]
+    for _ in range(2):
+        hits = library.search("c", unit("a.pdf 2", 64), 2, "f1")
+        assert [hit.rank for hit in hits] == [1, 2] and hits[0].page.id == ids[1]
+        assert hits[0].score == pytest.approx(1, abs=1e-3) and hits[1].score < 0.6
+        assert (hits[0].page.file, hits[0].page.page, hits[0].page.pages, hits[0].page.read) == ("a.pdf", 2, 3, True)
+        assert library.lines(ids[1]) == LINES
+        assert library.picture(ids[1]).read_bytes() == b"jpeg" and library.thumbnail(ids[1]).read_bytes() == b"webp"
+        library.close()
+        library = Library(tmp_path)
+    assert oct((tmp_path / "library.db").stat().st_mode)[-3:] == "600"
+    library.close()
+
+
+def test_same_content_is_kept_once(library: Library) -> None:
+    first = add(library, new("a.png"))
+    assert add(library, new("a.png", vector=unit("other", 64))) == first
+    assert library.has("c", "sha of a.png") == {1: "a.png"}
+    assert library.collection("c").pages == 1 and len(list(library.pictures.iterdir())) == 2
+    assert add(library, new("a.png"), collection="other") != first
+
+
+def test_fingerprints_never_meet(library: Library) -> None:
+    add(library, new())
+    with pytest.raises(FingerprintError, match="another embedder"):
+        add(library, new("b.png"), fingerprint="f2")
+    with pytest.raises(FingerprintError, match="another embedder"):
+        library.search("c", unit("q", 64), 3, "f2")
+    assert library.collection("c").pages == 1 and len(list(library.pictures.iterdir())) == 2
+    add(library, new("b.png"), collection="d", fingerprint="f2")
+
+
+def test_delete_page_file_and_collection(library: Library) -> None:
+    ids = [add(library, new("a.pdf", page)) for page in (1, 2, 3)] + [add(library, new("b.png"))]
+    other = add(library, new("a.pdf"), collection="other")
+    library.search("c", unit("q", 64), 3, "f1")
+    assert library.delete("c", [ids[0], ids[0], other, "no such id", "../../etc/passwd"]) == [ids[0]]
+    assert [file.pages for file in library.files("c")] == [2, 1]
+    assert ids[0] not in [hit.page.id for hit in library.search("c", unit("a.pdf 1", 64), 9, "f1")]
+    with pytest.raises(NotFoundError):
+        library.page(ids[0])
+    assert library.delete_file("c", "sha of a.pdf") == ids[1:3]
+    assert library.delete_collection("c") == 1 and library.delete_collection("c") == 0
+    assert [found.name for found in library.collections()] == ["other"]
+    assert {path.name.split(".")[0] for path in library.pictures.iterdir()} == {other}
+
+
+def test_pages_added_after_a_search_are_found(library: Library) -> None:
+    add(library, new("a.png"))
+    library.search("c", unit("q", 64), 3, "f1")
+    ids = [add(library, new("b.png", page)) for page in range(1, 200)]
+    for page in (1, 64, 65, 199):
+        assert library.search("c", unit(f"b.png {page}", 64), 1, "f1")[0].page.id == ids[page - 1]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\0b", "a\u202eb"])
+def test_bad_names(library: Library, name: str) -> None:
+    with pytest.raises(BadValueError, match="printable"):
+        library.collection(name)
+
+
+def test_names_are_trimmed_and_empty_collections_answer(library: Library) -> None:
+    assert library.collection("  a   b ").name == "a b"
+    assert library.search("nobody", unit("q", 64), 3, "f1") == [] and library.files("nobody") == []
+    assert library.delete("nobody", ["x"]) == [] and library.latest() is None
+    with pytest.raises(BadValueError, match="at least 1"):
+        library.search("c", unit("q", 64), 0, "f1")
+
+
+def test_second_process_is_told(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    with pytest.raises(LibraryError, match="another process is using"):
+        Library(tmp_path)
+    library.close()
+    Library(tmp_path).close()
+
+
+def test_newer_and_damaged_databases_are_left_untouched(tmp_path: Path) -> None:
+    Library(tmp_path).close()
+    path = tmp_path / "library.db"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.commit()
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(LibraryError, match="newer release"):
+        Library(tmp_path)
+    assert path.read_bytes() == before
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(LibraryError, match="damaged"):
+        Library(tmp_path)
+    assert path.read_bytes() == b"not a database at all" * 100
+
+
+def test_pictures_outlive_a_lost_database(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    add(library, new())
+    library.close()
+    for path in tmp_path.glob("library.db*"):
+        path.unlink()
+    Library(tmp_path).close()
+    assert len(list((tmp_path / "pages").iterdir())) == 2
+
+
+def test_leftovers_of_a_kill_are_swept(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    kept = add(library, new())
+    library.close()
+    for name in ("0123456789abcdef.jpg", "0123456789abcdef.jpg.part"):
+        (tmp_path / "pages" / name).write_bytes(b"x")
+    library = Library(tmp_path)
+    assert {path.name.split(".")[0] for path in library.pictures.iterdir()} == {kept}
+    library.close()
+
+
+def test_disk_full_is_an_error_and_nothing_is_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(tmp_path)
+    add(library, new("a.png"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(LibraryError, match="No space left"):
+            add(library, new("b.png"))
+    assert library.collection("c").pages == 1
+    assert len([path for path in library.pictures.iterdir() if path.suffix != ".part"]) == 2
+    add(library, new("b.png"))
+    library.close()
+
+
+INGEST = """
+import sys
+from pathlib import Path
+from serving.library import Library
+from tests.test_library import new
+library = Library(Path(sys.argv[1]))
+start = int(sys.argv[2])
+for page in range(start, start + 100_000):
+    stored = library.add("c", new("a.pdf", page, picture=b"p" * 50_000), fingerprint="f1", model="m")
+    print(page, stored.id, flush=True)
+"""
+
+
+def test_20_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
+    """kill -9 at a random moment of an ingest, twenty times: every page that was acknowledged is there, whole."""
+    chance = random.Random(4)
+    acknowledged: dict[int, str] = {}
+    for number in range(20):
+        start = number * 100_000 + 1
+        command = [sys.executable, "-c", INGEST, str(tmp_path), str(start)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            first = child.stdout.readline()
+            time.sleep(chance.uniform(0.0, 0.15))
+            child.send_signal(signal.SIGKILL)
+            lines = [first, *child.stdout.read().split("\n")]
+        pairs = (line.strip().partition(" ") for line in lines)
+        acknowledged |= {int(page): page_id for page, _, page_id in pairs if len(page_id) == 16}
+    assert len(acknowledged) >= 20
+    db = sqlite3.connect(tmp_path / "library.db")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    library = Library(tmp_path)
+    vectors = {page: unit(f"a.pdf {page}", 64) for page in acknowledged}
+    for page, page_id in acknowledged.items():
+        assert library.page(page_id).page == page
+        assert library.picture(page_id).read_bytes() == b"p" * 50_000 and library.thumbnail(page_id).is_file()
+        assert library.lines(page_id) == LINES
+    sample = chance.sample(sorted(acknowledged), 20)
+    assert all(library.search("c", vectors[page], 1, "f1")[0].page.id == acknowledged[page] for page in sample)
+    known = {path.name.split(".")[0] for path in library.pictures.iterdir()}
+    assert len(known) == library.collection("c").pages  # what was not acknowledged is whole, or gone
+    library.close()
+
+
+def test_matrix_agrees_with_numpy(library: Library) -> None:
+    rows = {add(library, new("a.pdf", page, dimension=2560)): unit(f"a.pdf {page}", 2560) for page in range(1, 300)}
+    names, matrix = list(rows), np.stack(list(rows.values()))
+    for number in range(20):
+        query = unit(f"query {number}", 2560)
+        best = [names[n] for n in np.argsort(-(matrix @ query))[:5]]
+        assert [hit.page.id for hit in library.search("c", query, 5, "f1")] == best
