@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
+from serving.library import Library
 from serving.pages import Page, encode_jpeg, open_file
+from serving.records import NewPage
 from serving.settings import Settings
 
 IN_FLIGHT = 4
+COLLECTION = "quality"
 CORPUS = Path(__file__).parent.parent / "assets" / "samples"
 
 
@@ -63,23 +68,38 @@ def pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int], Pag
 
 
 def ranks(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[Outcome]:
-    """The rank of the right page for each query, 1 the best. Raises ValueError for a label without a page."""
+    """The rank of the right page for each query, 1 the best, through a library as the page uses it.
+
+    Raises ValueError for a label without a page.
+    """
     wanted = labels(corpus)
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        embedding = [(key, pool.submit(client.embed_pages, [payload])) for key, payload in pages(corpus, limits)]
-        keys = [key for key, _ in embedding]
-        vectors = [answer.result().vectors[0] for _, answer in embedding]
-    missing = {(label.file, label.page) for label in wanted} - set(keys)
-    if missing:
-        raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
-    matrix = np.stack(vectors)
-    outcomes = []
-    for label in wanted:
-        scores = matrix @ client.embed_queries([label.query]).vectors[0]
-        right = keys.index((label.file, label.page))
-        # A tie counts against us.
-        outcomes.append(Outcome(label, int((scores >= scores[right]).sum())))
+    info = client.info()
+    with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
+        keys = fill(library, client, corpus, limits)
+        missing = {(label.file, label.page) for label in wanted} - keys
+        if missing:
+            raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
+        outcomes = []
+        for label in wanted:
+            query = client.embed_queries([label.query]).vectors[0]
+            hits = library.search(COLLECTION, query, len(keys), info.fingerprint)
+            right = next(hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page))
+            # A tie counts against us.
+            outcomes.append(Outcome(label, sum(hit.score >= right.score for hit in hits)))
     return outcomes
+
+
+def fill(library: Library, client: EmbeddingClient, corpus: Path, limits: Settings) -> set[tuple[str, int]]:
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        embedding = [
+            (key, pool.submit(client.embed_pages, [payload], explain=True)) for key, payload in pages(corpus, limits)
+        ]
+        for (file, number), future in embedding:
+            answer = future.result()
+            text = answer.pages[0]
+            page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], text.lines, text.vectors)
+            library.add(COLLECTION, page, fingerprint=answer.fingerprint, model=answer.model)
+    return {key for key, _ in embedding}
 
 
 def table(outcomes: Sequence[Outcome]) -> list[Row]:

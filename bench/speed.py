@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
 from gradio_client import Client, handle_file
 from numpy.typing import NDArray
 from usearch.index import MetricKind
@@ -205,6 +204,7 @@ def fill(folder: Path, rows: NDArray[np.float16]) -> None:
         ids = [f"{number:016x}" for number in range(len(rows))]
         db.executemany("INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)", ((name, name) for name in ids))
         db.executemany(
-            "INSERT INTO vectors VALUES (?, ?)", ((name, row.tobytes()) for name, row in zip(ids, rows, strict=True))
+            "INSERT INTO vectors (page, vector) VALUES (?, ?)",
+            ((name, row.tobytes()) for name, row in zip(ids, rows, strict=True)),
         )
     db.close()

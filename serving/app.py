@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from serving.embedders import PageResult
 from serving.errors import BadValueError, MethodNotAllowedError, NotFoundError, ServingError
 from serving.guard import Guard
-from serving.pages import Line
 from serving.schema import EmbeddingsRequest, EmbedRequest, Item, embed_items, embeddings_items, parse
 from serving.worker import Embedded, Worker
 
@@ -121,7 +121,7 @@ def add_embedding(app: FastAPI, worker: Worker) -> None:
             "timings": {name: round(value, 3) for name, value in result.timings.items()},
         }
         if body.explain:
-            answer["pages"] = [{"lines": None if lines is None else list(map(plain, lines))} for lines in result.lines]
+            answer["pages"] = [{"lines": explained(page)} for page in result.pages]
         return timed(request, result, answer)
 
     @app.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
@@ -218,8 +218,15 @@ def timed(request: Request, result: Embedded, answer: object) -> Response:
     return reply(answer)
 
 
-def plain(line: Line) -> dict[str, Any]:
-    return {"text": line.text, "box": line.box}
+def explained(page: PageResult) -> list[dict[str, Any]] | None:
+    """The lines that were read; with their own vectors (base64, as `encoded`) where the embedder compares lines."""
+    if page.lines is None:
+        return None
+    found: list[dict[str, Any]] = [{"text": line.text, "box": line.box} for line in page.lines]
+    if page.line_vectors is not None:
+        for line, vector in zip(found, page.line_vectors, strict=True):
+            line["embedding"] = encoded(vector, "base64")
+    return found
 
 
 def encoded(vector: Any, encoding: str) -> Any:

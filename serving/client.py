@@ -35,12 +35,20 @@ class PagePayload:
     lines: tuple[Line, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """What was read on a page: None if nothing was looked for. `vectors` is float32[len(lines), dimension] or None."""
+
+    lines: tuple[Line, ...] | None = None
+    vectors: Vectors | None = None
+
+
 @dataclass(frozen=True)
 class Answer:
     """`vectors` is float32[n, dimension], pages first; `seconds` is what the caller waited, retries included."""
 
     vectors: Vectors
-    pages: list[tuple[Line, ...] | None]
+    pages: list[PageText]
     model: str
     fingerprint: str
     seconds: float
@@ -87,8 +95,11 @@ class EmbeddingClient:
     def embed_queries(self, texts: Sequence[str], dimension: int | None = None) -> Answer:
         return self._embed({"texts": list(texts), **optional(dimension)})
 
-    def embed_pages(self, pages: Sequence[PagePayload], dimension: int | None = None) -> Answer:
-        return self._embed({"pages": [payload(page) for page in pages], "explain": True, **optional(dimension)})
+    def embed_pages(
+        self, pages: Sequence[PagePayload], dimension: int | None = None, *, explain: bool = False
+    ) -> Answer:
+        """`explain`: also the lines that were read, and their vectors where the embedder compares lines."""
+        return self._embed({"pages": [payload(page) for page in pages], "explain": explain, **optional(dimension)})
 
     def _embed(self, body: dict[str, Any]) -> Answer:
         began = time.perf_counter()
@@ -97,11 +108,11 @@ class EmbeddingClient:
         try:
             found = orjson.loads(response.content)
             vectors = np.asarray(found["embeddings"], dtype=np.float32)
-            lines = [lines_of(page["lines"]) for page in found.get("pages", [])]
+            pages = [page_text(page["lines"]) for page in found.get("pages", [])]
             headers = response.headers
             return Answer(
                 vectors,
-                lines,
+                pages,
                 found["model"],
                 found["fingerprint"],
                 seconds,
@@ -169,10 +180,13 @@ def payload(page: PagePayload) -> dict[str, Any]:
     return body
 
 
-def lines_of(found: list[dict[str, Any]] | None) -> tuple[Line, ...] | None:
+def page_text(found: list[dict[str, Any]] | None) -> PageText:
     if found is None:
-        return None
-    return tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
+        return PageText()
+    lines = tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
+    if not found or "embedding" not in found[0]:
+        return PageText(lines)
+    return PageText(lines, np.stack([np.frombuffer(base64.b64decode(line["embedding"]), "<f4") for line in found]))
 
 
 def decoded(response: requests.Response) -> object:

@@ -45,6 +45,8 @@ class Page:
 
     image: Image.Image | None
     lines: tuple[Line, ...] | None = None
+    explain: bool = False
+    """True if the caller wants the lines' own vectors as well."""
 
 
 @dataclass(frozen=True)

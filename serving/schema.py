@@ -81,6 +81,7 @@ class RawPage:
     data: bytes | None
     lines: tuple[Line, ...] | None
     param: str
+    explain: bool = False
 
 
 Item = Query | RawPage
@@ -122,22 +123,23 @@ def embed_items(request: EmbedRequest) -> list[Item]:
     if request.images and request.pages:
         raise BadValueError("send images or pages, not both", param="pages")
     items: list[Item] = [
-        RawPage(image_bytes(image, f"images.{n}"), None, f"images.{n}") for n, image in enumerate(request.images)
+        RawPage(image_bytes(image, f"images.{n}"), None, f"images.{n}", request.explain)
+        for n, image in enumerate(request.images)
     ]
-    items += [raw_page(page, f"pages.{n}") for n, page in enumerate(request.pages)]
+    items += [raw_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
     items += [Query(canonical_query(text, f"texts.{n}")) for n, text in enumerate(request.texts)]
     if not items:
         raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
     return items
 
 
-def raw_page(page: PageInput, param: str) -> RawPage:
+def raw_page(page: PageInput, param: str, explain: bool) -> RawPage:
     if page.image is None and page.lines is None:
         raise BadValueError("a page needs an image, lines, or both", param=param)
     lines = None
     if page.lines is not None:
         lines = tuple(Line(line) if isinstance(line, str) else Line(line.text, line.box) for line in page.lines)
-    return RawPage(None if page.image is None else image_bytes(page.image, param), lines, param)
+    return RawPage(None if page.image is None else image_bytes(page.image, param), lines, param, explain)
 
 
 def embeddings_items(request: EmbeddingsRequest) -> list[Item]:

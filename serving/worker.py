@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from serving.batcher import Lane, Timing
 from serving.embedders import Embedder, PageResult, Vectors
 from serving.errors import BadValueError, BadVectorError, NotReadyError, ServingError, TooLargeError
 from serving.metrics import Metrics
-from serving.pages import Line, Page, decode_image
+from serving.pages import Page, decode_image
 from serving.schema import Item, Query, RawPage
 from serving.settings import Settings
 
@@ -38,10 +38,10 @@ class Boot:
 
 @dataclass(frozen=True)
 class Embedded:
-    """`vectors` is float32[n, dimension] in the order of the items; `lines` has one entry for each page among them."""
+    """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
 
     vectors: Vectors
-    lines: list[tuple[Line, ...] | None]
+    pages: list[PageResult]
     timings: dict[str, float]
 
 
@@ -151,9 +151,9 @@ class Worker:
         raw = [item for item in items if isinstance(item, RawPage)]
         texts = [item.text for item in items if isinstance(item, Query)]
         began = time.perf_counter()
-        pages = await self._decode(raw)
+        decoded = await self._decode(raw)
         decode = time.perf_counter() - began
-        outcomes = await asyncio.gather(self.pages.submit(pages), self.queries.submit(texts), return_exceptions=True)
+        outcomes = await asyncio.gather(self.pages.submit(decoded), self.queries.submit(texts), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -169,7 +169,8 @@ class Worker:
         }
         for phase, milliseconds in timings.items():
             self.metrics.seconds.labels(phase).observe(milliseconds / 1000)
-        return Embedded(checked(vectors, dimension, normalize), [page.lines for page in page_results], timings)
+        pages = [cut(page, dimension) for page in page_results]
+        return Embedded(checked(vectors, dimension, normalize), pages, timings)
 
     async def _decode(self, raw: Sequence[RawPage]) -> list[Page]:
         loop = asyncio.get_running_loop()
@@ -181,7 +182,19 @@ class Worker:
         except ServingError as error:
             error.param = error.param or raw.param
             raise
-        return Page(image, raw.lines)
+        return Page(image, raw.lines, raw.explain)
+
+
+def cut(page: PageResult, dimension: int | None) -> PageResult:
+    """The page with its lines' vectors cut like its own; a line of zeros stays one. Raises BadVectorError."""
+    vectors = page.line_vectors
+    if vectors is None:
+        return page
+    if not np.isfinite(vectors).all():
+        raise BadVectorError("the model answered with a vector that is not finite for a line of this page")
+    vectors = vectors[:, :dimension]
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return replace(page, line_vectors=np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32))
 
 
 def checked(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:

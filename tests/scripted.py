@@ -53,10 +53,12 @@ class Scripted:
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         names = [self._describe(page) for page in pages]
-        return [
-            PageResult(self._vector(name, names), page.lines or (Line(name),))
-            for name, page in zip(names, pages, strict=True)
-        ]
+        return [self._result(page, name, names) for page, name in zip(pages, names, strict=True)]
+
+    def _result(self, page: Page, name: str, batch: list[str]) -> PageResult:
+        lines = page.lines or (Line(name),)
+        vectors = np.stack([unit(line.text, self.dimension) for line in lines]) if page.explain else None
+        return PageResult(self._vector(name, batch), lines, vectors)
 
     def probe(self) -> Vectors:
         return self.embed_queries(["probe"])

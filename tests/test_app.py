@@ -69,7 +69,11 @@ def test_pages_with_text_need_no_image(scripted: ScriptedWorker) -> None:
     lines = [{"text": "one", "box": [0, 0, 1, 0.5]}, "two"]
     found = post(scripted.url, {"pages": [{"lines": lines}], "explain": True}).json()
     np.testing.assert_allclose(found["embeddings"][0], unit("one two", 2560), atol=1e-6)
-    assert found["pages"][0]["lines"] == [{"text": "one", "box": [0, 0, 1, 0.5]}, {"text": "two", "box": None}]
+    read = found["pages"][0]["lines"]
+    assert [(line["text"], line["box"]) for line in read] == [("one", [0, 0, 1, 0.5]), ("two", None)]
+    vector = np.frombuffer(base64.b64decode(read[1]["embedding"]), "<f4")
+    np.testing.assert_allclose(vector, unit("two", 2560), atol=1e-6)
+    assert "pages" not in post(scripted.url, {"pages": [{"lines": lines}]}).json()
 
 
 def test_matryoshka_is_cut_and_normalised_again(scripted: ScriptedWorker) -> None:

@@ -62,8 +62,11 @@ def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     np.testing.assert_allclose(answer.vectors[1], unit("b", 2560), atol=1e-6)
     assert answer.boot_requests == 1 and answer.start_kind == "plain" and answer.server_ms["embed"] >= 0
     lines = (Line("one", (0.0, 0.0, 0.5, 0.5)), Line("two"))
-    pages = client.embed_pages([PagePayload(encoded(picture())), PagePayload(lines=lines)], dimension=768)
-    assert pages.vectors.shape == (2, 768) and pages.pages[1] == lines and pages.boot_requests == 2
+    pages = client.embed_pages([PagePayload(encoded(picture())), PagePayload(lines=lines)], dimension=768, explain=True)
+    assert pages.vectors.shape == (2, 768) and pages.pages[1].lines == lines and pages.boot_requests == 2
+    assert pages.pages[1].vectors is not None and pages.pages[1].vectors.shape == (2, 768)
+    np.testing.assert_allclose(np.linalg.norm(pages.pages[1].vectors, axis=1), 1, atol=1e-5)
+    assert client.embed_pages([PagePayload(lines=lines)]).pages == []
     with pytest.raises(UnreadableError, match="cannot be read"):
         client.embed_queries(["unreadable"])
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.database import LibraryError
 from serving.errors import BadValueError, NotFoundError
-from serving.library import FingerprintError, Library, LibraryError, NewPage
+from serving.library import FingerprintError, Library
 from serving.pages import Line
+from serving.records import NewPage
 from tests.scripted import unit
 
 LINES = (Line("Total due 12.00", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
@@ -214,6 +216,23 @@ def test_20_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     known = {path.name.split(".")[0] for path in library.pictures.iterdir()}
     assert len(known) == library.collection("c").pages  # what was not acknowledged is whole, or gone
     library.close()
+
+
+def test_the_best_line_counts_and_is_told(library: Library) -> None:
+    """Three pages alike but for one line: the page whose line is nearest comes first, and its line is named."""
+    base = unit("all alike", 64)
+    for number in range(3):
+        lines = tuple(Line(f"line {number} {n}", (0.0, n / 10, 1.0, n / 10 + 0.05)) for n in range(4))
+        vectors = np.stack([unit(line.text, 64) for line in lines])
+        add(library, new("a.pdf", number + 1, vector=base, lines=lines, line_vectors=vectors))
+    add(library, new("plain.png", vector=base, lines=None))
+    hits = library.search("c", unit("line 1 2", 64), 4, "f1")
+    assert hits[0].page.page == 2 and hits[0].line == Line("line 1 2", (0.0, 0.2, 1.0, 0.25))
+    page = float(base @ unit("line 1 2", 64))
+    assert hits[0].score == pytest.approx(2 / 3 * page + 1 / 3, abs=2e-3)
+    plain = next(hit for hit in hits if hit.page.file == "plain.png")
+    assert plain.line is None and plain.score == pytest.approx(page, abs=2e-3)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
 def test_matrix_agrees_with_numpy(library: Library) -> None:

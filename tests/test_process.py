@@ -19,6 +19,7 @@ import requests
 from serving.process import ProcessFailed, ServerProcess
 from serving.server import is_loopback
 from tests.conftest import SAMPLES
+from tests.test_app import until
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,6 +126,7 @@ def test_page_stops_soon_with_an_open_tab(tmp_path: Path) -> None:
     assert next(tab.iter_content(16))
     began = time.monotonic()
     os.kill(page.pid, signal.SIGINT)
+    until(lambda: not page.running, 15)
     assert page.stop() == 0 and time.monotonic() - began < 15
     assert "Traceback" not in page.tail
     assert not psutil.wait_procs(family, timeout=10)[1]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from serving.library import Collection, Hit, StoredFile, StoredPage
 from serving.pages import Line
+from serving.records import Collection, Hit, StoredFile, StoredPage
 from ui import render
 from ui.ingest import Job, Skipped
 from ui.uploads import shown_name
@@ -9,12 +9,12 @@ from ui.uploads import shown_name
 NASTY = '<img src=x onerror=alert(1)>".png'
 
 
-def hit(rank: int = 1, score: float = 0.5, **values: object) -> Hit:
+def hit(rank: int = 1, score: float = 0.5, line: Line | None = None, **values: object) -> Hit:
     fields: dict[str, object] = {
         "id": "0123456789abcdef", "collection": "c", "file": NASTY, "page": 2, "pages": 6, "width": 100, "height": 200,
         "read": True,
     }  # fmt: skip
-    return Hit(rank, score, StoredPage(**{**fields, **values}))  # type: ignore[arg-type]
+    return Hit(rank, score, StoredPage(**{**fields, **values}), line)  # type: ignore[arg-type]
 
 
 def test_nothing_of_a_user_is_markup() -> None:
@@ -27,8 +27,8 @@ def test_nothing_of_a_user_is_markup() -> None:
     failed = Job("c", [], state="failed", error=NASTY)
     failed.finished.set()
     for html in (
-        render.gallery([hit()]),
-        render.detail(hit(), line, [line, Line("other")]),
+        render.gallery([hit(line=line)]),
+        render.detail(hit(line=line), [line, Line("other")]),
         render.summary([hit()], collection, {"embed": 1.0}),
         render.files([StoredFile(NASTY, "s", 1)], collection),
         render.progress(job),
@@ -46,12 +46,13 @@ def test_bars_are_relative_to_the_result_set() -> None:
 
 
 def test_detail_marks_the_line_on_the_page() -> None:
-    html = render.detail(hit(), Line("answer", (0.1, 0.2, 0.5, 0.25)), [Line("answer", (0.1, 0.2, 0.5, 0.25))])
+    answer = Line("answer", (0.1, 0.2, 0.5, 0.25))
+    html = render.detail(hit(line=answer), [answer])
     assert 'class="mark" style="left:9.20%;top:19.60%;width:41.60%;height:5.80%"' in html
     assert "page 2 of 6" in html and "aspect-ratio:100/200" in html
-    assert 'class="mark"' not in render.detail(hit(), Line("no box"), [Line("no box")])
-    assert "No text could be read" in render.detail(hit(), None, [])
-    assert "No text could be read" not in render.detail(hit(read=False), None, [])
+    assert 'class="mark"' not in render.detail(hit(line=Line("no box")), [Line("no box")])
+    assert "No text could be read" in render.detail(hit(), [])
+    assert "No text could be read" not in render.detail(hit(read=False), [])
 
 
 def test_progress_of_a_job() -> None:

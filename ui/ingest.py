@@ -21,8 +21,9 @@ from PIL import Image
 
 from serving.client import EmbeddingClient, PagePayload
 from serving.errors import ServingError
-from serving.library import Library, NewPage, StoredPage
+from serving.library import Library
 from serving.pages import Page, PageFile, encode_jpeg, open_file
+from serving.records import NewPage, StoredPage
 from serving.settings import Settings
 
 THUMBNAIL = 480
@@ -205,8 +206,8 @@ class Ingestor:
         page = file.read(number - 1)
         assert page.image is not None
         picture = encode_jpeg(page.image)
-        answer = self._client.embed_pages([PagePayload(picture, page.lines)])
-        lines = answer.pages[0]
+        answer = self._client.embed_pages([PagePayload(picture, page.lines)], explain=True)
+        text = answer.pages[0]
         new = NewPage(
             file=upload.name,
             sha256=digest,
@@ -217,10 +218,11 @@ class Ingestor:
             picture=picture,
             thumbnail=thumbnail(page),
             vector=answer.vectors[0],
-            lines=lines,
+            lines=text.lines,
+            line_vectors=text.vectors,
         )
         stored = self._library.add(collection, new, fingerprint=answer.fingerprint, model=answer.model)
-        return stored, None if lines is None else len(lines)
+        return stored, None if text.lines is None else len(text.lines)
 
     @staticmethod
     def _skip(job: Job, file: str, reason: str, known: bool = False) -> None:

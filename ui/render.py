@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from serving.client import ModelInfo
-from serving.library import Collection, Hit, StoredFile, StoredPage
 from serving.pages import Line
+from serving.records import Collection, Hit, StoredFile, StoredPage
 from ui.ingest import Job, Skipped
 
 NO_TEXT = (
@@ -59,9 +59,13 @@ def gallery(hits: Sequence[Hit]) -> str:
             f' width="{page.width}" height="{page.height}"></span>'
             f'<span class="score"><b>#{hit.rank}</b><span class="bar"><i style="width:{width}%"></i></span>'
             f"<span>{hit.score:.3f}</span></span>"
-            f'<span class="name">{name}</span><span class="sub">{where(page)}</span></button></li>'
+            f'<span class="name">{name}</span><span class="sub">{where(page)}</span>{snippet(hit.line)}</button></li>'
         )
     return f'<ol class="hits">{"".join(cards)}</ol>' if cards else ""
+
+
+def snippet(line: Line | None) -> str:
+    return "" if line is None else f'<span class="line">{escape(line.text)}</span>'
 
 
 def summary(hits: Sequence[Hit], collection: Collection, timings: dict[str, float]) -> str:
@@ -78,24 +82,21 @@ def notice(title: str, text: str = "", kind: str = "info") -> str:
     return f'<div class="notice {kind}" role="{role}"><b>{escape(title)}</b><p>{escape(text)}</p></div>'
 
 
-def detail(hit: Hit, answer: Line | None, lines: Sequence[Line], pending: bool = False) -> str:
-    """One page in full. `pending`: which line answers is still being looked up."""
+def detail(hit: Hit, lines: Sequence[Line]) -> str:
+    """One page in full, with the line that answers marked on it."""
     page, name = hit.page, escape(hit.page.file, quote=True)
-    if answer is not None:
-        found = f'<p class="answer"><small>The line nearest to your question</small>{escape(answer.text)}</p>'
-    elif pending:
-        found = '<p class="answer pending"><small>Looking for the line that answers…</small></p>'
+    found = ""
+    if hit.line is not None:
+        found = f'<p class="answer"><small>The line nearest to your question</small>{escape(hit.line.text)}</p>'
     elif page.read and not lines:
         found = f'<p class="answer"><small>{NO_TEXT}</small></p>'
-    else:
-        found = ""
-    text = "".join(f"<p{' class=is-answer' if line == answer else ''}>{escape(line.text)}</p>" for line in lines)
+    text = "".join(f"<p{' class=is-answer' if line == hit.line else ''}>{escape(line.text)}</p>" for line in lines)
     return (
         f'<article class="detail" aria-label="Page in full"><header><h2>{name}</h2>'
         f"<p>#{hit.rank} · {where(page)} · score {hit.score:.3f}</p></header>{found}"
         f'<a class="sheet" href="/pages/{page.id}.jpg" target="_blank" rel="noopener" title="Open at full size"'
         f' style="aspect-ratio:{page.width}/{page.height}"><img src="/pages/{page.id}.jpg"'
-        f' alt="{name}, {where(page)}">{mark(answer)}</a>'
+        f' alt="{name}, {where(page)}">{mark(hit.line)}</a>'
         + (f'<details class="text"><summary>Text of this page</summary>{text}</details>' if lines else "")
         + confirm("Delete this page", "Yes, delete it", f'data-delete="{page.id}"')
         + "</article>"

@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 
 from serving.errors import ServingError
-from serving.library import Hit
 from serving.pages import open_file
 from serving.settings import Settings
 from ui import render
@@ -297,7 +296,6 @@ class Events:
             yield gr.skip()  # a generator that yields nothing empties its outputs
 
     def search(self, query: str, collection: str, top_k: str) -> Iterator[dict[Any, Any]]:
-        """First the hits, then, a moment later, which line of the first one answers."""
         if not query.strip():
             yield {
                 **self.nothing(),
@@ -315,21 +313,12 @@ class Events:
             yield {**self.nothing(), self.w.summary: render.notice("This collection has no pages yet", advice)}
             return
         first = found.hits[0]
-        lines = self.service.library.lines(first.page.id)
         yield {
             self.w.summary: render.summary(found.hits, searched, found.timings),
             self.w.gallery: render.gallery(found.hits),
-            self.w.detail: render.detail(first, None, lines, pending=bool(lines)),
+            self.w.detail: render.detail(first, self.service.library.lines(first.page.id)),
             self.w.asked: query,
         }
-        yield {self.w.detail: self.explained(first, found.query)}
-
-    def explained(self, hit: Hit, query: Any) -> str:
-        lines = self.service.library.lines(hit.page.id)
-        try:
-            return render.detail(hit, self.service.answering_line(hit.page, query), lines)
-        except ServingError:
-            return render.detail(hit, None, lines)
 
     def show(self, asked: str, collection: str, top_k: str, event: gr.EventData) -> str:
         try:
@@ -337,7 +326,7 @@ class Events:
             hit = next((hit for hit in found.hits if hit.page.id == event.page), None)
             if hit is None:
                 return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-            return self.explained(hit, found.query)
+            return render.detail(hit, self.service.library.lines(hit.page.id))
         except ServingError as error:
             return failed("The page cannot be shown", error)
 

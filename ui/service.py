@@ -1,4 +1,4 @@
-"""What the page and its API do, without any widget: add, search, explain, delete. One instance for a process."""
+"""What the page and its API do, without any widget: add, search, delete. One instance for a process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from serving.client import EmbeddingClient, ModelInfo, PagePayload
 from serving.embedders import Vectors
 from serving.errors import BadValueError, UnreadableError
-from serving.library import Hit, Library, StoredPage
-from serving.pages import Line, encode_jpeg, open_file
+from serving.library import Library
+from serving.pages import encode_jpeg, open_file
 from serving.prompts import canonical_query
+from serving.records import Hit
 from serving.settings import Settings
-from ui.answers import Answers
 from ui.ingest import Ingestor
 
 MAX_TOP_K = 50
@@ -38,7 +38,6 @@ class Service:
         self.limits = limits
         self.ingestor = Ingestor(client, library, limits)
         self._info: ModelInfo | None = None
-        self._answers = Answers(client, library, limits.max_pages_per_request)
 
     def close(self) -> None:
         self.ingestor.close()
@@ -85,10 +84,6 @@ class Service:
             answer = self.client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
             vectors, fingerprint = [*vectors, answer.vectors[0]], answer.fingerprint
         return vectors, fingerprint
-
-    def answering_line(self, page: StoredPage, query: Vectors) -> Line | None:
-        """The line of the page that is nearest to the query; None where the embedder cannot compare lines."""
-        return self._answers.best(page.id, query) if self.info.reads_text else None
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         return self.library.delete(collection, ids)

@@ -20,10 +20,15 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """`vector` is float32[dimension], L2-normalised; `lines` is the text that was read, None if none was looked for."""
+    """`vector` is float32[dimension], L2-normalised; `lines` is the text that was read, None if none was looked for.
+
+    `line_vectors` is float32[len(lines), dimension] where it was asked for and the embedder compares lines; a line that
+    can answer nothing (a price alone) has zeros.
+    """
 
     vector: Vectors
     lines: tuple[Line, ...] | None = None
+    line_vectors: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Embedder(Protocol):
     dimensions: tuple[int, ...]
     """Sizes a vector may be cut to (Matryoshka), the full one included."""
     reads_text: bool
-    """True if a page may be its text alone, and if single lines can be compared with a query."""
+    """True if a page may be its text alone, and if lines have vectors of their own."""
     fingerprint: str
     """Model, revision and preprocessing: vectors of different fingerprints never meet in one collection."""
     lanes: Lanes

@@ -1,0 +1,65 @@
+"""What goes into a library and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.embedders import Vectors
+from serving.pages import Line
+
+
+@dataclass(frozen=True, slots=True)
+class NewPage:
+    """What `add` keeps: `picture` and `thumbnail` are encoded images, `vector` is float32[dimension]."""
+
+    file: str
+    sha256: str
+    page: int
+    pages: int
+    width: int
+    height: int
+    picture: bytes
+    thumbnail: bytes
+    vector: Vectors
+    lines: tuple[Line, ...] | None
+    line_vectors: Vectors | None = None
+    """float32[len(lines), dimension], zeros for lines that answer nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    id: str
+    collection: str
+    file: str
+    page: int
+    pages: int
+    width: int
+    height: int
+    read: bool
+    """False if no text was looked for; a page that was read and has no lines has no readable text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`line` is the one nearest to the query, where the page's lines have vectors."""
+
+    rank: int
+    score: float
+    page: StoredPage
+    line: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    name: str
+    sha256: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    name: str
+    pages: int
+    fingerprint: str | None
+    model: str | None
+    dimension: int | None

@@ -1,0 +1,38 @@
+"""Pieces of text on a page as lines that mean something.
+
+An OCR and a PDF's text layer give table cells one by one. "Total due" answers nothing, "Total due 2,917.43" does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serving.pages import Box, Line
+
+PROSE_CHARS = 28
+"""Two pieces side by side that are both longer stand in two columns of prose; else they are cells of one row."""
+
+
+def rows(pieces: Sequence[Line]) -> tuple[Line, ...]:
+    """In the order given; neighbours that stand side by side are joined."""
+    joined: list[Line] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if last is not None and last.box is not None and piece.box is not None and in_one_row(last, piece):
+            joined[-1] = Line(f"{last.text} {piece.text}", around(last.box, piece.box))
+        else:
+            joined.append(piece)
+    return tuple(joined)
+
+
+def in_one_row(left: Line, right: Line) -> bool:
+    assert left.box is not None and right.box is not None
+    if min(len(left.text), len(right.text)) > PROSE_CHARS:
+        return False
+    height = min(left.box[3] - left.box[1], right.box[3] - right.box[1])
+    overlap = min(left.box[3], right.box[3]) - max(left.box[1], right.box[1])
+    return overlap > 0.5 * height and right.box[0] >= left.box[2] - 0.01
+
+
+def around(one: Box, other: Box) -> Box:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
