@@ -14,7 +14,7 @@ import pytest
 
 from serving.database import LibraryError
 from serving.errors import BadValueError, NotFoundError
-from serving.library import FingerprintError, Library
+from serving.library import LINE_WEIGHT, FingerprintError, Library
 from serving.pages import Line
 from serving.records import NewPage
 from tests.scripted import unit
@@ -229,7 +229,7 @@ def test_the_best_line_counts_and_is_told(library: Library) -> None:
     hits = library.search("c", unit("line 1 2", 64), 4, "f1")
     assert hits[0].page.page == 2 and hits[0].line == Line("line 1 2", (0.0, 0.2, 1.0, 0.25))
     page = float(base @ unit("line 1 2", 64))
-    assert hits[0].score == pytest.approx(2 / 3 * page + 1 / 3, abs=2e-3)
+    assert hits[0].score == pytest.approx((1 - LINE_WEIGHT) * page + LINE_WEIGHT, abs=2e-3)
     plain = next(hit for hit in hits if hit.page.file == "plain.png")
     assert plain.line is None and plain.score == pytest.approx(page, abs=2e-3)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
