@@ -27,6 +27,10 @@ def arguments() -> argparse.ArgumentParser:
     about = "ingest, worker overhead and search, each beside the plain thing it wraps"
     fast = commands.add_parser("speed", help=about, description=about)
     fast.add_argument("--rounds", type=int, default=3, help="ingests and plain loops to run; default: %(default)s")
+    about = "what each part of the built-in ranking brings"
+    parts = commands.add_parser("ablation", help=about, description=about)
+    parts.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
+    parts.add_argument("--out", type=Path, help="result file; default: assets/runs/ablation-builtin.json")
     for command in (ranked, fast):
         command.add_argument(
             "--url", help="a running worker; its key comes from DORMOUSE_WORKER_KEY (default: start one)"
@@ -74,10 +78,19 @@ def run_speed(options: argparse.Namespace) -> Path:
     return record.save(options.out or record.RUNS / "speed-builtin.json", "speed", found, where)
 
 
+def run_ablation(options: argparse.Namespace) -> Path:
+    from bench import ablation
+
+    where = record.environment()
+    with tempfile.TemporaryDirectory() as folder:
+        found = ablation.run(options.corpus, Settings(data=Path(folder)))
+    return record.save(options.out or record.RUNS / "ablation-builtin.json", "ablation", found, where)
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:
-        saved = {"quality": run_quality, "speed": run_speed}[options.command](options)
+        saved = {"quality": run_quality, "speed": run_speed, "ablation": run_ablation}[options.command](options)
     except (ServingError, ProcessFailed, ValueError, OSError) as error:
         print(f"the bench stopped: {error}", file=sys.stderr)
         return 1
