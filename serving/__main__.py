@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import asyncio
 import logging
 import os
 import secrets
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import uvicorn
@@ -16,12 +17,14 @@ import uvicorn
 from serving.app import create_app
 from serving.embedders import Embedder
 from serving.errors import ServingError
-from serving.server import Server, address, bound, is_loopback
+from serving.server import Server, address, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.worker import Worker
 
 EMBEDDERS = ("builtin",)
 SNAPSHOTS = ("plain",)
+LAST_BATCH_S = 3.0
+"""What has been started by then is finished within the grace."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -35,7 +38,7 @@ def arguments() -> argparse.ArgumentParser:
         "--snapshot", choices=SNAPSHOTS, default="plain", help="plain: every start is a full one (default)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; another one needs DORMOUSE_API_KEYS")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--port", type=port_number, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the admin key and caches; default: DORMOUSE_DATA or data")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
@@ -58,10 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         worker = Worker(embedder(options.embedder, settings), settings)
         worker.start()
+        key = admin_key(settings)
     except ServingError as error:
         print(f"the embedder did not start: {error.message}", file=sys.stderr)
         return 1
-    return serve(worker, listener, options.until_stdin_closes)
+    except OSError as error:
+        print(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data", file=sys.stderr)
+        return 2
+    return serve(worker, key, listener, options.until_stdin_closes)
 
 
 def embedder(name: str, settings: Settings) -> Embedder:
@@ -70,10 +77,10 @@ def embedder(name: str, settings: Settings) -> Embedder:
     return {"builtin": Builtin}[name](settings)
 
 
-def serve(worker: Worker, listener: socket.socket, until_stdin_closes: bool) -> int:
+def serve(worker: Worker, key: str, listener: socket.socket, until_stdin_closes: bool) -> int:
     settings = worker.settings
     server: Server
-    app = create_app(worker, admin_key(settings), lambda: server.stop())
+    app = create_app(worker, key, lambda: server.stop())
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -84,24 +91,34 @@ def serve(worker: Worker, listener: socket.socket, until_stdin_closes: bool) -> 
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(config, f"the worker {worker.embedder.name}", address(listener))
+    server = Server(config, f"the worker {worker.embedder.name}", address(listener), lambda: wind_down(worker))
     if until_stdin_closes:
         server.stop_with_stdin()
     server.run(sockets=[listener])
     return 0
 
 
+def wind_down(worker: Worker) -> None:
+    """What still waits when the grace is nearly over is refused, so that its client hears of it."""
+    asyncio.get_running_loop().call_later(max(0.0, worker.settings.drain_s - LAST_BATCH_S), worker.refuse_waiting)
+
+
 def admin_key(settings: Settings) -> str:
-    """The configured one, else the one in the data folder, made at the first start and readable by its owner only."""
+    """The configured one, else the one in the data folder, made at the first start and readable by its owner only.
+
+    Raises OSError.
+    """
     configured = settings.admin_key.get_secret_value()
     if configured:
         return configured
     path = settings.data / "admin.key"
     settings.data.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not path.exists() or not path.read_text().strip():
+        descriptor, name = tempfile.mkstemp(dir=settings.data)  # 0600
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_urlsafe(32))
+        # Of two workers that start together the later one wins for both: each reads it back below.
+        Path(name).replace(path)
     return path.read_text().strip()
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from serving.embedders import PageResult
@@ -171,7 +172,10 @@ async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         # A web page can post a form or plain text to any address without asking; JSON makes the browser ask first.
         raise BadValueError("send JSON with Content-Type: application/json")
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise ClientLeft from None
 
     def work() -> tuple[S, list[Item]]:
         model = parse(shape, body)

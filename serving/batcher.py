@@ -82,16 +82,31 @@ class Lane(Generic[T, R]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.refuse_waiting()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.shutdown)
+
+    def refuse_waiting(self) -> None:
+        """For a shutdown whose grace is nearly over: what has not been started gets a clear answer instead of none."""
         while self._waiting:
             entry = self._waiting.popleft()
             if not entry.result.done():
                 entry.result.set_exception(NotReadyError("the worker is stopping", retry_after=1))
-        for thread in self._threads:
-            await asyncio.to_thread(thread.shutdown)
 
     @property
     def depth(self) -> int:
         return sum(not entry.result.done() for entry in self._waiting)
+
+    def check_room(self, count: int) -> None:
+        """Raises BusyError, with a time, if that many more would not fit into the queue."""
+        depth = self.depth
+        if depth + count > self._queue:
+            self.counts.rejected += 1
+            wait = depth * self._seconds_per_item / self._workers
+            raise BusyError(
+                f"{depth} {self.name} are waiting and at most {self._queue} may: try again later",
+                retry_after=min(60.0, max(1.0, wait)),
+            )
 
     async def submit(self, items: Sequence[T]) -> tuple[list[R], Timing]:
         """Results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
@@ -100,14 +115,7 @@ class Lane(Generic[T, R]):
         """
         if not items:
             return [], Timing()
-        depth = self.depth
-        if depth + len(items) > self._queue:
-            self.counts.rejected += 1
-            wait = depth * self._seconds_per_item / self._workers
-            raise BusyError(
-                f"{depth} {self.name} are waiting and at most {self._queue} may: try again later",
-                retry_after=min(60.0, max(1.0, wait)),
-            )
+        self.check_room(len(items))
         loop = asyncio.get_running_loop()
         entries: list[Entry[T, R]] = [Entry(item, loop.create_future()) for item in items]
         self._waiting.extend(entries)

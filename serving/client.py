@@ -19,7 +19,7 @@ import orjson
 import requests
 
 from serving.embedders import Vectors
-from serving.errors import NotReadyError, ServingError, from_response
+from serving.errors import BadValueError, NotReadyError, ServingError, from_response
 from serving.pages import Line
 
 RETRY_S = 0.5
@@ -71,10 +71,18 @@ class ModelInfo:
 
 class EmbeddingClient:
     def __init__(self, url: str, key: str = "", deadline_s: float = 180.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise BadValueError(f"{url!r} is not an address: it begins with http:// or https://")
         self.url = url.rstrip("/")
+        """May be set anew while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
         self._key = key
         self._local = threading.local()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Ends the waiting of every call that retries."""
+        self._closed.set()
 
     def info(self) -> ModelInfo:
         """Raises ServingError, also where the server is not one of ours."""
@@ -137,7 +145,9 @@ class EmbeddingClient:
                 response = self._send(method, self.url + path, body, left)
             except requests.Timeout:
                 raise failure from None
-            except requests.ConnectionError:
+            except requests.exceptions.InvalidURL:
+                raise BadValueError(f"{self.url!r} is not an address") from None
+            except requests.RequestException:
                 failure = NotReadyError(f"nothing answers at {self.url}: is the worker running?", code="unreachable")
                 wait = RETRY_S
             else:
@@ -147,9 +157,8 @@ class EmbeddingClient:
                 if error.status not in (429, 503):
                     raise error
                 failure, wait = error, error.retry_after or RETRY_S  # type: ignore[assignment]
-            if time.monotonic() + wait >= until:
+            if time.monotonic() + wait >= until or self._closed.wait(wait):
                 raise failure
-            time.sleep(wait)
             retries += 1
 
     def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:

@@ -39,7 +39,10 @@ class LibraryError(ServingError):
 
 def locked(path: Path) -> int:
     """A descriptor that holds the lock until it is closed or its process ends. Raises LibraryError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -65,6 +68,8 @@ def opened(path: Path) -> sqlite3.Connection:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         path.chmod(0o600)
+    except sqlite3.OperationalError as error:
+        raise LibraryError(f"{path} cannot be opened: {error}") from None
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{path} is damaged ({error}): restore it from a backup, or move it away") from None
     return db

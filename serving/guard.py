@@ -2,12 +2,13 @@
 
 Knows no route's meaning beyond its path. Decisions in their order, for each request:
 
-1. no such path: 404 is left to the app (it needs no key to say so)
-2. open paths (`/`, `/health`, `/ready`): passed on
-3. admin paths: `X-Admin-Key`, else 401
-4. API paths: a key if any is set; without keys only a loopback Host, so that no web page can reach us by DNS rebinding
-5. body over the limit: 413, at once by its Content-Length, else while it streams
-6. all bodies together over the limit: 429
+1. open paths (`/`, `/health`, `/ready`): passed on
+2. admin paths: `X-Admin-Key`, else 401
+3. all others, unknown ones too: a key if any is set; without keys only a loopback Host, so that no web page reaches us
+   by DNS rebinding
+4. body over the limit: 413, at once by its Content-Length, else while it streams
+5. all bodies together over the limit: 429
+6. nothing of a body for 30 s: 400
 7. embedding answers get `X-Fingerprint`, `X-Boot-Id`, `X-Start-Kind`, `X-Boot-Requests`, `Server-Timing`
 """
 
@@ -22,7 +23,7 @@ import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import BusyError, ServingError, TooLargeError, UnauthorizedError
+from serving.errors import BadValueError, BusyError, ServingError, TooLargeError, UnauthorizedError
 from serving.worker import Worker
 
 OPEN = frozenset({"/", "/health", "/ready"})
@@ -30,6 +31,7 @@ ADMIN = frozenset({"/sleep", "/wake_up", "/scaledown"})
 EMBEDDING = frozenset({"/embed", "/v1/embeddings"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 HTTP_ERROR = 400
+STALLED_S = 30.0
 DRAIN_S = 5.0
 """How long a refused upload is still read and thrown away: closing at once would reset the connection before its
 client has seen the answer."""
@@ -96,7 +98,7 @@ class Call:
         return TooLargeError(f"the body is larger than {self.guard.limits.max_body_bytes} bytes: send fewer pages")
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message = await self._next()
         if message["type"] == "http.request":
             self.ended = not message.get("more_body", False)
             count = len(message.get("body", b""))
@@ -107,6 +109,15 @@ class Call:
             if self.guard.buffered > self.guard.limits.max_buffered_bytes:
                 raise BusyError("too many uploads at once: try again later", retry_after=2)
         return message
+
+    async def _next(self) -> Message:
+        if self.ended:  # what comes now is the client leaving, whenever that is
+            return await self._receive()
+        try:
+            async with asyncio.timeout(STALLED_S):
+                return await self._receive()
+        except TimeoutError:
+            raise BadValueError("the upload stalled: send the whole body", code="stalled") from None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -8,6 +8,7 @@ Knows nothing of embedders but their fingerprint, and nothing of uploads.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ from serving.database import LibraryError, locked, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.errors import BadValueError, NotFoundError
-from serving.matrix import Matrix
+from serving.matrix import Half, Matrix
 from serving.pages import Line
 from serving.records import Collection, Hit, NewPage, StoredFile, StoredPage
 
@@ -39,6 +40,7 @@ CANDIDATES = 200
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it brings."""
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
+PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 NAME_CHARS = 80
 FILE_CHARS = 255
 
@@ -54,21 +56,21 @@ class Library:
         """Opens or makes it. Raises LibraryError: in use, damaged, or written by a newer release."""
         self.folder = folder
         self.pictures = folder / "pages"
-        self.pictures.mkdir(parents=True, exist_ok=True)
+        try:
+            self.pictures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
         self._lock_file = locked(folder / "library.lock")
         self._lock = threading.RLock()
         self._matrices: dict[int, Matrix] = {}
         self._lined: set[int] = set()
         """Collections in memory that have a page whose lines have vectors."""
-        database = folder / "library.db"
-        existed = database.exists()
         try:
-            self._db = opened(database)
-        except LibraryError:
+            self._db = opened(folder / "library.db")
+            self._sweep()
+        except BaseException:
             os.close(self._lock_file)
             raise
-        if existed:  # with the database lost, the pictures are all that is left
-            self._sweep()
 
     def close(self) -> None:
         with self._lock:
@@ -126,26 +128,31 @@ class Library:
             sync_folder(self.pictures)
             with self._lock:
                 stored, number, fresh = self._insert(name, page_id, new, vector, fingerprint, model)
-                if fresh and number in self._matrices:
-                    self._matrices[number].append(page_id, vector)
-                    if new.line_vectors is not None:
-                        self._lined.add(number)
+                if fresh:
+                    self._remember(number, page_id, vector, new.line_vectors is not None)
         except (OSError, sqlite3.Error) as error:
             remove(written)
             raise LibraryError(f"the page could not be kept: {error}") from error
-        except BaseException:
+        except FingerprintError:
             remove(written)
             raise
         if not fresh:
             remove(written)
         return stored
 
+    def _remember(self, number: int, page_id: str, vector: Half, lined: bool) -> None:
+        """Adds a page that is in the database to the vectors in memory, where they are loaded."""
+        if number in self._matrices:
+            self._matrices[number].append(page_id, vector)
+            if lined:
+                self._lined.add(number)
+
     def _insert(
         self,
         name: str,
         page_id: str,
         new: NewPage,
-        vector: np.ndarray[tuple[int], np.dtype[np.float16]],
+        vector: Half,
         fingerprint: str,
         model: str,
     ) -> tuple[StoredPage, int, bool]:
@@ -173,7 +180,7 @@ class Library:
         number: int,
         page_id: str,
         new: NewPage,
-        vector: np.ndarray[tuple[int], np.dtype[np.float16]],
+        vector: Half,
     ) -> None:
         db.execute(
             "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
@@ -338,9 +345,14 @@ class Library:
             self._db.execute("COMMIT")
 
     def _sweep(self) -> None:
-        """Removes pictures whose page never was, or is no more, in the database: what a kill leaves behind."""
+        """Removes pictures whose page never was, or is no more, in the database: what a kill leaves behind.
+
+        Only files named as ours are: the folder may be one that its owner uses for something else too.
+        """
         known = {row[0] for row in self._db.execute("SELECT id FROM pages")}
-        remove([path for path in self.pictures.iterdir() if path.name.partition(".")[0] not in known])
+        if known:  # a database without a page may be one that was lost and made anew: the pictures are all that is left
+            ours = [path for path in self.pictures.iterdir() if PICTURE.fullmatch(path.name) and path.is_file()]
+            remove([path for path in ours if path.name.partition(".")[0] not in known])
 
 
 Ranked = list[tuple[str, float, int | None]]

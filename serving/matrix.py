@@ -45,7 +45,8 @@ class Matrix:
             count = len(self._ids)
             if count == len(self._rows):
                 grown = np.empty((max(64, count * 2), row.shape[0]), np.float16)
-                grown[:count] = self._rows[:count]
+                if count:  # an empty matrix has no dimension yet
+                    grown[:count] = self._rows[:count]
                 self._rows = grown
             self._rows[count] = row
             # A new list would be O(n); readers cut theirs to the length they saw.

@@ -78,15 +78,19 @@ def open_file(source: Path, limits: Settings) -> PageFile:
         from serving import pdf
 
         return pdf.open_pdf(source, limits)
-    data = source.read_bytes()
-    return PageFile(frames_of(data, limits), partial(read_image_page, data, limits))
+    return PageFile(frames_of(source.read_bytes(), limits), partial(read_image_page, source, limits))
 
 
 def megabytes(size: int) -> str:
     return f"{size / 1_000_000:.1f} MB"
 
 
-def read_image_page(data: bytes, limits: Settings, frame: int = 0) -> Page:
+def read_image_page(source: Path, limits: Settings, frame: int = 0) -> Page:
+    """Read again for each page: an upload of many files is never in memory as a whole. Raises ServingError."""
+    try:
+        data = source.read_bytes()
+    except OSError:
+        raise UnreadableError("the upload is no longer there: add the file again") from None
     return Page(decode_image(data, limits, frame))
 
 
@@ -96,7 +100,10 @@ def frames_of(data: bytes, limits: Settings) -> int:
         check_size(image, limits)
         if image.format != "TIFF":
             return 1
-        count = sum(1 for _ in ImageSequence.Iterator(image))
+        try:
+            count = sum(1 for _ in ImageSequence.Iterator(image))
+        except Exception as error:
+            raise UnreadableError(f"the image is damaged: {reason(error)}") from None
     if count > limits.max_pdf_pages:
         raise TooLargeError(f"the file has {count} pages; the limit is {limits.max_pdf_pages}: split it")
     return count
@@ -121,7 +128,7 @@ def opened(data: bytes) -> Image.Image:
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # plugins raise RuntimeError (AVIF), TypeError, KeyError and more on damaged headers
         raise UnreadableError(f"the image is damaged: {reason(error)}") from None
 
 

@@ -34,10 +34,14 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(environment or {})},
+            # Ctrl-C in a terminal goes to us, and we end the child when we are done with it.
+            start_new_session=True,
         )
         self._tail: list[str] = []
         self._url: str | None = None
         self._known = threading.Event()
+        self.ended = threading.Event()
+        """Set when it has closed its output, which is when it has ended."""
         self._reader = threading.Thread(target=self._read, name=f"{module} output", daemon=True)
         self._reader.start()
 
@@ -101,3 +105,4 @@ class ServerProcess:
                     self._tail = [*self._tail[-50:], line]
                     sys.stderr.write(line)
         self._known.set()
+        self.ended.set()

@@ -16,18 +16,20 @@ PROSE_CHARS = 28
 def rows(pieces: Sequence[Line]) -> tuple[Line, ...]:
     """In the order given; neighbours that stand side by side are joined."""
     joined: list[Line] = []
+    before: Line | None = None
     for piece in pieces:
-        last = joined[-1] if joined else None
-        if last is not None and last.box is not None and piece.box is not None and in_one_row(last, piece):
+        if before is not None and in_one_row(before, piece):
+            last = joined[-1]
+            assert last.box is not None and piece.box is not None
             joined[-1] = Line(f"{last.text} {piece.text}", around(last.box, piece.box))
         else:
             joined.append(piece)
+        before = piece
     return tuple(joined)
 
 
 def in_one_row(left: Line, right: Line) -> bool:
-    assert left.box is not None and right.box is not None
-    if min(len(left.text), len(right.text)) > PROSE_CHARS:
+    if left.box is None or right.box is None or min(len(left.text), len(right.text)) > PROSE_CHARS:
         return False
     height = min(left.box[3] - left.box[1], right.box[3] - right.box[1])
     overlap = min(left.box[3], right.box[3]) - max(left.box[1], right.box[1])

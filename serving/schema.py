@@ -9,32 +9,41 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from serving.errors import BadValueError, NotAnImageError
+from serving.errors import BadValueError, NotAnImageError, TooLargeError
 from serving.pages import Line
 from serving.prompts import canonical_query
+
+MAX_MARKS = 1_000_000
+"""Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
+would take gigabytes before they could be counted."""
+MAX_ENTRIES = 4_096
+"""Of one list, before a worker's own, lower limits are looked at."""
 
 
 class Shape(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
 class LineInput(Shape):
     text: StrictStr
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[Part, Part, Part, Part] | None = None
 
 
 class PageInput(Shape):
     image: StrictStr | None = None
-    lines: list[LineInput | StrictStr] | None = None
+    lines: Annotated[list[LineInput | StrictStr], Field(max_length=MAX_ENTRIES)] | None = None
 
 
 class EmbedRequest(Shape):
     """`POST /embed`. Images (or pages) come first in the answer, then texts; texts are queries."""
 
     model: StrictStr | None = None
-    images: list[StrictStr] = []
-    pages: list[PageInput] = []
-    texts: list[StrictStr] = []
+    images: Annotated[list[StrictStr], Field(max_length=MAX_ENTRIES)] = []
+    pages: Annotated[list[PageInput], Field(max_length=MAX_ENTRIES)] = []
+    texts: Annotated[list[StrictStr], Field(max_length=MAX_ENTRIES)] = []
     normalize: StrictBool = True
     dimensions: StrictInt | None = None
     explain: StrictBool = False
@@ -89,11 +98,15 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def parse(shape: type[S], body: bytes) -> S:
-    """JSON text to a request. Raises BadValueError that names the field."""
+    """JSON text to a request. Raises BadValueError that names the field, or TooLargeError."""
+    if max(body.count(b'"'), body.count(b",")) > MAX_MARKS:
+        raise TooLargeError("the body has more entries than any request within the limits: send fewer")
     try:
         return shape.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "too_long":
+            raise TooLargeError(f"a list has more than {MAX_ENTRIES} entries", param=str(first["loc"][0])) from None
         param = ".".join(str(part) for part in first["loc"]) or None
         raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}", param=param) from None
 

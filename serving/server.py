@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -26,7 +28,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Bound, not yet listening: a taken port is told before a model is loaded, and nobody waits in the backlog.
+    """Bound and listening: a taken port is told before a model is loaded, and who connects meanwhile waits.
 
     Raises OSError.
     """
@@ -36,10 +38,18 @@ def bound(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def port_number(text: str) -> int:
+    """For argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
+    return int(text)
 
 
 def address(listener: socket.socket) -> str:
@@ -84,8 +94,10 @@ class Server(uvicorn.Server):
         """Stops when the process that holds the other end of standard input has gone."""
 
         def wait() -> None:
-            while sys.stdin.buffer.read(65536):
-                pass
+            # Not sys.stdin: its lock, held by this thread at exit, would end the interpreter with an abort.
+            with contextlib.suppress(OSError):
+                while os.read(0, 65536):
+                    pass
             self.stop()
 
         threading.Thread(target=wait, name="stdin", daemon=True).start()

@@ -40,8 +40,8 @@ class Settings(BaseSettings):
     max_pages_per_request: Annotated[int, Field(ge=1)] = 32
     """A page costs up to a second of CPU: a larger request would hold a queue place for longer than a timeout."""
     max_texts_per_request: Annotated[int, Field(ge=1)] = 256
-    max_text_chars: Annotated[int, Field(ge=1)] = 8_000
-    """Queries are sentences. 8,000 characters are already past every model's context here."""
+    max_text_chars: Annotated[int, Field(ge=1)] = 2_000
+    """Queries are sentences: 2,000 characters are 300 words. A longer one would keep the others waiting for seconds."""
     max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
     """A dense A3 timetable has about 900 lines."""
 

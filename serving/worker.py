@@ -91,6 +91,10 @@ class Worker:
         await asyncio.gather(self.pages.stop(), self.queries.stop())
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
+    def refuse_waiting(self) -> None:
+        self.pages.refuse_waiting()
+        self.queries.refuse_waiting()
+
     @property
     def ready(self) -> bool:
         return self.opened and not self.asleep
@@ -117,6 +121,8 @@ class Worker:
         if not self.ready:
             raise NotReadyError("the worker sleeps: POST /wake_up wakes it", code="asleep", retry_after=5)
         self._check(items, dimension)
+        # Before anything is decoded; the lane looks again when they arrive.
+        self.pages.check_room(sum(isinstance(item, RawPage) for item in items))
         self._in_flight += 1
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from serving.client import EmbeddingClient
+from serving.errors import NotReadyError
 from serving.library import Library
 from serving.settings import Settings
 from tests.conftest import ScriptedWorker
@@ -81,15 +83,21 @@ def test_cancel_keeps_what_is_done(service: Service, scripted: ScriptedWorker, t
     assert service.ingestor.active("c") is None
 
 
-def test_failing_worker_ends_the_job_with_its_reason(
+def test_faults_of_a_page_are_skipped_and_faults_of_all_end_the_job(
     service: Service, scripted: ScriptedWorker, tmp_path: Path
 ) -> None:
     scripted.embedder.nan = True
     job = run(
         service, upload(tmp_path, "a.png", encoded(picture())), upload(tmp_path, "b.png", encoded(picture((50, 50))))
     )
-    assert job.state == "failed" and "not finite" in job.error and service.library.collection("c").pages == 0
+    assert job.state == "done" and len(job.skipped) == 2 and "not finite" in job.skipped[0].reason
     scripted.embedder.nan = False
+    scripted.embedder.fingerprint = "scripted-2"
+    run(service, upload(tmp_path, "c.png", encoded(picture((60, 60)))))
+    scripted.embedder.fingerprint = "scripted-1"
+    other = run(service, upload(tmp_path, "d.png", encoded(picture((70, 70)))))
+    assert other.state == "failed" and "another embedder" in other.error
+    scripted.embedder.fingerprint = "scripted-2"
     assert run(service, upload(tmp_path, "a.png", encoded(picture()))).state == "done"
 
 
@@ -108,6 +116,30 @@ def test_jobs_wait_for_each_other(service: Service, scripted: ScriptedWorker, tm
     assert second.state == "waiting" and second.seconds == 0
     scripted.embedder.gate.set()
     assert second.finished.wait(10) and (first.state, second.state) == ("done", "done")
+
+
+def test_close_ends_jobs_that_wait_too(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:
+    scripted.embedder.gate.clear()
+    running = service.ingestor.start("c", [upload(tmp_path, "a.png", encoded(picture()))])
+    waiting = service.ingestor.start("c", [upload(tmp_path, "b.png", encoded(picture((9, 9))))])
+    until(lambda: bool(scripted.embedder.calls))
+    closing = threading.Thread(target=service.ingestor.close)
+    closing.start()
+    scripted.embedder.gate.set()
+    assert running.finished.wait(20) and waiting.finished.wait(20) and waiting.state == "cancelled"
+    closing.join(20)
+    with pytest.raises(NotReadyError, match="stopping"):
+        service.ingestor.start("c", [])
+
+
+def test_damaged_file_among_good_ones(service: Service, tmp_path: Path) -> None:
+    frames = [picture(colour=colour) for colour in ("red", "green")]
+    tiff = bytearray(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
+    for start in range(len(tiff) - 150, len(tiff), 7):
+        tiff[start] ^= 0xFF
+    good = [upload(tmp_path, f"{n}.png", encoded(picture((40 + n, 40)))) for n in range(2)]
+    job = run(service, good[0], upload(tmp_path, "bad.tif", bytes(tiff)), good[1])
+    assert job.state == "done" and {page.file for page in job.added} >= {"0.png", "1.png"}
 
 
 def test_close_in_the_middle_ends_soon(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:

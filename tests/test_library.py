@@ -141,15 +141,50 @@ def test_pictures_outlive_a_lost_database(tmp_path: Path) -> None:
     library.close()
     for path in tmp_path.glob("library.db*"):
         path.unlink()
-    Library(tmp_path).close()
+    for _ in range(2):
+        Library(tmp_path).close()
     assert len(list((tmp_path / "pages").iterdir())) == 2
+
+
+def test_emptied_collection_that_was_searched_takes_pages_again(library: Library) -> None:
+    first = add(library, new("a.png"))
+    library.search("c", unit("q", 64), 3, "f1")
+    library.delete("c", [first])
+    assert library.search("c", unit("q", 64), 3, "f1") == []
+    again = add(library, new("a.png"))
+    assert [hit.page.id for hit in library.search("c", unit("q", 64), 3, "f1")] == [again]
+    assert library.picture(again).is_file()
+    library.delete("c", [again])
+    library.close()
+    reopened = Library(library.folder)
+    assert reopened.search("c", unit("q", 64), 3, "f1") == []
+    assert add(reopened, new("b.png")) == reopened.search("c", unit("q", 64), 3, "f1")[0].page.id
+    reopened.close()
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "pages" / "trip").mkdir(parents=True)
+    theirs = [tmp_path / "pages" / name for name in ("holiday.jpg", "trip/0123456789abcdef.jpg", "notes.part")]
+    for path in theirs:
+        path.write_bytes(b"theirs")
+    for _ in range(3):
+        library = Library(tmp_path)
+        add(library, new())
+        library.close()
+    assert all(path.read_bytes() == b"theirs" for path in theirs)
+
+
+def test_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LibraryError, match="cannot use the folder"):
+        Library(tmp_path / "file")
 
 
 def test_leftovers_of_a_kill_are_swept(tmp_path: Path) -> None:
     library = Library(tmp_path)
     kept = add(library, new())
     library.close()
-    for name in ("0123456789abcdef.jpg", "0123456789abcdef.jpg.part"):
+    for name in ("0123456789abcdef.jpg", "0123456789abcdef.jpg.1a2b3c4d.part"):
         (tmp_path / "pages" / name).write_bytes(b"x")
     library = Library(tmp_path)
     assert {path.name.split(".")[0] for path in library.pictures.iterdir()} == {kept}

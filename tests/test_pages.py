@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.errors import NotAnImageError, TooLargeError, UnreadableError
+from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.pages import Page, decode_image, encode_jpeg, open_file
 from serving.settings import Settings
 from tests.files import encoded, huge_png, picture, rotated_jpeg
@@ -83,6 +84,23 @@ def test_damaged_and_foreign_bytes(limits: Settings) -> None:
         decode_image(b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', limits)
     with pytest.raises(NotAnImageError):
         decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", limits)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF", "WEBP", "GIF", "PNG", "JPEG2000"])
+def test_flipped_bytes_are_an_error_of_ours_or_a_picture(kind: str, limits: Settings, tmp_path: Path) -> None:
+    chance = random.Random(kind)
+    frames = [picture((60, 40), colour=colour) for colour in ("red", "green")]
+    many = {"save_all": True, "append_images": frames[1:]} if kind in ("TIFF", "GIF", "WEBP", "AVIF") else {}
+    whole = encoded(frames[0], kind, **many)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 6)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            for page in open_file(write(tmp_path, bytes(data)), limits):
+                assert isinstance(page, (Page, ServingError))
+        except ServingError:
+            pass
 
 
 def test_messages_hold_no_addresses_or_paths(limits: Settings) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from gradio_client import Client, handle_file
 
 from serving.process import ProcessFailed, ServerProcess
 from serving.server import is_loopback
@@ -93,7 +94,12 @@ def test_worker_stops_politely_and_keeps_its_admin_key(tmp_path: Path) -> None:
         assert again.stop() == 0
 
 
-def test_worker_goes_when_its_owner_goes(tmp_path: Path) -> None:
+def test_worker_goes_quietly_when_its_owner_goes(tmp_path: Path) -> None:
+    worker = ServerProcess("serving", ["--data", str(tmp_path)])
+    worker.wait()
+    worker.terminate()  # with the pipe still open: the thread that watches it must not end the interpreter badly
+    until(lambda: not worker.running, 20)
+    assert worker.stop() == 0 and "Fatal" not in worker.tail
     worker = ServerProcess("serving", ["--data", str(tmp_path)])
     worker.wait()
     assert worker.stop() == 0 and not worker.running
@@ -116,6 +122,52 @@ def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) ->
         again.wait()
         second = run("ui.app", "--no-browser", "--port", "0", "--data", str(tmp_path))
         assert second.returncode == 2 and "another process is using the library" in second.stderr
+
+
+def test_killed_worker_is_started_again_and_a_search_waits_for_it(tmp_path: Path) -> None:
+    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as page:
+        client = Client(page.wait(), verbose=False)
+        receipt = handle_file(SAMPLES / "receipt-corner-larder.jpg")
+        assert len(client.predict([receipt], "c", api_name="/add_pages")["added"]) == 1
+        (worker,) = children(page.pid)
+        worker.kill()
+        assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
+        (again,) = children(page.pid)
+        assert again.pid != worker.pid
+        client.close()
+
+
+def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:
+    page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
+    client = Client(page.wait(), verbose=False)
+    files = [handle_file(path) for path in sorted(SAMPLES.glob("*.jpg"))]
+    jobs = [client.submit(files, name, api_name="/add_pages") for name in ("a", "b")]
+    time.sleep(3)
+    began = time.monotonic()
+    page.terminate()
+    until(lambda: not page.running, 30)
+    assert page.stop() == 0 and time.monotonic() - began < 30
+    assert len(jobs) == 2
+
+
+def test_mistakes_at_the_start_are_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for module in ("serving", "ui.app"):
+        for arguments in (["--data", str(tmp_path / "file")], ["--data", str(tmp_path), "--port", "99999"]):
+            found = run(module, "--port", "0", *arguments)
+            assert found.returncode == 2 and "Traceback" not in found.stderr, found.stderr
+    found = run("ui.app", "--port", "0", "--data", str(tmp_path), "--worker", "localhost:8123")
+    assert found.returncode == 2 and "begins with http" in found.stderr
+
+
+def test_two_workers_may_start_together(tmp_path: Path) -> None:
+    workers = [ServerProcess("serving", ["--data", str(tmp_path)]) for _ in range(3)]
+    key = ""
+    for worker in workers:
+        worker.wait()
+        key = (tmp_path / "admin.key").read_text()
+        assert len(key) >= 32
+    assert [worker.stop() for worker in workers] == [0, 0, 0]
 
 
 def test_page_stops_soon_with_an_open_tab(tmp_path: Path) -> None:

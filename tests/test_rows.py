@@ -10,6 +10,8 @@ def test_cells_of_a_row_are_joined() -> None:
     found = rows([*cells, below])
     assert [row.text for row in found] == ["Total due 2,917.43", "next row"]
     assert found[0].box == (0.1, 0.5, 0.9, 0.521)
+    wide = [*cells, Line("a long remark in the last cell of it", (0.91, 0.5, 0.99, 0.52))]
+    assert len(rows(wide)) == 1
 
 
 def test_columns_of_prose_stay_apart() -> None:

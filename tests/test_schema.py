@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from serving.errors import BadValueError, NotAnImageError, ServingError
+from serving.errors import BadValueError, NotAnImageError, ServingError, TooLargeError
 from serving.schema import (
     EmbeddingsRequest,
     EmbedRequest,
@@ -140,3 +140,19 @@ def test_two_images_in_one_message_are_refused() -> None:
     image = f'{{"type": "image_url", "image_url": {{"url": "{URI}"}}}}'
     with pytest.raises(ServingError, match="one image"):
         openai(f'{{"messages": [{{"role": "user", "content": [{image}, {image}]}}]}}')
+
+
+def test_lists_that_would_fill_memory_are_refused_before_they_are_read() -> None:
+    for body in (
+        '{"texts": [' + ",".join(["1"] * 1_100_000) + "]}",
+        '{"texts": [' + ",".join(['"a"'] * 5_000) + "]}",
+        '{"pages": [{"lines": [' + ",".join(['"a"'] * 5_000) + "]}]}",
+    ):
+        with pytest.raises(TooLargeError):
+            items(body)
+
+
+@pytest.mark.parametrize("box", ["[0, 0, 1, NaN]", "[0, 0, 2, 1]", "[-1, 0, 1, 1]", "[0, 0, 1, Infinity]", "[0, 0]"])
+def test_boxes_lie_on_the_page(box: str) -> None:
+    with pytest.raises(BadValueError):
+        items(f'{{"pages": [{{"lines": [{{"text": "a", "box": {box}}}]}}]}}')

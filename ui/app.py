@@ -10,8 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import argparse
+import asyncio
+import logging
 import re
-import secrets
 import socket
 import sys
 import threading
@@ -29,13 +30,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from serving.client import EmbeddingClient
 from serving.errors import ServingError
 from serving.library import Library
-from serving.process import ProcessFailed, ServerProcess
-from serving.server import Server, bound, is_loopback
+from serving.process import ProcessFailed
+from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from ui import api, search
 from ui.service import Service
 from ui.theme import theme
 from ui.uploads import UploadsOnly
+from ui.worker import LocalWorker
 
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
@@ -69,7 +71,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
@@ -77,7 +79,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
 
     @app.get("/healthz")
-    def healthz() -> Response:
+    async def healthz() -> Response:
         return JSONResponse({"status": "ok"})
 
     @app.get("/pages/{name}")
@@ -106,8 +108,10 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     return app
 
 
-def end_streams(app: FastAPI) -> None:
-    """An open tab holds a stream for its whole visit; Gradio ends them when its stop event is set."""
+def wind_down(app: FastAPI, service: Service) -> None:
+    """Ends what would not end by itself: jobs, calls that retry, and the stream that each open tab holds."""
+    service.ingestor.cancel_all()
+    service.client.close()
     for route in app.routes:
         event = getattr(getattr(route, "app", None), "stop_event", None)
         if event is not None:
@@ -120,7 +124,7 @@ def arguments() -> argparse.ArgumentParser:
         description="Opens the search page. Starts the built-in CPU embedder beside it unless --worker names another.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--port", type=port_number, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--worker", metavar="URL", help="use this worker; its key comes from DORMOUSE_WORKER_KEY")
@@ -130,6 +134,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Settings() if options.data is None else Settings(data=options.data)
     os.environ["GRADIO_TEMP_DIR"] = str((limits.data / "uploads").resolve())
     try:
@@ -147,7 +152,11 @@ def main(argv: list[str] | None = None) -> int:
     host, port = listener.getsockname()[:2]
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
-        client = EmbeddingClient(options.worker, os.environ.get("DORMOUSE_WORKER_KEY", ""))
+        try:
+            client = EmbeddingClient(options.worker, os.environ.get("DORMOUSE_WORKER_KEY", ""))
+        except ServingError as error:
+            print(error.message, file=sys.stderr)
+            return 2
         return serve(Service(client, library, limits), listener, url, options)
     return serve_with_worker(library, limits, listener, url, options)
 
@@ -155,16 +164,15 @@ def main(argv: list[str] | None = None) -> int:
 def serve_with_worker(
     library: Library, limits: Settings, listener: socket.socket, url: str, options: argparse.Namespace
 ) -> int:
-    """Its own worker gets a key of its own: another program on this machine, or a web page, cannot use it."""
-    key = secrets.token_urlsafe(24)
-    arguments = ["--embedder", "builtin", "--snapshot", "plain", "--data", str(limits.data)]
-    with ServerProcess("serving", arguments, {"DORMOUSE_API_KEYS": key}) as worker:
-        try:
-            address = worker.wait()
-        except ProcessFailed as error:
-            print(error, file=sys.stderr)
-            return 1
-        return serve(Service(EmbeddingClient(address, key), library, limits), listener, url, options)
+    try:
+        worker = LocalWorker(limits.data)
+    except ProcessFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        return serve(Service(worker.client, library, limits), listener, url, options)
+    finally:
+        worker.stop()
 
 
 def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
@@ -179,7 +187,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
-    server = Server(config, "Dormouse", url, lambda: end_streams(app))
+    server = Server(config, "Dormouse", url, lambda: wind_down(app, service))
     if options.until_stdin_closes:
         server.stop_with_stdin()
     if not options.no_browser:

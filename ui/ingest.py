@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 import time
 import uuid
@@ -20,13 +21,17 @@ from typing import Literal
 from PIL import Image
 
 from serving.client import EmbeddingClient, PagePayload
-from serving.errors import ServingError
-from serving.library import Library
+from serving.database import LibraryError
+from serving.errors import BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
+from serving.library import FingerprintError, Library
 from serving.pages import Page, PageFile, encode_jpeg, open_file
 from serving.records import NewPage, StoredPage
 from serving.settings import Settings
 
 THUMBNAIL = 480
+ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
+"""Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
+log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
 
@@ -86,6 +91,7 @@ class Ingestor:
         self._library = library
         self._limits = limits
         self._jobs: dict[str, Job] = {}
+        self._closing = False
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="ingest")
         # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
         self._in_flight = min(9, limits.cores + 1)
@@ -93,6 +99,8 @@ class Ingestor:
 
     def start(self, collection: str, uploads: Sequence[Upload]) -> Job:
         job = Job(collection, list(uploads))
+        if self._closing:
+            raise NotReadyError("the page is stopping", retry_after=5)
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
@@ -113,11 +121,20 @@ class Ingestor:
             if job.collection == collection:
                 job.cancelled.set()
 
-    def close(self) -> None:
+    def cancel_all(self) -> None:
+        """For a shutdown: no further page is begun, and jobs that wait will not run."""
+        self._closing = True
         for job in list(self._jobs.values()):
             job.cancelled.set()
+
+    def close(self) -> None:
+        self.cancel_all()
         self._runner.shutdown(cancel_futures=True)
         self._pages.shutdown(cancel_futures=True)
+        for job in list(self._jobs.values()):
+            if not job.finished.is_set():
+                job.state = "cancelled"
+                job.finished.set()
 
     def _run(self, job: Job) -> None:
         job.began = time.monotonic()
@@ -149,6 +166,9 @@ class Ingestor:
                 self._skip(job, upload.name, error.message)
             except OSError:
                 self._skip(job, upload.name, "the upload is no longer there: add the file again")
+            except Exception as error:
+                log.exception("a file could not be opened")
+                self._skip(job, upload.name, f"the file cannot be read ({type(error).__name__})")
             else:
                 files.append((upload, digest, found))
                 with job.lock:
@@ -173,9 +193,10 @@ class Ingestor:
                     known[number] = upload.name
                     while len(running) >= self._in_flight:
                         running = settled(running)
-        finally:
             while running:
                 running = settled(running)
+        finally:
+            wait(running)  # what is with the worker already is still kept, also after a failure
 
     def _skip_known(self, job: Job, upload: Upload, known: dict[int, str], file: PageFile) -> None:
         pages = "" if len(known) == file.count else f"{len(known)} of its {file.count} pages are "
@@ -185,10 +206,12 @@ class Ingestor:
             job.done += len(known)
 
     def _add_page(self, job: Job, upload: Upload, digest: str, file: PageFile, number: int) -> None:
+        if job.cancelled.is_set():
+            return
         try:
             stored, lines_found = self._embed_and_keep(job.collection, upload, digest, file, number)
         except ServingError as error:
-            if error.status >= 500 or error.status in (401, 404):  # the worker or the disk, not this page
+            if isinstance(error, ENDS_A_JOB):
                 job.cancelled.set()
                 raise
             self._skip(job, upload.name if file.count == 1 else f"{upload.name}, page {number}", error.message)

@@ -10,10 +10,11 @@ from serving.pages import Line
 from serving.records import Collection, Hit, StoredFile, StoredPage
 from ui.ingest import Job, Skipped
 
-NO_TEXT = (
-    "No text could be read on this page: it may have none, or be in a script that the built-in embedder does not read "
-    "(it reads Latin, Greek, Chinese and Japanese)."
+WHY_NO_TEXT = (
+    "it may have none, or be in a script that the built-in embedder does not read"
+    " (it reads Latin, Chinese and Japanese)"
 )
+NO_TEXT = f"No text could be read on this page: {WHY_NO_TEXT}."
 
 
 WELCOME = """<div class="welcome"><ol>
@@ -167,7 +168,7 @@ def progress(job: Job | None) -> str:
     text = f"{plural(added, 'page')} added {took}" + (f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else "")
     if job.state == "cancelled":
         text = f"Cancelled. {text}; what was added is kept"
-    blind = f"<p>{plural(len(unread), 'page')} without readable text. {NO_TEXT}</p>" if unread else ""
+    blind = f"<p>{plural(len(unread), 'page')} without readable text: {WHY_NO_TEXT}.</p>" if unread else ""
     return f'<div class="progress done" role="status"><b>{text}</b>{blind}{skipped_list(skipped)}</div>'
 
 

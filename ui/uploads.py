@@ -39,7 +39,7 @@ class UploadsOnly:
             return
         try:
             check_files(orjson.loads(body) if body else None)
-        except (BadValueError, orjson.JSONDecodeError) as error:
+        except (BadValueError, orjson.JSONDecodeError, RecursionError) as error:
             await JSONResponse({"error": str(error)}, 400)(scope, receive, send)
             return
         await self.app(scope, again(body, receive), send)

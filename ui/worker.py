@@ -1,0 +1,60 @@
+"""The worker that the page starts for itself, and starts again when it ends unasked."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from pathlib import Path
+
+from serving.client import EmbeddingClient
+from serving.process import ProcessFailed, ServerProcess
+
+PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
+"""Before the first, second, ... start in a row that did not last."""
+log = logging.getLogger(__name__)
+
+
+class LocalWorker:
+    """`client` speaks to the process that runs now; a call that waits while it is started again is answered by it.
+
+    Its key is made for this run: another program on this machine, or a web page, cannot use the worker.
+    """
+
+    def __init__(self, data: Path) -> None:
+        """Returns once it answers. Raises ProcessFailed."""
+        self._arguments = ["--embedder", "builtin", "--snapshot", "plain", "--data", str(data)]
+        self._key = secrets.token_urlsafe(24)
+        self._stopping = threading.Event()
+        self._process = self._start()
+        try:
+            self.client = EmbeddingClient(self._process.wait(), self._key)
+        except ProcessFailed:
+            self._process.stop()
+            raise
+        self._watcher = threading.Thread(target=self._watch, name="worker watch", daemon=True)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.client.close()
+        self._process.stop()
+        self._watcher.join(5)
+
+    def _start(self) -> ServerProcess:
+        return ServerProcess("serving", self._arguments, {"DORMOUSE_API_KEYS": self._key})
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            self._process.ended.wait()
+            if self._stopping.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
+                return
+            log.warning("the worker ended (exit code %s); starting it again", self._process.stop())
+            self._process = self._start()
+            try:
+                self.client.url = self._process.wait()
+                failures = 0
+            except ProcessFailed as error:
+                failures += 1
+                log.error("%s", error)
