@@ -27,6 +27,7 @@ check: $(TEST) ## ruff and mypy --strict
 
 bench: $(TEST) ## measure quality and speed, write assets/runs/
 	.venv-test/bin/python -m bench quality
+	.venv-test/bin/python -m bench ablation
 	.venv-test/bin/python -m bench speed
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)

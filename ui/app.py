@@ -108,6 +108,11 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     return app
 
 
+def has_screen() -> bool:
+    """Without one, opening a browser would start a text browser in this terminal, or print its complaints."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def wind_down(app: FastAPI, service: Service) -> None:
     """Ends what would not end by itself: jobs, calls that retry, and the stream that each open tab holds."""
     service.ingestor.cancel_all()
@@ -190,7 +195,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
     server = Server(config, "Dormouse", url, lambda: wind_down(app, service))
     if options.until_stdin_closes:
         server.stop_with_stdin()
-    if not options.no_browser:
+    if not options.no_browser and has_screen():
         threading.Timer(1.0, webbrowser.open, [url]).start()
     server.run(sockets=[listener])
     return 0
