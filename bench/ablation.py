@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality import Label, Outcome, labels, table, text
+from bench.quality import Label, Outcome, labels, page_files, table, text
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
 from serving.embedders.neutral import CENTRE, SHRINK, Neutral
@@ -56,9 +56,7 @@ def read(corpus: Path, limits: Settings) -> tuple[list[Raw], dict[str, Vectors]]
     embedder.load()
     e5 = embedder._e5
     found = []
-    for path in sorted(corpus.iterdir()):
-        if path.suffix in (".json", ".md"):
-            continue
+    for path in page_files(corpus):
         for number, page in enumerate(open_file(path, limits), 1):
             assert isinstance(page, Page)
             lines = rows(page.lines if page.lines is not None else embedder.read(page.image))

@@ -57,11 +57,13 @@ def labels(corpus: Path) -> list[Label]:
         raise ValueError(f"{path} is not a list of labelled queries: {error!r}") from None
 
 
+def page_files(corpus: Path) -> list[Path]:
+    return sorted(path for path in corpus.iterdir() if path.suffix not in (".json", ".md"))
+
+
 def pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int], PagePayload]]:
     """Every page as the search page sends it: canonical JPEG, and the text layer where there is one."""
-    for path in sorted(corpus.iterdir()):
-        if path.suffix in (".json", ".md"):
-            continue
+    for path in page_files(corpus):
         for number, page in enumerate(open_file(path, limits), 1):
             if isinstance(page, Page) and page.image is not None:
                 yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)

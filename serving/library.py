@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,7 @@ CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are looked at too. In a smaller collection that is every page."""
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it brings."""
+LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 NAME_CHARS = 80
@@ -219,8 +220,6 @@ class Library:
         ids = [page_id for page_id, _, _ in ranked]
         with self._lock:
             rows = self._db.execute(f"{LINES} AND page IN ({marks(ids)})", ids).fetchall()
-        if not rows:
-            return ranked
         best = {page_id: best_line(lines, vector) for page_id, lines in rows if lines}
         found: Ranked = []
         for page_id, score, _ in ranked:
@@ -239,9 +238,7 @@ class Library:
 
     def _line(self, page_id: str, number: int) -> Line | None:
         with self._lock:
-            row = self._db.execute(
-                "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ? AND number = ?", [page_id, number]
-            ).fetchone()
+            row = self._db.execute(f"{LINE} AND number = ?", [page_id, number]).fetchone()
         return None if row is None else line_of(*row)
 
     def page(self, page_id: str) -> StoredPage:
@@ -253,9 +250,7 @@ class Library:
 
     def lines(self, page_id: str) -> tuple[Line, ...]:
         with self._lock:
-            rows = self._db.execute(
-                "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ? ORDER BY number", [page_id]
-            ).fetchall()
+            rows = self._db.execute(f"{LINE} ORDER BY number", [page_id]).fetchall()
         return tuple(line_of(*row) for row in rows)
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
@@ -270,7 +265,7 @@ class Library:
                 ]
             if number in self._matrices:
                 self._matrices[number].remove(set(gone))
-        remove([path for page_id in gone for path in (self.picture(page_id), self.thumbnail(page_id))])
+        self._remove_pictures(gone)
         return gone
 
     def delete_file(self, collection: str, sha256: str) -> list[str]:
@@ -289,8 +284,11 @@ class Library:
                 db.execute("DELETE FROM collections WHERE id = ?", [number])
             self._matrices.pop(number, None)
             self._lined.discard(number)
-        remove([path for (page_id,) in rows for path in (self.picture(page_id), self.thumbnail(page_id))])
+        self._remove_pictures(page_id for (page_id,) in rows)
         return len(rows)
+
+    def _remove_pictures(self, ids: Iterable[str]) -> None:
+        remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
     def picture(self, page_id: str) -> Path:
         return self.pictures / f"{page_id}.jpg"

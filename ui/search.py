@@ -13,6 +13,7 @@ import gradio as gr
 
 from serving.errors import ServingError
 from serving.pages import open_file
+from serving.records import Hit
 from serving.settings import Settings
 from ui import render
 from ui.ingest import Job, Upload
@@ -75,6 +76,14 @@ SHARE = """
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the results shown belong to; no vectors, so that a session stays small."""
+
+    query: str = ""
+    hits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True)
 class Widgets:
     header: gr.HTML
     collection: gr.Dropdown
@@ -91,7 +100,7 @@ class Widgets:
     gallery: gr.HTML
     detail: gr.HTML
     asked: gr.State
-    """The query that the hits shown belong to."""
+    """An `Asked`."""
 
 
 def build(service: Service) -> Widgets:
@@ -127,7 +136,7 @@ def build(service: Service) -> Widgets:
                     gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
                 with gr.Column(scale=2, min_width=300):
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
-    asked = gr.State("")
+    asked = gr.State(Asked())
     widgets = Widgets(
         header, collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
         detail, asked,
@@ -171,26 +180,25 @@ class Events:
         results = [w.summary, w.gallery, w.detail, w.asked]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         question = [w.query, w.collection, w.top_k]
+        share: dict[str, Any] = {"fn": None, "inputs": question, "js": SHARE, "api_visibility": "private"}
         w.files.upload(self.add, [w.files, w.collection], [w.files, *panel], preprocess=False, **hidden)
         w.samples.click(self.add_samples, None, [w.collection, *panel[:3], w.chips, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
-        w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(
-            None, question, None, js=SHARE, api_visibility="private"
-        )
+        w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **hidden).then(
-            None, question, None, js=SHARE, api_visibility="private"
+            **share
         )
         w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **hidden).then(
-            None, question, None, js=SHARE, api_visibility="private"
+            **share
         )
-        w.gallery.click(self.show, [w.asked, w.collection, w.top_k], [w.detail], **hidden)
+        w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
         w.detail.click(self.delete_page, [w.asked, w.collection, w.top_k], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
         assert start is not None
         start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary], **hidden).then(
             self.search_if_asked, question, results, **hidden
-        ).then(None, question, None, js=SHARE, api_visibility="private")
+        ).then(**share)
         start.load(self.describe, None, [w.header], **hidden)
         start.load(self.follow_on_arrival, None, panel[:3], **hidden)
 
@@ -317,26 +325,23 @@ class Events:
             self.w.summary: render.summary(found.hits, searched, found.timings),
             self.w.gallery: render.gallery(found.hits),
             self.w.detail: render.detail(first, self.service.library.lines(first.page.id)),
-            self.w.asked: query,
+            self.w.asked: Asked(query, tuple(found.hits)),
         }
 
-    def show(self, asked: str, collection: str, top_k: str, event: gr.EventData) -> str:
-        try:
-            found = self.service.search(asked, None, collection, shown(top_k))
-            hit = next((hit for hit in found.hits if hit.page.id == event.page), None)
-            if hit is None:
-                return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-            return render.detail(hit, self.service.library.lines(hit.page.id))
-        except ServingError as error:
-            return failed("The page cannot be shown", error)
+    def show(self, asked: Asked, event: gr.EventData) -> str:
+        """Of the hits shown, as they were found: looking at a page never asks the worker again."""
+        hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
+        if hit is None or not self.service.library.picture(hit.page.id).is_file():
+            return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
+        return render.detail(hit, self.service.library.lines(hit.page.id))
 
-    def delete_page(self, asked: str, collection: str, top_k: str, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+    def delete_page(self, asked: Asked, collection: str, top_k: str, event: gr.EventData) -> Iterator[dict[Any, Any]]:
         self.service.delete(collection, [str(event.page)])
         yield {**self.panel(collection), **self.nothing()}
-        yield from self.search(asked, collection, top_k)
+        yield from self.search(asked.query, collection, top_k)
 
     def nothing(self) -> dict[Any, Any]:
-        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: ""}
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
 
 
 def shown(top_k: object) -> int:
