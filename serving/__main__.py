@@ -1,4 +1,4 @@
-"""`python -m serving`: one worker, loaded and warmed up, then bound and answering."""
+"""`python -m serving`: the local engine with its door; the worker behind it comes and goes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from pydantic import ValidationError
 
-from serving.app import create_app
-from serving.embedders import Embedder
+from serving import embedders
+from serving.disk import exclusive
+from serving.engine import Engine
+from serving.engine_routes import create_routes
 from serving.errors import ServingError
+from serving.front import Front
+from serving.guard import Guard
+from serving.run_folder import run_folder
 from serving.server import Server, address, bound, is_loopback, port_number
 from serving.settings import Settings
-from serving.worker import Worker
+from serving.snapshots import NAMES, Spec
+from serving.snapshots.choice import Choice, Unsupported, backends, choose
+from serving.starter import Starter
 
-EMBEDDERS = ("builtin",)
-SNAPSHOTS = ("plain",)
 LAST_BATCH_S = 3.0
 """What has been started by then is finished within the grace."""
 
@@ -30,16 +37,32 @@ LAST_BATCH_S = 3.0
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
-        description="Serves one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics.",
+        description="Serves one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics. Its"
+        " worker is started by the first request, goes when it was idle for a while, and comes back from a snapshot.",
         epilog="Keys: DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY. Limits: DORMOUSE_<NAME>.",
     )
-    parser.add_argument("--embedder", choices=EMBEDDERS, default="builtin", help="default: %(default)s")
+    known = ", ".join(embedders.NAMES)
     parser.add_argument(
-        "--snapshot", choices=SNAPSHOTS, default="plain", help="plain: every start is a full one (default)"
+        "--embedder",
+        default="builtin",
+        metavar="NAME",
+        help=f"{known}, or package.module:Class of your own; default: %(default)s",
     )
+    parser.add_argument(
+        "--snapshot",
+        choices=("auto", *NAMES),
+        default="auto",
+        help="how the worker comes back. criu: from a file, nothing is held at zero (Linux, criu 4.1); fork: from a"
+        " process that is held in memory (Linux); plain: every start is a full one; auto: the first of these that works"
+        " here (default)",
+    )
+    parser.add_argument(
+        "--scaledown-window", type=float, metavar="S", help="idle seconds until the worker goes, 2 or more; default: 60"
+    )
+    parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker up; default: 0")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; another one needs DORMOUSE_API_KEYS")
     parser.add_argument("--port", type=port_number, default=8000, help="0 takes a free one; default: %(default)s")
-    parser.add_argument("--data", type=Path, help="folder of the admin key and caches; default: DORMOUSE_DATA or data")
+    parser.add_argument("--data", type=Path, help="folder of key, snapshots and caches; default: DORMOUSE_DATA or data")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
 
@@ -47,43 +70,67 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings() if options.data is None else Settings(data=options.data)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
+    try:
+        settings = settings_of(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return refuse(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
     if not settings.keys and not is_loopback(options.host):
-        print(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first", file=sys.stderr)
-        return 2
+        return refuse(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first")
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        exclusive(settings.data / "engine.lock")  # held as long as this process lives
+        admin_key(settings)
+        run = run_folder(settings.data)
+    except BlockingIOError:
+        return refuse(f"another engine is using the folder {settings.data}: stop it, or choose another --data")
+    except OSError as error:
+        return refuse(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data")
     try:
         listener = bound(options.host, options.port)
     except OSError as error:
-        print(
-            f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port", file=sys.stderr
-        )
-        return 2
+        return refuse(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
-        worker = Worker(embedder(options.embedder, settings), settings)
-        worker.start()
-        key = admin_key(settings)
+        return asyncio.run(serve(options, settings, run, listener))
     except ServingError as error:
-        print(f"the embedder did not start: {error.message}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data", file=sys.stderr)
-        return 2
-    return serve(worker, key, listener, options.until_stdin_closes)
+        return refuse(error.message)
+    except Unsupported as error:
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        return 0
 
 
-def embedder(name: str, settings: Settings) -> Embedder:
-    from serving.embedders.builtin import Builtin
+def refuse(reason: str) -> int:
+    print(reason, file=sys.stderr)
+    return 2
 
-    return {"builtin": Builtin}[name](settings)
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    given: dict[str, Any] = {
+        "data": options.data,
+        "scaledown_window": options.scaledown_window,
+        "min_containers": options.min_containers,
+    }
+    return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def serve(worker: Worker, key: str, listener: socket.socket, until_stdin_closes: bool) -> int:
-    settings = worker.settings
-    server: Server
-    app = create_app(worker, key, lambda: server.stop())
+async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
+    embedder = embedders.of(options.embedder)(settings)
+    spec = Spec(options.embedder, embedder.fingerprint, settings)
+    choice = await choose(options.snapshot, spec, backends(settings, run))
+    tell(choice)
+    engine = Engine(Starter(spec, choice, run))
+    stopping = asyncio.Event()
+    app = Guard(Front(engine, create_routes(engine, embedder, stopping)), lambda: settings, lambda: admin_key(settings))
+
+    def wind_down() -> None:
+        """What still waits when the grace is nearly over is refused, so that its client hears of it."""
+        stopping.set()
+        asyncio.get_running_loop().call_later(max(0.0, settings.drain_s - LAST_BATCH_S), engine.refuse_waiting)
+
     config = uvicorn.Config(
         app,
-        loop="asyncio",
         http="h11",
         ws="none",
         log_level="warning",
@@ -91,35 +138,41 @@ def serve(worker: Worker, key: str, listener: socket.socket, until_stdin_closes:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(config, f"the worker {worker.embedder.name}", address(listener), lambda: wind_down(worker))
-    if until_stdin_closes:
+    server = Server(config, f"the engine of {embedder.name} ({choice.name})", address(listener), wind_down)
+    if options.until_stdin_closes:
         server.stop_with_stdin()
-    server.run(sockets=[listener])
+    await server.serve(sockets=[listener])
     return 0
 
 
-def wind_down(worker: Worker) -> None:
-    """What still waits when the grace is nearly over is refused, so that its client hears of it."""
-    asyncio.get_running_loop().call_later(max(0.0, worker.settings.drain_s - LAST_BATCH_S), worker.refuse_waiting)
+def tell(choice: Choice) -> None:
+    log = logging.getLogger("serving")
+    for name, reason in choice.refused.items():
+        log.info("snapshots by %s: not here, %s", name, reason)
+    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
+    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
 def admin_key(settings: Settings) -> str:
     """The configured one, else the one in the data folder, made at the first start and readable by its owner only.
 
-    Raises OSError.
+    Read again each time: whoever replaces the file changes the key. Raises OSError.
     """
     configured = settings.admin_key.get_secret_value()
     if configured:
         return configured
     path = settings.data / "admin.key"
-    settings.data.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or not path.read_text().strip():
+    try:
+        found = path.read_text().strip()
+    except FileNotFoundError:
+        found = ""
+    if not found:
         descriptor, name = tempfile.mkstemp(dir=settings.data)  # 0600
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_urlsafe(32))
-        # Of two workers that start together the later one wins for both: each reads it back below.
         Path(name).replace(path)
-    return path.read_text().strip()
+        found = path.read_text().strip()
+    return found
 
 
 if __name__ == "__main__":

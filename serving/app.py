@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-import orjson
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from serving.embedders import PageResult
-from serving.errors import BadValueError, MethodNotAllowedError, NotFoundError, ServingError
+from serving.errors import BadValueError, NotFoundError, ServingError
 from serving.guard import Guard
+from serving.replies import about, add_errors, models, reply
 from serving.schema import EmbeddingsRequest, EmbedRequest, Item, embed_items, embeddings_items, parse
 from serving.worker import Embedded, Worker
 
@@ -27,7 +26,7 @@ CLIENT_LEFT = 499
 """Nobody reads it; it is what the metrics count."""
 
 
-def create_app(worker: Worker, admin_key: str, stop: Callable[[], None] = lambda: None) -> ASGIApp:
+def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> ASGIApp:
     """The guarded ASGI app. `worker` has been started; `stop` ends the process after the answer to /scaledown."""
 
     @contextlib.asynccontextmanager
@@ -42,51 +41,15 @@ def create_app(worker: Worker, admin_key: str, stop: Callable[[], None] = lambda
     add_status(app, worker)
     add_embedding(app, worker)
     add_admin(app, worker, stop)
-    return Guard(app, worker, admin_key)
-
-
-def reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, dict(headers or {}), "application/json")
-
-
-def add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ServingError)
-    async def known(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ServingError)
-        return reply(error.body(), error.status, error.headers())
-
-    @app.exception_handler(HTTPException)
-    async def routing(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == MethodNotAllowedError.status:
-            kind: ServingError = MethodNotAllowedError(f"{request.method} is not for this route")
-            return reply(kind.body(), kind.status, {**(error.headers or {})})
-        return reply(NotFoundError("there is no such route").body(), 404)
-
-    @app.exception_handler(Exception)
-    async def unknown(_: Request, error: Exception) -> Response:
-        # Starlette logs the traceback; a client learns only that it was our fault.
-        return reply(ServingError("the server failed on this request; its log has the reason").body(), 500)
+    return Guard(app, lambda: worker.settings, admin_key, worker)
 
 
 def add_status(app: FastAPI, worker: Worker) -> None:
     embedder = worker.embedder
 
     @app.get("/")
-    async def about() -> Response:
-        return reply(
-            {
-                "name": "dormouse",
-                "model": embedder.name,
-                "title": embedder.title,
-                "dimension": embedder.dimension,
-                "dimensions": embedder.dimensions,
-                "reads_text": embedder.reads_text,
-                "fingerprint": embedder.fingerprint,
-                "routes": ["/embed", "/v1/embeddings", "/v1/models", "/health", "/ready", "/metrics"],
-            }
-        )
+    async def root() -> Response:
+        return reply(about(embedder))
 
     @app.get("/health")
     async def health() -> Response:
@@ -103,9 +66,8 @@ def add_status(app: FastAPI, worker: Worker) -> None:
         return Response(worker.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/models")
-    async def models() -> Response:
-        entry = {"id": embedder.name, "object": "model", "created": 0, "owned_by": "dormouse"}
-        return reply({"object": "list", "data": [entry]})
+    async def v1_models() -> Response:
+        return reply(models(embedder))
 
 
 def add_embedding(app: FastAPI, worker: Worker) -> None:

@@ -86,6 +86,10 @@ class Lane(Generic[T, R]):
         for thread in self._threads:
             await asyncio.to_thread(thread.shutdown)
 
+    async def call(self, work: Callable[[], R]) -> R:
+        """Something else that must happen in the lane's own thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads[0], work)
+
     def refuse_waiting(self) -> None:
         """For a shutdown whose grace is nearly over: what has not been started gets a clear answer instead of none."""
         while self._waiting:

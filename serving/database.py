@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 
+from serving.disk import exclusive
 from serving.errors import ServingError
 
 SCHEMA_VERSION = 1
@@ -40,17 +39,13 @@ class LibraryError(ServingError):
 def locked(path: Path) -> int:
     """A descriptor that holds the lock until it is closed or its process ends. Raises LibraryError."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        return exclusive(path)
+    except BlockingIOError:
         raise LibraryError(
             f"another process is using the library in {path.parent}: stop it, or choose another --data folder"
         ) from None
-    return descriptor
+    except OSError as error:
+        raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
 
 
 def opened(path: Path) -> sqlite3.Connection:

@@ -17,17 +17,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError, BusyError, ServingError, TooLargeError, UnauthorizedError
+from serving.settings import Settings
 from serving.worker import Worker
 
 OPEN = frozenset({"/", "/health", "/ready"})
-ADMIN = frozenset({"/sleep", "/wake_up", "/scaledown"})
+ENGINE = frozenset({"/engine", "/engine/events", "/engine/scaledown", "/engine/rebuild"})
+ADMIN = frozenset({"/sleep", "/wake_up", "/scaledown"}) | ENGINE
 EMBEDDING = frozenset({"/embed", "/v1/embeddings"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 HTTP_ERROR = 400
@@ -38,12 +40,26 @@ client has seen the answer."""
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, worker: Worker, admin_key: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Callable[[], Settings],
+        admin_key: Callable[[], str],
+        worker: Worker | None = None,
+    ) -> None:
+        """`limits` and `admin_key` are asked for each request: both may change in the life of a process.
+
+        `worker`: whose answers these are; a door in front of one has none.
+        """
         self.app = app
         self.worker = worker
-        self.limits = worker.settings
+        self.settings = limits
         self.admin_key = admin_key
         self.buffered = 0
+
+    @property
+    def limits(self) -> Settings:
+        return self.settings()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,11 +73,11 @@ class Guard:
         except ServingError as error:
             await call.refuse(error)
         finally:
-            self.buffered -= call.size
+            self.buffered -= call.held
 
     def check_key(self, path: str, headers: Headers) -> None:
         if path in ADMIN:
-            if not matches(headers.get("x-admin-key", ""), [self.admin_key]):
+            if not matches(headers.get("x-admin-key", ""), [self.admin_key()]):
                 raise UnauthorizedError("this needs the admin key in X-Admin-Key", code="invalid_admin_key")
         elif path in OPEN:
             return
@@ -79,15 +95,16 @@ class Call:
         self.guard = guard
         self.scope = scope
         self.size = 0
+        self.held = 0
         self.answered = False
         headers = Headers(scope=scope)
         self.ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._receive = receive
         self._send = send
-        self._embedding = scope["path"] in EMBEDDING and scope["method"] == "POST"
-        if self._embedding:
-            guard.worker.boot.requests += 1
-            self.number = guard.worker.boot.requests
+        self._worker = guard.worker if scope["path"] in EMBEDDING and scope["method"] == "POST" else None
+        if self._worker is not None:
+            self._worker.boot.requests += 1
+            self.number = self._worker.boot.requests
 
     def check_length(self) -> None:
         length = Headers(scope=self.scope).get("content-length", "")
@@ -103,7 +120,9 @@ class Call:
             self.ended = not message.get("more_body", False)
             count = len(message.get("body", b""))
             self.size += count
-            self.guard.buffered += count
+            if self.guard.worker is not None:  # a door passes bodies on; only who answers holds them
+                self.held += count
+                self.guard.buffered += count
             if self.size > self.guard.limits.max_body_bytes:
                 raise self.too_large()
             if self.guard.buffered > self.guard.limits.max_buffered_bytes:
@@ -124,8 +143,8 @@ class Call:
             self.answered = True
             if not self.ended and int(message["status"]) >= HTTP_ERROR:
                 MutableHeaders(scope=message)["connection"] = "close"
-            if self._embedding:
-                self.stamp(message)
+            if self._worker is not None:
+                self.stamp(message, self._worker)
         elif not message.get("more_body", False) and not self.ended:
             # The body goes out now; the empty last part is held back while the rest of the upload is thrown away.
             await self._send({**message, "more_body": True})
@@ -133,8 +152,7 @@ class Call:
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 
-    def stamp(self, message: Message) -> None:
-        worker = self.guard.worker
+    def stamp(self, message: Message, worker: Worker) -> None:
         worker.metrics.answers.labels(self.scope["path"], str(message["status"])).inc()
         headers = MutableHeaders(scope=message)
         headers["X-Fingerprint"] = worker.embedder.fingerprint
@@ -154,8 +172,8 @@ class Call:
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def throw_away(self) -> None:
-        self.guard.buffered -= self.size
-        self.size = 0
+        self.guard.buffered -= self.held
+        self.held = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended:

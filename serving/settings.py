@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr = SecretStr("")
     """Comma-separated keys of the API. Empty: open, and then only a loopback bind is allowed."""
     admin_key: SecretStr = SecretStr("")
-    """Key of /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder, readable by its owner."""
+    """Key of /engine, /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder."""
     data: Path = Path("data")
     """Folder of everything that outlives a process."""
 
@@ -60,6 +60,28 @@ class Settings(BaseSettings):
     query_queue: Annotated[int, Field(ge=1)] = 512
     request_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """A request still waiting after this gets 503: its client has most likely gone."""
+    scaledown_window: Annotated[float, Field(ge=2)] = 60.0
+    """Idle seconds until the worker goes; Modal's word, default and minimum."""
+    min_containers: Annotated[int, Field(ge=0, le=1)] = 0
+    """1 keeps a worker up, and starts it before the first request."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+    """Requests that a worker has at once; more wait in the engine, where they hold no memory."""
+    max_waiting: Annotated[int, Field(ge=1)] = 1_000
+    """Requests that wait in the engine for a worker; each is an open connection. More get 503."""
+    hold_timeout_s: Annotated[float, Field(gt=0)] = 150.0
+    """The longest a request waits there. A plain start of a large model takes 90 s; Modal gives up after 150."""
+    start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """A start that takes longer has failed. Compiling a large model takes minutes."""
+    snapshot_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Saving one: 0.2 to 0.7 s for 130 MB; a disk of 200 MB/s writes 12 GB in this time."""
+    restore_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A restore that takes longer is given up for a plain start: it takes 0.3 s, and 3 s with a cold page cache."""
+    stop_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """An idle worker that has not ended by then is killed."""
+    snapshots_kept: Annotated[int, Field(ge=1)] = 2
+    """On disk, each as large as a worker's memory: the one in use, and that of the release before."""
+    criu: str = ""
+    """Path of the criu to use; empty: the one on PATH."""
     drain_s: Annotated[float, Field(ge=0)] = 20.0
     """Grace of SIGTERM for requests in flight."""
     cores: Annotated[int, Field(ge=1)] = Field(default_factory=usable_cores)

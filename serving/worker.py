@@ -81,6 +81,11 @@ class Worker:
         self.embedder.warm_up()
         self.boot.phases["start"] = (time.perf_counter() - began) * 1000
 
+    def renew(self, settings: Settings, kind: StartKind) -> None:
+        """A new life, of a process that was warmed up before: limits and keys as they are now, a boot id never seen."""
+        self.settings = settings
+        self.boot = Boot(kind)
+
     async def open(self) -> None:
         self.pages.start()
         self.queries.start()

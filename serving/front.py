@@ -1,0 +1,193 @@
+"""The engine's HTTP door: holds requests while a worker comes back, passes bodies on as they come.
+
+Decisions in their order, for each request that `guard` has let through:
+
+1. `/embed` and `/v1/embeddings` are passed on; they alone start a worker and reset the idle timer. All other routes are
+   answered here, at zero too (`engine_routes`)
+2. the request waits for the worker, and gives its place up when its client leaves
+3. a worker that is gone before it has taken anything of the request: once more from 2
+4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
+5. a worker that says nothing for longer than its own time limit is hung: 503, and it is killed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.engine import Engine, Lease
+from serving.errors import MethodNotAllowedError, NotReadyError
+from serving.guard import EMBEDDING
+from serving.settings import Settings
+from serving.snapshots.handle import WorkerHandle
+
+HELD_BYTES = 64 * 1024
+"""Of a body, while its request waits: enough to notice that a client with a small body has left."""
+HUNG_S = 10.0
+"""A worker answers within its own time limit, if only with an error; this much later it is hung."""
+TRIES = 3
+"""Of a request whose worker is gone before it took anything of it."""
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Never used on a Unix socket; without it, each new client would read the system's certificates for 30 ms."""
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+     "upgrade", "host"}
+)  # fmt: skip
+log = logging.getLogger(__name__)
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass
+class Body:
+    """A request's body: what was read while it waited, then what comes."""
+
+    receive: Receive
+    read: list[bytes] = field(default_factory=list)
+    ended: bool = False
+    taken: bool = False
+    """Something of it has been given to a worker."""
+
+    async def begin(self) -> None:
+        """Reads what a small body has, so that after it only the client's leaving can come."""
+        size = 0
+        while not self.ended and size < HELD_BYTES:
+            chunk = await self._next()
+            self.read.append(chunk)
+            size += len(chunk)
+
+    async def _next(self) -> bytes:
+        message = await self.receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        self.ended = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while self.read:
+            self.taken = True
+            yield self.read.pop(0)
+        while not self.ended:
+            yield await self._next()
+
+    async def left(self) -> None:
+        """Returns when the client has gone; never, as long as there is body to be read."""
+        if not self.ended:
+            await asyncio.Event().wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class Front:
+    def __init__(self, engine: Engine, others: ASGIApp) -> None:
+        """`others`: the routes that are answered here."""
+        self.engine = engine
+        self.others = others
+        self._client: tuple[Path, httpx2.AsyncClient] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in EMBEDDING:
+            await self.others(scope, receive, send)
+        elif scope["method"] != "POST":
+            raise MethodNotAllowedError(f"{scope['method']} is not for this route")
+        else:
+            with contextlib.suppress(ClientLeft):
+                await self._embed(scope, Body(receive), send)
+
+    # Embedding
+
+    async def _embed(self, scope: Scope, body: Body, send: Send) -> None:
+        await body.begin()
+        work = asyncio.ensure_future(self._pass_on(scope, body, send))
+        gone = asyncio.ensure_future(body.left())
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    async def _pass_on(self, scope: Scope, body: Body, send: Send) -> None:
+        for _ in range(TRIES):
+            async with self.engine.lease() as lease:
+                if await self._by(lease, scope, body, send):
+                    return
+        raise NotReadyError("the worker ended each time before it took this request", retry_after=1)
+
+    async def _by(self, lease: Lease, scope: Scope, body: Body, send: Send) -> bool:
+        """False if this worker was gone before anything of the body was taken."""
+        handle = lease.life.handle
+        headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
+        chunked = not any(name == b"content-length" for name, _ in headers)
+        headers += [(b"host", b"localhost"), *([(b"transfer-encoding", b"chunked")] if chunked else [])]
+        request = httpx2.Request("POST", f"http://localhost{scope['path']}", headers=headers, content=body.chunks())
+        answered = False
+        try:
+            response = await (await self._client_of(handle)).send(request, stream=True)
+            try:
+                self.engine.answered(lease.life)
+                answered = True
+                await send(self._head(response, lease))
+                async for chunk in response.aiter_raw():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                await response.aclose()
+        except httpx2.ReadTimeout:
+            log.error("the worker did not answer within its time limit and is killed")
+            await handle.kill()
+            raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None
+        except httpx2.TransportError as error:
+            if answered:
+                raise  # the client sees its connection break: half an answer is none
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await handle.ended.wait()
+            if not body.taken:
+                return False
+            log.warning("the worker ended in the middle of a request: %s", error)
+            raise NotReadyError(
+                "the worker ended in the middle of this request: send it again", retry_after=1
+            ) from None
+        return True
+
+    async def _client_of(self, handle: WorkerHandle) -> httpx2.AsyncClient:
+        """One for each worker, so that a connection to the one before is never used again."""
+        assert handle.socket is not None
+        if self._client is None or self._client[0] != handle.socket:
+            old, self._client = self._client, (handle.socket, client_of(handle.socket, self.engine.settings))
+            if old is not None:
+                await old[1].aclose()
+        return self._client[1]
+
+    def _head(self, response: httpx2.Response, lease: Lease) -> Message:
+        row = lease.life.start
+        timing = (
+            f"{'restore' if row.kind == 'restored' else 'start'};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}"
+        )
+        headers = [
+            (name.lower(), value if name.lower() != b"server-timing" else b", ".join((timing.encode(), value)))
+            for name, value in response.headers.raw
+            if name.lower().decode("latin-1") not in HOP_BY_HOP
+        ]
+        headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
+        return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+def client_of(socket: Path, settings: Settings) -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_in_flight)
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), limits=limits, verify=NO_TLS, trust_env=False)
+    timeout = httpx2.Timeout(settings.request_timeout_s + HUNG_S, connect=HUNG_S, pool=None)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)

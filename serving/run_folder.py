@@ -1,0 +1,37 @@
+"""Where an engine keeps what lives no longer than itself: sockets, and the work of a restore."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+LONGEST = 75
+"""Bytes: the path of a Unix socket may have 107 in Linux and 103 in macOS, name included."""
+
+
+def run_folder(data: Path) -> Path:
+    """Empty, and this user's only: what an engine that was killed left there is removed. Raises OSError.
+
+    In the data folder; where that path is too long for a socket, in the system's temporary folder under a name that
+    the next engine of the same data folder finds again.
+    """
+    data = data.resolve()
+    folder = data / "run"
+    if len(os.fsencode(folder)) > LONGEST:
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(1, f"{folder} belongs to somebody else")
+    folder.chmod(0o700)
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,90 @@
+"""A worker as a server: its app made before a snapshot, its life begun after one. Imports all that serving needs, so
+that a restored process imports nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from serving.app import create_app
+from serving.embedders import Embedder
+from serving.settings import Settings
+from serving.worker import Worker
+
+LAST_BATCH_S = 3.0
+"""What has been started by then is finished within the grace."""
+
+
+def settings(data: Path) -> Settings:
+    return Settings(data=data)
+
+
+def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
+    worker = Worker(embedder, limits)
+    # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
+    config = uvicorn.Config(
+        create_app(worker, lambda: ""),
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=3600,  # the engine decides when its connections end
+        backlog=1024,
+    )
+    config.load()
+    return worker, config
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        worker: Worker,
+        control: int,
+        tell: Callable[[dict[str, Any]], None],
+        began: float,
+    ) -> None:
+        super().__init__(config)
+        self._worker = worker
+        self._control = control
+        self._tell = tell
+        self._began = began
+        config.timeout_graceful_shutdown = round(worker.settings.drain_s)
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        bound = time.perf_counter()
+        asyncio.get_running_loop().add_reader(self._control, self._ended)
+        probe = await self._worker.queries.call(self._worker.embedder.probe)
+        phases = {"bind": bound - self._began, "probe": time.perf_counter() - bound}
+        self._tell(
+            {
+                "serving": {
+                    "boot_id": self._worker.boot.id,
+                    "probe": probe.tolist(),
+                    "phases": {name: round(seconds * 1000, 2) for name, seconds in phases.items()},
+                }
+            }
+        )
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        grace = self._worker.settings.drain_s
+        asyncio.get_running_loop().call_later(max(0.0, grace - LAST_BATCH_S), self._worker.refuse_waiting)
+        await super().shutdown(sockets)
+
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._control)
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # an engine ends its worker by the pipe; a signal is meant to end it at once

@@ -1,0 +1,43 @@
+"""Process 1 of a namespace in which a worker is warmed up and then dumped by criu; `snapshots.criu` starts it.
+
+Small, because all of it runs before the model is even imported; when it ends, its namespace and all in it end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FIRST_PID = 1000
+"""Of the worker in its namespace: restored under the same number, where criu itself has the small ones."""
+GO = b"dump"
+
+
+def main() -> int:
+    """`cage GO_FD PIPES... -- WORKER COMMAND... -- CRIU DUMP COMMAND...`"""
+    first = sys.argv.index("--")
+    second = sys.argv.index("--", first + 1)
+    go, *pipes = (int(number) for number in sys.argv[1:first])
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(FIRST_PID - 1))
+    # Opened in this mount namespace: criu finds no path for files of another one.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    worker = subprocess.Popen(  # noqa: S603 - the engine's own command
+        sys.argv[first + 1 : second],
+        stdin=nowhere,
+        stdout=nowhere,
+        stderr=nowhere,
+        pass_fds=pipes,
+        start_new_session=True,
+    )
+    for descriptor in pipes:
+        os.close(descriptor)
+    if os.read(go, len(GO)) != GO:
+        return 3  # the engine has gone, or given up
+    dump = [*sys.argv[second + 1 :], "--tree", str(worker.pid)]
+    return subprocess.run(dump, stdin=nowhere).returncode  # noqa: S603
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""A worker's process tree in files, with criu: nothing is held at zero, and one snapshot serves many restores at once.
+
+Runs without privileges, in a user and process namespace of its own, where the system allows that; as root in a process
+namespace otherwise. criu stays process 1 of the namespace: killing it ends the worker, and the other way round. Each
+call has a deadline, after which its tree is killed: criu is known to hang on some systems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from serving.settings import Settings
+from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
+from serving.snapshots.cage import GO
+from serving.snapshots.handle import Pipes, WorkerHandle
+from serving.snapshots.identity import Identity, identity
+from serving.snapshots.plain import command, report_all, spawn, until_serving, until_warm
+from serving.snapshots.store import FILES, Store
+
+OLDEST = (4, 1)
+"""3.17 fails on kernels since 6.x ("Unexpected rt vDSO area bounds"); 4.1 is the first that was seen to work."""
+WAYS = {
+    "user namespace": (["unshare", "-U", "-r", "-p", "-f", "--mount-proc", "--kill-child"], ["--unprivileged"]),
+    "root": (["unshare", "-p", "-f", "--mount-proc", "--kill-child"], []),
+}
+OPTIONS = ("--network-lock", "skip", "-v1")
+"""No socket is open when a snapshot is taken, so there is no network to lock."""
+CANARY_S = 10.0
+CANARY = r"""
+import os, sys
+control, status, log = map(int, sys.argv[1:])
+nowhere = os.open(os.devnull, os.O_RDONLY)
+os.dup2(nowhere, 0), os.dup2(log, 1), os.dup2(log, 2)
+os.write(status, b'{"warm": {}}\n')
+if os.read(control, 4096):
+    os.write(status, b'{"serving": {"phases": {}}}\n')
+"""
+"""A worker in all that matters here: the same pipes, the same words."""
+ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A criu that works here, and how."""
+
+    path: str
+    version: str
+    way: str
+
+    @property
+    def cage(self) -> list[str]:
+        die = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+        return [*die, *WAYS[self.way][0]]
+
+    def call(self, verb: str, *arguments: str) -> list[str]:
+        return [self.path, verb, *arguments, *OPTIONS, *WAYS[self.way][1]]
+
+
+class Criu:
+    name = "criu"
+    tier: Tier = "disk"
+
+    def __init__(self, settings: Settings, run: Path) -> None:
+        """`run`: a folder of this engine's own for what lives as long as one restore."""
+        self._settings = settings
+        self._store = Store(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._run = run
+        self._tool: Tool | None = None
+        self._identity: Identity = {}
+
+    async def probe(self, spec: Spec) -> Support:
+        if not spec.cpu:
+            return Support(False, "a GPU's memory needs the cuda backend")
+        if not sys.platform.startswith("linux"):
+            return Support(False, "criu is for Linux")
+        named = spec.settings.criu or "criu"
+        path = shutil.which(named)
+        if path is None:
+            return Support(False, f"{named} is not installed. {ADVICE}")
+        version = await version_of(path)
+        if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            return Support(False, f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {ADVICE}")
+        try:
+            self._store.open()
+        except OSError as error:
+            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
+        reasons = []
+        for way in WAYS:
+            tool = Tool(path, version, way)
+            reason = await self._canary(tool)
+            if reason is None:
+                self._tool = tool
+                self._identity = await asyncio.to_thread(identity, spec, criu=version, way=way)
+                return Support(True, detail={"version": version, "path": path, "way": way})
+            reasons.append(f"{way}: {reason}")
+        return Support(False, f"criu {version} does not work here ({'; '.join(reasons)})")
+
+    async def _canary(self, tool: Tool) -> str | None:
+        """Why this way does not work; None if a small process was saved and came back."""
+        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._run))
+        try:
+            pipes = Pipes()
+            names = pipes.names
+            argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.theirs)]
+            await dumped(tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet)
+            handle, _ = await restored(tool, folder, names, folder, Path(), {}, CANARY_S)
+            await handle.stop(1.0)
+        except (StartFailed, SnapshotFailed, RestoreFailed) as error:
+            return str(error)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    async def find(self, spec: Spec) -> Snapshot | None:
+        return await asyncio.to_thread(self._store.find, self._identity)
+
+    async def create(self, spec: Spec, report: Report) -> Snapshot:
+        assert self._tool is not None, "probe first"
+        try:
+            part = self._store.part()
+        except OSError as error:
+            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
+        try:
+            pipes = Pipes()
+            names = pipes.names
+            argv = command(spec, pipes.theirs, ["--warm-up"])
+            limits = spec.settings
+            said = await dumped(
+                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report
+            )
+            began = time.perf_counter()
+            keep = partial(self._store.keep, part, self._identity, said["probe"], {"pipes": names})
+            kept = await asyncio.to_thread(keep)
+            report("keep", (time.perf_counter() - began) * 1000)
+            return kept
+        finally:
+            await asyncio.to_thread(self._store.forget, part)
+
+    async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
+        assert self._tool is not None, "probe first"
+        folder, content = snapshot.where
+        work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+        report("restore", None)
+        began = time.perf_counter()
+        try:
+            handle, phases = await restored(
+                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(),
+                self._settings.restore_timeout_s,
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
+        report_all(report, phases)
+        return handle
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        await asyncio.to_thread(self._store.discard, snapshot)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def quiet(phase: str, milliseconds: float | None) -> None:
+    """A report to nobody."""
+
+
+async def dumped(
+    tool: Tool, pipes: Pipes, worker: Sequence[str], folder: Path, start_s: float, dump_s: float, report: Report
+) -> dict[str, Any]:
+    """What the worker said when it was warm; its memory is in `folder` and nothing of it runs any more.
+
+    Raises StartFailed if it did not become warm, SnapshotFailed if it could not be saved.
+    """
+    listen, go = os.pipe()
+    dump = tool.call("dump", "--images-dir", str(folder), "--log-file", "dump.log")
+    cage = [sys.executable, "-m", "serving.snapshots.cage", str(listen), *(str(end) for end in pipes.theirs)]
+    try:
+        process = await spawn([*tool.cage, *cage, "--", *worker, "--", *dump], [listen, *pipes.theirs])
+    except OSError as error:
+        os.close(go)
+        pipes.close()
+        raise StartFailed(f"no process could be started: {error.strerror}") from None
+    finally:
+        os.close(listen)
+    handle = WorkerHandle.of_process(pipes, process)
+    try:
+        said = await until_warm(handle, start_s, report)
+        report("snapshot", None)
+        began = time.perf_counter()
+        os.write(go, GO)
+        async with asyncio.timeout(dump_s):
+            code = await process.wait()
+        report("snapshot", (time.perf_counter() - began) * 1000)
+    except TimeoutError:
+        raise SnapshotFailed(f"criu dump was not done within {dump_s:g} s") from None
+    finally:
+        os.close(go)
+        await handle.kill()
+    if code != 0:
+        raise SnapshotFailed(f"criu dump: {last_error(folder / 'dump.log') or f'exit code {code}'}")
+    (folder / "dump.log").unlink(missing_ok=True)
+    return said
+
+
+async def restored(
+    tool: Tool, folder: Path, names: Sequence[str], work: Path, socket: Path, launch: dict[str, Any], deadline: float
+) -> tuple[WorkerHandle, dict[str, float]]:
+    """The worker and the milliseconds of its own phases. Raises RestoreFailed, and then nothing of it is left."""
+    pipes = Pipes()
+    inherit = [
+        word
+        for end, name in zip(pipes.theirs, names, strict=True)
+        for word in ("--inherit-fd", f"fd[{end}]:{name}")
+    ]  # fmt: skip
+    call = tool.call("restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log")
+    try:
+        process = await spawn([*tool.cage, *call, *inherit], pipes.theirs)
+    except OSError as error:
+        pipes.close()
+        raise RestoreFailed(f"criu could not be started: {error.strerror}") from None
+    handle = WorkerHandle.of_process(pipes, process, socket)
+    try:
+        handle.send(launch)
+        return handle, await until_serving(handle, deadline)
+    except (StartFailed, OSError) as error:
+        await handle.kill()
+        reason = last_error(work / "restore.log")
+        raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
+    except BaseException:
+        await handle.kill()
+        raise
+
+
+async def version_of(path: str) -> str | None:
+    process = await asyncio.create_subprocess_exec(
+        path, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(CANARY_S):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
+    found = re.search(r"Version: (\d+\.\d+[.\d]*)", output.decode("utf-8", "replace"))
+    return found.group(1) if found else None
+
+
+def last_error(log: Path) -> str:
+    """The first error that criu tells: what follows is usually its clean-up."""
+    try:
+        text = log.read_text(errors="replace")
+    except OSError:
+        return ""
+    errors = re.findall(r"Error \([^)]*\): (.*)", text)
+    return " ".join(errors[0].split()) if errors else ""

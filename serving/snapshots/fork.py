@@ -1,0 +1,174 @@
+"""A warmed-up template process whose children are the workers: pages of memory are shared until written.
+
+Nothing survives the engine, and at zero the template is still held; but it needs nothing but Linux, and a child answers
+in less than a tenth of a second. A fork keeps only the thread that called it, so the template must have just one:
+`worker_process` runs everything that makes native threads in a thread that has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+
+from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
+from serving.snapshots.handle import Pipes, WorkerHandle
+from serving.snapshots.plain import command, report_all, spawn, until_serving, until_warm
+
+PROBE_S = 10.0
+CANARY = """
+import os, threading
+thread = threading.Thread(target=sum, args=([1],)); thread.start(); thread.join()
+pid = os.fork()
+if pid == 0:
+    threading.Thread(target=os._exit, args=(7,)).start()
+    import time; time.sleep(60)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 7)
+"""
+
+
+class Fork:
+    name = "fork"
+    tier: Tier = "host"
+
+    def __init__(self) -> None:
+        self._template: Template | None = None
+        self._snapshot: Snapshot | None = None
+
+    async def probe(self, spec: Spec) -> Support:
+        if not spec.cpu:
+            return Support(False, "a process that holds a GPU cannot be forked")
+        if not sys.platform.startswith("linux"):
+            return Support(False, "only Linux ends forked workers reliably, and lets their memory be shared")
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CANARY)
+        try:
+            async with asyncio.timeout(PROBE_S):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return Support(False, f"a forked process did not answer within {PROBE_S:g} s")
+        return Support(code == 0, "" if code == 0 else "a forked process could not run a thread")
+
+    async def find(self, spec: Spec) -> Snapshot | None:
+        if self._template is not None and self._template.handle.ended.is_set():
+            self._template = self._snapshot = None
+        return self._snapshot
+
+    async def create(self, spec: Spec, report: Report) -> Snapshot:
+        await self.close()
+        template = await Template.start(spec, report)
+        if len(template.threads) != 1:
+            await template.end()
+            raise SnapshotFailed(
+                f"the template has threads that no fork would keep: {', '.join(template.threads)}. This embedder needs"
+                " another backend"
+            )
+        report("snapshot", 0.0)
+        self._template = template
+        self._snapshot = Snapshot("template", time.time(), 0, template.probe, template)
+        return self._snapshot
+
+    async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
+        template = snapshot.where
+        assert isinstance(template, Template)
+        deadline = template.spec.settings.restore_timeout_s
+        report("restore", None)
+        began = time.perf_counter()
+        try:
+            handle = await template.fork(launch, deadline)
+        except (OSError, TimeoutError) as error:
+            raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
+        try:
+            phases = await until_serving(handle, deadline)
+        except StartFailed as error:
+            await handle.kill()
+            raise RestoreFailed(str(error)) from None
+        except BaseException:
+            await handle.kill()
+            raise
+        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
+        report_all(report, phases)
+        return handle
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        if self._snapshot is snapshot:
+            await self.close()
+
+    async def close(self) -> None:
+        template, self._template, self._snapshot = self._template, None, None
+        if template is not None:
+            await template.end()
+
+
+class Template:
+    def __init__(self, spec: Spec, handle: WorkerHandle, control: socket.socket) -> None:
+        self.spec = spec
+        self.handle = handle
+        self.probe: list[list[float]] = []
+        self.threads: list[str] = []
+        self._control = control
+
+    @classmethod
+    async def start(cls, spec: Spec, report: Report) -> Template:
+        """Raises StartFailed."""
+        pipes = Pipes()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            ends = (theirs.fileno(), *pipes.theirs[1:])
+            process = await spawn(command(spec, ends, ["--template", "--dies-with-parent"]), ends)
+        template = cls(spec, WorkerHandle.of_process(pipes, process), ours)
+        try:
+            said = await until_warm(template.handle, spec.settings.start_timeout_s, report)
+        except BaseException:
+            await template.end()
+            raise
+        template.probe, template.threads = said["probe"], said["threads"]  # type: ignore[assignment]
+        return template
+
+    async def fork(self, launch: Launch, deadline: float) -> WorkerHandle:
+        """Raises OSError or TimeoutError."""
+        pipes = Pipes()
+        try:
+            socket.send_fds(self._control, [b"fork"], list(pipes.theirs))
+            pid = await self._forked(deadline)
+        except BaseException:
+            pipes.close()
+            raise
+        # The number could belong to another process by the time we signal; a descriptor cannot.
+        pidfd = os.pidfd_open(pid)
+
+        def kill() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+        handle = WorkerHandle(pipes, pid, kill, closed(pidfd), launch.socket)
+        handle.send(launch.message())
+        return handle
+
+    async def end(self) -> None:
+        """Its children end with it."""
+        self._control.close()
+        await self.handle.kill()
+
+    async def _forked(self, deadline: float) -> int:
+        async for message in self.handle.messages(deadline):
+            if "forked" in message:
+                return int(message["forked"])
+        raise OSError("it has ended")
+
+
+async def closed(pidfd: int) -> None:
+    """Once that process has ended."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)

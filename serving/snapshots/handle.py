@@ -1,0 +1,157 @@
+"""One worker process as the engine sees it: three pipes, a socket, and how to end it.
+
+control (to the worker): the launch message, one JSON line; its end means "finish and go". status (from the worker):
+JSON lines; its end means "gone", whatever the process tree around it looks like. log (from the worker): its standard
+output and error. Pipes, because they can be handed to a restored process in place of the ones it was saved with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+LINE = 4 * 1024 * 1024
+"""Longest status line: the probe's vectors are the largest thing in one."""
+TAIL_LINES = 20
+
+
+class Pipes:
+    """`theirs` are the worker's ends as (control, status, log); give them to a process, then call `handed_over`."""
+
+    def __init__(self) -> None:
+        control, self.control = os.pipe()
+        self.status, status = os.pipe()
+        self.log, log = os.pipe()
+        self.theirs: tuple[int, ...] = (control, status, log)
+
+    @property
+    def names(self) -> list[str]:
+        """As criu calls them; both ends of a pipe have one name."""
+        return [f"pipe:[{os.fstat(end).st_ino}]" for end in (self.control, self.status, self.log)]
+
+    def handed_over(self) -> None:
+        """Our copies of their ends go, so that their end is heard when they end."""
+        for end in self.theirs:
+            with contextlib.suppress(OSError):
+                os.close(end)
+        self.theirs = ()
+
+    def close(self) -> None:
+        self.handed_over()
+        for end in (self.control, self.status, self.log):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+class WorkerHandle:
+    """Made by a backend with the pipes' other ends already in the process. `pid` is the process we can signal: the
+    worker, or the tree around it."""
+
+    def __init__(
+        self,
+        pipes: Pipes,
+        pid: int,
+        kill: Callable[[], None],
+        reaped: Coroutine[Any, Any, object],
+        socket: Path | None = None,
+    ) -> None:
+        """`kill` ends it at once and may be called again later; `reaped` returns when the process has ended."""
+        self.pid = pid
+        self.ended = asyncio.Event()
+        self.socket = socket
+        self.about: dict[str, Any] = {}
+        """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
+        self.tail: list[str] = []
+        self._pipes = pipes
+        self._kill = kill
+        self._reaped = asyncio.create_task(reaped, name="worker end")
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        pipes.handed_over()
+        self._readers = [
+            asyncio.create_task(self._read_status(), name="worker status"),
+            asyncio.create_task(self._read_log(), name="worker log"),
+        ]
+
+    @classmethod
+    def of_process(cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None) -> WorkerHandle:
+        """For a child of ours in a session of its own: killing it takes its children along."""
+
+        def kill() -> None:
+            if process.returncode is None:  # else the number may be another's by now
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+        return cls(pipes, process.pid, kill, process.wait(), socket)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Raises OSError if the worker has gone."""
+        line = json.dumps(message).encode() + b"\n"
+        while line:
+            line = line[os.write(self._pipes.control, line) :]
+
+    async def messages(self, deadline: float) -> AsyncIterator[dict[str, Any]]:
+        """What the worker says, until it is gone. Raises TimeoutError after `deadline` seconds in all."""
+        async with asyncio.timeout(deadline):
+            while (message := await self._messages.get()) is not None:
+                yield message
+
+    async def stop(self, grace: float) -> None:
+        """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left."""
+        self._close_control()
+        try:
+            async with asyncio.timeout(grace):
+                await self._gone()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        self._kill()
+        self._close_control()
+        await self._gone()
+
+    async def _gone(self) -> None:
+        await self._reaped
+        # Processes that the worker left behind could hold its log open; what it said itself is read by now.
+        _, pending = await asyncio.wait(self._readers, timeout=0.2)
+        for reader in pending:
+            reader.cancel()
+
+    def _close_control(self) -> None:
+        if self._pipes.control >= 0:
+            os.close(self._pipes.control)
+            self._pipes.control = -1
+
+    async def _read_status(self) -> None:
+        try:
+            async for line in lines(self._pipes.status):
+                self._messages.put_nowait(json.loads(line))
+        finally:
+            self._messages.put_nowait(None)
+            self.ended.set()
+
+    async def _read_log(self) -> None:
+        async for line in lines(self._pipes.log):
+            text = line.decode("utf-8", "replace")
+            self.tail = [*self.tail[-TAIL_LINES:], text.rstrip()]
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+async def lines(descriptor: int) -> AsyncIterator[bytes]:
+    """Of a pipe until its end, which closes it here as well."""
+    reader = asyncio.StreamReader(limit=LINE)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        while line := await reader.readline():
+            yield line
+    finally:
+        transport.close()

@@ -1,0 +1,117 @@
+"""Every start in full: works everywhere, holds nothing at zero, and is what the others fall back on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from serving.snapshots import Launch, Report, Spec, StartFailed
+from serving.snapshots.handle import Pipes, WorkerHandle
+
+SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
+KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
+KEPT_PREFIXES = (
+    "LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "DORMOUSE_",
+)  # fmt: skip
+
+
+class Plain:
+    name = "plain"
+
+    async def start(self, spec: Spec, launch: Launch, report: Report) -> WorkerHandle:
+        """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
+        pipes = Pipes()
+        try:
+            process = await spawn(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes.theirs)
+        except OSError as error:
+            pipes.close()
+            raise StartFailed(f"no process could be started: {error.strerror}") from None
+        handle = WorkerHandle.of_process(pipes, process, launch.socket)
+        try:
+            await until_warm(handle, spec.settings.start_timeout_s, report)
+            handle.send(launch.message())
+            report_all(report, await until_serving(handle, spec.settings.start_timeout_s))
+        except BaseException:
+            await handle.kill()
+            raise
+        return handle
+
+
+def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
+    numbers = [str(number) for number in pipes]
+    data = str(spec.settings.data.resolve())
+    return [
+        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--data", data, "--pipes",
+        *numbers, *more,
+    ]  # fmt: skip
+
+
+def worker_environment() -> dict[str, str]:
+    """What a worker is started with. No key and nothing else of ours: its memory may end up in a file."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SECRETS and (name in KEPT or name.startswith(KEPT_PREFIXES))
+    }
+    # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
+    # threads when numpy is imported, which a fork leaves behind.
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=None,
+        pass_fds=tuple(pass_fds),
+        env=worker_environment(),
+        start_new_session=True,
+    )
+
+
+async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
+    """What the worker says of itself when it waits for its launch. Raises StartFailed."""
+    began = time.perf_counter()
+    report("process", None)
+    try:
+        async for message in handle.messages(deadline):
+            if "phase" in message:
+                took = message.get("ms", (time.perf_counter() - began) * 1000)
+                report(message["phase"], took)
+            elif "failed" in message:
+                raise StartFailed(str(message["failed"]))
+            elif "warm" in message:
+                found: dict[str, object] = message["warm"]
+                return found
+    except TimeoutError:
+        raise StartFailed(f"the worker was not ready within {deadline:g} s") from None
+    raise StartFailed(died(handle))
+
+
+async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
+    """The milliseconds of its own phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
+    try:
+        async for message in handle.messages(deadline):
+            if "failed" in message:
+                raise StartFailed(str(message["failed"]))
+            if "serving" in message:
+                handle.about = message["serving"]
+                phases: dict[str, float] = handle.about["phases"]
+                return phases
+    except TimeoutError:
+        raise StartFailed(f"the worker did not answer within {deadline:g} s") from None
+    raise StartFailed(died(handle))
+
+
+def report_all(report: Report, phases: Mapping[str, float]) -> None:
+    for name, took in phases.items():
+        report(name, took)
+
+
+def died(handle: WorkerHandle) -> str:
+    last = handle.tail[-1] if handle.tail else ""
+    return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

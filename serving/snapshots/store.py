@@ -1,0 +1,157 @@
+"""Snapshot files: whole or not there, readable by their owner only, and refused if anything about them changed.
+
+One folder a snapshot, `<digest of its identity>/`, with `manifest.json` and the files it lists. Written as `*.part`
+and renamed; `*.part` and `*.gone` of an engine that was killed are swept at the next start. Knows nothing of criu.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from serving.disk import sync_folder, write_file
+from serving.snapshots import Snapshot, SnapshotFailed
+from serving.snapshots.identity import Identity, digest, mismatch
+
+MANIFEST = "manifest.json"
+FILES = "files"
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+class Store:
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self._keep = keep
+        self._seen: dict[Path, str] = {}
+        """Marks of files whose content was compared with the manifest: not read again until their mark changes."""
+
+    def open(self) -> None:
+        """Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        for left in (*self.folder.glob("*.part"), *self.folder.glob("*.gone")):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def part(self) -> Path:
+        """A new folder to save into. Raises OSError."""
+        path = self.folder / f"{secrets.token_hex(8)}.part"
+        (path / FILES).mkdir(mode=0o700, parents=True)
+        return path
+
+    def keep(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
+        """`part` becomes the snapshot of this identity, in place of an older one. Raises SnapshotFailed, and then an
+        older one is as it was."""
+        target = self.folder / digest(mine)
+        try:
+            files = {path.name: self._sealed(path) for path in sorted((part / FILES).iterdir())}
+            content = {
+                "version": VERSION,
+                "identity": dict(mine),
+                "created": time.time(),
+                "bytes": sum(size for size, _ in files.values()),
+                "files": {name: {"bytes": size, "sha256": sha} for name, (size, sha) in files.items()},
+                "probe": probe,
+                **extra,
+            }
+            write_file(part / MANIFEST, json.dumps(content, indent=1).encode())
+            (part / MANIFEST).chmod(0o600)
+            sync_folder(part / FILES)
+            self._remove(target)
+            part.rename(target)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise SnapshotFailed(f"the snapshot could not be kept: {error.strerror or error}") from None
+        for name in files:
+            self._seen[target / FILES / name] = mark(target / FILES / name)
+        self._prune(target)
+        return snapshot(target, content)
+
+    def find(self, mine: Identity) -> Snapshot | None:
+        """The one of this identity, if each of its files is what it was when it was saved."""
+        target = self.folder / digest(mine)
+        if not target.is_dir():
+            return None
+        try:
+            content = json.loads((target / MANIFEST).read_bytes())
+            reason = self._fault(target, content, mine)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"its manifest cannot be read ({type(error).__name__})"
+        if reason is not None:
+            log.warning("snapshot %s is refused and removed: %s", target.name, reason)
+            self._remove(target)
+            return None
+        os.utime(target)  # the oldest unused one goes first
+        return snapshot(target, content)
+
+    def discard(self, found: Snapshot) -> None:
+        self._remove(self.folder / found.key)
+
+    def forget(self, part: Path) -> None:
+        shutil.rmtree(part, ignore_errors=True)
+
+    def _fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
+        if content["version"] != VERSION:
+            return f"it has the format {content['version']}, this release writes {VERSION}"
+        reason = mismatch(mine, content["identity"])
+        if reason is not None:
+            return f"it belongs elsewhere: {reason}"
+        there = {path.name for path in (target / FILES).iterdir()}
+        if there != set(content["files"]):
+            return "files are missing or were added"
+        for name, told in content["files"].items():
+            path = target / FILES / name
+            now = mark(path)
+            if self._seen.get(path) != now:
+                if path.stat().st_size != told["bytes"] or sha256(path) != told["sha256"]:
+                    return f"{name} is not as it was saved"
+                self._seen[path] = now
+        return None
+
+    @staticmethod
+    def _sealed(path: Path) -> tuple[int, str]:
+        """Size and SHA-256, with the content on the disk and closed to others."""
+        path.chmod(0o600)
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        return path.stat().st_size, sha256(path)
+
+    def _remove(self, target: Path) -> None:
+        """Out of the way in one step, then deleted: a half-deleted snapshot never looks like one."""
+        gone = self.folder / f"{secrets.token_hex(8)}.gone"
+        try:
+            target.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _prune(self, fresh: Path) -> None:
+        kept = sorted(
+            (path for path in self.folder.iterdir() if path.suffix == ""), key=lambda path: path.stat().st_mtime
+        )
+        others = [path for path in kept if path != fresh]
+        for path in others[: max(0, len(others) - (self._keep - 1))]:
+            log.info("snapshot %s is removed: at most %d are kept", path.name, self._keep)
+            self._remove(path)
+
+
+def snapshot(folder: Path, content: dict[str, Any]) -> Snapshot:
+    return Snapshot(folder.name, content["created"], content["bytes"], content["probe"], (folder, content))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def mark(path: Path) -> str:
+    """Changes with the file's content: whoever writes to it cannot set the time of change back."""
+    stat = path.stat()
+    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"

@@ -1,0 +1,148 @@
+"""How a worker comes up: from a snapshot where there is one, in full where there is none or it fails.
+
+Counts what fails. Knows no request, no timer and no state but its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from serving.probe import difference, unusable
+from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Tier
+from serving.snapshots.choice import Choice
+from serving.snapshots.handle import WorkerHandle
+from serving.snapshots.plain import Plain
+from serving.starts import Start
+
+FAILURES_IN_A_ROW = 2
+"""Of snapshots or restores; then the backend is disabled until it is told to rebuild or the engine starts again."""
+Way = Literal["starting", "restoring"]
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Life:
+    """One worker, from its start to its end."""
+
+    handle: WorkerHandle
+    start: Start
+    tier: Tier
+    in_flight: int = 0
+
+
+class Starter:
+    def __init__(self, spec: Spec, choice: Choice, run: Path, plain: Plain | None = None) -> None:
+        """`run`: a folder for the workers' sockets."""
+        self.spec = spec
+        self.choice = choice
+        self.snapshot: Snapshot | None = None
+        self.disabled = ""
+        """Why the chosen backend is not used any more; empty while it is."""
+        self.failures: dict[tuple[str, str], int] = {}
+        """(backend, snapshot or restore) -> how often that failed."""
+        self.fallbacks = 0
+        """Plain starts where a snapshot was meant."""
+        self._run = run
+        self._plain = plain or Plain()
+        self._in_a_row = 0
+
+    @property
+    def next_kind(self) -> str:
+        if self.choice.backend is None or self.disabled:
+            return "plain"
+        return "created" if self.snapshot is None else "restored"
+
+    async def adopt(self) -> None:
+        """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
+        if self.choice.backend is not None:
+            self.snapshot = await self.choice.backend.find(self.spec)
+
+    async def rebuild(self) -> None:
+        """The snapshot goes and its backend is tried again: the next start makes a new one."""
+        backend, snapshot = self.choice.backend, self.snapshot
+        self.snapshot, self.disabled, self._in_a_row = None, "", 0
+        if backend is not None and snapshot is not None:
+            await backend.discard(snapshot)
+
+    async def start(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life:
+        """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
+        if self.choice.backend is not None and not self.disabled:
+            life = await self._by_snapshot(row, enter, report)
+            if life is not None:
+                return life
+            self.fallbacks += 1
+        enter("starting")
+        row.kind = "plain"
+        handle = await self._plain.start(self.spec, self._launch("plain"), report)
+        reason = unusable(handle.about["probe"])
+        if reason is not None:
+            await handle.kill()
+            raise StartFailed(reason)
+        return Life(handle, row, "none")
+
+    async def _by_snapshot(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life | None:
+        """None if it has to be a plain start. Raises StartFailed."""
+        backend = self.choice.backend
+        assert backend is not None
+        self.snapshot = await backend.find(self.spec)
+        row.kind = "created" if self.snapshot is None else "restored"
+        if self.snapshot is None:
+            enter("starting")
+            try:
+                self.snapshot = await self._create(report)
+            except SnapshotFailed as error:
+                self._failed(row, "snapshot", str(error))
+                return None
+        enter("restoring")
+        try:
+            handle = await self._restore(self.snapshot, row.kind, report)
+        except RestoreFailed as error:
+            snapshot, self.snapshot = self.snapshot, None
+            await backend.discard(snapshot)
+            self._failed(row, "restore", str(error))
+            return None
+        self._in_a_row = 0
+        return Life(handle, row, backend.tier)
+
+    async def _create(self, report: Report) -> Snapshot:
+        backend = self.choice.backend
+        assert backend is not None
+        snapshot = await backend.create(self.spec, report)
+        reason = unusable(snapshot.probe)
+        if reason is not None:
+            await backend.discard(snapshot)
+            raise StartFailed(reason)
+        return snapshot
+
+    async def _restore(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
+        """Raises RestoreFailed, also for a worker that came back and computes something else."""
+        backend = self.choice.backend
+        assert backend is not None
+        handle = await backend.restore(snapshot, self._launch(kind), report)
+        reason = difference(snapshot.probe, handle.about["probe"], exact=self.spec.cpu)
+        if reason is not None:
+            await handle.kill()
+            raise RestoreFailed(reason)
+        return handle
+
+    def _failed(self, row: Start, what: str, reason: str) -> None:
+        name = self.choice.name
+        self.failures[name, what] = self.failures.get((name, what), 0) + 1
+        self._in_a_row += 1
+        row.reason = f"{what} failed: {reason}"
+        log.warning("%s: %s failed, starting in full instead: %s", name, what, reason)
+        if self._in_a_row >= FAILURES_IN_A_ROW:
+            self.disabled = f"{self._in_a_row} failures in a row, the last: {row.reason}"
+            log.error("%s is disabled: %s", name, self.disabled)
+
+    def _launch(self, kind: str) -> Launch:
+        environment = {name: value for name, value in os.environ.items() if name.startswith("DORMOUSE_")}
+        socket = self._run / f"{secrets.token_hex(6)}.sock"
+        assert kind in ("plain", "created", "restored")
+        return Launch(socket, kind, environment)  # type: ignore[arg-type]

@@ -1,0 +1,254 @@
+"""The process around one worker: `python -m serving.worker_process`, started by a snapshot backend, not by hand.
+
+Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
+socket, no key and no thread of ours exists yet. The launch message begins a life: settings read again, fresh random
+state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
+
+`--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from serving.errors import ServingError
+from serving.memory import die_with_parent, give_back_memory, threads
+
+T = TypeVar("T")
+EXIT_FAILED = 1
+LAUNCH_BYTES = 1024 * 1024
+PREFIX = "DORMOUSE_"
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.worker_process", description=__doc__)
+    parser.add_argument("--embedder", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
+    parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
+    parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
+    parser.add_argument("--dies-with-parent", action="store_true")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments().parse_args(argv)
+    if options.dies_with_parent:
+        die_with_parent()
+    control, status, log = options.pipes
+    talk_to(log)
+    say(status, {"phase": "process"})
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        life = Life.prepare(options.embedder, options.data, status, warm_up=options.warm_up or options.template)
+    except ServingError as error:
+        say(status, {"failed": error.message})
+        return EXIT_FAILED
+    except Exception as error:
+        logging.exception("the embedder did not start")
+        say(status, {"failed": f"{type(error).__name__}: {error}"})
+        return EXIT_FAILED
+    return template(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
+
+
+def talk_to(log: int) -> None:
+    """Standard output and error into the log pipe, standard input from nowhere: nothing of a terminal is inherited."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for descriptor in (nowhere, log):
+        if descriptor > 2:
+            os.close(descriptor)
+
+
+def say(status: int, message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode() + b"\n"
+    while line:
+        line = line[os.write(status, line) :]
+
+
+def in_a_thread(work: Callable[[], T]) -> T:
+    """In a thread that has ended when this returns: native thread pools belong to the thread that first used them, and
+    end with it, so that a fork or a dump meets none."""
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="warm up")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+class Phases:
+    """Tells each phase with its milliseconds when it has ended."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+        self._began = time.perf_counter()
+
+    def ended(self, name: str) -> None:
+        now = time.perf_counter()
+        say(self._status, {"phase": name, "ms": round((now - self._began) * 1000, 2)})
+        self._began = now
+
+
+class Life:
+    """A worker with its app, loaded and before its first socket. `live` is its life, once in each process."""
+
+    def __init__(self, worker: Any, config: Any, data: Path) -> None:
+        self.worker = worker
+        self.config = config
+        self.data = data
+
+    @classmethod
+    def prepare(cls, name: str, data: Path, status: int, *, warm_up: bool) -> Life:
+        """Raises ServingError, and whatever the embedder raises."""
+        phases = Phases(status)
+        gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
+        from serving import embedders, service
+
+        kind = embedders.of(name)
+        phases.ended("import")
+        settings = service.settings(data)
+        embedder = kind(settings)
+        in_a_thread(embedder.load)
+        phases.ended("load")
+        if warm_up:
+            in_a_thread(embedder.warm_up)
+            phases.ended("warm_up")
+        worker, config = service.prepared(embedder, settings)
+        probe = in_a_thread(embedder.probe).tolist() if warm_up else []
+        if warm_up:
+            gc.collect()
+            give_back_memory()
+            phases.ended("settle")
+        gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
+        gc.enable()
+        say(status, {"warm": {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads()}})
+        return cls(worker, config, data)
+
+    def live(self, control: int, status: int) -> int:
+        """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
+        line = launch_line(control)
+        if not line:
+            return 0
+        began = time.perf_counter()
+        launch = json.loads(line)
+        new_environment(launch["environment"])
+        new_random_state()
+        from serving import service
+
+        self.worker.renew(service.settings(self.data), launch["kind"])
+        listener = private_socket(Path(launch["socket"]))
+        server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
+        try:
+            asyncio.run(server.serve(sockets=[listener]))
+        except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
+            return EXIT_FAILED
+        return 0
+
+
+def launch_line(control: int) -> bytes:
+    """Up to the newline; empty if the engine closed the pipe instead."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(control, LAUNCH_BYTES)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
+def new_environment(environment: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def new_random_state() -> None:
+    """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
+
+
+def private_socket(path: Path) -> socket.socket:
+    """Bound and listening at `path`, for this user only. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(1024)
+    return listener
+
+
+def template(life: Life, control: socket.socket, status: int) -> int:
+    """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
+    while True:
+        word, pipes, _, _ = socket.recv_fds(control, 16, 3)
+        if not word:
+            return 0
+        pid = os.fork()
+        if pid == 0:
+            child(life, control, status, pipes)
+        for end in pipes:
+            os.close(end)
+        say(status, {"forked": pid})
+
+
+def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> None:
+    """Never returns: what the template's caller would do next is not the child's business."""
+    code = EXIT_FAILED
+    try:
+        die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        control.close()
+        os.close(status)
+        own_control, own_status, own_log = pipes
+        talk_to(own_log)
+        code = life.live(own_control, own_status)
+    except BaseException:
+        logging.exception("the forked worker failed")
+    finally:
+        leave(code)
+
+
+def leave(code: int) -> None:
+    """At once: native libraries that were saved with their threads elsewhere hang or crash in their own clean-up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())
