@@ -33,11 +33,12 @@ from serving.library import Library
 from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
+from serving.snapshots import NAMES
 from ui import api, search
+from ui.engine import LocalEngine
 from ui.service import Service
 from ui.theme import theme
 from ui.uploads import UploadsOnly
-from ui.worker import LocalWorker
 
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
@@ -126,19 +127,48 @@ def wind_down(app: FastAPI, service: Service) -> None:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ui.app",
-        description="Opens the search page. Starts the built-in CPU embedder beside it unless --worker names another.",
+        description="Opens the search page. Unless --worker names another, starts an engine beside it: the built-in CPU"
+        " embedder, which goes when it was idle for a while and comes back with the next search.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
     parser.add_argument("--port", type=port_number, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--worker", metavar="URL", help="use this worker; its key comes from DORMOUSE_WORKER_KEY")
+    parser.add_argument(
+        "--snapshot",
+        choices=("auto", *NAMES),
+        help="how the embedder comes back: from a file (criu), from a process held in memory (fork) or in full (plain);"
+        " default: auto, the first of these that works here",
+    )
+    parser.add_argument(
+        "--scaledown-window", type=window, metavar="S", help="idle seconds until the embedder goes; default: 60"
+    )
+    parser.add_argument(
+        "--worker",
+        metavar="URL",
+        help="use this worker or engine instead; its key comes from DORMOUSE_WORKER_KEY. With DORMOUSE_ADMIN_KEY set,"
+        " the page tells its state",
+    )
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
 
 
+def window(text: str) -> float:
+    """For argparse."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 2 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 2 or more")
+    return seconds
+
+
 def main(argv: list[str] | None = None) -> int:
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if options.worker and (options.snapshot or options.scaledown_window):
+        parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Settings() if options.data is None else Settings(data=options.data)
     os.environ["GRADIO_TEMP_DIR"] = str((limits.data / "uploads").resolve())
@@ -163,21 +193,21 @@ def main(argv: list[str] | None = None) -> int:
             print(error.message, file=sys.stderr)
             return 2
         return serve(Service(client, library, limits), listener, url, options)
-    return serve_with_worker(library, limits, listener, url, options)
+    return serve_with_engine(library, limits, listener, url, options)
 
 
-def serve_with_worker(
+def serve_with_engine(
     library: Library, limits: Settings, listener: socket.socket, url: str, options: argparse.Namespace
 ) -> int:
     try:
-        worker = LocalWorker(limits.data)
+        engine = LocalEngine(limits, options.snapshot or "auto", options.scaledown_window)
     except ProcessFailed as error:
         print(error, file=sys.stderr)
         return 1
     try:
-        return serve(Service(worker.client, library, limits), listener, url, options)
+        return serve(Service(engine.client, library, limits), listener, url, options)
     finally:
-        worker.stop()
+        engine.stop()
 
 
 def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:

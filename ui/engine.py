@@ -1,29 +1,37 @@
-"""The worker that the page starts for itself, and starts again when it ends unasked."""
+"""The engine that the page starts for itself, and starts again when it ends unasked.
+
+Knows nothing of the workers that come and go behind it: that is the engine's own business.
+"""
 
 from __future__ import annotations
 
 import logging
 import secrets
 import threading
-from pathlib import Path
 
 from serving.client import EmbeddingClient
 from serving.process import ProcessFailed, ServerProcess
+from serving.settings import Settings
 
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
 """Before the first, second, ... start in a row that did not last."""
 log = logging.getLogger(__name__)
 
 
-class LocalWorker:
+class LocalEngine:
     """`client` speaks to the process that runs now; a call that waits while it is started again is answered by it.
 
-    Its key is made for this run: another program on this machine, or a web page, cannot use the worker.
+    Its key is made for this run: another program on this machine, or a web page, cannot use the engine.
     """
 
-    def __init__(self, data: Path) -> None:
-        """Returns once it answers. Raises ProcessFailed."""
-        self._arguments = ["--embedder", "builtin", "--snapshot", "plain", "--data", str(data)]
+    def __init__(self, limits: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
+        """`snapshot` and `scaledown_window` as `python -m serving` takes them. Returns once it answers.
+
+        Raises ProcessFailed.
+        """
+        self._limits = limits
+        window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
+        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(limits.data)]
         self._key = secrets.token_urlsafe(24)
         self._stopping = threading.Event()
         self._process = self._start()
@@ -32,8 +40,13 @@ class LocalWorker:
         except ProcessFailed:
             self._process.stop()
             raise
-        self._watcher = threading.Thread(target=self._watch, name="worker watch", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="engine watch", daemon=True)
         self._watcher.start()
+
+    @property
+    def admin_key(self) -> str:
+        """The configured one, else the one that the engine keeps in the data folder. Raises OSError."""
+        return self._limits.admin_key.get_secret_value() or (self._limits.data / "admin.key").read_text().strip()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -50,7 +63,7 @@ class LocalWorker:
             self._process.ended.wait()
             if self._stopping.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
                 return
-            log.warning("the worker ended (exit code %s); starting it again", self._process.stop())
+            log.warning("the engine ended (exit code %s); starting it again", self._process.stop())
             self._process = self._start()
             try:
                 self.client.url = self._process.wait()
