@@ -18,13 +18,14 @@ import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import gradio as gr
+import orjson
 import uvicorn
 from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from serving.client import EmbeddingClient
@@ -34,14 +35,17 @@ from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.snapshots import NAMES
-from ui import api, search
+from ui import api, masthead, search, status
 from ui.engine import LocalEngine
+from ui.facts import told
 from ui.service import Service
 from ui.theme import theme
 from ui.uploads import UploadsOnly
+from ui.watch import Watch
 
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 HEAD = """
 <meta name="color-scheme" content="light dark">
 <script>
@@ -61,17 +65,23 @@ def blocks(service: Service) -> gr.Blocks:
     page = gr.Blocks(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
         api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
+        masthead.build(service)
         search.build(service)
     page.queue(default_concurrency_limit=16)
     return page
 
 
-def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
-    """The page and its pictures. `loopback`: answer to local names only, so that no web page reaches it by DNS."""
+def create_app(service: Service, watch: Watch, *, loopback: bool = True) -> FastAPI:
+    """The page, its pictures and the engine's state.
+
+    `loopback`: answer to local names only, so that no web page reaches it by DNS.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watch.start()
         yield
+        watch.close()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -93,6 +103,16 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, headers=headers)
 
+    @app.get("/status")
+    async def state() -> Response:
+        return JSONResponse(told(watch.news), headers=FRESH)
+
+    @app.get("/status/events")
+    async def states() -> Response:
+        if watch.full:
+            return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
+        return StreamingResponse(events(watch), media_type="text/event-stream", headers=FRESH)
+
     gr.mount_gradio_app(
         app,
         blocks(service),
@@ -109,13 +129,21 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     return app
 
 
+async def events(watch: Watch) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n\n"
+    async with aclosing(watch.follow()) as followed:
+        async for news in followed:
+            yield b"event: status\ndata: " + orjson.dumps(status.message(news)) + b"\n\n"
+
+
 def has_screen() -> bool:
     """Without one, opening a browser would start a text browser in this terminal, or print its complaints."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def wind_down(app: FastAPI, service: Service) -> None:
-    """Ends what would not end by itself: jobs, calls that retry, and the stream that each open tab holds."""
+def wind_down(app: FastAPI, service: Service, watch: Watch) -> None:
+    """Ends what would not end by itself: jobs, calls that retry, and the streams that each open tab holds."""
+    watch.close()
     service.ingestor.cancel_all()
     service.client.close()
     for route in app.routes:
@@ -192,7 +220,9 @@ def main(argv: list[str] | None = None) -> int:
         except ServingError as error:
             print(error.message, file=sys.stderr)
             return 2
-        return serve(Service(client, library, limits), listener, url, options)
+        key = limits.admin_key.get_secret_value()
+        watch = Watch((lambda: (client.url, key)) if key else None)
+        return serve(Service(client, library, limits), watch, listener, url, options)
     return serve_with_engine(library, limits, listener, url, options)
 
 
@@ -205,16 +235,17 @@ def serve_with_engine(
         print(error, file=sys.stderr)
         return 1
     try:
-        return serve(Service(engine.client, library, limits), listener, url, options)
+        watch = Watch(lambda: (engine.client.url, engine.admin_key))
+        return serve(Service(engine.client, library, limits), watch, listener, url, options)
     finally:
         engine.stop()
 
 
-def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
+def serve(service: Service, watch: Watch, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
     loopback = is_loopback(options.host)
     if not loopback:
         print("warning: everybody who reaches this address can see, add and delete pages", file=sys.stderr)
-    app = create_app(service, loopback=loopback)
+    app = create_app(service, watch, loopback=loopback)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -222,7 +253,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
-    server = Server(config, "Dormouse", url, lambda: wind_down(app, service))
+    server = Server(config, "Dormouse", url, lambda: wind_down(app, service, watch))
     if options.until_stdin_closes:
         server.stop_with_stdin()
     if not options.no_browser and has_screen():

@@ -85,7 +85,6 @@ class Asked:
 
 @dataclass(frozen=True)
 class Widgets:
-    header: gr.HTML
     collection: gr.Dropdown
     files: gr.File
     samples: gr.Button
@@ -104,7 +103,6 @@ class Widgets:
 
 
 def build(service: Service) -> Widgets:
-    header = gr.HTML(render.header(None), elem_id="header")
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
             collection = gr.Dropdown(
@@ -138,7 +136,7 @@ def build(service: Service) -> Widgets:
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
     asked = gr.State(Asked())
     widgets = Widgets(
-        header, collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
+        collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
         detail, asked,
     )  # fmt: skip
     Events(service, widgets).connect()
@@ -199,7 +197,6 @@ class Events:
         start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary], **hidden).then(
             self.search_if_asked, question, results, **hidden
         ).then(**share)
-        start.load(self.describe, None, [w.header], **hidden)
         start.load(self.follow_on_arrival, None, panel[:3], **hidden)
 
     # Pages
@@ -279,12 +276,6 @@ class Events:
             **panel,
             self.w.summary: "" if self.service.library.collection(collection).pages else render.WELCOME,
         }
-
-    def describe(self) -> str:
-        try:
-            return render.header(self.service.info)
-        except ServingError:
-            return render.header(None)
 
     def requested(self, request: gr.Request) -> str:
         """The collection in the address; else the one last added to."""
