@@ -7,65 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.chromium import ADVICE, ARGUMENTS, installed
 from tests.conftest import SAMPLES
+from tests.e2e.visit import CONTRAST, LOOKS, Visit
 from tests.files import pdf
 
 pytestmark = pytest.mark.e2e
-WIDE = {"width": 1440, "height": 900}
-PHONE = {"width": 390, "height": 844}
-LOOKS = {
-    "desktop": {"viewport": WIDE},
-    "dark": {"viewport": WIDE, "color_scheme": "dark"},
-    "phone": {"viewport": PHONE, "is_mobile": True, "has_touch": True, "device_scale_factor": 2},
-    "phone-dark": {"viewport": PHONE, "is_mobile": True, "has_touch": True, "color_scheme": "dark"},
-}
-expect.set_options(timeout=60_000)
 ANSWERED = ".detail .answer:not(.pending)"
 MANUAL = [
     ["Descaling the coffee machine", "Fill the tank with vinegar and water, then run two cycles."],
     ["Opening hours of the swimming pool", "The pool is open from seven in the morning until nine at night."],
     ["Return of rented skis", "Bring the skis back before noon on the last day."],
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = installed()
-    assert path is not None, ADVICE
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page in a browser, with what went wrong in it."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.page: Page = context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.faults: list[str] = []
-        self.outside: list[str] = []
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self.faults.append(said.text))
-        self.page.on("request", lambda asked: self.see(asked.url, url))
-
-    def see(self, asked: str, url: str) -> None:
-        if not asked.startswith((url, "data:", "blob:")):
-            self.outside.append(asked)
-
-    def open(self, url: str) -> Page:
-        self.page.goto(url)
-        expect(self.page.locator("#files :is(.empty, .files)")).to_be_visible()
-        return self.page
-
-
-@pytest.fixture(params=LOOKS)
-def look(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -120,8 +74,7 @@ def test_upload_search_detail_delete_reload(visit: Visit, look: str, page_url: s
     expect(page.locator("#ask textarea")).to_have_value("when can I go for a swim?")
     expect(page.locator(ANSWERED)).to_contain_text("pool")
     assert page.locator(f'[data-page="{deleted}"]').count() == 0
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= page.viewport_size["width"], "the page scrolls sideways"  # type: ignore[index]
+    assert visit.width <= page.viewport_size["width"], "the page scrolls sideways"  # type: ignore[index]
 
 
 def mark_is_on(page: Page) -> bool:
@@ -144,21 +97,6 @@ def test_text_can_be_read_on_its_background(visit: Visit, page_url: str) -> None
     for selector in (".masthead h1", ".masthead p", ".chip", ".welcome p", ".welcome b", ".empty"):
         ratio = page.evaluate(CONTRAST, selector)
         assert ratio >= 4.5, f"{selector}: {ratio:.1f}"
-
-
-CONTRAST = """(selector) => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((v) => v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const element = document.querySelector(selector);
-  let ground = element;
-  while (ground && (parse(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
-  const [a, b] = [light(parse(getComputedStyle(element).color)),
-    light(parse(getComputedStyle(ground ?? document.body).backgroundColor))];
-  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-}"""
 
 
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
