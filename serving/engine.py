@@ -224,11 +224,14 @@ class Engine:
             self._wake = False
             try:
                 life = await self._bring_up()
+                await self._tend(life)
+                await self._take_down(life)
             except StartFailed as error:
                 await self._pause(str(error))
-                continue
-            await self._tend(life)
-            await self._take_down(life)
+            except Exception as error:
+                # A fault of ours must not leave requests waiting for an owner that is gone.
+                log.exception("the engine failed and goes on")
+                await self._give_up(f"{type(error).__name__}: {error}")
 
     async def _bring_up(self) -> Life:
         """Raises StartFailed."""
@@ -296,6 +299,12 @@ class Engine:
         self.life = None
         self._down = False
         self._enter("zero")
+
+    async def _give_up(self, reason: str) -> None:
+        life, self.life, self.row, self.phase = self.life, None, None, None
+        if life is not None:
+            await life.handle.kill()
+        await self._pause(reason)
 
     async def _pause(self, reason: str) -> None:
         """Requests are refused with the reason until the pause is over; then the next one may try again."""

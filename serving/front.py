@@ -174,14 +174,14 @@ class Front:
 
     def _head(self, response: httpx2.Response, lease: Lease) -> Message:
         row = lease.life.start
-        timing = (
-            f"{'restore' if row.kind == 'restored' else 'start'};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}"
-        )
-        headers = [
-            (name.lower(), value if name.lower() != b"server-timing" else b", ".join((timing.encode(), value)))
-            for name, value in response.headers.raw
-            if name.lower().decode("latin-1") not in HOP_BY_HOP
-        ]
+        start = "restore" if row.kind == "restored" else "start"
+        took = f"{start};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}".encode()
+        headers = []
+        for name, value in response.headers.raw:
+            key = name.lower()
+            if key.decode("latin-1") not in HOP_BY_HOP:
+                told = b", ".join(part for part in (took, value) if part) if key == b"server-timing" else value
+                headers.append((key, told))
         headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
         return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 

@@ -5,5 +5,3 @@ import os
 import serving  # noqa: F401 - sets the environment of libraries that tests import themselves
 
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
-for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
-    del os.environ[name]

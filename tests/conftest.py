@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from serving.settings import Settings
 from serving.worker import Worker
 from tests.scripted import Scripted
 from tests.servers import running, settings
+
+for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
+    del os.environ[name]  # settings of whoever runs the tests are not part of them
 
 SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
 

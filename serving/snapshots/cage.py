@@ -6,6 +6,7 @@ Small, because all of it runs before the model is even imported; when it ends, i
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 FIRST_PID = 1000
 """Of the worker in its namespace: restored under the same number, where criu itself has the small ones."""
 GO = b"dump"
+GONE = 3
+POLL_S = 0.1
 
 
 def main() -> int:
@@ -33,10 +36,18 @@ def main() -> int:
     )
     for descriptor in pipes:
         os.close(descriptor)
-    if os.read(go, len(GO)) != GO:
-        return 3  # the engine has gone, or given up
+    if not told(go, worker):
+        return GONE
     dump = [*sys.argv[second + 1 :], "--tree", str(worker.pid)]
     return subprocess.run(dump, stdin=nowhere).returncode  # noqa: S603
+
+
+def told(go: int, worker: subprocess.Popen[bytes]) -> bool:
+    """True when the engine says so; False if the engine or the worker has gone before it did."""
+    while worker.poll() is None:
+        if select.select([go], [], [], POLL_S)[0]:
+            return os.read(go, len(GO)) == GO
+    return False
 
 
 if __name__ == "__main__":

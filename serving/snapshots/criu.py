@@ -47,6 +47,8 @@ if os.read(control, 4096):
     os.write(status, b'{"serving": {"phases": {}}}\n')
 """
 """A worker in all that matters here: the same pipes, the same words."""
+HARMLESS = ("net: Unexpected error", "rlimit: Can't setup", "Can't keep kdat")
+"""criu says these without privileges, and goes on."""
 ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
 
 
@@ -258,10 +260,12 @@ async def version_of(path: str) -> str | None:
 
 
 def last_error(log: Path) -> str:
-    """The first error that criu tells: what follows is usually its clean-up."""
+    """The first error of a call that failed: what follows is usually its clean-up. Empty if it did not fail."""
     try:
         text = log.read_text(errors="replace")
     except OSError:
         return ""
-    errors = re.findall(r"Error \([^)]*\): (.*)", text)
+    if "FAILED" not in text:
+        return ""
+    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS)]
     return " ".join(errors[0].split()) if errors else ""

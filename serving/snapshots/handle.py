@@ -62,7 +62,7 @@ class WorkerHandle:
         reaped: Coroutine[Any, Any, object],
         socket: Path | None = None,
     ) -> None:
-        """`kill` ends it at once and may be called again later; `reaped` returns when the process has ended."""
+        """`kill` ends it at once, and is not called once `reaped` has returned: then the process has ended."""
         self.pid = pid
         self.ended = asyncio.Event()
         self.socket = socket
@@ -84,9 +84,8 @@ class WorkerHandle:
         """For a child of ours in a session of its own: killing it takes its children along."""
 
         def kill() -> None:
-            if process.returncode is None:  # else the number may be another's by now
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
         return cls(pipes, process.pid, kill, process.wait(), socket)
 
@@ -112,7 +111,9 @@ class WorkerHandle:
             await self.kill()
 
     async def kill(self) -> None:
-        self._kill()
+        """At once, and without a word to it; of one that has ended already, nothing but the waiting is left."""
+        if not self._reaped.done():  # else its number or descriptor may be another's by now
+            self._kill()
         self._close_control()
         await self._gone()
 

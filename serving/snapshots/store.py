@@ -43,7 +43,8 @@ class Store:
     def part(self) -> Path:
         """A new folder to save into. Raises OSError."""
         path = self.folder / f"{secrets.token_hex(8)}.part"
-        (path / FILES).mkdir(mode=0o700, parents=True)
+        path.mkdir(mode=0o700, parents=True)
+        (path / FILES).mkdir(mode=0o700)
         return path
 
     def keep(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
