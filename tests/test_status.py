@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -110,9 +111,9 @@ def test_facts_grow_old() -> None:
 
 
 def test_each_state_has_words_and_a_shape_of_its_own() -> None:
-    found = [Facts.of(engine(state=name)) for name in status.TITLES]
-    assert len({status.parts(one)["icon"] for one in [*found, facts.ELSEWHERE]}) == 8
-    assert len({status.said(one) for one in found}) == 7
+    found: list[News] = [Facts.of(engine(state=name)) for name in status.TITLES]
+    assert len({status.parts(news)["icon"] for news in [*found, facts.ELSEWHERE]}) == 8
+    assert len({status.said(news) for news in found}) == 7
     assert set(status.TITLES) == set(status.SAID) == set(status.ICONS) - {"unknown"}
 
 
@@ -283,6 +284,26 @@ def test_engine_that_is_not_there_is_told() -> None:
     watch.start()
     until(lambda: watch.news == facts.SILENT)
     watch.close()
+
+
+def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.watch.BROWSERS", 1)
+
+    async def test() -> None:
+        watch = Watch(None)
+        followed = watch.follow()
+        assert await anext(followed) == facts.ELSEWHERE and watch.full
+        await followed.aclose()
+        assert not watch.full
+        last = [news async for news in ending(watch)]
+        assert last == [facts.ELSEWHERE], "closing ends a stream that waits"
+
+    async def ending(watch: Watch) -> AsyncIterator[News]:
+        async for news in watch.follow():
+            threading.Timer(0.05, watch.close).start()
+            yield news
+
+    asyncio.run(test())
 
 
 def test_options_of_the_engine_are_checked_by_the_page() -> None:

@@ -45,7 +45,7 @@ class Service:
 
     @property
     def info(self) -> ModelInfo:
-        """Asked once; waits for the worker to come up. Raises ServingError."""
+        """Asked once; waits for its server to come up, and wakes no sleeping worker. Raises ServingError."""
         if self._info is None:
             self._info = self.client.info()
         return self._info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -237,6 +238,9 @@ def test_a_page_whose_server_went_says_so(browser: Browser, look: str, tmp_path:
     with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]) as server:
         page.goto(server.wait())
         pill(page, "zero")
+        began = time.monotonic()
+        server.terminate()
+        assert server.stop() == 0 and time.monotonic() - began < 10, "an open tab does not keep it"
     pill(page, "unknown")
     expect(page.locator(".engine b")).to_have_text("Connecting…")
     context.close()
