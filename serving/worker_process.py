@@ -32,6 +32,8 @@ T = TypeVar("T")
 EXIT_FAILED = 1
 LAUNCH_BYTES = 1024 * 1024
 PREFIX = "DORMOUSE_"
+RANDOM_MODULES = {"numpy.random", "torch"}
+"""Those with a state of their own, drawn anew by `seed()`."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -191,10 +193,9 @@ def new_environment(environment: dict[str, str]) -> None:
 def new_random_state() -> None:
     """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
     random.seed()
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    if "torch" in sys.modules:
-        sys.modules["torch"].seed()
+    # What was not imported has no state yet; importing it here would cost more than all the rest of a launch.
+    for module in RANDOM_MODULES & sys.modules.keys():
+        sys.modules[module].seed()
 
 
 def private_socket(path: Path) -> socket.socket:
