@@ -27,6 +27,12 @@ def arguments() -> argparse.ArgumentParser:
     about = "ingest, worker overhead and search, each beside the plain thing it wraps"
     fast = commands.add_parser("speed", help=about, description=about)
     fast.add_argument("--rounds", type=int, default=3, help="ingests and plain loops to run; default: %(default)s")
+    about = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
+    sleepy = commands.add_parser("snapshots", help=about, description=about)
+    sleepy.add_argument("--rounds", type=int, default=20, help="cold first queries of each; default: %(default)s")
+    sleepy.add_argument("--pages", type=int, default=10, help="cold first pages of each; default: %(default)s")
+    sleepy.add_argument("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="its path; default: that on PATH")
+    sleepy.add_argument("--out", type=Path, help="result file; default: assets/runs/snapshots-builtin.json")
     about = "what each part of the built-in ranking brings"
     parts = commands.add_parser("ablation", help=about, description=about)
     parts.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
@@ -87,10 +93,21 @@ def run_ablation(options: argparse.Namespace) -> Path:
     return record.save(options.out or record.RUNS / "ablation-builtin.json", "ablation", found, where)
 
 
+def run_snapshots(options: argparse.Namespace) -> Path:
+    from bench import snapshots
+
+    if options.rounds < 1:
+        raise ValueError("--rounds is at least 1")
+    where = record.environment()
+    found = snapshots.run(options.rounds, options.pages, options.criu)
+    snapshots.told(print, found)
+    return record.save(options.out or record.RUNS / "snapshots-builtin.json", "snapshots", found, where)
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:
-        saved = {"quality": run_quality, "speed": run_speed, "ablation": run_ablation}[options.command](options)
+        saved = COMMANDS[options.command](options)
     except (ServingError, ProcessFailed, ValueError, OSError) as error:
         print(f"the bench stopped: {error}", file=sys.stderr)
         return 1
@@ -100,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"written to {saved}")
     return 0
 
+
+COMMANDS = {"quality": run_quality, "speed": run_speed, "ablation": run_ablation, "snapshots": run_snapshots}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ from serving.snapshots.handle import Pipes, WorkerHandle
 SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
 KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
 KEPT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "DORMOUSE_",
+    "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "DORMOUSE_",
 )  # fmt: skip
 
 
