@@ -5,7 +5,10 @@ PORT ?= 7860
 BASE := .venv/.installed
 TEST := .venv-test/.installed
 
-.PHONY: help install demo test check bench samples clean platform
+# A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
+export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
+
+.PHONY: help install demo serve criu test check bench samples clean platform
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -14,10 +17,17 @@ help: ## list the commands
 demo: $(BASE) ## open the search page with the built-in CPU embedder (PORT=, DATA=)
 	.venv/bin/python -m ui.app --port $(PORT) --data "$(DATA)"
 
+serve: $(BASE) ## only the engine, without a page, on port 8000 (DATA=)
+	.venv/bin/python -m serving --data "$(DATA)"
+
+criu: $(BASE) ## unpack a criu into .criu/ (root on Debian; elsewhere install the package criu, 4.1 or newer)
+	.venv/bin/python -m tests.criu
+
 install: $(BASE) ## make .venv: the page, the worker, the built-in embedder; no torch
 
 test: $(TEST) ## run all tests, browser included
 	.venv-test/bin/python -m tests.chromium
+	.venv-test/bin/python -m tests.criu
 	.venv-test/bin/python -m pytest
 
 check: $(TEST) ## ruff and mypy --strict
@@ -25,16 +35,17 @@ check: $(TEST) ## ruff and mypy --strict
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
-bench: $(TEST) ## measure quality and speed, write assets/runs/
+bench: $(TEST) ## measure quality, speed and sleeping workers, write assets/runs/
 	.venv-test/bin/python -m bench quality
 	.venv-test/bin/python -m bench ablation
 	.venv-test/bin/python -m bench speed
+	.venv-test/bin/python -m bench snapshots
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker
 
 clean: ## remove what was installed here; collections in data/ stay
-	rm -rf .venv .venv-test .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv .venv-test .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 platform:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) \

@@ -238,7 +238,7 @@ class Engine:
         now = self.clock.monotonic()
         asked = next((began for future, began in self._waiting if not future.done()), now)
         self._row_began = asked
-        row = self.row = Start(self.clock.time(), self.starter.choice.name)
+        row = self.row = Start(self.clock.time(), self.starter.choice.name, self.starter.next_kind)
         row.phases["queue"] = round((now - asked) * 1000, 2)
         try:
             life = await self.starter.start(row, self._enter, self._report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,10 @@ class Starter:
         """None if it has to be a plain start. Raises StartFailed."""
         backend = self.choice.backend
         assert backend is not None
+        report("find", None)
+        began = time.perf_counter()
         self.snapshot = await backend.find(self.spec)
+        report("find", (time.perf_counter() - began) * 1000)
         row.kind = "created" if self.snapshot is None else "restored"
         if self.snapshot is None:
             enter("starting")

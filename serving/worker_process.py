@@ -21,7 +21,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         die_with_parent()
     control, status, log = options.pipes
     talk_to(log)
-    say(status, {"phase": "process"})
+    say(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         life = Life.prepare(options.embedder, options.data, status, warm_up=options.warm_up or options.template)
@@ -104,17 +105,13 @@ def in_a_thread(work: Callable[[], T]) -> T:
     return found[0]
 
 
-class Phases:
-    """Tells each phase with its milliseconds when it has ended."""
-
-    def __init__(self, status: int) -> None:
-        self._status = status
-        self._began = time.perf_counter()
-
-    def ended(self, name: str) -> None:
-        now = time.perf_counter()
-        say(self._status, {"phase": name, "ms": round((now - self._began) * 1000, 2)})
-        self._began = now
+@contextmanager
+def phase(status: int, name: str) -> Iterator[None]:
+    """Tells when it begins, and its milliseconds when it has ended well."""
+    say(status, {"begins": name})
+    began = time.perf_counter()
+    yield
+    say(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
 
 
 class Life:
@@ -128,25 +125,25 @@ class Life:
     @classmethod
     def prepare(cls, name: str, data: Path, status: int, *, warm_up: bool) -> Life:
         """Raises ServingError, and whatever the embedder raises."""
-        phases = Phases(status)
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
-        from serving import embedders, service
+        with phase(status, "import"):
+            from serving import embedders, service
 
-        kind = embedders.of(name)
-        phases.ended("import")
+            kind = embedders.of(name)
         settings = service.settings(data)
         embedder = kind(settings)
-        in_a_thread(embedder.load)
-        phases.ended("load")
+        with phase(status, "load"):
+            in_a_thread(embedder.load)
+        probe: list[list[float]] = []
         if warm_up:
-            in_a_thread(embedder.warm_up)
-            phases.ended("warm_up")
+            with phase(status, "warm_up"):
+                in_a_thread(embedder.warm_up)
+                probe = in_a_thread(embedder.probe).tolist()
         worker, config = service.prepared(embedder, settings)
-        probe = in_a_thread(embedder.probe).tolist() if warm_up else []
         if warm_up:
-            gc.collect()
-            give_back_memory()
-            phases.ended("settle")
+            with phase(status, "settle"):
+                gc.collect()
+                give_back_memory()
         gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
         gc.enable()
         say(status, {"warm": {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads()}})

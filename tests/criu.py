@@ -7,11 +7,13 @@ libraries it was built for, so that nothing of the system changes. The mirror is
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -48,14 +50,28 @@ def version(path: str) -> tuple[int, int]:
 
 
 def need() -> str:
-    """For a test that uses it."""
+    """For a test that uses it: not only there, but able to save and restore a process here."""
     import pytest
 
     path = tool()
-    if path is None:
-        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(ADVICE)
+    reason = ADVICE if path is None else unusable(path)
+    if reason:
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(reason)
     assert path is not None
     return path
+
+
+@cache
+def unusable(path: str) -> str:
+    """Why it does not work here, in the engine's own words; empty if it does."""
+    from serving.settings import Settings
+    from serving.snapshots import Spec
+    from serving.snapshots.criu import Criu
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data=Path(folder), criu=path)
+        support = asyncio.run(Criu(settings, Path(folder)).probe(Spec("builtin", "", settings)))
+    return "" if support.ok else support.reason
 
 
 def install() -> None:

@@ -49,7 +49,7 @@ def engine(**changes: Any) -> dict[str, Any]:
 
 def start(**changes: Any) -> dict[str, Any]:
     return {
-        "at": NOW, "kind": "created", "reason": "", "phases": {"queue": 0.1, "process": 250.0}, "phase": None,
+        "at": NOW, "kind": "created", "reason": "", "phases": {"queue": 0.1, "process": 250.0}, "phase": "import",
         "elapsed_ms": 1_211.0, "expected_ms": 2_974.0, **changes,
     }  # fmt: skip
 
@@ -148,27 +148,6 @@ def test_progress_is_measured_by_earlier_starts() -> None:
     unknown = status.parts(Facts.of(engine(state="starting", start=start(expected_ms=None))))["words"]
     assert "endless" in unknown and "about" not in unknown
     assert "meter" not in status.parts(Facts.of(engine()))["words"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "phases", "phase", "running"),
-    [
-        ("created", ["queue"], "process", "start a process"),
-        ("created", ["process"], None, "import"),
-        ("created", ["process", "import"], None, "load models"),
-        ("created", ["import", "load"], None, "warm up"),
-        ("created", ["load", "warm_up"], None, "free memory"),
-        ("created", ["settle"], "snapshot", "save snapshot"),
-        ("created", ["settle", "snapshot"], None, "keep snapshot"),
-        ("restored", ["queue"], "restore", "restore"),
-        ("plain", ["import", "load"], None, "check answers"),
-    ],
-)
-def test_the_phase_that_runs(kind: str, phases: list[str], phase: str | None, running: str) -> None:
-    going = start(kind=kind, phases=dict.fromkeys(phases, 100.0), phase=phase)
-    found = Facts.of(engine(state="starting", start=going))
-    assert text(status.parts(found)["words"]).endswith(f"criu · {running}")
-    assert f"<span>{running}</span>" in status.parts(found)["panel"]
 
 
 def test_panel_tells_the_last_start_phase_by_phase() -> None:

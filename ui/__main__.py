@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-USAGE = """usage: dormouse [page|worker|bench] [options]
+USAGE = """usage: dormouse [page|engine|bench] [options]
 
   page     the search page and its embedder (default)
-  worker   one embedder over HTTP, without a page
-  bench    measure quality and speed
+  engine   only the embedder over HTTP, which sleeps while nobody asks
+  bench    measure quality, speed and sleeping workers
 
 `dormouse COMMAND --help` tells the options of each.
 """
@@ -25,10 +25,10 @@ def main() -> int:
         from ui.app import main as page
 
         return page(rest)
-    if command == "worker":
-        from serving.__main__ import main as worker
+    if command == "engine":
+        from serving.__main__ import main as engine
 
-        return worker(rest)
+        return engine(rest)
     if command == "bench":
         from bench.__main__ import main as bench
 

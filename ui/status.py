@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ui.facts import CONNECTING, Facts, Going, News, Row, Snapshot, Unknown
+from ui.facts import CONNECTING, Facts, News, Row, Snapshot, Unknown
 
 TITLES = {
     "zero": "Asleep",
@@ -42,6 +42,7 @@ HELD = {
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started plainly"}
 PHASES = {
     "queue": "wait",
+    "find": "look for a snapshot",
     "process": "start a process",
     "import": "import",
     "load": "load models",
@@ -54,8 +55,6 @@ PHASES = {
     "probe": "check answers",
 }
 """In the order in which they come; a start has some of them."""
-AFTER = {"process": "import", "import": "load", "load": "warm_up", "warm_up": "settle", "snapshot": "keep"}
-"""A worker tells a phase when it has ended: what is going on then is the one after it."""
 ICONS = {
     "zero": '<path d="M15.5 12.6A6.8 6.8 0 0 1 7.4 4.5a6.8 6.8 0 1 0 8.1 8.1z" fill="currentColor"/>',
     "starting": '<path class="turns" d="M10 3.2a6.8 6.8 0 1 1-6.8 6.8" fill="none"/>',
@@ -163,7 +162,7 @@ def small(facts: Facts) -> str:
         return facts.reason
     backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
     if facts.start is not None:
-        phase = going_on(facts.start)
+        phase = facts.start.phase or ""
         steps = [backend, "from its snapshot" * (facts.look == "restoring"), PHASES.get(phase, phase)]
         return " · ".join(step for step in steps if step)
     if facts.look == "serving" and facts.last_start is not None:
@@ -174,14 +173,6 @@ def small(facts: Facts) -> str:
 def held(facts: Facts) -> str:
     """What is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
     return HELD.get(facts.tier, facts.tier) if facts.snapshot is not None and not facts.disabled else NOTHING
-
-
-def going_on(start: Going) -> str:
-    """The phase that runs now; empty where that is not known."""
-    last = next(reversed(start.phases), "")
-    if start.kind == "plain" and last == "load":
-        return start.phase or "probe"
-    return start.phase or AFTER.get(last, "")
 
 
 # The panel
@@ -209,7 +200,7 @@ def latest(facts: Facts) -> str:
     """The start that is going on, else the last one: phase by phase."""
     start, last = facts.start, facts.last_start
     if start is not None:
-        phase = going_on(start)
+        phase = start.phase or ""
         rows = {**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}
         return f"<section><h3>This start</h3>{bars(rows, phase)}{why(start.reason)}</section>"
     if last is None:

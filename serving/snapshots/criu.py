@@ -8,7 +8,10 @@ call has a deadline, after which its tree is killed: criu is known to hang on so
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import platform
 import re
 import shutil
 import sys
@@ -20,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from serving.disk import write_file
 from serving.settings import Settings
 from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
 from serving.snapshots.cage import GO
@@ -36,6 +40,10 @@ WAYS = {
 }
 OPTIONS = ("--network-lock", "skip", "-v1")
 """No socket is open when a snapshot is taken, so there is no network to lock."""
+SWITCHES = (
+    "kernel/random/boot_id", "user/max_user_namespaces", "user/max_pid_namespaces", "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+)  # fmt: skip
 CANARY_S = 10.0
 CANARY = r"""
 import os, sys
@@ -97,16 +105,31 @@ class Criu:
             self._store.open()
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
+        way, reason = await self._way(path, version)
+        if way is None:
+            return Support(False, f"criu {version} does not work here ({reason})")
+        self._tool = Tool(path, version, way)
+        self._identity = await asyncio.to_thread(identity, spec, criu=version, way=way)
+        return Support(True, detail={"version": version, "path": path, "way": way})
+
+    async def _way(self, path: str, version: str) -> tuple[str | None, str]:
+        """The first way that works, else why none does. A verdict that it works is kept until anything it may depend
+        on changes; one that it does not is asked again by the next engine."""
+        verdict = self._settings.data / "checked-criu.json"
+        belongs = asked_of_the_system(path, version)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            known = json.loads(verdict.read_bytes())
+            if known.get("belongs") == belongs and known.get("way") in WAYS:
+                return known["way"], ""
         reasons = []
         for way in WAYS:
-            tool = Tool(path, version, way)
-            reason = await self._canary(tool)
+            reason = await self._canary(Tool(path, version, way))
             if reason is None:
-                self._tool = tool
-                self._identity = await asyncio.to_thread(identity, spec, criu=version, way=way)
-                return Support(True, detail={"version": version, "path": path, "way": way})
+                with contextlib.suppress(OSError):  # asked again next time
+                    write_file(verdict, json.dumps({"belongs": belongs, "way": way}).encode())
+                return way, ""
             reasons.append(f"{way}: {reason}")
-        return Support(False, f"criu {version} does not work here ({'; '.join(reasons)})")
+        return None, "; ".join(reasons)
 
     async def _canary(self, tool: Tool) -> str | None:
         """Why this way does not work; None if a small process was saved and came back."""
@@ -141,6 +164,7 @@ class Criu:
             said = await dumped(
                 self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report
             )
+            report("keep", None)
             began = time.perf_counter()
             keep = partial(self._store.keep, part, self._identity, said["probe"], {"pipes": names})
             kept = await asyncio.to_thread(keep)
@@ -242,6 +266,17 @@ async def restored(
     except BaseException:
         await handle.kill()
         raise
+
+
+def asked_of_the_system(path: str, version: str) -> list[str]:
+    """What decides whether criu works, as far as it can be read; a boot ends every verdict."""
+    told = [path, version, str(Path(path).stat().st_mtime_ns), sys.executable, platform.release(), str(os.geteuid())]
+    for name in SWITCHES:
+        try:
+            told.append(Path("/proc/sys", name).read_text().strip())
+        except OSError:
+            told.append("")
+    return told
 
 
 async def version_of(path: str) -> str | None:

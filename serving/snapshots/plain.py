@@ -79,9 +79,12 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
     report("process", None)
     try:
         async for message in handle.messages(deadline):
-            if "phase" in message:
-                took = message.get("ms", (time.perf_counter() - began) * 1000)
-                report(message["phase"], took)
+            if "running" in message:
+                report("process", (time.perf_counter() - began) * 1000)
+            elif "begins" in message:
+                report(message["begins"], None)
+            elif "phase" in message:
+                report(message["phase"], message["ms"])
             elif "failed" in message:
                 raise StartFailed(str(message["failed"]))
             elif "warm" in message:
