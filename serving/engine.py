@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,9 +24,11 @@ from typing import Any, Literal
 from serving.clock import Clock
 from serving.engine_metrics import EngineMetrics
 from serving.errors import NotReadyError
+from serving.news import News
 from serving.snapshots import StartFailed
 from serving.starter import Life, Starter, Way
 from serving.starts import Start, Starts
+from serving.waiting import Waiting
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -55,7 +56,8 @@ class Engine:
         self.clock = clock or Clock()
         self.starts = Starts(self.settings.data / "starts.jsonl")
         self.metrics = EngineMetrics()
-        self.version = 0
+        self.news = News()
+        self.waiting = Waiting()
         self.state: State = "zero"
         self.since = self.clock.time()
         self.life: Life | None = None
@@ -64,12 +66,10 @@ class Engine:
         self.phase: str | None = None
         self.reason = ""
         """Why the state is failed."""
-        self._row_began = self._entered = self._idle_since = self.clock.monotonic()
+        self._row_began = self._idle_since = self.clock.monotonic()
         self._retry_at = 0.0
         self._failed_in_a_row = 0
-        self._waiting: deque[tuple[asyncio.Future[Life], float]] = deque()
         self._changed = asyncio.Event()
-        self._listeners: set[asyncio.Event] = set()
         self._down = self._wake = self._closing = False
         self.metrics.watch(self)
         self._owner: asyncio.Task[None] | None = None
@@ -109,13 +109,9 @@ class Engine:
         return 0 if self.life is None else self.life.in_flight
 
     @property
-    def waiting(self) -> int:
-        return sum(not future.done() for future, _ in self._waiting)
-
-    @property
     def seconds_left(self) -> float | None:
         """Until the worker goes; None where nothing is counted down."""
-        if self.state != "serving" or self.in_flight or self._waiting or self.settings.min_containers:
+        if self.state != "serving" or self.in_flight or self.waiting or self.settings.min_containers:
             return None
         return max(0.0, self._idle_since + self.window - self.clock.monotonic())
 
@@ -130,16 +126,10 @@ class Engine:
             life.start.first_answer_ms = round((self.clock.monotonic() - self._row_began) * 1000, 2)
             self.starts.write(life.start)
             self.metrics.first_answer(life.start)
-            self.publish()
+            self.news.publish()
 
     def refuse_waiting(self) -> None:
-        self._refuse(NotReadyError("the server is stopping", retry_after=1))
-
-    def _refuse(self, error: NotReadyError) -> None:
-        while self._waiting:
-            future, _ = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(error)
+        self.waiting.refuse(NotReadyError("the server is stopping", retry_after=1))
 
     def _free(self) -> Life | None:
         life = self.life
@@ -155,46 +145,41 @@ class Engine:
             raise NotReadyError("the server is stopping", retry_after=1)
         if self.state == "failed":
             raise self._failure()
-        if self.waiting >= self.settings.max_waiting:
+        if len(self.waiting) >= self.settings.max_waiting:
             raise NotReadyError(
-                f"{self.waiting} requests wait for the worker already: try again later",
+                f"{len(self.waiting)} requests wait for the worker already: try again later",
                 code="too_many_waiting",
                 retry_after=RETRY_S,
             )
-        future: asyncio.Future[Life] = asyncio.get_running_loop().create_future()
-        self._waiting.append((future, began))
+        turn = self.waiting.join(began)
         self._changed.set()
-        self.publish()
+        self.news.publish()
         limit = self.settings.hold_timeout_s
         try:
             async with asyncio.timeout(limit):
                 try:
-                    return await future
+                    return await turn
                 except BaseException:
-                    if future.done() and not future.cancelled() and future.exception() is None:
-                        self._release(future.result())  # granted in the moment in which the request gave up
+                    if turn.done() and not turn.cancelled() and turn.exception() is None:
+                        self._release(turn.result())  # let in at the moment in which the request gave up
                     raise
         except TimeoutError:
             raise NotReadyError(f"no worker within {limit:g} s: it is {self.state}", retry_after=RETRY_S) from None
         finally:
-            self.publish()
+            self.waiting.leave(turn)
+            self.news.publish()
 
     def _release(self, life: Life) -> None:
         life.in_flight -= 1
         self._idle_since = self.clock.monotonic()
-        self._grant()
+        self._let_in()
         self._changed.set()
-        self.publish()
+        self.news.publish()
 
-    def _grant(self) -> None:
+    def _let_in(self) -> None:
         life = self.life
-        while self._waiting and life is not None and self.state == "serving":
-            if life.in_flight >= self.settings.max_in_flight or life.handle.ended.is_set():
-                return
-            future, _ = self._waiting.popleft()
-            if not future.done():
-                life.in_flight += 1
-                future.set_result(life)
+        if life is not None and self.state == "serving" and not life.handle.ended.is_set():
+            self.waiting.let_in(life, self.settings.max_in_flight)
 
     # Wishes: the owner hears of them
 
@@ -216,7 +201,7 @@ class Engine:
 
     async def _own(self) -> None:
         await self.starter.adopt()
-        self.publish()
+        self.news.publish()
         while True:
             if not (self.waiting or self._wake or self.settings.min_containers):
                 await self._hear()
@@ -236,8 +221,7 @@ class Engine:
     async def _bring_up(self) -> Life:
         """Raises StartFailed."""
         now = self.clock.monotonic()
-        asked = next((began for future, began in self._waiting if not future.done()), now)
-        self._row_began = asked
+        asked = self._row_began = now if self.waiting.since is None else self.waiting.since
         row = self.row = Start(self.clock.time(), self.starter.choice.name, self.starter.next_kind)
         row.phases["queue"] = round((now - asked) * 1000, 2)
         try:
@@ -251,7 +235,7 @@ class Engine:
         self.life = life
         self._idle_since = self.clock.monotonic()
         self._enter("serving")
-        self._grant()
+        self._let_in()
         return life
 
     def _settle(self, row: Start) -> None:
@@ -271,14 +255,14 @@ class Engine:
         else:
             self.row.phases[phase] = round(milliseconds, 2)
             self.phase = None
-        self.publish()
+        self.news.publish()
 
     async def _tend(self, life: Life) -> None:
         """Returns when the worker is no longer wanted, or gone."""
         if self._down:
             self._enter("scaling_down")
         while not life.handle.ended.is_set():
-            idle = life.in_flight == 0 and not self._waiting
+            idle = life.in_flight == 0 and not self.waiting
             if self.state == "scaling_down" and life.in_flight == 0:
                 return
             left = None
@@ -315,7 +299,7 @@ class Engine:
         self.reason = reason
         log.error("the worker did not start: %s; not tried again for %g s", reason, pause)
         self._enter("failed")
-        self._refuse(self._failure())
+        self.waiting.refuse(self._failure())
         await self.clock.sleep(pause)
         self.reason = ""
         self._enter("zero")
@@ -340,29 +324,9 @@ class Engine:
         if state != self.state:
             self.state = state
             self.since = self.clock.time()
-            self._entered = self.clock.monotonic()
-            self.publish()
-
-    # News: read by everybody
-
-    def publish(self) -> None:
-        self.version += 1
-        for listener in self._listeners:
-            listener.set()
-
-    async def news(self, seen: int) -> int:
-        """The version of what there is to tell, as soon as it is not `seen`."""
-        listener = asyncio.Event()
-        self._listeners.add(listener)
-        try:
-            while self.version == seen:
-                listener.clear()
-                await listener.wait()
-        finally:
-            self._listeners.discard(listener)
-        return self.version
+            self.news.publish()
 
     async def until(self, *states: State) -> None:
-        seen = self.version
+        seen = self.news.version
         while self.state not in states:
-            seen = await self.news(seen)
+            seen = await self.news.after(seen)

@@ -95,14 +95,14 @@ class Routes:
     async def _events(self) -> AsyncIterator[bytes]:
         """The status now and at each change, as server-sent events; a comment when nothing changed for a while."""
         while not self.stopping.is_set():
-            seen = self.of.version
+            seen = self.of.news.version
             yield b"event: engine\ndata: " + orjson.dumps(status(self.of)) + b"\n\n"
             await asyncio.sleep(NEWS_S)
             while not self.stopping.is_set() and not await self._news(seen):
                 yield b": nothing new\n\n"
 
     async def _news(self, seen: int) -> bool:
-        waits = [asyncio.ensure_future(self.of.news(seen)), asyncio.ensure_future(self.stopping.wait())]
+        waits = [asyncio.ensure_future(self.of.news.after(seen)), asyncio.ensure_future(self.stopping.wait())]
         try:
             done, _ = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -122,7 +122,7 @@ class Routes:
         """The next start makes a new snapshot, also with a backend that was disabled after failures."""
         answer = await self.engine_scaledown(request)
         await self.of.starter.rebuild()
-        self.of.publish()
+        self.of.news.publish()
         return answer
 
     async def sleep(self, request: Request) -> Response:

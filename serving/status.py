@@ -27,7 +27,7 @@ def status(engine: Engine) -> dict[str, Any]:
         "scaledown_window": engine.window,
         "min_containers": engine.settings.min_containers,
         "in_flight": engine.in_flight,
-        "waiting": engine.waiting,
+        "waiting": len(engine.waiting),
         "embedder": starter.spec.embedder,
         "backend": choice.name,
         "tier": "none" if choice.backend is None else choice.backend.tier,

@@ -49,9 +49,9 @@ def test_every_state_is_told_in_its_order(tmp_path: Path) -> None:
         seen = [engine.state]
 
         async def watch() -> None:
-            version = engine.version
+            version = engine.news.version
             while True:
-                version = await engine.news(version)
+                version = await engine.news.after(version)
                 if engine.state != seen[-1]:
                     seen.append(engine.state)
 
@@ -84,7 +84,7 @@ def test_a_hundred_requests_at_zero_are_one_start(tmp_path: Path, backend: bool)
         bench.gate.clear()
         asking = [asyncio.create_task(ask(engine)) for _ in range(100)]
         await settle()
-        assert engine.waiting == 100 and engine.in_flight == 0
+        assert len(engine.waiting) == 100 and engine.in_flight == 0
         bench.gate.set()
         assert len(set(await asyncio.gather(*asking))) == 1 and len(bench.handles) == 1
         assert engine.in_flight == 0
@@ -273,7 +273,7 @@ def test_waiting_is_bounded_in_number_and_in_time(tmp_path: Path) -> None:
         assert refused.value.code == "too_many_waiting" and refused.value.retry_after
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(outcome, NotReadyError) and outcome.retry_after for outcome in outcomes)
-        assert engine.waiting == 0
+        assert len(engine.waiting) == 0
         bench.gate.set()
 
     with_engine(test, tmp_path, max_waiting=3, hold_timeout_s=0.2)
@@ -287,14 +287,14 @@ def test_a_request_that_gives_up_leaves_no_trace(tmp_path: Path) -> None:
             bench.gate.clear()
             leaving, staying = (asyncio.create_task(ask(engine)) for _ in range(2))
             await settle()
-            assert engine.waiting == 2
+            assert len(engine.waiting) == 2
             bench.gate.set()
             for _ in range(steps):
                 await asyncio.sleep(0)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
             assert await staying
-            assert engine.in_flight == 0 and engine.waiting == 0
+            assert engine.in_flight == 0 and len(engine.waiting) == 0
             engine.scale_down()
             await engine.until("zero")
 
