@@ -42,7 +42,7 @@ HELD = {
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started plainly"}
 PHASES = {
     "queue": "wait",
-    "find": "look for a snapshot",
+    "find": "find snapshot",
     "process": "start a process",
     "import": "import",
     "load": "load models",
