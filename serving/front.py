@@ -54,14 +54,14 @@ class Body:
 
     receive: Receive
     read: list[bytes] = field(default_factory=list)
-    ended: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     taken: bool = False
     """Something of it has been given to a worker."""
 
     async def begin(self) -> None:
         """Reads what a small body has, so that after it only the client's leaving can come."""
         size = 0
-        while not self.ended and size < HELD_BYTES:
+        while not self.ended.is_set() and size < HELD_BYTES:
             chunk = await self._next()
             self.read.append(chunk)
             size += len(chunk)
@@ -70,20 +70,20 @@ class Body:
         message = await self.receive()
         if message["type"] != "http.request":
             raise ClientLeft
-        self.ended = not message.get("more_body", False)
+        if not message.get("more_body", False):
+            self.ended.set()
         return bytes(message.get("body", b""))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while self.read:
             self.taken = True
             yield self.read.pop(0)
-        while not self.ended:
+        while not self.ended.is_set():
             yield await self._next()
 
     async def left(self) -> None:
-        """Returns when the client has gone; never, as long as there is body to be read."""
-        if not self.ended:
-            await asyncio.Event().wait()
+        """Returns when the client has gone; as long as there is body, who reads it hears of that."""
+        await self.ended.wait()
         while (await self.receive())["type"] != "http.disconnect":
             pass
 

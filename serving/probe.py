@@ -30,7 +30,7 @@ def difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float
         return f"the probe's vectors have the shape {new.shape}, {old.shape} before the snapshot"
     if exact and old.tobytes() == new.tobytes():
         return None
-    cosine = float((old * new).sum(axis=1).min() / (np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)).max())
+    cosine = float(((old * new).sum(axis=1) / (np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1))).min())
     if not exact and cosine >= GPU_COSINE:
         return None
     return f"the probe's vectors differ from those before the snapshot (cosine {cosine:.6f})"

@@ -156,9 +156,10 @@ class Template:
         await self.handle.kill()
 
     async def _forked(self, deadline: float) -> int:
-        async for message in self.handle.messages(deadline):
-            if "forked" in message:
-                return int(message["forked"])
+        async with asyncio.timeout(deadline):
+            while (message := await self.handle.message()) is not None:
+                if "forked" in message:
+                    return int(message["forked"])
         raise OSError("it has ended")
 
 

@@ -95,11 +95,12 @@ class WorkerHandle:
         while line:
             line = line[os.write(self._pipes.control, line) :]
 
-    async def messages(self, deadline: float) -> AsyncIterator[dict[str, Any]]:
-        """What the worker says, until it is gone. Raises TimeoutError after `deadline` seconds in all."""
-        async with asyncio.timeout(deadline):
-            while (message := await self._messages.get()) is not None:
-                yield message
+    async def message(self) -> dict[str, Any] | None:
+        """What the worker says next; None once it is gone."""
+        message = await self._messages.get()
+        if message is None:
+            self._messages.put_nowait(None)  # whoever asks again hears the same
+        return message
 
     async def stop(self, grace: float) -> None:
         """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left."""
@@ -152,7 +153,13 @@ async def lines(descriptor: int) -> AsyncIterator[bytes]:
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
     try:
-        while line := await reader.readline():
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:  # longer than any line of ours: dropped, so that its writer can go on
+                continue
+            if not line:
+                return
             yield line
     finally:
         transport.close()

@@ -78,18 +78,19 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
     began = time.perf_counter()
     report("process", None)
     try:
-        async for message in handle.messages(deadline):
-            if "running" in message:
-                report("process", (time.perf_counter() - began) * 1000)
-            elif "begins" in message:
-                report(message["begins"], None)
-            elif "phase" in message:
-                report(message["phase"], message["ms"])
-            elif "failed" in message:
-                raise StartFailed(str(message["failed"]))
-            elif "warm" in message:
-                found: dict[str, object] = message["warm"]
-                return found
+        async with asyncio.timeout(deadline):
+            while (message := await handle.message()) is not None:
+                if "running" in message:
+                    report("process", (time.perf_counter() - began) * 1000)
+                elif "begins" in message:
+                    report(message["begins"], None)
+                elif "phase" in message:
+                    report(message["phase"], message["ms"])
+                elif "failed" in message:
+                    raise StartFailed(str(message["failed"]))
+                elif "warm" in message:
+                    found: dict[str, object] = message["warm"]
+                    return found
     except TimeoutError:
         raise StartFailed(f"the worker was not ready within {deadline:g} s") from None
     raise StartFailed(died(handle))
@@ -98,13 +99,14 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
 async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
     """The milliseconds of its own phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
     try:
-        async for message in handle.messages(deadline):
-            if "failed" in message:
-                raise StartFailed(str(message["failed"]))
-            if "serving" in message:
-                handle.about = message["serving"]
-                phases: dict[str, float] = handle.about["phases"]
-                return phases
+        async with asyncio.timeout(deadline):
+            while (message := await handle.message()) is not None:
+                if "failed" in message:
+                    raise StartFailed(str(message["failed"]))
+                if "serving" in message:
+                    handle.about = message["serving"]
+                    phases: dict[str, float] = handle.about["phases"]
+                    return phases
     except TimeoutError:
         raise StartFailed(f"the worker did not answer within {deadline:g} s") from None
     raise StartFailed(died(handle))
