@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from serving import embedders
+from serving import embedders, logs
 from serving.disk import exclusive
 from serving.engine import Engine
 from serving.engine_routes import create_routes
@@ -69,8 +69,11 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
+    with logs.to_stderr():
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
     except ValidationError as error:
@@ -82,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         settings.data.mkdir(parents=True, exist_ok=True)
         exclusive(settings.data / "engine.lock")  # held as long as this process lives
         admin_key(settings)
-        run = run_folder(settings.data)
+        folder = run_folder(settings.data)
     except BlockingIOError:
         return refuse(f"another engine is using the folder {settings.data}: stop it, or choose another --data")
     except OSError as error:
@@ -92,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return refuse(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
-        return asyncio.run(serve(options, settings, run, listener))
+        return asyncio.run(serve(options, settings, folder, listener))
     except ServingError as error:
         return refuse(error.message)
     except Unsupported as error:

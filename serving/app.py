@@ -131,9 +131,6 @@ S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 
 
 async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[Item]]) -> tuple[S, list[Item]]:
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        # A web page can post a form or plain text to any address without asking; JSON makes the browser ask first.
-        raise BadValueError("send JSON with Content-Type: application/json")
     try:
         body = await request.body()
     except ClientDisconnect:

@@ -65,12 +65,18 @@ class Engine:
         """Of the start that is going on."""
         self.phase: str | None = None
         self.reason = ""
-        """Why the state is failed."""
+        """Why the state is failed; may hold paths."""
+        self._told = ""
+        """The same for any client."""
         self._row_began = self._idle_since = self.clock.monotonic()
         self._retry_at = 0.0
         self._failed_in_a_row = 0
         self._changed = asyncio.Event()
-        self._down = self._wake = self._closing = False
+        self._down = self._wake = self._rebuild = self._closing = False
+        self._gone: list[asyncio.Future[None]] = []
+        """Done when the worker of now, or the one that is starting, is gone and what was wished for then is done."""
+        self._not_before = 0.0
+        self._died_in_a_row = 0
         self.metrics.watch(self)
         self._owner: asyncio.Task[None] | None = None
 
@@ -89,6 +95,7 @@ class Engine:
             await asyncio.gather(self._owner, return_exceptions=True)
         if self.life is not None:
             await self._take_down(self.life)
+        self._done()
         if self.starter.choice.backend is not None:
             await self.starter.choice.backend.close()
 
@@ -164,7 +171,7 @@ class Engine:
                         self._release(turn.result())  # let in at the moment in which the request gave up
                     raise
         except TimeoutError:
-            raise NotReadyError(f"no worker within {limit:g} s: it is {self.state}", retry_after=RETRY_S) from None
+            raise NotReadyError(f"no worker came up within {limit:g} s: try again", retry_after=RETRY_S) from None
         finally:
             self.waiting.leave(turn)
             self.news.publish()
@@ -185,17 +192,25 @@ class Engine:
 
     def wake(self) -> None:
         """Brings a worker up without a request; the idle timer runs from then on."""
-        self._wake = True
-        self._changed.set()
+        if self.state in ("zero", "scaling_down"):
+            self._wake = True
+            self._changed.set()
 
-    def scale_down(self) -> None:
-        """To zero as soon as nothing is in flight; what arrives meanwhile waits for the next worker."""
-        if self.state in ("zero", "failed"):
-            return
-        self._down = True
-        if self.state == "serving":
-            self._enter("scaling_down")
+    def scale_down(self, *, rebuild: bool = False) -> asyncio.Future[None]:
+        """To zero as soon as nothing is in flight; what arrives meanwhile waits for the next worker.
+
+        `rebuild`: there the snapshot is thrown away, and a backend that was disabled is tried again. The future is done
+        when all that has happened; a next worker may serve by then.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone.append(done)
+        self._rebuild |= rebuild
+        if self.state not in ("zero", "failed"):
+            self._down = True
+            if self.state == "serving":
+                self._enter("scaling_down")
         self._changed.set()
+        return done
 
     # The owner
 
@@ -203,20 +218,42 @@ class Engine:
         await self.starter.adopt()
         self.news.publish()
         while True:
-            if not (self.waiting or self._wake or self.settings.min_containers):
-                await self._hear()
-                continue
-            self._wake = False
             try:
+                await self._at_zero()
+                if not self._wanted:
+                    left = self._not_before - self.clock.monotonic()
+                    await self._hear(left if self.settings.min_containers and left > 0 else None)
+                    continue
                 life = await self._bring_up()
                 await self._tend(life)
                 await self._take_down(life)
             except StartFailed as error:
-                await self._pause(str(error))
-            except Exception as error:
+                await self._pause(str(error), public=error.public)
+            except (Exception, asyncio.CancelledError) as error:
+                if self._closing:
+                    raise
                 # A fault of ours must not leave requests waiting for an owner that is gone.
                 log.exception("the engine failed and goes on")
                 await self._give_up(f"{type(error).__name__}: {error}")
+
+    @property
+    def _wanted(self) -> bool:
+        kept_up = bool(self.settings.min_containers) and self.clock.monotonic() >= self._not_before
+        return bool(self.waiting) or self._wake or kept_up
+
+    async def _at_zero(self) -> None:
+        """What was wished for the time when there is no worker."""
+        if self._rebuild:
+            self._rebuild = False
+            await self.starter.rebuild()
+            self.news.publish()
+        self._done()
+
+    def _done(self) -> None:
+        for done in self._gone:
+            if not done.done():
+                done.set_result(None)
+        self._gone.clear()
 
     async def _bring_up(self) -> Life:
         """Raises StartFailed."""
@@ -232,6 +269,7 @@ class Engine:
             raise
         self._settle(row)
         self._failed_in_a_row = 0
+        self._wake = False
         self.life = life
         self._idle_since = self.clock.monotonic()
         self._enter("serving")
@@ -272,6 +310,12 @@ class Engine:
                     return
             await self._hear(left, life.handle.ended)
         log.warning("the worker ended unasked")
+        if life.start.first_answer_ms is None:
+            # With min_containers nobody need ask for the next one: it must not become a loop.
+            self._not_before = self.clock.monotonic() + PAUSES_S[min(self._died_in_a_row, len(PAUSES_S) - 1)]
+            self._died_in_a_row += 1
+        else:
+            self._died_in_a_row = 0
 
     async def _take_down(self, life: Life) -> None:
         self._enter("scaling_down")
@@ -290,23 +334,26 @@ class Engine:
             await life.handle.kill()
         await self._pause(reason)
 
-    async def _pause(self, reason: str) -> None:
+    async def _pause(self, reason: str, *, public: bool = False) -> None:
         """Requests are refused with the reason until the pause is over; then the next one may try again."""
         pause = PAUSES_S[min(self._failed_in_a_row, len(PAUSES_S) - 1)]
         self._failed_in_a_row += 1
-        self._down = False
+        self._down = self._wake = False
+        self._told = reason if public else "its log has the reason"
         self._retry_at = self.clock.monotonic() + pause
         self.reason = reason
         log.error("the worker did not start: %s; not tried again for %g s", reason, pause)
         self._enter("failed")
         self.waiting.refuse(self._failure())
-        await self.clock.sleep(pause)
+        while (left := self._retry_at - self.clock.monotonic()) > 0:
+            await self._at_zero()
+            await self._hear(left)
         self.reason = ""
         self._enter("zero")
 
     def _failure(self) -> NotReadyError:
         left = max(1.0, self._retry_at - self.clock.monotonic())
-        return NotReadyError(f"the worker did not start: {self.reason}", code="start_failed", retry_after=left)
+        return NotReadyError(f"the worker did not start: {self._told}", code="start_failed", retry_after=left)
 
     async def _hear(self, seconds: float | None = None, *events: asyncio.Event) -> None:
         """Returns when something changed, one of `events` is set or the time is over."""

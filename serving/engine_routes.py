@@ -70,8 +70,9 @@ class Routes:
 
     async def ready(self, _: Request) -> Response:
         """At zero too: a request would be answered. Not after a start that failed."""
-        failed = self.of.state == "failed"
-        return reply({"status": self.of.state}, 503 if failed else 200, {"Retry-After": "1"} if failed else {})
+        if self.of.state == "failed":
+            return reply({"status": "failed"}, 503, {"Retry-After": "1"})
+        return reply({"status": "ready"})
 
     async def metrics(self, _: Request) -> Response:
         """The engine's, and the worker's as long as there is one."""
@@ -112,18 +113,18 @@ class Routes:
 
     async def engine_scaledown(self, _: Request) -> Response:
         """Answers when the worker is gone, or after half a minute in which it still finishes what it has."""
-        self.of.scale_down()
+        return await self._down()
+
+    async def engine_rebuild(self, _: Request) -> Response:
+        """The next start makes a new snapshot, also with a backend that was disabled after failures."""
+        return await self._down(rebuild=True)
+
+    async def _down(self, *, rebuild: bool = False) -> Response:
+        gone = self.of.scale_down(rebuild=rebuild)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DOWN_S):
-                await self.of.until("zero", "failed")
+                await gone
         return reply({"status": self.of.state})
-
-    async def engine_rebuild(self, request: Request) -> Response:
-        """The next start makes a new snapshot, also with a backend that was disabled after failures."""
-        answer = await self.engine_scaledown(request)
-        await self.of.starter.rebuild()
-        self.of.news.publish()
-        return answer
 
     async def sleep(self, request: Request) -> Response:
         if request.query_params.get("level", "1") not in ("1", "2"):

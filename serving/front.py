@@ -7,7 +7,7 @@ Decisions in their order, for each request that `guard` has let through:
 2. the request waits for the worker, and gives its place up when its client leaves
 3. a worker that is gone before it has taken anything of the request: once more from 2
 4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
-5. a worker that says nothing for longer than its own time limit is hung: 503, and it is killed
+5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from serving.settings import Settings
 from serving.snapshots.handle import WorkerHandle
 
 HELD_BYTES = 64 * 1024
-"""Of a body, while its request waits: enough to notice that a client with a small body has left."""
+"""Of a body, before its request is let in. A server that reads no further does not hear of a client that leaves."""
+QUEUED_BYTES = 1024 * 1024
+"""The same at zero, where it waits: a page or two, so that their clients may leave too."""
+ALL_QUEUED_BYTES = 64 * 1024 * 1024
+"""Of all that wait; beyond it bodies stay in their sockets, and a place is freed when its time is up."""
 HUNG_S = 10.0
 """A worker answers within its own time limit, if only with an error; this much later it is hung."""
 TRIES = 3
@@ -48,7 +52,7 @@ class ClientLeft(Exception):
     """Nobody waits for the answer any more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Body:
     """A request's body: what was read while it waited, then what comes."""
 
@@ -58,13 +62,14 @@ class Body:
     taken: bool = False
     """Something of it has been given to a worker."""
 
-    async def begin(self) -> None:
-        """Reads what a small body has, so that after it only the client's leaving can come."""
-        size = 0
-        while not self.ended.is_set() and size < HELD_BYTES:
-            chunk = await self._next()
-            self.read.append(chunk)
-            size += len(chunk)
+    @property
+    def held(self) -> int:
+        return sum(len(chunk) for chunk in self.read)
+
+    async def begin(self, most: int) -> None:
+        """Reads up to that much, so that after a whole body only the client's leaving can come."""
+        while not self.ended.is_set() and self.held < most:
+            self.read.append(await self._next())
 
     async def _next(self) -> bytes:
         message = await self.receive()
@@ -94,6 +99,7 @@ class Front:
         self.engine = engine
         self.others = others
         self._client: tuple[Path, httpx2.AsyncClient] | None = None
+        self._bodies: set[Body] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in EMBEDDING:
@@ -107,7 +113,10 @@ class Front:
     # Embedding
 
     async def _embed(self, scope: Scope, body: Body, send: Send) -> None:
-        await body.begin()
+        await body.begin(HELD_BYTES)
+        self._bodies.add(body)
+        if self.engine.state != "serving" and sum(other.held for other in self._bodies) < ALL_QUEUED_BYTES:
+            await body.begin(QUEUED_BYTES)
         work = asyncio.ensure_future(self._pass_on(scope, body, send))
         gone = asyncio.ensure_future(body.left())
         try:
@@ -115,6 +124,7 @@ class Front:
             if work.done():
                 work.result()
         finally:
+            self._bodies.discard(body)
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
@@ -130,8 +140,12 @@ class Front:
         """False if this worker was gone before anything of the body was taken."""
         handle = lease.life.handle
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
-        chunked = not any(name == b"content-length" for name, _ in headers)
-        headers += [(b"host", b"localhost"), *([(b"transfer-encoding", b"chunked")] if chunked else [])]
+        # The body's framing is ours: one of the two, as the door's own parser took it.
+        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        headers = [(name, value) for name, value in headers if name != b"content-length" or not chunked]
+        if chunked or not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"transfer-encoding", b"chunked"))
+        headers.append((b"host", b"localhost"))
         request = httpx2.Request("POST", f"http://localhost{scope['path']}", headers=headers, content=body.chunks())
         answered = False
         try:
@@ -145,7 +159,7 @@ class Front:
                 await send({"type": "http.response.body", "body": b""})
             finally:
                 await response.aclose()
-        except httpx2.ReadTimeout:
+        except httpx2.TimeoutException:
             log.error("the worker did not answer within its time limit and is killed")
             await handle.kill()
             raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None

@@ -6,10 +6,12 @@ Knows no route's meaning beyond its path. Decisions in their order, for each req
 2. admin paths: `X-Admin-Key`, else 401
 3. all others, unknown ones too: a key if any is set; without keys only a loopback Host, so that no web page reaches us
    by DNS rebinding
-4. body over the limit: 413, at once by its Content-Length, else while it streams
-5. all bodies together over the limit: 429
-6. nothing of a body for 30 s: 400
-7. embedding answers get `X-Fingerprint`, `X-Boot-Id`, `X-Start-Kind`, `X-Boot-Requests`, `Server-Timing`
+4. an embedding request that is no JSON: 400, before it wakes anybody. A web page can post a form or plain text to any
+   address without asking; JSON makes the browser ask first
+5. body over the limit: 413, at once by its Content-Length, else while it streams
+6. all bodies together over the limit: 429
+7. nothing of a body for 30 s: 400
+8. embedding answers get `X-Fingerprint`, `X-Boot-Id`, `X-Start-Kind`, `X-Boot-Requests`, `Server-Timing`
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Guard:
         call = Call(self, scope, receive, send)
         try:
             self.check_key(scope["path"], Headers(scope=scope))
+            call.check_type()
             call.check_length()
             await self.app(scope, call.receive, call.send)
         except ServingError as error:
@@ -105,6 +108,12 @@ class Call:
         if self._worker is not None:
             self._worker.boot.requests += 1
             self.number = self._worker.boot.requests
+
+    def check_type(self) -> None:
+        if self.scope["path"] in EMBEDDING and self.scope["method"] == "POST":
+            kind = Headers(scope=self.scope).get("content-type", "")
+            if kind.split(";")[0].strip().lower() != "application/json":
+                raise BadValueError("send JSON with Content-Type: application/json")
 
     def check_length(self) -> None:
         length = Headers(scope=self.scope).get("content-length", "")

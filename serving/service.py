@@ -35,6 +35,7 @@ def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Conf
         ws="none",
         log_level="warning",
         server_header=False,
+        date_header=False,  # the door's
         timeout_keep_alive=3600,  # the engine decides when its connections end
         backlog=1024,
     )

@@ -11,8 +11,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from serving.probe import difference, unusable
 from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Tier
@@ -62,7 +63,7 @@ class Starter:
     async def adopt(self) -> None:
         """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
         if self.choice.backend is not None:
-            self.snapshot = await self.choice.backend.find(self.spec)
+            self.snapshot = await self._find()
 
     async def rebuild(self) -> None:
         """The snapshot goes and its backend is tried again: the next start makes a new one."""
@@ -81,10 +82,9 @@ class Starter:
         enter("starting")
         row.kind = "plain"
         handle = await self._plain.start(self.spec, self._launch("plain"), report)
-        reason = unusable(handle.about["probe"])
+        reason = await judged(handle, unusable)
         if reason is not None:
-            await handle.kill()
-            raise StartFailed(reason)
+            raise StartFailed(reason, public=True)
         return Life(handle, row, "none")
 
     async def _by_snapshot(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life | None:
@@ -93,21 +93,21 @@ class Starter:
         assert backend is not None
         report("find", None)
         began = time.perf_counter()
-        self.snapshot = await backend.find(self.spec)
+        snapshot = self.snapshot = await self._find()
         report("find", (time.perf_counter() - began) * 1000)
-        row.kind = "created" if self.snapshot is None else "restored"
-        if self.snapshot is None:
+        row.kind = "created" if snapshot is None else "restored"
+        if snapshot is None:
             enter("starting")
             try:
-                self.snapshot = await self._create(report)
+                snapshot = self.snapshot = await self._create(report)
             except SnapshotFailed as error:
                 self._failed(row, "snapshot", str(error))
                 return None
         enter("restoring")
         try:
-            handle = await self._restore(self.snapshot, row.kind, report)
+            handle = await self._restore(snapshot, row.kind, report)
         except RestoreFailed as error:
-            snapshot, self.snapshot = self.snapshot, None
+            self.snapshot = None
             await backend.discard(snapshot)
             self._failed(row, "restore", str(error))
             return None
@@ -115,25 +115,45 @@ class Starter:
         return Life(handle, row, backend.tier)
 
     async def _create(self, report: Report) -> Snapshot:
+        """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
         backend = self.choice.backend
         assert backend is not None
-        snapshot = await backend.create(self.spec, report)
+        try:
+            snapshot = await backend.create(self.spec, report)
+        except (SnapshotFailed, StartFailed):
+            raise
+        except Exception as error:
+            log.exception("the backend failed")
+            raise SnapshotFailed(f"{type(error).__name__}: {error}") from error
         reason = unusable(snapshot.probe)
         if reason is not None:
             await backend.discard(snapshot)
-            raise StartFailed(reason)
+            raise StartFailed(reason, public=True)
         return snapshot
 
     async def _restore(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
         """Raises RestoreFailed, also for a worker that came back and computes something else."""
         backend = self.choice.backend
         assert backend is not None
-        handle = await backend.restore(snapshot, self._launch(kind), report)
-        reason = difference(snapshot.probe, handle.about["probe"], exact=self.spec.cpu)
+        try:
+            handle = await backend.restore(snapshot, self._launch(kind), report)
+            reason = await judged(handle, partial(difference, snapshot.probe, exact=self.spec.cpu))
+        except RestoreFailed:
+            raise
+        except Exception as error:
+            log.exception("the backend failed")
+            raise RestoreFailed(f"{type(error).__name__}: {error}") from error
         if reason is not None:
-            await handle.kill()
             raise RestoreFailed(reason)
         return handle
+
+    async def _find(self) -> Snapshot | None:
+        assert self.choice.backend is not None
+        try:
+            return await self.choice.backend.find(self.spec)
+        except Exception:
+            log.exception("no snapshot could be looked for")
+            return None
 
     def _failed(self, row: Start, what: str, reason: str) -> None:
         name = self.choice.name
@@ -147,6 +167,19 @@ class Starter:
 
     def _launch(self, kind: str) -> Launch:
         environment = {name: value for name, value in os.environ.items() if name.startswith("DORMOUSE_")}
+        self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
         socket = self._run / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
         return Launch(socket, kind, environment)  # type: ignore[arg-type]
+
+
+async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
+    """What is wrong with its probe; the worker has ended then, also if judging itself failed."""
+    try:
+        reason = judge(handle.about["probe"])
+    except BaseException:
+        await handle.kill()
+        raise
+    if reason is not None:
+        await handle.kill()
+    return reason

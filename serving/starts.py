@@ -43,20 +43,20 @@ class Starts:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows: list[Start] = []
+        self._lines = 0
 
     def load(self) -> None:
         """What can be read of the file; a torn last line of an engine that was killed is left out."""
         try:
-            text = self._path.read_text()
+            lines = self._path.read_text(errors="replace").splitlines()
         except OSError:
             return
-        for line in text.splitlines()[-KEPT:]:
+        self._lines = len(lines)
+        for line in lines[-KEPT:]:
             try:
-                self.rows.append(Start(**json.loads(line)))
-            except (ValueError, TypeError):
+                self.rows.append(decoded(json.loads(line)))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
-        if len(text.splitlines()) > 2 * KEPT:
-            write_file(self._path, b"".join(encoded(row) for row in self.rows))
 
     def add(self, row: Start) -> None:
         self.rows = [*self.rows[-KEPT:], row]
@@ -64,6 +64,11 @@ class Starts:
     def write(self, row: Start) -> None:
         """Once it is complete."""
         try:
+            self._lines += 1
+            if self._lines > 2 * KEPT:
+                write_file(self._path, b"".join(encoded(kept) for kept in self.rows))
+                self._lines = len(self.rows)
+                return
             with self._path.open("ab") as stream:
                 stream.write(encoded(row))
         except OSError as error:
@@ -84,3 +89,18 @@ def is_of(row: Start, kind: str, backend: str) -> bool:
 
 def encoded(row: Start) -> bytes:
     return json.dumps(asdict(row)).encode() + b"\n"
+
+
+def decoded(found: dict[str, Any]) -> Start:
+    """Raises ValueError, TypeError or KeyError for what is no row of ours."""
+    first = found["first_answer_ms"]
+    return Start(
+        at=float(found["at"]),
+        backend=str(found["backend"]),
+        kind=str(found["kind"]),
+        outcome="failed" if found["outcome"] == "failed" else "served",
+        reason=str(found["reason"]),
+        phases={str(name): float(took) for name, took in found["phases"].items()},
+        ready_ms=float(found["ready_ms"]),
+        first_answer_ms=None if first is None else float(first),
+    )

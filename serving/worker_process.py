@@ -59,11 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         life = Life.prepare(options.embedder, options.data, status, warm_up=options.warm_up or options.template)
     except ServingError as error:
-        say(status, {"failed": error.message})
+        say(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
     except Exception as error:
         logging.exception("the embedder did not start")
-        say(status, {"failed": f"{type(error).__name__}: {error}"})
+        say(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
         return EXIT_FAILED
     return template(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
 

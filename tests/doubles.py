@@ -100,7 +100,7 @@ class NoPlain(Plain):
         await self.bench.gate.wait()
         report("load", 1.0)
         if self.bench.plain_fails:
-            raise StartFailed(self.bench.plain_fails)
+            raise StartFailed(self.bench.plain_fails, public=True)
         return self.bench.worker(launch, self.bench.probe)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def script(data: Path, **told: object) -> None:
 
 
 class ScriptedEmbedder(Scripted):
-    """Keys: `load_s`, `fail_load`, `exit_load`, `nan_probe`; after a restore also `hang`, `exit`, `shift` (of the
+    """Keys: `load_s`, `fail_load`, `missing_file`, `exit_load`, `nan_probe`, `flood`; after a restore also `hang`, `exit`, `shift` (of the
     probe); `embed_s` of a query. A query "random" is answered with numbers of this process's random state."""
 
     def __init__(self, settings: Settings) -> None:
@@ -52,6 +53,8 @@ class ScriptedEmbedder(Scripted):
         time.sleep(told.get("load_s", 0))
         if told.get("exit_load"):
             os.kill(os.getpid(), told["exit_load"])
+        if told.get("missing_file"):
+            Path(told["missing_file"]).read_bytes()
         if told.get("fail_load"):
             raise ServingError(told["fail_load"])
         super().load()
@@ -71,7 +74,10 @@ class ScriptedEmbedder(Scripted):
         return np.asarray(vectors)
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        time.sleep(self.told().get("embed_s", 0))
+        told = self.told()
+        time.sleep(told.get("embed_s", 0))
+        for _ in range(told.get("flood", 0)):
+            print("a line of a log " * 8, file=sys.stderr)
         if queries[0] == "random":
             drawn = [random.random(), float(np.random.random()), uuid.uuid4().int / 2**128]
             return np.resize(np.asarray(drawn, np.float32), (1, self.dimension))

@@ -13,7 +13,7 @@ import pytest
 
 from serving.engine import PAUSES_S, Engine
 from serving.errors import NotReadyError
-from serving.starts import Starts
+from serving.starts import Start, Starts
 from serving.status import status
 from tests.doubles import Bench, HandClock, settle, with_engine
 
@@ -198,7 +198,7 @@ def test_two_failures_in_a_row_disable_the_backend_until_it_is_rebuilt(tmp_path:
         assert bench.kinds == ["plain"] * 3 and bench.created == 2, "not tried a third time"
         assert "2 failures in a row" in status(engine)["disabled"] and engine.starter.next_kind == "plain"
         bench.restore_fails = ""
-        await engine.starter.rebuild()
+        await engine.scale_down(rebuild=True)
         await ask(engine)
         assert bench.kinds[-1] == "created" and status(engine)["disabled"] == ""
 
@@ -250,6 +250,7 @@ def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_pa
             with pytest.raises(NotReadyError, match="damaged"):  # at once, without another start
                 await ask(engine)
             assert status(engine)["reason"] == "the model file is damaged"
+            await settle()
             clock.advance(pause - 0.1)
             await settle()
             assert engine.state == "failed"
@@ -323,10 +324,17 @@ def test_min_containers_keeps_one(tmp_path: Path) -> None:
         clock.advance(10_000)
         await settle()
         assert engine.state == "serving" and engine.seconds_left is None and len(bench.handles) == 1
-        bench.handles[0].ended.set()  # it dies: another one comes without being asked for
-        while len(bench.handles) < 2:
-            await asyncio.sleep(0)
-        await engine.until("serving")
+        for number in range(3):  # it dies without having answered: another one comes unasked, after a growing pause
+            bench.handles[number].ended.set()
+            await settle()
+            clock.advance(PAUSES_S[number] - 0.1)
+            await settle()
+            assert len(bench.handles) == number + 1
+            clock.advance(0.2)
+            await settle()
+            assert len(bench.handles) == number + 2 and engine.state == "serving"
+        bench.handles[3].ended.set()
+        assert await ask(engine), "who asks does not wait for the pause"
 
     with_engine(test, tmp_path, min_containers=1)
 
@@ -434,10 +442,95 @@ def test_a_fault_of_the_engine_itself_is_told_and_it_goes_on(tmp_path: Path, mon
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(engine.starter, "start", None)
-            with pytest.raises(NotReadyError, match="TypeError"):
+            with pytest.raises(NotReadyError, match="its log has the reason"):
                 await ask(engine)
+            assert status(engine)["reason"].startswith("TypeError")
         clock.advance(PAUSES_S[0])
         await settle()
         assert await ask(engine)
 
     with_engine(test, tmp_path)
+
+
+def test_rebuild_waits_for_its_moment_and_meets_no_start(tmp_path: Path) -> None:
+    """Asked for while requests come without end: between two workers, never under one."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        stopped = asyncio.Event()
+
+        async def traffic() -> None:
+            while not stopped.is_set():
+                await ask(engine)
+
+        asking = [asyncio.create_task(traffic()) for _ in range(5)]
+        await settle()
+        for number in range(1, 4):
+            await engine.scale_down(rebuild=True)
+            assert bench.discarded == number
+            await engine.until("serving")
+            assert bench.kinds == ["created"] * (number + 1)
+        stopped.set()
+        await asyncio.gather(*asking)
+        assert status(engine)["failures"] == {}
+
+    with_engine(test, tmp_path)
+
+
+def test_wake_is_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        await ask(engine)
+        engine.wake()
+        await settle()
+        clock.advance(engine.window)
+        await engine.until("zero")
+        await settle()
+        assert engine.state == "zero" and len(bench.handles) == 1, "no start is owed for later"
+
+    with_engine(test, tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["find", "create", "restore", "probe"])
+def test_a_backend_that_breaks_is_a_plain_start_and_leaves_no_worker(tmp_path: Path, wrong: str) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        backend = engine.starter.choice.backend
+        assert backend is not None
+        if wrong == "probe":
+            bench.probe_after = [["not a number"]]  # type: ignore[list-item]
+        else:
+
+            async def broken(*_: object) -> None:
+                raise KeyError("scripted")
+
+            setattr(backend, wrong, broken)
+        expected = "created" if wrong == "find" else "plain"
+        await ask(engine)
+        assert bench.kinds[-1] == expected
+        assert sum(not handle.stopped for handle in bench.handles) == 1
+
+    with_engine(test, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "[" * 20_000, '{"at": "x"}', '{"at": 1, "backend": "b", "kind": "plain", "outcome": "served",'
+    ' "reason": "", "phases": {}, "ready_ms": "x", "first_answer_ms": null}', "\udcff"]
+)  # fmt: skip
+def test_a_record_of_starts_that_is_none_stops_nobody(tmp_path: Path, line: str) -> None:
+    (tmp_path / "starts.jsonl").write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        assert await ask(engine)
+        assert len(engine.starts.rows) == 1 and json.dumps(status(engine))
+
+    with_engine(test, tmp_path)
+
+
+def test_the_record_of_starts_stays_short(tmp_path: Path) -> None:
+    starts = Starts(tmp_path / "starts.jsonl")
+    for number in range(1_000):
+        row = Start(float(number), "double")
+        starts.add(row)
+        starts.write(row)
+    assert len((tmp_path / "starts.jsonl").read_text().splitlines()) <= 400
+    again = Starts(tmp_path / "starts.jsonl")
+    again.load()
+    assert again.rows[-1].at == 999.0 and len(again.rows) >= 200

@@ -182,7 +182,8 @@ def test_embedder_that_does_not_start_is_told(tmp_path: Path, backend: str) -> N
         script(tmp_path, exit_load=signal.SIGKILL)
         engine.until(lambda told: told["state"] == "zero")
         answer = engine.ask()
-        assert answer.status_code == 503 and "ended while it started" in answer.json()["error"]["message"]
+        assert answer.status_code == 503 and "its log has the reason" in answer.json()["error"]["message"]
+        assert "ended while it started" in engine.status()["reason"]
         script(tmp_path)
         engine.until(lambda told: told["state"] == "zero")
         assert right(engine.ask())
@@ -280,9 +281,17 @@ def test_snapshot_of_another_version_is_refused(saved: Path, name: str, value: s
     assert found == "created" and told in log
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 99}', '{"version": 1, "identity": 7}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "[" * 100_000, '{"version": 99}', '{"version": 1, "identity": 7}', "no probe", "odd probe"],
+)
 def test_manifest_that_is_none_is_refused(saved: Path, content: str) -> None:
-    (snapshot_folder(saved) / "manifest.json").write_text(content)
+    path = snapshot_folder(saved) / "manifest.json"
+    if content.endswith("probe"):
+        manifest = json.loads(path.read_text())
+        manifest["probe"] = [["a"]]
+        content = json.dumps({**manifest} if content == "odd probe" else {**manifest, "probe": None})
+    path.write_text(content)
     found, log = restarted(saved)
     assert found == "created" and "is refused and removed" in log
 
@@ -409,7 +418,7 @@ def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:
             text = json.dumps({"texts": ["x" * size]}).encode()
             with pytest.raises(requests.Timeout):
                 requests.post(engine.wait() + "/embed", data=text, timeout=0.5)
-        found = engine.until(lambda told: told["waiting"] <= 1)
+        found = engine.until(lambda told: told["waiting"] == 0, 1)
         assert found["state"] == "starting"
         assert right(engine.ask()), "the start goes on, and is one"
         assert len(engine.status()["history"]) == 1
@@ -425,14 +434,104 @@ def test_client_that_leaves_while_the_worker_computes(tmp_path: Path) -> None:
         engine.until(lambda told: told["in_flight"] == 0, 1.5)
 
 
-def test_hung_worker_is_killed_and_replaced(tmp_path: Path) -> None:
-    """Stopped, so that it answers nothing at all; its client is told, the next one is served."""
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_hung_worker_is_killed_and_replaced(tmp_path: Path, size: int) -> None:
+    """Stopped, so that it answers nothing and takes nothing; its client is told, the next one is served."""
     with EngineProcess(tmp_path, "fork", DORMOUSE_REQUEST_TIMEOUT_S="0.5") as engine:
         assert right(engine.ask())
         engine.worker().suspend()
-        answer = engine.ask(timeout=40)
+        body = {"texts": ["total due"], "ignored": "x" * size}
+        answer = requests.post(engine.wait() + "/embed", json=body, timeout=40)
         assert answer.status_code == 503 and "hung" in answer.json()["error"]["message"]
         assert right(engine.ask())
+
+
+def test_worker_that_does_not_stop_is_killed(tmp_path: Path, backend: str) -> None:
+    with EngineProcess(tmp_path, backend, DORMOUSE_STOP_TIMEOUT_S="0.5") as engine:
+        for _ in range(2):
+            assert right(engine.ask())
+            worker = engine.worker()
+            worker.suspend()
+            engine.to_zero()
+            assert gone([worker])
+    engine = EngineProcess(tmp_path, backend, DORMOUSE_STOP_TIMEOUT_S="0.5")
+    assert right(engine.ask())
+    worker = engine.worker()
+    worker.suspend()
+    engine.terminate()
+    assert gone([worker]) and engine.stop() == 0 and "Traceback" not in engine.tail
+
+
+def test_rebuild_under_traffic(tmp_path: Path, backend: str) -> None:
+    with EngineProcess(tmp_path, backend) as engine:
+        assert right(engine.ask())
+        stopped = threading.Event()
+        answers: list[requests.Response] = []
+
+        def traffic() -> None:
+            while not stopped.is_set():
+                answers.append(engine.ask())
+
+        asking = [threading.Thread(target=traffic) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        for _ in range(3):
+            rebuilt = requests.post(engine.wait() + "/engine/rebuild", headers=engine.admin, timeout=40)
+            assert rebuilt.ok and rebuilt.elapsed.total_seconds() < 20
+        stopped.set()
+        for thread in asking:
+            thread.join()
+        assert all(right(answer) for answer in answers)
+        assert [row["kind"] for row in engine.status()["history"]].count("created") >= 3
+        assert engine.status()["failures"] == {}
+
+
+def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
+    script(tmp_path, flood=3_000)
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "serving", "--embedder", NAME, "--snapshot", "plain", "--port", "0"]
+    with subprocess.Popen([*command, "--data", str(tmp_path)], stdout=subprocess.PIPE, stderr=writing, text=True) as it:
+        assert it.stdout is not None
+        url = it.stdout.readline().split(" is ready at ")[1].strip()
+        for _ in range(3):
+            assert right(requests.post(url + "/embed", json={"texts": ["total due"]}, timeout=20))
+        os.close(reading)
+        assert right(requests.post(url + "/embed", json={"texts": ["total due"]}, timeout=20))
+        it.terminate()
+        assert it.wait(15) == 0
+    os.close(writing)
+
+
+def test_run_folder_that_was_tidied_away(tmp_path: Path, backend: str) -> None:
+    with EngineProcess(tmp_path, backend) as engine:
+        assert right(engine.ask())
+        engine.to_zero()
+        shutil.rmtree(tmp_path / "run")
+        answer = engine.ask()
+        assert right(answer) and kind(answer) == "restored"
+
+
+def test_answers_hold_no_path(tmp_path: Path, backend: str) -> None:
+    script(tmp_path, missing_file="/root/.cache/secret-place/model.onnx")
+    with EngineProcess(tmp_path, backend) as engine:
+        answer = engine.ask()
+        assert answer.status_code == 503 and "secret-place" not in answer.text and str(tmp_path) not in answer.text
+        assert "secret-place" in engine.status()["reason"]
+
+
+def test_a_form_of_a_web_page_wakes_nobody(tmp_path: Path) -> None:
+    with EngineProcess(tmp_path, "plain") as engine:
+        answer = requests.post(engine.wait() + "/embed", data='{"texts": ["a"]}', timeout=5)
+        assert answer.status_code == 400 and engine.status()["state"] == "zero"
+        raw = (
+            b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n10\r\n"
+            b'{"texts": ["a"]}\r\n0\r\n\r\n'
+        )
+        with socket.create_connection(("127.0.0.1", int(engine.wait().rsplit(":", 1)[1])), timeout=30) as two_lengths:
+            two_lengths.sendall(raw)
+            head = two_lengths.recv(4096).lower()
+            assert head.split()[1] in (b"200", b"400") and head.count(b"\r\ndate:") == 1
 
 
 def test_engine_routes_need_the_admin_key(tmp_path: Path) -> None:
@@ -453,7 +552,7 @@ def test_everything_but_embedding_is_answered_at_zero(tmp_path: Path) -> None:
         url = engine.wait()
         assert requests.get(url, timeout=5).json()["model"] == "scripted"
         assert requests.get(url + "/health", timeout=5).json() == {"status": "alive"}
-        assert requests.get(url + "/ready", timeout=5).json() == {"status": "zero"}
+        assert requests.get(url + "/ready", timeout=5).json() == {"status": "ready"}
         assert requests.get(url + "/v1/models", timeout=5).json()["data"][0]["id"] == "scripted"
         assert "dormouse_engine_worker_up 0.0" in requests.get(url + "/metrics", timeout=5).text
         for path, status in (("/docs", 404), ("/engine/x", 404), ("/embed/", 404)):
@@ -471,7 +570,7 @@ def test_everything_but_embedding_is_answered_at_zero(tmp_path: Path) -> None:
         assert engine.status()["state"] == "zero" and engine.status()["history"] == []
         woken = requests.post(url + "/wake_up", headers=engine.admin, timeout=30)
         assert woken.json() == {"status": "serving"}
-        assert requests.get(url + "/ready", timeout=5).json() == {"status": "serving"}
+        assert requests.get(url + "/ready", timeout=5).json() == {"status": "ready"}
         assert engine.ask().headers["X-Boot-Requests"] == "1", "only embedding requests count"
         slept = requests.post(url + "/sleep?level=1", headers=engine.admin, timeout=30)
         assert slept.json() == {"status": "zero"}

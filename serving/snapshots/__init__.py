@@ -94,7 +94,14 @@ class SnapshotBackend(Protocol):
 
 
 class StartFailed(Exception):
-    """The worker itself did not come up: another way of starting it would fail as well."""
+    """The worker itself did not come up: another way of starting it would fail as well.
+
+    `public`: the reason is in words that any client may read; else it may hold paths, and is for the log and /engine.
+    """
+
+    def __init__(self, reason: str, *, public: bool = False) -> None:
+        super().__init__(reason)
+        self.public = public
 
 
 class SnapshotFailed(Exception):

@@ -119,7 +119,7 @@ class Criu:
         belongs = asked_of_the_system(path, version)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             known = json.loads(verdict.read_bytes())
-            if known.get("belongs") == belongs and known.get("way") in WAYS:
+            if known.get("belongs") == belongs and known.get("way") in list(WAYS):
                 return known["way"], ""
         reasons = []
         for way in WAYS:
@@ -176,9 +176,12 @@ class Criu:
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
         folder, content = snapshot.where
-        work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
         report("restore", None)
         began = time.perf_counter()
+        try:
+            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+        except OSError as error:
+            raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
         try:
             handle, phases = await restored(
                 self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(),

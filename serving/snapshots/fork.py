@@ -56,7 +56,7 @@ class Fork:
 
     async def find(self, spec: Spec) -> Snapshot | None:
         if self._template is not None and self._template.handle.ended.is_set():
-            self._template = self._snapshot = None
+            await self.close()
         return self._snapshot
 
     async def create(self, spec: Spec, report: Report) -> Snapshot:
@@ -84,8 +84,9 @@ class Fork:
         except (OSError, TimeoutError) as error:
             raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
         try:
+            handle.send(launch.message())
             phases = await until_serving(handle, deadline)
-        except StartFailed as error:
+        except (StartFailed, OSError) as error:
             await handle.kill()
             raise RestoreFailed(str(error)) from None
         except BaseException:
@@ -116,11 +117,18 @@ class Template:
     @classmethod
     async def start(cls, spec: Spec, report: Report) -> Template:
         """Raises StartFailed."""
-        pipes = Pipes()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            pipes = Pipes()
             ends = (theirs.fileno(), *pipes.theirs[1:])
-            process = await spawn(command(spec, ends, ["--template", "--dies-with-parent"]), ends)
+            try:
+                process = await spawn(command(spec, ends, ["--template", "--dies-with-parent"]), ends)
+            except BaseException as error:
+                ours.close()
+                pipes.close()
+                if isinstance(error, OSError):
+                    raise StartFailed(f"no process could be started: {error.strerror}") from None
+                raise
         template = cls(spec, WorkerHandle.of_process(pipes, process), ours)
         try:
             said = await until_warm(template.handle, spec.settings.start_timeout_s, report)
@@ -136,19 +144,17 @@ class Template:
         try:
             socket.send_fds(self._control, [b"fork"], list(pipes.theirs))
             pid = await self._forked(deadline)
+            # The number could belong to another process by the time we signal; a descriptor cannot.
+            pidfd = os.pidfd_open(pid)
         except BaseException:
             pipes.close()
             raise
-        # The number could belong to another process by the time we signal; a descriptor cannot.
-        pidfd = os.pidfd_open(pid)
 
         def kill() -> None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
-        handle = WorkerHandle(pipes, pid, kill, closed(pidfd), launch.socket)
-        handle.send(launch.message())
-        return handle
+        return WorkerHandle(pipes, pid, kill, closed(pidfd), launch.socket)
 
     async def end(self) -> None:
         """Its children end with it."""

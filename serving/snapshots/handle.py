@@ -10,25 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from serving.logs import WORKER
+
 LINE = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
 TAIL_LINES = 20
+log = logging.getLogger(WORKER)
 
 
 class Pipes:
     """`theirs` are the worker's ends as (control, status, log); give them to a process, then call `handed_over`."""
 
     def __init__(self) -> None:
-        control, self.control = os.pipe()
-        self.status, status = os.pipe()
-        self.log, log = os.pipe()
+        """Raises OSError, and then none is open."""
+        ends: list[int] = []
+        try:
+            for _ in range(3):
+                ends += os.pipe()
+        except OSError:
+            for end in ends:
+                os.close(end)
+            raise
+        control, self.control, self.status, status, self.log, log = ends
         self.theirs: tuple[int, ...] = (control, status, log)
 
     @property
@@ -119,7 +129,7 @@ class WorkerHandle:
         await self._gone()
 
     async def _gone(self) -> None:
-        await self._reaped
+        await asyncio.shield(self._reaped)  # a caller that gives up must not end the waiting of the next one
         # Processes that the worker left behind could hold its log open; what it said itself is read by now.
         _, pending = await asyncio.wait(self._readers, timeout=0.2)
         for reader in pending:
@@ -140,10 +150,9 @@ class WorkerHandle:
 
     async def _read_log(self) -> None:
         async for line in lines(self._pipes.log):
-            text = line.decode("utf-8", "replace")
-            self.tail = [*self.tail[-TAIL_LINES:], text.rstrip()]
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            text = line.decode("utf-8", "replace").rstrip()
+            self.tail = [*self.tail[-TAIL_LINES:], text]
+            log.info("%s", text)
 
 
 async def lines(descriptor: int) -> AsyncIterator[bytes]:

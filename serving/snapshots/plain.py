@@ -54,7 +54,7 @@ def worker_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in SECRETS and (name in KEPT or name.startswith(KEPT_PREFIXES))
+        if name.upper() not in SECRETS and (name in KEPT or name.startswith(KEPT_PREFIXES))
     }
     # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
     # threads when numpy is imported, which a fork leaves behind.
@@ -87,7 +87,7 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
                 elif "phase" in message:
                     report(message["phase"], message["ms"])
                 elif "failed" in message:
-                    raise StartFailed(str(message["failed"]))
+                    raise StartFailed(str(message["failed"]), public=message["public"])
                 elif "warm" in message:
                     found: dict[str, object] = message["warm"]
                     return found
@@ -102,7 +102,7 @@ async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, floa
         async with asyncio.timeout(deadline):
             while (message := await handle.message()) is not None:
                 if "failed" in message:
-                    raise StartFailed(str(message["failed"]))
+                    raise StartFailed(str(message["failed"]), public=message["public"])
                 if "serving" in message:
                     handle.about = message["serving"]
                     phases: dict[str, float] = handle.about["phases"]

@@ -80,17 +80,19 @@ class Store:
         target = self.folder / digest(mine)
         if not target.is_dir():
             return None
+        found = None
         try:
             content = json.loads((target / MANIFEST).read_bytes())
             reason = self._fault(target, content, mine)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found = snapshot(target, content)
+        except Exception as error:  # whatever somebody wrote into it, deep nesting included
             reason = f"its manifest cannot be read ({type(error).__name__})"
-        if reason is not None:
+        if reason is not None or found is None:
             log.warning("snapshot %s is refused and removed: %s", target.name, reason)
             self._remove(target)
             return None
         os.utime(target)  # the oldest unused one goes first
-        return snapshot(target, content)
+        return found
 
     def discard(self, found: Snapshot) -> None:
         self._remove(self.folder / found.key)
@@ -144,7 +146,9 @@ class Store:
 
 
 def snapshot(folder: Path, content: dict[str, Any]) -> Snapshot:
-    return Snapshot(folder.name, content["created"], content["bytes"], content["probe"], (folder, content))
+    """Raises KeyError, TypeError or ValueError for what is no manifest of ours."""
+    probe = [[float(value) for value in vector] for vector in content["probe"]]
+    return Snapshot(folder.name, float(content["created"]), int(content["bytes"]), probe, (folder, content))
 
 
 def sha256(path: Path) -> str:
