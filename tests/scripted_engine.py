@@ -32,8 +32,9 @@ def script(data: Path, **told: object) -> None:
 
 
 class ScriptedEmbedder(Scripted):
-    """Keys: `load_s`, `fail_load`, `missing_file`, `exit_load`, `nan_probe`, `flood`; after a restore also `hang`, `exit`, `shift` (of the
-    probe); `embed_s` of a query. A query "random" is answered with numbers of this process's random state."""
+    """Keys: `load_s`, `fail_load`, `missing_file`, `exit_load`, `nan_probe`; `embed_s` and `flood` (lines of log) of a
+    query; in `restored`, for after a restore, `hang`, `exit` and `shift` (of the probe). A query "random" is answered
+    with numbers of this process's random state."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ from tests.scripted_engine import NAME, script
 
 BACKENDS = ["criu", "fork"]
 TOTAL_DUE = unit("total due", 2560)
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -417,7 +418,7 @@ def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:
         for size in (10, 300_000):  # a body that is read at once, and one that stays in the socket
             text = json.dumps({"texts": ["x" * size]}).encode()
             with pytest.raises(requests.Timeout):
-                requests.post(engine.wait() + "/embed", data=text, timeout=0.5)
+                requests.post(engine.wait() + "/embed", data=text, headers=JSON, timeout=0.5)
         found = engine.until(lambda told: told["waiting"] == 0, 1)
         assert found["state"] == "starting"
         assert right(engine.ask()), "the start goes on, and is one"
@@ -560,12 +561,9 @@ def test_everything_but_embedding_is_answered_at_zero(tmp_path: Path) -> None:
         assert requests.get(url + "/embed", timeout=5).status_code == 405
         assert requests.post(url + "/health", timeout=5).status_code == 405
         assert requests.post(url + "/embed", json={}, headers={"Host": "evil.example"}, timeout=5).status_code == 401
-        long = {"Content-Length": str(10**12)}
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=5) as raw:
-            raw.sendall(
-                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %b\r\n\r\n"
-                % long["Content-Length"].encode()
-            )
+            head = "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            raw.sendall(f"{head}Content-Length: {10**12}\r\n\r\n".encode())
             assert b" 413 " in raw.recv(64)
         assert engine.status()["state"] == "zero" and engine.status()["history"] == []
         woken = requests.post(url + "/wake_up", headers=engine.admin, timeout=30)
