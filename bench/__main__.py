@@ -29,7 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     fast.add_argument("--rounds", type=int, default=3, help="ingests and plain loops to run; default: %(default)s")
     about = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
     sleepy = commands.add_parser("snapshots", help=about, description=about)
-    sleepy.add_argument("--rounds", type=int, default=20, help="cold first queries of each; default: %(default)s")
+    sleepy.add_argument("--rounds", type=int, default=24, help="cold first queries of each; default: %(default)s")
     sleepy.add_argument("--pages", type=int, default=10, help="cold first pages of each; default: %(default)s")
     sleepy.add_argument("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="its path; default: that on PATH")
     sleepy.add_argument("--out", type=Path, help="result file; default: assets/runs/snapshots-builtin.json")
