@@ -245,7 +245,10 @@ class Engine:
         """What was wished for the time when there is no worker."""
         if self._rebuild:
             self._rebuild = False
-            await self.starter.rebuild()
+            try:
+                await self.starter.rebuild()
+            except Exception:  # a snapshot that cannot be removed is still not used again: it was forgotten first
+                log.exception("the snapshot could not be removed")
             self.news.publish()
         self._done()
 
