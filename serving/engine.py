@@ -247,7 +247,7 @@ class Engine:
             self._rebuild = False
             try:
                 await self.starter.rebuild()
-            except Exception:  # a snapshot that cannot be removed is still not used again: it was forgotten first
+            except Exception:  # the next start may find it again; requests must not wait for an owner that is gone
                 log.exception("the snapshot could not be removed")
             self.news.publish()
         self._done()
