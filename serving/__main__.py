@@ -25,13 +25,10 @@ from serving.front import Front
 from serving.guard import Guard
 from serving.run_folder import run_folder
 from serving.server import Server, address, bound, is_loopback, port_number
-from serving.settings import Settings
+from serving.settings import LAST_BATCH_S, Settings
 from serving.snapshots import NAMES, Spec
 from serving.snapshots.choice import Choice, Unsupported, backends, choose
 from serving.starter import Starter
-
-LAST_BATCH_S = 3.0
-"""What has been started by then is finished within the grace."""
 
 
 def arguments() -> argparse.ArgumentParser:

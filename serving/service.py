@@ -14,11 +14,8 @@ import uvicorn
 
 from serving.app import create_app
 from serving.embedders import Embedder
-from serving.settings import Settings
+from serving.settings import LAST_BATCH_S, Settings
 from serving.worker import Worker
-
-LAST_BATCH_S = 3.0
-"""What has been started by then is finished within the grace."""
 
 
 def settings(data: Path) -> Settings:

@@ -14,6 +14,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1024 * 1024
+LAST_BATCH_S = 3.0
+"""Of the grace at a shutdown, for what runs: what has not been started by then is refused, so that its client hears."""
 
 
 def usable_cores() -> int:

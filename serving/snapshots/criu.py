@@ -29,7 +29,7 @@ from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotF
 from serving.snapshots.cage import GO
 from serving.snapshots.handle import Pipes, WorkerHandle
 from serving.snapshots.identity import Identity, identity
-from serving.snapshots.plain import command, report_all, spawn, until_serving, until_warm
+from serving.snapshots.plain import command, launched, report_all, spawn, until_warm
 from serving.snapshots.store import FILES, Store
 
 OLDEST = (4, 1)
@@ -260,15 +260,10 @@ async def restored(
         raise RestoreFailed(f"criu could not be started: {error.strerror}") from None
     handle = WorkerHandle.of_process(pipes, process, socket)
     try:
-        handle.send(launch)
-        return handle, await until_serving(handle, deadline)
-    except (StartFailed, OSError) as error:
-        await handle.kill()
+        return handle, await launched(handle, launch, deadline)
+    except StartFailed as error:
         reason = last_error(work / "restore.log")
         raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
-    except BaseException:
-        await handle.kill()
-        raise
 
 
 def asked_of_the_system(path: str, version: str) -> list[str]:

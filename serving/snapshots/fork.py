@@ -17,7 +17,7 @@ import time
 
 from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
 from serving.snapshots.handle import Pipes, WorkerHandle
-from serving.snapshots.plain import command, report_all, spawn, until_serving, until_warm
+from serving.snapshots.plain import command, launched, report_all, spawn, until_warm
 
 PROBE_S = 10.0
 CANARY = """
@@ -84,14 +84,9 @@ class Fork:
         except (OSError, TimeoutError) as error:
             raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
         try:
-            handle.send(launch.message())
-            phases = await until_serving(handle, deadline)
-        except (StartFailed, OSError) as error:
-            await handle.kill()
+            phases = await launched(handle, launch.message(), deadline)
+        except StartFailed as error:
             raise RestoreFailed(str(error)) from None
-        except BaseException:
-            await handle.kill()
-            raise
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
         report_all(report, phases)
         return handle

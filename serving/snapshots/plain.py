@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from serving.snapshots import Launch, Report, Spec, StartFailed
 from serving.snapshots.handle import Pipes, WorkerHandle
@@ -32,11 +33,10 @@ class Plain:
         handle = WorkerHandle.of_process(pipes, process, launch.socket)
         try:
             await until_warm(handle, spec.settings.start_timeout_s, report)
-            handle.send(launch.message())
-            report_all(report, await until_serving(handle, spec.settings.start_timeout_s))
         except BaseException:
             await handle.kill()
             raise
+        report_all(report, await launched(handle, launch.message(), spec.settings.start_timeout_s))
         return handle
 
 
@@ -94,6 +94,22 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
     except TimeoutError:
         raise StartFailed(f"the worker was not ready within {deadline:g} s") from None
     raise StartFailed(died(handle))
+
+
+async def launched(handle: WorkerHandle, message: dict[str, Any], deadline: float) -> dict[str, float]:
+    """Begins the worker's life: the milliseconds of its own phases, once it answers.
+
+    Raises StartFailed; whatever is raised, the worker has ended then.
+    """
+    try:
+        handle.send(message)
+        return await until_serving(handle, deadline)
+    except OSError as error:
+        await handle.kill()
+        raise StartFailed(f"the worker did not take its launch: {error.strerror}") from None
+    except BaseException:
+        await handle.kill()
+        raise
 
 
 async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
