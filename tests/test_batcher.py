@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ class Work:
         return [item * 2 for item in items]
 
 
-def with_lane(test: Callable[[Lane[int, int], Work], Awaitable[None]], **options: int) -> None:
+def with_lane(test: Callable[[Lane[int, int], Work], Awaitable[None]], **options: Any) -> None:
     async def main() -> None:
         work = Work()
         lane: Lane[int, int] = Lane("test", work, **{"batch": 4, "workers": 1, "queue": 10, **options})
@@ -137,3 +138,49 @@ def test_workers_run_side_by_side() -> None:
         assert len(work.threads) == 2
 
     with_lane(test, workers=2, batch=1)
+
+
+def test_a_batch_that_is_not_full_waits_a_moment_for_more() -> None:
+    async def test(lane: Lane[int, int], work: Work) -> None:
+        early = asyncio.create_task(lane.submit([1]))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(lane.submit([2]))
+        assert (await early)[0] == [2] and (await late)[0] == [4]
+        assert work.batches == [[1, 2]]
+
+    with_lane(test, wait_s=0.5)
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def test(lane: Lane[int, int], work: Work) -> None:
+        async with asyncio.timeout(5):
+            assert (await lane.submit([1, 2, 3, 4]))[0] == [2, 4, 6, 8]
+        assert work.batches == [[1, 2, 3, 4]]
+
+    with_lane(test, wait_s=60)
+
+
+def test_a_budget_bounds_what_goes_together_and_what_is_above_it_goes_alone() -> None:
+    async def test(lane: Lane[int, int], work: Work) -> None:
+        work.gate.clear()
+        first = asyncio.create_task(lane.submit([1]))
+        await until(lambda: work.batches == [[1]])
+        rest = asyncio.create_task(lane.submit([4, 5, 3, 99, 2, 2]))
+        await asyncio.sleep(0)
+        work.gate.set()
+        await first
+        assert (await rest)[0] == [8, 10, 6, 198, 4, 4]
+        assert work.batches == [[1], [4, 5], [3], [99], [2, 2]]
+
+    with_lane(test, weigh=lambda item: item, budget=10)
+
+
+def test_what_was_cancelled_while_a_batch_waited_is_not_run() -> None:
+    async def test(lane: Lane[int, int], work: Work) -> None:
+        gone = asyncio.create_task(lane.submit([1]))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        assert (await lane.submit([2]))[0] == [4]
+        assert work.batches == [[2]]
+
+    with_lane(test, wait_s=0.1)

@@ -1,7 +1,7 @@
 """What an embedder is: model and preprocessing, pages or queries in, vectors out.
 
-An embedder knows nothing of HTTP, queues or snapshots. Its methods are called from worker threads: `embed_pages` from
-at most `lanes.page_workers` of them at once, `embed_queries` from one.
+An embedder knows nothing of HTTP, queues or snapshots. Its methods are called from worker threads: `prepare` from many
+at once, `embed_pages` from at most `lanes.page_workers`, `embed_queries` from at most `lanes.query_workers`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,12 @@ class Lanes:
     page_batch: int = 1
     page_workers: int = 1
     query_batch: int = 16
+    query_workers: int = 1
+    query_letters: int = 2_000
+    """Of all queries of a batch together: a long one does not hold up many short ones. One alone may have more."""
+    page_wait_s: float = 0.0
+    """How long a batch that is not full waits for more. The first request after a quiet time pays it."""
+    query_wait_s: float = 0.0
 
 
 class Embedder(Protocol):
@@ -56,6 +62,10 @@ class Embedder(Protocol):
     fingerprint: str
     """Model, revision and preprocessing: vectors of different fingerprints never meet in one collection."""
     lanes: Lanes
+    device: Literal["cpu", "cuda"]
+    """Where its model runs. The same inputs give the same bits again on a CPU, nearly the same on a GPU."""
+    backends: tuple[str, ...]
+    """The snapshot backends (`serving.snapshots.NAMES`) that can save a process holding this embedder."""
 
     def load(self) -> None: ...
 
@@ -65,6 +75,10 @@ class Embedder(Protocol):
         """Gives its memory back; `wake` undoes it."""
 
     def wake(self) -> None: ...
+
+    def prepare(self, page: Page) -> Page:
+        """What can be done to one page without the model, such as resizing: runs beside others, on several cores."""
+        ...
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
 
@@ -77,7 +91,11 @@ class Embedder(Protocol):
         ...
 
 
-NAMES = {"builtin": "serving.embedders.builtin:Builtin"}
+NAMES = {
+    "builtin": "serving.embedders.builtin:Builtin",
+    "bigemma3": "serving.embedders.bigemma3:BiGemma3Embedder",
+    "vllm": "serving.embedders.vllm:VllmEmbedder",
+}
 """Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings."""
 
 

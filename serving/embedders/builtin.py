@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -72,6 +72,8 @@ class Builtin:
     dimension = 384
     dimensions: tuple[int, ...] = (384,)
     reads_text = True
+    device: Literal["cpu", "cuda"] = "cpu"
+    backends: tuple[str, ...] = ("criu", "fork")
 
     def __init__(self, settings: Settings) -> None:
         self.fingerprint = fingerprint()
@@ -101,6 +103,9 @@ class Builtin:
 
     def wake(self) -> None:
         self.load()
+
+    def prepare(self, page: Page) -> Page:
+        return page  # the OCR wants all of its pixels
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         return self._neutral(np.stack([self._e5.query(text) for text in queries]))

@@ -30,6 +30,8 @@ class Spec:
     settings: Settings
     cpu: bool = True
     """It holds no GPU: only then may it be forked or dumped without the CUDA driver's help."""
+    backends: tuple[str, ...] = ("criu", "fork")
+    """Those that can save this embedder at all."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ async def choose(requested: str, spec: Spec, candidates: Sequence[SnapshotBacken
     for backend in candidates:
         if requested not in ("auto", backend.name):
             continue
+        if backend.name not in spec.backends:
+            refused[backend.name] = "it cannot save the processes of this embedder"
+            continue
         support = await backend.probe(spec)
         if support.ok:
             return Choice(requested, backend, support.detail, refused)

@@ -15,7 +15,8 @@ from serving.snapshots.handle import Pipes, WorkerHandle
 SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
 KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
 KEPT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "DORMOUSE_",
+    "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "VLLM_",
+    "DORMOUSE_",
 )  # fmt: skip
 
 
@@ -44,8 +45,8 @@ def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[
     numbers = [str(number) for number in pipes]
     data = str(spec.settings.data.resolve())
     return [
-        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--data", data, "--pipes",
-        *numbers, *more,
+        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--data", data,
+        "--weights", spec.settings.weights, "--device", spec.settings.device, "--pipes", *numbers, *more,
     ]  # fmt: skip
 
 

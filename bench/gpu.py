@@ -1,0 +1,210 @@
+"""BiGemma3's servers on one GPU, side by side in one run, the same JPEGs over HTTP: `python -m bench gpu`.
+
+Each part has a process of its own, so that GPU memory is free for the next. With weights of their own trained values
+or random ones of the same shapes: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import load, parity, quality, random_weights
+from bench.load import Say, Target
+from serving.equivalence import Threshold
+from serving.process import ProcessFailed, ServerProcess
+from serving.settings import Settings
+
+JPEGS = 64
+QUERIES = 200
+CLIENTS = (1, 8, 32)
+START_S = 400.0
+THRESHOLD = 0.999
+"""Two implementations in bfloat16 do not agree to more."""
+STOCK = (
+    "--runner", "pooling", "--convert", "embed", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs",
+    "32", "--max-num-batched-tokens", "8192", "--limit-mm-per-prompt", '{"image":1}', "--kv-cache-memory-bytes",
+    "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--enforce-eager", "--hf-overrides",
+    '{"architectures":["Gemma3ForConditionalGeneration"]}',
+)  # fmt: skip
+"""How vLLM's own server is started for comparison; eager was no slower than compiled where both were measured."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
+    parser.add_argument("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="of random weights")
+    parser.add_argument(
+        "--servers", default="bigemma3,vllm", help="of bigemma3, vllm and vllm-serve; default: %(default)s"
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement; default: %(default)s")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
+    parser.add_argument("--batches", default="", help="of pages in the loop; default: those that are served")
+    parser.add_argument("--out", type=Path, help="result file; default: assets/runs/gpu.json")
+
+
+def run(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        weights = options.weights or made(folder / "weights", options.shape, options.device, say)
+        found: dict[str, Any] = {"gpu": gpu(), "weights": str(options.weights or f"random {options.shape}")}
+        if options.device == "cuda":
+            found["loop"] = loop(weights, options.batches, say)
+        jpegs = load.drawn_jpegs(JPEGS)
+        urls = {}
+        for name in options.servers.split(","):
+            try:
+                began = time.perf_counter()
+                url, asked = stack.enter_context(server(name, weights, options.device, folder / name, jpegs))
+                found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
+                say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
+                found[name] |= measured(asked, options.seconds, lambda text, name=name: say(f"{name}: {text}"))
+                urls[name] = url
+            except (ProcessFailed, OSError) as error:
+                found[name] = {"failed": str(error)[-2000:]}
+                say(f"{name} failed: {str(error)[-600:]}")
+        if {"bigemma3", "vllm"} <= urls.keys():
+            found["parity"] = compared(urls["bigemma3"], urls["vllm"], say)
+    return found
+
+
+def made(out: Path, shape: str, device: str, say: Say) -> Path:
+    """In a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives."""
+    say(f"making random weights, {shape}")
+    code = (
+        "import sys; from pathlib import Path; from bench.random_weights import build;"
+        "build(Path(sys.argv[1]), sys.argv[2], device=sys.argv[3])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(out), shape, device], check=True)  # noqa: S603
+    return out
+
+
+def gpu() -> list[str]:
+    """Name, memory and driver, as nvidia-smi tells them."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.gpu_loop", str(weights), *(["--batches", batches] if batches else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        return {"failed": done.returncode}
+    found: dict[str, Any] = json.loads(done.stdout)
+    for row in [*found["loops"], *found["beside"]]:
+        say("loop: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    return found
+
+
+@contextmanager
+def server(
+    name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]
+) -> Iterator[tuple[str, tuple[Target, Target]]]:
+    """Address, and where to ask for pages and for queries, once it has answered its first page. Raises ProcessFailed."""
+    texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
+    if name == "vllm-serve":
+        pages = load.write_bodies(folder / "pages", [load.as_chat(jpeg, "stock") for jpeg in jpegs])
+        asked = [
+            {"model": "stock", "messages": [{"role": "user", "content": "Query: " + text}], "add_special_tokens": True}
+            for text in texts
+        ]
+        queries = load.write_bodies(folder / "queries", asked)
+        with stock(weights, folder) as url:
+            targets = Target(url, "/v1/embeddings", pages), Target(url, "/v1/embeddings", queries)
+            first(targets[0])
+            yield url, targets
+        return
+    pages = load.write_bodies(folder / "pages", [load.as_pages(jpeg) for jpeg in jpegs])
+    queries = load.write_bodies(folder / "queries", [{"texts": [text]} for text in texts])
+    arguments = [
+        "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
+        str(folder / "data"), "--scaledown-window", "3600",
+    ]  # fmt: skip
+    with ServerProcess("serving", arguments) as process:
+        url = process.wait()
+        targets = Target(url, "/embed", pages), Target(url, "/embed", queries)
+        first(targets[0])
+        yield url, targets
+
+
+def first(pages: Target) -> None:
+    body = min(pages.bodies.iterdir()).read_bytes()
+    request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
+        answer.read()
+
+
+@contextmanager
+def stock(weights: Path, folder: Path) -> Iterator[str]:
+    """vLLM's own server. Raises ProcessFailed."""
+    port = "8123"
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(weights), "--served-model-name", "stock"]
+    log = folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603
+            [*command, "--host", "127.0.0.1", "--port", port, *STOCK], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        ends = time.monotonic() + START_S
+        while True:
+            if process.poll() is not None or time.monotonic() > ends:
+                raise ProcessFailed(log.read_text()[-2000:])
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def measured(asked: tuple[Target, Target], seconds: float, say: Say) -> dict[str, Any]:
+    pages, queries = asked
+    load.run(pages, 8, seconds / 4)  # every shape has been used once
+    load.run(queries, 32, seconds / 4)
+    found: dict[str, Any] = {"pages": [], "queries": []}
+    for clients in CLIENTS:
+        for kind, target in (("pages", pages), ("queries", queries)):
+            told = load.run(target, clients, seconds if clients > 1 else seconds / 2).told()
+            found[kind].append(told)
+            say(f"{kind} {told}")
+    found["queries_during_ingest"] = during_ingest(pages, queries, seconds)
+    say(f"queries during ingest {found['queries_during_ingest']}")
+    return found
+
+
+def during_ingest(pages: Target, queries: Target, seconds: float) -> dict[str, Any]:
+    """One client asks, five times a second at most, while 32 others send pages."""
+    ingest: list[load.Load] = []
+    thread = threading.Thread(target=lambda: ingest.append(load.run(pages, 32, seconds + 3)))
+    thread.start()
+    time.sleep(3)
+    asked = load.run(queries, 1, seconds, gap_s=0.05).told()
+    thread.join()
+    return {**asked, "pages_per_s": round(ingest[0].rate, 1)}
+
+
+def compared(a: str, b: str, say: Say) -> dict[str, Any]:
+    """The sample corpus through both servers."""
+    servers = [parity.client(url, "") for url in (a, b)]
+    embedded = parity.embedded(servers, quality.CORPUS, Settings(), parity.progress())
+    found = parity.compared(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
+    say(parity.table(found))
+    return found

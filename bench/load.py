@@ -1,0 +1,161 @@
+"""Many clients at once against one server: requests a second, and how long each took.
+
+Clients are threads of a few processes, so that the interpreter of the one who measures is not what is measured. Bodies
+are made before; a client takes the next one as soon as it has its answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import multiprocessing
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from PIL import Image, ImageDraw
+
+PROCESSES = 4
+LEAD_S = 1.0
+"""Until all clients are at work; not counted."""
+TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Target:
+    url: str
+    path: str
+    bodies: Path
+    """A folder of request bodies, sent in turn."""
+
+
+@dataclass(frozen=True)
+class Load:
+    clients: int
+    seconds: float
+    milliseconds: list[float]
+    failures: list[str]
+
+    @property
+    def rate(self) -> float:
+        return len(self.milliseconds) / self.seconds
+
+    def told(self) -> dict[str, Any]:
+        ordered = sorted(self.milliseconds)
+        found: dict[str, Any] = {
+            "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(ordered),
+            "per_s": round(self.rate, 1), "failures": len(self.failures), "first_failures": self.failures[:3],
+        }  # fmt: skip
+        if ordered:
+            found["p50_ms"] = round(statistics.median(ordered), 1)
+            found["p95_ms"] = round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1)
+            found["max_ms"] = round(ordered[-1], 1)
+        return found
+
+
+def run(target: Target, clients: int, seconds: float, gap_s: float = 0.0) -> Load:
+    """`gap_s`: what each client waits between an answer and its next request."""
+    processes = min(PROCESSES, clients)
+    shares = [clients // processes + (n < clients % processes) for n in range(processes)]
+    context = multiprocessing.get_context("spawn")
+    begin = context.Barrier(processes)
+    with context.Pool(processes, initializer=set_barrier, initargs=(begin,)) as pool:
+        jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
+        results = pool.starmap(drive, jobs, chunksize=1)
+    took = [value for part in results for value in part[0]]
+    return Load(clients, seconds, took, [reason for part in results for reason in part[1]])
+
+
+BARRIER: list[Any] = []
+
+
+def set_barrier(barrier: Any) -> None:
+    BARRIER[:] = [barrier]
+
+
+def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int) -> tuple[list[float], list[str]]:
+    bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
+    took: list[float] = []
+    failures: list[str] = []
+    BARRIER[0].wait()
+    counted = time.perf_counter() + LEAD_S
+    ends = counted + seconds
+
+    def client(number: int) -> None:
+        where = urlsplit(target.url)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
+        turn = seed + number * 7
+        while (began := time.perf_counter()) < ends:
+            reason = once(connection, target.path, bodies[turn % len(bodies)])
+            ended = time.perf_counter()
+            turn += 1
+            if counted <= ended < ends:
+                (took if reason is None else failures).append((ended - began) * 1000 if reason is None else reason)  # type: ignore[arg-type]
+            time.sleep(gap_s)
+
+    threads = [threading.Thread(target=client, args=[n]) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return took, failures
+
+
+def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> str | None:
+    """What went wrong, if anything did."""
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        time.sleep(0.1)
+        return f"{type(error).__name__}: {error}"
+    return None if answer.status == 200 else f"{answer.status} {content[:200].decode('utf-8', 'replace')}"
+
+
+def drawn_jpegs(count: int) -> list[bytes]:
+    """Pages of 1240 x 1754 pixels full of small text, 0.5 MB each: what a scanner makes of A4 at 150 dpi."""
+    pages = []
+    for seed in range(count):
+        letters = random.Random(seed)
+        page = Image.new("RGB", (1240, 1754), "white")
+        draw = ImageDraw.Draw(page)
+        for y in range(40, 1700, 24):
+            draw.text((60, y), "".join(letters.choice("abcdefgh ijkl mnop qrst") for _ in range(150)), fill="black")
+        buffer = io.BytesIO()
+        page.save(buffer, "JPEG", quality=85)
+        pages.append(buffer.getvalue())
+    return pages
+
+
+def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
+    folder.mkdir(parents=True)
+    for number, body in enumerate(bodies):
+        (folder / f"{number:04}.json").write_text(json.dumps(body))
+    return folder
+
+
+def as_pages(jpeg: bytes) -> dict[str, Any]:
+    return {"images": [base64.b64encode(jpeg).decode()]}
+
+
+def as_chat(jpeg: bytes, model: str) -> dict[str, Any]:
+    """A page as vLLM's own server has to be asked for the same vector (facts: two `<bos>`, the trained prompt)."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
+    content = [image, {"type": "text", "text": "Describe this image"}]
+    return {
+        "model": model, "messages": [{"role": "user", "content": content}], "add_special_tokens": True,
+        "encoding_format": "base64",
+    }  # fmt: skip
+
+
+Say = Callable[[str], None]

@@ -1,0 +1,161 @@
+"""BiGemma3 by HuggingFace's libraries: colpali-engine's model, run by our own loop. See `bigemma3_model`.
+
+Neither torch nor transformers is imported before `load`: the engine makes one of these only to know its name.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from serving.embedders import Lanes, PageResult, Vectors
+from serving.embedders.checkpoint import Checkpoint, WeightsError
+from serving.embedders.square import squared
+from serving.embedders.tokens import Tokens
+from serving.errors import ServingError, UnreadableError
+from serving.pages import Page
+from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.embedders.bigemma3_runner import Runner
+
+RECIPE = "1"
+"""Counted up whenever the same page or query would get another vector: it is part of the fingerprint."""
+DIMENSIONS = (768, 1536, 2560)
+"""That the model was trained to be cut to (Matryoshka)."""
+WORKING_BYTES = 3_000_000_000
+"""Beside the weights: CUDA's own 0.6 GB, states of 8 pages, memory of the graphs."""
+GPU_LANES = Lanes(page_batch=8, page_workers=2, query_batch=32, page_wait_s=0.004, query_wait_s=0.001)
+CPU_LANES = Lanes(page_batch=1, page_workers=1, query_batch=8)
+
+
+class DeviceError(ServingError):
+    """The GPU is not there, or has not enough memory."""
+
+    code = "device"
+
+
+class BiGemma3Embedder:
+    name = "bigemma3"
+    title = "BiGemma3 (HuggingFace)"
+    reads_text = False
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises WeightsError."""
+        self.checkpoint = Checkpoint.open(settings.weights)
+        self.dimension = self.checkpoint.hidden_size
+        if self.dimension not in DIMENSIONS:
+            raise WeightsError(f"{self.checkpoint.path} has {self.dimension} dimensions; BiGemma3 has 2560")
+        self.dimensions: tuple[int, ...] = tuple(size for size in DIMENSIONS if size <= self.dimension)
+        self.device: Literal["cpu", "cuda"] = settings.device
+        self.fingerprint = fingerprint(self.checkpoint)
+        gpu = self.device == "cuda"
+        self.lanes = GPU_LANES if gpu else CPU_LANES
+        self.backends: tuple[str, ...] = () if gpu else ("criu",)  # torch's threads survive no fork
+        self._tokens: Tokens | None = None
+        self._runner: Runner | None = None
+
+    def load(self) -> None:
+        """Raises WeightsError, DeviceError."""
+        quiet()
+        try:
+            import torch
+        except ImportError:
+            raise WeightsError("BiGemma3 needs more packages: pip install 'dormouse-search[hf]'") from None
+        if self.device == "cuda":
+            check_gpu(torch, self.checkpoint)
+        from serving.embedders import bigemma3_model, bigemma3_runner
+
+        self._tokens = Tokens(self.checkpoint.path)
+        loaded = bigemma3_model.load(self.checkpoint, self.device)
+        bigemma3_model.check_processor(self.checkpoint, self._tokens)
+        model = bigemma3_model.BiGemma3Model(loaded, self._tokens, self.checkpoint)
+        kind = bigemma3_runner.Graphs if self.device == "cuda" else bigemma3_runner.Eager
+        self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
+
+    def warm_up(self) -> None:
+        self._running.warm_up()
+
+    def sleep(self) -> None:
+        self._runner = None
+        gc.collect()
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def wake(self) -> None:
+        self.load()
+
+    def prepare(self, page: Page) -> Page:
+        return page if page.image is None else replace(page, image=squared(page.image, self.checkpoint.image_size))
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
+        vectors = self._running.pages([self._pixels(page) for page in pages])
+        return [PageResult(vector) for vector in vectors]
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        assert self._tokens is not None
+        return self._running.queries([self._tokens.query(text) for text in queries])
+
+    def probe(self) -> Vectors:
+        """A query and a page: both ways through the model, all of its weights."""
+        page = self.embed_pages([Page(specimen(self.checkpoint.image_size))])[0].vector
+        return np.stack([self.embed_queries(["total due"])[0], page])
+
+    @property
+    def _running(self) -> Runner:
+        assert self._runner is not None, "load first"
+        return self._runner
+
+    def _pixels(self, page: Page) -> np.ndarray:
+        if page.image is None:
+            raise UnreadableError("the page has no image")
+        return np.asarray(squared(page.image, self.checkpoint.image_size))
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Of this server's vectors: the other server of the same weights has its own, until the two were compared."""
+    parts = f"{RECIPE} {checkpoint.digest}"
+    return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def quiet() -> None:
+    """No progress bars in a log, and no hub: the checkpoint is on this machine by now."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would not survive a snapshot
+
+
+def check_gpu(torch: object, checkpoint: Checkpoint) -> None:
+    """Raises DeviceError."""
+    cuda = torch.cuda  # type: ignore[attr-defined]
+    if not cuda.is_available():
+        raise DeviceError(
+            "there is no NVIDIA GPU that torch can use: look at `nvidia-smi`, and at the torch that is installed, or"
+            " use --device cpu, which takes minutes a page with the real weights"
+        )
+    needed = 2 * checkpoint.parameters + WORKING_BYTES
+    free, total = cuda.mem_get_info()
+    if free < needed:
+        raise DeviceError(
+            f"the GPU has {free / 1e9:.1f} GB free of {total / 1e9:.1f}; BiGemma3 needs {needed / 1e9:.1f}:"
+            " end what else is using it (`nvidia-smi` tells), or take a larger one"
+        )
+
+
+def specimen(side: int) -> Image.Image:
+    page = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(page)
+    for row in range(4):
+        draw.text((side // 16, side // 8 + row * side // 5), f"Warm up {row}", fill="black", font_size=side // 10)
+    return page

@@ -1,0 +1,159 @@
+"""BiGemma3 on its device: checkpoint in, vectors out. Imports torch; knows no threads and no batches.
+
+The parts are colpali-engine's BiGemma3, run without its own `forward`, which keeps the states of all 34 layers and
+waits for the GPU in the middle. What a page's prompt has around its image never changes, so neither do its tokens,
+their embeddings and the attention mask: they are made once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from serving.embedders import colpali
+from serving.embedders.checkpoint import Checkpoint, WeightsError
+from serving.embedders.siglip import VisionTower, attention
+from serving.embedders.tokens import Tokens
+
+KEY_MAPPING = {
+    r"^(model\.)?language_model\.model\.": "language_model.",
+    r"^model\.language_model\.": "language_model.",
+    r"^(model\.)?vision_tower\.vision_model\.": "vision_tower.",
+    r"^model\.(vision_tower|multi_modal_projector)\.": r"\1.",
+}
+"""From every known layout of tensor names to the model's own. Without it transformers 5.9 and later leave the language
+model at random and say so only in a warning."""
+SENTENCE = "What was the total revenue in 2024?"
+ALIGNED = 16
+"""Tokens. A page's prompt is filled up to a multiple, after its end where nothing of it looks: attention with a mask
+is copied and filled up at each layer otherwise."""
+TIED = "lm_head.weight"
+"""The language model's output layer, which an embedder has no use for; some checkpoints carry it."""
+IMAGE_SETTINGS = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255}
+"""What `siglip` and `square` compute; a checkpoint that asks for something else is refused."""
+
+
+def load(checkpoint: Checkpoint, device: str) -> Any:
+    """colpali-engine's BiGemma3 in bfloat16 on a GPU, float32 on a CPU. Raises WeightsError."""
+    gemma = colpali.gemma()
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    try:
+        model, info = gemma.BiGemma3.from_pretrained(
+            checkpoint.path, dtype=dtype, key_mapping=KEY_MAPPING, output_loading_info=True, local_files_only=True,
+            device_map=device, attn_implementation="sdpa",
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line(error)}") from error
+    check(info, checkpoint)
+    model.eval().requires_grad_(False)
+    return model
+
+
+def check(info: Any, checkpoint: Checkpoint) -> None:
+    """A model with a random part still answers with unit vectors: so nothing may be missing, and nothing left over."""
+    missing, mismatched = sorted(info["missing_keys"]), sorted(map(str, info.get("mismatched_keys") or ()))
+    unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith(TIED))
+    for what, keys in (("lacks", missing), ("has other shapes for", mismatched), ("has unknown tensors", unexpected)):
+        if keys:
+            raise WeightsError(
+                f"{checkpoint.path} {what} {len(keys)} of BiGemma3's tensors, such as {keys[0]}: its layout is not"
+                " known here, and what is not loaded would be random"
+            )
+
+
+def check_processor(checkpoint: Checkpoint, tokens: Tokens) -> None:
+    """That our prompts and pixels are those of the checkpoint's own BiGemmaProcessor3. Raises WeightsError."""
+    side = checkpoint.image_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(checkpoint.path, local_files_only=True)
+    page = processor.process_images([Image.new("RGB", (side, side))])["input_ids"][0].tolist()
+    query = processor.process_texts([SENTENCE])["input_ids"][0].tolist()
+    if page != tokens.page() or query != tokens.query(SENTENCE):
+        raise WeightsError(f"{checkpoint.path} has another chat template or tokenizer than Gemma 3's")
+    images = processor.image_processor
+    size = images.size
+    told: dict[str, Any] = {"size": {"height": size["height"], "width": size["width"]}, "pan_and_scan": images.do_pan_and_scan or None}
+    for name in IMAGE_SETTINGS:
+        value = getattr(images, name)
+        told[name] = tuple(value) if isinstance(value, list) else value
+    if told != {"size": {"height": side, "width": side}, "pan_and_scan": None, **IMAGE_SETTINGS}:
+        raise WeightsError(f"{checkpoint.path} prepares images in another way than Gemma 3: {told}")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+class BiGemma3Model:
+    """`pages` and `queries` give float32[n, dimension] tensors on the device, normalised in float32."""
+
+    def __init__(self, model: Any, tokens: Tokens, checkpoint: Checkpoint) -> None:
+        self.language = model.language_model
+        self.projector = model.multi_modal_projector
+        self.tower = VisionTower(model.vision_tower)
+        ids = torch.tensor([tokens.page()], device=model.device)
+        images = (ids[0] == model.config.image_token_id).nonzero().flatten()
+        if len(images) != checkpoint.image_tokens or int(images[-1] - images[0]) != len(images) - 1:
+            raise WeightsError(f"{checkpoint.path}: a page's prompt should hold {checkpoint.image_tokens} image tokens")
+        with torch.inference_mode():
+            around = self.language.embed_tokens(ids)
+            spare = self.language.embed_tokens(torch.full((1, -ids.shape[1] % ALIGNED), tokens.pad, device=ids.device))
+        self.last = ids.shape[1] - 1
+        self.head, self.tail = around[:, : images[0]].clone(), torch.cat([around[:, images[-1] + 1 :], spare], dim=1)
+        length = ids.shape[1] + spare.shape[1]
+        is_image = torch.zeros(length, dtype=torch.bool, device=model.device)
+        is_image[images] = True
+        # Causal, but an image's tokens see all of their image: as Gemma 3 was trained.
+        causal = torch.ones(length, length, dtype=torch.bool, device=model.device).tril()
+        self.mask = (causal | (is_image[:, None] & is_image[None, :]))[None, None]
+
+    def pages(self, pixels: Tensor) -> Tensor:
+        """`pixels` is uint8[n, side, side, 3]."""
+        features = self.projector(self.tower(pixels))
+        around = [part.expand(len(pixels), -1, -1) for part in (self.head, self.tail)]
+        hidden = self._language(torch.cat([around[0], features, around[1]], dim=1), self.mask)
+        return unit(hidden[:, self.last])
+
+    def queries(self, ids: Tensor, last: Tensor) -> Tensor:
+        """`ids` is int64[n, length], filled up on the right; `last` int64[n] is where each query's last token stands.
+
+        What is filled up comes after all that counts, and attention looks back only: no mask, and the same vector in
+        any company.
+        """
+        hidden = self._language(self.language.embed_tokens(ids), None)
+        return unit(hidden[torch.arange(len(ids), device=ids.device), last])
+
+    def _language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
+        with attention(embedded):
+            return self._layers(embedded, mask)
+
+    def _layers(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
+        masks = {"full_attention": mask, "sliding_attention": mask}  # a prompt is shorter than the window of 1,024
+        positions = torch.arange(embedded.shape[1], device=embedded.device)[None]
+        found: Tensor = self.language(
+            inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return found
+
+
+def unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def padded(queries: Sequence[Sequence[int]], count: int, length: int, fill: int) -> tuple[Tensor, Tensor]:
+    """int64[count, length] and the places of the last tokens, int64[count]; rows without a query hold nothing."""
+    ids = torch.full((count, length), fill, dtype=torch.int64)
+    last = torch.zeros(count, dtype=torch.int64)
+    for row, query in enumerate(queries):
+        ids[row, : len(query)] = torch.tensor(query, dtype=torch.int64)
+        last[row] = len(query) - 1
+    return ids, last

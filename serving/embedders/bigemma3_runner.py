@@ -1,0 +1,166 @@
+"""How BiGemma3's model is run: as it comes on a CPU, as CUDA graphs of fixed shapes on a GPU.
+
+A graph is launched with one call, so the GPU waits for no Python, however busy the threads that decode pages are.
+Queries have a stream and a memory pool of their own, with priority: the GPU lets their blocks in between those of a
+page. A shape is captured when it is first needed, or before a snapshot, all of them, by `warm_up`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serving.embedders import Vectors
+from serving.embedders.bigemma3_model import BiGemma3Model, padded
+from serving.embedders.tokens import MAX_QUERY_TOKENS
+
+PAGE_BATCHES = (1, 2, 4, 8)
+"""8 pages keep an H200 as busy as 32 do, and a query that meets them waits a quarter as long."""
+QUERY_BATCHES = (1, 8, 32)
+QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
+"""Tokens. Questions have 10 to 30; what does not fit into 128 goes alone."""
+SHORT = 128
+RECOMPILE_LIMIT = 64
+"""Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
+
+
+class Runner(Protocol):
+    def warm_up(self) -> None: ...
+
+    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+        """float32[n, dimension] from uint8[side, side, 3] each; at most PAGE_BATCHES[-1]."""
+
+    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+        """float32[n, dimension] from token ids."""
+
+
+class Eager:
+    """On a CPU, or as the reference."""
+
+    def __init__(self, model: BiGemma3Model, fill: int, side: int, device: str = "cpu") -> None:
+        self._model, self._fill, self._side, self._device = model, fill, side, device
+
+    def warm_up(self) -> None:
+        self.pages([np.zeros((self._side, self._side, 3), np.uint8)])
+        self.queries([[self._fill] * 8])
+
+    @torch.inference_mode()
+    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+        pixels = torch.from_numpy(np.stack(squares)).to(self._device)
+        return self._model.pages(pixels).cpu().numpy()
+
+    @torch.inference_mode()
+    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+        filled, last = padded(ids, len(ids), max(map(len, ids)), self._fill)
+        return self._model.queries(filled.to(self._device), last.to(self._device)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Graph:
+    replay: Callable[[], None]
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+class Lane:
+    """Graphs that never run at the same time: one stream, one pool of memory. One thread launches at once; waiting for
+    the result is outside of the lock, so that the next batch is there before this one ends."""
+
+    capturing = threading.Lock()
+
+    def __init__(self, compute: Callable[..., Tensor], priority: int) -> None:
+        self._compute = compute
+        self._stream = torch.cuda.Stream(priority=priority)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: dict[tuple[torch.Size, ...], Graph] = {}
+        self._launching = threading.Lock()
+
+    @torch.inference_mode()
+    def run(self, count: int, *values: Tensor) -> Vectors:
+        """The first `count` rows of what `compute` makes of `values`, which are in pinned memory."""
+        done = torch.cuda.Event(blocking=True)
+        with self._launching, torch.cuda.stream(self._stream):
+            graph = self._graph(values)
+            for there, here in zip(graph.inputs, values, strict=True):
+                there.copy_(here, non_blocking=True)
+            graph.replay()
+            found = torch.empty((count, graph.output.shape[1]), dtype=torch.float32, pin_memory=True)
+            found.copy_(graph.output[:count], non_blocking=True)
+            done.record(self._stream)
+        done.synchronize()
+        return found.numpy().copy()  # pinned memory goes back at once
+
+    def _graph(self, values: Sequence[Tensor]) -> Graph:
+        key = tuple(value.shape for value in values)
+        if key not in self._graphs:
+            with self.capturing:
+                self._graphs[key] = self._capture(values)
+        return self._graphs[key]
+
+    def _capture(self, values: Sequence[Tensor]) -> Graph:
+        inputs = tuple(value.cuda() for value in values)
+        for _ in range(2):  # compiles, and lets libraries choose and allocate: none of it may happen in a capture
+            self._compute(*inputs)
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            output = self._compute(*inputs)
+        return Graph(graph.replay, inputs, output)
+
+
+class Graphs:
+    """On a GPU."""
+
+    def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        for layer in model.language.layers:
+            layer.compile(dynamic=False)  # layer by layer: seconds for a shape, where the whole model takes minutes
+        self._fill, self._side = fill, side
+        self._pages = Lane(model.pages, priority=0)
+        self._queries = Lane(model.queries, priority=-5)
+
+    def warm_up(self) -> None:
+        for count in PAGE_BATCHES:
+            self.pages([np.zeros((self._side, self._side, 3), np.uint8)] * count)
+        for length in QUERY_LENGTHS:
+            for count in QUERY_BATCHES if length <= SHORT else (1,):
+                self.queries([[self._fill] * length] * count)
+
+    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+        count = fitting(len(squares), PAGE_BATCHES)
+        pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
+        for row, square in enumerate(squares):
+            pixels[row].copy_(torch.from_numpy(square))
+        return self._pages.run(len(squares), pixels)
+
+    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+        found: list[Any] = [None] * len(ids)
+        for length, rows in by_length(ids).items():
+            most = QUERY_BATCHES[-1] if length <= SHORT else 1
+            for begin in range(0, len(rows), most):
+                part = rows[begin : begin + most]
+                count = fitting(len(part), QUERY_BATCHES)
+                filled, last = padded([ids[row] for row in part], count, length, self._fill)
+                vectors = self._queries.run(len(part), filled.pin_memory(), last.pin_memory())
+                for row, vector in zip(part, vectors, strict=True):
+                    found[row] = vector
+        return np.stack(found)
+
+
+def fitting(count: int, sizes: Sequence[int]) -> int:
+    return next(size for size in sizes if size >= count)
+
+
+def by_length(ids: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """Row numbers for each of QUERY_LENGTHS that is needed."""
+    found: dict[int, list[int]] = {}
+    for row, query in enumerate(ids):
+        found.setdefault(fitting(len(query), QUERY_LENGTHS), []).append(row)
+    return found

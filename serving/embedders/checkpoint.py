@@ -1,0 +1,150 @@
+"""A Gemma 3 checkpoint on this machine: found, looked at, and known by its digest. Needs no torch.
+
+Knows nothing of how its tensors are used; that is each embedder's own business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.errors import ServingError
+
+ARCHITECTURES = ("Gemma3ForConditionalGeneration", "BiGemma3", "Gemma3Model")
+"""One model under three names: as published, as colpali-engine saves it, and as transformers saves its core."""
+FILES = ("config.json", "tokenizer.json")
+DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model"]
+SAMPLE_BYTES = 4096
+"""Of each tensor's beginning, hashed for the digest: training moves every value of a tensor, so this tells two apart
+without reading 8.6 GB."""
+
+
+class WeightsError(ServingError):
+    """The weights cannot be used; the message says what to do."""
+
+    code = "weights"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path
+    hidden_size: int
+    image_size: int
+    """Pixels: pages are squeezed into a square of this size."""
+    image_tokens: int
+    parameters: int
+    digest: str
+    """16 hex digits; the same for the same weights, tokenizer and configuration, wherever they lie."""
+
+    @classmethod
+    def open(cls, weights: str) -> Checkpoint:
+        """`weights`: a folder, or a name on the hub, which is downloaded if it is not here. Raises WeightsError."""
+        folder = Path(weights).expanduser()
+        if not folder.is_dir():
+            if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+                raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
+            folder = downloaded(weights)
+        return cls.read(folder)
+
+    @classmethod
+    def read(cls, folder: Path) -> Checkpoint:
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise WeightsError(f"{folder} has no {name}: it is not a whole checkpoint")
+        config = read_json(folder / "config.json")
+        architectures = config.get("architectures") or []
+        if not set(architectures) & set(ARCHITECTURES):
+            raise WeightsError(
+                f"{folder} holds {', '.join(architectures) or 'a model without a name'}; BiGemma3 needs one of"
+                f" {', '.join(ARCHITECTURES)}"
+            )
+        try:
+            hidden = int(config["text_config"]["hidden_size"])
+            image = int(config["vision_config"]["image_size"])
+            tokens = int(config["mm_tokens_per_image"])
+        except (KeyError, TypeError, ValueError):
+            raise WeightsError(f"{folder}/config.json lacks the sizes of a Gemma 3 with a vision tower") from None
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise WeightsError(f"{folder} has no safetensors files: other formats are not read")
+        total, parameters = hashlib.sha256(), 0
+        for name in DESCRIBING:
+            total.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
+        for file in files:
+            parameters += sampled(file, total)
+        return cls(folder, hidden, image, tokens, parameters, total.hexdigest()[:16])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} cannot be read as JSON: download the weights again")
+    return found
+
+
+def sampled(file: Path, total: Any) -> int:
+    """Hashes names, shapes and the first bytes of all tensors of a safetensors file; how many values it has.
+
+    Their order in the file does not count. The format: 8 bytes of length, JSON, data. Raises WeightsError.
+    """
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            size = file.stat().st_size
+            if not 2 <= length <= min(size, 100_000_000):
+                raise ValueError("no header")
+            tensors = json.loads(stream.read(length))
+            tensors.pop("__metadata__", None)
+            parameters = 0
+            for name, about in sorted(tensors.items()):
+                begin, end = about["data_offsets"]
+                if 8 + length + end > size:
+                    raise ValueError("it ends too early")
+                total.update(f"{name} {about['dtype']} {about['shape']}".encode())
+                stream.seek(8 + length + begin)
+                total.update(stream.read(min(SAMPLE_BYTES, end - begin)))
+                count = 1
+                for side in about["shape"]:
+                    count *= int(side)
+                parameters += count
+            return parameters
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None
+
+
+def downloaded(name: str) -> Path:
+    """The folder of a model of the hub: from the cache if it is there whole, else downloaded. Raises WeightsError."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError,
+        )  # fmt: skip
+    except ImportError:
+        raise WeightsError("downloading weights needs huggingface_hub: pip install 'dormouse-search[hf]'") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+    except GatedRepoError:
+        raise WeightsError(
+            f"{name} is only for people who accepted its terms: do that on its page on the hub, then set HF_TOKEN to a"
+            " token of your account, or run `hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise WeightsError(f"the hub has no model {name}, or it is private: set HF_TOKEN if it is yours") from None
+    except HFValidationError:
+        raise WeightsError(f"{name!r} is neither a folder here nor a name on the hub") from None
+    except (HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
+            " with --weights"
+        ) from None

@@ -1,0 +1,42 @@
+"""colpali-engine's BiGemma3, imported without all that its package brings along."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+import types
+from typing import Any
+
+from serving.embedders.checkpoint import WeightsError
+
+PACKAGES = {"colpali_engine": "", "colpali_engine.models": "/models", "colpali_engine.models.gemma3": "/models/gemma3"}
+
+
+def without_torchvision() -> None:
+    """Call it before transformers is imported. Only its image processors want torchvision, of which we use none: pages
+    are made square by Pillow. Its wheels do not load beside a torch without CUDA, and then nothing of Gemma 3 does."""
+    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
+
+
+def gemma() -> Any:
+    """The module with BiGemma3 and BiGemmaProcessor3. Raises WeightsError if it is not installed.
+
+    The package's own `__init__` files import every model family: five seconds of a cold start.
+    """
+    without_torchvision()
+    if "colpali_engine" not in sys.modules:
+        spec = importlib.util.find_spec("colpali_engine")
+        if spec is None or spec.submodule_search_locations is None:
+            raise WeightsError("BiGemma3 needs more packages: pip install 'dormouse-search[hf]'")
+        for name, folder in PACKAGES.items():
+            package = types.ModuleType(name)
+            package.__path__ = [spec.submodule_search_locations[0] + folder]
+            package.__spec__ = importlib.util.spec_from_loader(name, None, is_package=True)
+            sys.modules[name] = package
+    logging.disable(logging.INFO)  # it recommends packages that are for other models
+    try:
+        return importlib.import_module("colpali_engine.models.gemma3.bigemma3")
+    finally:
+        logging.disable(logging.NOTSET)

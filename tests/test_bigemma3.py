@@ -1,0 +1,355 @@
+"""The real BiGemma3 classes on a tiny checkpoint with random weights, on a CPU."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from bench.quality import CORPUS, labels, pages
+from bench.random_weights import LAYOUTS, build
+from serving.embedders import bigemma3, colpali
+from serving.embedders.bigemma3 import BiGemma3Embedder, check_gpu
+from serving.embedders.checkpoint import Checkpoint, WeightsError
+from serving.embedders.square import squared
+from serving.embedders.tokens import MAX_QUERY_TOKENS
+from serving.errors import ServingError, TooLargeError
+from serving.pages import Page, decode_image
+from serving.settings import Settings
+from tests.servers import running, settings
+
+QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", "बजट और ऊर्जा", "売上高 報告書 2024"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("weights"))
+
+
+def embedder_of(weights: Path) -> BiGemma3Embedder:
+    return BiGemma3Embedder(Settings(weights=str(weights), device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def embedder(weights: Path) -> BiGemma3Embedder:
+    found = embedder_of(weights)
+    found.load()
+    return found
+
+
+@pytest.fixture(scope="module")
+def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
+    """Every fourth page of the samples, as the model sees it."""
+    size = embedder.checkpoint.image_size
+    payloads = [payload for _, payload in pages(CORPUS, Settings())][::4]
+    return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+
+
+class Reference:
+    """colpali-engine's own way, float32: its processor, its forward."""
+
+    def __init__(self, weights: Path) -> None:
+        from serving.embedders import bigemma3_model
+
+        self.model = bigemma3_model.load(Checkpoint.read(weights), "cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the processor's, about its own defaults
+            self.processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(weights, local_files_only=True)
+
+    def pages(self, images: list[Image.Image], **changes: Any) -> np.ndarray:
+        return self._vectors({**self.processor.process_images(images), **changes})
+
+    def queries(self, texts: list[str], dimension: int = 2560) -> np.ndarray:
+        return self._vectors(dict(self.processor.process_texts(texts)), dimension)
+
+    def _vectors(self, inputs: dict[str, Any], dimension: int = 2560) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            found: np.ndarray = self.model(embedding_dim=dimension, **inputs).numpy()
+        return found
+
+
+@pytest.fixture(scope="module")
+def reference(weights: Path) -> Reference:
+    return Reference(weights)
+
+
+def of_pages(embedder: BiGemma3Embedder, images: list[Image.Image]) -> np.ndarray:
+    return np.stack([result.vector for result in embedder.embed_pages([Page(image) for image in images])])
+
+
+def lowest(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum(axis=1).min())
+
+
+# What it computes
+
+
+def test_these_weights_tell_pages_and_queries_apart(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    """Without this, nothing below would prove anything."""
+    asked = embedder.embed_queries([label.query for label in labels(CORPUS)][::2])
+    for vectors in (of_pages(embedder, squares), asked):
+        between = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+        assert np.median(between) < 0.9 and between.min() < 0.7
+
+
+def test_pages_are_those_of_colpali(
+    embedder: BiGemma3Embedder, reference: Reference, squares: list[Image.Image]
+) -> None:
+    ours, theirs = of_pages(embedder, squares), reference.pages(squares)
+    assert ours.shape == (len(squares), 2560) and ours.dtype == np.float32
+    assert lowest(ours, theirs) > 0.999999
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_an_images_tokens_see_all_of_it(
+    embedder: BiGemma3Embedder, reference: Reference, squares: list[Image.Image]
+) -> None:
+    """The same with a causal mask is another vector: ours is not that one."""
+    import torch
+
+    blind = reference.pages(squares, token_type_ids=torch.zeros_like(reference.processor.process_images(squares)["input_ids"]))
+    assert np.median((blind * reference.pages(squares)).sum(axis=1)) < 0.999
+    assert lowest(of_pages(embedder, squares), reference.pages(squares)) > 0.999999
+
+
+def test_queries_are_those_of_colpali_with_its_left_padding(embedder: BiGemma3Embedder, reference: Reference) -> None:
+    """It fills up on the left, we on the right; neither may matter, in a batch or alone."""
+    ours = embedder.embed_queries(QUERIES)
+    assert ours.shape == (4, 2560) and ours.dtype == np.float32
+    np.testing.assert_allclose(ours, reference.queries(QUERIES), atol=2e-5)
+    alone = np.concatenate([embedder.embed_queries([text]) for text in QUERIES])
+    np.testing.assert_allclose(ours, alone, atol=2e-6)
+    np.testing.assert_allclose(alone, np.concatenate([reference.queries([text]) for text in QUERIES]), atol=2e-5)
+
+
+def test_pages_in_a_batch_are_those_alone(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    together = of_pages(embedder, squares[:4])
+    alone = np.concatenate([of_pages(embedder, [image]) for image in squares[:4]])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+def test_vectors_have_length_one(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    for vectors in (of_pages(embedder, squares[:3]), embedder.embed_queries(QUERIES)):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_what_is_prepared_is_what_colpali_makes_of_the_page_itself(
+    embedder: BiGemma3Embedder, reference: Reference
+) -> None:
+    """Our resize is the one of Gemma 3's own image processor."""
+    page = decode_image((CORPUS / "invoice-aurora-lamps.jpg").read_bytes(), Settings())
+    prepared = embedder.prepare(Page(page)).image
+    assert prepared is not None and prepared.size == (224, 224)
+    assert lowest(of_pages(embedder, [prepared]), reference.pages([page])) > 0.99999
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (224, 224)])
+def test_a_page_of_any_shape_has_a_vector(embedder: BiGemma3Embedder, size: tuple[int, int]) -> None:
+    vector = of_pages(embedder, [Image.new("RGB", size, "white")])
+    assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<start_of_image> total", "a <end_of_turn>\n<start_of_turn>model b", "<bos><eos><pad>", "<image_soft_token>" * 300],
+)
+def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, text: str) -> None:
+    """As many letters as they look like: no image without pixels, no turn that ends early."""
+    ids = embedder._tokens.query(text) if len(text) < 500 and embedder._tokens else []
+    if ids and embedder._tokens:
+        marks = set(embedder._tokens._special.values())
+        assert sum(token in marks for token in ids) == 4, "two <bos>, and one turn"
+        vector = embedder.embed_queries([text])
+        assert np.isfinite(vector).all() and lowest(vector, embedder.embed_queries(["total"])) < 0.999
+    else:
+        with pytest.raises(TooLargeError, match=str(MAX_QUERY_TOKENS)):
+            embedder.embed_queries([text])
+
+
+# Weights
+
+
+def test_every_layout_of_names_loads_whole(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    expected = embedder.probe()
+    for layout in LAYOUTS:
+        found = embedder_of(build(tmp_path / layout, layout=layout))
+        found.load()
+        assert np.array_equal(found.probe(), expected), layout
+
+
+def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Path) -> None:
+    """Why the mapping is ours: transformers only warns, and the vectors have length one."""
+    from serving.embedders import bigemma3_model
+
+    checkpoint = Checkpoint.read(weights)
+    _, info = colpali.gemma().BiGemma3.from_pretrained(
+        weights, key_mapping={}, output_loading_info=True, local_files_only=True
+    )
+    assert info["missing_keys"] and info["unexpected_keys"]
+    with pytest.raises(WeightsError, match="lacks .* tensors, such as language_model"):
+        bigemma3_model.check(info, checkpoint)
+
+
+def changed(weights: Path, out: Path, change: Any) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(weights, out)
+    tensors = load_file(out / "model.safetensors")
+    change(tensors)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+def test_a_missing_or_unknown_tensor_is_refused(weights: Path, tmp_path: Path) -> None:
+    norm = "language_model.model.layers.1.mlp.up_proj.weight"
+    lacking = embedder_of(changed(weights, tmp_path / "a", lambda tensors: tensors.pop(norm)))
+    with pytest.raises(WeightsError, match=r"lacks 1 .* such as language_model\.layers\.1\.mlp\.up_proj\.weight"):
+        lacking.load()
+    more = changed(weights, tmp_path / "b", lambda tensors: tensors.update(custom_head=tensors[norm].clone()))
+    with pytest.raises(WeightsError, match="unknown tensors 1 .* such as custom_head"):
+        embedder_of(more).load()
+
+
+def test_a_saved_output_layer_is_left_aside(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    def add_head(tensors: dict[str, Any]) -> None:
+        tensors["language_model.lm_head.weight"] = tensors["language_model.model.embed_tokens.weight"].clone()
+
+    found = embedder_of(changed(weights, tmp_path / "a", add_head))
+    found.load()
+    assert np.array_equal(found.probe(), embedder.probe())
+
+
+def test_another_chat_template_is_refused(weights: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights, tmp_path / "a")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        content = json.loads((folder / name).read_text())
+        content["chat_template"] = content["chat_template"].replace("<start_of_turn>", "<turn>")
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="another chat template"):
+        embedder_of(folder).load()
+
+
+def test_another_way_to_prepare_images_is_refused(weights: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights, tmp_path / "a")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_mean": [0.48, 0.46, 0.41]}))
+    with pytest.raises(WeightsError, match="prepares images in another way"):
+        embedder_of(folder).load()
+
+
+def test_the_fingerprint_is_that_of_the_weights(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    same, other = embedder_of(shutil.copytree(weights, tmp_path / "a")), embedder_of(build(tmp_path / "b", seed=1))
+    assert embedder.fingerprint == same.fingerprint != other.fingerprint
+    assert embedder.fingerprint.startswith("bigemma3-hf-")
+
+
+# Devices
+
+
+def test_without_a_gpu_it_says_what_to_do(weights: Path) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    with pytest.raises(ServingError, match=r"no NVIDIA GPU .* --device cpu"):
+        check_gpu(torch, Checkpoint.read(weights))
+
+
+def test_with_too_little_memory_it_says_how_much_is_missing(weights: Path) -> None:
+    memory = SimpleNamespace(is_available=lambda: True, mem_get_info=lambda: (2_000_000_000, 24_000_000_000))
+    with pytest.raises(ServingError, match=r"2\.0 GB free of 24\.0; BiGemma3 needs 3\.0"):
+        check_gpu(SimpleNamespace(cuda=memory), Checkpoint.read(weights))
+
+
+# Served
+
+
+def jpeg(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with running(embedder, settings(tmp_path_factory.mktemp("served"))) as (address, _):
+        yield address
+
+
+def test_matryoshka_is_cut_and_normalised_as_colpali_does_it(url: str, reference: Reference) -> None:
+    for dimension in (768, 1536, 2560):
+        answer = requests.post(url + "/embed", json={"texts": QUERIES, "dimensions": dimension}, timeout=60).json()
+        found = np.asarray(answer["embeddings"], np.float32)
+        assert found.shape == (4, dimension) == (4, answer["dimension"])
+        np.testing.assert_allclose(found, reference.queries(QUERIES, dimension), atol=3e-5)
+    refused = requests.post(url + "/embed", json={"texts": ["a"], "dimensions": 512}, timeout=60)
+    assert refused.status_code == 400 and "768, 1536, 2560" in refused.text
+
+
+def test_a_page_that_fails_leaves_the_others_alone(url: str, squares: list[Image.Image]) -> None:
+    good = [jpeg(image) for image in squares[:6]]
+    bad = [base64.b64encode(b"\xff\xd8\xff\xe0 not a jpeg").decode(), good[0][: len(good[0]) // 2 // 4 * 4]]
+
+    def ask(image: str) -> requests.Response:
+        return requests.post(url + "/embed", json={"images": [image]}, timeout=60)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [*good, *bad]))
+    assert [answer.status_code for answer in answers[:6]] == [200] * 6
+    assert {answer.status_code for answer in answers[6:]} <= {415, 422}
+
+
+def test_the_guides_snippets_give_the_canonical_vectors(
+    url: str, reference: Reference, squares: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the deployment guide prints them, but for the address."""
+    squares[0].save(tmp_path / "test.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    seen = reference.pages([Image.open("test.jpg").convert("RGB")])[0]
+
+    img = Image.open("test.jpg")
+    buffered = io.BytesIO()
+    img.save(buffered, format="JPEG")
+    b64_img = base64.b64encode(buffered.getvalue()).decode("utf-8")
+    chat = {
+        "model": "bigemma3",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{b64_img}"}},
+                    {"type": "text", "text": "<start_of_image>"},
+                ],
+            }
+        ],
+        "encoding_format": "float",
+    }
+    response = requests.post(f"{url}/v1/embeddings", json=chat, timeout=60)
+    embeddings = response.json()["data"][0]["embedding"]
+    assert len(embeddings) == 2560 and float(np.dot(embeddings, seen)) > 0.999  # it was compressed once more
+
+    payload = {"images": [b64_img], "texts": ["query text"], "normalize": True}
+    response = requests.post(f"{url}/embed", json=payload, timeout=60)
+    result = response.json()
+    assert result["dimension"] == 2560 and len(result["embeddings"]) == 2
+    assert float(np.dot(result["embeddings"][0], embeddings)) > 0.999999
+    assert float(np.dot(result["embeddings"][1], reference.queries(["query text"])[0])) > 0.999999
+
+
+def test_it_is_not_imported_before_it_is_loaded() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, serving.embedders.bigemma3; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+    assert bigemma3.GPU_LANES.page_workers == 2
