@@ -4,11 +4,15 @@ DATA ?= data
 PORT ?= 7860
 BASE := .venv/.installed
 TEST := .venv-test/.installed
+VLLM := .venv-vllm/.installed
+# One Python with both servers' packages; without one the GPU's tests are skipped, with the reason.
+PYTHON_GPU ?= $(wildcard .venv-gpu/bin/python)
+GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
 
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test check bench samples clean platform
+.PHONY: help install demo serve criu test test-vllm test-gpu check bench bench-gpu samples gpu clean platform
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -30,6 +34,15 @@ test: $(TEST) ## run all tests, browser included
 	.venv-test/bin/python -m tests.criu
 	.venv-test/bin/python -m pytest
 
+test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
+	.venv-vllm/bin/python -m pytest tests/vllm
+
+test-gpu: $(TEST) ## the servers of BiGemma3 on an NVIDIA GPU, full shapes (PYTHON_GPU= with torch, colpali-engine and vllm)
+	$(GPU) -m pytest tests/gpu
+
+bench-gpu: $(TEST) ## throughput and latency of BiGemma3's servers on an NVIDIA GPU, writes assets/runs/gpu.json
+	$(GPU) -m bench gpu
+
 check: $(TEST) ## ruff and mypy --strict
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
@@ -45,7 +58,7 @@ samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto
 	.venv-test/bin/python -m assets.sample_maker
 
 clean: ## remove what was installed here; collections in data/ stay
-	rm -rf .venv .venv-test .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 platform:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) \
@@ -62,5 +75,16 @@ platform:
 
 .venv-test/.installed: pyproject.toml | platform
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[hf,test]'
 	@touch $@
+
+.venv-vllm/.installed: pyproject.toml tests/vllm/install.sh | platform
+	$(PYTHON) -m venv .venv-vllm
+	tests/vllm/install.sh .venv-vllm
+	@touch $@
+
+gpu: | platform ## make .venv-gpu: BiGemma3 by HuggingFace's libraries and by vLLM, for an NVIDIA GPU (10 GB)
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[vllm]' "accelerate>=1.15,<2" \
+	  "peft<0.21" scipy "pytest>=9.2,<10" "pytest-timeout>=2.4,<3" psutil
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --no-deps colpali-engine==0.3.18

@@ -9,12 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from bench import quality, record
+from bench import gpu, quality, random_weights, record
 from serving.client import EmbeddingClient
+from serving.equivalence import Threshold
 from serving.errors import ServingError
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
+
+
+class NotShown(Exception):
+    """A result that was written, and is not what the command was to show."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -37,12 +43,47 @@ def arguments() -> argparse.ArgumentParser:
     parts = commands.add_parser("ablation", help=about, description=about)
     parts.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
     parts.add_argument("--out", type=Path, help="result file; default: assets/runs/ablation-builtin.json")
+    add_parity(commands)
+    about = "BiGemma3's servers side by side on one GPU, over HTTP, beside what the GPU does without them"
+    gpu.add_arguments(commands.add_parser("gpu", help=about, description=about))
+    about = "a Gemma 3 checkpoint with random weights, for tests and throughput"
+    drawn = commands.add_parser("weights", help=about, description=about)
+    drawn.add_argument("folder", type=Path)
+    drawn.add_argument("--shape", choices=tuple(random_weights.SHAPES), default="tiny", help="default: %(default)s")
+    drawn.add_argument("--layout", choices=tuple(random_weights.LAYOUTS), default="hub", help="of tensor names")
+    drawn.add_argument("--seed", type=int, default=0)
+    drawn.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that draws them")
     for command in (ranked, fast):
         command.add_argument(
             "--url", help="a running worker; its key comes from DORMOUSE_WORKER_KEY (default: start one)"
         )
         command.add_argument("--out", type=Path, help="result file; default: assets/runs/<command>-builtin.json")
     return parser
+
+
+def add_parity(commands: Any) -> None:
+    about = "whether two servers compute the same vectors; if so, their pages may share a collection"
+    same = commands.add_parser("parity", help=about, description=about)
+    for name in ("a", "b"):
+        key = f"its key comes from DORMOUSE_WORKER_KEY_{name.upper()}, else DORMOUSE_WORKER_KEY"
+        same.add_argument(f"--{name}", metavar="URL", required=True, help=f"one worker or engine; {key}")
+    for kind, least in (("pages", 0.999), ("queries", 0.9999)):
+        help = f"the least cosine of {kind} that counts as equal; default: %(default)s"
+        same.add_argument(f"--threshold-{kind}", type=cosine, default=least, metavar="C", help=help)
+    same.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
+    same.add_argument(
+        "--data", type=Path, help="folder whose collections may rely on it; default: DORMOUSE_DATA or data"
+    )
+    same.add_argument("--no-record", action="store_true", help="write the result only, and leave the data folder alone")
+    same.add_argument("--out", type=Path, help="result file; default: assets/runs/parity.json")
+
+
+def cosine(text: str) -> float:
+    """For argparse."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a cosine from 0 to 1")
+    return value
 
 
 @contextmanager
@@ -104,12 +145,48 @@ def run_snapshots(options: argparse.Namespace) -> Path:
     return record.save(options.out or record.RUNS / "snapshots-builtin.json", "snapshots", found, where)
 
 
+def run_parity(options: argparse.Namespace) -> Path:
+    from bench import parity
+
+    where = record.environment()
+    limits = Settings() if options.data is None else Settings(data=options.data)
+    both = os.environ.get("DORMOUSE_WORKER_KEY", "")
+    servers = [
+        parity.client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
+        for name, url in (("A", options.a), ("B", options.b))
+    ]
+    a, b = parity.embedded(servers, options.corpus, limits, parity.progress())
+    threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
+    found = parity.compared(a, b, threshold)
+    print(parity.table(found))
+    saved = record.save(options.out or record.RUNS / "parity.json", "parity", found, where)
+    if not options.no_record:
+        print(parity.kept(found, limits.data, where["time"]))
+    if reason := parity.not_shown(found):
+        raise NotShown(f"{reason} (written to {saved})")
+    return saved
+
+
+def run_gpu(options: argparse.Namespace) -> Path:
+    where = record.environment()
+    out = options.out or record.RUNS / "gpu.json"
+    found = gpu.run(options, print, lambda so_far: record.save(out, "gpu", so_far, where))
+    return record.save(out, "gpu", found, where)
+
+
+def run_weights(options: argparse.Namespace) -> Path:
+    return random_weights.build(options.folder, options.shape, options.layout, options.seed, options.device)
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:
         saved = COMMANDS[options.command](options)
     except (ServingError, ProcessFailed, ValueError, OSError) as error:
         print(f"the bench stopped: {error}", file=sys.stderr)
+        return 1
+    except NotShown as reason:
+        print(reason, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
@@ -118,7 +195,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-COMMANDS = {"quality": run_quality, "speed": run_speed, "ablation": run_ablation, "snapshots": run_snapshots}
+COMMANDS = {
+    "quality": run_quality,
+    "speed": run_speed,
+    "ablation": run_ablation,
+    "snapshots": run_snapshots,
+    "parity": run_parity,
+    "gpu": run_gpu,
+    "weights": run_weights,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,8 +14,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,32 +51,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement; default: %(default)s")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
     parser.add_argument("--batches", default="", help="of pages in the loop; default: those that are served")
+    parser.add_argument("--no-loop", action="store_true", help="only the servers")
+    parser.add_argument("--quick", action="store_true", help="only 32 clients")
     parser.add_argument("--out", type=Path, help="result file; default: assets/runs/gpu.json")
 
 
-def run(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """`keep` gets what there is so far after each part: a GPU's time is too dear to lose it."""
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         weights = options.weights or made(folder / "weights", options.shape, options.device, say)
         found: dict[str, Any] = {"gpu": gpu(), "weights": str(options.weights or f"random {options.shape}")}
-        if options.device == "cuda":
+        if options.device == "cuda" and not options.no_loop:
             found["loop"] = loop(weights, options.batches, say)
+            keep(found)
         jpegs = load.drawn_jpegs(JPEGS)
-        urls = {}
-        for name in options.servers.split(","):
-            try:
-                began = time.perf_counter()
-                url, asked = stack.enter_context(server(name, weights, options.device, folder / name, jpegs))
-                found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
-                say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
-                found[name] |= measured(asked, options.seconds, lambda text, name=name: say(f"{name}: {text}"))
-                urls[name] = url
-            except (ProcessFailed, OSError) as error:
-                found[name] = {"failed": str(error)[-2000:]}
-                say(f"{name} failed: {str(error)[-600:]}")
+        asked = started(options, weights, folder, jpegs, stack, found, say)
+        for name, (_, targets) in asked.items():
+            found[name] |= measured(targets, options, partial(named, say, name))
+            keep(found)
+        urls = {name: url for name, (url, _) in asked.items()}
         if {"bigemma3", "vllm"} <= urls.keys():
             found["parity"] = compared(urls["bigemma3"], urls["vllm"], say)
     return found
+
+
+def named(say: Say, name: str, text: str) -> None:
+    say(f"{name}: {text}")
+
+
+Asked = tuple[str, tuple[Target, Target]]
+
+
+def started(
+    options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
+    found: dict[str, Any], say: Say,
+) -> dict[str, Asked]:  # fmt: skip
+    """All servers, which come up beside each other; one that does not is a row with its reason."""
+
+    def start(name: str) -> Asked | None:
+        began = time.perf_counter()
+        try:
+            asked: Asked = stack.enter_context(server(name, weights, options.device, folder / name, jpegs))
+        except (ProcessFailed, OSError) as error:
+            found[name] = {"failed": str(error)[-2000:]}
+            say(f"{name} failed: {str(error)[-600:]}")
+            return None
+        found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
+        say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
+        return asked
+
+    names = options.servers.split(",")
+    with ThreadPoolExecutor(len(names)) as pool:
+        results = list(pool.map(start, names))
+    return {name: asked for name, asked in zip(names, results, strict=True) if asked is not None}
 
 
 def made(out: Path, shape: str, device: str, say: Say) -> Path:
@@ -112,7 +142,7 @@ def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
 def server(
     name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]
 ) -> Iterator[tuple[str, tuple[Target, Target]]]:
-    """Address, and where to ask for pages and for queries, once it has answered its first page. Raises ProcessFailed."""
+    """Address, and where to ask for pages and queries, once it has answered its first page. Raises ProcessFailed."""
     texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
     if name == "vllm-serve":
         pages = load.write_bodies(folder / "pages", [load.as_chat(jpeg, "stock") for jpeg in jpegs])
@@ -175,17 +205,18 @@ def stock(weights: Path, folder: Path) -> Iterator[str]:
             process.kill()
 
 
-def measured(asked: tuple[Target, Target], seconds: float, say: Say) -> dict[str, Any]:
+def measured(asked: tuple[Target, Target], options: argparse.Namespace, say: Say) -> dict[str, Any]:
     pages, queries = asked
-    load.run(pages, 8, seconds / 4)  # every shape has been used once
-    load.run(queries, 32, seconds / 4)
+    for clients in (1, 2, 3, 8, 32):  # every shape has been used once
+        load.run(pages, clients, 0.2)
+        load.run(queries, clients, 0.2)
     found: dict[str, Any] = {"pages": [], "queries": []}
-    for clients in CLIENTS:
+    for clients in CLIENTS[-1:] if options.quick else CLIENTS:
         for kind, target in (("pages", pages), ("queries", queries)):
-            told = load.run(target, clients, seconds if clients > 1 else seconds / 2).told()
+            told = load.run(target, clients, options.seconds if clients > 1 else options.seconds / 2).told()
             found[kind].append(told)
             say(f"{kind} {told}")
-    found["queries_during_ingest"] = during_ingest(pages, queries, seconds)
+    found["queries_during_ingest"] = during_ingest(pages, queries, options.seconds * 1.5)
     say(f"queries during ingest {found['queries_during_ingest']}")
     return found
 
@@ -196,9 +227,14 @@ def during_ingest(pages: Target, queries: Target, seconds: float) -> dict[str, A
     thread = threading.Thread(target=lambda: ingest.append(load.run(pages, 32, seconds + 3)))
     thread.start()
     time.sleep(3)
-    asked = load.run(queries, 1, seconds, gap_s=0.05).told()
+    samples = load.run(queries, 1, seconds, gap_s=0.05)
+    asked = samples.told()
     thread.join()
-    return {**asked, "pages_per_s": round(ingest[0].rate, 1)}
+    return {
+        **asked,
+        "samples_ms": [round(value, 1) for value in samples.milliseconds],
+        "pages_per_s": round(ingest[0].rate, 1),
+    }
 
 
 def compared(a: str, b: str, say: Say) -> dict[str, Any]:

@@ -101,11 +101,14 @@ def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str
         images = processor.process_images([Image.fromarray(square) for square in squares[:4]]).to("cuda")
         images["pixel_values"] = images["pixel_values"].to(torch.bfloat16)
         pages = model(**images).float().cpu().numpy()
+        images["token_type_ids"] = torch.zeros_like(images["token_type_ids"])
+        causal = model(**images).float().cpu().numpy()
         queries = model(**processor.process_texts(texts).to("cuda")).float().cpu().numpy()
-    ours = embedder._runner.pages(squares[:4])  # type: ignore[union-attr]
+    ours = embedder._running.pages(squares[:4])
     asked = embedder.embed_queries(texts)
     return {
         "pages": [round(float(c), 6) for c in cosines(pages, ours)],
+        "causal": [round(float(c), 6) for c in cosines(causal, ours)],
         "queries": [round(float(c), 6) for c in cosines(queries, asked)],
         "between_pages": [round(float(c), 4) for c in cosines(ours[:1], ours[1:])],
     }

@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
-from serving.library import Library
 from serving.pages import Page, encode_jpeg, open_file
 from serving.records import NewPage
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.library import Library
 
 IN_FLIGHT = 4
 COLLECTION = "quality"
@@ -74,6 +76,8 @@ def ranks(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[Outco
 
     Raises ValueError for a label without a page.
     """
+    from serving.library import Library  # and usearch with it: who only wants the corpus needs neither
+
     wanted = labels(corpus)
     info = client.info()
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:

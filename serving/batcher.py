@@ -1,7 +1,9 @@
 """Micro-batches across requests: one lane for queries, one for pages, each with a bounded queue.
 
 A lane knows nothing of what it carries. A batch is as many items as are there, up to a count and, where their sizes
-differ, up to a budget; one that is not full waits a moment for more. All state is changed on the event loop; only `run` leaves it, in a thread of
+differ, up to a budget; one that is not full waits a moment for more.
+
+All state is changed on the event loop; only `run` leaves it, in a thread of
 the lane's own (one thread for life: an OpenMP runtime makes a new pool for each calling thread).
 """
 

@@ -70,12 +70,17 @@ class ModelInfo:
 
 
 class EmbeddingClient:
-    def __init__(self, url: str, key: str = "", deadline_s: float = 180.0) -> None:
+    def __init__(self, url: str, key: str = "", deadline_s: float = 180.0, unreachable_s: float = float("inf")) -> None:
+        """A call waits at most `deadline_s`, and at most `unreachable_s` of it without anything that answers at all.
+
+        Raises BadValueError for what is no address.
+        """
         if not url.startswith(("http://", "https://")):
             raise BadValueError(f"{url!r} is not an address: it begins with http:// or https://")
         self.url = url.rstrip("/")
         """May be set anew while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
+        self.unreachable_s = unreachable_s
         self._key = key
         self._local = threading.local()
         self._closed = threading.Event()
@@ -84,9 +89,9 @@ class EmbeddingClient:
         """Ends the waiting of every call that retries."""
         self._closed.set()
 
-    def info(self) -> ModelInfo:
-        """Raises ServingError, also where the server is not one of ours."""
-        response, _ = self._call("GET", "/", None, self.deadline_s)
+    def info(self, deadline_s: float | None = None) -> ModelInfo:
+        """Wakes no worker. Raises ServingError, also where the server is not one of ours."""
+        response, _ = self._call("GET", "/", None, self.deadline_s if deadline_s is None else deadline_s)
         try:
             found = response.json()
             return ModelInfo(
@@ -134,7 +139,8 @@ class EmbeddingClient:
             raise ServingError(f"{self.url} did not answer as a Dormouse worker does", code="not_a_worker") from None
 
     def _call(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[requests.Response, int]:
-        until = time.monotonic() + deadline_s
+        heard = time.monotonic()
+        until = heard + deadline_s
         retries = 0
         while True:
             left = until - time.monotonic()
@@ -143,14 +149,17 @@ class EmbeddingClient:
                 raise failure
             try:
                 response = self._send(method, self.url + path, body, left)
-            except requests.Timeout:
+            except requests.ReadTimeout:
                 raise failure from None
             except requests.exceptions.InvalidURL:
                 raise BadValueError(f"{self.url!r} is not an address") from None
             except requests.RequestException:
                 failure = NotReadyError(f"nothing answers at {self.url}: is the worker running?", code="unreachable")
+                if time.monotonic() - heard >= self.unreachable_s:
+                    raise failure from None
                 wait = RETRY_S
             else:
+                heard = time.monotonic()
                 if response.ok:
                     return response, retries
                 error = from_response(response.status_code, decoded(response), retry_after(response))

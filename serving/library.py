@@ -2,7 +2,7 @@
 
 SQLite is the truth; a page's pictures are files beside it, written before the row that names them and removed after it
 is gone. Vectors are fp16 rows, searched in memory by usearch. One process writes a library: a lock file holds that.
-Knows nothing of embedders but their fingerprint, and nothing of uploads.
+Knows nothing of embedders but their fingerprint (and which were shown to be equal), and nothing of uploads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from serving.database import LibraryError, locked, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
+from serving.equivalence import Equivalence
 from serving.errors import BadValueError, NotFoundError
 from serving.matrix import Half, Matrix
 from serving.pages import Line
@@ -63,6 +64,7 @@ class Library:
             raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
         self._lock_file = locked(folder / "library.lock")
         self._lock = threading.RLock()
+        self._equivalence = Equivalence(folder)
         self._matrices: dict[int, Matrix] = {}
         self._lined: set[int] = set()
         """Collections in memory that have a page whose lines have vectors."""
@@ -90,6 +92,12 @@ class Library:
         with self._lock:
             row = self._db.execute(f"{COLLECTION} WHERE c.name = ?", [name]).fetchone()
         return Collection(name, 0, None, None, None) if row is None else Collection(*row)
+
+    def check(self, collection: str, fingerprint: str) -> None:
+        """Raises FingerprintError if the collection has vectors that these cannot be compared with."""
+        known = self.collection(collection)
+        if known.fingerprint is not None:
+            self._same(known.name, known.fingerprint, fingerprint)
 
     def latest(self) -> str | None:
         """The collection that was last added to."""
@@ -322,14 +330,16 @@ class Library:
                     self._lined.add(number)
             return self._matrices[number], number in self._lined
 
-    @staticmethod
-    def _same(name: str, known: str, given: str) -> None:
-        if known != given:
-            raise FingerprintError(
-                f"the collection {name!r} was made with another embedder ({known}, now {given}):"
-                " add its files to a new collection, or start the embedder it was made with",
-                param="collection",
-            )
+    def _same(self, name: str, known: str, given: str) -> None:
+        with self._lock:
+            if self._equivalence.equal(known, given):
+                return
+        raise FingerprintError(
+            f"the collection {name!r} was made with another embedder ({known}, now {given}): take a new collection, or"
+            " the server it was made with. If both serve the same model, python -m bench parity --a URL --b URL can"
+            " show that they agree; then they may share it",
+            param="collection",
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1024 * 1024
+WEIGHTS = "Cognitive-Lab/NetraEmbed"
+"""BiGemma3's, for search over documents in 22 languages (arXiv 2512.03514)."""
 LAST_BATCH_S = 3.0
 """Of the grace at a shutdown, for what runs: what has not been started by then is refused, so that its client hears."""
 
@@ -34,6 +36,13 @@ class Settings(BaseSettings):
     """Key of /engine, /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder."""
     data: Path = Path("data")
     """Folder of everything that outlives a process."""
+
+    weights: str = WEIGHTS
+    """A folder, or a name on the hub."""
+    device: Literal["cuda", "cpu"] = "cuda"
+    """Where models with weights of their own run; the built-in embedder is always on the CPU."""
+    vllm_eager: bool = True
+    """On a GPU, False compiles the model and records CUDA graphs; a start takes half a minute more (H200)."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MiB
     """One request body. 32 pages of 1.5 MB in base64 fit; a 100 MB data URI does not reach the JSON parser."""

@@ -64,13 +64,17 @@ class Worker:
             batch=lanes.page_batch,
             workers=lanes.page_workers,
             queue=settings.page_queue,
+            wait_s=lanes.page_wait_s,
         )
         self.queries: Lane[str, Vectors] = Lane(
             "queries",
             lambda texts: list(embedder.embed_queries(texts)),
             batch=lanes.query_batch,
-            workers=1,
+            workers=lanes.query_workers,
             queue=settings.query_queue,
+            wait_s=lanes.query_wait_s,
+            weigh=len,
+            budget=lanes.query_letters,
         )
         self.metrics.watch(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
         self._decoders = ThreadPoolExecutor(settings.cores, thread_name_prefix="decode")
@@ -95,6 +99,9 @@ class Worker:
         self.opened = False
         await asyncio.gather(self.pages.stop(), self.queries.stop())
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        close = getattr(self.embedder, "close", None)  # only those that have processes of their own have one
+        if close is not None:
+            await asyncio.to_thread(close)
 
     def refuse_waiting(self) -> None:
         self.pages.refuse_waiting()
@@ -193,7 +200,7 @@ class Worker:
         except ServingError as error:
             error.param = error.param or raw.param
             raise
-        return Page(image, raw.lines, raw.explain)
+        return self.embedder.prepare(Page(image, raw.lines, raw.explain))
 
 
 def cut(page: PageResult, dimension: int | None) -> PageResult:

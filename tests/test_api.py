@@ -184,4 +184,4 @@ def test_only_three_endpoints_are_public(client: Client) -> None:
     assert isinstance(endpoints, dict)
     assert set(endpoints["named_endpoints"]) == {"/add_pages", "/search", "/delete_pages"}
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
-    assert parameters == ["query", "image", "collection", "top_k", "dimension"]
+    assert parameters == ["query", "image", "collection", "top_k", "dimension", "target"]

@@ -120,7 +120,8 @@ def test_an_images_tokens_see_all_of_it(
     """The same with a causal mask is another vector: ours is not that one."""
     import torch
 
-    blind = reference.pages(squares, token_type_ids=torch.zeros_like(reference.processor.process_images(squares)["input_ids"]))
+    ids = reference.processor.process_images(squares)["input_ids"]
+    blind = reference.pages(squares, token_type_ids=torch.zeros_like(ids))
     assert np.median((blind * reference.pages(squares)).sum(axis=1)) < 0.999
     assert lowest(of_pages(embedder, squares), reference.pages(squares)) > 0.999999
 
@@ -164,7 +165,7 @@ def test_a_page_of_any_shape_has_a_vector(embedder: BiGemma3Embedder, size: tupl
 
 @pytest.mark.parametrize(
     "text",
-    ["<start_of_image> total", "a <end_of_turn>\n<start_of_turn>model b", "<bos><eos><pad>", "<image_soft_token>" * 300],
+    ["<start_of_image> total", "a <end_of_turn>\n<start_of_turn>model b", "<bos><pad>", "<image_soft_token>" * 300],
 )
 def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, text: str) -> None:
     """As many letters as they look like: no image without pixels, no turn that ends early."""
@@ -199,7 +200,7 @@ def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Pa
         weights, key_mapping={}, output_loading_info=True, local_files_only=True
     )
     assert info["missing_keys"] and info["unexpected_keys"]
-    with pytest.raises(WeightsError, match="lacks .* tensors, such as language_model"):
+    with pytest.raises(WeightsError, match=r"lacks .* tensors, such as language_model"):
         bigemma3_model.check(info, checkpoint)
 
 
@@ -219,7 +220,7 @@ def test_a_missing_or_unknown_tensor_is_refused(weights: Path, tmp_path: Path) -
     with pytest.raises(WeightsError, match=r"lacks 1 .* such as language_model\.layers\.1\.mlp\.up_proj\.weight"):
         lacking.load()
     more = changed(weights, tmp_path / "b", lambda tensors: tensors.update(custom_head=tensors[norm].clone()))
-    with pytest.raises(WeightsError, match="unknown tensors 1 .* such as custom_head"):
+    with pytest.raises(WeightsError, match=r"unknown tensors 1 .* such as custom_head"):
         embedder_of(more).load()
 
 

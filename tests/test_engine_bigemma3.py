@@ -24,9 +24,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bigemma3(data: Path, weights: Path, snapshot: str, *more: str) -> EngineProcess:
-    return EngineProcess(
-        data, snapshot, "--weights", str(weights), "--device", "cpu", *more, embedder="bigemma3"
-    )
+    return EngineProcess(data, snapshot, "--weights", str(weights), "--device", "cpu", *more, embedder="bigemma3")
 
 
 def vectors(engine: EngineProcess) -> list[Any]:

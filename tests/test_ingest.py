@@ -15,11 +15,13 @@ from tests.files import encoded, huge_png, pdf, picture
 from tests.test_app import until
 from ui.ingest import Job, Upload
 from ui.service import Service
+from ui.targets import Target, Targets
 
 
 @pytest.fixture
 def service(scripted: ScriptedWorker, limits: Settings, tmp_path: Path) -> Iterator[Service]:
-    service = Service(EmbeddingClient(scripted.url, deadline_s=20), Library(tmp_path / "library"), limits)
+    targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
+    service = Service(targets, Library(tmp_path / "library"), limits)
     yield service
     scripted.embedder.gate.set()
     service.close()

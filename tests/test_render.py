@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from serving.client import EmbeddingClient, ModelInfo
 from serving.pages import Line
 from serving.records import Collection, Hit, StoredFile, StoredPage
 from ui import render
 from ui.ingest import Job, Skipped
+from ui.targets import Target
 from ui.uploads import shown_name
 
+NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
 NASTY = '<img src=x onerror=alert(1)>".png'
 
 
@@ -18,13 +21,13 @@ def hit(rank: int = 1, score: float = 0.5, line: Line | None = None, **values: o
 
 
 def test_nothing_of_a_user_is_markup() -> None:
-    job = Job("c", [])
+    job = Job("c", [], NOWHERE)
     job.skipped.append(Skipped(NASTY, NASTY))
     job.finished.set()
     job.state = "done"
     line = Line(NASTY, (0, 0, 1, 1))
     collection = Collection(NASTY, 1, "f", "m", 2)
-    failed = Job("c", [], state="failed", error=NASTY)
+    failed = Job("c", [], NOWHERE, state="failed", error=NASTY)
     failed.finished.set()
     for html in (
         render.gallery([hit(line=line)]),
@@ -35,6 +38,8 @@ def test_nothing_of_a_user_is_markup() -> None:
         render.progress(failed),
         render.chips([NASTY]),
         render.notice(NASTY, NASTY),
+        render.model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
+        render.no_model(NASTY),
     ):
         assert "<img src=x" not in html and 'onerror=alert(1)>"' not in html
         assert "&lt;img" in html
@@ -56,7 +61,7 @@ def test_detail_marks_the_line_on_the_page() -> None:
 
 
 def test_progress_of_a_job() -> None:
-    job = Job("c", [])
+    job = Job("c", [], NOWHERE)
     assert "Waiting for the upload" in render.progress(job)
     job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
     assert "Page 5 of 10" in render.progress(job) and 'value="4"' in render.progress(job)
@@ -72,3 +77,8 @@ def test_shown_names() -> None:
     assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\x::$DATA") == "x::$DATA"
     assert shown_name("a\u202egpj.exe") == "a gpj.exe" and shown_name("..") == ".." and shown_name("") == "unnamed"
     assert len(shown_name("x" * 300)) == 255 and shown_name("Rechnung (März) #1.pdf") == "Rechnung (März) #1.pdf"
+
+
+def test_welcome_says_where_pages_go() -> None:
+    assert "stays on this machine" in render.welcome(True) and "stays on this machine" not in render.welcome(False)
+    assert "{" not in render.welcome(True) + render.welcome(False)

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 from gradio.events import api
 
 from serving.errors import BadValueError, ServingError
@@ -20,15 +21,17 @@ R = TypeVar("R")
 def build(service: Service) -> None:
     """Adds the endpoints to the Blocks that are being built."""
 
-    def add_pages(files: list[gr.FileData], collection: str = "my-pages") -> dict[str, Any]:
+    def add_pages(files: list[gr.FileData], collection: str = "my-pages", target: str | None = None) -> dict[str, Any]:
         """Add images and PDFs to a collection. Answers which pages were added, and which files were skipped and why.
 
         Args:
             files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000 or PDF)
             collection: name of the collection; it is made if it does not exist
+            target: name of the server that reads the pages, where the page has several; left out, the first
         """
+        server = service.targets.of(target)
         name = service.library.collection(collection).name
-        job = service.ingestor.start(name, uploads(files))
+        job = service.ingestor.start(name, uploads(files), server)
         job.finished.wait()
         if job.state == "failed":
             raise ServingError(f"{job.error} ({len(job.added)} pages were added before that and are kept)")
@@ -45,6 +48,7 @@ def build(service: Service) -> None:
         collection: str = "my-pages",
         top_k: int = 8,
         dimension: int | None = None,
+        target: str | None = None,
     ) -> dict[str, Any]:
         """Find the pages of a collection that answer a question, best first.
 
@@ -54,11 +58,11 @@ def build(service: Service) -> None:
             collection: name of the collection
             top_k: how many pages at most, 1 to 50
             dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that reads the question, where the page has several; left out, the first
         """
         given = uploads(image)
-        found = service.search(
-            query or "", given[0].path if given else None, collection, whole(top_k, "top_k"), optional(dimension)
-        )
+        picture = given[0].path if given else None
+        found = service.search(query or "", picture, collection, whole(top_k, "top_k"), optional(dimension), target)
         return {
             "hits": [
                 {
@@ -89,6 +93,15 @@ def build(service: Service) -> None:
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in ((add_pages, 4), (search, 12), (delete_pages, 4)):
         api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
+
+
+class Page(gr.Blocks):
+    """Callers without gradio_client may leave out `target` at the end too, as those did that were there before it."""
+
+    def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
+        if block_fn.api_name in ("add_pages", "search") and len(inputs) == len(block_fn.inputs) - 1:
+            inputs.append(None)
+        super().validate_inputs(block_fn, inputs)
 
 
 def spoken(function: Callable[P, R]) -> Callable[P, R]:

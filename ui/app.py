@@ -17,8 +17,9 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -39,12 +40,16 @@ from ui import api, masthead, search, status
 from ui.engine import LocalEngine
 from ui.facts import told
 from ui.service import Service
+from ui.targets import Target, Targets, named
 from ui.theme import theme
 from ui.uploads import UploadsOnly
 from ui.watch import Watch
 
 STYLE = Path(__file__).parent.parent / "assets" / "style.css"
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+UNREACHABLE_S = 10.0
+"""Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
+ours, and a platform that has to start it takes the connection at once."""
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 HEAD = """
 <meta name="color-scheme" content="light dark">
@@ -62,26 +67,27 @@ document.addEventListener('keydown', (event) => {
 
 def blocks(service: Service) -> gr.Blocks:
     # Uploads are copies; the library keeps its own. Every ten minutes those older than an hour are removed.
-    page = gr.Blocks(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
+    page = api.Page(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
         api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
-        masthead.build(service)
-        search.build(service)
+        target = masthead.build(service)
+        search.build(service, target)
     page.queue(default_concurrency_limit=16)
     return page
 
 
-def create_app(service: Service, watch: Watch, *, loopback: bool = True) -> FastAPI:
-    """The page, its pictures and the engine's state.
+def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
+    """The page, its pictures and the engines' states.
 
     `loopback`: answer to local names only, so that no web page reaches it by DNS.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch.start()
+        for target in service.targets:
+            target.watch.start()
         yield
-        watch.close()
+        service.targets.close()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -104,11 +110,12 @@ def create_app(service: Service, watch: Watch, *, loopback: bool = True) -> Fast
         return FileResponse(path, headers=headers)
 
     @app.get("/status")
-    async def state() -> Response:
-        return JSONResponse(told(watch.news), headers=FRESH)
+    async def state(target: str = "") -> Response:
+        return JSONResponse(told(service.targets.or_first(target).watch.news), headers=FRESH)
 
     @app.get("/status/events")
-    async def states() -> Response:
+    async def states(target: str = "") -> Response:
+        watch = service.targets.or_first(target).watch
         if watch.full:
             return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
         return StreamingResponse(events(watch), media_type="text/event-stream", headers=FRESH)
@@ -141,11 +148,10 @@ def has_screen() -> bool:
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def wind_down(app: FastAPI, service: Service, watch: Watch) -> None:
+def wind_down(app: FastAPI, service: Service) -> None:
     """Ends what would not end by itself: jobs, calls that retry, and the streams that each open tab holds."""
-    watch.close()
     service.ingestor.cancel_all()
-    service.client.close()
+    service.targets.close()
     for route in app.routes:
         event = getattr(getattr(route, "app", None), "stop_event", None)
         if event is not None:
@@ -173,12 +179,23 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--worker",
-        metavar="URL",
-        help="use this worker or engine instead; its key comes from DORMOUSE_WORKER_KEY. With DORMOUSE_ADMIN_KEY set,"
-        " the page tells its state",
+        metavar="[NAME=]URL",
+        action="append",
+        type=worker,
+        help="use this worker or engine instead. Given several times, the page lets choose between them. Its key comes"
+        " from DORMOUSE_WORKER_KEY; with DORMOUSE_ADMIN_KEY set, the page tells its state. DORMOUSE_WORKER_KEY_2 and"
+        " DORMOUSE_ADMIN_KEY_2 are those of the second alone, and so on",
     )
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
+
+
+def worker(text: str) -> tuple[str, str]:
+    """For argparse."""
+    try:
+        return named(text)
+    except ServingError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def window(text: str) -> float:
@@ -216,14 +233,28 @@ def main(argv: list[str] | None = None) -> int:
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
         try:
-            client = EmbeddingClient(options.worker, os.environ.get("DORMOUSE_WORKER_KEY", ""))
+            targets = elsewhere(options.worker, limits)
         except ServingError as error:
             print(error.message, file=sys.stderr)
             return 2
-        key = limits.admin_key.get_secret_value()
-        watch = Watch((lambda: (client.url, key)) if key else None)
-        return serve(Service(client, library, limits), watch, listener, url, options)
+        return serve(Service(targets, library, limits), listener, url, options)
     return serve_with_engine(library, limits, listener, url, options)
+
+
+def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings) -> Targets:
+    """The servers of `--worker`, as (name, address). Raises ServingError."""
+    targets = []
+    for number, (name, url) in enumerate(workers, 1):
+        key = os.environ.get("DORMOUSE_WORKER_KEY", "")
+        admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", limits.admin_key.get_secret_value())
+        client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
+        targets.append(Target(client, name, Watch(partial(where_and_key, client.url, admin) if admin else None)))
+    return Targets(targets)
+
+
+def where_and_key(url: str, admin_key: str) -> tuple[str, str]:
+    """For a Watch, of an engine that has the same all the time."""
+    return url, admin_key
 
 
 def serve_with_engine(
@@ -236,16 +267,17 @@ def serve_with_engine(
         return 1
     try:
         watch = Watch(lambda: (engine.client.url, engine.admin_key))
-        return serve(Service(engine.client, library, limits), watch, listener, url, options)
+        targets = Targets([Target(engine.client, "local", watch)])
+        return serve(Service(targets, library, limits), listener, url, options)
     finally:
         engine.stop()
 
 
-def serve(service: Service, watch: Watch, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
+def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
     loopback = is_loopback(options.host)
     if not loopback:
         print("warning: everybody who reaches this address can see, add and delete pages", file=sys.stderr)
-    app = create_app(service, watch, loopback=loopback)
+    app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -253,7 +285,7 @@ def serve(service: Service, watch: Watch, listener: socket.socket, url: str, opt
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
-    server = Server(config, "Dormouse", url, lambda: wind_down(app, service, watch))
+    server = Server(config, "Dormouse", url, lambda: wind_down(app, service))
     if options.until_stdin_closes:
         server.stop_with_stdin()
     if not options.no_browser and has_screen():

@@ -20,13 +20,14 @@ from typing import Literal
 
 from PIL import Image
 
-from serving.client import EmbeddingClient, PagePayload
+from serving.client import PagePayload
 from serving.database import LibraryError
 from serving.errors import BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.library import FingerprintError, Library
 from serving.pages import Page, PageFile, encode_jpeg, open_file
 from serving.records import NewPage, StoredPage
 from serving.settings import Settings
+from ui.targets import Target
 
 THUMBNAIL = 480
 ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
@@ -57,6 +58,8 @@ class Job:
 
     collection: str
     uploads: Sequence[Upload]
+    target: Target
+    """The server that reads these pages; others may be chosen meanwhile."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: State = "waiting"
     total: int = 0
@@ -86,8 +89,9 @@ class Job:
 
 
 class Ingestor:
-    def __init__(self, client: EmbeddingClient, library: Library, limits: Settings) -> None:
-        self._client = client
+    def __init__(self, first: Target, library: Library, limits: Settings) -> None:
+        """`first` reads the pages of jobs that name no target."""
+        self._first = first
         self._library = library
         self._limits = limits
         self._jobs: dict[str, Job] = {}
@@ -97,8 +101,8 @@ class Ingestor:
         self._in_flight = min(9, limits.cores + 1)
         self._pages = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
 
-    def start(self, collection: str, uploads: Sequence[Upload]) -> Job:
-        job = Job(collection, list(uploads))
+    def start(self, collection: str, uploads: Sequence[Upload], target: Target | None = None) -> Job:
+        job = Job(collection, list(uploads), target or self._first)
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
         self._jobs[job.id] = job
@@ -140,6 +144,7 @@ class Ingestor:
         job.began = time.monotonic()
         job.state = "running"
         try:
+            job.target.check(self._library, job.collection)
             files = self._open_all(job)
             self._add_all(job, files)
             job.state = "cancelled" if job.cancelled.is_set() else "done"
@@ -209,7 +214,7 @@ class Ingestor:
         if job.cancelled.is_set():
             return
         try:
-            stored, lines_found = self._embed_and_keep(job.collection, upload, digest, file, number)
+            stored, lines_found = self._embed_and_keep(job, upload, digest, file, number)
         except ServingError as error:
             if isinstance(error, ENDS_A_JOB):
                 job.cancelled.set()
@@ -224,12 +229,12 @@ class Ingestor:
             job.done += 1
 
     def _embed_and_keep(
-        self, collection: str, upload: Upload, digest: str, file: PageFile, number: int
+        self, job: Job, upload: Upload, digest: str, file: PageFile, number: int
     ) -> tuple[StoredPage, int | None]:
         page = file.read(number - 1)
         assert page.image is not None
         picture = encode_jpeg(page.image)
-        answer = self._client.embed_pages([PagePayload(picture, page.lines)], explain=True)
+        answer = job.target.client.embed_pages([PagePayload(picture, page.lines)], explain=True)
         text = answer.pages[0]
         new = NewPage(
             file=upload.name,
@@ -244,7 +249,7 @@ class Ingestor:
             lines=text.lines,
             line_vectors=text.vectors,
         )
-        stored = self._library.add(collection, new, fingerprint=answer.fingerprint, model=answer.model)
+        stored = self._library.add(job.collection, new, fingerprint=answer.fingerprint, model=answer.model)
         return stored, None if text.lines is None else len(text.lines)
 
     @staticmethod

@@ -21,19 +21,52 @@ WELCOME = """<div class="welcome"><ol>
 <li><b>Add pages</b><p>Drop in images and PDFs: scans, slides, photographed receipts. Or load the sample pages.</p></li>
 <li><b>Ask</b><p>In words, in your own language. The pages may be in another one.</p></li>
 <li><b>See the answer</b><p>Pages come ranked, with the line that answers marked on the page.</p></li>
-</ol><small>Everything stays on this machine.</small></div>"""
+</ol><small>{where}</small></div>"""
+HERE = "Everything stays on this machine."
+THERE = "What you add and ask is kept here, and goes to the server that embeds it and nowhere else."
+
+
+def welcome(local: bool) -> str:
+    """`local`: every server runs on this machine."""
+    return WELCOME.replace("{where}", HERE if local else THERE)
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def header(info: ModelInfo | None) -> str:
-    chip = "embedder is starting…" if info is None else f"{escape(info.title)} · {info.dimension}-d"
+HEADER = (
+    '<header class="masthead"><h1>Dormouse</h1><p>Drop in pages, ask in words, get the pages that answer.</p></header>'
+)
+STARTING = '<span class="chip">embedder is starting…</span>'
+
+
+def model(info: ModelInfo, name: str = "") -> str:
+    """What ranks the pages, in a line; all of it on demand. `name` is the server's, where there are several."""
+    others = ", ".join(str(size) for size in sorted(info.dimensions) if size != info.dimension)
+    rows = {
+        "Server": name,
+        "Model": f"{info.title} ({info.name})",
+        "Numbers a page": f"{info.dimension}" + (f"; can be cut to {others}" if others else ""),
+        "Fingerprint": info.fingerprint,
+    }
+    listed = "".join(f"<dt>{label}</dt><dd>{escape(text)}</dd>" for label, text in rows.items() if text)
+    size = f"{info.dimension}-d"
+    # Two servers may have the same model: then the end of the fingerprint is what differs.
+    brief = [info.name, size, info.fingerprint.rpartition("-")[2][:6]] if name else [info.title, size]
     return (
-        '<header class="masthead"><div><h1>Dormouse</h1>'
-        "<p>Drop in pages, ask in words, get the pages that answer.</p></div>"
-        f'<span class="chip" title="The model that ranks your pages">{chip}</span></header>'
+        '<details class="model"><summary class="chip" title="The model that ranks your pages">'
+        f"{escape(' · '.join(brief))}</summary>"
+        f'<div class="model-panel"><dl>{listed}</dl><p>A collection holds pages of one fingerprint, or of fingerprints'
+        " that <code>python -m bench parity</code> has shown to be equal.</p></div></details>"
+    )
+
+
+def no_model(why: str) -> str:
+    return (
+        '<details class="model"><summary class="chip bad" title="The model that ranks your pages">'
+        "model not known</summary>"
+        f'<div class="model-panel"><p>{escape(why)}</p></div></details>'
     )
 
 

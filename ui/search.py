@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from serving.errors import ServingError
+from serving.library import NAME_CHARS, FingerprintError
 from serving.pages import open_file
 from serving.records import Hit
 from serving.settings import Settings
 from ui import render
 from ui.ingest import Job, Upload
 from ui.service import MAX_TOP_K, Service
+from ui.targets import Target
 from ui.uploads import uploads
 
 MINE = "my-pages"
@@ -65,11 +68,11 @@ element.addEventListener('click', (event) => {
 });
 """
 SHARE = """
-(query, collection, top_k) => {
+(query, collection, top_k, target) => {
   const url = new URL(window.location);
   const set = (name, value, plain) =>
     value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
-  set('c', collection, ''); set('q', query, ''); set('k', String(top_k), '%d');
+  set('c', collection, ''); set('q', query, ''); set('k', String(top_k), '%d'); set('t', target ?? '', '');
   window.history.replaceState(null, '', url);
 }
 """.replace("%d", str(TOP_K))
@@ -85,6 +88,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Widgets:
+    target: Component
+    """Its value is the name of the server that is asked."""
     collection: gr.Dropdown
     files: gr.File
     samples: gr.Button
@@ -102,7 +107,7 @@ class Widgets:
     """An `Asked`."""
 
 
-def build(service: Service) -> Widgets:
+def build(service: Service, target: Component) -> Widgets:
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
             collection = gr.Dropdown(
@@ -136,7 +141,7 @@ def build(service: Service) -> Widgets:
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
     asked = gr.State(Asked())
     widgets = Widgets(
-        collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
+        target, collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
         detail, asked,
     )  # fmt: skip
     Events(service, widgets).connect()
@@ -171,18 +176,24 @@ class Events:
     def __init__(self, service: Service, widgets: Widgets) -> None:
         self.service = service
         self.w = widgets
+        self.welcome = render.welcome(all(target.local for target in service.targets))
 
     def connect(self) -> None:
         w = self.w
         panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
         results = [w.summary, w.gallery, w.detail, w.asked]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        question = [w.query, w.collection, w.top_k]
+        question = [w.query, w.collection, w.top_k, w.target]
         share: dict[str, Any] = {"fn": None, "inputs": question, "js": SHARE, "api_visibility": "private"}
-        w.files.upload(self.add, [w.files, w.collection], [w.files, *panel], preprocess=False, **hidden)
-        w.samples.click(self.add_samples, None, [w.collection, *panel[:3], w.chips, *results], **hidden)
+        choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
+        w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
+        w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
         w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
+        if isinstance(w.target, gr.Dropdown):
+            # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
+            w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
+            w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **hidden).then(
             **share
@@ -191,27 +202,39 @@ class Events:
             **share
         )
         w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
-        w.detail.click(self.delete_page, [w.asked, w.collection, w.top_k], [*panel, *results], **hidden)
+        w.detail.click(self.delete_page, [w.asked, *question[1:]], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
         assert start is not None
-        start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary], **hidden).then(
+        start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary, *choice], **hidden).then(
             self.search_if_asked, question, results, **hidden
         ).then(**share)
         start.load(self.follow_on_arrival, None, panel[:3], **hidden)
 
     # Pages
 
-    def add(self, payload: object, collection: str) -> Iterator[dict[Any, Any]]:
-        job = self.service.ingestor.start(collection or MINE, uploads(payload))
+    def add(self, payload: object, collection: str, target: str) -> Iterator[dict[Any, Any]]:
+        job = self.service.ingestor.start(collection or MINE, uploads(payload), self.service.targets.of(target))
         yield {self.w.files: None}
         yield from self.follow(job)
         yield self.panel(job.collection, job)
 
-    def add_samples(self) -> Iterator[dict[Any, Any]]:
-        job = self.service.ingestor.start(SAMPLES, [Upload(path, path.name) for path in sample_files()])
-        yield {self.w.collection: self.choices(SAMPLES), **self.nothing(), self.w.chips: render.chips(sample_chips())}
+    def add_samples(self, target: str) -> Iterator[dict[Any, Any]]:
+        chosen = self.service.targets.of(target)
+        name = self.samples_of(chosen)
+        job = self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
+        yield {self.w.collection: self.choices(name), **self.nothing(), self.w.chips: render.chips(sample_chips())}
         yield from self.follow(job)
-        yield self.panel(SAMPLES, job)
+        yield self.panel(name, job)
+
+    def samples_of(self, target: Target) -> str:
+        """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
+        try:
+            target.check(self.service.library, SAMPLES)
+        except FingerprintError:
+            return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
+        except ServingError:
+            pass  # the job meets the same, and tells it
+        return SAMPLES
 
     def follow(self, job: Job) -> Iterator[dict[Any, Any]]:
         """What the job looks like each time that changes, until it ends."""
@@ -243,7 +266,7 @@ class Events:
             self.w.cancel: gr.update(visible=job is not None and not job.finished.is_set()),
             self.w.listing: render.files(library.files(collection), library.collection(collection)),
             self.w.collection: self.choices(collection),
-            self.w.chips: render.chips(sample_chips() if collection == SAMPLES else []),
+            self.w.chips: render.chips(sample_chips() if collection.partition(" (")[0] == SAMPLES else []),
         }
 
     def choices(self, collection: str) -> Any:
@@ -256,6 +279,14 @@ class Events:
         except ServingError as error:
             return {**self.panel(MINE), **self.nothing(), self.w.summary: failed("This name cannot be used", error)}
 
+    def fits(self, collection: str, target: str) -> Any:
+        """Whether the server just chosen can rank the collection: told before it is woken."""
+        try:
+            self.service.targets.of(target).check(self.service.library, collection)
+        except ServingError as error:
+            return failed("This server cannot search this collection", error)
+        return gr.skip()
+
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         if event.file:
             self.service.library.delete_file(collection, event.file)
@@ -266,15 +297,17 @@ class Events:
     # Asking
 
     def arrive(self, request: gr.Request) -> dict[Any, Any]:
-        """Widgets as the address asks: ?c=collection&q=query&k=top_k."""
+        """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target."""
         asked = dict(request.query_params)
+        chosen = self.service.targets.or_first(asked.get("t"))
         collection = self.requested(request)
         panel = self.panel(collection, self.service.ingestor.active(collection))
         return {
             self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
             self.w.top_k: str(shown(asked.get("k"))),
             **panel,
-            self.w.summary: "" if self.service.library.collection(collection).pages else render.WELCOME,
+            **({self.w.target: chosen.name} if isinstance(self.w.target, gr.Dropdown) else {}),
+            self.w.summary: "" if self.service.library.collection(collection).pages else self.welcome,
         }
 
     def requested(self, request: gr.Request) -> str:
@@ -288,13 +321,13 @@ class Events:
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def search_if_asked(self, query: str, collection: str, top_k: str) -> Iterator[dict[Any, Any]]:
+    def search_if_asked(self, query: str, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
         if query.strip():
-            yield from self.search(query, collection, top_k)
+            yield from self.search(query, collection, top_k, target)
         else:
             yield gr.skip()  # a generator that yields nothing empties its outputs
 
-    def search(self, query: str, collection: str, top_k: str) -> Iterator[dict[Any, Any]]:
+    def search(self, query: str, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
         if not query.strip():
             yield {
                 **self.nothing(),
@@ -302,7 +335,7 @@ class Events:
             }
             return
         try:
-            found = self.service.search(query, None, collection, shown(top_k))
+            found = self.service.search(query, None, collection, shown(top_k), target=target)
             searched = self.service.library.collection(collection)
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
@@ -326,10 +359,12 @@ class Events:
             return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
         return render.detail(hit, self.service.library.lines(hit.page.id))
 
-    def delete_page(self, asked: Asked, collection: str, top_k: str, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+    def delete_page(
+        self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
+    ) -> Iterator[dict[Any, Any]]:
         self.service.delete(collection, [str(event.page)])
         yield {**self.panel(collection), **self.nothing()}
-        yield from self.search(asked.query, collection, top_k)
+        yield from self.search(asked.query, collection, top_k, target)
 
     def nothing(self) -> dict[Any, Any]:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.client import EmbeddingClient, ModelInfo, PagePayload
+from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
 from serving.errors import BadValueError, UnreadableError
 from serving.library import Library
@@ -18,6 +18,7 @@ from serving.prompts import canonical_query
 from serving.records import Hit
 from serving.settings import Settings
 from ui.ingest import Ingestor
+from ui.targets import Targets
 
 MAX_TOP_K = 50
 
@@ -32,34 +33,39 @@ class Found:
 
 
 class Service:
-    def __init__(self, client: EmbeddingClient, library: Library, limits: Settings) -> None:
-        self.client = client
+    def __init__(self, targets: Targets, library: Library, limits: Settings) -> None:
+        self.targets = targets
         self.library = library
         self.limits = limits
-        self.ingestor = Ingestor(client, library, limits)
-        self._info: ModelInfo | None = None
+        self.ingestor = Ingestor(targets.first, library, limits)
 
     def close(self) -> None:
         self.ingestor.close()
         self.library.close()
 
-    @property
-    def info(self) -> ModelInfo:
-        """Asked once; waits for its server to come up, and wakes no sleeping worker. Raises ServingError."""
-        if self._info is None:
-            self._info = self.client.info()
-        return self._info
+    def search(
+        self,
+        text: str,
+        image: Path | None,
+        collection: str,
+        top_k: int,
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> Found:
+        """By words, by an image, or by the mean of both. `target` names the server; None is the first.
 
-    def search(self, text: str, image: Path | None, collection: str, top_k: int, dimension: int | None = None) -> Found:
-        """By words, by an image, or by the mean of both. Raises ServingError."""
+        Raises ServingError; FingerprintError where that server's vectors cannot be compared with the collection's.
+        """
         began = time.perf_counter()
+        chosen = self.targets.of(target)
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
-        if dimension is not None and dimension != self.info.dimension:
+        if dimension is not None and dimension != (known := chosen.known or chosen.info()).dimension:
             raise BadValueError(
-                f"pages are compared in {self.info.dimension} dimensions: leave dimension empty", param="dimension"
+                f"pages are compared in {known.dimension} dimensions: leave dimension empty", param="dimension"
             )
-        vectors, fingerprint = self._query_vectors(text, image)
+        chosen.check(self.library, collection)
+        vectors, fingerprint = self._query_vectors(chosen.client, text, image)
         query = np.mean(vectors, axis=0)
         query = np.asarray(query / np.linalg.norm(query), dtype=np.float32)
         embedded = time.perf_counter()
@@ -68,20 +74,20 @@ class Service:
         timings = {"embed": embedded - began, "search": ended - embedded, "total": ended - began}
         return Found(hits, query, {name: round(value * 1000, 2) for name, value in timings.items()})
 
-    def _query_vectors(self, text: str, image: Path | None) -> tuple[list[Vectors], str]:
+    def _query_vectors(self, client: EmbeddingClient, text: str, image: Path | None) -> tuple[list[Vectors], str]:
         vectors = []
         fingerprint = ""
         if text.strip() or image is None:
             query = canonical_query(text, "query")
             if len(query) > self.limits.max_text_chars:
                 raise BadValueError(f"the query is longer than {self.limits.max_text_chars} characters", param="query")
-            answer = self.client.embed_queries([query])
+            answer = client.embed_queries([query])
             vectors, fingerprint = [answer.vectors[0]], answer.fingerprint
         if image is not None:
             page = open_file(image, self.limits).read(0)
             if page.image is None:
                 raise UnreadableError("the query image cannot be read", param="image")
-            answer = self.client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
+            answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
             vectors, fingerprint = [*vectors, answer.vectors[0]], answer.fingerprint
         return vectors, fingerprint
 

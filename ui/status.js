@@ -5,6 +5,7 @@ const place = (name) => element.querySelector(`[data-part="${name}"]`);
 const parts = Object.fromEntries(['icon', 'words', 'panel'].map((name) => [name, place(name).innerHTML]));
 const lost = {state: root.dataset.state, said: '', parts: {...parts}};
 const LOST_MS = 2000, AGAIN_MS = 5000, TICK_MS = 100;
+let target = new URL(window.location).searchParams.get('t') ?? '';  // where the page has several servers: whose engine
 let source = null, heard = 0, ticking = null, losing = null;
 
 const seconds = (value) => (value < 10 ? value.toFixed(2) : value.toFixed(0)) + ' s';
@@ -40,7 +41,7 @@ const show = (news) => {
 const found = () => { clearTimeout(losing); losing = null; };
 const open = () => {
   if (source || document.hidden) return;
-  source = new EventSource('/status/events');
+  source = new EventSource('/status/events' + (target && `?target=${encodeURIComponent(target)}`));
   source.addEventListener('status', (event) => { found(); show(JSON.parse(event.data)); });
   source.addEventListener('error', () => {
     losing ??= setTimeout(() => show(lost), LOST_MS);
@@ -53,6 +54,12 @@ const open = () => {
 // ours back.
 const close = () => { source?.close(); source = null; found(); rest(); };
 document.addEventListener('visibilitychange', () => (document.hidden ? close() : open()));
+window.addEventListener('dormouse-target', ({detail}) => {
+  if (detail === target) return;
+  target = detail;
+  close();
+  open();
+});
 window.addEventListener('pagehide', close);
 window.addEventListener('pageshow', open);
 

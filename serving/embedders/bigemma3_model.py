@@ -36,7 +36,9 @@ ALIGNED = 16
 is copied and filled up at each layer otherwise."""
 TIED = "lm_head.weight"
 """The language model's output layer, which an embedder has no use for; some checkpoints carry it."""
-IMAGE_SETTINGS = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255}
+IMAGE_SETTINGS = {
+    "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255,
+}  # fmt: skip
 """What `siglip` and `square` compute; a checkpoint that asks for something else is refused."""
 
 
@@ -81,7 +83,10 @@ def check_processor(checkpoint: Checkpoint, tokens: Tokens) -> None:
         raise WeightsError(f"{checkpoint.path} has another chat template or tokenizer than Gemma 3's")
     images = processor.image_processor
     size = images.size
-    told: dict[str, Any] = {"size": {"height": size["height"], "width": size["width"]}, "pan_and_scan": images.do_pan_and_scan or None}
+    told: dict[str, Any] = {
+        "size": {"height": size["height"], "width": size["width"]},
+        "pan_and_scan": images.do_pan_and_scan or None,
+    }
     for name in IMAGE_SETTINGS:
         value = getattr(images, name)
         told[name] = tuple(value) if isinstance(value, list) else value

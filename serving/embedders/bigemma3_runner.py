@@ -20,7 +20,7 @@ from serving.embedders import Vectors
 from serving.embedders.bigemma3_model import BiGemma3Model, padded
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 
-PAGE_BATCHES = (1, 2, 4, 8)
+PAGE_BATCHES: tuple[int, ...] = (1, 2, 4, 8)
 """8 pages keep an H200 as busy as 32 do, and a query that meets them waits a quarter as long."""
 QUERY_BATCHES = (1, 8, 32)
 QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
@@ -76,7 +76,7 @@ class Lane:
 
     def __init__(self, compute: Callable[..., Tensor], priority: int) -> None:
         self._compute = compute
-        self._stream = torch.cuda.Stream(priority=priority)
+        self._stream = torch.cuda.Stream(priority=priority)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[tuple[torch.Size, ...], Graph] = {}
         self._launching = threading.Lock()
@@ -84,7 +84,7 @@ class Lane:
     @torch.inference_mode()
     def run(self, count: int, *values: Tensor) -> Vectors:
         """The first `count` rows of what `compute` makes of `values`, which are in pinned memory."""
-        done = torch.cuda.Event(blocking=True)
+        done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         with self._launching, torch.cuda.stream(self._stream):
             graph = self._graph(values)
             for there, here in zip(graph.inputs, values, strict=True):
@@ -136,8 +136,9 @@ class Graphs:
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
         count = fitting(len(squares), PAGE_BATCHES)
         pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
+        rows = pixels.numpy()
         for row, square in enumerate(squares):
-            pixels[row].copy_(torch.from_numpy(square))
+            rows[row] = square
         return self._pages.run(len(squares), pixels)
 
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:

@@ -124,7 +124,11 @@ def downloaded(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
-            GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError,
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
         )  # fmt: skip
     except ImportError:
         raise WeightsError("downloading weights needs huggingface_hub: pip install 'dormouse-search[hf]'") from None

@@ -57,7 +57,7 @@ def test_upload_search_detail_delete_reload(visit: Visit, look: str, page_url: s
     mark = page.locator(".detail .mark")
     expect(mark).to_be_visible()
     assert mark_is_on(page), "the marked line does not lie on the page"
-    assert "c=" + collection in page.url and "q=when+can+I+go" in page.url
+    page.wait_for_url(re.compile(f"c={collection}&q=when\\+can\\+I\\+go"))
 
     page.locator(".hit").nth(1).click()
     expect(page.locator(".detail header p")).to_contain_text("#2")

@@ -1,0 +1,251 @@
+"""Do two servers compute the same vectors? All pages and labelled queries of a corpus through both, compared.
+
+Rank agreement: for each query, each server ranks the pages by its own vectors. Told are the share of queries for which
+both put the same page first, and how much of the first three is the same, in any order, on average. Ranks further down
+swap among pages that answer nothing, so they are not counted.
+
+Weights that cannot tell pages apart (random ones, for example) agree whatever is wrong in between. So it is looked at
+how far different inputs are apart on each server, and where they are not, nothing counts as shown.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import quality
+from serving import equivalence
+from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
+from serving.embedders import Vectors
+from serving.equivalence import Pair, Spread, Threshold
+from serving.settings import Settings
+
+IN_FLIGHT = 4
+DEADLINE_S = 900.0
+"""For one answer: a first start of a large model takes minutes."""
+UNREACHABLE_S = 30.0
+BLURRED = 0.9
+"""Median cosine of different inputs from which weights cannot tell them apart. The built-in embedder is at 0.2 to 0.3
+on the sample pages."""
+FIRST = 3
+NOTHING_SHOWN = "these weights cannot tell pages apart, this proves nothing"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One server's answers. `pages`, `queries` and `lines` are float32[n, dimension], in the order of the corpus.
+
+    `lines` are those of all pages together, for servers that compare lines; `texts` is what they say.
+    """
+
+    info: ModelInfo
+    pages: Vectors
+    queries: Vectors
+    lines: Vectors
+    texts: tuple[str, ...]
+    seconds: float
+
+
+Told = Callable[[str], None]
+
+
+def client(url: str, key: str) -> EmbeddingClient:
+    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S)
+
+
+def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told) -> Embedded:
+    """Raises ServingError, or ValueError for a server that changed meanwhile."""
+    info = server.info()
+    began = time.perf_counter()
+    calls: list[Callable[[], Answer]] = [
+        *(partial(server.embed_pages, [page], explain=True) for page in pages),
+        *(partial(server.embed_queries, [query]) for query in queries),
+    ]
+    answers = all_of(calls, lambda done: told(f"{info.title}: {done} of {len(calls)}"))
+    if {answer.fingerprint for answer in answers} != {info.fingerprint}:
+        raise ValueError(f"{server.url} became another server meanwhile: its fingerprint changed")
+    vectors = np.concatenate([answer.vectors for answer in answers])
+    read = [text for answer in answers for text in answer.pages if text.lines is not None and text.vectors is not None]
+    lines = [text.vectors for text in read if text.vectors is not None]
+    return Embedded(
+        info,
+        vectors[: len(pages)],
+        vectors[len(pages) :],
+        np.concatenate(lines) if lines else np.empty((0, info.dimension), np.float32),
+        tuple(line.text for text in read for line in text.lines or ()),
+        time.perf_counter() - began,
+    )
+
+
+def all_of(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
+    """The answers in order, a few calls at a time; the first failure ends it."""
+    found = []
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        running: list[Future[Answer]] = [pool.submit(call) for call in calls]
+        try:
+            for number, future in enumerate(running, 1):
+                found.append(future.result())
+                done(number)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def progress() -> Told:
+    """To stderr, once a second: nothing for what is done in less."""
+    told = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 1:
+            told = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def embedded(
+    servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, told: Told
+) -> tuple[Embedded, Embedded]:
+    """The corpus through each of two servers, one after the other: they may share a GPU.
+
+    Raises ServingError, or ValueError where there is nothing to compare.
+    """
+    queries = list(dict.fromkeys(label.query for label in quality.labels(corpus)))
+    pages = [payload for _, payload in quality.pages(corpus, limits)]
+    if min(len(pages), len(queries)) < 2:
+        raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
+    sizes = {server.info().dimension for server in servers}
+    if len(sizes) > 1:
+        raise ValueError(f"vectors of {' and '.join(map(str, sorted(sizes)))} numbers cannot be compared")
+    one, other = (embed(server, pages, queries, told) for server in servers)
+    return one, other
+
+
+# Figures
+
+
+def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
+    """float64[n] of the rows in pairs. Two rows of zeros (lines that can answer nothing) agree."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    found: NDArray[np.float64] = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
+    found[~a.any(axis=1) & ~b.any(axis=1)] = 1.0
+    return found.clip(-1.0, 1.0)
+
+
+def spread(found: NDArray[np.float64]) -> Spread:
+    return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
+
+
+def apart(vectors: Vectors) -> dict[str, float]:
+    """Median and largest cosine of two different rows."""
+    rows = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    found = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    return {"median": float(np.median(found)), "max": float(found.max())}
+
+
+def ranks(a: Embedded, b: Embedded) -> dict[str, float]:
+    """Shares of 1: `first`, queries with the same best page; `first_three`, pages in the best three of both."""
+    one, other = (np.argsort(-(server.queries @ server.pages.T), axis=1, kind="stable") for server in (a, b))
+    count = min(FIRST, one.shape[1])
+    shared = [len({*x[:count]} & {*y[:count]}) / count for x, y in zip(one, other, strict=True)]
+    return {"first": float((one[:, 0] == other[:, 0]).mean()), "first_three": float(np.mean(shared))}
+
+
+def compared(a: Embedded, b: Embedded, threshold: Threshold) -> dict[str, Any]:
+    """The result file's content. `equal` is whether all cosines reach the threshold, `blurred` whether that is void."""
+    pages, queries = cosines(a.pages, b.pages), cosines(a.queries, b.queries)
+    found: dict[str, Any] = {"pages": spread(pages).model_dump(), "queries": spread(queries).model_dump()}
+    equal = bool(pages.min() >= threshold.pages and queries.min() >= threshold.queries)
+    if a.texts or b.texts:
+        same = a.texts == b.texts and a.lines.shape == b.lines.shape
+        lines = cosines(a.lines, b.lines) if same else np.zeros(1)
+        found["lines"] = spread(lines).model_dump() if same else None
+        equal = equal and bool(lines.min() >= threshold.pages)
+    servers = {"a": side(a), "b": side(b)}
+    blurred = any(server["apart"][kind]["median"] >= BLURRED for server in servers.values() for kind in KINDS)
+    return {
+        **servers,
+        **found,
+        "ranks": ranks(a, b),
+        "threshold": threshold.model_dump(),
+        "equal": equal,
+        "blurred": blurred,
+        "samples": {"pages": pages, "queries": queries},
+    }
+
+
+KINDS = ("pages", "queries")
+
+
+def side(server: Embedded) -> dict[str, Any]:
+    info = server.info
+    return {
+        "model": info.name,
+        "title": info.title,
+        "dimension": info.dimension,
+        "fingerprint": info.fingerprint,
+        "seconds": round(server.seconds, 3),
+        "apart": {"pages": apart(server.pages), "queries": apart(server.queries)},
+    }
+
+
+# Words
+
+
+def table(found: dict[str, Any]) -> str:
+    needed = {**found["threshold"], "lines": found["threshold"]["pages"]}
+    rows = [f"{name}: {found[name]['title']} ({found[name]['fingerprint']})" for name in ("a", "b")]
+    rows += ["", f"{'a beside b':<12}{'n':>6}{'min cosine':>13}{'median':>11}{'needed':>9}"]
+    for kind in (*KINDS, *(["lines"] if "lines" in found else [])):
+        row = found[kind]
+        figures = f"{row['n']:>6}{row['min']:>13.6f}{row['median']:>11.6f}" if row else "  not the same lines were read"
+        rows.append(f"{kind:<12}{figures}{needed[kind]:>9g}")
+    share = found["ranks"]
+    rows += [f"{found['queries']['n']} queries: the same page first for {share['first']:.1%};"]
+    rows[-1] += f" {share['first_three']:.1%} of the first three pages are the same"
+    rows += ["", f"{'how far different ones are apart':<34}{'median':>8}{'max':>8}"]
+    for name in ("a", "b"):
+        for kind in KINDS:
+            row = found[name]["apart"][kind]
+            rows.append(f"{name + ': ' + kind:<34}{row['median']:>8.3f}{row['max']:>8.3f}")
+    return "\n".join(rows)
+
+
+def kept(found: dict[str, Any], folder: Path, measured: str) -> str:
+    """Records the proof in the data folder, or withdraws an earlier one. Returns what was done, in words.
+
+    Raises ServingError or OSError.
+    """
+    one, other = (found[name]["fingerprint"] for name in ("a", "b"))
+    if one == other:
+        return "both have the same fingerprint: there is nothing to record"
+    if not found["equal"]:
+        gone = equivalence.withdraw(folder, one, other)
+        if not gone:
+            return "the two may not share a collection"
+        where = folder / equivalence.FILE
+        return f"{len(gone)} earlier proof(s) withdrawn from {where}; pages that were added by them are still there"
+    if found["blurred"]:
+        return "nothing recorded"
+    fields = {name: found[name] for name in ("pages", "queries", "threshold")}
+    equivalence.record(folder, Pair(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields))
+    return f"recorded in {folder / equivalence.FILE}: the two may share a collection"
+
+
+def not_shown(found: dict[str, Any]) -> str:
+    """Why the servers do not count as equal; empty if they do."""
+    if found["blurred"]:
+        return NOTHING_SHOWN
+    return "" if found["equal"] else "the two servers do not compute the same vectors"

@@ -1,0 +1,151 @@
+"""BiGemma3 by vLLM: its engine in this process, by its Python API, behind our own routes, limits and prompts.
+
+There is no HTTP server of vLLM's and none of its routes. Prompts go in as token ids and pages as squares, so that both
+servers of BiGemma3 see the same input. vLLM makes batches of whatever it has at once: here every request goes in alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from serving.embedders import Lanes, PageResult, Vectors
+from serving.embedders.bigemma3 import DIMENSIONS, specimen
+from serving.embedders.checkpoint import Checkpoint, WeightsError
+from serving.embedders.square import squared
+from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
+from serving.embedders.vllm_engine import Answer, VllmEngine
+from serving.errors import ServingError, UnreadableError
+from serving.pages import Page
+from serving.settings import MiB, Settings
+
+RECIPE = "1"
+"""Counted up whenever the same page or query would get another vector: it is part of the fingerprint."""
+AT_ONCE = 32
+"""Requests that vLLM has at once. A GPU is full with 16 pages; queries are let in beside them."""
+MAX_TOKENS = 2 * MAX_QUERY_TOKENS
+"""Of one prompt. A page has 256 of its image and a dozen more."""
+STEP_TOKENS = 8192
+"""Of all prompts of one step: thirty pages."""
+KV_CACHE_BYTES = 2048 * MiB
+"""32 pages of 270 tokens take 1.2 GB of it. Without a figure vLLM would take nearly all of the GPU's memory."""
+MUST_BE_FREE = 0.1
+"""Of the GPU's memory. vLLM refuses to start where less is free; its 0.9 would let no other server stand beside it."""
+EXIT_ENGINE_ENDED = 3
+
+
+class PromptError(ServingError):
+    """vLLM's own processing made another prompt than the one that was asked for."""
+
+    code = "prompt"
+
+
+class VllmEmbedder:
+    name = "bigemma3"
+    title = "BiGemma3 (vLLM)"
+    reads_text = False
+    backends: tuple[str, ...] = ()
+
+    def __init__(self, settings: Settings) -> None:
+        """Looks at the weights; imports neither vLLM nor torch. Raises WeightsError."""
+        self.device: Literal["cpu", "cuda"] = settings.device
+        self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
+        self._checkpoint = Checkpoint.open(settings.weights)
+        self.dimension = self._checkpoint.hidden_size
+        if self.dimension not in DIMENSIONS:
+            raise WeightsError(f"these weights have {self.dimension} dimensions; BiGemma3 has 2560")
+        self.dimensions: tuple[int, ...] = tuple(size for size in DIMENSIONS if size <= self.dimension)
+        self._size = self._checkpoint.image_size
+        self.fingerprint = fingerprint(self._checkpoint, self.device)
+        self._engine = VllmEngine(arguments(self._checkpoint, settings), self.device, leave)
+
+    def load(self) -> None:
+        self._tokens = Tokens(self._checkpoint.path)
+        self._page_prompt = self._tokens.page()
+        self._engine.start()
+
+    def warm_up(self) -> None:
+        """The first request of each kind compiles kernels and allocates what later ones reuse."""
+        self.probe()
+
+    def sleep(self) -> None:
+        self._engine.sleep()
+
+    def wake(self) -> None:
+        self._engine.wake()
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def prepare(self, page: Page) -> Page:
+        return page if page.image is None else replace(page, image=squared(page.image, self._size))
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
+        answers = self._engine.embed([self._page(page) for page in pages])
+        if any(answer.prompt != self._page_prompt for answer in answers):
+            raise PromptError("vLLM made another prompt of this page than BiGemma3 was trained with")
+        return [PageResult(vector) for vector in unit(answers)]
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        return unit(self._engine.embed([{"prompt_token_ids": self._tokens.query(text)} for text in queries]))
+
+    def probe(self) -> Vectors:
+        """float32[2, dimension]: a query's vector and a page's."""
+        (page,) = self.embed_pages([Page(specimen(self._size))])
+        return np.stack([self.embed_queries(["total due"])[0], page.vector])
+
+    def _page(self, page: Page) -> dict[str, Any]:
+        if page.image is None:
+            raise UnreadableError("the page has no image: this model reads no text layers")
+        image = squared(page.image, self._size)
+        return {"prompt_token_ids": self._tokens.page_to_fill(), "multi_modal_data": {"image": image}}
+
+
+def arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
+    """Of vLLM's AsyncEngineArgs, of 0.26 and 0.32."""
+    cuda = settings.device == "cuda"
+    memory = {"kv_cache_memory_bytes": KV_CACHE_BYTES, "gpu_memory_utilization": MUST_BE_FREE} if cuda else {}
+    return {
+        **memory,
+        "model": str(checkpoint.path),
+        "runner": "pooling",
+        "convert": "embed",
+        "dtype": "bfloat16" if cuda else "float32",
+        "max_model_len": MAX_TOKENS,
+        "max_num_seqs": AT_ONCE,
+        "max_num_batched_tokens": STEP_TOKENS,
+        "limit_mm_per_prompt": {"image": 1},
+        "mm_processor_cache_gb": 0,  # pages come once; after a sleep its two halves would differ
+        "enable_prefix_caching": False,
+        "enable_sleep_mode": cuda,  # elsewhere vLLM refuses to start with it
+        "enforce_eager": settings.vllm_eager or not cuda,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        # Checkpoints saved by colpali-engine say BiGemma3, which vLLM does not know.
+        "hf_overrides": {"architectures": ["Gemma3ForConditionalGeneration"]},
+        "worker_extension_cls": "serving.embedders.vllm_worker.Extension",
+    }
+
+
+def fingerprint(checkpoint: Checkpoint, device: str) -> str:
+    """The device is part of it: on a CPU, vLLM computes in float32 and without attention forward inside an image."""
+    return "bigemma3-vllm-" + hashlib.sha256(f"{checkpoint.digest}\n{RECIPE}\n{device}".encode()).hexdigest()[:16]
+
+
+def unit(answers: Sequence[Answer]) -> Vectors:
+    """float32[n, dimension], L2-normalised: bfloat16's own norms are off by 0.2 %."""
+    vectors = np.stack([answer.vector for answer in answers])
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def leave() -> None:
+    """The process ends with its engine: whoever started it sees that and starts another one. Requests that it had get
+    their 503 from the door."""
+    logging.shutdown()
+    os._exit(EXIT_ENGINE_ENDED)

@@ -1,0 +1,28 @@
+"""What of ours runs inside vLLM's own processes; vLLM imports it there by name (`worker_extension_cls`).
+
+Nothing else of the project is imported by it, and it imports vLLM only where vLLM already is.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+NEW_VISION_NAMES = {
+    f"vision_tower.{part}.": f"vision_tower.vision_model.{part}."
+    for part in ("embeddings", "encoder", "post_layernorm")
+}
+"""Transformers from 5.19 on saves the vision tower without `vision_model.`; vLLM knows only the names before that."""
+
+
+class Extension:
+    """Adds nothing to vLLM's worker; importing it is what counts."""
+
+
+def know_new_names() -> None:
+    models = importlib.import_module("vllm.model_executor.models.gemma3_mm")
+    mapper = importlib.import_module("vllm.model_executor.models.utils").WeightsMapper
+    model = models.Gemma3ForConditionalGeneration
+    model.hf_to_vllm_mapper = model.hf_to_vllm_mapper | mapper(orig_to_new_prefix=NEW_VISION_NAMES)
+
+
+know_new_names()

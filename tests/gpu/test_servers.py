@@ -1,0 +1,109 @@
+"""Both servers of BiGemma3 on a real GPU, with random weights of the real model's shapes: `make test-gpu`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from tests.conftest import SAMPLES
+from tests.engines import EngineProcess
+
+
+def missing() -> str:
+    """Why these tests cannot run here; empty if they can."""
+    if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
+        return "there is no NVIDIA GPU here"
+    code = "import torch, vllm, colpali_engine.models.gemma3; assert torch.cuda.is_available()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    return "" if done.returncode == 0 else f"make gpu installs what is missing: {last}"
+
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(reason := missing()), reason=reason)]
+THRESHOLD = 0.999
+"""Of two implementations in bfloat16."""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made on the GPU by another process, which gives its memory back."""
+    folder = tmp_path_factory.mktemp("weights")
+    made = [sys.executable, "-m", "bench", "weights", str(folder), "--shape", "4b", "--device", "cuda"]
+    subprocess.run(made, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineProcess]]:
+    options = ["--weights", str(weights), "--scaledown-window", "3600"]
+    with (
+        EngineProcess(tmp_path_factory.mktemp("hf"), "plain", *options, embedder="bigemma3") as hf,
+        EngineProcess(tmp_path_factory.mktemp("vllm"), "plain", *options, embedder="vllm") as vllm,
+    ):
+        for engine in (hf, vllm):
+            answer = requests.post(engine.wait() + "/wake_up", headers=engine.admin, timeout=600)
+            assert answer.status_code == 200, answer.text
+        yield {"bigemma3": hf, "vllm": vllm}
+
+
+@pytest.fixture(scope="module")
+def loop(weights: Path) -> dict[str, Any]:
+    """Before the servers: it wants the GPU for itself."""
+    done = subprocess.run([sys.executable, "-m", "bench.gpu_loop", str(weights)], stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_our_loop_computes_what_colpali_does(loop: dict[str, Any]) -> None:
+    """Graphs, fused kernels and cuDNN's attention against colpali-engine's own forward."""
+    assert min(loop["reference"]["pages"]) >= THRESHOLD
+    assert min(loop["reference"]["queries"]) >= THRESHOLD
+
+
+def test_these_weights_tell_both_kinds_of_attention_apart(loop: dict[str, Any]) -> None:
+    """Else the next test would pass with an image's tokens looking back only."""
+    assert max(loop["reference"]["causal"]) < THRESHOLD
+
+
+def test_both_servers_give_the_same_vectors(servers: dict[str, EngineProcess], tmp_path: Path) -> None:
+    """`bench parity` itself refuses weights that cannot tell pages or queries apart."""
+    command = [sys.executable, "-m", "bench", "parity", "--data", str(tmp_path), "--out", str(tmp_path / "parity.json")]
+    least = ["--threshold-pages", str(THRESHOLD), "--threshold-queries", str(THRESHOLD)]
+    urls = ["--a", servers["bigemma3"].wait(), "--b", servers["vllm"].wait()]
+    done = subprocess.run([*command, *least, *urls], capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "parity.json").read_text())
+    assert found["equal"] and not found["blurred"]
+
+
+@pytest.mark.parametrize("name", ["bigemma3", "vllm"])
+def test_one_page_in_different_company_is_one_vector(servers: dict[str, EngineProcess], name: str) -> None:
+    """Batches of other sizes run other kernels."""
+    import base64
+
+    files = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".jpg", ".png"))[:8]
+    images = [base64.b64encode(path.read_bytes()).decode() for path in files]
+    url = servers[name].wait() + "/embed"
+    together = requests.post(url, json={"images": images}, timeout=300).json()["embeddings"]
+    alone = [requests.post(url, json={"images": [image]}, timeout=300).json()["embeddings"][0] for image in images]
+    assert float((np.asarray(together) * np.asarray(alone)).sum(axis=1).min()) >= THRESHOLD
+
+
+def test_vllm_gives_the_gpu_back_when_it_sleeps(weights: Path, tmp_path: Path) -> None:
+    """Sleep level 1, then the probe again: the same vectors, and most of its memory was free meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.sleeper", str(weights), str(tmp_path)], stdout=subprocess.PIPE, check=True
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["cosine"] >= 0.9999, told
+    assert told["asleep_gb"] < told["awake_gb"] - 8, told
