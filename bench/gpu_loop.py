@@ -83,7 +83,8 @@ def beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, se
         thread.join()
     took.sort()
     return {
-        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took), "query_p50_ms": round(statistics.median(took), 1),
+        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took),
+        "query_p50_ms": round(statistics.median(took), 1),
         "query_p95_ms": round(took[int(0.95 * len(took))], 1), "query_max_ms": round(took[-1], 1),
     }  # fmt: skip
 

@@ -64,7 +64,7 @@ class BiGemma3Embedder:
 
     def load(self) -> None:
         """Raises WeightsError, DeviceError."""
-        quiet()
+        prepare_environment()
         try:
             import torch
         except ImportError:
@@ -127,13 +127,15 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def quiet() -> None:
-    """No progress bars in a log, and no hub: the checkpoint is on this machine by now."""
+def prepare_environment() -> None:
+    """Before torch is imported. No progress bars in a log, and no hub: the checkpoint is on this machine by now."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would not survive a snapshot
+    # With the default of 8, streams share queues, and a query can stand behind a whole batch of pages.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 
 def check_gpu(torch: object, checkpoint: Checkpoint) -> None:

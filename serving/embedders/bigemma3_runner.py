@@ -7,6 +7,8 @@ page. A shape is captured when it is first needed, or before a snapshot, all of 
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from torch import Tensor
 from serving.embedders import Vectors
 from serving.embedders.bigemma3_model import BiGemma3Model, padded
 from serving.embedders.tokens import MAX_QUERY_TOKENS
+from serving.errors import NotReadyError
 
 PAGE_BATCHES: tuple[int, ...] = (1, 2, 4, 8)
 """8 pages keep an H200 as busy as 32 do, and a query that meets them waits a quarter as long."""
@@ -26,8 +29,12 @@ QUERY_BATCHES = (1, 8, 32)
 QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
 """Tokens. Questions have 10 to 30; what does not fit into 128 goes alone."""
 SHORT = 128
+EXIT_GPU_FAILED = 3
 RECOMPILE_LIMIT = 64
 """Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -84,6 +91,18 @@ class Lane:
     @torch.inference_mode()
     def run(self, count: int, *values: Tensor) -> Vectors:
         """The first `count` rows of what `compute` makes of `values`, which are in pinned memory."""
+        try:
+            return self._run(count, values)
+        except torch.OutOfMemoryError:
+            raise NotReadyError("the GPU's memory is full: something else is using it", retry_after=5) from None
+        except torch.AcceleratorError:
+            # What failed on the GPU has ended all that this process has there; whoever started it sees that it is gone
+            # and starts another one.
+            log.exception("the GPU failed")
+            logging.shutdown()
+            os._exit(EXIT_GPU_FAILED)
+
+    def _run(self, count: int, values: Sequence[Tensor]) -> Vectors:
         done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         with self._launching, torch.cuda.stream(self._stream):
             graph = self._graph(values)
