@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
         "loops": loops(embedder._runner, runner.PAGE_BATCHES),
-        "beside": [beside(embedder, squares, batch, 5.0) for batch in runner.PAGE_BATCHES if batch >= 8],
+        "beside": [beside(embedder, squares, batch, 5.0) for batch in runner.PAGE_BATCHES if batch >= 4],
         "kernels": kernels(embedder._runner, 8),
         "reference": reference(embedder, squares),
     }  # fmt: skip

@@ -7,6 +7,7 @@ page. A shape is captured when it is first needed, or before a snapshot, all of 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -120,6 +121,7 @@ class Lane:
         if key not in self._graphs:
             with self.capturing:
                 self._graphs[key] = self._capture(values)
+                gc.freeze()  # compiling leaves a million objects: looking through them would hold up a query
         return self._graphs[key]
 
     def _capture(self, values: Sequence[Tensor]) -> Graph:
