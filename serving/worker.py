@@ -99,9 +99,7 @@ class Worker:
         self.opened = False
         await asyncio.gather(self.pages.stop(), self.queries.stop())
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        close = getattr(self.embedder, "close", None)  # only those that have processes of their own have one
-        if close is not None:
-            await asyncio.to_thread(close)
+        await asyncio.to_thread(self.embedder.close)
 
     def refuse_waiting(self) -> None:
         self.pages.refuse_waiting()

@@ -51,6 +51,8 @@ class Scripted:
     def wake(self) -> None:
         self.loaded = True
 
+    def close(self) -> None: ...
+
     def prepare(self, page: Page) -> Page:
         return page
 

@@ -76,6 +76,9 @@ class Embedder(Protocol):
 
     def wake(self) -> None: ...
 
+    def close(self) -> None:
+        """Ends the processes it has beside this one. The worker calls it last."""
+
     def prepare(self, page: Page) -> Page:
         """What can be done to one page without the model, such as resizing: runs beside others, on several cores."""
         ...

@@ -94,6 +94,8 @@ class BiGemma3Embedder:
     def wake(self) -> None:
         self.load()
 
+    def close(self) -> None: ...
+
     def prepare(self, page: Page) -> Page:
         return page if page.image is None else replace(page, image=squared(page.image, self.checkpoint.image_size))
 

@@ -104,6 +104,8 @@ class Builtin:
     def wake(self) -> None:
         self.load()
 
+    def close(self) -> None: ...
+
     def prepare(self, page: Page) -> Page:
         return page  # the OCR wants all of its pixels
 
