@@ -149,7 +149,7 @@ def as_pages(jpeg: bytes) -> dict[str, Any]:
 
 
 def as_chat(jpeg: bytes, model: str) -> dict[str, Any]:
-    """A page as vLLM's own server has to be asked for the same vector (facts: two `<bos>`, the trained prompt)."""
+    """A page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
     image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
     content = [image, {"type": "text", "text": "Describe this image"}]
     return {
