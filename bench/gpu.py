@@ -39,7 +39,7 @@ STOCK = (
     "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--enforce-eager", "--hf-overrides",
     '{"architectures":["Gemma3ForConditionalGeneration"]}',
 )  # fmt: skip
-"""How vLLM's own server is started for comparison; eager was no slower than compiled where both were measured."""
+"""How vLLM's own server is started for comparison."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

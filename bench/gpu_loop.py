@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from serving.embedders import bigemma3_runner as runner
+from bench.parity import cosines
+from serving.embedders import bigemma3
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
 
@@ -51,7 +52,7 @@ def loops(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
     for count in batches:
         seconds = median_s(graph_of(graphs, "_pages", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
-    for count in runner.QUERY_BATCHES:
+    for count in bigemma3.QUERY_BATCHES:
         seconds = median_s(graph_of(graphs, "_queries", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
     return rows
@@ -111,13 +112,8 @@ def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str
         "pages": [round(float(c), 6) for c in cosines(pages, ours)],
         "causal": [round(float(c), 6) for c in cosines(causal, ours)],
         "queries": [round(float(c), 6) for c in cosines(queries, asked)],
-        "between_pages": [round(float(c), 4) for c in cosines(ours[:1], ours[1:])],
+        "between_pages": [round(float(c), 4) for c in cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])],
     }
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray((a * b).sum(axis=1) / norms)
 
 
 def kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
@@ -140,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: those that are served")
     options = parser.parse_args(argv)
-    runner.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
+    bigemma3.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:
         embedder = BiGemma3Embedder(Settings(weights=str(options.weights), data=Path(data)))
         began = time.perf_counter()
@@ -155,8 +151,8 @@ def main(argv: list[str] | None = None) -> int:
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
-        "loops": loops(embedder._runner, runner.PAGE_BATCHES),
-        "beside": [beside(embedder, squares, batch, 5.0) for batch in runner.PAGE_BATCHES if batch >= 4],
+        "loops": loops(embedder._runner, bigemma3.PAGE_BATCHES),
+        "beside": [beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
         "kernels": kernels(embedder._runner, 8),
         "reference": reference(embedder, squares),
     }  # fmt: skip

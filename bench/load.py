@@ -98,7 +98,10 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
             ended = time.perf_counter()
             turn += 1
             if counted <= ended < ends:
-                (took if reason is None else failures).append((ended - began) * 1000 if reason is None else reason)  # type: ignore[arg-type]
+                if reason is None:
+                    took.append((ended - began) * 1000)
+                else:
+                    failures.append(reason)
             time.sleep(gap_s)
 
     threads = [threading.Thread(target=client, args=[n]) for n in range(clients)]

@@ -33,6 +33,8 @@ class Shape:
     text: Mapping[str, int]
     vision: Mapping[str, int]
     vocabulary: int
+    every: int
+    """Each such layer of the language model sees everything, the others a window."""
 
 
 SHAPES = {
@@ -46,6 +48,7 @@ SHAPES = {
             "image_size": 224,
         },
         1024,
+        every=2,
     ),
     "4b": Shape(
         {
@@ -57,6 +60,7 @@ SHAPES = {
             "image_size": 896,
         },
         262_208,
+        every=6,
     ),
 }  # fmt: skip
 """tiny: 2560 dimensions and 256 image tokens like the real one, 6 million parameters, a page in 0.1 s on a CPU."""
@@ -158,9 +162,8 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
             **shape.text, "vocab_size": shape.vocabulary, "sliding_window": 1024, "max_position_embeddings": 131_072,
             "pad_token_id": vocabulary["<pad>"], "eos_token_id": vocabulary["<eos>"],
             "bos_token_id": vocabulary["<bos>"],
-            # Every sixth layer of the real one sees everything; the last one of the tiny one does.
             "layer_types": [
-                "full_attention" if n % 6 == 5 or n == 1 == shape.text["num_hidden_layers"] - 1 else "sliding_attention"
+                "sliding_attention" if (n + 1) % shape.every else "full_attention"
                 for n in range(shape.text["num_hidden_layers"])
             ],
             "rope_parameters": {
@@ -174,8 +177,6 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
     config.architectures = [architecture]
     config.dtype = "bfloat16"
     config.save_pretrained(out)
-    content = json.loads((out / "config.json").read_text())
-    write_json(out / "config.json", {**content, "architectures": [architecture]})
     return config
 
 
@@ -228,7 +229,6 @@ def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
 
 def chosen(name: str, drawn: Any) -> Any:
     """`drawn` are normal numbers of the right shape."""
-    fan_in = drawn.shape[-1] if drawn.ndim > 1 else 1
     if name.endswith("patch_embedding.weight"):
         return (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (drawn[0].numel() ** 0.5)
     if name.endswith("position_embedding.weight"):
@@ -240,7 +240,7 @@ def chosen(name: str, drawn: Any) -> Any:
     if name.endswith(("q_norm.weight", "k_norm.weight")):
         return 0.25 + drawn * 0.05
     if drawn.ndim > 1:
-        return drawn / fan_in**0.5
-    if name.startswith("vision_tower") and "layer_norm" in name.replace("layernorm", "layer_norm"):
-        return 1 + drawn * 0.05 if name.endswith("weight") else drawn * 0.05
-    return drawn * 0.05
+        return drawn / drawn.shape[-1] ** 0.5
+    # Layer norms multiply by their weight, the language model's RMS norms by one more than theirs.
+    layer_norm = name.startswith("vision_tower") and "norm" in name and name.endswith("weight")
+    return drawn * 0.05 + (1 if layer_norm else 0)

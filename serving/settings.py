@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     device: Literal["cuda", "cpu"] = "cuda"
     """Where models with weights of their own run; the built-in embedder is always on the CPU."""
     vllm_eager: bool = True
-    """On a GPU, False compiles the model and records CUDA graphs; a start takes half a minute more (H200)."""
+    """On a GPU, False compiles the model and records CUDA graphs, at each start. What that brings is not measured."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MiB
     """One request body. 32 pages of 1.5 MB in base64 fit; a 100 MB data URI does not reach the JSON parser."""

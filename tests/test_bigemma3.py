@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import shutil
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,8 @@ from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import ServingError, TooLargeError
 from serving.pages import Page, decode_image
 from serving.settings import Settings
+from tests.guide import FASTAPI, OPENAI, run
+from tests.reference import Reference
 from tests.servers import running, settings
 
 QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", "बजट और ऊर्जा", "売上高 報告書 2024"]
@@ -54,31 +55,6 @@ def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
     size = embedder.checkpoint.image_size
     payloads = [payload for _, payload in pages(CORPUS, Settings())][::4]
     return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
-
-
-class Reference:
-    """colpali-engine's own way, float32: its processor, its forward."""
-
-    def __init__(self, weights: Path) -> None:
-        from serving.embedders import bigemma3_model
-
-        self.model = bigemma3_model.load(Checkpoint.read(weights), "cpu")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the processor's, about its own defaults
-            self.processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(weights, local_files_only=True)
-
-    def pages(self, images: list[Image.Image], **changes: Any) -> np.ndarray:
-        return self._vectors({**self.processor.process_images(images), **changes})
-
-    def queries(self, texts: list[str], dimension: int = 2560) -> np.ndarray:
-        return self._vectors(dict(self.processor.process_texts(texts)), dimension)
-
-    def _vectors(self, inputs: dict[str, Any], dimension: int = 2560) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            found: np.ndarray = self.model(embedding_dim=dimension, **inputs).numpy()
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +94,7 @@ def test_an_images_tokens_see_all_of_it(
     embedder: BiGemma3Embedder, reference: Reference, squares: list[Image.Image]
 ) -> None:
     """The same with a causal mask is another vector: ours is not that one."""
-    import torch
-
-    ids = reference.processor.process_images(squares)["input_ids"]
-    blind = reference.pages(squares, token_type_ids=torch.zeros_like(ids))
+    blind = reference.pages(squares, causal=True)
     assert np.median((blind * reference.pages(squares)).sum(axis=1)) < 0.999
     assert lowest(of_pages(embedder, squares), reference.pages(squares)) > 0.999999
 
@@ -318,30 +291,10 @@ def test_the_guides_snippets_give_the_canonical_vectors(
     monkeypatch.chdir(tmp_path)
     seen = reference.pages([Image.open("test.jpg").convert("RGB")])[0]
 
-    img = Image.open("test.jpg")
-    buffered = io.BytesIO()
-    img.save(buffered, format="JPEG")
-    b64_img = base64.b64encode(buffered.getvalue()).decode("utf-8")
-    chat = {
-        "model": "bigemma3",
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{b64_img}"}},
-                    {"type": "text", "text": "<start_of_image>"},
-                ],
-            }
-        ],
-        "encoding_format": "float",
-    }
-    response = requests.post(f"{url}/v1/embeddings", json=chat, timeout=60)
-    embeddings = response.json()["data"][0]["embedding"]
+    embeddings = run(OPENAI, url)["embeddings"]
     assert len(embeddings) == 2560 and float(np.dot(embeddings, seen)) > 0.999  # it was compressed once more
 
-    payload = {"images": [b64_img], "texts": ["query text"], "normalize": True}
-    response = requests.post(f"{url}/embed", json=payload, timeout=60)
-    result = response.json()
+    result = run(FASTAPI, url)["result"]
     assert result["dimension"] == 2560 and len(result["embeddings"]) == 2
     assert float(np.dot(result["embeddings"][0], embeddings)) > 0.999999
     assert float(np.dot(result["embeddings"][1], reference.queries(["query text"])[0])) > 0.999999

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -25,20 +26,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_read_without_its_tensors(weights: Path) -> None:
     found = Checkpoint.open(str(weights))
     assert (found.hidden_size, found.image_size, found.image_tokens) == (2560, 224, 256)
-    assert found.parameters == sum(shape_size(shape) for shape in shapes(weights).values())
+    assert found.parameters == sum(math.prod(shape) for shape in shapes(weights).values())
 
 
 def shapes(weights: Path) -> dict[str, list[int]]:
     with (weights / "model.safetensors").open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return {name: about["shape"] for name, about in header.items() if name != "__metadata__"}
-
-
-def shape_size(shape: list[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
 
 
 def test_the_digest_tells_weights_apart_wherever_they_lie(weights: Path, tmp_path: Path) -> None:

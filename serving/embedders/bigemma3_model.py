@@ -124,8 +124,8 @@ class BiGemma3Model:
     def pages(self, pixels: Tensor) -> Tensor:
         """`pixels` is uint8[n, side, side, 3]."""
         features = self.projector(self.tower(pixels))
-        around = [part.expand(len(pixels), -1, -1) for part in (self.head, self.tail)]
-        hidden = self._language(torch.cat([around[0], features, around[1]], dim=1), self.mask)
+        head, tail = (part.expand(len(pixels), -1, -1) for part in (self.head, self.tail))
+        hidden = self._language(torch.cat([head, features, tail], dim=1), self.mask)
         return unit(hidden[:, self.last])
 
     def queries(self, ids: Tensor, last: Tensor) -> Tensor:
@@ -138,15 +138,12 @@ class BiGemma3Model:
         return unit(hidden[torch.arange(len(ids), device=ids.device), last])
 
     def _language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
-        with attention(embedded):
-            return self._layers(embedded, mask)
-
-    def _layers(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
         masks = {"full_attention": mask, "sliding_attention": mask}  # a prompt is shorter than the window of 1,024
         positions = torch.arange(embedded.shape[1], device=embedded.device)[None]
-        found: Tensor = self.language(
-            inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
-        ).last_hidden_state
+        with attention(embedded):
+            found: Tensor = self.language(
+                inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
+            ).last_hidden_state
         return found
 
 

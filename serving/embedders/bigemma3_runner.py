@@ -19,22 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serving.embedders import Vectors
+from serving.embedders import Vectors, bigemma3
 from serving.embedders.bigemma3_model import BiGemma3Model, padded
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import NotReadyError
 
-PAGE_BATCHES: tuple[int, ...] = (1, 2, 4, 8)
-"""8 pages keep an H200 as busy as 32 do, and a query that meets them waits a quarter as long."""
-QUERY_BATCHES = (1, 8, 32)
 QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
 """Tokens. Questions have 10 to 30; what does not fit into 128 goes alone."""
 SHORT = 128
 EXIT_GPU_FAILED = 3
 RECOMPILE_LIMIT = 64
 """Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
-
-
 log = logging.getLogger(__name__)
 
 
@@ -42,17 +37,17 @@ class Runner(Protocol):
     def warm_up(self) -> None: ...
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        """float32[n, dimension] from uint8[side, side, 3] each; at most PAGE_BATCHES[-1]."""
+        """float32[n, dimension] from uint8[side, side, 3] each; at most bigemma3.PAGE_BATCHES[-1]."""
 
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """float32[n, dimension] from token ids."""
 
 
 class Eager:
-    """On a CPU, or as the reference."""
+    """On a CPU."""
 
-    def __init__(self, model: BiGemma3Model, fill: int, side: int, device: str = "cpu") -> None:
-        self._model, self._fill, self._side, self._device = model, fill, side, device
+    def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
+        self._model, self._fill, self._side = model, fill, side
 
     def warm_up(self) -> None:
         self.pages([np.zeros((self._side, self._side, 3), np.uint8)])
@@ -60,13 +55,12 @@ class Eager:
 
     @torch.inference_mode()
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        pixels = torch.from_numpy(np.stack(squares)).to(self._device)
-        return self._model.pages(pixels).cpu().numpy()
+        return self._model.pages(torch.from_numpy(np.stack(squares))).numpy()
 
     @torch.inference_mode()
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         filled, last = padded(ids, len(ids), max(map(len, ids)), self._fill)
-        return self._model.queries(filled.to(self._device), last.to(self._device)).cpu().numpy()
+        return self._model.queries(filled, last).numpy()
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class Graph:
     output: Tensor
 
 
-class Lane:
+class Shapes:
     """Graphs that never run at the same time: one stream, one pool of memory. One thread launches at once; waiting for
     the result is outside of the lock, so that the next batch is there before this one ends."""
 
@@ -142,20 +136,20 @@ class Graphs:
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
         torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
         for layer in model.language.layers:
-            layer.compile(dynamic=False)  # layer by layer: seconds for a shape, where the whole model takes minutes
+            layer.compile(dynamic=False)  # layer by layer: all of one kind are compiled once
         self._fill, self._side = fill, side
-        self._pages = Lane(model.pages, priority=0)
-        self._queries = Lane(model.queries, priority=-5)
+        self._pages = Shapes(model.pages, priority=0)
+        self._queries = Shapes(model.queries, priority=-5)
 
     def warm_up(self) -> None:
-        for count in PAGE_BATCHES:
+        for count in bigemma3.PAGE_BATCHES:
             self.pages([np.zeros((self._side, self._side, 3), np.uint8)] * count)
         for length in QUERY_LENGTHS:
-            for count in QUERY_BATCHES if length <= SHORT else (1,):
+            for count in bigemma3.QUERY_BATCHES if length <= SHORT else (1,):
                 self.queries([[self._fill] * length] * count)
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        count = fitting(len(squares), PAGE_BATCHES)
+        count = fitting(len(squares), bigemma3.PAGE_BATCHES)
         pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
         rows = pixels.numpy()
         for row, square in enumerate(squares):
@@ -165,10 +159,10 @@ class Graphs:
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         found: list[Any] = [None] * len(ids)
         for length, rows in by_length(ids).items():
-            most = QUERY_BATCHES[-1] if length <= SHORT else 1
+            most = bigemma3.QUERY_BATCHES[-1] if length <= SHORT else 1
             for begin in range(0, len(rows), most):
                 part = rows[begin : begin + most]
-                count = fitting(len(part), QUERY_BATCHES)
+                count = fitting(len(part), bigemma3.QUERY_BATCHES)
                 filled, last = padded([ids[row] for row in part], count, length, self._fill)
                 vectors = self._queries.run(len(part), filled.pin_memory(), last.pin_memory())
                 for row, vector in zip(part, vectors, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,7 @@ def sampled(file: Path, total: Any) -> int:
                 total.update(f"{name} {about['dtype']} {about['shape']}".encode())
                 stream.seek(8 + length + begin)
                 total.update(stream.read(min(SAMPLE_BYTES, end - begin)))
-                count = 1
-                for side in about["shape"]:
-                    count *= int(side)
-                parameters += count
+                parameters += math.prod(about["shape"])
             return parameters
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None

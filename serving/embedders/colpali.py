@@ -23,7 +23,7 @@ def without_torchvision() -> None:
 def gemma() -> Any:
     """The module with BiGemma3 and BiGemmaProcessor3. Raises WeightsError if it is not installed.
 
-    The package's own `__init__` files import every model family: five seconds of a cold start.
+    The package's own `__init__` files import every model family: seconds of a cold start.
     """
     without_torchvision()
     if "colpali_engine" not in sys.modules:

@@ -1,6 +1,6 @@
 """One kernel for what stands between a transformer's halves: residual plus bias-free sum, then layer norm.
 
-By itself each would read and write the same states once more: 3 % of a page's time on an H200. Triton comes with every
+By itself each would read and write the same states once more (docs/gpu.md has what that costs). Triton comes with every
 torch for CUDA; a CPU does not get here.
 """
 

@@ -1,5 +1,4 @@
-"""SigLIP's vision tower, run with fewer and larger kernels than its modules would: 39 % of a page's time was spent
-outside of attention and matrix products.
+"""SigLIP's vision tower, run with fewer and larger kernels than its modules would.
 
 The weights stay those of the modules; `tests/test_bigemma3.py` holds the result against the modules' own. Measured on
 an H200 (docs/gpu.md): query, key and value in one product; GELU within the product before it; attention by cuDNN,

@@ -10,18 +10,16 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from serving.embedders import Lanes, PageResult, Vectors
-from serving.embedders.bigemma3 import DIMENSIONS, specimen
-from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.square import squared
+from serving.embedders.checkpoint import Checkpoint
+from serving.embedders.gemma import Gemma
 from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
 from serving.embedders.vllm_engine import Answer, VllmEngine
-from serving.errors import ServingError, UnreadableError
+from serving.errors import ServingError
 from serving.pages import Page
 from serving.settings import MiB, Settings
 
@@ -46,27 +44,19 @@ class PromptError(ServingError):
     code = "prompt"
 
 
-class VllmEmbedder:
-    name = "bigemma3"
+class VllmEmbedder(Gemma):
     title = "BiGemma3 (vLLM)"
-    reads_text = False
     backends: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         """Looks at the weights; imports neither vLLM nor torch. Raises WeightsError."""
-        self.device: Literal["cpu", "cuda"] = settings.device
+        super().__init__(settings)
         self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
-        self._checkpoint = Checkpoint.open(settings.weights)
-        self.dimension = self._checkpoint.hidden_size
-        if self.dimension not in DIMENSIONS:
-            raise WeightsError(f"these weights have {self.dimension} dimensions; BiGemma3 has 2560")
-        self.dimensions: tuple[int, ...] = tuple(size for size in DIMENSIONS if size <= self.dimension)
-        self._size = self._checkpoint.image_size
-        self.fingerprint = fingerprint(self._checkpoint, self.device)
-        self._engine = VllmEngine(arguments(self._checkpoint, settings), self.device, leave)
+        self.fingerprint = fingerprint(self.checkpoint, self.device)
+        self._engine = VllmEngine(arguments(self.checkpoint, settings), self.device, leave)
 
     def load(self) -> None:
-        self._tokens = Tokens(self._checkpoint.path)
+        self._tokens = Tokens(self.checkpoint.path)
         self._page_prompt = self._tokens.page()
         self._engine.start()
 
@@ -83,9 +73,6 @@ class VllmEmbedder:
     def close(self) -> None:
         self._engine.close()
 
-    def prepare(self, page: Page) -> Page:
-        return page if page.image is None else replace(page, image=squared(page.image, self._size))
-
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         answers = self._engine.embed([self._page(page) for page in pages])
         if any(answer.prompt != self._page_prompt for answer in answers):
@@ -95,15 +82,8 @@ class VllmEmbedder:
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         return unit(self._engine.embed([{"prompt_token_ids": self._tokens.query(text)} for text in queries]))
 
-    def probe(self) -> Vectors:
-        """float32[2, dimension]: a query's vector and a page's."""
-        (page,) = self.embed_pages([Page(specimen(self._size))])
-        return np.stack([self.embed_queries(["total due"])[0], page.vector])
-
     def _page(self, page: Page) -> dict[str, Any]:
-        if page.image is None:
-            raise UnreadableError("the page has no image: this model reads no text layers")
-        image = squared(page.image, self._size)
+        image = self.square(page)
         return {"prompt_token_ids": self._tokens.page_to_fill(), "multi_modal_data": {"image": image}}
 
 

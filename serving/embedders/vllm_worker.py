@@ -11,7 +11,7 @@ NEW_VISION_NAMES = {
     f"vision_tower.{part}.": f"vision_tower.vision_model.{part}."
     for part in ("embeddings", "encoder", "post_layernorm")
 }
-"""Transformers from 5.19 on saves the vision tower without `vision_model.`; vLLM knows only the names before that."""
+"""Transformers from 5.17 on saves the vision tower without `vision_model.`; vLLM knows only the names before that."""
 
 
 class Extension:

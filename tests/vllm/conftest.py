@@ -13,8 +13,8 @@ import requests
 from bench.random_weights import build
 from serving.embedders import Vectors
 from tests.engines import EngineProcess
+from tests.reference import Reference
 from tests.vllm.pictures import Picture, pictures
-from tests.vllm.reference import Reference
 
 START_S = 240
 """The longest a test waits for vLLM to come up: 35 s on two quiet cores."""

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from tests.reference import Reference, canonical
 from tests.vllm.conftest import Served, cosines, nearest
 from tests.vllm.pictures import Picture
-from tests.vllm.reference import Reference, canonical
 
 SAME = 0.999
 

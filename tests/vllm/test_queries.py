@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
 from serving.errors import TooLargeError
+from tests.reference import Reference
 from tests.vllm.conftest import Served, cosines, nearest
-from tests.vllm.reference import Reference
 
 SAME = 0.9999
 QUERIES = [
