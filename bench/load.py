@@ -37,12 +37,18 @@ class Target:
     """A folder of request bodies, sent in turn."""
 
 
+Answer = tuple[float, str]
+"""Milliseconds, and the Server-Timing header."""
+
+
 @dataclass(frozen=True)
 class Load:
     clients: int
     seconds: float
     milliseconds: list[float]
     failures: list[str]
+    server_timings: list[str]
+    """The header of each answer, in the order of `milliseconds`; empty where a server sends none."""
 
     @property
     def rate(self) -> float:
@@ -70,8 +76,9 @@ def run(target: Target, clients: int, seconds: float, gap_s: float = 0.0) -> Loa
     with context.Pool(processes, initializer=set_barrier, initargs=(begin,)) as pool:
         jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
         results = pool.starmap(drive, jobs, chunksize=1)
-    took = [value for part in results for value in part[0]]
-    return Load(clients, seconds, took, [reason for part in results for reason in part[1]])
+    answers = [answer for part in results for answer in part[0]]
+    failures = [reason for part in results for reason in part[1]]
+    return Load(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
 
 
 BARRIER: list[Any] = []
@@ -81,9 +88,10 @@ def set_barrier(barrier: Any) -> None:
     BARRIER[:] = [barrier]
 
 
-def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int) -> tuple[list[float], list[str]]:
+def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int) -> tuple[list[Answer], list[str]]:
+    """Answers, and why there was none."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
-    took: list[float] = []
+    took: list[Answer] = []
     failures: list[str] = []
     BARRIER[0].wait()
     counted = time.perf_counter() + LEAD_S
@@ -94,12 +102,12 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
         turn = seed + number * 7
         while (began := time.perf_counter()) < ends:
-            reason = once(connection, target.path, bodies[turn % len(bodies)])
+            reason, timing = once(connection, target.path, bodies[turn % len(bodies)])
             ended = time.perf_counter()
             turn += 1
             if counted <= ended < ends:
                 if reason is None:
-                    took.append((ended - began) * 1000)
+                    took.append(((ended - began) * 1000, timing))
                 else:
                     failures.append(reason)
             time.sleep(gap_s)
@@ -112,8 +120,8 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
     return took, failures
 
 
-def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> str | None:
-    """What went wrong, if anything did."""
+def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
+    """What went wrong, if anything did, and the Server-Timing."""
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -121,8 +129,9 @@ def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> str 
     except (OSError, http.client.HTTPException) as error:
         connection.close()
         time.sleep(0.1)
-        return f"{type(error).__name__}: {error}"
-    return None if answer.status == 200 else f"{answer.status} {content[:200].decode('utf-8', 'replace')}"
+        return f"{type(error).__name__}: {error}", ""
+    reason = None if answer.status == 200 else f"{answer.status} {content[:200].decode('utf-8', 'replace')}"
+    return reason, answer.getheader("Server-Timing", "")
 
 
 def drawn_jpegs(count: int) -> list[bytes]:
