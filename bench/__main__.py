@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gpu, quality, random_weights, record
+from serving import equivalence
 from serving.client import EmbeddingClient
 from serving.equivalence import Threshold
 from serving.errors import ServingError
@@ -150,6 +151,9 @@ def run_parity(options: argparse.Namespace) -> Path:
 
     where = record.environment()
     limits = Settings() if options.data is None else Settings(data=options.data)
+    out = options.out or record.RUNS / "parity.json"
+    if out.resolve() == (limits.data / equivalence.FILE).resolve():
+        raise ValueError(f"{out} is where proofs are kept: write the result elsewhere")
     both = os.environ.get("DORMOUSE_WORKER_KEY", "")
     servers = [
         parity.client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
@@ -159,7 +163,7 @@ def run_parity(options: argparse.Namespace) -> Path:
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
     found = parity.compared(a, b, threshold)
     print(parity.table(found))
-    saved = record.save(options.out or record.RUNS / "parity.json", "parity", found, where)
+    saved = record.save(out, "parity", found, where)
     if not options.no_record:
         print(parity.kept(found, limits.data, where["time"]))
     if reason := parity.not_shown(found):

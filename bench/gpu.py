@@ -38,10 +38,10 @@ RAW = ("samples_ms", "server_timings")
 STOCK = (
     "--runner", "pooling", "--convert", "embed", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs",
     "32", "--max-num-batched-tokens", "8192", "--limit-mm-per-prompt", '{"image":1}', "--kv-cache-memory-bytes",
-    "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--enforce-eager", "--hf-overrides",
-    '{"architectures":["Gemma3ForConditionalGeneration"]}',
+    "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--gpu-memory-utilization",
+    "0.1", "--hf-overrides", '{"architectures":["Gemma3ForConditionalGeneration"]}',
 )  # fmt: skip
-"""How vLLM's own server is started for comparison."""
+"""How vLLM's own server is started for comparison, beside the others on one GPU; compiled, as by default."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,17 +18,26 @@ def used_gb() -> float:
     return int(subprocess.check_output(command, text=True)) / 1000
 
 
+def step(name: str) -> None:
+    print(name, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     weights, data = sys.argv[1:]
     embedder = VllmEmbedder(Settings(weights=weights, data=Path(data)))
+    step("load")
     embedder.load()
+    step("probe")
     before, awake = embedder.probe(), used_gb()
     began = time.perf_counter()
+    step("sleep")
     embedder.sleep()
     slept, asleep = time.perf_counter(), used_gb()
+    step("wake")
     embedder.wake()
     woken = time.perf_counter()
     cosine = float((embedder.probe() * before).sum(axis=1).min())
+    step("close")
     embedder.close()
     told = {"cosine": cosine, "awake_gb": awake, "asleep_gb": asleep, "sleep_s": slept - began, "wake_s": woken - slept}
     print(json.dumps(told))

@@ -76,13 +76,14 @@ def test_these_weights_tell_both_kinds_of_attention_apart(loop: dict[str, Any]) 
 
 def test_both_servers_give_the_same_vectors(servers: dict[str, EngineProcess], tmp_path: Path) -> None:
     """`bench parity` itself refuses weights that cannot tell pages or queries apart."""
-    command = [sys.executable, "-m", "bench", "parity", "--data", str(tmp_path), "--out", str(tmp_path / "parity.json")]
+    out = tmp_path / "result.json"
+    command = [sys.executable, "-m", "bench", "parity", "--data", str(tmp_path / "data"), "--out", str(out)]
     least = ["--threshold-pages", str(THRESHOLD), "--threshold-queries", str(THRESHOLD)]
     urls = ["--a", servers["bigemma3"].wait(), "--b", servers["vllm"].wait()]
     done = subprocess.run([*command, *least, *urls], capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "parity.json").read_text())
+    found = json.loads(out.read_text())
     assert found["equal"] and not found["blurred"]
 
 
