@@ -33,7 +33,7 @@ def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Conf
     config = uvicorn.Config(
         create_app(worker, lambda: ""),
         loop="asyncio",
-        http="h11",
+        http="httptools",  # takes a fifth less time than h11, which bounds headers: the door has done that
         ws="none",
         log_level="warning",
         server_header=False,

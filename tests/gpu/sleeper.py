@@ -1,15 +1,24 @@
-"""vLLM's embedder through one sleep, in a process of its own: what it computes and holds, as JSON."""
+"""vLLM's embedder through one sleep, in a process of its own: what it computes and holds, as JSON in a file.
+
+Its steps are on stderr, and where it stands if it takes too long. It leaves as a worker does, at once: what libraries
+do at an interpreter's end is not asked here.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from serving.embedders.vllm import VllmEmbedder
+from serving.memory import die_with_parent
 from serving.settings import Settings
+
+TOO_LONG_S = 240
 
 
 def used_gb() -> float:
@@ -24,6 +33,7 @@ def step(name: str) -> None:
 
 def main() -> None:
     weights, data = sys.argv[1:]
+    faulthandler.dump_traceback_later(TOO_LONG_S, exit=True)
     embedder = VllmEmbedder(Settings(weights=weights, data=Path(data)))
     step("load")
     embedder.load()
@@ -40,8 +50,12 @@ def main() -> None:
     step("close")
     embedder.close()
     told = {"cosine": cosine, "awake_gb": awake, "asleep_gb": asleep, "sleep_s": slept - began, "wake_s": woken - slept}
-    print(json.dumps(told))
+    (Path(data) / "told.json").write_text(json.dumps(told))
+    step("leave")
+    os._exit(0)
 
 
+if __name__ == "__mp_main__":  # vLLM's engine, spawned
+    die_with_parent()
 if __name__ == "__main__":
     main()
