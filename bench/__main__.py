@@ -1,4 +1,4 @@
-"""`python -m bench`: measures quality and speed."""
+"""`python -m bench`: cold starts by its own options, everything else by a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import gpu, quality, random_weights, record
+from bench import coldstart, costs, fleet, gpu, quality, random_weights, record
 from serving import equivalence
 from serving.client import EmbeddingClient
 from serving.equivalence import Threshold
@@ -25,8 +25,14 @@ class NotShown(Exception):
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures what Dormouse promises.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    about = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
+    parser = argparse.ArgumentParser(prog="python -m bench", description=about)
+    coldstart.add_arguments(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    about = "what scale to zero costs a month, beside a server that is always on"
+    costs.add_arguments(commands.add_parser("cost", help=about, description=about))
+    about = "a fleet under a load that is drawn or replayed: latency, cold share, container-hours, cost"
+    fleet.add_arguments(commands.add_parser("simulate", help=about, description=about))
     about = "recall@1, recall@3 and MRR on labelled queries, per kind"
     ranked = commands.add_parser("quality", help=about, description=about)
     ranked.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
@@ -183,7 +189,14 @@ def run_weights(options: argparse.Namespace) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    given = sys.argv[1:] if argv is None else argv
+    if not given:
+        parser.print_help()
+        return 2
+    options = parser.parse_args(given)
+    if (command := PRINTING.get(options.command)) is not None:
+        return command(options)
     try:
         saved = COMMANDS[options.command](options)
     except (ServingError, ProcessFailed, ValueError, OSError) as error:
@@ -199,6 +212,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+PRINTING = {None: coldstart.main, "cost": costs.main, "simulate": fleet.main}
+"""Commands that say themselves what came of them."""
 COMMANDS = {
     "quality": run_quality,
     "speed": run_speed,

@@ -27,8 +27,8 @@ def running(embedder: Embedder, settings: Settings) -> Iterator[tuple[str, Worke
     stopped = threading.Event()
     listener = bound("127.0.0.1", 0)
     config = uvicorn.Config(
-        create_app(worker, lambda: ADMIN_KEY, stopped.set), http="httptools", ws="none", log_level="critical", lifespan="on",
-        timeout_graceful_shutdown=5,
+        create_app(worker, lambda: ADMIN_KEY, stopped.set), http="httptools", ws="none", log_level="critical",
+        lifespan="on", timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))

@@ -1,0 +1,300 @@
+"""How long a server at zero takes to its first answer, proven cold by the answer itself.
+
+Each deployment has a result file, which is whole after every sample. What is not verified is kept in it, marked, and
+left out of every cold figure. With several ways of coming back, one run compares them in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import plan as plans
+from bench import record
+from bench.measure import Sample, chosen, counts, measure, never_cold, not_scaled_down, times
+from bench.plan import COLD, Trial
+from bench.stats import median_interval, ratio_interval, summary
+from bench.targets import MODES, Target, TargetError, wanted_targets, ways
+from serving.process import ProcessFailed
+
+Keep = Callable[[Sequence[Sample], bool], None]
+"""All samples so far, and whether these are all."""
+
+
+def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    """For argparse: refused with a sentence."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
+        return value
+
+    return read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add, count, real = parser.add_argument, partial(number, int), partial(number, float)
+    key = "its key comes from DORMOUSE_WORKER_KEY, and an engine's admin key from DORMOUSE_ADMIN_KEY or its data folder"
+    add("--mode", choices=tuple(MODES), default="builtin", help="both: vllm and huggingface; default: %(default)s")
+    add("--url", help=f"a running server of that mode (default: start an engine); {key}")
+    add("--vllm-url", metavar="URL", help="as --url, of vllm")
+    add("--hf-url", metavar="URL", help="as --url, of huggingface")
+    add("--num-warmup", type=count(0, 1000), default=10, metavar="N", help="warm requests; default: %(default)s")
+    add("--test-scaledown", action="store_true", help="scale down once more after the warm ones, and ask again")
+    wait = "seconds without a request until a server that is no engine of ours is taken to be at zero; default: 65"
+    add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help=wait)
+    add("--repetitions", type=count(1, 1000), default=3, metavar="N", help="of all that; default: %(default)s")
+    add("--seed", type=count(0, 2**32 - 1), default=0, help="of the order and the intervals; default: %(default)s")
+    add("--timeout", type=real(0.1, 3600), default=120.0, metavar="S", help="of one request; default: %(default)g")
+    gate = "exit with 1 if a cold median of the one that comes back from a snapshot (else: of the plain one) is above"
+    add("--max-cold-ms", type=real(0.001, 1e9), metavar="N", help=gate)
+    back = (
+        "how engines that are started here come back, one engine for each: auto, plain, criu, fork; default: plain,auto"
+    )
+    add("--snapshots", type=ways, default=("plain", "auto"), metavar="LIST", help=back)
+    add("--weights", metavar="DIR_OR_HUB_ID", help="of huggingface and vllm engines that are started here")
+    add("--device", choices=("cuda", "cpu"), help="of those")
+    add("--out", type=Path, default=Path(), metavar="DIR", help="folder of the result files; default: this one")
+
+
+def run(
+    trials: Sequence[Trial], targets: Sequence[Target], told: Display, keep: Keep, timeout_s: float
+) -> tuple[list[Sample], bool]:  # fmt: skip
+    """All samples, and False if Ctrl-C ended it before the plan did. What fails is a row; the rest goes on."""
+    named = {target.name: target for target in targets}
+    samples: list[Sample] = []
+    seen: set[str] = set()
+    try:
+        for trial in trials:
+            samples.append(one(trial, named[trial.target], told.phase, timeout_s, seen))
+            keep(samples, False)
+            told.row(line(samples, len(trials)))
+    except KeyboardInterrupt:
+        keep(samples, False)
+        return samples, False
+    keep(samples, True)
+    return samples, True
+
+
+def one(trial: Trial, target: Target, phase: Callable[[str], None], timeout_s: float, seen: set[str]) -> Sample:
+    if trial.kind in COLD:
+        try:
+            target.scale_down(lambda text: phase(f"{target.name}: {text}"))
+        except TargetError as error:
+            return not_scaled_down(trial, str(error))
+    phase(f"{target.name}: {trial.kind.replace('_', ' ')} request")
+    return measure(trial, target.url, target.key, timeout_s, seen)
+
+
+def result(
+    deployment: str, samples: Sequence[Sample], titles: Mapping[str, str], seed: int, complete: bool
+) -> dict[str, Any]:  # fmt: skip
+    """What the file says, without schema version and environment. `titles`: of the deployment's targets, by name.
+
+    The figures at the top are of one target, `headline`: the first that was restored, else the first that was cold.
+    """
+    ours = [sample for sample in samples if sample.target in titles]
+    headline = chosen(ours, list(titles))
+    of = [sample for sample in ours if sample.target == headline]
+    warm = summary(times(of, "warm"))
+    each = {name: of_target(name, title, ours, seed) for name, title in titles.items()}
+    found = {kind: asdict(summary(times(ours, kind))) for kind in ("plain", "restored", "warm")}
+    return {
+        "deployment_name": deployment,
+        "complete": complete,
+        "headline": headline,
+        "cold_start_ms": summary([s.client_ms for s in of if s.cold and s.kind == "initial"]).p50,
+        "warm_start_avg_ms": warm.mean,
+        "warm_start_p50_ms": warm.p50,
+        "warm_start_p95_ms": warm.p95,
+        "post_scaledown_cold_start_ms": summary([s.client_ms for s in of if s.cold and s.kind != "initial"]).p50,
+        "summary": {
+            **found,
+            "cold_over_warm": each[headline]["cold_over_warm"] if headline else None,
+            "plain_over_restored": ratio(times(ours, "plain"), times(ours, "restored"), seed),
+            "counts": counts(ours),
+            "targets": each,
+        },
+        "samples": [asdict(sample) for sample in ours],
+    }
+
+
+def of_target(name: str, title: str, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+    of = [sample for sample in samples if sample.target == name]
+    plain = times(samples, "plain")
+    found: dict[str, Any] = {"title": title}
+    for kind in ("plain", "restored", "warm"):
+        took = times(of, kind)
+        found[kind] = {**asdict(summary(took)), "p50_interval": median_interval(took, seed) if took else None}
+    cold = times(of, "restored") or times(of, "plain")
+    found["cold_over_warm"] = ratio(cold, times(of, "warm"), seed)
+    found["plain_over_restored"] = ratio(plain, times(of, "restored"), seed)
+    return {**found, **counts(of), "never_cold": never_cold(of)}
+
+
+def ratio(a: list[float], b: list[float], seed: int) -> dict[str, Any] | None:
+    """Of medians, with n of both; None where one of them is missing."""
+    if not a or not b:
+        return None
+    return {**asdict(ratio_interval(a, b, seed)), "n": [len(a), len(b)]}
+
+
+def too_slow(found: Mapping[str, Any], most_ms: float | None) -> str:
+    """In a sentence; empty if it is fast enough or nobody asked."""
+    slow = [found[name] for name in ("cold_start_ms", "post_scaledown_cold_start_ms")]
+    above = [median for median in slow if median is not None and most_ms is not None and median > most_ms]
+    return f"{found['headline']}: a cold median is {max(above):.0f} ms, above {most_ms:g}" if above else ""
+
+
+class Display:
+    """Plain lines: rows, and of a countdown only that it began."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def phase(self, text: str) -> None:
+        what, counted, _ = text.partition(",")
+        if counted and what != self._said:
+            self.row(text)
+        self._said = what
+
+    def row(self, text: str) -> None:
+        print(text, flush=True)
+
+    def end(self) -> None:
+        """Before the last words."""
+
+
+class Live(Display):
+    """On a terminal: what is going on in the last line, and the latest row above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(highlight=False, markup=False)
+        self._status = self._console.status("starting")
+        self._status.start()
+
+    def phase(self, text: str) -> None:
+        from rich.text import Text
+
+        self._status.update(Text(text))
+
+    def row(self, text: str) -> None:
+        self._console.print(text)
+
+    def end(self) -> None:
+        self._status.stop()
+
+
+@contextlib.contextmanager
+def display() -> Iterator[Display]:
+    shown = Live() if sys.stdout.isatty() else Display()
+    try:
+        yield shown
+    finally:
+        shown.end()
+
+
+def line(samples: Sequence[Sample], total: int) -> str:
+    """The latest sample, and the median of its like so far."""
+    last = samples[-1]
+    kind = "warm" if last.kind == "warm" else last.start_kind
+    like = times([sample for sample in samples if sample.target == last.target], kind)
+    proof = "verified cold" if last.cold else last.why_not
+    median = f"; {kind} median {statistics.median(like):.1f} ms (n={len(like)})" if like else ""
+    what = last.kind.replace("_", " ")
+    return f"[{len(samples)}/{total}] {last.target}, {what}: {last.client_ms:.1f} ms, {proof}{median}"
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Of one deployment's result, in plain text."""
+    rows = [f"{'':<34}{'n':>5}{'p50 ms':>10}{'95 % of p50':>20}{'p95 ms':>11}{'max ms':>10}"]
+    notes = []
+    for name, of in found["summary"]["targets"].items():
+        for kind, label in (("plain", "cold, plain"), ("restored", "cold, restored"), ("warm", "warm")):
+            if of[kind]["n"]:
+                rows.append(figures(f"{name}: {label}", of[kind]))
+        for what, label in (("cold_over_warm", "cold over warm"), ("plain_over_restored", "plain over restored")):
+            if r := of[what]:
+                within = f"{r['low']:.1f} to {r['high']:.1f}, n={r['n'][0]} and {r['n'][1]}"
+                notes.append(f"{name}: {label} {r['value']:.1f}x ({within})")
+        notes.append(
+            f"{name}: {of['verified']} verified cold, {of['unverified']} not, {of['excluded']} made the snapshot"
+        )
+        notes += [f"{name}: {of['never_cold']}"] * bool(of["never_cold"])
+        notes += [f"{name}: outcomes {of['outcomes']}"] * (set(of["outcomes"]) != {"ok"})
+    return "\n".join([*rows, "? too few samples for that percentile", *notes])
+
+
+def figures(label: str, of: Mapping[str, Any]) -> str:
+    low, high = of["p50_interval"]
+    weak = "?" if "p95" in of["weak"] else " "
+    within = f"{low:.1f} to {high:.1f}"
+    return f"{label:<34}{of['n']:>5}{of['p50']:>10.1f}{within:>20}{of['p95']:>10.1f}{weak}{of['max']:>10.1f}"
+
+
+def main(options: argparse.Namespace) -> int:
+    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, or what keeps it from running; 130 for Ctrl-C."""
+    try:
+        with ExitStack() as stack:
+            options.out.mkdir(parents=True, exist_ok=True)
+            told = stack.enter_context(display())
+            return measured(options, stack, told)
+    except (TargetError, ProcessFailed, ValueError, OSError) as error:
+        print(f"the bench stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was measured", file=sys.stderr)
+        return 130
+
+
+def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> int:
+    where = record.environment()
+    found = wanted_targets(options, stack, told.row)
+    everyone = [target for of in found.values() for target in of]
+    names = [target.name for target in everyone]
+    trials = plans.plan(names, options.num_warmup, options.repetitions, options.test_scaledown, options.seed)
+    results: dict[str, dict[str, Any]] = {}
+
+    def keep(samples: Sequence[Sample], complete: bool) -> None:
+        for deployment, of in found.items():
+            titles = {target.name: target.title for target in of}
+            if complete or (samples and samples[-1].target in titles):
+                results[deployment] = result(deployment, samples, titles, options.seed, complete)
+                file = options.out / f"cold_start_results_{deployment}.json"
+                record.save(file, "cold_start", results[deployment], where)
+
+    samples, complete = run(trials, everyone, told, keep, options.timeout)
+    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete)
+
+
+def concluded(
+    options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool
+) -> int:  # fmt: skip
+    """Says what came of it; the exit code."""
+    told.end()
+    for deployment, found in results.items():
+        print(table(found))
+        print(f"written to {options.out / f'cold_start_results_{deployment}.json'}")
+    if not complete:
+        print(f"stopped after {done} trials; what was measured is kept, marked incomplete", file=sys.stderr)
+        return 130
+    reasons = [reason for found in results.values() if (reason := too_slow(found, options.max_cold_ms))]
+    reasons += [f"{name}: nothing was verified cold" for name, found in results.items() if not found["headline"]]
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    return 1 if reasons else 0

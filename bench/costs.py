@@ -1,0 +1,280 @@
+"""What scale to zero costs a month, beside a machine that is always on; and which window buys what.
+
+One container, one request at a time, the others queue. Every second in which a container is up is billed: while it
+starts, while it serves, and while it idles until its window is over. Not known here: failed starts, the runs that make
+a snapshot after a deploy, and what a container of the page costs. `bench/fleet.py` knows more than one container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import arrivals, prices
+from bench.arrivals import checked, poisson, span
+from bench.prices import DAY_S, GUIDE_DURATION_S, GUIDE_PER_HOUR, MONTH_S, Price, guide_estimate, within
+
+SAMPLED = 20_000
+"""Arrivals drawn for a percentile of Poisson traffic: 1,000 of them are beyond p95."""
+WINDOWS = tuple(float(window) for window in np.geomspace(2.0, 3600.0, 24))
+"""Seconds; Modal's own range."""
+KNEE = 0.05
+"""How far below the chord a knee lies at least, of 1; less is a line, or noise."""
+NEARLY = 0.99
+"""One container that sleeps at times never costs quite as much as one that never does: within a percent counts."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds. The start is counted until the container can serve."""
+
+    duration_s: float
+    window_s: float
+    start_s: float
+
+    def __post_init__(self) -> None:
+        within("seconds of a request", self.duration_s, 1e-6, DAY_S)
+        within("seconds of the scaledown window", self.window_s, 0.0, MONTH_S)
+        within("seconds of a start", self.start_s, 0.0, DAY_S)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """30 days: seconds of one container, and dollars."""
+
+    requests: float
+    cold_starts: float
+    cold_share: float
+    """Of the requests: those that waited for a start, all of it or its rest."""
+    serving_s: float
+    idle_s: float
+    starting_s: float
+    price: Price
+
+    @property
+    def total_s(self) -> float:
+        return self.serving_s + self.idle_s + self.starting_s
+
+    @property
+    def total(self) -> float:
+        return self.total_s * self.price.per_s
+
+    @property
+    def always_on(self) -> float:
+        return MONTH_S * self.price.per_s
+
+
+def bill(demand: float | Sequence[float], usage: Usage, price: Price, span_s: float | None = None) -> Bill:
+    """`demand`: requests a day at random moments (Poisson), or arrivals in seconds, in their order.
+
+    `span_s`: what the arrivals are the traffic of; whole days, at least one, if left out. Raises ValueError.
+    """
+    if isinstance(demand, int | float):
+        return poisson_bill(float(demand), usage, price)
+    walked = walk(demand, usage)
+    times = MONTH_S / span(demand, span_s)
+    return Bill(
+        times * len(demand), times * walked.cold_starts, walked.waited / len(demand),
+        times * walked.serving_s, times * walked.idle_s, times * walked.starting_s, price,
+    )  # fmt: skip
+
+
+def poisson_bill(requests_per_day: float, usage: Usage, price: Price) -> Bill:
+    """In closed form. With rate r, duration D, window W, start S, load q = rD < 1 and p = exp(-rW):
+
+    a gap after the last answer is longer than W with chance p (arrivals have no memory), so a busy period is cold with
+    chance p; a gap idles for (1 - p) / r on average, the mean of the shorter of gap and W. A warm busy period serves
+    1 / (1 - q) requests, a cold one (1 + rS) / (1 - q): those that come during the start too, and what they bring.
+    Hence per request p(1 - q) / (1 + prS) starts, 1 + rS of whose requests waited for it, and idle time to match.
+    """
+    within("requests a day", requests_per_day, 0.0, 1e9)
+    rate = requests_per_day / DAY_S
+    load = rate * usage.duration_s
+    if load >= 1:
+        most = DAY_S / usage.duration_s
+        raise ValueError(f"one container serves fewer than {most:,.0f} requests of {usage.duration_s:g} s a day")
+    cold = math.exp(-rate * usage.window_s)
+    periods = (1 - load) / (1 + cold * rate * usage.start_s)
+    """Busy periods a request."""
+    starts = cold * periods
+    requests = requests_per_day * MONTH_S / DAY_S
+    gap = -math.expm1(-rate * usage.window_s) / rate if rate else 0.0
+    return Bill(
+        requests, requests * starts, starts * (1 + rate * usage.start_s), requests * usage.duration_s,
+        requests * periods * gap, requests * starts * usage.start_s, price,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Walked:
+    cold_starts: int
+    waited: int
+    serving_s: float
+    idle_s: float
+    starting_s: float
+    latencies_s: list[float]
+
+
+def walk(arrivals: Sequence[float], usage: Usage) -> Walked:
+    """Exactly, one after the other. The idle time after the last one is counted whole. Raises ValueError."""
+    checked(arrivals)
+    duration, window, start = usage.duration_s, usage.window_s, usage.start_s
+    free = ready = -math.inf
+    idle, starts, waited = 0.0, 0, 0
+    latencies = []
+    for arrival in arrivals:
+        if arrival > free + window:
+            idle += window if starts else 0.0
+            starts += 1
+            free = ready = arrival + start
+        elif arrival > free:
+            idle += arrival - free
+            free = arrival
+        waited += arrival < ready
+        free += duration
+        latencies.append(free - arrival)
+    return Walked(starts, waited, len(arrivals) * duration, idle + window, starts * start, latencies)
+
+
+def break_even(usage: Usage, price: Price, always_on: Price | None = None) -> float:
+    """Requests a day above which sleeping saves nothing worth the waits.
+
+    With one price for both there is always some gap that is not billed, so the bill only nears always-on: the answer is
+    where it has come within one percent (`NEARLY`). Beside a cheaper machine that is always on it is where both cost
+    the same. Found by halving: the share of time at zero falls as requests rise.
+    """
+    other = (always_on or price).per_hour
+    share = NEARLY if price.per_hour == 0 else min(NEARLY, other / price.per_hour)
+    low, high = 0.0, DAY_S / usage.duration_s * (1 - 1e-9)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if poisson_bill(middle, usage, price).total_s < share * MONTH_S:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Point:
+    window_s: float
+    dollars: float
+    """A month."""
+    p95_s: float
+    cold_share: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    points: list[Point]
+    knee: int | None
+    """Its place in `points`, if there is one."""
+
+
+def curve(
+    demand: float | Sequence[float], usage: Usage, price: Price, windows: Sequence[float] = WINDOWS, seed: int = 0,
+    span_s: float | None = None,
+) -> Curve:  # fmt: skip
+    """Cost beside p95 for each window; the usage's own window does not count. Percentiles of Poisson are drawn."""
+    drawn = poisson(demand, SAMPLED / demand, seed) if isinstance(demand, int | float) else demand
+    points = []
+    for window in windows:
+        one = Usage(usage.duration_s, window, usage.start_s)
+        billed = bill(demand, one, price, span_s)
+        p95 = float(np.percentile(walk(drawn, one).latencies_s, 95))
+        points.append(Point(window, billed.total, p95, billed.cold_share))
+    return Curve(points, knee(points))
+
+
+def knee(points: Sequence[Point]) -> int | None:
+    """The point farthest below the chord from the first to the last, with cost and p95 each scaled to 0..1.
+
+    The usual rule for the end of the cheap gains. None where p95 or cost does not change, or no point is noticeably
+    below: so it is with Poisson, where p95 falls only when fewer than 5% meet a start, and that is nearly always-on.
+    """
+    cost = np.array([point.dollars for point in points])
+    wait = np.array([point.p95_s for point in points])
+    if len(points) < 3 or wait[-1] >= wait[0] or cost[-1] <= cost[0]:
+        return None
+    x, y = (cost - cost[0]) / (cost[-1] - cost[0]), (wait - wait[-1]) / (wait[0] - wait[-1])
+    below = 1 - x - y
+    return int(np.argmax(below)) if below.max() >= KNEE else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    demand = parser.add_mutually_exclusive_group(required=True)
+    demand.add_argument("--requests-per-day", type=float, help="at random moments (Poisson)")
+    demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
+    parser.add_argument("--span-days", type=float, help="what the file is the traffic of; default: whole days of it")
+    parser.add_argument("--duration", type=float, required=True, metavar="S", help="seconds of a request")
+    parser.add_argument(
+        "--window", type=float, default=60.0, metavar="S", help="scaledown window; default: %(default)s"
+    )
+    parser.add_argument("--start", type=float, required=True, metavar="S", help="seconds of a cold start or restore")
+    parser.add_argument(
+        "--always-on-per-hour", type=float, help="another machine's price to compare; default: the same"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the arrivals that p95 is drawn from")
+    prices.add_arguments(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Prints the bill and the curve. 1, with a sentence, for input that has none."""
+    try:
+        text = told(options)
+    except (ValueError, OSError) as error:
+        print(f"nothing was reckoned: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
+
+
+def told(options: argparse.Namespace) -> str:
+    cost = prices.chosen(options)
+    other = None if options.always_on_per_hour is None else prices.price("always on", options.always_on_per_hour)
+    usage = Usage(options.duration, options.window, options.start)
+    demand = options.requests_per_day if options.arrivals is None else arrivals.read(options.arrivals)
+    span_s = None if options.span_days is None else options.span_days * DAY_S
+    billed = bill(demand, usage, cost, span_s)
+    lines = [bill_table(billed, usage, other)]
+    if options.requests_per_day is not None:
+        guess = guide_estimate(options.requests_per_day)
+        way = f"{GUIDE_DURATION_S:g} s each at ${GUIDE_PER_HOUR:.2f} and nothing else"
+        lines.append(f"The guide's way, {way}: ${guess:,.2f}")
+    if billed.requests:
+        lines += ["", curve_table(curve(demand, usage, cost, seed=options.seed, span_s=span_s))]
+    return "\n".join(lines)
+
+
+def bill_table(billed: Bill, usage: Usage, other: Price | None) -> str:
+    cost = billed.price
+    when = f", read {cost.date}" if cost.date else ""
+    rows = [("serving", billed.serving_s), ("idle", billed.idle_s), ("starting", billed.starting_s)]
+    lines = [
+        f"{cost.gpu} at ${cost.per_hour:.3f} an hour ({cost.source}{when}); 30 days, {billed.requests:,.0f} requests"
+    ]
+    lines += [f"{name:<12}{seconds:>14,.0f} s{seconds * cost.per_s:>14,.2f} $" for name, seconds in rows]
+    lines.append(f"{'total':<12}{billed.total_s:>14,.0f} s{billed.total:>14,.2f} $")
+    always = MONTH_S * (other or cost).per_s
+    lines.append(f"{'always on':<12}{MONTH_S:>14,.0f} s{always:>14,.2f} $")
+    lines.append(f"{billed.cold_starts:,.0f} cold starts; {billed.cold_share:.1%} of the requests wait for one")
+    same = "costs the same as always-on" if other else "comes within 1% of always-on"
+    return "\n".join([*lines, f"It {same} at {break_even(usage, cost, other):,.0f} requests a day (Poisson)"])
+
+
+def curve_table(found: Curve) -> str:
+    lines = [f"{'window s':>10}{'$ a month':>14}{'p95 s':>10}{'cold':>8}"]
+    for place, point in enumerate(found.points):
+        mark = "  knee: farthest below the chord" if place == found.knee else ""
+        lines.append(
+            f"{point.window_s:>10.1f}{point.dollars:>14,.2f}{point.p95_s:>10.3f}{point.cold_share:>8.1%}{mark}"
+        )
+    if found.knee is None:
+        lines.append("no knee: no window brings a shorter p95 cheaply")
+    return "\n".join(lines)

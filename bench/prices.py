@@ -1,0 +1,104 @@
+"""What an hour of a machine costs, from Modal's price list; a figure of ours only where the caller gives one.
+
+Not known here: discounts, credits, regions (1.5 to 1.75 times as much there), machines that may not be taken away
+(three times), storage (no line for snapshots was found), and what the list says today.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+
+DAY_S = 86_400.0
+MONTH_S = 30 * DAY_S
+SOURCE = "Modal's price list, as pages of May to October 2026 give it"
+DATE = "2026-11-23"
+"""When it was read."""
+GPU_PER_S = {
+    "T4": 0.000164,
+    "L4": 0.000222,
+    "A10": 0.000306,
+    "L40S": 0.000542,
+    "A100-40GB": 0.000583,
+    "A100-80GB": 0.000694,
+    "RTX-PRO-6000": 0.000842,
+    "H100": 0.001097,
+    "H200": 0.001261,
+    "B200": 0.001736,
+    "B300": 0.001972,
+    "none": 0.0,
+}
+"""Dollars a second of one GPU. `none`: a machine without one, such as the built-in embedder's."""
+CORE_PER_S = 0.0000131
+"""Dollars a second of one core; Modal bills 0.125 of one at least."""
+GIB_PER_S = 0.00000222
+"""Dollars a second of one GiB of memory."""
+GUIDE_PER_HOUR = 1.10
+"""What the guide takes for an L40S; it is an A10's price."""
+GUIDE_DURATION_S = 5.0
+MOST_PER_HOUR = 100_000.0
+"""More than any machine costs: a slip of the keyboard."""
+
+
+@dataclass(frozen=True)
+class Price:
+    gpu: str
+    per_hour: float
+    """Dollars, for all of the machine that is counted."""
+    source: str
+    date: str
+    """Of the source; empty where the caller gave the price."""
+
+    def __post_init__(self) -> None:
+        within("a price an hour", self.per_hour, 0.0, MOST_PER_HOUR)
+
+    @property
+    def per_s(self) -> float:
+        return self.per_hour / 3600
+
+
+def price(gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0) -> Price:
+    """One GPU, with so many cores and so much memory beside it. `per_hour` replaces all of that.
+
+    Raises ValueError for a GPU that is not in the list, and for a number that is none.
+    """
+    if per_hour is not None:
+        return Price(gpu, per_hour, "given by the caller", "")
+    names = {name.casefold(): name for name in GPU_PER_S}
+    name = names.get(gpu.casefold())
+    if name is None:
+        raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(GPU_PER_S)}")
+    within("cores", cores, 0.0, 1024.0)
+    within("GiB of memory", memory_gib, 0.0, 65_536.0)
+    per_s = GPU_PER_S[name] + cores * CORE_PER_S + memory_gib * GIB_PER_S
+    beside = f", with {cores:g} cores and {memory_gib:g} GiB" if cores or memory_gib else ""
+    return Price(name + beside, per_s * 3600, SOURCE, DATE)
+
+
+def within(what: str, value: float, least: float, most: float) -> float:
+    """`value`, or ValueError in a sentence; NaN is in no range."""
+    if not (math.isfinite(value) and least <= value <= most):
+        raise ValueError(f"{what}: {value:g} is not from {least:g} to {most:g}")
+    return value
+
+
+def guide_estimate(requests_per_day: float) -> float:
+    """Dollars a month as the guide reckons: $0.46, $4.58 and $45.83 for its "$0.50", "$5" and "$50".
+
+    It counts only seconds of requests, with no idle window and no start, which no platform bills so; and its $1.10 an
+    hour, so its $792 always-on, are an A10's. `costs.bill` counts all of them, at the price of the GPU that is named.
+    """
+    return requests_per_day * 30 * GUIDE_DURATION_S * GUIDE_PER_HOUR / 3600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gpu", default="L40S", help=f"{', '.join(GPU_PER_S)}; default: %(default)s")
+    parser.add_argument("--cores", type=float, default=0.0, help="billed beside the GPU; default: none counted")
+    parser.add_argument("--memory-gib", type=float, default=0.0, help="billed beside it; default: none counted")
+    parser.add_argument("--price-per-hour", type=float, help="dollars for all of it, instead of the list's")
+
+
+def chosen(options: argparse.Namespace) -> Price:
+    """By those arguments."""
+    return price(options.gpu, options.price_per_hour, options.cores, options.memory_gib)
