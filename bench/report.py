@@ -1,0 +1,230 @@
+"""`python -m bench report`: result files as one page that needs nothing but a browser, or two of them side by side.
+
+Knows the files only as `bench.results` reads them. Every text from them is escaped: names, titles and errors come from
+servers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.results import KINDS, SEED, Result, ResultError, headline_of, load, named, ratio_of, series, when
+from bench.stats import median_interval, summary
+from serving.disk import write_file
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TITLE = "Cold starts"
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""The browser itself then keeps the page from loading anything."""
+WEAK = '<span class="weak" title="too few samples for that percentile">{}&nbsp;?</span>'
+STYLE = """
+:root { color-scheme: light dark; --ink: #211c16; --muted: #6a6053; --line: #e3dcd1; --card: #fff; --page: #fbfaf7;
+  --accent: #a85711; --warn: #a4262c; }
+@media (prefers-color-scheme: dark) { :root { --ink: #ece7df; --muted: #aaa092; --line: #343a44; --card: #1a1d23;
+  --page: #121419; --accent: #f0a35a; --warn: #ff9a9a; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; }
+main { max-width: 1040px; margin: 0 auto; padding: 24px 16px 48px; }
+h1 { font-size: 28px; line-height: 1.15; letter-spacing: -.02em; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 32px 0 4px; }
+p { margin: 4px 0; overflow-wrap: anywhere; }
+.stored, .note, figcaption { color: var(--muted); font-size: 13px; }
+.headline { font-size: 20px; line-height: 1.35; margin: 16px 0; padding-left: 12px;
+  border-left: 4px solid var(--accent); }
+.warning { color: var(--warn); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
+th, td { padding: 6px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child { text-align: left; white-space: normal; min-width: 96px; font-weight: 600; overflow-wrap: anywhere; }
+thead th { color: var(--muted); font-weight: 400; font-size: 13px; }
+.weak { color: var(--muted); font-style: italic; }
+figure { margin: 8px 0 0; padding: 8px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+figcaption { padding: 4px 4px 8px; }
+.main-svg text { fill: var(--ink) !important; }
+.hoverlayer text { fill: #fbfaf7 !important; }
+dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 16px; margin: 8px 0; font-size: 14px; }
+dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
+"""
+
+
+def html(results: Sequence[Result], title: str) -> str:
+    """One page, whole: it loads nothing. Raises ImportError where Plotly is not installed."""
+    from plotly.offline import get_plotlyjs
+
+    from bench import figures
+
+    drawn = (
+        ("Where the time goes", figures.phases(results), "Median of each phase that the server names, and what is left"
+         " of the client's time. Medians of phases need not add up to the median of the whole."),
+        ("How long it takes", figures.distribution(results), "The share of answers that came within a time, on the"
+         " client's clock."),
+        ("Every sample", figures.dots(results), "In the order of time. Hollow ones are in no other figure and in no"
+         " number: they made the snapshot, failed, or did not prove what they were to show."),
+    )  # fmt: skip
+    numbers = enumerate(results, 1)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body><main>"
+        f"<h1>{escape(title)}</h1>{stored(results)}"
+        f'<p class="headline">{escape(figures.headline(results))}</p>{warnings(results)}{table(results)}'
+        + "".join(section(heading, figure, caption) for heading, figure, caption in drawn)
+        + "".join(environment(result, named(results, number)) for number, result in numbers)
+        + "</main></body></html>\n"
+    )
+
+
+def stored(results: Sequence[Result]) -> str:
+    """A reader must not take an old run for the present."""
+    times = dict.fromkeys(when(result.environment.time).strftime("%Y-%m-%d %H:%M %Z") for result in results)
+    return f'<p class="stored">Stored run, not live: measured {escape(" and ".join(times) or "never")}.</p>'
+
+
+def warnings(results: Sequence[Result]) -> str:
+    said: list[str] = []
+    for number, result in enumerate(results, 1):
+        name = named(results, number)
+        if not result.complete:
+            said.append(f"{name}: stopped before its plan was done; this is what was measured until then")
+        said += [f"{target}: {of.never_cold}" for target, of in result.summary.targets.items() if of.never_cold]
+    if machines := differing(results):
+        said.append(machines)
+    return "".join(f'<p class="warning" role="note">{escape(words)}</p>' for words in said)
+
+
+def differing(results: Sequence[Result]) -> str:
+    """A sentence if not all were measured from the same kind of machine; else empty."""
+    found = list(dict.fromkeys(f"{r.environment.cpu}, {r.environment.cores} cores" for r in results))
+    return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
+
+
+def table(results: Sequence[Result]) -> str:
+    heads = ("", "n", "p50 ms", "95 % of p50", "p95 ms", "p99 ms", "max ms")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    rows = []
+    for one in series(results):
+        of, (low, high) = summary(one.ms), median_interval(one.ms, SEED)
+        tails = [marked(getattr(of, name), name in of.weak) for name in ("p95", "p99")]
+        cells = [str(of.n), shown(of.p50), f"{shown(low)} to {shown(high)}", *tails, shown(of.max)]
+        cells = [f"<td>{cell}</td>" for cell in cells]
+        rows.append(f'<tr><th scope="row">{escape(one.label)}</th>{"".join(cells)}</tr>')
+    body = "".join(rows) or f'<tr><td colspan="{len(heads)}">no sample that counts</td></tr>'
+    left = "".join(f'<p class="note">{escape(line)}</p>' for line in tallies(results))
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="Figures"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div><p class="note">Client\'s clock. ? too few samples for that'
+        f" percentile.</p>{left}"
+    )
+
+
+def tallies(results: Sequence[Result]) -> list[str]:
+    """What was left out of every figure, for each result."""
+    lines = []
+    for number, result in enumerate(results, 1):
+        of = result.summary.counts
+        outcomes = ", ".join(f"{name} {count}" for name, count in sorted(of.outcomes.items()))
+        lines.append(
+            f"{named(results, number)}: {of.verified} verified cold, {of.unverified} not, {of.excluded} made the"
+            f" snapshot (not counted); outcomes: {outcomes or 'none'}; {of.failed_tries} failed tries before an answer"
+        )
+    return lines
+
+
+def marked(value: float | None, weak: bool) -> str:
+    return WEAK.format(shown(value)) if weak else shown(value)
+
+
+def shown(ms: float | None) -> str:
+    return "–" if ms is None else f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
+
+
+def section(heading: str, figure: go.Figure, caption: str) -> str:
+    ident = heading.lower().replace(" ", "-")
+    drawn = figure.to_html(
+        full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
+        default_height=f"{figure.layout.height}px",
+    )  # fmt: skip
+    return (
+        f'<h2 id="{ident}-title">{heading}</h2><figure aria-labelledby="{ident}-title">'
+        f"<figcaption>{escape(caption)}</figcaption>{drawn}</figure>"
+    )
+
+
+def environment(result: Result, name: str) -> str:
+    where = result.environment.model_dump()
+    versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
+    rows = {
+        **{key.replace("_", " "): str(value) for key, value in where.items()},
+        "packages": versions,
+        **{target: of.title for target, of in result.summary.targets.items()},
+    }
+    listed = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items() if value)
+    return f"<h2>Environment of {escape(name)}</h2><dl>{listed}</dl>"
+
+
+def compare(a: Result, b: Result) -> str:
+    """Medians side by side in plain text, and A over B: above 1, B is the faster one."""
+    lines = [
+        f"{side}: {printable(one.deployment_name)}, {printable(one.environment.time)}"
+        + (f", restored as {printable(one.headline)}" if headline_of(one, "restored") else "")
+        + ("" if one.complete else ", stopped before its plan was done")
+        for side, one in (("A", a), ("B", b))
+    ]
+    lines.append(f"{'':<10}{'A p50 ms':>12}{'n':>6}{'B p50 ms':>12}{'n':>6}   A over B (95 %)")
+    for kind in KINDS:
+        both = headline_of(a, kind), headline_of(b, kind)
+        medians = [summary([sample.client_ms for sample in samples]) for samples in both]
+        cells = "".join(f"{shown(of.p50):>12}{of.n:>6}" for of in medians)
+        found = ratio_of(*both)
+        words = f"{found.value:.2f}x ({found.low:.2f} to {found.high:.2f})" if found else "–"
+        lines.append(f"{kind:<10}{cells}   {words}")
+    if machines := differing((a, b)):
+        lines.append(f"warning: {printable(machines)}")
+    return "\n".join(lines)
+
+
+def printable(words: str) -> str:
+    """A file's text must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
+    parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
+    both = "print two results' medians side by side, and write no page unless files are named too"
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=both)
+
+
+def main(options: argparse.Namespace) -> int:
+    """0, or 1 with a sentence for what cannot be read or written."""
+    try:
+        if not options.files and not options.compare:
+            raise ResultError("name a result file, or two with --compare")
+        if options.compare:
+            a, b = loaded(options.compare)
+            print(compare(a, b))
+        if options.files:
+            if options.out.resolve() in {file.resolve() for file in options.files}:
+                raise ResultError(f"{options.out} is one of the result files: write the page elsewhere")
+            page = html(loaded(options.files), options.title)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            write_file(options.out, page.encode())
+            print(f"written to {options.out}")
+    except (ResultError, OSError, ImportError) as error:
+        print(f"no report: {printable(str(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def loaded(files: Iterable[Path]) -> list[Result]:
+    return [load(file) for file in files]
