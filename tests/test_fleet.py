@@ -150,6 +150,9 @@ def test_starts_of_a_result_file(tmp_path: Path) -> None:
     assert starts_in(path) == pytest.approx([0.30, 0.28])
     path.write_text(json.dumps({"samples": rows}))
     assert fleet.seconds_of(str(path)) == pytest.approx([0.31, 0.29])
+    rows.append(sample(70.0, target="fork"))
+    path.write_text(json.dumps({"headline": "fork", "samples": rows}))
+    assert starts_in(path) == [0.07]
     wrong: list[Any] = [
         [],
         {},
