@@ -9,8 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
+import signal
 import statistics
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -68,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="DIR_OR_HUB_ID", help="of huggingface and vllm engines that are started here")
     add("--device", choices=("cuda", "cpu"), help="of those")
     add("--out", type=Path, default=Path(), metavar="DIR", help="folder of the result files; default: this one")
+    add("--until-stdin-closes", action="store_true", help="stop, as by Ctrl-C, when whoever started this has gone")
 
 
 def run(
@@ -251,6 +255,8 @@ def main(options: argparse.Namespace) -> int:
     """0; 1 for a median above `--max-cold-ms`, nothing verified cold, or what keeps it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
+            if options.until_stdin_closes:
+                threading.Thread(target=interrupt_at_end, name="stdin", daemon=True).start()
             options.out.mkdir(parents=True, exist_ok=True)
             told = stack.enter_context(display())
             return measured(options, stack, told)
@@ -260,6 +266,14 @@ def main(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing was measured", file=sys.stderr)
         return 130
+
+
+def interrupt_at_end() -> None:
+    """Ctrl-C, once standard input has been closed."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 65536):
+            pass
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> int:

@@ -127,7 +127,9 @@ def one_headline(result: Result) -> str:
         have = {"plain": len(plain), "restored": len(restored)}
         lacking = " and no ".join(kind for kind, n in have.items() if not n)
         rest = "".join(f"; {kind} n={n}" for kind, n in have.items() if n)
-        return f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
+        return (
+            beside_warm(result) or f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
+        )
     if found.value >= 1:
         words, value, low, high = "faster", found.value, found.low, found.high
     else:
@@ -136,6 +138,17 @@ def one_headline(result: Result) -> str:
     doubt = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
     way = f" ({result.headline})" if len({s.target for s in counted(result, "restored")}) > 1 else ""
     return f"restored{way} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{doubt}"
+
+
+def beside_warm(result: Result) -> str:
+    """What a run of one way of coming back can say; empty without both."""
+    for kind in ("restored", "plain"):
+        cold, warm = headline_of(result, kind), headline_of(result, "warm")
+        if (found := ratio_of(cold, warm)) is not None:
+            median = statistics.median(sample.client_ms for sample in cold)
+            within = f"95 % {found.low:.1f} to {found.high:.1f}), n={len(cold)} and {len(warm)}"
+            return f"{kind} in {median:,.0f} ms, {found.value:.1f}x a warm answer ({within}"
+    return ""
 
 
 def parts(sample: Sample) -> dict[str, float]:

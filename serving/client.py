@@ -81,7 +81,7 @@ class EmbeddingClient:
         """May be set anew while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
         self.unreachable_s = unreachable_s
-        self._key = key
+        self.key = key
         self._local = threading.local()
         self._closed = threading.Event()
 
@@ -172,8 +172,8 @@ class EmbeddingClient:
 
     def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:
         headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         # A 303 is followed as GET by requests: that is how a long Modal call is picked up again.
         return self._session().request(method, url, data=body, headers=headers, timeout=(min(CONNECT_S, left), left))
 

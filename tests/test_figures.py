@@ -103,6 +103,8 @@ def test_headline_of_what_is_missing() -> None:
     only = [sample(n, "plain", 100.0) for n in range(3)]
     assert headline([made(only)]) == lacking.format("restored", "; plain n=3")
     assert headline([made(every_kind()[-4:])]) == lacking.format("plain and no restored", "")
+    warm = [sample(10 + n, "warm", 20.0) for n in range(2)]
+    assert headline([made([*only, *warm])]) == "plain in 100 ms, 5.0x a warm answer (95 % 5.0 to 5.0), n=3 and 2"
     assert headline([]) == "no result"
 
 

@@ -1,4 +1,4 @@
-"""The page's API for gradio_client and MCP: three stateless calls, JSON in and out."""
+"""The page's API for gradio_client and MCP: stateless calls, JSON in and out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
+import requests
 from gradio.block_function import BlockFunction
 from gradio.events import api
 
-from serving.errors import BadValueError, ServingError
+from serving.errors import BadValueError, NotReadyError, ServingError
+from ui import coldstart
 from ui.service import Service
 from ui.uploads import uploads
 
@@ -90,8 +92,47 @@ def build(service: Service) -> None:
         gone = service.delete(collection, wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
+    def scaledown(target: str | None = None) -> dict[str, Any]:
+        """Let a server's worker go now. What it is answering is finished first; the next question brings it back.
+
+        Args:
+            target: name of the server, where the page has several; left out, the first
+        """
+        try:
+            coldstart.scale_down(service.targets.of(target))
+        except (requests.RequestException, OSError) as error:
+            raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
+        return {"status": "zero"}
+
+    def start_bench(target: str | None = None, num_warmup: int = 10, test_scaledown: bool = True) -> dict[str, Any]:
+        """Measure cold starts of a server: it is scaled down three times, or six. Answers the run's name at once.
+
+        Args:
+            target: name of the server, where the page has several; left out, the first
+            num_warmup: warm requests after each cold one, 0 to 1000
+            test_scaledown: scale down once more after the warm ones
+        """
+        warm = whole(num_warmup, "num_warmup")
+        if not 0 <= warm <= 1000:
+            raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
+        try:
+            running = coldstart.begin(service, target, coldstart.SERVER, 3, warm, bool(test_scaledown))
+        except OSError as error:
+            raise NotReadyError(f"no run was started: {error}", retry_after=5) from None
+        return {"run": running.id}
+
+    def bench_run(id: str) -> dict[str, Any]:
+        """How a run goes, and its result file as it is now: whole after every sample.
+
+        Args:
+            id: the run's name, as /start_bench answers it
+        """
+        return service.runs.told(str(id))
+
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
-    for function, at_once in ((add_pages, 4), (search, 12), (delete_pages, 4)):
+    for function, at_once in (
+        (add_pages, 4), (search, 12), (delete_pages, 4), (scaledown, 2), (start_bench, 2), (bench_run, 4),
+    ):  # fmt: skip
         api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
 
 

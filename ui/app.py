@@ -29,14 +29,15 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from bench.results import ResultError
 from serving.client import EmbeddingClient
-from serving.errors import ServingError
+from serving.errors import NotFoundError, ServingError
 from serving.library import Library
 from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.snapshots import NAMES
-from ui import api, masthead, search, status
+from ui import api, coldstart, masthead, search, status
 from ui.engine import LocalEngine
 from ui.facts import told
 from ui.service import Service
@@ -71,7 +72,11 @@ def blocks(service: Service) -> gr.Blocks:
     with page:
         api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
         target = masthead.build(service)
-        search.build(service, target)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Search", id="search"):
+                search.build(service, target)
+            with gr.Tab("Cold starts", id="cold-starts"):
+                coldstart.build(service, target)
     page.queue(default_concurrency_limit=16)
     return page
 
@@ -108,6 +113,18 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
             return JSONResponse({"error": "no such page"}, 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, headers=headers)
+
+    @app.get("/runs/{name}.{kind}")
+    def run(name: str, kind: str, beside: str = "") -> Response:
+        if kind not in ("json", "csv", "html"):
+            return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
+        try:
+            content, media = coldstart.exported(service, name, kind, beside)
+        except NotFoundError as error:
+            return JSONResponse({"error": error.message}, 404)
+        except ResultError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        return Response(content, media_type=media, headers=FRESH)
 
     @app.get("/status")
     async def state(target: str = "") -> Response:

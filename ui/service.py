@@ -18,6 +18,7 @@ from serving.prompts import canonical_query
 from serving.records import Hit
 from serving.settings import Settings
 from ui.ingest import Ingestor
+from ui.runs import Runs
 from ui.targets import Targets
 
 MAX_TOP_K = 50
@@ -38,8 +39,10 @@ class Service:
         self.library = library
         self.limits = limits
         self.ingestor = Ingestor(targets.first, library, limits)
+        self.runs = Runs(limits.data)
 
     def close(self) -> None:
+        self.runs.close()
         self.ingestor.close()
         self.library.close()
 

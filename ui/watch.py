@@ -41,7 +41,7 @@ class Watch:
     def __init__(self, engine: Callable[[], tuple[str, str]] | None) -> None:
         """`engine`: its address and admin key, asked for at each connection because both may change; OSError if they
         cannot be had now. None: nobody is asked, and the state is not known."""
-        self._engine = engine
+        self.engine = engine
         self._news: News = facts.ELSEWHERE if engine is None else facts.STARTING
         self._told_at = time.monotonic()
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="engine events", daemon=True)
 
     def start(self) -> None:
-        if self._engine is not None:
+        if self.engine is not None:
             self._thread.start()
 
     def close(self) -> None:
@@ -112,8 +112,8 @@ class Watch:
 
     def _events(self) -> Iterator[Facts]:
         """Raises Refused, RequestException, OSError, or ValueError for what is not an engine's word."""
-        assert self._engine is not None
-        url, key = self._engine()
+        assert self.engine is not None
+        url, key = self.engine()
         with requests.Session() as session:
             session.trust_env = False  # a proxy from the environment must not see the key
             with session.get(
