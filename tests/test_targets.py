@@ -156,9 +156,9 @@ def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("http://1.2", False),
     ):
         assert Target(EmbeddingClient(url)).local is local
-    assert (first.client.key, second.client._key) == ("both", "second")
-    assert first.watch._engine is None and second.watch._engine is not None
-    assert second.watch._engine() == ("http://x:2", "admin")
+    assert (first.client.key, second.client.key) == ("both", "second")
+    assert first.watch.engine is None and second.watch.engine is not None
+    assert second.watch.engine() == ("http://x:2", "admin")
 
 
 def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:

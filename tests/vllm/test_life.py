@@ -104,7 +104,7 @@ def test_sleep_and_wake(vllm: Served, tmp_path: Path) -> None:
             assert requests.post(url + "/embed", json=body, timeout=60).json()["embeddings"] == before
         family = psutil.Process(server.pid).children(recursive=True)
         assert any("EngineCore" in " ".join(one.cmdline()) for one in family), family
-    assert [one for one in family if alive(one)] == []
+    assert until_gone(family) == []
 
 
 def test_without_a_gpu_it_says_so(weights: Path, tmp_path: Path) -> None:
