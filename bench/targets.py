@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import socket
 import tempfile
@@ -22,6 +21,7 @@ import requests
 
 from serving.client import CONNECT_S
 from serving.process import ServerProcess
+from serving.server import is_loopback
 from serving.settings import Settings
 from serving.snapshots import NAMES
 
@@ -206,19 +206,12 @@ def admin_key(settings: Settings, url: str) -> str:
     Empty if there is none.
     """
     configured = settings.admin_key.get_secret_value()
-    if configured or not loopback(urlsplit(url).hostname or ""):
+    if configured or not is_loopback(urlsplit(url).hostname or ""):
         return configured
     try:
         return (settings.data / "admin.key").read_text().strip()
     except OSError:
         return ""
-
-
-def loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> dict[str, list[Target]]:

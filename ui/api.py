@@ -7,10 +7,10 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
-import requests
 from gradio.block_function import BlockFunction
 from gradio.events import api
 
+from bench.targets import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
 from ui import coldstart
 from ui.service import Service
@@ -100,7 +100,7 @@ def build(service: Service) -> None:
         """
         try:
             coldstart.scale_down(service.targets.of(target))
-        except (requests.RequestException, OSError) as error:
+        except (TargetError, OSError) as error:
             raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
         return {"status": "zero"}
 

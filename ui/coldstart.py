@@ -8,17 +8,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import requests
 from gradio.components import Component
 
 from bench import figures, report
 from bench.results import Result, ResultError
+from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
 from ui.runs import Running
 from ui.service import Service
@@ -30,7 +31,6 @@ WINDOW_S = 65.0
 """What the bench waits for a server that it cannot scale down: the window of 60 s and a little."""
 COLD_S, WARM_S, BEGIN_S = 3.0, 0.03, 8.0
 """For the estimate only: a scaledown with its cold start, a warm request, and what comes before the first of them."""
-SCALEDOWN_S = 60.0
 CONFIRM = """(name, _) => [name, window.confirm(
   'Scale down now? What is being answered is finished first; the next search waits for a start.')]"""
 
@@ -96,7 +96,7 @@ class Events:
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         page = gr.context.Context.root_block
         assert page is not None
-        page.load(self.arrive, [w.target], [*going, w.estimate], **hidden)
+        page.load(self.arrive, asked, [*going, w.estimate], **hidden)
         gr.on([one.change for one in (w.what, w.repetitions, w.warm)], self.estimated, asked, [w.estimate], **hidden)
         w.start.click(self.started, asked, going, **hidden)
         w.stop.click(self.stopped, [w.target], going, **hidden)
@@ -105,12 +105,12 @@ class Events:
         gr.on([w.run.input, w.beside.input], self.chosen, [w.run, w.beside], [w.shown], **hidden)
         w.file.upload(self.loaded, [w.file], [w.run, w.beside, w.shown], **hidden)
 
-    def arrive(self, target: str) -> dict[Component, Any]:
+    def arrive(self, target: str, what: str, repetitions: float, warm: float) -> dict[Component, Any]:
         running = self.service.runs.latest(target)
         return {
             **self.state(running),
             **self.listed(running.id if running is not None and running.going else None),
-            self.w.estimate: estimate(self.service.targets.or_first(target), ENGINES, 3, 10),
+            self.w.estimate: self.estimated(target, what, repetitions, warm),
         }
 
     def estimated(self, target: str, what: str, repetitions: float, warm: float) -> str:
@@ -132,22 +132,19 @@ class Events:
         running = self.service.runs.latest(target)
         if running is None or running.going:
             return self.state(running)
-        return {**self.state(running), **self.listed(running.id if self.has(running.id) else run)}
-
-    def has(self, name: str) -> bool:
-        return name in [value for _, value in self.service.runs.choices()]
+        return {**self.state(running), **self.listed(running.id, run)}
 
     def scaled_down(self, target: str, sure: bool) -> None:
         if not sure:
             return
         try:
             scale_down(self.service.targets.of(target))
-        except (ServingError, requests.RequestException, OSError) as error:
+        except (ServingError, TargetError, OSError) as error:
             raise gr.Error(f"It was not scaled down: {error}", print_exception=False) from None
         gr.Info("Scaled down: nothing is held. The next search brings it back.")
 
     def chosen(self, run: str | None, beside: str | None) -> str:
-        return shown(self.service, run, beside)
+        return shown(run, beside)
 
     def loaded(self, file: str) -> dict[Component, Any]:
         try:
@@ -155,15 +152,15 @@ class Events:
         except (ResultError, OSError) as error:
             raise gr.Error(f"It was not loaded: {error}", print_exception=False) from None
 
-    def listed(self, run: str | None) -> dict[Component, Any]:
-        """All runs, with this one shown; else the newest."""
+    def listed(self, *wanted: str | None) -> dict[Component, Any]:
+        """All runs, with the first of `wanted` that is there shown; else the newest."""
         choices = self.service.runs.choices()
         names = [name for _, name in choices]
-        run = run if run in names else next(iter(names), None)
+        run = next((name for name in [*wanted, *names] if name in names), None)
         return {
             self.w.run: gr.update(choices=choices, value=run),
             self.w.beside: gr.update(choices=[("nothing", ""), *choices], value=""),
-            self.w.shown: shown(self.service, run, None),
+            self.w.shown: shown(run, None),
         }
 
     def state(self, running: Running | None) -> dict[Component, Any]:
@@ -203,12 +200,13 @@ def keys(target: Target) -> dict[str, str]:
 
 
 def scale_down(target: Target) -> None:
-    """Raises ServingError where this page has no admin key for it, requests' errors, and OSError."""
+    """Returns when nothing is held. Raises NotFoundError where this page has no admin key for it, else TargetError, or
+    OSError if the key cannot be had now."""
     if target.watch.engine is None:
         raise NotFoundError("this page has no admin key of that server: set DORMOUSE_ADMIN_KEY")
     url, admin = target.watch.engine()
-    answer = requests.post(f"{url}/engine/scaledown", headers={"X-Admin-Key": admin}, timeout=SCALEDOWN_S)
-    answer.raise_for_status()
+    with closing(LocalEngine(target.name, url, target.client.key, admin)) as engine:
+        engine.scale_down(lambda _: None)
 
 
 def estimate(target: Target, what: str, repetitions: int, warm: int) -> str:
@@ -221,9 +219,7 @@ def estimate(target: Target, what: str, repetitions: int, warm: int) -> str:
         touched = "It runs on this machine, beside the server that you search with, and costs nothing."
     else:
         scaled = "scaled down" if own else f"left alone for {WINDOW_S:.0f} s"
-        touched = (
-            f"{escape(target.title)} is {scaled} {2 * repetitions} times: who searches meanwhile waits for a start."
-        )
+        touched = f"This server is {scaled} {2 * repetitions} times: searches meanwhile wait for a start."
         touched += "" if target.local else " Where its seconds are billed, these are too."
     requests_made = ways * repetitions * (warm + 2)
     return f'<p class="note">About {took}, {requests_made} requests. {touched}</p>'
@@ -247,7 +243,7 @@ def live(service: Service, running: Running | None) -> str:
 ENDED = {0: "The run is done.", 130: "The run was stopped; what it measured is kept."}
 
 
-def shown(service: Service, run: str | None, beside: str | None) -> str:
+def shown(run: str | None, beside: str | None) -> str:
     """The report in a frame of its own, and where to get it."""
     if not run:
         return '<p class="note">No run yet.</p>'

@@ -78,17 +78,21 @@ class Runs:
                 raise BadValueError("a run of this server is going on: stop it, or wait for its end")
             if before is not None:
                 before.stop()
-            name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-            folder = self._folder / name
-            folder.mkdir(parents=True)
+            folder = self._new()
             command = [sys.executable, "-m", "bench", "--until-stdin-closes", "--out", str(folder), *arguments]
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                     command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                     env={**os.environ, **environment}, start_new_session=True,
                 )  # fmt: skip
-            self._running[target] = Running(name, target, folder / "log", process)
+            self._running[target] = Running(folder.name, target, folder / "log", process)
             return self._running[target]
+
+    def _new(self) -> Path:
+        """An empty folder, by whose name a run is known."""
+        folder = self._folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder.mkdir(parents=True)
+        return folder
 
     def latest(self, target: str) -> Running | None:
         """The one that goes on, or that ended last, of those started since this page was."""
@@ -145,15 +149,13 @@ class Runs:
             load(file)
         except ResultError as error:
             raise ResultError(str(error).replace(str(file), "the file")) from None
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        folder = self._folder / name
-        folder.mkdir(parents=True)
+        folder = self._new()
         try:
             write_file(folder / LOADED, file.read_bytes())
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return name
+        return folder.name
 
     def choices(self) -> list[tuple[str, str]]:
         """(what is shown, name), the newest first, recorded ones last."""

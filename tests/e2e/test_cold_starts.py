@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,19 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield page.wait()
 
 
-@pytest.fixture
-def visit(browser: Browser, url: str) -> Iterator[Visit]:
-    context = browser.new_context(**LOOKS["desktop"])  # type: ignore[arg-type]
+@contextmanager
+def visiting(browser: Browser, url: str, look: str = "desktop") -> Iterator[Visit]:
+    context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     visit = Visit(context, url)
     yield visit
     assert not visit.faults and not visit.outside
     context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, url: str) -> Iterator[Visit]:
+    with visiting(browser, url) as visit:
+        yield visit
 
 
 def tab(page: Page) -> Page:
@@ -57,16 +64,13 @@ def choose(page: Page, file: Path) -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_stored_run_is_shown_before_any_other(browser: Browser, url: str, look: str) -> None:
-    context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
-    visit = Visit(context, url)
-    page = tab(visit.open(url))
-    report = page.frame_locator("#bench-report iframe")
-    expect(report.get_by_text("Stored run, not live")).to_be_visible()
-    expect(report.locator(".headline")).to_contain_text(STORED)
-    expect(report.locator(".js-plotly-plot")).to_have_count(3)
-    assert visit.width <= page.viewport_size["width"]  # type: ignore[index]
-    assert not visit.faults and not visit.outside
-    context.close()
+    with visiting(browser, url, look) as visit:
+        page = tab(visit.open(url))
+        report = page.frame_locator("#bench-report iframe")
+        expect(report.get_by_text("Stored run, not live")).to_be_visible()
+        expect(report.locator(".headline")).to_contain_text(STORED)
+        expect(report.locator(".js-plotly-plot")).to_have_count(3)
+        assert visit.width <= page.viewport_size["width"]  # type: ignore[index]
 
 
 def test_a_run_from_the_page_its_scaledown_and_a_second_browser(
@@ -76,13 +80,13 @@ def test_a_run_from_the_page_its_scaledown_and_a_second_browser(
     measure_this_server(page, 1)
     page.locator("#bench-start").click()
     expect(page.locator("#bench-stop")).to_be_visible()
-    other = Visit(browser.new_context(), url)
-    expect(tab(other.open(url)).locator("#bench-stop")).to_be_visible()
-    expect(page.locator("#bench-live")).to_contain_text("The run is done", timeout=120_000)
-    report = page.frame_locator("#bench-report iframe")
-    expect(report.locator(".headline")).to_contain_text("plain in ")
-    expect(report.get_by_text("2 verified cold, 0 not")).to_be_visible()
-    expect(other.page.locator("#bench-live")).to_contain_text("The run is done")
+    with visiting(browser, url) as other:
+        expect(tab(other.open(url)).locator("#bench-stop")).to_be_visible()
+        expect(page.locator("#bench-live")).to_contain_text("The run is done", timeout=120_000)
+        report = page.frame_locator("#bench-report iframe")
+        expect(report.locator(".headline")).to_contain_text("plain in ")
+        expect(report.get_by_text("2 verified cold, 0 not")).to_be_visible()
+        expect(other.page.locator("#bench-live")).to_contain_text("The run is done")
 
     with page.expect_download() as got:
         page.get_by_role("link", name="JSON").click()
