@@ -75,7 +75,7 @@ platform:
 
 .venv-test/.installed: pyproject.toml | platform
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[hf,test]'
+	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[hf,modal,test]'
 	@touch $@
 
 .venv-vllm/.installed: pyproject.toml tests/vllm/install.sh | platform
