@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import httpx2
+import aiohttp
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -81,10 +81,13 @@ class Routes:
         if life is not None and life.handle.socket is not None and self.of.state == "serving":
             keys = self.of.settings.keys
             headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
-            with contextlib.suppress(httpx2.TransportError):
-                async with client_of(life.handle.socket, self.of.settings) as client:
-                    found = await client.get("http://localhost/metrics", headers=headers, timeout=METRICS_S)
-                text += found.content if found.is_success else b""
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with (
+                    asyncio.timeout(METRICS_S),
+                    client_of(life.handle.socket) as client,
+                    client.get("/metrics", headers=headers) as found,
+                ):
+                    text += await found.read() if found.ok else b""
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def engine(self, _: Request) -> Response:

@@ -7,7 +7,8 @@ Decisions in their order, for each request that `guard` has let through:
 2. the request waits for the worker, and gives its place up when its client leaves
 3. a worker that is gone before it has taken anything of the request: once more from 2
 4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
-5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed
+5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed.
+   Nobody but the door can tell: a client that sends slowly, or reads slowly, keeps it waiting as well
 """
 
 from __future__ import annotations
@@ -15,18 +16,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
+import aiohttp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.engine import Engine, Lease
 from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.guard import EMBEDDING
-from serving.settings import Settings
 from serving.snapshots.handle import WorkerHandle
 
 HELD_BYTES = 64 * 1024
@@ -37,13 +36,13 @@ ALL_QUEUED_BYTES = 64 * 1024 * 1024
 """Of all that wait; beyond it bodies stay in their sockets, and a place is freed when its time is up."""
 HUNG_S = 10.0
 """A worker answers within its own time limit, if only with an error; this much later it is hung."""
+KEPT_S = 3600.0
+"""An idle connection to the worker; the worker's own limit is the same."""
 TRIES = 3
 """Of a request whose worker is gone before it took anything of it."""
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used on a Unix socket; without it, each new client would read the system's certificates for 30 ms."""
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
-     "upgrade", "host"}
+     "upgrade", "host", "expect"}
 )  # fmt: skip
 log = logging.getLogger(__name__)
 
@@ -61,6 +60,8 @@ class Body:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     taken: bool = False
     """Something of it has been given to a worker."""
+    failed: Exception | None = None
+    """Why no more of it comes: its client has left, or the guard refuses it."""
 
     @property
     def held(self) -> int:
@@ -72,19 +73,25 @@ class Body:
             self.read.append(await self._next())
 
     async def _next(self) -> bytes:
-        message = await self.receive()
-        if message["type"] != "http.request":
-            raise ClientLeft
+        try:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+        except Exception as error:
+            self.failed = error
+            raise
         if not message.get("more_body", False):
             self.ended.set()
         return bytes(message.get("body", b""))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while self.read:
+    async def chunks(self, hung: Hung) -> AsyncIterator[bytes]:
+        """What comes of it; `hung` runs while the worker has a part that it has not taken."""
+        while self.read or not self.ended.is_set():
+            chunk = self.read.pop(0) if self.read else await self._next()
             self.taken = True
-            yield self.read.pop(0)
-        while not self.ended.is_set():
-            yield await self._next()
+            with hung.running():
+                yield chunk
+        hung.start()  # until its answer
 
     async def left(self) -> None:
         """Returns when the client has gone; as long as there is body, who reads it hears of that."""
@@ -93,14 +100,45 @@ class Body:
             pass
 
 
+class Hung:
+    """A clock that runs while only the worker is waited for. Its end kills the worker, which ends the wait."""
+
+    def __init__(self, handle: WorkerHandle, seconds: float) -> None:
+        self.struck = False
+        self._handle = handle
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._killing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._strike)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def _strike(self) -> None:
+        log.error("the worker did not answer within its time limit and is killed")
+        self.struck = True
+        self._killing = asyncio.ensure_future(self._handle.kill())
+
+
 class Front:
     def __init__(self, engine: Engine, others: ASGIApp) -> None:
         """`others`: the routes that are answered here."""
         self.engine = engine
         self.others = others
-        self._client: tuple[Path, httpx2.AsyncClient] | None = None
+        self._client: tuple[Path, aiohttp.ClientSession] | None = None
         self._bodies: set[Body] = set()
-        client_of(Path(), engine.settings)  # imports what httpx2 imports late: 18 ms that no request need wait for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in EMBEDDING:
@@ -146,27 +184,25 @@ class Front:
         headers = [(name, value) for name, value in headers if name != b"content-length" or not chunked]
         if chunked or not any(name == b"content-length" for name, _ in headers):
             headers.append((b"transfer-encoding", b"chunked"))
-        headers.append((b"host", b"localhost"))
-        request = httpx2.Request("POST", f"http://localhost{scope['path']}", headers=headers, content=body.chunks())
+        hung = Hung(handle, self.engine.settings.request_timeout_s + HUNG_S)
         answered = False
         try:
-            response = await (await self._client_of(handle)).send(request, stream=True)
-            try:
+            async with (await self._client_of(handle)).post(
+                scope["path"],
+                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+                data=body.chunks(hung),
+                allow_redirects=False,
+            ) as response:
                 self.engine.answered(lease.life)
                 answered = True
-                await send(self._head(response, lease))
-                async for chunk in response.aiter_raw():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-            finally:
-                await response.aclose()
-        except httpx2.TimeoutException:
-            log.error("the worker did not answer within its time limit and is killed")
-            await handle.kill()
-            raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None
-        except httpx2.TransportError as error:
+                await self._answer(response, lease, hung, send)
+        except aiohttp.ClientError as error:
+            if body.failed is not None:
+                raise body.failed from None
             if answered:
                 raise  # the client sees its connection break: half an answer is none
+            if hung.struck:
+                raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await handle.ended.wait()
@@ -176,33 +212,51 @@ class Front:
             raise NotReadyError(
                 "the worker ended in the middle of this request: send it again", retry_after=1
             ) from None
+        finally:
+            hung.stop()
         return True
 
-    async def _client_of(self, handle: WorkerHandle) -> httpx2.AsyncClient:
+    async def _answer(self, response: aiohttp.ClientResponse, lease: Lease, hung: Hung, send: Send) -> None:
+        hung.stop()
+        await send(self._head(response, lease))
+        while True:
+            with hung.running():
+                chunk = await response.content.readany()
+            if not chunk:
+                break
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _client_of(self, handle: WorkerHandle) -> aiohttp.ClientSession:
         """One for each worker, so that a connection to the one before is never used again."""
         assert handle.socket is not None
         if self._client is None or self._client[0] != handle.socket:
-            old, self._client = self._client, (handle.socket, client_of(handle.socket, self.engine.settings))
+            old, self._client = self._client, (handle.socket, client_of(handle.socket))
             if old is not None:
-                await old[1].aclose()
+                await old[1].close()
         return self._client[1]
 
-    def _head(self, response: httpx2.Response, lease: Lease) -> Message:
+    def _head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
         row = lease.life.start
         start = "restore" if row.kind == "restored" else "start"
         took = f"{start};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}".encode()
         headers = []
-        for name, value in response.headers.raw:
+        for name, value in response.raw_headers:
             key = name.lower()
             if key.decode("latin-1") not in HOP_BY_HOP:
                 told = b", ".join(part for part in (took, value) if part) if key == b"server-timing" else value
                 headers.append((key, told))
         headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
-        return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
-def client_of(socket: Path, settings: Settings) -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_in_flight)
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket), limits=limits, verify=NO_TLS, trust_env=False)
-    timeout = httpx2.Timeout(settings.request_timeout_s + HUNG_S, connect=HUNG_S, pool=None)
-    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+def client_of(socket: Path) -> aiohttp.ClientSession:
+    """Passes on what it is given and adds nothing. Knows no time limit but that of a connection: see Hung."""
+    return aiohttp.ClientSession(
+        "http://localhost",
+        connector=aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=KEPT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=HUNG_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+    )

@@ -162,7 +162,7 @@ class Call:
         await self._send(message)
 
     def stamp(self, message: Message, worker: Worker) -> None:
-        worker.metrics.answers.labels(self.scope["path"], str(message["status"])).inc()
+        worker.metrics.answers(self.scope["path"], message["status"]).inc()
         headers = MutableHeaders(scope=message)
         headers["X-Fingerprint"] = worker.embedder.fingerprint
         headers["X-Boot-Id"] = worker.boot.id

@@ -43,7 +43,6 @@ def to_stderr() -> Iterator[None]:
     sender = Dropping(lines)
     sender.setFormatter(logging.Formatter("%(message)s"))  # the rest is added where it is written
     logging.basicConfig(level=logging.INFO, handlers=[sender])
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
     logging.handlers.QueueListener(lines, stream).start()  # a daemon thread: it is not waited for for ever
     try:
         yield

@@ -167,13 +167,9 @@ class Worker:
         raw = [item for item in items if isinstance(item, RawPage)]
         texts = [item.text for item in items if isinstance(item, Query)]
         began = time.perf_counter()
-        decoded = await self._decode(raw)
+        decoded = await self._decode(raw) if raw else []
         decode = time.perf_counter() - began
-        outcomes = await asyncio.gather(self.pages.submit(decoded), self.queries.submit(texts), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        (page_results, page_time), (query_results, query_time) = cast(Outcomes, outcomes)
+        (page_results, page_time), (query_results, query_time) = await self._through_lanes(decoded, texts)
         from_pages, from_queries = iter(page_results), iter(query_results)
         vectors = np.stack(
             [next(from_pages).vector if isinstance(item, RawPage) else next(from_queries) for item in items]
@@ -184,9 +180,18 @@ class Worker:
             "embed": max(page_time.embed, query_time.embed) * 1000,
         }
         for phase, milliseconds in timings.items():
-            self.metrics.seconds.labels(phase).observe(milliseconds / 1000)
+            self.metrics.seconds(phase).observe(milliseconds / 1000)
         pages = [cut(page, dimension) for page in page_results]
         return Embedded(checked(vectors, dimension, normalize), pages, timings)
+
+    async def _through_lanes(self, pages: list[Page], texts: list[str]) -> Outcomes:
+        if not pages:  # a task for each lane would be a tenth of a question's way through here
+            return ([], Timing()), await self.queries.submit(texts)
+        outcomes = await asyncio.gather(self.pages.submit(pages), self.queries.submit(texts), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return cast(Outcomes, outcomes)
 
     async def _decode(self, raw: Sequence[RawPage]) -> list[Page]:
         loop = asyncio.get_running_loop()

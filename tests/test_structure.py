@@ -43,7 +43,7 @@ def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     code = "import sys, serving.worker_process, serving.service, serving.embedders.builtin; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in found.stdout.split()}
-    assert not loaded & {"gradio", "ui", "bench", "usearch", "sqlite3", "torch", "modal", "plotly", "pandas", "httpx2"}
+    assert not loaded & {"gradio", "ui", "bench", "usearch", "sqlite3", "torch", "modal", "plotly", "pandas", "aiohttp"}
 
 
 def installed(name: str, seen: set[str]) -> set[str]:

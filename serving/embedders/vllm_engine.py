@@ -79,6 +79,7 @@ class VllmEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._vllm: Any = None
         self._llm: Any = None
+        self._sockets: Path | None = None
 
     def start(self) -> None:
         """Returns when the model is loaded. Raises EngineMissingError, and whatever vLLM raises."""
@@ -123,17 +124,25 @@ class VllmEngine:
     async def _start(self) -> None:
         args = importlib.import_module("vllm.engine.arg_utils").AsyncEngineArgs(**self._arguments)
         llm = importlib.import_module("vllm.v1.engine.async_llm").AsyncLLM
-        # vLLM never removes the sockets between its processes; once they are connected, their names can go.
-        sockets = Path(tempfile.mkdtemp(prefix="dormouse-vllm-"))
-        os.environ["VLLM_RPC_BASE_PATH"] = str(sockets)
+        self._sockets = Path(tempfile.mkdtemp(prefix="dormouse-vllm-"))
+        os.environ["VLLM_RPC_BASE_PATH"] = str(self._sockets)
         try:
             self._llm = llm.from_engine_args(args)
-        finally:
-            shutil.rmtree(sockets, ignore_errors=True)
+        except BaseException:
+            self._remove_sockets()
+            raise
+
+    def _remove_sockets(self) -> None:
+        """vLLM never does. Not before the first answer: the engine connects the socket for answers after it has said
+        that it is ready, and without its name it would wait for ever."""
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
 
     async def _forget(self) -> None:
         self._llm.shutdown()
         self._llm = None
+        self._remove_sockets()
 
     async def _embed_all(self, prompts: Sequence[Mapping[str, Any]]) -> list[Answer]:
         return list(await asyncio.gather(*(self._embed(prompt) for prompt in prompts)))
@@ -148,6 +157,7 @@ class VllmEngine:
             if self._llm.errored:
                 raise EngineEndedError from None
             raise
+        self._remove_sockets()
         return Answer(np.asarray(last.outputs.data.float(), dtype=np.float32), list(last.prompt_token_ids))
 
     def _watch(self) -> None:
