@@ -37,6 +37,8 @@ WORDS: dict[Look, str] = {
 }
 """On the bands; the legend has them in this order."""
 COMING_UP = ("restoring", "starting", "snapshotting")
+LEAST_MS = 0.5
+"""Of a row: what takes less would be told as 0 ms."""
 STEPS = (1, 2, 5)
 TICKS = 6
 
@@ -52,7 +54,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of a waterfall, in milliseconds. `look` is "", running, usual (not come yet) or answer."""
+    """One row of a waterfall, in milliseconds. `look` is "", running, usual (not come yet), rest or answer."""
 
     name: str
     at: float
@@ -241,6 +243,8 @@ def going(facts: Facts, start: Going) -> str:
 
 def ended(row: Row, now: float) -> str:
     bars, ends = after_each_other(row.phases)
+    if row.ready_ms - ends >= LEAST_MS:
+        bars.append(Bar("between phases", ends, row.ready_ms - ends, "rest"))
     if row.first_answer_ms is not None and row.first_answer_ms > row.ready_ms:
         bars.append(Bar("first answer", row.ready_ms, row.first_answer_ms - row.ready_ms, "answer"))
     scale = max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0)
@@ -272,7 +276,7 @@ def after_each_other(
     """Each beginning where the one before ended, and where the last one ends. What took no time has no row."""
     bars = []
     for name, took in phases.items():
-        if (found := max(0.0, took)) >= 0.5:
+        if (found := max(0.0, took)) >= LEAST_MS:
             bars.append(Bar(name, ends, found, look))
         ends += max(0.0, took)
     return bars, ends
