@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import pytest
 
 from bench.figures import REST
 from bench.measure import Sample
-from tests.test_results import every_kind, made, sample
+from bench.results import ResultError
+from tests.test_results import every_kind, made, sample, written
 from tests.test_status import NASTY, text
 from ui import samples
 
@@ -54,7 +56,6 @@ def test_every_sample_is_a_dot_in_its_row() -> None:
 
 
 def test_a_run_that_has_begun() -> None:
-    assert samples.dots(None, True) == ""
     first = dots([sample(1, "plain", 900.0)])
     assert drawn(first) == {
         "plain": (1, 0, "900.0 ms median of 1"), "restored": (0, 0, "none yet"), "warm": (0, 0, "none yet")
@@ -102,7 +103,16 @@ def test_that_somebody_keeps_it_warm_is_said_while_the_run_goes_on() -> None:
     assert samples.warning(made(kept_warm(1)), True) == "", "the first one may have made the snapshot"
     assert "in 1 tries" in samples.warning(made(kept_warm(1)), False)
     assert samples.warning(made([*kept_warm(2), sample(9, "restored", 100.0)]), True) == ""
-    assert samples.warning(None, True) == ""
+
+
+def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
+    file = written(tmp_path, kept_warm(2))
+    first = samples.told(file, 1, True)
+    assert "cannot be compared" in first.headline and "keep it warm" in first.headline and "dot hollow" in first.dots
+    written(tmp_path)
+    assert samples.told(file, 1, True) is first and "9.1x faster" in samples.told(file, 2, True).headline
+    with pytest.raises(ResultError):
+        samples.told(Path(__file__), 1, True)
 
 
 def test_nothing_of_a_server_is_markup() -> None:

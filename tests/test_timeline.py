@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from itertools import pairwise
 from typing import Any
 
-import pytest
-
 from tests.test_app import until
-from tests.test_status import CREATED, NASTY, NOW, RESTORED, elsewhere, engine, start, text
+from tests.test_status import NASTY, NOW, RESTORED, elsewhere, engine, start, text
 from ui import facts, timeline
 from ui.facts import Facts, News, Unknown
-from ui.past import KEPT, Band, Past, look_of
+from ui.past import Band
 from ui.watch import Watch
 
 STATES = ("zero", "restoring", "serving", "idle", "scaling_down", "zero")
@@ -31,45 +28,6 @@ def bands(*began: float, looks: tuple[str, ...] = STATES) -> list[Band]:
 def looks(markup: str) -> list[str]:
     """Of the bands, in the order of time."""
     return re.findall(r'<i data-look="(\w+)"[^>]*style', markup)
-
-
-def bars(markup: str) -> list[tuple[float, float]]:
-    """(where it begins, how long it is) of each row of a waterfall, in ms."""
-    return [(float(at), float(ms)) for ms, at in re.findall(r'data-ms="([\d.]+)" data-at="([\d.]+)"', markup)]
-
-
-# What is kept
-
-
-def test_a_worker_that_counts_its_seconds_is_idle() -> None:
-    assert look_of(news(state="serving", in_flight=1)) == "serving"
-    assert look_of(news(state="serving", scaledown_at=NOW + 30)) == "idle"
-    assert look_of(news(waiting=1)) == "restoring" and look_of(facts.SILENT) == "unknown"
-
-
-def test_the_past_is_states_and_not_news() -> None:
-    past = Past()
-    for at in range(5):
-        past.note(news(in_flight=at), at, NOW + at)
-    assert past.bands == [Band("zero", 0, NOW)]
-    past.note(news(state="serving", in_flight=1), 5, NOW + 5)
-    for at in range(6, 40):
-        past.note(news(state="serving", scaledown_at=NOW + 99), at, NOW)
-        past.note(news(state="serving", in_flight=1), at + 0.4, NOW)
-    assert [band.look for band in past.bands] == ["zero", "serving"], "waits of a busy server are no idling"
-    past.note(news(state="serving", scaledown_at=NOW + 99), 50, NOW)
-    past.note(news(state="serving", in_flight=1), 52, NOW)
-    assert [band.look for band in past.bands] == ["zero", "serving", "idle", "serving"]
-
-
-def test_the_past_has_an_end() -> None:
-    past = Past()
-    for at in range(3 * KEPT):
-        past.note(news(state="zero" if at % 2 else "failed"), at, NOW + at)
-    assert len(past.bands) == KEPT and past.bands[-1].began == 3 * KEPT - 1
-
-
-# The strip
 
 
 def test_each_state_is_a_band_with_its_word_and_its_place() -> None:
@@ -105,7 +63,6 @@ def test_starts_close_together_have_one_label() -> None:
 def test_a_server_that_tells_nothing_has_words_instead() -> None:
     markup = timeline.strip(facts.ELSEWHERE, [], 5.0, "vLLM")
     assert "Runs elsewhere · its state is not known to this page" in text(markup) and "bands" not in markup
-    assert "does not tell" in timeline.waterfall(facts.ELSEWHERE)
     assert 'data-part="strip"' in timeline.frame() and "Connecting…" in timeline.frame()
 
 
@@ -119,61 +76,6 @@ def test_the_same_as_a_table_newest_first() -> None:
     assert timeline.table([], 1.0) == "<p>Nothing was heard of it yet.</p>"
     assert len(re.findall("<tr><td>", timeline.table(bands(0, 1, 2, 3, 4, 5) * 4, 30.0))) == timeline.LISTED
     assert [timeline.lasted(s) for s in (0.144, 12.3, 192, 3_720)] == ["0.14 s", "12 s", "3 min 12 s", "1 h 2 min"]
-
-
-# The waterfall
-
-
-def test_the_last_start_falls_to_its_total() -> None:
-    markup = timeline.waterfall(news())
-    found = bars(markup)
-    for (at, took), (after, _) in pairwise(found):
-        assert after == pytest.approx(at + took, abs=0.2)
-    assert sum(took for _, took in found[:-1]) == pytest.approx(RESTORED["ready_ms"], abs=0.5)
-    assert '<li class="rest"><span>between phases</span>' in markup and "<span>4 ms</span>" in markup
-    assert found[-1] == (238.8, 18.2) and 'class="answer"' in markup
-    assert 'data-total="238.8">Ready after <b>239 ms</b>, first answer after 257 ms.' in markup
-    assert "restored, 2 min ago" in markup and "data-running" not in markup
-
-
-def test_a_start_in_progress_fills_and_shows_what_is_to_come() -> None:
-    going = start(kind="restored", phases={"queue": 0.07, "restore": 190.0}, phase="bind", elapsed_ms=195.0,
-                  expected_ms=238.8)  # fmt: skip
-    markup = timeline.waterfall(news(state="restoring", start=going))
-    rows = re.findall(r"<li( class=\"\w+\")?><span>([^<]+)</span>", markup)
-    assert rows == [("", "restore"), (' class="running"', "open socket"), (' class="usual"', "check answers")]
-    assert 'data-ms="4.9" data-at="190.1" data-running="4.9"' in markup
-    assert "Start in progress" in markup and 'data-elapsed="195.0"' in markup and "of about 0.24 s" in markup
-    assert '<u style="--at:238.8"' in markup and "<em>usually</em> 27 ms" in markup
-
-
-def test_the_first_start_of_all_has_nothing_to_come() -> None:
-    first = {"history": [], "last_start": None, "next": {"kind": "created", "expected_ms": None}}
-    markup = timeline.waterfall(news(state="starting", start=start(expected_ms=None), **first))
-    assert "usual" not in markup and "data-running" in markup
-    assert "No start yet" in timeline.waterfall(news(**first)) and "Starts with the next search." in timeline.waterfall(
-        news(**first)
-    )
-
-
-def test_a_start_that_was_asked_for_shows_the_kind_that_comes() -> None:
-    asked = start(kind="plain", phases={"queue": 0.1}, phase=None, elapsed_ms=1.0)
-    markup = timeline.waterfall(news(waiting=1, start=asked))
-    assert "restored" in markup and markup.count('class="usual"') == 3, "the engine does not know its kind yet"
-
-
-def test_a_failed_start_says_why_and_is_no_example() -> None:
-    failed = {**RESTORED, "outcome": "failed", "reason": NASTY, "first_answer_ms": None}
-    markup = timeline.waterfall(news(last_start=failed, history=[failed, CREATED]))
-    assert "Failed." in markup and "&lt;img" in markup and 'class="why"' in markup
-    assert timeline.usual_phases(news(history=[failed, CREATED]).history, "restored") == {}
-
-
-def test_axes_have_few_round_marks() -> None:
-    for scale in (0.7, 1, 9, 57, 238.8, 999, 2_974, 95_700):
-        marks = timeline.marks(scale)
-        assert marks[0] == 0 and marks[-1] <= scale and len(marks) <= timeline.TICKS
-    assert [timeline.tick(at, 3_000) for at in (0, 500, 2_000)] == ["0", "0.5 s", "2 s"]
 
 
 def test_nothing_of_the_engine_is_markup() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from bench import figures, report
+from bench import report
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
@@ -186,12 +186,11 @@ class Events:
 
     def state(self, running: Running | None) -> dict[Component, Any]:
         going = running is not None and running.going
-        result = measured(self.service, running)
         return {
             self.w.start: gr.update(visible=not going),
             self.w.stop: gr.update(visible=going),
             self.w.live: live(self.service, running),
-            self.w.samples: samples.dots(result, going),
+            self.w.samples: measured(self.service, running).dots,
             self.w.timer: gr.Timer(active=going),
         }
 
@@ -259,19 +258,19 @@ def live(service: Service, running: Running | None) -> str:
     ended = ENDED.get(running.process.returncode, "It ended with an error:")
     state = "" if running.going else f"<p>{escape(ended)}</p>"
     said = [] if ended in ENDED.values() and not running.going else running.lines(LINES)
-    result = measured(service, running)
-    headline = "" if result is None else f'<p class="headline">{escape(figures.headline([result]))}</p>'
-    headline += samples.warning(result, running.going)
     rows = "".join(f"<li>{escape(line)}</li>" for line in said)
-    return f'<div class="bench-live" role="status">{state}{headline}<ol>{rows}</ol></div>'
+    return f'<div class="bench-live" role="status">{state}{measured(service, running).headline}<ol>{rows}</ol></div>'
 
 
-def measured(service: Service, running: Running | None) -> Result | None:
-    """What a run has measured so far; None before its first sample."""
+def measured(service: Service, running: Running | None) -> samples.Told:
+    """What a run has measured so far, in words and dots."""
     try:
-        return None if running is None else service.runs.result(running.id)
-    except (ResultError, NotFoundError):
-        return None
+        if running is not None:
+            file = service.runs.path(running.id)
+            return samples.told(file, file.stat().st_mtime_ns, running.going)
+    except (ResultError, NotFoundError, OSError):
+        pass  # before its first sample
+    return samples.Told()
 
 
 ENDED = {0: "The run is done.", 130: "The run was stopped; what it measured is kept."}

@@ -1,6 +1,7 @@
 """The samples of a run as dots, each as soon as it is in the result file, with the medians so far.
 
-Pure functions; every text that is not ours is escaped. What counts, and what does not, is `bench.results`' word.
+Pure functions but for `told`; every text that is not ours is escaped. What counts, and what does not, is what
+`bench.results` says.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 
 from bench import figures
 from bench.measure import Sample, never_cold
 from bench.plan import COLD
-from bench.results import KINDS, Result, left_out, series
-from ui.timeline import after_each_other, falls, milliseconds
+from bench.results import KINDS, Result, left_out, load, series
+from ui.waterfall import after_each_other, falls, milliseconds
 
 LANES = 5
 """Heights on which dots lie, so that those of one time do not hide each other."""
@@ -37,9 +40,26 @@ class Row:
     hollow: list[Sample] = field(default_factory=list)
 
 
-def dots(result: Result | None, going: bool) -> str:
-    if result is None:
-        return ""
+@dataclass(frozen=True)
+class Told:
+    """A run so far, as markup; empty before its first sample."""
+
+    headline: str = ""
+    dots: str = ""
+
+
+@lru_cache(maxsize=8)
+def told(file: Path, changed: int, going: bool) -> Told:
+    """Read and drawn once for each `changed` (of the file) and all browsers: a run must not feel who looks at it.
+
+    Raises ResultError, OSError.
+    """
+    result = load(file)
+    headline = f'<p class="headline">{escape(figures.headline([result]))}</p>{warning(result, going)}'
+    return Told(headline, dots(result, going))
+
+
+def dots(result: Result, going: bool) -> str:
     found = rows(result)
     times = [sample.client_ms for row in found for sample in (*row.counted, *row.hollow)]
     axis = bounds(times)
@@ -153,10 +173,8 @@ def figure(ms: float) -> str:
     return f"{ms:,.0f} ms" if ms >= 1000 else f"{ms:.1f} ms"
 
 
-def warning(result: Result | None, going: bool) -> str:
+def warning(result: Result, going: bool) -> str:
     """That somebody else keeps a server warm, while there is time to do something about it. Markup."""
-    if result is None:
-        return ""
     said = []
     for target in result.summary.targets:
         of = [sample for sample in result.samples if sample.target == target]
