@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,8 +104,6 @@ def test_a_search_at_zero_paints_a_start(browser: Browser, look: str, site: Site
         expect(page.locator(BANDS).last).to_have_attribute("data-look", "idle")
         expect(page.locator(".strip")).to_contain_text("asleep in")
         painted = looks(page)
-        start = len(painted) - painted[::-1].index("starting") - 1
-        assert painted[start - 1] == "zero" and painted[start + 1] == "serving", painted
         expect(page.locator(".timeline .waterfall h3")).to_contain_text("Last start")
         heads = page.evaluate("window.heads")
         assert any("Start in progress" in head for head in heads) and "Last start" in heads[-1], heads
@@ -119,11 +116,13 @@ def test_a_search_at_zero_paints_a_start(browser: Browser, look: str, site: Site
         assert total > 1000, "the double loads for a second"
 
         expect(beside.locator(BANDS).last).to_have_attribute("data-look", "idle")
-        assert looks(beside) == painted, "a second browser sees the same"
+        assert looks(beside)[-4:] == painted[-4:] == ["zero", "starting", "serving", "idle"], (
+            "a second browser sees the same"
+        )
         page.reload()
         page.get_by_role("tab", name="Cold starts").click()
         expect(page.locator(BANDS).last).to_have_attribute("data-look", "idle")
-        assert looks(page) == painted, "a reload shows the same"
+        assert looks(page)[-4:] == painted[-4:], "a reload shows the same"
         readable(visit)
 
 
@@ -146,15 +145,17 @@ def test_the_samples_of_a_run_come_one_by_one_in_every_browser(browser: Browser,
         page, beside = tab(visit, f"{site.url}/?t=second"), tab(other, f"{site.url}/?t=second")
         expect(page.locator("#target input")).to_have_value("second")
         page.get_by_label("The server of this page").check()
-        expect(page.locator("#bench-estimate")).to_contain_text("scaled down 6 times")
+        page.locator("#bench-repetitions input[type=number]").fill("20")
+        page.locator("#bench-repetitions input[type=number]").press("Tab")
+        expect(page.locator("#bench-estimate")).to_contain_text("scaled down 40 times")
         page.locator("#bench-start").click()
         for one in (page, beside):
             expect(one.locator(".samples .dot").first).to_be_visible()
             expect(one.locator("#bench-stop")).to_be_visible()
-            expect(one.locator('.samples [data-kind="plain"]')).to_contain_text("median of 1")
+            expect(one.locator('.samples [data-kind="plain"]')).to_contain_text(re.compile(r"median of \d"))
         before = page.locator(".samples .dot").count()
-        expect(page.locator('.samples [data-kind="plain"]')).to_contain_text("median of 2")
-        assert page.locator(".samples .dot").count() > before
+        page.wait_for_function("(n) => document.querySelectorAll('.samples .dot').length > n", arg=before)
+        expect(page.locator("#bench-stop")).to_be_visible()
         expect(page.locator(".samples .waterfall")).to_contain_text("verified cold")
         assert {"zero", "starting", "serving"} <= set(looks(page))
         assert other.width <= beside.viewport_size["width"]  # type: ignore[index]
@@ -168,7 +169,7 @@ def test_the_samples_of_a_run_come_one_by_one_in_every_browser(browser: Browser,
         page.locator("#bench-stop").click()
         expect(page.locator("#bench-live")).to_contain_text("was stopped; what it measured is kept")
         expect(beside.locator("#bench-start")).to_be_visible()
-        expect(beside.locator(".samples h3")).to_contain_text(re.compile("^Samples \\d"))
+        expect(beside.locator(".samples h3").first).to_contain_text(re.compile("^Samples \\d"))
 
 
 def test_another_server_has_another_past_and_estimate(browser: Browser, site: Site) -> None:
@@ -187,7 +188,7 @@ def test_another_server_has_another_past_and_estimate(browser: Browser, site: Si
         expect(page.locator(".bands")).to_be_visible()
 
 
-def test_what_goes_on_moves_between_two_words_of_the_server(browser: Browser, site: Site, tmp_path: Path) -> None:
+def test_what_goes_on_moves_between_two_words_of_the_server(browser: Browser, site: Site) -> None:
     search(site.url, "first")
     with visiting(browser, site.url) as visit:
         page = tab(visit, site.url)
