@@ -37,13 +37,14 @@ def test_a_start_in_progress_fills_and_shows_what_is_to_come() -> None:
     assert rows == [("", "restore"), (' class="running"', "open socket"), (' class="usual"', "check answers")]
     assert 'data-ms="4.9" data-at="190.1" data-running="4.9"' in markup
     assert "Start in progress" in markup and 'data-elapsed="195.0"' in markup and "of about 0.24 s" in markup
+    assert 'data-usual="11.2"' in markup and 'data-at="201.3"' in markup, "what comes waits for the usual end"
     assert '<u style="--at:238.8"' in markup and "<em>usually</em> 27 ms" in markup
 
 
 def test_the_first_start_of_all_has_nothing_to_come() -> None:
     first = {"history": [], "last_start": None, "next": {"kind": "created", "expected_ms": None}}
     markup = waterfall.waterfall(news(state="starting", start=start(expected_ms=None), **first))
-    assert "usual" not in markup and "data-running" in markup
+    assert 'class="usual"' not in markup and "data-running" in markup
     assert "No start yet" in waterfall.waterfall(
         news(**first)
     ) and "Starts with the next search." in waterfall.waterfall(news(**first))

@@ -23,7 +23,9 @@ const move = () => {
   const took = Number(bar.dataset.running) + since * 1000;
   const falls = bar.closest('.falls');
   bar.style.setProperty('--took', took.toFixed(0));
-  falls.style.setProperty('--scale', Math.max(falls.dataset.scale, Number(bar.dataset.at) + took).toFixed(0));
+  const late = Math.max(0, took - Math.max(bar.dataset.running, falls.dataset.usual));
+  falls.style.setProperty('--late', late.toFixed(0));
+  falls.style.setProperty('--scale', (Number(falls.dataset.scale) + late).toFixed(0));
 };
 const tick = () => { if (!document.hidden && element.offsetParent) move(); };
 

@@ -42,16 +42,17 @@ def waterfall(news: News) -> str:
 
 def going(facts: Facts, start: Going) -> str:
     bars, ends = after_each_other(start.phases)
-    if start.phase and start.phase not in start.phases:
-        bars.append(Bar(start.phase, ends, max(0.0, start.elapsed_ms - ends), "running"))
-        ends = max(ends, start.elapsed_ms)
-    usual = status.expected(facts)
     kind = facts.next.kind if facts.state == "zero" else start.kind
-    coming, _ = after_each_other(still_to_come(start, usual_phases(facts.history, kind)), ends, "usual")
-    scale = max(usual or 0.0, ends, *(bar.at + bar.took for bar in coming), 1.0)
+    before = usual_phases(facts.history, kind)
+    if start.phase and start.phase not in start.phases:
+        so_far = max(0.0, start.elapsed_ms - ends)
+        bars.append(Bar(start.phase, ends, so_far, "running"))
+        ends += max(so_far, before.get(start.phase, 0.0))
+    coming, ends = after_each_other(still_to_come(start, before), ends, "usual")
+    usual = status.expected(facts)
     return (
         f"<h3>Start in progress <small>{escape(status.KINDS.get(kind, kind))}</small></h3>"
-        f"{falls([*bars, *coming], scale, usual)}"
+        f"{falls([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, before.get(start.phase or '', 0.0))}"
         f'<p class="total">{status.elapsed(start.elapsed_ms, usual)}</p>{status.why(start.reason)}'
     )
 
@@ -97,14 +98,17 @@ def after_each_other(
     return bars, ends
 
 
-def falls(bars: Sequence[Bar], scale: float, usual: float | None = None) -> str:
-    """The rows on a linear axis from 0 to `scale` ms, with a line where such starts usually end."""
+def falls(bars: Sequence[Bar], scale: float, usual: float | None = None, phase: float = 0.0) -> str:
+    """The rows on a linear axis from 0 to `scale` ms, with a line where such starts usually end.
+
+    `phase`: what the running one usually takes; where it takes longer, the browser moves on what is to come.
+    """
     rows = "".join(fall(bar) for bar in bars)
     line = f'<u style="--at:{usual:.1f}" title="usual"></u>' if usual else ""
     ticks = "".join(f'<span style="--at:{at:g}">{tick(at, scale)}</span>' for at in marks(scale))
     return (
-        f'<div class="falls" data-scale="{scale:.1f}" style="--scale:{scale:.1f}"><ol>{rows}</ol>'
-        f'<div class="scale" aria-hidden="true">{line}{ticks}</div></div>'
+        f'<div class="falls" data-scale="{scale:.1f}" data-usual="{phase:.1f}" style="--scale:{scale:.1f}">'
+        f'<ol>{rows}</ol><div class="scale" aria-hidden="true">{line}{ticks}</div></div>'
     )
 
 
