@@ -70,8 +70,8 @@ def dots(result: Result, going: bool) -> str:
     ticks = "".join(f'<span style="--x:{place(at, axis):.1f}">{at:,.10g}</span>' for at in marks(axis))
     return (
         f'<section class="samples" aria-label="Samples of the run"><h3>{"Samples so far" if going else "Samples"}'
-        f" <small>{len(result.samples)}, client's time, log scale</small></h3><ol>{drawn}</ol>"
-        f'<div class="ms-axis" aria-hidden="true">{ticks}<b>ms</b></div>{hollow}'
+        f" <small>{len(result.samples)}, client's time in ms, log scale</small></h3><ol>{drawn}</ol>"
+        f'<div class="ms-axis" aria-hidden="true">{ticks}</div>{hollow}'
         f"{latest_cold(result)}</section>"
     )
 
