@@ -16,6 +16,7 @@ import re
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -37,7 +38,7 @@ from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.snapshots import NAMES
-from ui import api, coldstart, masthead, search, status
+from ui import api, coldstart, masthead, search, status, timeline
 from ui.engine import LocalEngine
 from ui.facts import told
 from ui.service import Service
@@ -46,7 +47,8 @@ from ui.theme import theme
 from ui.uploads import UploadsOnly
 from ui.watch import Watch
 
-STYLE = Path(__file__).parent.parent / "assets" / "style.css"
+ASSETS = Path(__file__).parent.parent / "assets"
+STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
 UNREACHABLE_S = 10.0
 """Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
@@ -132,17 +134,17 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
 
     @app.get("/status/events")
     async def states(target: str = "") -> Response:
-        watch = service.targets.or_first(target).watch
-        if watch.full:
+        of = service.targets.or_first(target)
+        if of.watch.full:
             return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
-        return StreamingResponse(events(watch), media_type="text/event-stream", headers=FRESH)
+        return StreamingResponse(events(service, of), media_type="text/event-stream", headers=FRESH)
 
     gr.mount_gradio_app(
         app,
         blocks(service),
         path="/",
         theme=theme(),
-        css_paths=[STYLE],
+        css_paths=STYLES,
         head=HEAD,
         footer_links=["api", "settings"],
         max_file_size=service.limits.max_file_bytes,
@@ -153,11 +155,14 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     return app
 
 
-async def events(watch: Watch) -> AsyncIterator[bytes]:
+async def events(service: Service, target: Target) -> AsyncIterator[bytes]:
+    title = target.title if len(service.targets) > 1 else ""
     yield b"retry: 2000\n\n"
-    async with aclosing(watch.follow()) as followed:
+    async with aclosing(target.watch.follow()) as followed:
         async for news in followed:
-            yield b"event: status\ndata: " + orjson.dumps(status.message(news)) + b"\n\n"
+            run = service.runs.going(target.name)
+            more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
+            yield b"event: status\ndata: " + orjson.dumps({**status.message(news), **more}) + b"\n\n"
 
 
 def has_screen() -> bool:

@@ -17,16 +17,20 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from bench import figures, report
+from bench import report
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
+from ui import samples, timeline
 from ui.runs import Running
 from ui.service import Service
 from ui.targets import Target
 
 SERVER, ENGINES = "server", "engines"
+SCRIPT = Path(__file__).parent / "timeline.js"
 LINES = 6
+TICK_S = 0.5
+"""While a run goes on: a sample is shown so soon after it was written."""
 WINDOW_S = 65.0
 """What the bench waits for a server that it cannot scale down: the window of 60 s and a little."""
 COLD_S, WARM_S, BEGIN_S = 3.0, 0.03, 8.0
@@ -38,6 +42,7 @@ CONFIRM = """(name, _) => [name, window.confirm(
 @dataclass(frozen=True)
 class Widgets:
     target: Component
+    timeline: gr.HTML
     what: gr.Radio
     repetitions: gr.Slider
     warm: gr.Slider
@@ -46,6 +51,7 @@ class Widgets:
     stop: gr.Button
     down: gr.Button
     live: gr.HTML
+    samples: gr.HTML
     run: gr.Dropdown
     beside: gr.Dropdown
     file: gr.UploadButton
@@ -55,6 +61,9 @@ class Widgets:
 
 def build(service: Service, target: Component) -> Widgets:
     ways = [("The server of this page", SERVER), ("Two engines beside it: full start and snapshot", ENGINES)]
+    past = gr.HTML(
+        timeline.frame(), elem_id="timeline", js_on_load=SCRIPT.read_text(), apply_default_css=False
+    )  # fmt: skip
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="bench-panel"):
             what = gr.Radio(ways, value=ENGINES, label="Measure", elem_id="bench-what")
@@ -67,6 +76,7 @@ def build(service: Service, target: Component) -> Widgets:
             down = gr.Button("Scale down now", elem_id="scaledown", size="sm")
             sure = gr.Checkbox(visible=False)
         with gr.Column(scale=3, min_width=320, elem_id="bench-runs"):
+            dots = gr.HTML(elem_id="bench-samples", apply_default_css=False)
             with gr.Row():
                 run = gr.Dropdown([], label="Run", elem_id="bench-run", scale=3, filterable=False)
                 beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", scale=3, filterable=False)
@@ -74,9 +84,9 @@ def build(service: Service, target: Component) -> Widgets:
                     "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120
                 )
             shown = gr.HTML(elem_id="bench-report")
-    timer = gr.Timer(1.0, active=False)
+    timer = gr.Timer(TICK_S, active=False)
     widgets = Widgets(
-        target, what, repetitions, warm, estimate, start, stop, down, live, run, beside, file, shown, timer
+        target, past, what, repetitions, warm, estimate, start, stop, down, live, dots, run, beside, file, shown, timer
     )  # fmt: skip
     Events(service, widgets).connect(sure)
     return widgets
@@ -92,12 +102,15 @@ class Events:
     def connect(self, sure: gr.Checkbox) -> None:
         w = self.w
         asked: list[Component] = [w.target, w.what, w.repetitions, w.warm]
-        going: list[Component] = [w.start, w.stop, w.live, w.timer, w.run, w.beside, w.shown]
+        going: list[Component] = [w.start, w.stop, w.live, w.samples, w.timer, w.run, w.beside, w.shown]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         page = gr.context.Context.root_block
         assert page is not None
         page.load(self.arrive, asked, [*going, w.estimate], **hidden)
         gr.on([one.change for one in (w.what, w.repetitions, w.warm)], self.estimated, asked, [w.estimate], **hidden)
+        w.timeline.click(self.looked, [w.target], going, **hidden)
+        if isinstance(w.target, gr.Dropdown):
+            w.target.change(self.turned, asked, [*going, w.estimate], **hidden)
         w.start.click(self.started, asked, going, **hidden)
         w.stop.click(self.stopped, [w.target], going, **hidden)
         w.timer.tick(self.ticked, [w.target, w.run], going, **hidden)
@@ -112,6 +125,14 @@ class Events:
             **self.listed(running.id if running is not None and running.going else None),
             self.w.estimate: self.estimated(target, what, repetitions, warm),
         }
+
+    def turned(self, target: str, what: str, repetitions: float, warm: float) -> dict[Component, Any]:
+        """To another server; the report that is shown stays."""
+        return {**self.looked(target), self.w.estimate: self.estimated(target, what, repetitions, warm)}
+
+    def looked(self, target: str) -> dict[Component, Any]:
+        """At a run that this browser may not know of."""
+        return self.state(self.service.runs.latest(self.service.targets.or_first(target).name))
 
     def estimated(self, target: str, what: str, repetitions: float, warm: float) -> str:
         return estimate(self.service.targets.or_first(target), what, int(repetitions), int(warm))
@@ -169,6 +190,7 @@ class Events:
             self.w.start: gr.update(visible=not going),
             self.w.stop: gr.update(visible=going),
             self.w.live: live(self.service, running),
+            self.w.samples: measured(self.service, running).dots,
             self.w.timer: gr.Timer(active=going),
         }
 
@@ -180,8 +202,12 @@ def begin(
     target = service.targets.of(name)
     words = ["--num-warmup", str(warm), "--repetitions", str(repetitions), *["--test-scaledown"] * test_scaledown]
     if what == ENGINES:
-        return service.runs.start(target.name, words, {})
-    return service.runs.start(target.name, [*words, "--url", target.client.url, "--mode", mode(target)], keys(target))
+        running = service.runs.start(target.name, words, {})
+    else:
+        words += ["--url", target.client.url, "--mode", mode(target)]
+        running = service.runs.start(target.name, words, keys(target))
+    target.watch.repeat()
+    return running
 
 
 def mode(target: Target) -> str:
@@ -232,12 +258,19 @@ def live(service: Service, running: Running | None) -> str:
     ended = ENDED.get(running.process.returncode, "It ended with an error:")
     state = "" if running.going else f"<p>{escape(ended)}</p>"
     said = [] if ended in ENDED.values() and not running.going else running.lines(LINES)
-    try:
-        headline = f'<p class="headline">{escape(figures.headline([service.runs.result(running.id)]))}</p>'
-    except (ResultError, NotFoundError):
-        headline = ""
     rows = "".join(f"<li>{escape(line)}</li>" for line in said)
-    return f'<div class="bench-live" role="status">{state}{headline}<ol>{rows}</ol></div>'
+    return f'<div class="bench-live" role="status">{state}{measured(service, running).headline}<ol>{rows}</ol></div>'
+
+
+def measured(service: Service, running: Running | None) -> samples.Told:
+    """What a run has measured so far, in words and dots."""
+    try:
+        if running is not None:
+            file = service.runs.path(running.id)
+            return samples.told(file, file.stat().st_mtime_ns, running.going)
+    except (ResultError, NotFoundError, OSError):
+        pass  # before its first sample
+    return samples.Told()
 
 
 ENDED = {0: "The run is done.", 130: "The run was stopped; what it measured is kept."}

@@ -98,6 +98,11 @@ class Runs:
         """The one that goes on, or that ended last, of those started since this page was."""
         return self._running.get(target)
 
+    def going(self, target: str) -> str:
+        """The name of the one that goes on; empty if none does."""
+        running = self._running.get(target)
+        return running.id if running is not None and running.going else ""
+
     def close(self) -> None:
         for running in self._running.values():
             running.stop()

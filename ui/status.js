@@ -34,6 +34,8 @@ const show = (news) => {
     place(name).innerHTML = markup;
   }
   if (place('said').textContent !== news.said) place('said').textContent = news.said;
+  window.dormouseStatus = {news, heard};  // for a timeline that is put on the page later
+  window.dispatchEvent(new CustomEvent('dormouse-status', {detail: window.dormouseStatus}));
   ticking ??= setInterval(tick, TICK_MS);
   tick();
 };

@@ -1,4 +1,4 @@
-"""Reads the engine's events in one thread, for all browsers together, and hands on the newest.
+"""Reads the engine's events in one thread, for all browsers together; hands on the newest and keeps the last minutes.
 
 Only the engine is asked, and only for its events: those wake no worker. Knows nothing of how the news are shown.
 """
@@ -17,6 +17,7 @@ import requests
 
 from ui import facts
 from ui.facts import Facts, News
+from ui.past import Band, Past
 
 CONNECT_S = 5.0
 SILENCE_S = 40.0
@@ -44,6 +45,7 @@ class Watch:
         self.engine = engine
         self._news: News = facts.ELSEWHERE if engine is None else facts.STARTING
         self._told_at = time.monotonic()
+        self._past = Past()
         self._lock = threading.Lock()
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closing = threading.Event()
@@ -65,6 +67,16 @@ class Watch:
         with self._lock:
             news, age = self._news, time.monotonic() - self._told_at
         return news.aged(age) if isinstance(news, Facts) else news
+
+    @property
+    def past(self) -> list[Band]:
+        """Its states, the oldest first. Empty where nobody tells."""
+        with self._lock:
+            return self._past.bands
+
+    def repeat(self) -> None:
+        """Tells every browser once more: something beside the engine's state has changed."""
+        self._wake()
 
     @property
     def full(self) -> bool:
@@ -134,6 +146,7 @@ class Watch:
     def _tell(self, news: News) -> None:
         with self._lock:
             known, self._news, self._told_at = self._news, news, time.monotonic()
+            self._past.note(news, self._told_at, time.time())
         if known != news:
             self._wake()
 
