@@ -18,6 +18,7 @@ import numpy as np
 
 from bench import arrivals, prices
 from bench.arrivals import checked, poisson, span
+from bench.options import real, seed
 from bench.prices import DAY_S, GUIDE_DURATION_S, GUIDE_PER_HOUR, MONTH_S, Price, guide_estimate, within
 
 SAMPLED = 20_000
@@ -209,18 +210,22 @@ def knee(points: Sequence[Point]) -> int | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     demand = parser.add_mutually_exclusive_group(required=True)
-    demand.add_argument("--requests-per-day", type=float, help="at random moments (Poisson)")
+    demand.add_argument("--requests-per-day", type=real(0, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
-    parser.add_argument("--span-days", type=float, help="what the file is the traffic of; default: whole days of it")
-    parser.add_argument("--duration", type=float, required=True, metavar="S", help="seconds of a request")
     parser.add_argument(
-        "--window", type=float, default=60.0, metavar="S", help="scaledown window; default: %(default)s"
+        "--span-days", type=real(1 / DAY_S, 30_000), help="what the file is the traffic of; default: whole days of it"
     )
-    parser.add_argument("--start", type=float, required=True, metavar="S", help="seconds of a cold start or restore")
+    parser.add_argument("--duration", type=real(1e-6, DAY_S), required=True, metavar="S", help="seconds of a request")
     parser.add_argument(
-        "--always-on-per-hour", type=float, help="another machine's price to compare; default: the same"
+        "--window", type=real(0, MONTH_S), default=60.0, metavar="S", help="scaledown window; default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the arrivals that p95 is drawn from")
+    parser.add_argument(
+        "--start", type=real(0, DAY_S), required=True, metavar="S", help="seconds of a cold start or restore"
+    )
+    parser.add_argument(
+        "--always-on-per-hour", type=real(0, prices.MOST_PER_HOUR), help="another machine's price; default: the same"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the arrivals that p95 is drawn from")
     prices.add_arguments(parser)
 
 
