@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import plan as plans
 from bench import record
-from bench.measure import Sample, chosen, counts, measure, never_cold, not_scaled_down, times
+from bench.measure import Sample, chosen, counts, gone, measure, never_cold, not_scaled_down, times
 from bench.options import count, real, seed
 from bench.plan import COLD, Trial
 from bench.stats import median_interval, ratio_interval, summary
@@ -236,7 +236,8 @@ def figures(label: str, of: Mapping[str, Any]) -> str:
 
 
 def main(options: argparse.Namespace) -> int:
-    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, or what keeps it from running; 130 for Ctrl-C."""
+    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, a server that was gone at the end, or what keeps it
+    from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
             if options.until_stdin_closes:
@@ -277,13 +278,15 @@ def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> in
                 record.save(file, "cold_start", results[deployment], where)
 
     samples, complete = run(trials, everyone, told, keep, options.timeout)
-    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete)
+    lost = {name: gone([sample for sample in samples if sample.target == name]) for name in names}
+    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete, lost)
 
 
 def concluded(
-    options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool
+    options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool,
+    lost: Mapping[str, str],
 ) -> int:  # fmt: skip
-    """Says what came of it; the exit code."""
+    """Says what came of it; the exit code. `lost`: of each target, why its last trials tell nothing, or nothing."""
     told.end()
     for deployment, found in results.items():
         print(table(found))
@@ -293,6 +296,7 @@ def concluded(
         return 130
     reasons = [reason for found in results.values() if (reason := too_slow(found, options.max_cold_ms))]
     reasons += [f"{name}: nothing was verified cold" for name, found in results.items() if not found["headline"]]
+    reasons += [f"{name}: {why}; what was measured before is kept" for name, why in lost.items() if why]
     for reason in reasons:
         print(reason, file=sys.stderr)
     return 1 if reasons else 0

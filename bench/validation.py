@@ -1,8 +1,8 @@
 """`python -m bench simulate --validate`: the simulated fleet beside a real engine under the same arrivals.
 
-First the engine's own starts and warm answers are measured, proven as in the cold-start bench; then the arrivals are sent
-to it; then they are simulated with times drawn from what was measured before. So the simulation has seen nothing of
-the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than one
+First the engine's own starts and warm answers are measured, proven as in the cold-start bench; then the arrivals are
+sent to it; then they are simulated with times drawn from what was measured before. So the simulation has seen nothing
+of the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than one
 container, or arrivals near the end of a window behave so is not shown.
 """
 
