@@ -236,8 +236,8 @@ def figures(label: str, of: Mapping[str, Any]) -> str:
 
 
 def main(options: argparse.Namespace) -> int:
-    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, a server that was gone at the end, or what keeps it
-    from running; 130 for Ctrl-C."""
+    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, a server that was gone at the end, or what keeps
+    it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
             if options.until_stdin_closes:

@@ -2,8 +2,8 @@
 
 First the engine's own starts and warm answers are measured, proven as in the cold-start bench; then the arrivals are
 sent to it; then they are simulated with times drawn from what was measured before. So the simulation has seen nothing
-of the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than one
-container, or arrivals near the end of a window behave so is not shown.
+of the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than
+one container, or arrivals near the end of a window behave so is not shown.
 """
 
 from __future__ import annotations

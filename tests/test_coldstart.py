@@ -155,7 +155,7 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
 
         living = target("living", plain_engine)
         trials = plan(["dying", "living"], 1, 2, True, 0)
-        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 3)
+        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 6)
         killers[0].join()
         dying.close()
         living.close()
@@ -250,10 +250,10 @@ def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_e
 def test_an_engine_that_is_killed_costs_no_earlier_sample_and_the_command_says_so(tmp_path: Path) -> None:
     """SIGKILL of the engine itself, and its worker goes with it: each later trial is a row."""
     with EngineProcess(tmp_path, "plain") as engine:
-        script(tmp_path, embed_s=0.2)
-        words = ["--num-warmup", "9", "--repetitions", "2", "--test-scaledown", "--timeout", "2"]
+        script(tmp_path, embed_s=0.5)
+        words = ["--num-warmup", "6", "--repetitions", "1", "--test-scaledown", "--timeout", "6"]
         process = started(engine, tmp_path, *words)
-        before = on_disk(tmp_path / FILE, 5, process)["samples"]
+        before = on_disk(tmp_path / FILE, 3, process)["samples"]
         worker = engine.worker()
         engine.kill()
         out, err = process.communicate(timeout=120)
@@ -261,15 +261,15 @@ def test_an_engine_that_is_killed_costs_no_earlier_sample_and_the_command_says_s
     found = json.loads((tmp_path / FILE).read_text())
     rows = found["samples"]
     assert rows[: len(before)] == before and before[0]["verified"]
-    assert found["complete"] is True and [row["number"] for row in rows] == list(range(1, 23))
+    assert found["complete"] is True and [row["number"] for row in rows] == list(range(1, 9))
     ok = [row["outcome"] for row in rows].index("refused")
-    assert 5 <= ok < 20 and all(row["outcome"] == "ok" for row in rows[:ok])
+    assert 3 <= ok < 7 and all(row["outcome"] == "ok" for row in rows[:ok])
     cold = [row for row in rows[ok:] if row["kind"] != "warm"]
     assert cold and all(row["outcome"] == "not_scaled_down" and "nothing answers" in row["why_not"] for row in cold)
     assert {row["outcome"] for row in rows[ok:] if row["kind"] == "warm"} == {"refused"}
-    assert not any(row["verified"] for row in rows[ok:]) and found["warm_start_p50_ms"] > 200
+    assert not any(row["verified"] for row in rows[ok:]) and found["warm_start_p50_ms"] > 500
     assert process.returncode == 1, out + err
-    assert f"no answer to its last {22 - ok} of 22 trials (refused" in err and "what was measured before is kept" in err
+    assert f"no answer to its last {8 - ok} of 8 trials (refused" in err and "what was measured before is kept" in err
     assert "cold, plain" in out and "Traceback" not in err
 
 

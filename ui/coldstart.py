@@ -21,6 +21,7 @@ from bench import figures, report
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
+from ui import cost
 from ui.runs import Running
 from ui.service import Service
 from ui.targets import Target
@@ -74,6 +75,7 @@ def build(service: Service, target: Component) -> Widgets:
                     "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120
                 )
             shown = gr.HTML(elem_id="bench-report")
+    cost.build(service, run)
     timer = gr.Timer(1.0, active=False)
     widgets = Widgets(
         target, what, repetitions, warm, estimate, start, stop, down, live, run, beside, file, shown, timer
