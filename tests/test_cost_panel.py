@@ -57,7 +57,7 @@ def test_the_figures_hold_what_the_command_prints() -> None:
 def test_a_file_of_arrivals(tmp_path: Path) -> None:
     path = file(tmp_path, "".join(f"{moment}\n" for moment in BURSTS))
     said, _, curve = told(Asked(requests=None, file=path, duration=1, start=10))
-    assert "At 500 requests a day" in said and "The best window is 3" in said and curve is not None
+    assert "At 500 requests a day" in said and "The knee is a window of 3" in said and curve is not None
     knee = next(trace for trace in curve.data if trace.name.startswith("knee"))
     assert knee.marker.symbol == "star" and knee.x[0] in curve.data[0].x
 

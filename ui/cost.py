@@ -212,10 +212,10 @@ def words(billed: Bill, usage: Usage, found: Curve | None) -> str:
 
 def knee_words(found: Curve) -> str:
     if found.knee is None:
-        return "No window brings a shorter p95 cheaply: at random moments it falls only near always-on."
+        return "No window brings a shorter p95 cheaply."
     best = found.points[found.knee]
     spent = costs.dollars(best.dollars)
     return (
-        f"The best window is {cost_figures.seconds(best.window_s)}: {spent} a month, p95 {best.p95_s:.2f} s. A longer"
-        " one costs more than it saves in waits."
+        f"The knee is a window of {cost_figures.seconds(best.window_s)}: {spent} a month, p95 {best.p95_s:.2f} s."
+        " Longer ones buy less for each dollar."
     )

@@ -76,7 +76,7 @@ def test_a_file_of_arrivals_has_a_knee_and_a_bad_one_a_sentence(browser: Browser
         fill(page, "duration", "1")
         fill(page, "start", "10")
         page.locator("#cost-file input[type=file]").set_input_files(bursts)
-        expect(page.locator("#cost-words")).to_contain_text("The best window is")
+        expect(page.locator("#cost-words")).to_contain_text("The knee is a window of")
         expect(page.locator("#cost .headline")).to_contain_text("At 500 requests a day")
         expect(page.locator("#cost-curve .legend")).to_contain_text("knee")
         page.get_by_label("Remove").or_(page.locator("#cost-file button[aria-label*='lear']")).first.click()
