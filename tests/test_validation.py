@@ -17,7 +17,7 @@ from bench.coldstart import Display
 from bench.fleet import Fleet, simulate
 from bench.measure import Sample
 from bench.targets import LocalEngine
-from bench.validation import APART_S, Measured, compared, measured, nearest, replay, replayed, table, trace
+from bench.validation import APART_S, Measured, busy, compared, measured, nearest, replay, replayed, table, trace
 from tests.engines import EngineProcess
 
 
@@ -74,6 +74,9 @@ def test_both_sides_by_hand() -> None:
 
     slow = compared([0.0, 2.0, 10.0, 10.5], 3, Measured([2.0], [0.1]), answers(*[("a", 1100.0)] * 4), 0)
     assert not slow["same_cold_starts"] and not slow["p95_goal_met"] and slow["p95_difference"] > 0.8
+    assert not busy(found)
+    late = compared([0.0, 2.0, 10.0, 10.5], 3, known, answers(*[("a", 2500.0)] * 4), 0)
+    assert "an answer took 2.5 s" in busy(late) and "run it again on an idle machine" in busy(late)
     assert "NOT the same" in table(slow) and "within 15%: NOT met" in table(slow)
 
 
