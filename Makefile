@@ -48,11 +48,12 @@ check: $(TEST) ## ruff and mypy --strict
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
-bench: $(TEST) ## measure quality, speed and sleeping workers, write assets/runs/
+bench: $(TEST) ## measure quality, speed and sleeping workers, hold the simulation against an engine, write assets/runs/
 	.venv-test/bin/python -m bench quality
 	.venv-test/bin/python -m bench ablation
 	.venv-test/bin/python -m bench speed
 	.venv-test/bin/python -m bench snapshots
+	.venv-test/bin/python -m bench simulate --validate
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker

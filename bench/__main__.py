@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import coldstart, costs, fleet, gpu, quality, random_weights, record, report
+from bench.options import count, seed
 from serving import equivalence
 from serving.client import EmbeddingClient
 from serving.equivalence import Threshold
@@ -28,6 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     about = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
     parser = argparse.ArgumentParser(prog="python -m bench", description=about)
     coldstart.add_arguments(parser)
+    report.add_compare(parser, "measure nothing: print the medians of two result files side by side")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     about = "result files of cold starts as one HTML page that needs nothing else"
     report.add_arguments(commands.add_parser("report", help=about, description=about))
@@ -41,11 +43,17 @@ def arguments() -> argparse.ArgumentParser:
     ranked.add_argument("--misses", action="store_true", help="also print the queries whose page is not first")
     about = "ingest, worker overhead and search, each beside the plain thing it wraps"
     fast = commands.add_parser("speed", help=about, description=about)
-    fast.add_argument("--rounds", type=int, default=3, help="ingests and plain loops to run; default: %(default)s")
+    fast.add_argument(
+        "--rounds", type=count(1, 1000), default=3, help="ingests and plain loops to run; default: %(default)s"
+    )
     about = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
     sleepy = commands.add_parser("snapshots", help=about, description=about)
-    sleepy.add_argument("--rounds", type=int, default=24, help="cold first queries of each; default: %(default)s")
-    sleepy.add_argument("--pages", type=int, default=10, help="cold first pages of each; default: %(default)s")
+    sleepy.add_argument(
+        "--rounds", type=count(1, 10_000), default=24, help="cold first queries of each; default: %(default)s"
+    )
+    sleepy.add_argument(
+        "--pages", type=count(0, 10_000), default=10, help="cold first pages of each; default: %(default)s"
+    )
     sleepy.add_argument("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="its path; default: that on PATH")
     sleepy.add_argument("--out", type=Path, help="result file; default: assets/runs/snapshots-builtin.json")
     about = "what each part of the built-in ranking brings"
@@ -60,7 +68,7 @@ def arguments() -> argparse.ArgumentParser:
     drawn.add_argument("folder", type=Path)
     drawn.add_argument("--shape", choices=tuple(random_weights.SHAPES), default="tiny", help="default: %(default)s")
     drawn.add_argument("--layout", choices=tuple(random_weights.LAYOUTS), default="hub", help="of tensor names")
-    drawn.add_argument("--seed", type=int, default=0)
+    drawn.add_argument("--seed", type=seed, default=0)
     drawn.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that draws them")
     for command in (ranked, fast):
         command.add_argument(
@@ -89,7 +97,10 @@ def add_parity(commands: Any) -> None:
 
 def cosine(text: str) -> float:
     """For argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a cosine from 0 to 1")
     return value
@@ -122,8 +133,6 @@ def run_quality(options: argparse.Namespace) -> Path:
 def run_speed(options: argparse.Namespace) -> Path:
     from bench import speed
 
-    if options.rounds < 1:
-        raise ValueError("--rounds is at least 1")
     where = record.environment()
     with worker(options.url) as (url, key), tempfile.TemporaryDirectory() as folder:
         found = {
@@ -146,8 +155,6 @@ def run_ablation(options: argparse.Namespace) -> Path:
 def run_snapshots(options: argparse.Namespace) -> Path:
     from bench import snapshots
 
-    if options.rounds < 1:
-        raise ValueError("--rounds is at least 1")
     where = record.environment()
     found = snapshots.run(options.rounds, options.pages, options.criu)
     snapshots.told(print, found)
@@ -197,6 +204,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     options = parser.parse_args(given)
+    if options.command is None and options.compare:
+        if others := beside(options, parser):
+            parser.error(f"--compare measures nothing, so it goes with no other option: leave out {', '.join(others)}")
+        return report.main_compare(options)
     if (command := PRINTING.get(options.command)) is not None:
         return command(options)
     try:
@@ -212,6 +223,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     print(f"written to {saved}")
     return 0
+
+
+def beside(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
+    """Options that were given a value of their own beside `--compare`."""
+    given = {name: value for name, value in vars(options).items() if value != parser.get_default(name)}
+    return [f"--{name.replace('_', '-')}" for name in given if name != "compare"]
 
 
 PRINTING = {None: coldstart.main, "report": report.main, "cost": costs.main, "simulate": fleet.main}

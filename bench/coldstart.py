@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import signal
 import statistics
@@ -17,13 +16,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import plan as plans
 from bench import record
-from bench.measure import Sample, chosen, counts, measure, never_cold, not_scaled_down, times
+from bench.measure import Sample, chosen, counts, gone, measure, never_cold, not_scaled_down, times
+from bench.options import count, real, seed
 from bench.plan import COLD, Trial
 from bench.stats import median_interval, ratio_interval, summary
 from bench.targets import MODES, Target, TargetError, wanted_targets, ways
@@ -33,23 +32,8 @@ Keep = Callable[[Sequence[Sample], bool], None]
 """All samples so far, and whether these are all."""
 
 
-def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
-    """For argparse: refused with a sentence."""
-
-    def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
-        return value
-
-    return read
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add, count, real = parser.add_argument, partial(number, int), partial(number, float)
+    add = parser.add_argument
     key = "its key comes from DORMOUSE_WORKER_KEY, and an engine's admin key from DORMOUSE_ADMIN_KEY or its data folder"
     add("--mode", choices=tuple(MODES), default="builtin", help="both: vllm and huggingface; default: %(default)s")
     add("--url", help=f"a running server of that mode (default: start an engine); {key}")
@@ -60,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wait = "seconds without a request until a server that is no engine of ours is taken to be at zero; default: 65"
     add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help=wait)
     add("--repetitions", type=count(1, 1000), default=3, metavar="N", help="of all that; default: %(default)s")
-    add("--seed", type=count(0, 2**32 - 1), default=0, help="of the order and the intervals; default: %(default)s")
+    add("--seed", type=seed, default=0, help="of the order and the intervals; default: %(default)s")
     add("--timeout", type=real(0.1, 3600), default=120.0, metavar="S", help="of one request; default: %(default)g")
     gate = "exit with 1 if a cold median of the one that comes back from a snapshot (else: of the plain one) is above"
     add("--max-cold-ms", type=real(0.001, 1e9), metavar="N", help=gate)
@@ -252,7 +236,8 @@ def figures(label: str, of: Mapping[str, Any]) -> str:
 
 
 def main(options: argparse.Namespace) -> int:
-    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, or what keeps it from running; 130 for Ctrl-C."""
+    """0; 1 for a median above `--max-cold-ms`, nothing verified cold, a server that was gone at the end, or what keeps
+    it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
             if options.until_stdin_closes:
@@ -293,13 +278,15 @@ def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> in
                 record.save(file, "cold_start", results[deployment], where)
 
     samples, complete = run(trials, everyone, told, keep, options.timeout)
-    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete)
+    lost = {name: gone([sample for sample in samples if sample.target == name]) for name in names}
+    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete, lost)
 
 
 def concluded(
-    options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool
+    options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool,
+    lost: Mapping[str, str],
 ) -> int:  # fmt: skip
-    """Says what came of it; the exit code."""
+    """Says what came of it; the exit code. `lost`: of each target, why its last trials tell nothing, or nothing."""
     told.end()
     for deployment, found in results.items():
         print(table(found))
@@ -309,6 +296,7 @@ def concluded(
         return 130
     reasons = [reason for found in results.values() if (reason := too_slow(found, options.max_cold_ms))]
     reasons += [f"{name}: nothing was verified cold" for name, found in results.items() if not found["headline"]]
+    reasons += [f"{name}: {why}; what was measured before is kept" for name, why in lost.items() if why]
     for reason in reasons:
         print(reason, file=sys.stderr)
     return 1 if reasons else 0

@@ -18,6 +18,7 @@ import numpy as np
 
 from bench import arrivals, prices
 from bench.arrivals import checked, poisson, span
+from bench.options import real, seed
 from bench.prices import DAY_S, GUIDE_DURATION_S, GUIDE_PER_HOUR, MONTH_S, Price, guide_estimate, within
 
 SAMPLED = 20_000
@@ -209,18 +210,22 @@ def knee(points: Sequence[Point]) -> int | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     demand = parser.add_mutually_exclusive_group(required=True)
-    demand.add_argument("--requests-per-day", type=float, help="at random moments (Poisson)")
+    demand.add_argument("--requests-per-day", type=real(0, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
-    parser.add_argument("--span-days", type=float, help="what the file is the traffic of; default: whole days of it")
-    parser.add_argument("--duration", type=float, required=True, metavar="S", help="seconds of a request")
     parser.add_argument(
-        "--window", type=float, default=60.0, metavar="S", help="scaledown window; default: %(default)s"
+        "--span-days", type=real(1 / DAY_S, 30_000), help="what the file is the traffic of; default: whole days of it"
     )
-    parser.add_argument("--start", type=float, required=True, metavar="S", help="seconds of a cold start or restore")
+    parser.add_argument("--duration", type=real(1e-6, DAY_S), required=True, metavar="S", help="seconds of a request")
     parser.add_argument(
-        "--always-on-per-hour", type=float, help="another machine's price to compare; default: the same"
+        "--window", type=real(0, MONTH_S), default=60.0, metavar="S", help="scaledown window; default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the arrivals that p95 is drawn from")
+    parser.add_argument(
+        "--start", type=real(0, DAY_S), required=True, metavar="S", help="seconds of a cold start or restore"
+    )
+    parser.add_argument(
+        "--always-on-per-hour", type=real(0, prices.MOST_PER_HOUR), help="another machine's price; default: the same"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the arrivals that p95 is drawn from")
     prices.add_arguments(parser)
 
 
@@ -252,20 +257,37 @@ def told(options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+def headline(billed: Bill, always_on: float | None = None) -> str:
+    """What a person wants to know first. `always_on`: dollars a month of another machine than the same."""
+    a_day = billed.requests * DAY_S / MONTH_S
+    beside = billed.always_on if always_on is None else always_on
+    often = f"{a_day:,.0f} requests" if a_day >= 10 or a_day == int(a_day) else f"{a_day:,.1f} requests"
+    often = "1 request" if a_day == 1 else often
+    return f"At {often} a day you pay about {dollars(billed.total)} a month, always-on {dollars(beside)}."
+
+
+def dollars(value: float) -> str:
+    """As a person says it."""
+    return f"${value:,.0f}" if value >= 10 or value == 0 else f"${value:,.2f}"
+
+
+def even_words(usage: Usage, price: Price, other: Price | None = None) -> str:
+    same = "is the same as always-on's" if other else "comes within 1% of always-on"
+    return f"Break-even: the bill {same} at {break_even(usage, price, other):,.0f} requests a day (Poisson)"
+
+
 def bill_table(billed: Bill, usage: Usage, other: Price | None) -> str:
     cost = billed.price
     when = f", read {cost.date}" if cost.date else ""
     rows = [("serving", billed.serving_s), ("idle", billed.idle_s), ("starting", billed.starting_s)]
-    lines = [
-        f"{cost.gpu} at ${cost.per_hour:.3f} an hour ({cost.source}{when}); 30 days, {billed.requests:,.0f} requests"
-    ]
+    always = MONTH_S * (other or cost).per_s
+    counted = f"30 days, {billed.requests:,.0f} requests"
+    lines = [headline(billed, always), f"{cost.gpu} at ${cost.per_hour:.3f} an hour ({cost.source}{when}); {counted}"]
     lines += [f"{name:<12}{seconds:>14,.0f} s{seconds * cost.per_s:>14,.2f} $" for name, seconds in rows]
     lines.append(f"{'total':<12}{billed.total_s:>14,.0f} s{billed.total:>14,.2f} $")
-    always = MONTH_S * (other or cost).per_s
     lines.append(f"{'always on':<12}{MONTH_S:>14,.0f} s{always:>14,.2f} $")
     lines.append(f"{billed.cold_starts:,.0f} cold starts; {billed.cold_share:.1%} of the requests wait for one")
-    same = "costs the same as always-on" if other else "comes within 1% of always-on"
-    return "\n".join([*lines, f"It {same} at {break_even(usage, cost, other):,.0f} requests a day (Poisson)"])
+    return "\n".join([*lines, even_words(usage, cost, other)])
 
 
 def curve_table(found: Curve) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 
 from bench import arrivals, prices
 from bench.arrivals import MOST_BYTES, bursts, checked, poisson, span
+from bench.options import count, real, seed
 from bench.prices import DAY_S, MONTH_S, Price, within
 
 DONE, READY, ARRIVAL, EXPIRED = range(4)
@@ -289,32 +290,46 @@ def starts_in(path: Path) -> list[float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     demand = parser.add_mutually_exclusive_group(required=True)
-    demand.add_argument("--requests-per-day", type=float, help="at random moments (Poisson)")
+    demand.add_argument("--requests-per-day", type=real(1e-9, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
-    parser.add_argument("--days", type=float, help="of traffic; default: 30, or whole days of the file")
+    replayed = "hold the simulation against a real engine on this machine, 2.5 min"
+    demand.add_argument("--validate", action="store_true", help=replayed)
+    parser.add_argument("--days", type=real(1e-9, 1e13), help="of traffic; default: 30, or whole days of the file")
     parser.add_argument(
-        "--burst", type=float, metavar="S", help="all requests come in busy stretches of this mean length"
+        "--burst", type=real(1, MONTH_S), metavar="S", help="all requests come in busy stretches of this mean length"
     )
-    parser.add_argument("--quiet", type=float, default=3600.0, metavar="S", help="between them; default: %(default)s")
     parser.add_argument(
-        "--starts", required=True, metavar="S,S,...|FILE.json", help="measured seconds, or a result file"
+        "--quiet", type=real(1, MONTH_S), default=3600.0, metavar="S", help="between them; default: %(default)s"
     )
-    parser.add_argument("--service", required=True, metavar="S,S,...", help="measured seconds of a warm request")
-    parser.add_argument("--max-containers", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--concurrency", type=int, default=1, help="requests in a container at once; default: 1")
-    parser.add_argument("--buffer-containers", type=int, default=0, help="up beyond what is needed; default: 0")
+    parser.add_argument("--starts", metavar="S,S,...|FILE.json", help="measured seconds, or a result file")
+    parser.add_argument("--service", metavar="S,S,...", help="measured seconds of a warm request")
+    parser.add_argument("--max-containers", type=count(1, 10_000), default=1, help="default: %(default)s")
     parser.add_argument(
-        "--window", type=float, default=60.0, metavar="S", help="scaledown window; default: %(default)s"
+        "--concurrency", type=count(1, 10_000), default=1, help="requests in a container at once; default: 1"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--buffer-containers", type=count(0, 10_000), default=0, help="up beyond what is needed; default: 0"
+    )
+    window = "scaledown window; default: 60, and 3 with --validate"
+    parser.add_argument("--window", type=real(0, MONTH_S), metavar="S", help=window)
+    parser.add_argument("--out", type=Path, help="result of --validate; default: assets/runs/simulate_validation.json")
+    parser.add_argument("--seed", type=seed, default=0)
     prices.add_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Prints one table. 1, with a sentence, for input that cannot be simulated."""
+    """Prints one table. 1, with a sentence, for input that cannot be simulated; 2 where some is missing."""
+    if options.validate:
+        from bench import validation  # it simulates by this module
+
+        return validation.main(options)
+    if options.starts is None or options.service is None:
+        print("nothing was simulated: name --starts and --service, measured seconds of each", file=sys.stderr)
+        return 2
     try:
         cost = prices.chosen(options)
-        fleet = Fleet(options.max_containers, options.concurrency, options.window, options.buffer_containers)
+        window_s = 60.0 if options.window is None else options.window
+        fleet = Fleet(options.max_containers, options.concurrency, window_s, options.buffer_containers)
         service, starts = seconds_of(options.service), seconds_of(options.starts)
         arrivals, span_s = traffic(options)
         text = table(simulate(fleet, arrivals, service, starts, options.seed, span_s), cost)

@@ -23,6 +23,7 @@ from typing import Any
 
 from bench import load, parity, quality, random_weights
 from bench.load import Say, Target
+from bench.options import counts, real
 from serving.equivalence import Threshold
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
@@ -50,9 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--servers", default="bigemma3,vllm", help="of bigemma3, vllm and vllm-serve; default: %(default)s"
     )
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement; default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=real(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
-    parser.add_argument("--batches", default="", help="of pages in the loop; default: those that are served")
+    parser.add_argument(
+        "--batches", type=counts, default="", help="of pages in the loop; default: those that are served"
+    )
     parser.add_argument("--no-loop", action="store_true", help="only the servers")
     parser.add_argument("--quick", action="store_true", help="only 32 clients")
     parser.add_argument("--out", type=Path, help="result file; default: assets/runs/gpu.json")

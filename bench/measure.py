@@ -241,6 +241,16 @@ def never_cold(samples: Sequence[Sample]) -> str:
     return found + (": someone else may keep it warm" if warm else "")
 
 
+def gone(samples: Sequence[Sample]) -> str:
+    """A sentence if the last of a target's trials had no answer; else empty."""
+    answered = max((place for place, sample in enumerate(samples, 1) if sample.outcome == "ok"), default=0)
+    if answered == len(samples):
+        return ""
+    lost = Counter(sample.outcome for sample in samples[answered:])
+    why = ", ".join(f"{outcome} {count}" for outcome, count in lost.most_common())
+    return f"no answer to its last {len(samples) - answered} of {len(samples)} trials ({why}): is the server gone?"
+
+
 def chosen(samples: Sequence[Sample], names: Sequence[str]) -> str:
     """Of the target whose figures stand at the top; empty if none was cold."""
     for kind in ("restored", "plain"):

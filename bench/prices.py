@@ -10,6 +10,8 @@ import argparse
 import math
 from dataclasses import dataclass
 
+from bench.options import real
+
 DAY_S = 86_400.0
 MONTH_S = 30 * DAY_S
 SOURCE = "Modal's price list, as pages of May to October 2026 give it"
@@ -39,6 +41,7 @@ GUIDE_PER_HOUR = 1.10
 GUIDE_DURATION_S = 5.0
 MOST_PER_HOUR = 100_000.0
 """More than any machine costs: a slip of the keyboard."""
+MOST_CORES, MOST_GIB = 1024.0, 65_536.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def price(gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gi
     name = names.get(gpu.casefold())
     if name is None:
         raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(GPU_PER_S)}")
-    within("cores", cores, 0.0, 1024.0)
-    within("GiB of memory", memory_gib, 0.0, 65_536.0)
+    within("cores", cores, 0.0, MOST_CORES)
+    within("GiB of memory", memory_gib, 0.0, MOST_GIB)
     per_s = GPU_PER_S[name] + cores * CORE_PER_S + memory_gib * GIB_PER_S
     beside = f", with {cores:g} cores and {memory_gib:g} GiB" if cores or memory_gib else ""
     return Price(name + beside, per_s * 3600, SOURCE, DATE)
@@ -94,9 +97,14 @@ def guide_estimate(requests_per_day: float) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", default="L40S", help=f"{', '.join(GPU_PER_S)}; default: %(default)s")
-    parser.add_argument("--cores", type=float, default=0.0, help="billed beside the GPU; default: none counted")
-    parser.add_argument("--memory-gib", type=float, default=0.0, help="billed beside it; default: none counted")
-    parser.add_argument("--price-per-hour", type=float, help="dollars for all of it, instead of the list's")
+    parser.add_argument(
+        "--cores", type=real(0, MOST_CORES), default=0.0, help="billed beside the GPU; default: none counted"
+    )
+    parser.add_argument(
+        "--memory-gib", type=real(0, MOST_GIB), default=0.0, help="billed beside it; default: none counted"
+    )
+    whole = "dollars for all of it, instead of the list's"
+    parser.add_argument("--price-per-hour", type=real(0, MOST_PER_HOUR), help=whole)
 
 
 def chosen(options: argparse.Namespace) -> Price:

@@ -201,8 +201,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
     parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
-    both = "print two results' medians side by side, and write no page unless files are named too"
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=both)
+    add_compare(parser, "print two results' medians side by side, and write no page unless files are named too")
+
+
+def add_compare(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=about)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -224,6 +227,11 @@ def main(options: argparse.Namespace) -> int:
         print(f"no report: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def main_compare(options: argparse.Namespace) -> int:
+    """As `main`, with nothing but two files to compare."""
+    return main(argparse.Namespace(files=[], compare=options.compare))
 
 
 def loaded(files: Iterable[Path]) -> list[Result]:

@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.coldstart import Display, add_arguments, line, main, result, run, table
+from bench.fleet import starts_in
 from bench.measure import NOT_OURS, Sample
 from bench.plan import plan
 from bench.targets import LocalEngine, PlainUrl, TargetError, attached
@@ -152,7 +155,7 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
 
         living = target("living", plain_engine)
         trials = plan(["dying", "living"], 1, 2, True, 0)
-        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 3)
+        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 6)
         killers[0].join()
         dying.close()
         living.close()
@@ -242,6 +245,77 @@ def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_e
     assert len(found["samples"]) >= max(5, told) and found["complete"] is False
     assert [sample["number"] for sample in found["samples"]] == list(range(1, len(found["samples"]) + 1))
     assert found["samples"][0]["verified"]
+
+
+def test_an_engine_that_is_killed_costs_no_earlier_sample_and_the_command_says_so(tmp_path: Path) -> None:
+    """SIGKILL of the engine itself, and its worker goes with it: each later trial is a row."""
+    with EngineProcess(tmp_path, "plain") as engine:
+        script(tmp_path, embed_s=0.5)
+        words = ["--num-warmup", "6", "--repetitions", "1", "--test-scaledown", "--timeout", "6"]
+        process = started(engine, tmp_path, *words)
+        before = on_disk(tmp_path / FILE, 3, process)["samples"]
+        worker = engine.worker()
+        engine.kill()
+        out, err = process.communicate(timeout=120)
+        worker.wait(20)
+    found = json.loads((tmp_path / FILE).read_text())
+    rows = found["samples"]
+    assert rows[: len(before)] == before and before[0]["verified"]
+    assert found["complete"] is True and [row["number"] for row in rows] == list(range(1, 9))
+    ok = [row["outcome"] for row in rows].index("refused")
+    assert 3 <= ok < 7 and all(row["outcome"] == "ok" for row in rows[:ok])
+    cold = [row for row in rows[ok:] if row["kind"] != "warm"]
+    assert cold and all(row["outcome"] == "not_scaled_down" and "nothing answers" in row["why_not"] for row in cold)
+    assert {row["outcome"] for row in rows[ok:] if row["kind"] == "warm"} == {"refused"}
+    assert not any(row["verified"] for row in rows[ok:]) and found["warm_start_p50_ms"] > 500
+    assert process.returncode == 1, out + err
+    assert f"no answer to its last {8 - ok} of 8 trials (refused" in err and "what was measured before is kept" in err
+    assert "cold, plain" in out and "Traceback" not in err
+
+
+JUMPING = """
+import time
+real, shift = time.time, 7 * 3600.0
+def wrong():
+    return real() + (shift if int(time.monotonic() * 4) % 2 else -shift)
+time.time = wrong
+time.time_ns = lambda: int(wrong() * 1e9)
+"""
+
+
+def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -> None:
+    """A real engine and its worker, four times a second seven hours ahead or behind: so are their Date headers, the
+    times of their starts and the age of their snapshot. Every duration is of the client's own clock, or monotonic."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(JUMPING)
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    with EngineProcess(tmp_path, "fork", "--scaledown-window", "3600", PYTHONPATH=path) as engine:
+        date = parsedate_to_datetime(engine.ask().headers["Date"]).timestamp()
+        assert abs(date - time.time()) > 20_000, "the header follows it"
+        began, wall = time.monotonic(), time.time()
+        process = started(engine, tmp_path, "--num-warmup", "6", "--repetitions", "3", "--test-scaledown")
+        out, err = process.communicate(timeout=120)
+        took_ms, ended = (time.monotonic() - began) * 1000, time.time()
+        history = engine.status()["history"]
+    assert process.returncode == 0, out + err
+    assert any(abs(row["at"] - wall) > 20_000 for row in history), "its own times are as wrong"
+    found = json.loads((tmp_path / FILE).read_text())
+    samples = found["samples"]
+    assert len(samples) == 24 and all(sample["outcome"] == "ok" for sample in samples)
+    assert sum(sample["client_ms"] for sample in samples) < took_ms
+    for sample in samples:
+        assert wall - 1 <= datetime.fromisoformat(sample["started"]).timestamp() <= ended + 1
+        assert all(0 <= ms < took_ms for ms in sample["server_ms"].values()), sample["server_ms"]
+        assert sample["server_ms"]["embed"] <= sample["client_ms"]
+        if sample["verified"]:
+            assert 0 < sample["server_ms"]["restore"] <= sample["client_ms"]
+    assert all(0 <= ms < took_ms for row in history for ms in (row["ready_ms"], row["first_answer_ms"]))
+    assert found["summary"]["counts"]["verified"] == 6 and found["headline"] == "builtin"
+    assert 0 < found["warm_start_p50_ms"] < found["post_scaledown_cold_start_ms"] < took_ms
+    assert starts_in(tmp_path / FILE) == pytest.approx(
+        [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
+    )
 
 
 def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(

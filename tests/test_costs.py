@@ -176,6 +176,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert costs.main(options(*words, "--always-on-per-hour", "1")) == 0
     told = capsys.readouterr().out
     assert "knee: farthest" in told and "given by the caller" in told and "720.00 $" in told
-    for wrong in (["--arrivals", str(tmp_path / "none.csv")], ["--requests-per-day", "nan"]):
+    for wrong in (["--arrivals", str(tmp_path / "none.csv")], ["--requests-per-day", "1e8"]):
         assert costs.main(options(*wrong, "--duration", "5", "--start", "15")) == 1
         assert "nothing was reckoned: " in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from bench.report import add_arguments, compare, html, main
 from tests.test_results import every_kind, made, sample, written
 
+ROOT = Path(__file__).parent.parent
 MARKUP = "</script><img src=x onerror=alert(1)>"
 
 
@@ -130,6 +133,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "<title>A &amp; B</title>" in out.read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "A over B (95 %)" in said and f"written to {out}" in said
+
+
+def test_compare_at_the_top_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own, as a person calls it."""
+    file = str(written(tmp_path))
+    assert main(options("--compare", file, file)) == 0
+    expected = capsys.readouterr().out
+    command = [sys.executable, "-m", "bench", "--compare", file]
+    found = subprocess.run([*command, file], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, expected) and expected.count("\n") == 6
+    gone = subprocess.run([*command, "none.json"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert gone.returncode == 1 and "none.json" in gone.stderr and "Traceback" not in gone.stderr
 
 
 def test_command_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from bench import report
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
-from ui import samples, timeline
+from ui import cost, samples, timeline
 from ui.runs import Running
 from ui.service import Service
 from ui.targets import Target
@@ -84,6 +84,7 @@ def build(service: Service, target: Component) -> Widgets:
                     "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120
                 )
             shown = gr.HTML(elem_id="bench-report")
+    cost.build(service, run)
     timer = gr.Timer(TICK_S, active=False)
     widgets = Widgets(
         target, past, what, repetitions, warm, estimate, start, stop, down, live, dots, run, beside, file, shown, timer

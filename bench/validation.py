@@ -1,0 +1,241 @@
+"""`python -m bench simulate --validate`: the simulated fleet beside a real engine under the same arrivals.
+
+First the engine's own starts and warm answers are measured, proven as in the cold-start bench; then the arrivals are
+sent to it; then they are simulated with times drawn from what was measured before. So the simulation has seen nothing
+of the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than
+one container, or arrivals near the end of a window behave so is not shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench import coldstart, record
+from bench.fleet import Fleet, simulate
+from bench.measure import Sample, measure, times
+from bench.plan import COLD, Trial, plan
+from bench.stats import percentile
+from bench.targets import LocalEngine, TargetError, started
+from serving.process import ProcessFailed
+
+WINDOW_S = 3.0
+SPAN_S = 80.0
+APART_S = 1.0
+"""How far each pause is from the window at least: nearer, chance decides who meets a start."""
+SLOW_S = 2.0
+"""Longer than a start takes, on top: a window runs from an answer, not from an arrival."""
+VISIT = 6
+"""Requests that come close to each other, at most."""
+REPETITIONS, WARM = 13, 3
+"""Of the measurement before: 12 starts, after the one that makes the snapshot, and 39 warm answers."""
+REST_S, PAUSE_S = (2.0, 4.0), (0.0, 1.0)
+"""Before a start, and before a warm answer; from, to."""
+TIMES = 200
+"""That the same arrivals are simulated, each with other draws."""
+GOAL = 0.15
+"""Of the p95, either way."""
+TIMEOUT_S = 60.0
+PLACES = 256
+FILE = record.RUNS / "simulate_validation.json"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds, of the engine at rest."""
+
+    starts: list[float]
+    """Beyond a warm answer."""
+    service: list[float]
+
+
+def trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
+    """Arrivals in seconds: visits of a few requests with pauses that keep it awake, and longer ones between them.
+
+    The same seed gives the same ones. Raises ValueError for a window with no room for a pause below it.
+    """
+    if window_s < 2 * APART_S:
+        raise ValueError(f"a window of {window_s:g} s is too short: pauses keep {APART_S:g} s away from it")
+    draws = random.Random(seed)
+    found, now = [], 0.0
+    while now < span_s:
+        found.append(now)
+        for _ in range(draws.randrange(VISIT)):
+            now += draws.choice((0.0, draws.uniform(0.0, window_s - APART_S)))
+            found.append(now)
+        now += draws.uniform(window_s + APART_S + SLOW_S, window_s + APART_S + SLOW_S + 3)
+    return found
+
+
+def replay(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
+    """Sends each request at its second, whether earlier answers have come or not; the answers in their order.
+
+    Raises what the first `ask` that failed has raised, once all have ended.
+    """
+    began = time.monotonic()
+    answers: dict[int, Answer] = {}
+    faults: list[BaseException] = []
+
+    def one(number: int) -> None:
+        try:
+            time.sleep(max(0.0, began + arrivals[number] - time.monotonic()))
+            answers[number] = ask(number)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=one, args=[number], daemon=True) for number in range(len(arrivals))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    return [answers[number] for number in range(len(arrivals))]
+
+
+def measured(engine: LocalEngine, told: coldstart.Display, repetitions: int, warm: int, seed: int) -> Measured:
+    """With pauses as the arrivals have them: on a machine that rested, a start takes longer than right after another.
+
+    Raises ValueError where no start or no warm answer was proven, TargetError if the engine does not go to zero.
+    """
+    draws, seen = random.Random(seed), set[str]()
+    samples: list[Sample] = []
+    for trial in plan([engine.name], warm, repetitions, False, seed):
+        if trial.kind in COLD:
+            engine.scale_down(lambda _: None)
+        time.sleep(draws.uniform(*(REST_S if trial.kind in COLD else PAUSE_S)))
+        samples.append(measure(trial, engine.url, engine.key, TIMEOUT_S, seen))
+        told.row(coldstart.line(samples, repetitions * (warm + 1)))
+    kind = "plain" if engine.backend == "plain" else "restored"
+    cold, served = times(samples, kind), times(samples, "warm")
+    if not cold or not served:
+        raise ValueError(f"{engine.title}: {len(cold)} starts were verified and {len(served)} warm answers came")
+    usual = statistics.median(served)
+    return Measured([max(0.0, took - usual) / 1000 for took in cold], [took / 1000 for took in served])
+
+
+def replayed(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
+    """From zero. Raises ValueError if a request had no answer: there is then nothing to compare."""
+    engine.scale_down(lambda _: None)
+    seen: set[str] = set()
+
+    def ask(number: int) -> Sample:
+        return measure(Trial(number + 1, engine.name, "warm", 1), engine.url, engine.key, TIMEOUT_S, seen)
+
+    samples = replay(arrivals, ask)
+    if failed := [sample.outcome for sample in samples if sample.outcome != "ok"]:
+        raise ValueError(f"{len(failed)} of {len(samples)} requests had no answer, the first for {failed[0]}")
+    return samples
+
+
+def compared(
+    arrivals: Sequence[float], window_s: float, known: Measured, samples: Sequence[Sample], seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """Both sides in seconds. Starts of the real one are counted by the processes that its answers came from."""
+    real = [sample.client_ms / 1000 for sample in samples]
+    fleet = Fleet(concurrency=PLACES, window_s=window_s)
+    runs = [simulate(fleet, arrivals, known.service, known.starts, seed + number) for number in range(TIMES)]
+    tails = [run.percentile(95) for run in runs]
+    tail, simulated = percentile(real, 95), statistics.median(tails)
+    counts = sorted({run.cold_starts for run in runs})
+    cold = len({sample.boot_id for sample in samples})
+    return {
+        "window_s": window_s, "seed": seed, "arrivals_s": [round(moment, 3) for moment in arrivals],
+        "measured_before": {"starts_s": known.starts, "service_s": known.service},
+        "real": {
+            "n": len(real), "cold_starts": cold, "p50_s": percentile(real, 50), "p95_s": tail, "latencies_s": real,
+            "boots": [sample.boot_id for sample in samples],
+        },
+        "simulated": {
+            "n": len(real), "times": TIMES, "cold_starts": counts,
+            "p50_s": statistics.median(run.percentile(50) for run in runs), "p95_s": simulated,
+            "p95_from_s": percentile(tails, 2.5), "p95_to_s": percentile(tails, 97.5),
+        },
+        "nearest_to_the_window_s": nearest(arrivals, real, window_s),
+        "same_cold_starts": counts == [cold],
+        "p95_difference": simulated / tail - 1,
+        "p95_goal": GOAL,
+        "p95_goal_met": abs(simulated / tail - 1) <= GOAL,
+    }  # fmt: skip
+
+
+def nearest(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
+    """Seconds between the window and the pause that came nearest to it, as it was: from an answer to an arrival."""
+    ends, found = 0.0, []
+    for moment, seconds in zip(arrivals, took, strict=True):
+        if moment > ends > 0:
+            found.append(abs(moment - ends - window_s))
+        ends = max(ends, moment + seconds)
+    return min(found, default=0.0)
+
+
+def table(found: dict[str, Any]) -> str:
+    real, drawn = found["real"], found["simulated"]
+    before = found["measured_before"]
+    lines = [f"{name}: median {statistics.median(took):.3f} s (n={len(took)})" for name, took in
+             (("starts", before["starts_s"]), ("warm answers", before["service_s"]))]  # fmt: skip
+    lines = [f"measured before: {'; '.join(lines)}"]
+    lines.append(f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times")
+    counts = " or ".join(str(count) for count in drawn["cold_starts"])
+    same = "the same" if found["same_cold_starts"] else "NOT the same"
+    lines.append(f"{'cold starts':<14}{real['cold_starts']:>12}{counts:>16}   {same}")
+    lines.append(f"{'p50, s':<14}{real['p50_s']:>12.3f}{drawn['p50_s']:>16.3f}")
+    goal = f"within {found['p95_goal']:.0%}: {'met' if found['p95_goal_met'] else 'NOT met'}"
+    within = f"95 % of the draws {drawn['p95_from_s']:.3f} to {drawn['p95_to_s']:.3f}"
+    tail = f"{found['p95_difference']:+.1%}, {goal}; {within}"
+    lines.append(f"{'p95, s':<14}{real['p95_s']:>12.3f}{drawn['p95_s']:>16.3f}   {tail}")
+    lines.append(f"no pause came nearer to the window than {found['nearest_to_the_window_s']:.2f} s")
+    return "\n".join(lines)
+
+
+def busy(found: dict[str, Any]) -> str:
+    """What to do, where answers took so long that pauses came near the window: chance then decided."""
+    slowest = max(*found["real"]["latencies_s"], *found["measured_before"]["starts_s"])
+    if slowest <= SLOW_S and found["nearest_to_the_window_s"] >= APART_S:
+        return ""
+    return f": an answer took {slowest:.1f} s, so pauses came near the window; run it again on an idle machine"
+
+
+def run(window_s: float, seed: int, told: coldstart.Display) -> dict[str, Any]:
+    """Raises ValueError, TargetError, ProcessFailed."""
+    arrivals = trace(window_s, seed)
+    engine = started("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])
+    try:
+        told.row(f"{engine.title}, window {window_s:g} s")
+        known = measured(engine, told, REPETITIONS, WARM, seed)
+        told.row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
+        samples = replayed(engine, arrivals)
+    finally:
+        engine.close()
+    return {"engine": engine.title, "backend": engine.backend, **compared(arrivals, window_s, known, samples, seed)}
+
+
+def main(options: argparse.Namespace) -> int:
+    """0 if both have as many cold starts, whatever the p95; else 1, with a sentence. 130 for Ctrl-C."""
+    try:
+        where = record.environment()
+        with coldstart.display() as told:
+            found = run(WINDOW_S if options.window is None else options.window, options.seed, told)
+        path: Path = record.save(options.out or FILE, "simulate_validation", found, where)
+    except (TargetError, ProcessFailed, ValueError, OSError) as error:
+        print(f"nothing was compared: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(table(found))
+    print(f"written to {path}")
+    if not found["same_cold_starts"]:
+        print(f"the simulation does not start as often as the engine did{busy(found)}", file=sys.stderr)
+        return 1
+    return 0
