@@ -96,7 +96,7 @@ class BiGemma3Embedder(Gemma):
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         assert self._tokens is not None
-        return self._running.queries([self._tokens.query(text) for text in queries])
+        return self._running.queries(self._tokens.queries(queries))
 
     @property
     def _running(self) -> Runner:
@@ -116,6 +116,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor would a pool of threads
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would not survive a snapshot
     # With the default of 8, streams share queues, and a query can stand behind a whole batch of pages.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")

@@ -151,11 +151,17 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def padded(queries: Sequence[Sequence[int]], count: int, length: int, fill: int) -> tuple[Tensor, Tensor]:
+def padded(
+    queries: Sequence[Sequence[int]], count: int, length: int, fill: int, *, pinned: bool = False
+) -> tuple[Tensor, Tensor]:
     """int64[count, length] and the places of the last tokens, int64[count]; rows without a query hold nothing."""
-    ids = torch.full((count, length), fill, dtype=torch.int64)
-    last = torch.zeros(count, dtype=torch.int64)
+    ids = torch.empty((count, length), dtype=torch.int64, pin_memory=pinned)
+    last = torch.empty(count, dtype=torch.int64, pin_memory=pinned)
+    # By numpy: each call of torch's gives the interpreter away, and another thread may keep it for a millisecond.
+    rows, ends = ids.numpy(), last.numpy()
+    rows.fill(fill)
+    ends.fill(0)
     for row, query in enumerate(queries):
-        ids[row, : len(query)] = torch.tensor(query, dtype=torch.int64)
-        last[row] = len(query) - 1
+        rows[row, : len(query)] = query
+        ends[row] = len(query) - 1
     return ids, last

@@ -163,8 +163,8 @@ class Graphs:
             for begin in range(0, len(rows), most):
                 part = rows[begin : begin + most]
                 count = fitting(len(part), bigemma3.QUERY_BATCHES)
-                filled, last = padded([ids[row] for row in part], count, length, self._fill)
-                vectors = self._queries.run(len(part), filled.pin_memory(), last.pin_memory())
+                filled, last = padded([ids[row] for row in part], count, length, self._fill, pinned=True)
+                vectors = self._queries.run(len(part), filled, last)
                 for row, vector in zip(part, vectors, strict=True):
                     found[row] = vector
         return np.stack(found)

@@ -10,6 +10,7 @@ another in front. The model was trained that way. Needs the package `tokenizers`
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving.errors import BadValueError, ServingError, TooLargeError
@@ -55,18 +56,27 @@ class Tokens:
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
         self._special = {name: self._id(token) for name, token in SPECIAL.items()}
+        self._ours = set(self._special.values())
+        self._newline = self._text("\n")
         self._image_tokens = image_tokens(folder)
         self.pad = self._special["pad"]
         """What shorter prompts of a batch are filled up with, on their left."""
 
     def query(self, text: str) -> list[int]:
         """One user turn, `Query: {text}`. Raises TooLargeError above MAX_QUERY_TOKENS; BadValueError."""
+        return self.queries([text])[0]
+
+    def queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `query`, of several in one call: each call gives the interpreter away, and has to wait to get it back."""
+        turns = ["user\n" + (QUERY_PREFIX + text).strip() for text in texts]  # the chat template trims
+        return [self._query(found.ids) for found in self._tokenizer.encode_batch(turns, add_special_tokens=False)]
+
+    def _query(self, turn: list[int]) -> list[int]:
         special = self._special
-        turn = self._text("user\n" + (QUERY_PREFIX + text).strip())  # the chat template trims
-        if not set(special.values()).isdisjoint(turn):
+        if not self._ours.isdisjoint(turn):
             # A tokenizer that lists one of these as ordinary text: an image without pixels would end the engine.
             raise BadValueError("the query holds one of the model's control tokens: leave it out")
-        ids = [special["bos"], special["bos"], special["turn"], *turn, special["end_of_turn"], *self._text("\n")]
+        ids = [special["bos"], special["bos"], special["turn"], *turn, special["end_of_turn"], *self._newline]
         if len(ids) > MAX_QUERY_TOKENS:
             raise TooLargeError(f"the query has {len(ids)} tokens; the limit is {MAX_QUERY_TOKENS}")
         return ids
@@ -84,7 +94,7 @@ class Tokens:
     def _page(self, before: str, image: list[int], after: str) -> list[int]:
         special = self._special
         begin = [special["bos"], special["bos"], special["turn"], *self._text(before)]
-        return [*begin, *image, *self._text(after), special["end_of_turn"], *self._text("\n")]
+        return [*begin, *image, *self._text(after), special["end_of_turn"], *self._newline]
 
     def _text(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -80,7 +80,7 @@ class VllmEmbedder(Gemma):
         return [PageResult(vector) for vector in unit(answers)]
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return unit(self._engine.embed([{"prompt_token_ids": self._tokens.query(text)} for text in queries]))
+        return unit(self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)]))
 
     def _page(self, page: Page) -> dict[str, Any]:
         image = self.square(page)
