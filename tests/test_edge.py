@@ -1,0 +1,17 @@
+"""What Modal's edge asks for. Where its 303 leads is tested with the client that follows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.edge import proxy_headers
+from serving.errors import BadValueError
+
+
+def test_the_edge_s_headers_come_as_a_pair() -> None:
+    assert proxy_headers({}) == {}
+    both = {"DORMOUSE_MODAL_KEY": " wk-1\n", "DORMOUSE_MODAL_SECRET": "ws-1"}
+    assert proxy_headers(both) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
+    for name in both:
+        with pytest.raises(BadValueError, match="DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET belong together"):
+            proxy_headers({name: "x"})
