@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import coldstart, costs, fleet, gpu, quality, random_weights, record, report
+from bench import coldstart, costs, fleet, gpu, prime, quality, random_weights, record, report
 from serving import equivalence
 from serving.client import EmbeddingClient
 from serving.equivalence import Threshold
@@ -31,6 +31,8 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     about = "result files of cold starts as one HTML page that needs nothing else"
     report.add_arguments(commands.add_parser("report", help=about, description=about))
+    about = "after a deploy: starts a server on Modal and scales it down until starts come back from a snapshot"
+    prime.add_arguments(commands.add_parser("prime", help=about, description=about))
     about = "what scale to zero costs a month, beside a server that is always on"
     costs.add_arguments(commands.add_parser("cost", help=about, description=about))
     about = "a fleet under a load that is drawn or replayed: latency, cold share, container-hours, cost"
@@ -214,7 +216,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-PRINTING = {None: coldstart.main, "report": report.main, "cost": costs.main, "simulate": fleet.main}
+PRINTING = {
+    None: coldstart.main,
+    "prime": prime.main,
+    "report": report.main,
+    "cost": costs.main,
+    "simulate": fleet.main,
+}
 """Commands that say themselves what came of them."""
 COMMANDS = {
     "quality": run_quality,

@@ -1,0 +1,164 @@
+"""What the official client tells of a Modal account, with an end to each question and a sentence for each failure.
+
+The client is imported when the first question is asked: nobody who does not use Modal needs it. Nothing here wakes a
+container. Not known here: which apps are Dormouse's (`bench/modal_app.py`), and how much of a GPU an account may have.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+ANSWER_S = 40.0
+"""Of one question. The client itself tries for a minute before it says that nobody is there."""
+COMMAND_S = 60.0
+INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
+SIGN_IN = "run `python -m modal setup`"
+
+
+class AccountError(Exception):
+    """In a sentence that says what to run."""
+
+
+class NotInstalled(AccountError): ...
+
+
+class NoToken(AccountError): ...
+
+
+class Refused(AccountError): ...
+
+
+class Unreachable(AccountError): ...
+
+
+class NotFound(AccountError): ...
+
+
+def client() -> ModuleType:
+    """The package `modal`. Raises NotInstalled."""
+    try:
+        import modal
+    except ImportError:
+        raise NotInstalled(f"Modal's client is not installed here: {INSTALL}") from None
+    return modal
+
+
+def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
+    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError.
+
+    In a thread of its own: the client's calls block, and none of them takes a deadline.
+    """
+    client()
+    answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((True, question()))
+        except BaseException as error:
+            answers.put((False, error))
+
+    threading.Thread(target=ask, name="modal", daemon=True).start()
+    try:
+        good, found = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+    if good:
+        return found  # type: ignore[no-any-return]
+    raise failure(found, missing) from None
+
+
+def failure(error: BaseException, missing: str = "") -> BaseException:
+    """The AccountError that an exception of the client's stands for; others are left as they are."""
+    kinds = client().exception
+    if isinstance(error, AccountError):
+        return error
+    if isinstance(error, kinds.AuthError):
+        if "Token missing" in str(error):
+            return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
+        return Refused(f"Modal refused the token ({told(error)}): {SIGN_IN}")
+    if isinstance(error, kinds.PermissionDeniedError):
+        return Refused(f"this token may not do that ({told(error)}): ask the workspace's owner, or {SIGN_IN}")
+    if isinstance(error, kinds.NotFoundError):
+        return NotFound(missing or f"Modal does not know it: {told(error)}")
+    if isinstance(error, kinds.ConnectionError | kinds.ServiceError | OSError):
+        return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
+    return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
+
+
+def told(error: BaseException) -> str:
+    """Its first line, without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def workspace() -> str:
+    """The name that the token belongs to: a call that a wrong token fails. Raises AccountError."""
+    return str(asked(lambda: client().Workspace.from_context().hydrate().name or ""))
+
+
+@dataclass(frozen=True)
+class App:
+    """A deployed one."""
+
+    app_id: str
+    version: int
+    deployed_at: float
+    """Seconds since 1970; 0 where it is not told."""
+
+
+def app(name: str, missing: str = "") -> App:
+    """Raises NotFound if it is not deployed, AccountError."""
+    return asked(lambda: looked_up(name), missing or f"{name} is not deployed")
+
+
+def looked_up(name: str) -> App:
+    modal = client()
+    found = modal.App.lookup(name)
+    life = found.info().lifecycle
+    if life.state != modal.types.AppState.DEPLOYED:
+        raise modal.exception.NotFoundError(name)
+    return App(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+
+
+def command(*words: str, seconds: float = COMMAND_S) -> str:
+    """What the client's own command prints: for what it offers no method. Raises AccountError."""
+    client()
+    try:
+        found = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+    if found.returncode:
+        said = (found.stderr.strip() or found.stdout.strip()).splitlines()
+        raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")
+    return found.stdout
+
+
+def containers(app_id: str) -> list[str]:
+    """Ids of those that the app holds now, all of its functions together. Raises AccountError."""
+    text = command("container", "list", "--app-id", app_id, "--json")
+    try:
+        return [str(row["container_id"]) for row in json.loads(text)]
+    except (ValueError, KeyError, TypeError):
+        raise AccountError("`modal container list --json` told something else than a list of containers") from None
+
+
+def stop(container_ids: Sequence[str]) -> None:
+    """At once, without a last answer. Raises AccountError; one that has gone by itself is none."""
+    for container_id in container_ids:
+        try:
+            command("container", "stop", container_id, "-y")
+        except AccountError as error:
+            if "not found" not in str(error).lower():
+                raise
