@@ -1,4 +1,4 @@
-"""A library on a disk that goes with its process, kept on a shared volume: pictures as they come, the database as copies.
+"""A library on a disk that goes with its process, kept on a shared volume: pictures at once, the database as copies.
 
 A volume of a cloud is no place for a running SQLite: it has no locks, and is durable only when told (`commit`). So the
 database works on the local disk. After a change a copy of it is made, checked, written to the volume under a temporary

@@ -40,7 +40,7 @@ class Volume:
             shutil.copytree(self.mount, self.store / state, ignore=shutil.ignore_patterns("*.part"))
             before = self.committed.resolve()
             link = self.store / f"link-{secrets.token_hex(4)}"
-            os.symlink(state, link)
+            link.symlink_to(state)
             link.replace(self.committed)
             if before.name.startswith("state-"):
                 shutil.rmtree(before, ignore_errors=True)
