@@ -72,6 +72,7 @@ class Library:
         """Collections in memory that have a page whose lines have vectors."""
         self._unkept: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
+        self._lock_file = -1
         if not later:
             self.open()
 
@@ -87,13 +88,17 @@ class Library:
             self._sweep()
         except BaseException:
             os.close(self._lock_file)
+            self._lock_file = -1
             raise
 
     def close(self) -> None:
         with self._lock:
+            if self._lock_file < 0:
+                return
             self._db.close()
             self._matrices.clear()
             os.close(self._lock_file)
+            self._lock_file = -1
 
     def collections(self) -> list[Collection]:
         with self._lock:
