@@ -26,8 +26,6 @@ PREFIX = "DORMOUSE_PAGE_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PYTHON = "3.12"
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
-DATA = Path("/tmp/dormouse")  # noqa: S108 - of a container that nobody else is in
-"""Goes with the container: the database that is worked on, and uploads."""
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
 """Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
 COMMITS = 8
@@ -47,6 +45,8 @@ class Deployment(BaseSettings):
     volume: str = "dormouse-pages"
     """Where collections are kept. Pages are two files each; Modal advises against more than 50,000 files."""
     mount: Annotated[str, Field(pattern=r"^/.+")] = "/kept"
+    data: Annotated[str, Field(pattern=r"^/.+")] = "/tmp/dormouse"  # noqa: S108 - of a container that nobody else is in
+    """Goes with the container: the database that is worked on, and uploads."""
     scaledown_window: Annotated[int, Field(ge=2, le=3600)] = 300
     """Idle seconds until the page goes. It has no GPU, and comes back from its snapshot."""
     cpu: Annotated[float, Field(gt=0, le=64)] = 1.0
@@ -129,7 +129,7 @@ class Page:
 
         backup = Backup(Path(deployed.mount), commit, volume.reload, Numbers(f"{deployed.volume}-claims"))
         workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
-        self.page = Hosted(DATA, backup, workers)
+        self.page = Hosted(Path(deployed.data), backup, workers)
 
     @modal.enter(snap=False)
     def open(self) -> None:

@@ -29,11 +29,12 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bench.keys import keys  # before the library: see `bench/__init__.py`
 from serving.backup import Backup
 from serving.errors import ServingError
 from serving.library import Library
 from serving.settings import Settings
-from ui.app import access, create_app, elsewhere, wind_down
+from ui.app import create_app, elsewhere, wind_down
 from ui.modal_workers import ModalTarget
 from ui.service import Service
 
@@ -68,11 +69,13 @@ class Hosted:
         self.door = Door(self._page, self.ready)
 
     def open(self) -> None:
-        """Never raises: why it did not work is told to whoever asks, and it is tried again then."""
+        """Why the library did not open is told to whoever asks, and it is tried again then. Raises ValueError for half
+        of a proxy token."""
         random.seed()  # what was saved would draw the same numbers in each life
+        access = keys(self._limits.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
-                target.use(access(self._limits))  # a secret may have been changed since
+                target.use(access)
         self.ready()
 
     def ready(self) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench.account import AccountError
-from ui.facts import STARTS, Facts, Going, Next, Row, State, Unknown
+from ui.facts import STARTS, Facts, Going, News, Next, Row, State, Unknown
 from ui.watch import Board
 
 ASKED_S = 1.0
@@ -107,6 +107,12 @@ class ModalWatch(Board):
                     self._stats, self._failure = Stats(0, max(1, self._stats.runners if self._stats else 1), 0), ""
             self._compose()
             self._poke.set()
+
+    @property
+    def news(self) -> News:
+        """The newest; a call without a stream finds newer ones the next time."""
+        self._looked_at()
+        return super().news
 
     def _looked_at(self) -> None:
         if time.monotonic() - self._looked > FRESH_S:

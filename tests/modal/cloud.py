@@ -30,6 +30,7 @@ from modal_proto import api_pb2 as pb
 from tests.modal.calls import Call
 from tests.modal.containers import REPOSITORY, Container, strays
 from tests.modal.control import Control
+from tests.modal.dicts import Dicts
 from tests.modal.disk import Disk
 from tests.modal.door import Door
 from tests.modal.plane import Plane, refused
@@ -120,6 +121,7 @@ class Cloud:
         self.disk = Disk(self.folder, self.registry, uploaded_only=self.uploaded_only)
         Runner(self)
         Control(self)
+        self.dicts = Dicts(self)
         self._thread.start()
         self._server, self.url = self._do(self.plane.listen())
         return self
