@@ -11,8 +11,10 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -121,11 +123,8 @@ def app(name: str, missing: str = "") -> App:
 
 
 def looked_up(name: str) -> App:
-    modal = client()
-    found = modal.App.lookup(name)
+    found = client().App.lookup(name)
     life = found.info().lifecycle
-    if life.state != modal.types.AppState.DEPLOYED:
-        raise modal.exception.NotFoundError(name)
     return App(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
 
 
@@ -162,3 +161,57 @@ def stop(container_ids: Sequence[str]) -> None:
         except AccountError as error:
             if "not found" not in str(error).lower():
                 raise
+
+
+def has_secret(name: str) -> bool:
+    """Raises AccountError."""
+    try:
+        asked(lambda: client().Secret.from_name(name).hydrate())
+    except NotFound:
+        return False
+    return True
+
+
+def make_secret(name: str, values: Mapping[str, str]) -> None:
+    """By the client's method: a command's words can be read by everybody on this machine. Raises AccountError."""
+    asked(lambda: client().Secret.objects.create(name, dict(values)))
+
+
+def make_proxy_token(name: str) -> tuple[str, str]:
+    """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
+    made = asked(lambda: client().Workspace.from_context().proxy_tokens.create(name=name))
+    return str(made.token_id), str(made.token_secret)
+
+
+def volumes() -> list[str]:
+    """Names. Raises AccountError."""
+    return asked(lambda: [str(volume.name) for volume in client().Volume.objects.list()])
+
+
+def delete_volume(name: str) -> None:
+    """With all that is in it. Raises AccountError."""
+    asked(lambda: client().Volume.objects.delete(name, allow_missing=True))
+
+
+def spent(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    """Dollars this month (UTC) up to the last full hour, of each name in `apps` by its app id; 0 where none is told.
+
+    `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    """
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def bill() -> list[tuple[str, str, Decimal]]:
+        billing = client().Workspace.from_context().billing
+        rows = list(billing.report(start=month, end=today, resolution="d")) if today > month else []
+        rows += billing.report(start=today, end=now, resolution="h")
+        return [(row.object_id, row.description, row.cost) for row in rows]
+
+    try:
+        rows = asked(bill)
+    except ArithmeticError:
+        raise AccountError("Modal told no bill") from None
+    return {
+        name: sum((cost for object_id, title, cost in rows if app_id == object_id or name == title), Decimal(0))
+        for name, app_id in apps.items()
+    }

@@ -158,8 +158,9 @@ def function(app: str) -> Any:
 
 def not_deployed(app: str) -> str:
     """What to do, in a sentence."""
-    files = {name: FILES[deployment] for deployment, name in APPS.items()}
-    return f"{app} is not deployed: run `modal deploy {files.get(app, FILES['hf'])}`, or `dormouse deploy`"
+    file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
+    what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` tells what is"
+    return f"{app} is not deployed: {what}"
 
 
 @contextlib.contextmanager
