@@ -56,11 +56,24 @@ def client() -> ModuleType:
 
 
 def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
-    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError.
-
-    In a thread of its own: the client's calls block, and none of them takes a deadline.
-    """
+    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
     client()
+    try:
+        return bounded(question, seconds)
+    except Late:
+        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+    except Exception as error:
+        raise failure(error, missing) from None
+
+
+class Late(Exception): ...
+
+
+def bounded(question: Callable[[], T], seconds: float) -> T:
+    """Its answer, or what it raised; Late if neither came. For calls that block and take no deadline.
+
+    In a thread of its own, which goes on after that.
+    """
     answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -69,17 +82,17 @@ def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_
         except BaseException as error:
             answers.put((False, error))
 
-    threading.Thread(target=ask, name="modal", daemon=True).start()
+    threading.Thread(target=ask, name="bounded", daemon=True).start()
     try:
         good, found = answers.get(timeout=seconds)
     except queue.Empty:
-        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+        raise Late from None
     if good:
         return found  # type: ignore[no-any-return]
-    raise failure(found, missing) from None
+    raise found
 
 
-def failure(error: BaseException, missing: str = "") -> BaseException:
+def failure(error: Exception, missing: str = "") -> Exception:
     """The AccountError that an exception of the client's stands for; others are left as they are."""
     kinds = client().exception
     if isinstance(error, AccountError):

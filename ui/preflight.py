@@ -1,0 +1,114 @@
+"""What has to be there before a deployment, each with a sentence that says what to do if it is not.
+
+Nothing is changed here. What cannot be seen from this machine is said to be unseen, and holds nothing up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from bench import account
+from bench.account import AccountError, bounded
+from bench.keys import Keys
+
+HUB_S = 15.0
+"""For the model hub to say whether a token may read the weights."""
+TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+class Mark(Enum):
+    GOOD = "ok"
+    MAKE = "make"
+    """Not there, and made by the deployment."""
+    UNSEEN = "?"
+    BAD = "no"
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    mark: Mark
+    text: str
+
+    def __str__(self) -> str:
+        return f"  {self.mark.value:<5}{self.text}"
+
+
+def checks(servers: Any, access: Keys, environment: Mapping[str, str], *, hub: bool = True) -> list[Check]:
+    """In the order in which they are told; after one that keeps the others from being asked there are none.
+
+    `servers`: the deployment's settings (`serving/modal_app.py`).
+    """
+    try:
+        found = [
+            Check("account", Mark.GOOD, f"signed in to Modal, workspace {account.workspace() or 'without a name'}")
+        ]
+        found.append(secret(servers.secret_name, environment))
+        found.append(edge(servers.access, access))
+    except AccountError as error:
+        return [Check("account", Mark.BAD, str(error))]
+    if hub:
+        found.append(licence(servers.weights, hub_token(environment)))
+    quota = "how many GPUs this account may have at once cannot be seen from here: a start that gets none waits"
+    return [*found, Check("quota", Mark.UNSEEN, quota)]
+
+
+def secret(name: str, environment: Mapping[str, str]) -> Check:
+    """Raises AccountError."""
+    if not name:
+        return Check("secret", Mark.GOOD, "no secret is wanted (DORMOUSE_MODAL_SECRET_NAME is empty)")
+    if account.has_secret(name):
+        return Check("secret", Mark.GOOD, f"the secret {name} is there")
+    if hub_token(environment):
+        text = f"the secret {name}, of your HF_TOKEN, a new API key and a new admin key"
+        return Check("secret", Mark.MAKE, text)
+    how = f"set HF_TOKEN and run this again, or run `modal secret create {name} HF_TOKEN=hf_...`"
+    return Check("secret", Mark.BAD, f"there is no secret {name}, and no HF_TOKEN here to make it of: {how}")
+
+
+def edge(access: str, keys: Keys) -> Check:
+    """Who may call the servers."""
+    if access == "open":
+        return Check("edge", Mark.GOOD, "the servers are open: whoever knows an address may start a GPU")
+    if access == "keys":
+        return Check("edge", Mark.GOOD, "the servers ask for an API key; a call without one still starts a container")
+    if keys.headers:
+        return Check(
+            "edge", Mark.GOOD, "a proxy token is here (Modal-Key): who has none is turned away, and wakes nobody"
+        )
+    return Check("edge", Mark.MAKE, "a proxy token: who has none is turned away by Modal, and wakes nobody")
+
+
+def licence(weights: str, token: str) -> Check:
+    """Whether the token may read the weights."""
+    name = "licence"
+    if Path(weights).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
+        return Check(name, Mark.UNSEEN, f"the weights {weights} are no name on the hub: not looked up")
+    where = f"https://huggingface.co/{weights}"
+    if not token:
+        return Check(
+            name, Mark.UNSEEN, f"no HF_TOKEN here: whether the secret's may read {weights} is seen at the first start"
+        )
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        bounded(lambda: auth_check(weights, token=token), HUB_S)
+    except GatedRepoError:
+        text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
+        return Check(name, Mark.BAD, text)
+    except RepositoryNotFoundError:
+        return Check(name, Mark.BAD, f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}")
+    except Exception as error:  # offline, or the hub is not well: nothing of ours to hold up
+        return Check(name, Mark.UNSEEN, f"the hub could not be asked about {weights} ({type(error).__name__})")
+    return Check(name, Mark.GOOD, f"HF_TOKEN may read {weights}")
+
+
+def hub_token(environment: Mapping[str, str] = os.environ) -> str:
+    return next((environment[name].strip() for name in TOKENS if environment.get(name, "").strip()), "")
