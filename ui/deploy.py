@@ -12,17 +12,21 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench import account, prices
 from bench.account import AccountError
-from bench.keys import Keys, keep, kept, keys
+from bench.keys import Keys, keep, keys
 from serving.settings import Settings
 from ui.parts import PARTS, ROOT, Part, chosen, costs, deployment
 from ui.preflight import Check, Mark, checks, hub_token
 
+if TYPE_CHECKING:
+    from serving.modal_app import Deployment
+
 KEY_BYTES = 32
-TOKEN_NAME = "dormouse"
+PROXY = "dormouse"
+"""The name of the proxy token that is made here."""
 
 
 def arguments(command: str, about: str) -> argparse.ArgumentParser:
@@ -75,18 +79,18 @@ def deploy(options: argparse.Namespace) -> int:
     return 0
 
 
-def planned(parts: Sequence[Part], servers: Any) -> list[str]:
+def planned(parts: Sequence[Part], servers: Deployment) -> list[str]:
     """The commands of a deployment where nothing is there yet."""
     lines = []
     if servers.secret_name:
         values = "HF_TOKEN=$HF_TOKEN DORMOUSE_API_KEYS=(new) DORMOUSE_ADMIN_KEY=(new)"
         lines.append(f"modal secret create {shlex.quote(servers.secret_name)} {values}   # unless it is there")
     if servers.access == "proxy":
-        lines.append(f"modal workspace proxy-tokens create {TOKEN_NAME}   # unless one is kept here")
+        lines.append(f"modal workspace proxy-tokens create {PROXY}   # unless one is kept here")
     return [*lines, *(f"modal deploy {part.file}" for part in parts)]
 
 
-def make(found: Sequence[Check], servers: Any, settings: Settings, access: Keys) -> None:
+def make(found: Sequence[Check], servers: Deployment, settings: Settings, access: Keys) -> None:
     """The secret and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
     missing = {check.name for check in found if check.mark is Mark.MAKE}
     if "secret" in missing:
@@ -97,7 +101,7 @@ def make(found: Sequence[Check], servers: Any, settings: Settings, access: Keys)
         account.make_secret(servers.secret_name, values)
         print(f"made the secret {servers.secret_name}; its API key and admin key are kept in {path}, for you alone")
     if "edge" in missing:
-        key, secret = account.make_proxy_token(TOKEN_NAME)
+        key, secret = account.make_proxy_token(PROXY)
         path = keep(settings.data, {"DORMOUSE_MODAL_KEY": key, "DORMOUSE_MODAL_SECRET": secret})
         print(f"made a proxy token; it is kept in {path}, for you alone")
 
@@ -128,10 +132,10 @@ def after(parts: Sequence[Part]) -> str:
         except AccountError as error:
             url = str(error)
         lines.append(f"  {part.app:<22} {url}")
-    modes = {("hf",): " --mode huggingface", ("vllm",): " --mode vllm"}
-    servers = tuple(part.name for part in parts if not part.page)
+    servers = [part.name for part in parts if not part.page]
+    mode = {"hf": " --mode huggingface", "vllm": " --mode vllm"}[servers[0]] if len(servers) == 1 else ""
     if servers:
-        lines += ["Next: `python -m bench prime" + modes.get(servers, "") + "`, which has their snapshots made"]
+        lines.append(f"Next: `python -m bench prime{mode}`, which has their snapshots made")
     return "\n".join(["Deployed, and at zero:", *lines])
 
 
@@ -197,7 +201,7 @@ def destroy(options: argparse.Namespace) -> int:
     return 0
 
 
-def volumes(servers: Any) -> set[str]:
+def volumes(servers: Deployment) -> set[str]:
     return {servers.weights_volume, servers.compiled_volume, PAGES_VOLUME}
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import account, modal_app, prices
 from bench.account import asked
 from bench.prices import Price, Rates
+
+if TYPE_CHECKING:
+    from serving.modal_app import Deployment
 
 ROOT = Path(__file__).parent.parent
 VOLUME_PER_GIB = 0.09
@@ -54,7 +57,7 @@ def chosen(names: Sequence[str] | None) -> list[Part]:
     return [part for part in PARTS if not names or part.name in names]
 
 
-def deployment() -> Any:
+def deployment() -> Deployment:
     """The servers' settings, as the environment has them. Raises NotInstalled; ends the program for a wrong one."""
     account.client()
     from serving import modal_app as servers
@@ -62,7 +65,7 @@ def deployment() -> Any:
     return servers.deployment()
 
 
-def price(part: Part, servers: Any, rates: Rates) -> Price:
+def price(part: Part, servers: Deployment, rates: Rates) -> Price:
     """Raises ValueError for a GPU that has no price."""
     if part.page:
         return prices.price("none", None, PAGE_CORES, PAGE_GIB, rates)
@@ -70,7 +73,7 @@ def price(part: Part, servers: Any, rates: Rates) -> Price:
     return prices.price(gpu, None, servers.cpu, servers.memory / 1024, rates)
 
 
-def costs(parts: Sequence[Part], servers: Any, rates: Rates) -> str:
+def costs(parts: Sequence[Part], servers: Deployment, rates: Rates) -> str:
     """What the parts cost up and at zero, before anything is done."""
     lines = [f"Prices: {rates.source}, {rates.date}. Nothing is paid at zero but what volumes hold above 1 TiB:"]
     lines.append(f"  ${VOLUME_PER_GIB} a GiB a month there, and nothing below it")

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench import account
 from bench.account import AccountError, bounded
 from bench.keys import Keys
+
+if TYPE_CHECKING:
+    from serving.modal_app import Deployment
 
 HUB_S = 15.0
 """For the model hub to say whether a token may read the weights."""
@@ -40,7 +43,7 @@ class Check:
         return f"  {self.mark.value:<5}{self.text}"
 
 
-def checks(servers: Any, access: Keys, environment: Mapping[str, str], *, hub: bool = True) -> list[Check]:
+def checks(servers: Deployment, access: Keys, environment: Mapping[str, str], *, hub: bool = True) -> list[Check]:
     """In the order in which they are told; after one that keeps the others from being asked there are none.
 
     `servers`: the deployment's settings (`serving/modal_app.py`).
