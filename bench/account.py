@@ -178,8 +178,17 @@ def stop(container_ids: Sequence[str]) -> None:
 
 def has_secret(name: str) -> bool:
     """Raises AccountError."""
+    return there(lambda: client().Secret.from_name(name).hydrate())
+
+
+def has_volume(name: str) -> bool:
+    """Raises AccountError."""
+    return there(lambda: client().Volume.from_name(name).hydrate())
+
+
+def there(question: Callable[[], object]) -> bool:
     try:
-        asked(lambda: client().Secret.from_name(name).hydrate())
+        asked(question)
     except NotFound:
         return False
     return True
@@ -193,12 +202,10 @@ def make_secret(name: str, values: Mapping[str, str]) -> None:
 def make_proxy_token(name: str) -> tuple[str, str]:
     """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
     made = asked(lambda: client().Workspace.from_context().proxy_tokens.create(name=name))
+    if not made.token_id or not made.token_secret:
+        raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
+                           " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
     return str(made.token_id), str(made.token_secret)
-
-
-def volumes() -> list[str]:
-    """Names. Raises AccountError."""
-    return asked(lambda: [str(volume.name) for volume in client().Volume.objects.list()])
 
 
 def delete_volume(name: str) -> None:

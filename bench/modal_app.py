@@ -102,10 +102,12 @@ class ModalApp:
 
     def _stopped(self, told: Told) -> bool:
         told("having its containers stopped")
-        with told_as_target():
+        try:
             app_id = account.app(self.app, not_deployed(self.app)).app_id
-            ids = account.containers(app_id)
-            account.stop(ids)
+            account.stop(account.containers(app_id))
+        except AccountError as error:
+            told(f"they were not stopped: {error}")
+            return False
         return self._gone(told)
 
     def _by_window(self, told: Told) -> bool:

@@ -181,7 +181,7 @@ def destroy(options: argparse.Namespace) -> int:
             continue
         print(f"  {part.app:<22} {held or 'no'} container{'' if held == 1 else 's'} running")
         there.append(part)
-    doomed = [name for name in account.volumes() if name in volumes(servers)] if options.volumes else []
+    doomed = [name for name in volumes(servers) if account.has_volume(name)] if options.volumes else []
     if doomed:
         print(f"  volumes: {', '.join(doomed)}. Their pages and weights cannot be brought back")
     if not there and not doomed:
@@ -197,12 +197,12 @@ def destroy(options: argparse.Namespace) -> int:
         account.delete_volume(name)
         print(f"deleted the volume {name}")
     left = "" if options.volumes else "; volumes are kept (--volumes deletes them)"
-    print(f"nothing of it runs or is billed by the second any more{left}")
+    print(f"what was stopped costs nothing any more{left}")
     return 0
 
 
-def volumes(servers: Deployment) -> set[str]:
-    return {servers.weights_volume, servers.compiled_volume, PAGES_VOLUME}
+def volumes(servers: Deployment) -> tuple[str, ...]:
+    return servers.weights_volume, servers.compiled_volume, PAGES_VOLUME
 
 
 PAGES_VOLUME = "dormouse-pages"
