@@ -141,7 +141,7 @@ class ModalApp:
                 asked(lambda: update(scaledown_window=former))
             except AccountError as error:
                 raise TargetError(
-                    f"the scaledown window of {self.app} is {seconds} s now and was {former} s, and could not be put"
+                    f"the scaledown window of {self.app} was {former} s, may be {seconds} s now, and could not be put"
                     f" back ({error}): deploy it again"
                 ) from None
 
