@@ -99,18 +99,26 @@ def licence(weights: str, token: str) -> Check:
             name, Mark.UNSEEN, f"no HF_TOKEN here: whether the secret's may read {weights} is seen at the first start"
         )
     from huggingface_hub import auth_check
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
         bounded(lambda: auth_check(weights, token=token), HUB_S)
     except GatedRepoError:
         text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
         return Check(name, Mark.BAD, text)
-    except RepositoryNotFoundError:
-        return Check(name, Mark.BAD, f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}")
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403, 404):
+            return Check(
+                name, Mark.BAD, f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}"
+            )
+        return unseen(weights, error)
     except Exception as error:  # offline, or the hub is not well: nothing of ours to hold up
-        return Check(name, Mark.UNSEEN, f"the hub could not be asked about {weights} ({type(error).__name__})")
+        return unseen(weights, error)
     return Check(name, Mark.GOOD, f"HF_TOKEN may read {weights}")
+
+
+def unseen(weights: str, error: Exception) -> Check:
+    return Check("licence", Mark.UNSEEN, f"the hub could not be asked about {weights} ({type(error).__name__})")
 
 
 def hub_token(environment: Mapping[str, str] = os.environ) -> str:
