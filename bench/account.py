@@ -105,7 +105,9 @@ def failure(error: Exception, missing: str = "") -> Exception:
         return Refused(f"this token may not do that ({told(error)}): ask the workspace's owner, or {SIGN_IN}")
     if isinstance(error, kinds.NotFoundError):
         return NotFound(missing or f"Modal does not know it: {told(error)}")
-    if isinstance(error, kinds.ConnectionError | kinds.ServiceError | OSError):
+    if isinstance(error, kinds.ServiceError | kinds.InternalError):
+        return Unreachable(f"Modal could not do that now ({told(error)}): try again, and see status.modal.com")
+    if isinstance(error, kinds.ConnectionError | OSError):
         return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
     return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
 
@@ -176,9 +178,9 @@ def stop(container_ids: Sequence[str]) -> None:
                 raise
 
 
-def has_secret(name: str) -> bool:
-    """Raises AccountError."""
-    return there(lambda: client().Secret.from_name(name).hydrate())
+def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
+    """Raises AccountError, also for one without these keys."""
+    return there(lambda: client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
@@ -211,6 +213,11 @@ def make_proxy_token(name: str) -> tuple[str, str]:
 def delete_volume(name: str) -> None:
     """With all that is in it. Raises AccountError."""
     asked(lambda: client().Volume.objects.delete(name, allow_missing=True))
+
+
+def delete_dict(name: str) -> None:
+    """Raises AccountError."""
+    asked(lambda: client().Dict.objects.delete(name, allow_missing=True))
 
 
 def spent(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:

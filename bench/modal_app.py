@@ -153,9 +153,11 @@ class ModalApp:
         return f"Modal still holds a container of {self.app}: someone else may be using it"
 
 
-def function(app: str) -> Any:
+def function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
     """Its web function, looked up. Raises AccountError."""
-    return asked(lambda: getattr(account.client().Cls.from_name(app, CLASS)(), METHOD), not_deployed(app))
+    return asked(
+        lambda: getattr(account.client().Cls.from_name(app, class_name)(), METHOD), missing or not_deployed(app)
+    )
 
 
 def not_deployed(app: str) -> str:

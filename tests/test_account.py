@@ -74,7 +74,7 @@ def test_each_failure_of_the_client_s_has_its_sentence() -> None:
         kinds.PermissionDeniedError("no"): "this token may not do that (no)",
         kinds.NotFoundError("x"): "it is not here",
         kinds.ConnectionError("gone"): "Modal cannot be reached (gone)",
-        kinds.ServiceError("busy"): "Modal cannot be reached (busy)",
+        kinds.ServiceError("busy"): "Modal could not do that now (busy): try again",
         kinds.InvalidError("wrong"): "Modal says: wrong",
         kinds.ResourceExhaustedError("full"): "Modal says: full",
     }

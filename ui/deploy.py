@@ -12,17 +12,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from bench import account, prices
 from bench.account import AccountError
-from bench.keys import Keys, keep, keys
+from bench.keys import ADMIN, API, PASSWORD, keep, keys
+from bench.keys import PROXY as PROXY_NAMES
 from serving.settings import Settings
-from ui.parts import PARTS, ROOT, Part, chosen, costs, deployment
+from ui.parts import NAMES, ROOT, Part, Setup, costs, parts, setup
 from ui.preflight import Check, Mark, checks, hub_token
-
-if TYPE_CHECKING:
-    from serving.modal_app import Deployment
 
 KEY_BYTES = 32
 PROXY = "dormouse"
@@ -32,7 +29,7 @@ PROXY = "dormouse"
 def arguments(command: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"dormouse {command}", description=about)
     only = "one of the three; may be given again. Default: all"
-    parser.add_argument("--only", choices=[part.name for part in PARTS], action="append", help=only)
+    parser.add_argument("--only", choices=NAMES, action="append", help=only)
     return parser
 
 
@@ -54,56 +51,67 @@ def main(argv: Sequence[str]) -> int:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    parts = chosen(options.only)
-    servers = deployment()
+    of = setup()
+    chosen = parts(of, options.only)
     if options.dry_run:
-        print(costs(parts, servers, prices.LISTED))
-        print("\n".join(["Would run:", *(f"  {line}" for line in planned(parts, servers))]))
+        print(costs(chosen, of, prices.LISTED))
+        print("\n".join(["Would run:", *(f"  {line}" for line in planned(chosen, of))]))
         return 0
     settings = Settings()
-    access = keys(settings.data, os.environ)
-    found = checks(servers, access, os.environ, hub=not options.no_hub_check)
+    found = checks(chosen, of, keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
     print("\n".join(str(check) for check in found))
     if any(check.mark is Mark.BAD for check in found):
         print("not deployed: see the lines with `no`", file=sys.stderr)
         return 1
-    print(costs(parts, servers, prices.rates_now()[0]))
-    if not agreed(f"Deploy {', '.join(part.app for part in parts)}?", options.yes, default=True):
+    print(costs(chosen, of, prices.rates_now()[0]))
+    if not agreed(f"Deploy {', '.join(part.app for part in chosen)}?", options.yes, default=True):
         return 1
-    make(found, servers, settings, access)
-    for part in parts:
+    make(found, of, settings)
+    for part in chosen:
         if code := run_modal("deploy", part.file):
             print(f"not deployed: `modal deploy {part.file}` ended with exit code {code}, see above", file=sys.stderr)
             return 1
-    print(after(parts))
+    print(after(chosen))
     return 0
 
 
-def planned(parts: Sequence[Part], servers: Deployment) -> list[str]:
+def planned(chosen: Sequence[Part], of: Setup) -> list[str]:
     """The commands of a deployment where nothing is there yet."""
     lines = []
-    if servers.secret_name:
-        values = "HF_TOKEN=$HF_TOKEN DORMOUSE_API_KEYS=(new) DORMOUSE_ADMIN_KEY=(new)"
-        lines.append(f"modal secret create {shlex.quote(servers.secret_name)} {values}   # unless it is there")
-    if servers.access == "proxy":
+    if of.servers.secret_name and any(not part.page for part in chosen):
+        values = f"HF_TOKEN=$HF_TOKEN DORMOUSE_API_KEYS=(new) {ADMIN}=(new)"
+        lines.append(f"modal secret create {shlex.quote(of.servers.secret_name)} {values}   # unless it is there")
+    if of.servers.access == "proxy":
         lines.append(f"modal workspace proxy-tokens create {PROXY}   # unless one is kept here")
-    return [*lines, *(f"modal deploy {part.file}" for part in parts)]
+    if any(part.page for part in chosen):
+        values = " ".join(f"{name}=(new)" for name in (PASSWORD, API, ADMIN, *PROXY_NAMES))
+        lines.append(f"modal secret create {shlex.quote(of.page.secret_name)} {values}   # unless it is there")
+    return [*lines, *(f"modal deploy {part.file}" for part in chosen)]
 
 
-def make(found: Sequence[Check], servers: Deployment, settings: Settings, access: Keys) -> None:
-    """The secret and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
+def make(found: Sequence[Check], of: Setup, settings: Settings) -> None:
+    """Secrets and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
     missing = {check.name for check in found if check.mark is Mark.MAKE}
+    access = keys(settings.data, os.environ)
     if "secret" in missing:
         api, admin = access.api or new_key(), access.admin or new_key()
         # Kept first: a key that is at Modal and nowhere else would be lost.
-        path = keep(settings.data, {"DORMOUSE_WORKER_KEY": api, "DORMOUSE_ADMIN_KEY": admin})
-        values = {"HF_TOKEN": hub_token(), "DORMOUSE_API_KEYS": api, "DORMOUSE_ADMIN_KEY": admin}
-        account.make_secret(servers.secret_name, values)
-        print(f"made the secret {servers.secret_name}; its API key and admin key are kept in {path}, for you alone")
+        path = keep(settings.data, {API: api, ADMIN: admin})
+        account.make_secret(
+            of.servers.secret_name, {"HF_TOKEN": hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
+        )  # fmt: skip
+        print(f"made the secret {of.servers.secret_name}; its keys are kept in {path}, for you alone")
     if "edge" in missing:
-        key, secret = account.make_proxy_token(PROXY)
-        path = keep(settings.data, {"DORMOUSE_MODAL_KEY": key, "DORMOUSE_MODAL_SECRET": secret})
+        path = keep(settings.data, dict(zip(PROXY_NAMES, account.make_proxy_token(PROXY), strict=True)))
         print(f"made a proxy token; it is kept in {path}, for you alone")
+    if "page secret" in missing:
+        password = access.password or new_key()
+        path = keep(settings.data, {PASSWORD: password})
+        access = keys(settings.data, os.environ)
+        token = zip(PROXY_NAMES, access.headers.values(), strict=False)
+        values = {PASSWORD: password, API: access.api, ADMIN: access.admin, **dict(token)}
+        account.make_secret(of.page.secret_name, {name: value for name, value in values.items() if value})
+        print(f"made the secret {of.page.secret_name}; user dormouse, {PASSWORD} is kept in {path}, for you alone")
 
 
 def new_key() -> str:
@@ -123,16 +131,16 @@ def shell(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": path}
 
 
-def after(parts: Sequence[Part]) -> str:
+def after(chosen: Sequence[Part]) -> str:
     """Addresses, and what comes next."""
     lines = []
-    for part in parts:
+    for part in chosen:
         try:
             url = account.asked(part.function().get_web_url, part.missing) or "it has no address"
         except AccountError as error:
             url = str(error)
         lines.append(f"  {part.app:<22} {url}")
-    servers = [part.name for part in parts if not part.page]
+    servers = [part.name for part in chosen if not part.page]
     mode = {"hf": " --mode huggingface", "vllm": " --mode vllm"}[servers[0]] if len(servers) == 1 else ""
     if servers:
         lines.append(f"Next: `python -m bench prime{mode}`, which has their snapshots made")
@@ -171,9 +179,9 @@ def destroy_main(argv: Sequence[str]) -> int:
 
 
 def destroy(options: argparse.Namespace) -> int:
-    servers = deployment()
+    of = setup()
     there: list[Part] = []
-    for part in chosen(options.only):
+    for part in parts(of, options.only):
         try:
             held = len(account.containers(account.app(part.app, part.missing).app_id))
         except account.NotFound:
@@ -181,7 +189,7 @@ def destroy(options: argparse.Namespace) -> int:
             continue
         print(f"  {part.app:<22} {held or 'no'} container{'' if held == 1 else 's'} running")
         there.append(part)
-    doomed = [name for name in volumes(servers) if account.has_volume(name)] if options.volumes else []
+    doomed = [name for name in of.volumes if account.has_volume(name)] if options.volumes else []
     if doomed:
         print(f"  volumes: {', '.join(doomed)}. Their pages and weights cannot be brought back")
     if not there and not doomed:
@@ -195,14 +203,9 @@ def destroy(options: argparse.Namespace) -> int:
         print(f"stopped {part.app}")
     for name in doomed:
         account.delete_volume(name)
+        if name == of.page.volume:
+            account.delete_dict(of.claims)
         print(f"deleted the volume {name}")
     left = "" if options.volumes else "; volumes are kept (--volumes deletes them)"
     print(f"what was stopped costs nothing any more{left}")
     return 0
-
-
-def volumes(servers: Deployment) -> tuple[str, ...]:
-    return servers.weights_volume, servers.compiled_volume, PAGES_VOLUME
-
-
-PAGES_VOLUME = "dormouse-pages"

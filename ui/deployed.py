@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from bench import account
 from bench.account import AccountError, NotFound, asked
-from ui.parts import PARTS, Part
+from ui.parts import Part, parts, setup
 
 
 @dataclass
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     now = datetime.now(UTC)
     try:
         workspace = account.workspace()
-        rows, bill = rows_of(PARTS, now)
+        rows, bill = rows_of(parts(setup()), now)
     except AccountError as error:
         print(f"no status: {error}", file=sys.stderr)
         return 1
@@ -53,10 +53,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def rows_of(parts: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
+def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
     """And why there are no costs; empty if there are. Raises AccountError if Modal cannot be asked at all."""
     rows, ids = [], {}
-    for part in parts:
+    for part in chosen:
         try:
             found = account.app(part.app, part.missing)
         except NotFound as error:

@@ -8,84 +8,90 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import account, modal_app, prices
-from bench.account import asked
 from bench.prices import Price, Rates
 
 if TYPE_CHECKING:
-    from serving.modal_app import Deployment
+    from serving.modal_app import Deployment as Servers
+    from ui.cloud import Deployment as Page
 
 ROOT = Path(__file__).parent.parent
+NAMES = ("hf", "vllm", "page")
 VOLUME_PER_GIB = 0.09
 """Dollars a month, above the first TiB."""
-PAGE_CORES, PAGE_GIB = 1.0, 2.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The settings of a deployment, as the environment has them."""
+
+    servers: Servers
+    page: Page
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        return self.servers.weights_volume, self.servers.compiled_volume, self.page.volume
+
+    @property
+    def claims(self) -> str:
+        """The dictionary that belongs to the page's volume."""
+        return f"{self.page.volume}-claims"
+
+
+def setup() -> Setup:
+    """Raises NotInstalled; ends the program with a sentence for a setting that cannot be."""
+    account.client()
+    from serving import modal_app as servers
+    from ui import cloud
+
+    return Setup(servers.deployment(), cloud.deployment())
 
 
 @dataclass(frozen=True)
 class Part:
     name: str
     app: str
-    """As its file names it."""
     file: str
     """From the project's folder."""
-    title: str
 
     @property
     def page(self) -> bool:
         return self.name == "page"
 
-    def function(self) -> Any:
-        """Its web function, looked up. Raises AccountError."""
-        if not self.page:
-            return modal_app.function(self.app)
-        return asked(lambda: account.client().Function.from_name(self.app, PAGE_FUNCTION), self.missing)
-
     @property
     def missing(self) -> str:
         return f"{self.app} is not deployed: run `modal deploy {self.file}`, or `dormouse deploy`"
 
-
-PAGE_FUNCTION = "page"
-PARTS = (
-    Part("hf", modal_app.APPS["hf"], modal_app.FILES["hf"], "BiGemma3 by HuggingFace's libraries"),
-    Part("vllm", modal_app.APPS["vllm"], modal_app.FILES["vllm"], "BiGemma3 by vLLM"),
-    Part("page", "dormouse", "ui/app.py", "the page"),
-)
+    def function(self) -> Any:
+        """Its web function, looked up. Raises AccountError."""
+        return modal_app.function(self.app, "Page" if self.page else modal_app.CLASS, self.missing)
 
 
-def chosen(names: Sequence[str] | None) -> list[Part]:
+def parts(of: Setup, names: Sequence[str] | None = None) -> list[Part]:
     """All, if none is named."""
-    return [part for part in PARTS if not names or part.name in names]
+    servers = [Part(name, app, modal_app.FILES[name]) for name, app in modal_app.APPS.items()]
+    every = [*servers, Part("page", of.page.app, "ui/app.py")]
+    return [part for part in every if not names or part.name in names]
 
 
-def deployment() -> Deployment:
-    """The servers' settings, as the environment has them. Raises NotInstalled; ends the program for a wrong one."""
-    account.client()
-    from serving import modal_app as servers
-
-    return servers.deployment()
-
-
-def price(part: Part, servers: Deployment, rates: Rates) -> Price:
+def price(part: Part, of: Setup, rates: Rates) -> Price:
     """Raises ValueError for a GPU that has no price."""
-    if part.page:
-        return prices.price("none", None, PAGE_CORES, PAGE_GIB, rates)
-    gpu = servers.gpu.rstrip("!") or "none"
-    return prices.price(gpu, None, servers.cpu, servers.memory / 1024, rates)
+    deployed = of.page if part.page else of.servers
+    gpu = "none" if part.page else of.servers.gpu.rstrip("!") or "none"
+    return prices.price(gpu, None, deployed.cpu, deployed.memory / 1024, rates)
 
 
-def costs(parts: Sequence[Part], servers: Deployment, rates: Rates) -> str:
+def costs(chosen: Sequence[Part], of: Setup, rates: Rates) -> str:
     """What the parts cost up and at zero, before anything is done."""
-    lines = [f"Prices: {rates.source}, {rates.date}. Nothing is paid at zero but what volumes hold above 1 TiB:"]
-    lines.append(f"  ${VOLUME_PER_GIB} a GiB a month there, and nothing below it")
-    for part in parts:
+    lines = [f"An hour while it is up, by {rates.source}, {rates.date}:"]
+    for part in chosen:
         try:
-            cost = price(part, servers, rates)
+            cost = price(part, of, rates)
         except ValueError as error:
             lines.append(f"  {part.app:<22} {error}")
             continue
-        idle = f"; each idle window of {servers.scaledown_window} s about ${cost.per_s * servers.scaledown_window:.3f}"
+        window = of.page.scaledown_window if part.page else of.servers.scaledown_window
         machine = cost.gpu.removeprefix("none, with ")
-        lines.append(
-            f"  {part.app:<22} ${cost.per_hour:.2f} an hour while it is up ({machine}){'' if part.page else idle}"
-        )
-    return "\n".join(lines)
+        idle = f"its idle window of {window} s about ${cost.per_s * window:.3f} each time"
+        lines.append(f"  {part.app:<22} ${cost.per_hour:.2f} ({machine}); {idle}")
+    keeping = f"volumes, where they hold more than 1 TiB in all (${VOLUME_PER_GIB} a GiB a month)"
+    return "\n".join([*lines, f"At zero: nothing but {keeping}"])

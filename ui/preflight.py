@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import account
 from bench.account import AccountError, bounded
-from bench.keys import Keys
-
-if TYPE_CHECKING:
-    from serving.modal_app import Deployment
+from bench.keys import ADMIN, API, PASSWORD, Keys
+from ui.parts import Part, Setup
 
 HUB_S = 15.0
 """For the model hub to say whether a token may read the weights."""
+PASSWORD_CHARS = 8
+"""At least, as the page itself asks for."""
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -43,36 +42,48 @@ class Check:
         return f"  {self.mark.value:<5}{self.text}"
 
 
-def checks(servers: Deployment, access: Keys, environment: Mapping[str, str], *, hub: bool = True) -> list[Check]:
-    """In the order in which they are told; after one that keeps the others from being asked there are none.
-
-    `servers`: the deployment's settings (`serving/modal_app.py`).
-    """
+def checks(
+    parts: Sequence[Part], of: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
+) -> list[Check]:
+    """In the order in which they are told; after one that keeps the others from being asked there are none."""
+    servers = any(not part.page for part in parts)
     try:
-        found = [
-            Check("account", Mark.GOOD, f"signed in to Modal, workspace {account.workspace() or 'without a name'}")
-        ]
-        found.append(secret(servers.secret_name, environment))
-        found.append(edge(servers.access, access))
+        name = account.workspace() or "without a name"
+        found = [Check("account", Mark.GOOD, f"signed in to Modal, workspace {name}")]
+        if servers:
+            found.append(secret(of.servers.secret_name, access, environment))
+        found.append(edge(of.servers.access, access))
+        if any(part.page for part in parts):
+            found.append(page_secret(of.page.secret_name, access))
     except AccountError as error:
         return [Check("account", Mark.BAD, str(error))]
-    if hub:
-        found.append(licence(servers.weights, hub_token(environment)))
+    if hub and servers:
+        found.append(licence(of.servers.weights, hub_token(environment)))
     quota = "how many GPUs this account may have at once cannot be seen from here: a start that gets none waits"
     return [*found, Check("quota", Mark.UNSEEN, quota)]
 
 
-def secret(name: str, environment: Mapping[str, str]) -> Check:
-    """Raises AccountError."""
+def secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
+    """The servers'. Raises AccountError."""
     if not name:
         return Check("secret", Mark.GOOD, "no secret is wanted (DORMOUSE_MODAL_SECRET_NAME is empty)")
     if account.has_secret(name):
-        return Check("secret", Mark.GOOD, f"the secret {name} is there")
+        unknown = "" if access.api else f"; if it has keys, set {API} and {ADMIN} to them, here they are not known"
+        return Check("secret", Mark.GOOD, f"the secret {name} is there{unknown}")
     if hub_token(environment):
-        text = f"the secret {name}, of your HF_TOKEN, a new API key and a new admin key"
-        return Check("secret", Mark.MAKE, text)
+        return Check("secret", Mark.MAKE, f"the secret {name}, of your HF_TOKEN, an API key and an admin key")
     how = f"set HF_TOKEN and run this again, or run `modal secret create {name} HF_TOKEN=hf_...`"
     return Check("secret", Mark.BAD, f"there is no secret {name}, and no HF_TOKEN here to make it of: {how}")
+
+
+def page_secret(name: str, access: Keys) -> Check:
+    """Raises AccountError for one without a password."""
+    if account.has_secret(name, [PASSWORD]):
+        return Check("page secret", Mark.GOOD, f"the secret {name} is there")
+    if access.password and len(access.password) < PASSWORD_CHARS:
+        return Check("page secret", Mark.BAD, f"{PASSWORD} is too short: it has at least {PASSWORD_CHARS} characters")
+    own = "your" if access.password else "a new"
+    return Check("page secret", Mark.MAKE, f"the secret {name}, of {own} password of the page and the servers' keys")
 
 
 def edge(access: str, keys: Keys) -> Check:

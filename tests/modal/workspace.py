@@ -25,7 +25,7 @@ class Workspace:
     def WebhookTokenCreate(self, request: Any, caller: object) -> Message:
         token = (self.cloud.plane.new("wk"), self.cloud.plane.new("ws"))
         self.cloud.proxy_tokens.add(token)
-        return pb.WebhookTokenCreateResponse(token_id=token[0], token_secret=token[1])
+        return pb.TokenCreateResponse(token_id=token[0], token_secret=token[1])
 
     async def WorkspaceBillingReport(self, request: Any, caller: object) -> AsyncIterator[Message]:
         for object_id, cost in self.bill if request.resolution == "h" else ():
