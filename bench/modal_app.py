@@ -155,16 +155,21 @@ class ModalApp:
 
 def function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
     """Its web function, looked up. Raises AccountError."""
-    return asked(
-        lambda: getattr(account.client().Cls.from_name(app, class_name)(), METHOD), missing or not_deployed(app)
-    )
+
+    def look() -> Any:
+        return getattr(account.client().Cls.from_name(app, class_name)(), METHOD)
+
+    try:
+        return asked(look, missing or not_deployed(app))
+    except AttributeError:
+        raise AccountError(f"{app} is no server of Dormouse's: its class {class_name} has no {METHOD}") from None
 
 
 def not_deployed(app: str) -> str:
     """What to do, in a sentence."""
     file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
     what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` tells what is"
-    return f"{app} is not deployed: {what}"
+    return f"{app} is not deployed{'' if file else ', or no server of ours'}: {what}"
 
 
 @contextlib.contextmanager

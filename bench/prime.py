@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench import prices
+from bench import account, prices
+from bench.account import AccountError
 from bench.coldstart import MODAL_TIMEOUT_S, Display, display, interrupted_by_sigterm, number
 from bench.measure import CREATED, RESTORED, Sample, measure
 from bench.plan import Trial
@@ -133,9 +134,16 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target
 
 
 def price_of(options: argparse.Namespace) -> Price:
-    """Of a server elsewhere only if it is given: nobody knows what that costs. Raises ValueError."""
-    if options.gpu is None:
-        options.gpu = "none" if options.url else "L40S"
+    """As the servers are deployed; of one elsewhere only if it is given. Raises ValueError, NotInstalled."""
+    if options.gpu is None and options.url:
+        options.gpu = "none"
+    elif options.gpu is None:
+        account.client()
+        from serving.modal_app import deployment
+
+        deployed = deployment()
+        options.gpu = deployed.gpu.rstrip("!") or "none"
+        options.cores, options.memory_gib = options.cores or deployed.cpu, options.memory_gib or deployed.memory / 1024
     return prices.chosen(options)
 
 
@@ -155,7 +163,7 @@ def main(options: argparse.Namespace) -> int:
             told.end()
             for name, found in done.items():
                 print(verdict(name, found, options.restores, price))
-    except (TargetError, ProcessFailed, ValueError, OSError) as error:
+    except (TargetError, AccountError, ProcessFailed, ValueError, OSError) as error:
         print(f"not primed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -144,7 +144,7 @@ def after(chosen: Sequence[Part]) -> str:
     mode = {"hf": " --mode huggingface", "vllm": " --mode vllm"}[servers[0]] if len(servers) == 1 else ""
     if servers:
         lines.append(f"Next: `python -m bench prime{mode}`, which has their snapshots made")
-    return "\n".join(["Deployed, and at zero:", *lines])
+    return "\n".join(["Deployed:", *lines])
 
 
 def agreed(question: str, yes: bool, *, default: bool) -> bool:

@@ -83,7 +83,10 @@ def test_primed_and_then_measured_with_each_cold_start_proven(served: Cloud, tmp
     assert primed.returncode == 0, primed.stdout + primed.stderr
     rows = [line.split(": ")[1].split(",")[0] for line in primed.stdout.splitlines() if line.startswith("hf ")]
     assert rows == ["created", "restored", "restored"]
-    assert "2 of 2 restored" in primed.stdout and "(L40S at $1.95 an hour). Primed" in primed.stdout
+    assert (
+        "2 of 2 restored" in primed.stdout
+        and "(L40S, with 4 cores and 16 GiB at $2.27 an hour). Primed" in primed.stdout
+    )
     assert served.containers(APP) == [], "it is left at zero"
 
     words = ("--mode", "huggingface", "--num-warmup", "2", "--test-scaledown", "--repetitions", "1")
@@ -204,6 +207,19 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalApp, served: Cl
         served.mend("ContainerStop")
 
 
+def test_one_that_is_kept_up_never_comes_to_zero(
+    target: ModalApp, served: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.modal_app.LEAVE_S", 0.5)
+    target._function.autoscaler.update(min_containers=1)
+    try:
+        served.until(lambda: target.runners() == 1)
+        with pytest.raises(TargetError, match="never comes to zero: it is deployed with min_containers=1"):
+            target.scale_down(lambda _: None)
+    finally:
+        target._function.autoscaler.update(min_containers=0)
+
+
 def test_it_is_left_alone_while_it_writes_its_snapshot(target: ModalApp) -> None:
     target._settle_s = 1.2
     heard: list[str] = []
@@ -238,7 +254,7 @@ def test_who_has_no_proxy_token_is_turned_away_and_wakes_nobody(served: Cloud) -
 @pytest.mark.parametrize(
     ("words", "environment", "said"),
     [
-        (("--modal", "nobody"), {}, "nobody is not deployed: `modal app list` tells what is"),
+        (("--modal", "nobody"), {}, "nobody is not deployed, or no server of ours: `modal app list` tells"),
         (("--mode", "vllm", "--modal"), {}, "run `modal deploy serving/serve_vllm_snapshot.py`"),
         (("--modal",), {"MODAL_TOKEN_SECRET": "wrong"}, "Modal refused the token"),
         (("--modal",), {"MODAL_TOKEN_ID": ""}, "run `python -m modal setup`"),
