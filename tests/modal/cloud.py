@@ -237,10 +237,11 @@ class Cloud:
             )  # fmt: skip
         served = Served(process, log)
         self._served.append(served)
-        self.until(
-            lambda: process.poll() is not None or any(app.version for app in self._apps() if app.app_id not in before),
-            lambda: served.output,
-        )
+
+        def up() -> bool:
+            return any(app.version for app in self._apps() if app.app_id not in before)
+
+        self.until(lambda: process.poll() is not None or self._call(up), lambda: served.output)
         return served
 
     # What was deployed
@@ -306,6 +307,11 @@ class Cloud:
         for each in stopping:
             self._call(functools.partial(each.stop, graceful=graceful))
         self.until(lambda: not any(each.alive for each in stopping), lambda: "\n".join(each.log for each in stopping))
+
+    def discard_snapshots(self, app: str) -> None:
+        """As the platform does when it is updated: the next start creates one again."""
+        for tag in self.app(app).function_ids:
+            self._call(self.pool(app, tag).discard_snapshots)
 
     def kill(self, task_id: str, signal: int = signal.SIGKILL) -> None:
         found = [each for each in self.containers() if each.task_id == task_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -142,11 +143,13 @@ class Container:
 
     def send(self, number: int) -> None:
         if self.process and self.process.returncode is None:
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def send_all(self, number: int) -> None:
         if self.process and self.process.returncode is None:
-            os.killpg(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has waited for it yet
+                os.killpg(self.process.pid, number)
 
     # Its snapshot
 

@@ -86,6 +86,32 @@ class Control:
             )
         )
 
+    # Calls that are no web requests
+
+    def FunctionMap(self, request: Any, caller: object) -> Message:
+        """One call with one input: `.remote()` and `.spawn()`."""
+        if len(request.pipelined_inputs) != 1:
+            raise refused(Status.UNIMPLEMENTED, "The local cloud takes single calls, no maps.")
+        pool, item = self.pool(request.function_id), request.pipelined_inputs[0]
+        call = self.cloud.call(item.input)
+        pool.submit(call)
+        given = pb.FunctionPutInputsResponseItem(idx=item.idx, input_id=call.input_id)
+        return pb.FunctionMapResponse(function_call_id=call.call_id, pipelined_inputs=[given])
+
+    async def FunctionGetOutputs(self, request: Any, caller: object) -> Message:
+        call = self.cloud.calls[request.function_call_id]
+        try:
+            async with asyncio.timeout(request.timeout):
+                await call.answered.wait(0)
+        except TimeoutError:
+            return pb.FunctionGetOutputsResponse(num_unfinished_inputs=1)
+        failure = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE, exception=call.failure)
+        item = pb.FunctionGetOutputsItem(
+            input_id=call.input_id, result=call.output.result if call.output else failure,
+            data_format=call.output.data_format if call.output else pb.DATA_FORMAT_UNSPECIFIED,
+        )  # fmt: skip
+        return pb.FunctionGetOutputsResponse(outputs=[item], idxs=[0], last_entry_id="1")
+
     # Apps
 
     def AppList(self, request: Any, caller: object) -> Message:

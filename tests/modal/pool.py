@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.modal.registry import App
 
 DEFAULT_WINDOW_S = 60
+MOST_ATTEMPTS = 3
+"""A call that ends each container it gets is not given to a fourth."""
 RESTORE_FAILED = 222
 """The exit code of a container whose GPU memory could not be restored."""
 
@@ -126,7 +128,8 @@ class Pool:
         call = container.running.pop(output.input_id, None)
         if not call:
             return
-        if output.result.status == pb.GenericResult.GENERIC_STATUS_TERMINATED:
+        unfinished = output.data_format == pb.DATA_FORMAT_GENERATOR_DONE and not call.complete
+        if output.result.status == pb.GenericResult.GENERIC_STATUS_TERMINATED or (container.draining and unfinished):
             self._again(call, "was cancelled with its container")
         elif output.result.status == pb.GenericResult.GENERIC_STATUS_SUCCESS:
             call.finish(output)
@@ -139,7 +142,7 @@ class Pool:
 
     def _again(self, call: Call, reason: str) -> None:
         """A call that lost its container waits for another, if nobody has seen a part of its answer."""
-        if self.cloud.retries_lost and not call.started and not self.closed:
+        if self.cloud.retries_lost and call.attempts < MOST_ATTEMPTS and not call.started and not self.closed:
             self.queue.appendleft(call)
             self._hand_out()
         else:
@@ -253,6 +256,12 @@ class Pool:
         said = container.result.exception if container.result else f"exit code {container.code}"
         while self.queue:
             self.queue.popleft().finish(failure=f"status Failure: the container did not start: {said}")
+
+    def discard_snapshots(self) -> None:
+        self.snapshots, self.origin = 0, ""
+        if self.parked:
+            self.parked.kill()
+            self.parked = None
 
     def hand_over(self, successor: Pool) -> None:
         """A new version of the function takes the calls that wait."""

@@ -58,7 +58,7 @@ class App:
 
     @property
     def deployed(self) -> bool:
-        return self.state == pb.APP_STATE_DEPLOYED
+        return bool(self.state == pb.APP_STATE_DEPLOYED)
 
     @property
     def ephemeral(self) -> bool:
@@ -137,7 +137,9 @@ class Registry:
         for line in image.dockerfile_commands:
             word, _, rest = line.partition(" ")
             if word == "ENV":
-                found.update(part.split("=", 1) for part in shlex.split(rest) if "=" in part)
+                for part in shlex.split(rest):
+                    key, _, value = part.partition("=")
+                    found[key] = value
         return found
 
     def secret_values(self, secret_ids: list[str]) -> dict[str, str]:
@@ -235,6 +237,7 @@ class Registry:
                     function_name=method.function_name,
                     function_type=method.function_type,
                     is_method=True,
+                    use_method_name=name,
                     web_url=self.address(app, tag, name) if name in webs else "",
                     app_id=app.app_id,
                     max_object_size_bytes=LARGEST,
@@ -254,6 +257,8 @@ class Registry:
         function_id = request.existing_function_id or self.plane.new("fu")
         several = request.HasField("function_data")  # a list of GPU types: the first is the one that is there
         function = request.function_data.ranked_functions[0].function if several else request.function
+        if function.is_server:
+            raise refused(Status.UNIMPLEMENTED, "The local cloud runs web functions, no Servers.")
         app.definitions[function_id] = function
         for method in web_configs(function):
             described = function.method_definitions[method] if method else function

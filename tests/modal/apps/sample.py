@@ -43,7 +43,7 @@ class Server:
         from starlette.applications import Starlette
         from starlette.routing import Route
 
-        if os.environ.get("INNER") == "broken":
+        if os.environ["API_KEY"] == "broken":
             raise RuntimeError("no weights here")
         self.snap_task = os.environ["MODAL_TASK_ID"]
         names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails")
@@ -60,6 +60,12 @@ class Server:
     @modal.exit()
     def stop(self) -> None:
         log("stopped")
+
+    @modal.method()
+    def words(self, count: int) -> list[str]:
+        from sample_words import WORDS
+
+        return list(WORDS[:count])
 
     @modal.asgi_app()
     def web(self) -> Any:
@@ -81,9 +87,13 @@ class Server:
         )  # fmt: skip
 
     async def echo(self, request: Any) -> Any:
-        from starlette.responses import StreamingResponse
+        from starlette.responses import Response
 
-        return StreamingResponse(request.stream(), media_type=request.headers.get("content-type"))
+        body = b""
+        async for part in request.stream():
+            log(f"echo {len(part)}")
+            body += part
+        return Response(body, media_type=request.headers.get("content-type"))
 
     async def slow(self, request: Any) -> Any:
         from starlette.responses import PlainTextResponse

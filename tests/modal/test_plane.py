@@ -1,0 +1,429 @@
+"""The small cloud itself: what it does with the sample app is what Modal's documentation says of Modal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import modal
+import psutil
+import pytest
+import requests
+from grpclib.const import Status
+
+from tests.modal.cloud import PROXY_TOKEN, START_S, Cloud
+from tests.modal.conftest import APPS, KEYS, Sample
+from tests.modal.containers import REPOSITORY, strays
+
+
+def later(work: Any, *arguments: Any, **options: Any) -> Future[Any]:
+    """Runs it in a thread."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work, *arguments, **options)
+    pool.shutdown(wait=False)
+    return future
+
+
+def asked(sample: Sample, path: str) -> Future[requests.Response]:
+    """A request that is on its way to a container."""
+    before = sample.log.count("slow")
+    answer = later(sample.get, path)
+    sample.cloud.until(lambda: sample.log.count("slow") > before or answer.done(), lambda: sample.log)
+    return answer
+
+
+# Deployment
+
+
+def test_what_the_client_declares_is_kept(sample: Sample) -> None:
+    function = sample.cloud.function("sample", "Server.*")
+    assert function.checkpointing_enabled
+    assert function.experimental_options == {"enable_gpu_snapshot": "True"}
+    assert function.resources.gpu_config.gpu_type == "L40S"
+    assert function.autoscaler_settings.scaledown_window == 60
+    assert function.max_concurrent_inputs == 4
+    assert function.startup_timeout_secs == 120
+    assert [mount.mount_path for mount in function.volume_mounts] == [str(sample.mount)]
+    assert not function._experimental_enable_gpu_snapshot
+    page = sample.cloud.function("sample", "page")
+    assert page.webhook_config.requires_proxy_auth
+    lines = [line for image in sample.cloud.images for line in image.dockerfile_commands]
+    assert any("starlette" in line for line in lines)
+    assert sample.cloud.apps()["sample"].classes.keys() == {"Server"}
+    assert set(sample.cloud.uploaded("sample", "Server.*")) == {"/root/sample.py", "/root/sample_words.py"}
+    assert not sample.cloud.plane.unknown, "a call of the client's had no handler"
+
+
+def test_a_container_has_what_was_declared_and_nothing_else(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_TEST", "not for containers")
+    sample.to_zero()
+    state = sample.state()
+    assert state["environment"] == {
+        "FROM_IMAGE": "a picture of 2 words",
+        "API_KEY": KEYS["API_KEY"],
+        "INNER": "x",
+        "MODAL_ENABLE_SNAP_RESTORE": "1",
+        "SECRET_OF_THE_TEST": None,
+    }
+    assert Path(state["file"]) == Path(state["cwd"]) / "sample.py"
+    assert sample.mount.resolve() == sample.cloud.volume("sample-cache").resolve()
+
+
+def test_a_missing_secret_stops_the_deployment(sample: Sample) -> None:
+    del sample.cloud.secrets["sample-keys"]
+    done = sample.cloud.deploy(APPS / "sample.py", env={"SAMPLE_NAME": "other"})
+    assert done.returncode == 1
+    assert "Secret 'sample-keys' not found" in done.stdout + done.stderr
+    assert "other" not in sample.cloud.apps()
+    sample.cloud.secrets["sample-keys"] = {"OTHER": "key"}
+    with sample.cloud.client(), pytest.raises(modal.exception.Error, match="API_KEY"):
+        modal.Secret.from_name("sample-keys", required_keys=["API_KEY"]).hydrate()
+
+
+def test_a_refusal_is_told_by_the_client(sample: Sample) -> None:
+    sample.cloud.fail("FunctionCreate", Status.INVALID_ARGUMENT, "GPU type L40S is not available")
+    done = sample.cloud.deploy(APPS / "sample.py", env={"SAMPLE_NAME": "other"})
+    assert done.returncode == 1
+    assert "GPU type L40S is not available" in done.stdout + done.stderr
+    assert "other" not in sample.cloud.apps()
+
+
+def test_a_wrong_token_is_refused(sample: Sample) -> None:
+    with sample.cloud.client() as client:
+        client.hello()
+        wrong = modal.Client.from_credentials("ak-local", "wrong")
+        with pytest.raises(modal.exception.AuthError, match="Token validation failed"):
+            wrong.hello()
+        wrong.close()
+
+
+# Starts
+
+
+def test_created_then_restored_twice(sample: Sample) -> None:
+    """And a redeployment discards snapshots and overrides."""
+    cloud, before, url = sample.cloud, sample.container(), sample.url
+    version = cloud.app("sample").version
+    with cloud.client():
+        modal.Cls.from_name("sample", "Server")().web.autoscaler.update(scaledown_window=30)
+        sample.deploy()
+        web = modal.Cls.from_name("sample", "Server")().web
+        assert web.autoscaler.settings().scaledown_window == 60
+        assert web.get_web_url() == url
+    cloud.until(lambda: not before.alive)
+    assert (cloud.app("sample").app_id, cloud.app("sample").version) == (before.app_id, version + 1)
+    states, stops = [sample.state()], sample.log.count("stopped")
+    assert states[0]["task"] == states[0]["snap_task"]
+    assert [each.kind for each in cloud.containers()] == ["created"]
+    for _ in range(2):
+        cloud.stop_containers("sample", graceful=True)
+        assert cloud.containers() == []
+        states.append(sample.state())
+        (container,) = cloud.containers("sample")
+        assert container.restored
+        assert (container.pid, container.task_id) == (states[-1]["pid"], states[-1]["task"])
+        assert "Restoring Function from memory snapshot." in container.log
+    assert {state["snap_task"] for state in states} == {states[0]["task"]}
+    for name in ("task", "pid", "boot_id"):
+        assert len({state[name] for state in states}) == 3
+    assert [state["requests"] for state in states] == [1, 1, 1]
+    assert sample.log.count("stopped") == stops + 2
+
+
+def test_several_starts_can_create_a_snapshot_and_the_task_may_change(sample: Sample) -> None:
+    cloud, kinds = sample.cloud, []
+    cloud.snapshots_needed, cloud.creator_keeps_task_id = 2, False
+    sample.to_zero()
+    cloud.discard_snapshots("sample")
+    for _ in range(3):
+        state = sample.state()
+        assert state["task"] != state["snap_task"]
+        kinds += [each.kind for each in cloud.containers()]
+        sample.to_zero()
+    assert kinds == ["created", "created", "restored"]
+
+
+def test_a_start_that_fails_is_told_to_whoever_waits(sample: Sample) -> None:
+    sample.to_zero()
+    sample.cloud.discard_snapshots("sample")
+    sample.cloud.secrets["sample-keys"] = {"API_KEY": "broken"}
+    response = sample.get()
+    assert response.status_code == 500
+    assert "no weights here" in response.text
+    sample.cloud.secrets["sample-keys"] = dict(KEYS)
+    assert sample.state()["requests"] == 1
+
+
+def test_serve_has_no_snapshots_and_ends_with_the_client(sample: Sample) -> None:
+    other = Sample(sample.cloud, sample.mount, "served")
+    served = sample.cloud.serve(APPS / "sample.py", env=other.env)
+    assert other.url in served.output
+    assert other.state()["environment"]["MODAL_ENABLE_SNAP_RESTORE"] is None
+    (container,) = sample.cloud.containers("served")
+    assert container.kind == "plain"
+    note = "Memory snapshots are disabled for ephemeral apps"
+    sample.cloud.until(lambda: note in served.output, lambda: served.output)
+    assert served.stop() == 0
+    sample.cloud.until(lambda: not container.alive)
+    assert "served" not in sample.cloud.apps()
+    assert f"stopped {container.task_id}" in sample.log
+
+
+# Requests
+
+
+def test_bodies_stream_both_ways(sample: Sample) -> None:
+    def body() -> Iterator[bytes]:
+        yield b"first"
+        sample.cloud.until(lambda: "echo 5 " in sample.log)  # it has this part before we send the next one
+        yield b"x" * 5_000_000
+
+    headers = {"Content-Type": "text/custom"}
+    response = requests.post(sample.url + "/echo", data=body(), headers=headers, timeout=START_S)
+    assert response.headers["Content-Type"].startswith("text/custom")
+    assert response.content == b"first" + b"x" * 5_000_000
+    assert response.headers["modal-function-call-id"].startswith("fc-")
+    assert sample.get("/state?a=b&a=c").json()["query"] == {"a": "c"}
+
+
+def test_a_client_that_leaves_is_noticed(sample: Sample) -> None:
+    before = sample.log.count("left")
+    with sample.get("/events", stream=True) as stream:
+        lines = (line for line in stream.iter_lines() if line)
+        assert json.loads(next(lines).removeprefix(b"data: "))["n"] == 0
+        assert json.loads(next(lines).removeprefix(b"data: "))["n"] == 1
+    sample.cloud.until(lambda: sample.log.count("left") == before + 1)
+
+
+def test_a_long_request_is_sent_to_its_result(sample: Sample) -> None:
+    sample.to_zero()
+    sample.cloud.redirect_after_s = 0.2
+    first = sample.get("/slow?s=1", allow_redirects=False)
+    assert first.status_code == 303
+    session = requests.Session()
+    session.max_redirects = 1000
+    followed = session.get(first.headers["Location"], timeout=START_S)
+    assert (followed.status_code, followed.text) == (200, "done")
+    assert followed.history, "the result's address redirects as well"
+    posted = session.post(sample.url + "/slow?s=1", data=b"body", timeout=START_S)
+    assert posted.text == "done"
+
+
+def test_without_a_proxy_token_nothing_starts(sample: Sample) -> None:
+    url, (key, secret) = sample.cloud.web_url("sample", "page"), PROXY_TOKEN
+    sample.to_zero()
+    for headers in ({}, {"Modal-Key": key}, {"Modal-Key": key, "Modal-Secret": "no"}, {"Authorization": "Bearer no"}):
+        assert requests.get(url, headers=headers, timeout=START_S).status_code == 401
+    assert sample.cloud.containers("sample") == []
+    right = {"Modal-Key": key, "Modal-Secret": secret}
+    assert requests.get(url, headers=right, timeout=START_S).text == "page"
+    bearer = {"Authorization": f"Bearer {key}.{secret}"}
+    assert requests.get(url, headers=bearer, timeout=START_S).text == "page"
+
+
+def test_methods_are_called_without_http(sample: Sample) -> None:
+    with sample.cloud.client():
+        server = modal.Cls.from_name("sample", "Server")()
+        assert server.words.remote(1) == ["dormouse"]
+        assert server.web.get_web_url() == sample.url
+
+
+# Scaling
+
+
+def test_the_timer_scales_down_and_stats_are_true(sample: Sample) -> None:
+    with sample.cloud.client():
+        web = modal.Cls.from_name("sample", "Server")().web
+        first = sample.state()
+        assert web.get_current_stats().num_total_runners == 1
+        assert web.autoscaler.update(scaledown_window=2).scaledown_window == 2
+        assert web.autoscaler.settings().scaledown_window == 2
+        idle_since = time.monotonic()
+        sample.cloud.until(lambda: web.get_current_stats().num_total_runners == 0)
+        assert time.monotonic() - idle_since > 1.9, "the window is not awaited"
+        assert f"stopped {first['task']}" in sample.log
+        again = sample.state()
+        assert again["boot_id"] != first["boot_id"]
+        web.autoscaler.update(scaledown_window=60)
+
+
+def test_a_container_takes_no_more_than_its_concurrency(sample: Sample) -> None:
+    sample.container()
+    answers = [later(sample.get, "/slow?s=1") for _ in range(6)]
+    with sample.cloud.client():
+        web = modal.Cls.from_name("sample", "Server")().web
+        sample.cloud.until(lambda: web.get_current_stats().backlog == 2)
+        stats = web.get_current_stats()
+    assert (stats.num_running_inputs, stats.input_headroom, stats.num_total_runners) == (4, 0, 1)
+    assert {answer.result(START_S).text for answer in answers} == {"done"}
+
+
+def test_more_containers_only_if_a_setting_asks(sample: Sample) -> None:
+    sample.container()
+    with sample.cloud.client():
+        autoscaler = modal.Cls.from_name("sample", "Server")().web.autoscaler
+        autoscaler.update(max_containers=2, min_containers=2)
+        sample.cloud.until(lambda: len([each for each in sample.cloud.containers("sample") if each.ready]) == 2)
+        autoscaler.update(max_containers=None, min_containers=0)
+    sample.to_zero()
+
+
+# Stops
+
+
+def test_the_command_line_lists_and_stops_containers(sample: Sample) -> None:
+    container = sample.container()
+    listed = sample.cloud.modal("container", "list", "--app-id", container.app_id, "--json")
+    assert [row["container_id"] for row in json.loads(listed.stdout)] == [container.task_id]
+    stopped = sample.cloud.modal("container", "stop", container.task_id, "-y")
+    assert stopped.returncode == 0, stopped.stderr
+    sample.cloud.until(lambda: not sample.cloud.containers("sample"))
+    assert f"stopped {container.task_id}" in sample.log
+    again = sample.cloud.modal("container", "stop", container.task_id, "-y")
+    assert "already stopped" in again.stderr
+
+
+def test_a_graceful_stop_finishes_what_is_in_flight(sample: Sample) -> None:
+    container = sample.container()
+    answer = asked(sample, "/slow?s=1")
+    sample.cloud.stop_containers("sample", graceful=True)
+    assert answer.result(START_S).text == "done"
+    assert f"stopped {container.task_id}" in sample.log
+    assert container.code == 0
+
+
+def test_a_container_that_stops_fetching_is_gone(sample: Sample) -> None:
+    container = sample.container()
+    assert sample.get("/drain").text == "drained"
+    sample.cloud.until(lambda: not container.alive)
+    assert sample.state()["task"] != container.task_id
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_call_that_lost_its_container_goes_to_another(sample: Sample, how: str) -> None:
+    container = sample.container()
+    answer = asked(sample, "/slow?s=2")
+    if how == "stop":
+        sample.cloud.stop_containers("sample")
+    else:
+        sample.cloud.kill(container.task_id)
+    assert answer.result(START_S).text == "done"
+    assert sample.container().task_id != container.task_id
+
+
+def test_a_lost_call_can_be_a_failure(sample: Sample) -> None:
+    sample.cloud.retries_lost = False
+    container = sample.container()
+    answer = asked(sample, "/slow?s=30")
+    sample.cloud.kill(container.task_id, signal.SIGKILL)
+    assert answer.result(START_S).status_code == 500
+    assert "lost its container (exit code -9)" in answer.result().text
+
+
+def test_a_call_that_ends_its_containers_is_given_up(sample: Sample) -> None:
+    before = sample.log.count("crash")
+    assert sample.get("/crash").status_code == 500
+    assert sample.log.count("crash") == before + 3
+
+
+def test_a_stream_that_loses_its_container_breaks(sample: Sample) -> None:
+    container = sample.container()
+    with sample.get("/events", stream=True) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        sample.cloud.kill(container.task_id)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            list(lines)
+
+
+# Volumes, logs, apps
+
+
+def test_volume_commits_are_counted_and_logs_are_fetched(sample: Sample) -> None:
+    commits, reloads = sample.cloud.commits["sample-cache"], sample.cloud.reloads["sample-cache"]
+    assert sample.get("/commit").text == "committed"
+    assert sample.cloud.commits["sample-cache"] == commits + 1
+    assert sample.cloud.reloads["sample-cache"] > reloads  # a commit reloads as well
+    assert sample.get("/fails").status_code == 500
+    container = sample.container()
+    assert "this route fails" in container.log
+    logs = sample.cloud.modal("container", "logs", container.task_id)
+    assert "this route fails" in logs.stdout
+
+
+def test_a_stopped_app_is_not_found(sample: Sample) -> None:
+    other = Sample(sample.cloud, sample.mount, "stopped")
+    other.deploy()
+    url, container = other.url, other.container()
+    history = sample.cloud.modal("app", "history", "stopped", "--json")
+    assert len(json.loads(history.stdout)) == 1
+    stopped = sample.cloud.modal("app", "stop", "stopped", "-y")
+    assert stopped.returncode == 0, stopped.stderr
+    sample.cloud.until(lambda: not container.alive)
+    assert requests.get(url, timeout=START_S).status_code == 404
+    with sample.cloud.client(), pytest.raises(modal.exception.NotFoundError):
+        modal.Cls.from_name("stopped", "Server")().web.get_web_url()
+
+
+def test_the_workspace_has_prices(sample: Sample) -> None:
+    sample.cloud.rates["gpu_l40s"] = "0.000542"
+    with sample.cloud.client():
+        assert str(modal.Workspace.from_context().billing.rates()["gpu_l40s"]) == "0.000542"
+
+
+# The end
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Cloud() as cloud:
+        cloud.secrets["sample-keys"] = dict(KEYS)
+        sample = Sample(cloud, tmp_path / "cache")
+        sample.deploy()
+        pids = [sample.container().pid]
+        cloud.until(lambda: len(strays(cloud.folder)) == 2)  # and the one that stands for the snapshot
+        pids += [process.pid for process in strays(cloud.folder)]
+        served = cloud.serve(APPS / "sample.py", env={"SAMPLE_MOUNT": str(tmp_path / "cache")})
+        pids.append(served.process.pid)
+        _ = 1 / 0
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not cloud.folder.exists()
+    assert not sample.mount.is_symlink()
+    assert not cloud._thread.is_alive()
+
+
+ABANDONED = """
+import sys, time
+from pathlib import Path
+from tests.modal.cloud import Cloud
+from tests.modal.conftest import KEYS, Sample
+
+cloud = Cloud().__enter__()
+cloud.secrets["sample-keys"] = dict(KEYS)
+sample = Sample(cloud, Path(sys.argv[1]))
+sample.deploy()
+print(sample.container().pid, cloud.folder, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_containers_end_with_whoever_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ABANDONED, str(tmp_path / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY) as process:
+        assert process.stdout
+        pid, folder = process.stdout.readline().split()
+        process.kill()
+    ends = time.monotonic() + START_S
+    while strays(Path(folder)):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
