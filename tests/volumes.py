@@ -5,7 +5,6 @@ Stands for Modal's, which cannot be here: a killed container's uncommitted files
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import threading

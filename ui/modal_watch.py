@@ -48,17 +48,17 @@ class Flight:
     phase_began: float = 0.0
     seen: bool = False
     """Whether Modal was looked at since it began."""
+    starts: bool = False
+    """Whether it met no container that was ready then: one that is takes a question at once."""
     phases: dict[str, float] = field(default_factory=dict)
 
-    def enter(self, phase: str, now: float) -> None:
+    def see(self, stats: Stats, now: float) -> None:
+        phase = "answer" if stats.running else "container" if stats.runners else "queue"
+        if not self.seen:
+            self.seen, self.starts = True, phase != "answer"
         if phase != self.phase:
             self.phases[self.phase] = 1000 * (now - self.phase_began)
             self.phase, self.phase_began = phase, now
-
-    @property
-    def starts(self) -> bool:
-        """It met no container that was ready: one that is takes a question at once."""
-        return self.seen and (self.phase != "answer" or bool(self.phases))
 
 
 class ModalWatch(Board):
@@ -148,8 +148,7 @@ class ModalWatch(Board):
         with self._lock:
             self._stats, self._failure = stats, failure
             if self._flight is not None and stats is not None:
-                self._flight.seen = True
-                self._flight.enter("answer" if stats.running else "container" if stats.runners else "queue", now)
+                self._flight.see(stats, now)
 
     def _compose(self) -> None:
         with self._lock:
