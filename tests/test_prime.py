@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from bench.__main__ import main
+from bench.coldstart import Display
 from bench.measure import Sample
 from bench.prices import price
-from bench.prime import Primed, kind, verdict
+from bench.prime import Primed, each, kind, verdict
+from bench.targets import PlainUrl, TargetError, Told
 from tests.engines import EngineProcess
-from tests.test_measure import answer, server
+from tests.test_measure import answer, ours, server
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,11 +55,32 @@ def test_not_enough_is_told_with_what_to_do(data: Path, capsys: pytest.CaptureFi
 
 
 def test_failures_are_rows_and_the_rest_goes_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with server(answer(500)) as (url, bodies):
-        assert main(["prime", "--url", url, "--max-starts", "2", "--scaledown-wait", "0"]) == 1
+    with server(answer(500), answer(500), ours(), answer(500)) as (url, bodies):
+        assert main(["prime", "--url", url, "--scaledown-wait", "0"]) == 1
     out = capsys.readouterr().out
-    assert "server 2/2: failed (no answer: http_500)" in out and len(bodies) == 2
-    assert "server: 2 failed; " in out and out.rstrip().endswith("see the reasons above")
+    assert "server 2/12: failed (no answer: http_500)" in out and "server 3/12: plain, " in out
+    assert len(bodies) == 6, "given up after three in a row"
+    assert "server: 5 failed, 1 plain; " in out
+
+
+def test_wrong_keys_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with server(answer(401)) as (url, _):
+        assert main(["prime", "--url", url, "--scaledown-wait", "0"]) == 1
+    out = capsys.readouterr().out
+    assert "it refused the keys; set DORMOUSE_WORKER_KEY, DORMOUSE_ADMIN_KEY, DORMOUSE_MODAL_KEY" in out
+
+
+def test_one_that_does_not_come_to_zero_keeps_the_next_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class Stuck(PlainUrl):
+        def scale_down(self, told: Told) -> None:
+            raise TargetError("it is held up")
+
+    options = Namespace(restores=1, max_starts=1, timeout=20.0)
+    with server(ours(kind="restored")) as (url, _):
+        targets = [Stuck("a", url, "", 0), PlainUrl("b", url, "", 0)]
+        assert each(targets, options, price("any", 0), Display()) == 1
+    out = capsys.readouterr().out
+    assert "a: it is held up" in out and "a: no start; " in out and "b: 1 restored; 0 s up. Primed" in out
 
 
 @pytest.mark.parametrize(
@@ -84,7 +108,8 @@ def test_ctrl_c_ends_it_with_a_word(data: Path) -> None:
         while "server 2/1000" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=60)
+    assert "server: " in out and " plain; " in out, "what came is told"
     assert process.returncode == 130 and said.startswith("stopped: what runs now goes to zero by itself")
 
 

@@ -48,6 +48,8 @@ def served() -> Iterator[Cloud]:
 
 @pytest.fixture
 def target(served: Cloud) -> Iterator[ModalApp]:
+    """At zero, before and after."""
+    served.stop_containers(APP)
     with served.client():
         yield ModalApp("hf", APP, Keys("api", "admin", HEADERS), settle_s=0)
     served.stop_containers(APP)
