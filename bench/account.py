@@ -107,7 +107,8 @@ def failure(error: Exception, missing: str = "") -> Exception:
         return NotFound(missing or f"Modal does not know it: {told(error)}")
     if isinstance(error, kinds.ServiceError | kinds.InternalError):
         return Unreachable(f"Modal could not do that now ({told(error)}): try again, and see status.modal.com")
-    if isinstance(error, kinds.ConnectionError | OSError):
+    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
+    if broken or isinstance(error, kinds.ConnectionError | OSError):
         return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
     return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
 

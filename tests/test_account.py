@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from grpclib.exceptions import StreamTerminatedError
 
 from bench import account
 from bench.account import AccountError, Late, NotInstalled, bounded, failure
@@ -74,6 +75,8 @@ def test_each_failure_of_the_client_s_has_its_sentence() -> None:
         kinds.PermissionDeniedError("no"): "this token may not do that (no)",
         kinds.NotFoundError("x"): "it is not here",
         kinds.ConnectionError("gone"): "Modal cannot be reached (gone)",
+        StreamTerminatedError("Connection lost"): "Modal cannot be reached (Connection lost)",
+        TimeoutError("late"): "Modal cannot be reached (late)",
         kinds.ServiceError("busy"): "Modal could not do that now (busy): try again",
         kinds.InvalidError("wrong"): "Modal says: wrong",
         kinds.ResourceExhaustedError("full"): "Modal says: full",

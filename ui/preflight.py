@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from bench import account
-from bench.account import AccountError, bounded
+from bench.account import AccountError, Late, bounded
 from bench.keys import ADMIN, API, PASSWORD, Keys
 from ui.parts import Part, Setup
 
@@ -129,7 +129,8 @@ def licence(weights: str, token: str) -> Check:
 
 
 def unseen(weights: str, error: Exception) -> Check:
-    return Check("licence", Mark.UNSEEN, f"the hub could not be asked about {weights} ({type(error).__name__})")
+    why = f"no answer within {HUB_S:g} s" if isinstance(error, Late) else type(error).__name__
+    return Check("licence", Mark.UNSEEN, f"the hub could not be asked about {weights} ({why})")
 
 
 def hub_token(environment: Mapping[str, str] = os.environ) -> str:

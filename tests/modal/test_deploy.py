@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from grpclib.const import Status
 
 from bench.keys import FILE
@@ -80,6 +81,19 @@ def test_from_nothing_to_all_three_and_back(
     assert sorted(workspace.deleted) == ["dormouse-compiled", "dormouse-pages", "dormouse-weights"]
     assert deploy.destroy_main(["--yes"]) == 0 and "nothing to stop" in capfd.readouterr().out
     assert not cloud.past and not cloud.containers(), "nothing of all this started a container"
+
+
+def test_the_page_lets_in_who_has_the_password_that_was_kept(
+    workspace: Workspace, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    assert deploy.main(["--yes", "--no-hub-check", "--only", "page"]) == 0
+    url = workspace.cloud.web_url("dormouse")
+    password = json.loads((data / FILE).read_text())["DORMOUSE_PAGE_PASSWORD"]
+    assert requests.get(url, timeout=150).status_code == 401
+    assert requests.get(url, timeout=150, auth=("dormouse", "guessed")).status_code == 401
+    seen = requests.get(url, timeout=150, auth=("dormouse", password))
+    assert seen.status_code == 200 and "gradio" in seen.text
 
 
 def test_status_tells_zero_without_waking(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: Output) -> None:
