@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.modal.cloud import START_S, Cloud, Container
+from tests.modal.cloud import START_S, Cloud
+from tests.modal.containers import Container
 
 APPS = Path(__file__).parent / "apps"
 KEYS = {"API_KEY": "key-of-the-tests"}

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH")
 """All that a container has of the environment of whoever runs the cloud."""
 OURS = ("PATH", "PYTHONPATH", "HOME")
-"""What an image may set but a process on this machine cannot take over."""
+"""What an image or a secret may set but a process on this machine cannot take over."""
 PARKED_NICENESS = 5
 FREEZE_S = 0.3
 """From the checkpoint to the stop: the client closes its connections in between."""
@@ -56,6 +56,7 @@ class Container:
     """It has asked for calls."""
     killed: bool = False
     """By a test: the platform does not count this as a failure of the function."""
+    restore_failed: bool = False
     born_as: str = ""
     """The task id in its arguments and first environment, which are in its snapshot."""
     result: pb.GenericResult | None = None
@@ -125,11 +126,9 @@ class Container:
     def _environment(self) -> dict[str, str]:
         registry, function = self.pool.cloud.registry, self.pool.function
         found = {name: os.environ[name] for name in KEPT if name in os.environ}
-        set_by_image = registry.environment(function.image_id)
-        found.update({name: value for name, value in set_by_image.items() if name not in OURS})
-        found.update(registry.secret_values(list(function.secret_ids)))
+        found.update({name: value for name, value in registry.declared(function).items() if name not in OURS})
         found.update(
-            PYTHONPATH=os.pathsep.join([str(self.pool.root), str(REPOSITORY)]), PYTHONUNBUFFERED="1",
+            PYTHONPATH=os.pathsep.join(map(str, self.pool.cloud.disk.sources(self.pool.root))), PYTHONUNBUFFERED="1",
             MODAL_SERVER_URL=f"unix:{self.folder / 'rpc'}", MODAL_IS_REMOTE="1", MODAL_TASK_ID=self.born_as,
             MODAL_CONTAINER_ARGUMENTS_PATH=str(self.folder / "arguments"), MODAL_IMAGE_ID=function.image_id,
             MODAL_RESTORE_STATE_PATH=str(self.folder / "restore-state.json"), MODAL_ENVIRONMENT="main",
@@ -197,10 +196,18 @@ class Container:
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.send_all(number)
 
-    async def ended(self) -> int:
-        """Its exit code. Then it has no timer, no socket and no process."""
-        assert self.process
-        self.code = await self.process.wait()
+    async def run(self) -> None:
+        """From its start to its end. Then it has an exit code, and no timer, socket or process."""
+        try:
+            await self.start()
+            assert self.process
+            self.code = await self.process.wait()
+        except OSError as error:  # no such folder, no volume at its path
+            self.note(f"the local cloud could not start this container: {error}")
+            self.result = pb.GenericResult(exception=str(error))
+        await self._close()
+
+    async def _close(self) -> None:
         self.state, self.finished_at = "gone", time.time()
         for name in list(self.timers):
             self.cancel(name)
@@ -209,7 +216,6 @@ class Container:
         if self.server:
             self.server.close()
             await self.server.wait_closed()
-        return self.code
 
 
 def strays(folder: Path) -> list[psutil.Process]:

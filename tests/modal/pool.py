@@ -198,6 +198,12 @@ class Pool:
         if container.restored:
             task_id = container.task_id
             await container.checkpointed.wait()
+            if self.cloud.broken_restores:
+                self.cloud.broken_restores -= 1
+                container.note("The local cloud was told to break this restore.")
+                container.restore_failed = True
+                container.kill()
+                return
             container.note("Restoring Function from memory snapshot.")
             container.resume(task_id)
 
@@ -234,8 +240,7 @@ class Pool:
             container.stop(graceful=True)
 
     async def _life(self, container: Container) -> None:
-        await container.start()
-        code = await container.ended()
+        await container.run()
         serving = container in self.containers
         if serving:
             self.containers.remove(container)
@@ -245,8 +250,8 @@ class Pool:
         container.checkpointed.set()
         lost, container.running = list(container.running.values()), {}
         for call in reversed(lost):
-            self._again(call, f"lost its container (exit code {code})")
-        self.plain_next = serving and container.restored and code == RESTORE_FAILED
+            self._again(call, f"lost its container (exit code {container.code})")
+        self.plain_next = container.restore_failed or (container.restored and container.code == RESTORE_FAILED)
         if serving and not (container.ready or container.draining or container.killed or self.plain_next):
             self._start_failed(container)
         self.reconcile()

@@ -22,6 +22,7 @@ from grpclib.const import Status
 from tests.modal.cloud import PROXY_TOKEN, START_S, Cloud
 from tests.modal.conftest import APPS, KEYS, Sample
 from tests.modal.containers import REPOSITORY, strays
+from tests.modal.disk import Disk
 
 
 def later(work: Any, *arguments: Any, **options: Any) -> Future[Any]:
@@ -58,7 +59,13 @@ def test_what_the_client_declares_is_kept(sample: Sample) -> None:
     lines = [line for image in sample.cloud.images for line in image.dockerfile_commands]
     assert any("starlette" in line for line in lines)
     assert sample.cloud.apps()["sample"].classes.keys() == {"Server"}
-    assert set(sample.cloud.uploaded("sample", "Server.*")) == {"/root/sample.py", "/root/sample_words.py"}
+    assert sample.cloud.environment("sample", "Server.*") == {
+        "FROM_IMAGE": "a picture of 2 words",
+        "SAMPLE_MOUNT": str(sample.mount),
+        "SAMPLE_NAME": "sample",
+        "INNER": "x",
+        **KEYS,
+    }
     assert not sample.cloud.plane.unknown, "a call of the client's had no handler"
 
 
@@ -75,6 +82,29 @@ def test_a_container_has_what_was_declared_and_nothing_else(sample: Sample, monk
     }
     assert Path(state["file"]) == Path(state["cwd"]) / "sample.py"
     assert sample.mount.resolve() == sample.cloud.volume("sample-cache").resolve()
+
+
+def test_what_was_uploaded_can_be_all_that_a_container_has(sample: Sample) -> None:
+    uploaded = sample.cloud.uploaded("sample", "Server.*")
+    assert {"/root/sample.py", "/root/sample_words.py", "/root/assets/__init__.py"} <= set(uploaded)
+    assert uploaded["/root/sample.py"] == (APPS / "sample.py").read_bytes()
+    disk, app = sample.cloud.disk, sample.cloud.app("sample")
+    root = disk.root(app, "Server.*")
+    assert {path.name for path in root.iterdir() if path.name != "__pycache__"} == {"sample.py", "sample_words.py"}
+    assert REPOSITORY in disk.sources(root)
+    strict = Disk(sample.cloud.folder / "strict", sample.cloud.registry, uploaded_only=True)
+    root = strict.root(app, "Server.*")
+    assert {f"/root/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file()} == set(uploaded)
+    assert strict.sources(root) == [root]
+
+
+def test_a_mount_path_that_is_taken_is_told(sample: Sample, tmp_path: Path) -> None:
+    other = Sample(sample.cloud, tmp_path / "taken", "taken")
+    other.mount.mkdir()
+    other.deploy()
+    response = other.get()
+    assert response.status_code == 500
+    assert "deploy with another mount path" in response.text
 
 
 def test_a_missing_secret_stops_the_deployment(sample: Sample) -> None:
@@ -149,6 +179,16 @@ def test_several_starts_can_create_a_snapshot_and_the_task_may_change(sample: Sa
         kinds += [each.kind for each in cloud.containers()]
         sample.to_zero()
     assert kinds == ["created", "created", "restored"]
+
+
+def test_a_restore_that_fails_becomes_a_plain_start(sample: Sample) -> None:
+    assert sample.state()
+    sample.to_zero()
+    sample.cloud.broken_restores = 1
+    assert sample.state()["environment"]["MODAL_ENABLE_SNAP_RESTORE"] is None
+    assert [each.kind for each in sample.cloud.containers("sample")] == ["plain"]
+    sample.to_zero()
+    assert sample.container().restored
 
 
 def test_a_start_that_fails_is_told_to_whoever_waits(sample: Sample) -> None:
@@ -382,6 +422,21 @@ def test_the_workspace_has_prices(sample: Sample) -> None:
 # The end
 
 
+def wait_for_end(pids: list[int]) -> None:
+    """An orphan may stay a while as a zombie: whoever adopted it has to fetch its exit code."""
+
+    def runs(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    ends = time.monotonic() + START_S
+    while left := [pid for pid in pids if runs(pid)]:
+        assert time.monotonic() < ends, f"still there: {left}"
+        time.sleep(0.05)
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), Cloud() as cloud:
         cloud.secrets["sample-keys"] = dict(KEYS)
@@ -393,7 +448,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         served = cloud.serve(APPS / "sample.py", env={"SAMPLE_MOUNT": str(tmp_path / "cache")})
         pids.append(served.process.pid)
         _ = 1 / 0
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    wait_for_end(pids)
     assert not cloud.folder.exists()
     assert not sample.mount.is_symlink()
     assert not cloud._thread.is_alive()
@@ -422,8 +477,5 @@ def test_containers_end_with_whoever_is_killed(tmp_path: Path) -> None:
         assert process.stdout
         pid, folder = process.stdout.readline().split()
         process.kill()
-    ends = time.monotonic() + START_S
-    while strays(Path(folder)):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    wait_for_end([int(pid)])
+    assert strays(Path(folder)) == []

@@ -21,7 +21,7 @@ image = (
     modal.Image.debian_slim("3.12")
     .uv_pip_install("starlette")
     .env({"FROM_IMAGE": "a picture of 2 words", "SAMPLE_MOUNT": MOUNT, "SAMPLE_NAME": NAME})
-    .add_local_python_source("sample_words")
+    .add_local_python_source("sample_words", "assets")
 )
 
 
