@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import modal
-import psutil
 from grpclib.const import Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal.calls import Call
-from tests.modal.containers import REPOSITORY, Container, strays
+from tests.modal.containers import REPOSITORY, Container, end_strays
 from tests.modal.control import Control
 from tests.modal.disk import Disk
 from tests.modal.door import Door
@@ -139,7 +138,7 @@ class Cloud:
                 served.stop()
             self._do(self._close())
         finally:
-            self._end_strays()
+            end_strays(self.folder)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(START_S)
             self._loop.close()
@@ -164,13 +163,6 @@ class Cloud:
     def _processes(self) -> list[Container]:
         parked = [pool.parked for pool in (*self.pools.values(), *self.retired) if pool.parked]
         return [each for each in (*self.running(), *parked) if each.alive]
-
-    def _end_strays(self) -> None:
-        """What containers started and left behind."""
-        found = strays(self.folder)
-        for process in found:
-            process.kill()
-        psutil.wait_procs(found, timeout=START_S)
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -67,7 +67,7 @@ def cloud() -> Iterator[Cloud]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     with Cloud(grace_s=10) as running:
         running.secrets["sample-keys"] = dict(KEYS)

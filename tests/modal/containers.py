@@ -32,6 +32,9 @@ PARKED_NICENESS = 5
 FREEZE_S = 0.3
 """From the checkpoint to the stop: the client closes its connections in between."""
 
+GONE_S = 20
+"""From SIGKILL to a process's end, on a machine that is busy."""
+
 Kind = Literal["plain", "created", "restored"]
 State = Literal["starting", "parked", "restoring", "serving", "stopping", "gone"]
 
@@ -180,18 +183,16 @@ class Container:
         """Graceful: finishes what it has and takes no more. Else: SIGINT, as the platform does; calls go to others."""
         if not self.alive or (self.draining and graceful):
             return
-        fetching = self.state == "serving" and not self.pool.function.is_server
+        fetching = self.state == "serving"
         self.draining, self.state = True, "stopping"
         self.cancel("idle")
         for future in self.waiting:
             if not future.done():
                 future.set_result(pb.FunctionGetInputsResponse(inputs=[pb.FunctionGetInputsItem(kill_switch=True)]))
-        if self.pool.function.is_server:
-            self.send(signal.SIGTERM)
-        elif not graceful or not fetching:
+        if not graceful or not fetching:
             self.send(signal.SIGINT)
         if not (graceful and self.running):
-            self.later("kill", self.pool.cloud.grace_s, lambda: self.kill(signal.SIGKILL))
+            self.later("kill", self.pool.cloud.grace_s, self.kill)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.send_all(number)
@@ -208,6 +209,7 @@ class Container:
         await self._close()
 
     async def _close(self) -> None:
+        await asyncio.to_thread(end_strays, self.folder)
         self.state, self.finished_at = "gone", time.time()
         for name in list(self.timers):
             self.cancel(name)
@@ -223,8 +225,17 @@ def strays(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if str(folder) in process.environ().get("MODAL_CONTAINER_ARGUMENTS_PATH", ""):
+            if process.environ().get("MODAL_CONTAINER_ARGUMENTS_PATH", "").startswith(f"{folder}/"):
                 found.append(process)
         except psutil.Error:
             continue
     return found
+
+
+def end_strays(folder: Path) -> None:
+    """A container's end is that of all that it started."""
+    found = strays(folder)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=GONE_S)

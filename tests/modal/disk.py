@@ -60,7 +60,7 @@ class Disk:
         elsewhere = {}
         for mount in function.volume_mounts:
             path, folder = Path(mount.mount_path), self.registry.volume(self.registry.volumes[mount.volume_id])
-            if not path.is_relative_to(tempfile.gettempdir()):
+            if not path.parent.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
                 elsewhere[mount.mount_path] = str(folder)
             elif not path.exists():
                 path.unlink(missing_ok=True)  # a link into a cloud that was killed
