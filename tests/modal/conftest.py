@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.modal.cloud import START_S, Cloud, Container
+from tests.modal.cloud import START_S, Cloud
+from tests.modal.containers import Container
 
 APPS = Path(__file__).parent / "apps"
 KEYS = {"API_KEY": "key-of-the-tests"}
@@ -66,7 +67,7 @@ def cloud() -> Iterator[Cloud]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     with Cloud(grace_s=10) as running:
         running.secrets["sample-keys"] = dict(KEYS)

@@ -233,12 +233,17 @@ class Control:
         return pb.EnvironmentListResponse(items=[item])
 
     def SecretList(self, request: Any, caller: object) -> Message:
-        return pb.SecretListResponse(
-            items=[pb.SecretListItem(label=name) for name in self.registry.named_secrets], environment_name="main"
-        )
+        items = [
+            pb.SecretListItem(label=name, secret_id=f"st-{name}", metadata=pb.SecretMetadata(name=name, keys=values))
+            for name, values in self.registry.named_secrets.items()
+        ]
+        return pb.SecretListResponse(items=items, environment_name="main")
 
     def VolumeList(self, request: Any, caller: object) -> Message:
-        items = [pb.VolumeListItem(label=name, volume_id=each) for each, name in self.registry.volumes.items()]
+        items = [
+            pb.VolumeListItem(label=name, volume_id=each, metadata=pb.VolumeMetadata(name=name))
+            for each, name in self.registry.volumes.items()
+        ]
         return pb.VolumeListResponse(items=items, environment_name="main")
 
     def WorkspaceBillingRates(self, request: Any, caller: object) -> Message:

@@ -142,9 +142,10 @@ class Registry:
                     found[key] = value
         return found
 
-    def secret_values(self, secret_ids: list[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for secret in (self.secrets[each] for each in secret_ids):
+    def declared(self, function: pb.Function) -> dict[str, str]:
+        """The environment that an image and secrets give a function's containers."""
+        found = self.environment(function.image_id)
+        for secret in (self.secrets[each] for each in function.secret_ids):
             found.update(self.named_secrets.get(secret.name, {}) if secret.name else secret.values)
         return found
 
@@ -318,23 +319,33 @@ class Registry:
         return pb.AppGetLayoutResponse(app_layout=self.layout(self.app(request.app_id)))
 
     def AppPublish(self, request: Any, caller: object) -> Message:
-        app, now = self.app(request.app_id), time.time()
+        app = self.app(request.app_id)
         app.name, app.state = request.name or app.name, request.app_state
         app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
         app.tags = dict(request.tags)
         app.definitions = {each: app.definitions[each] for each in app.function_ids.values()}
+        now = self.release(app, request.client_version, request.deployment_tag)
+        return pb.AppPublishResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=now)
+
+    def AppRollover(self, request: Any, caller: object) -> Message:
+        app = self.app(request.app_id)
+        return pb.AppRolloverResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=self.release(app))
+
+    def release(self, app: App, client_version: str = "", tag: str = "") -> float:
+        """A new version, from now on: its time."""
+        now = time.time()
         app.history.append(
             pb.AppDeploymentHistory(
                 app_id=app.app_id,
                 version=app.version + 1,
-                client_version=request.client_version,
+                client_version=client_version,
                 deployed_at=now,
                 deployed_by="local",
-                tag=request.deployment_tag,
+                tag=tag,
             )
         )
         self.published(app)
-        return pb.AppPublishResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=now)
+        return now
 
     def AppHeartbeat(self, request: Any, caller: object) -> Message:
         return empty_pb2.Empty()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ image = (
     modal.Image.debian_slim("3.12")
     .uv_pip_install("starlette")
     .env({"FROM_IMAGE": "a picture of 2 words", "SAMPLE_MOUNT": MOUNT, "SAMPLE_NAME": NAME})
-    .add_local_python_source("sample_words")
+    .add_local_python_source("sample_words", "assets")
 )
 
 
@@ -46,7 +47,7 @@ class Server:
         if os.environ["API_KEY"] == "broken":
             raise RuntimeError("no weights here")
         self.snap_task = os.environ["MODAL_TASK_ID"]
-        names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails")
+        names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails", "child")
         routes = [Route(f"/{name}", getattr(self, name), methods=["GET", "POST"]) for name in names]
         self.api = Starlette(routes=routes)
         log("loaded")
@@ -121,6 +122,12 @@ class Server:
 
     async def fails(self, request: Any) -> Any:
         raise RuntimeError("this route fails")
+
+    def child(self, request: Any) -> Any:
+        from starlette.responses import PlainTextResponse
+
+        started = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+        return PlainTextResponse(str(started.pid))
 
     async def drain(self, request: Any) -> Any:
         from starlette.responses import PlainTextResponse
