@@ -98,7 +98,7 @@ class Deployment(BaseSettings):
         own = {
             field.validation_alias if isinstance(field.validation_alias, str) else PREFIX + name.upper(): value
             for name, field in type(self).model_fields.items()
-            if (value := getattr(self, name)) != ""
+            if (value := getattr(self, name)) != "" or field.default != ""
         }
         worker = {
             "DORMOUSE_WEIGHTS": self.weights,
