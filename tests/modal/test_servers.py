@@ -288,15 +288,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 @pytest.fixture
 def double(shared: Deployed) -> Iterator[Deployed]:
     """At zero, with a snapshot."""
-    if not shared.cloud.past:
-        shared.answer()
-    shared.to_zero()
     script(shared.folder)
-    shared.cloud.past.clear()
     if shared.parked() is None:
         shared.answer()  # behind it, the next one gets ready
-        shared.to_zero()
     shared.snapshot()
+    shared.to_zero()
+    shared.cloud.past.clear()
     yield shared
     script(shared.folder)
 
