@@ -107,3 +107,32 @@ def test_the_advice_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     life = Server("hf").life("bigemma3", sleeps=False)
     assert "modal secret create mine HF_TOKEN=" in life._advice
     assert life._name == "builtin" and life._name in NAMES, "a deployment's own word goes before the file's"
+
+
+class Committed:
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log, self.name = log, name
+
+    def commit(self) -> None:
+        self.log.append(self.name)
+
+
+def test_what_is_compiled_is_a_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A snapshot must have no file of a Volume open; both folders are on this machine here."""
+    monkeypatch.setenv("DORMOUSE_MODAL_CACHE", str(tmp_path))
+    first, second, log = Server("vllm"), Server("vllm"), []
+    for server in (first, second):
+        monkeypatch.setattr(server, "compiled", Committed(log, "compiled"))
+        monkeypatch.setattr(server, "weights", Committed(log, "weights"))
+    first.bring_files()
+    local = Path(first.deployed.environment["VLLM_CACHE_ROOT"])
+    local.mkdir(parents=True)
+    (local / "kernel").write_text("compiled")
+    first.keep_files()
+    assert log == ["weights", "compiled"]
+    (local / "kernel").unlink()
+    second.bring_files()
+    assert (local / "kernel").read_text() == "compiled"
+    assert [path.name for path in (tmp_path / "compiled").iterdir()] == ["vllm"], (
+        "the other server has a folder of its own"
+    )
