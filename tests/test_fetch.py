@@ -39,6 +39,7 @@ class Hub:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    refuses: bool = False
 
 
 @pytest.fixture
@@ -53,7 +54,12 @@ def hub(weights: Path) -> Iterator[Hub]:
                 return self.send_error(404)
             found.asked.append(f"{self.command} {self.path}")
             found.tokens.add(self.headers.get("Authorization", ""))
-            if "/tree/" in self.path:
+            if found.refuses:
+                self.send_response(401)
+                self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif "/tree/" in self.path:
                 files = [
                     {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
                     for path in found.folder.iterdir()
@@ -136,6 +142,12 @@ def test_a_revision_is_the_one_that_is_named(hub: Hub, tmp_path: Path) -> None:
 def test_the_token_is_used_under_both_names(hub: Hub, tmp_path: Path, name: str) -> None:
     fetched(hub, tmp_path, **{name: "hf_told"})
     assert hub.tokens == {"Bearer hf_told"}
+
+
+def test_a_token_of_nobody_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.refuses = True
+    reason, _ = fetched(hub, tmp_path, HF_TOKEN="hf_wrong")
+    assert reason == f"the hub does not accept this HF_TOKEN: set it to one that may read {MODEL}"
 
 
 def test_what_cannot_be_downloaded_is_told(hub: Hub, tmp_path: Path) -> None:

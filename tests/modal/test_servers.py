@@ -136,7 +136,7 @@ def test_its_image(empty: Cloud, server: str) -> None:
     assert empty.deploy(FILES[server]).returncode == 0
     commands = [line for image in empty.images[before:] for line in image.dockerfile_commands]
     text = "\n".join(commands)
-    assert "FROM python:3.12" in text and "ENTRYPOINT []" in commands
+    assert "FROM python:3.12" in text and "ENTRYPOINT []" in commands and ":latest" not in text
     assert "ENV TORCHINDUCTOR_COMPILE_THREADS=1" in commands
     (installed,) = [line for line in commands if "uv pip install" in line and "fastapi" in line]
     for pin in {"hf": ("colpali-engine==0.3.18", "torch==2.13.0"), "vllm": ("'vllm>=0.32,<0.33'",)}[server]:
