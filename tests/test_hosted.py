@@ -76,6 +76,16 @@ def test_other_sites_cannot_use_the_password_that_a_browser_adds() -> None:
     assert client.get("/", auth=ME, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a link to it
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
+)
+def test_only_its_own_names_are_answered(host: str, status: int) -> None:
+    inner = Door(inside, lambda: "")
+    inner.names = ("*.modal.run", "page.example.org")
+    assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
+
+
 def test_reason_is_told_while_the_library_is_not_open() -> None:
     answer = door("<b>library-00000001.db is damaged").get("/", auth=ME)
     assert answer.status_code == 503 and "&lt;b&gt;library-00000001.db is damaged" in answer.text
@@ -88,7 +98,14 @@ def test_reason_is_told_while_the_library_is_not_open() -> None:
 @pytest.fixture
 def small_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradio's is built in processes of its own: built here, it would leave event loops behind."""
-    monkeypatch.setattr(hosted, "create_app", lambda service, loopback: inside)
+
+    class Small:
+        routes = ()
+
+        def __init__(self, service: object, *, loopback: bool) -> None:
+            assert not loopback
+
+    monkeypatch.setattr(hosted, "create_app", Small)
 
 
 class Gone:
@@ -193,6 +210,25 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < ends, "waited for too long"
         time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("small_page")
+def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
+    def page(name: str) -> Hosted:
+        found = Hosted(tmp_path / name, Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+        found.open()
+        return found
+
+    first = page("one")
+    result = tmp_path / "one" / "runs" / "20260101-000000-abcd" / "cold_start_results_hf.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    (result.parent / "log").write_text("said")
+    first.close()
+    first.library.close()
+    second = page("two")
+    assert [path.name for path in (tmp_path / "two" / "runs").glob("*/*")] == ["cold_start_results_hf.json"]
+    second.library.close()
 
 
 @pytest.mark.usefixtures("small_page")

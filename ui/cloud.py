@@ -13,6 +13,7 @@ import time
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import modal
 from pydantic import Field, ValidationError
@@ -133,7 +134,7 @@ class Page:
 
     @modal.enter(snap=False)
     def open(self) -> None:
-        self.page.open()
+        self.page.open(names())
 
     @modal.asgi_app()
     def web(self) -> ASGIApp:
@@ -143,6 +144,12 @@ class Page:
     @modal.exit()
     def close(self) -> None:
         self.page.close()
+
+
+def names() -> list[str]:
+    """Hosts under which the page may be asked: Modal's, its own address wherever that is, and those that were set."""
+    own = urlsplit(Page().web.get_web_url() or "").netloc
+    return ["*.modal.run", *filter(None, [own, *(name.strip() for name in deployed.hosts.split(","))])]
 
 
 def commit() -> None:

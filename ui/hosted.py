@@ -20,6 +20,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench.keys import keys  # before the library: see `bench/__init__.py`
 from serving.backup import Backup
+from serving.disk import copy_file
 from serving.errors import ServingError
 from serving.library import Library
 from serving.settings import Settings
 from ui.app import create_app, elsewhere, wind_down
 from ui.modal_workers import ModalTarget
+from ui.runs import PATTERN
 from ui.service import Service
 
 USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOUSE_PAGE_PUBLIC"
@@ -56,6 +59,7 @@ log = logging.getLogger(__name__)
 class Hosted:
     def __init__(self, data: Path, backup: Backup, workers: Sequence[tuple[str, str]]) -> None:
         """Opens nothing, asks nobody. `data`: a folder that goes with this container. Raises ServingError."""
+        self._runs = (backup.folder / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
         self._limits = Settings(data=data)
         self.library = Library(data, backup, later=True)
@@ -68,14 +72,18 @@ class Hosted:
         self._opening = threading.Lock()
         self.door = Door(self._page, self.ready)
 
-    def open(self) -> None:
-        """Why the library did not open is told to whoever asks, and it is tried again then. Raises ValueError for half
-        of a proxy token."""
+    def open(self, names: Sequence[str] = ()) -> None:
+        """`names`: hosts under which it may be asked, `*.` in front for all below one; none given: any.
+
+        Why the library did not open is told to whoever asks, and it is tried again then. Raises ValueError for half of
+        a proxy token.
+        """
         random.seed()  # what was saved would draw the same numbers in each life
         access = keys(self._limits.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
                 target.use(access)
+        self.door.names = tuple(name.lower() for name in names)
         self.ready()
 
     def ready(self) -> str:
@@ -84,6 +92,7 @@ class Hosted:
             if not self._opened and time.monotonic() - self._tried >= AGAIN_S:
                 try:
                     self.library.open()
+                    copied(*self._runs)
                     self._opened, self._failure = True, ""
                 except ServingError as error:
                     log.error("%s", error.message)
@@ -92,13 +101,24 @@ class Hosted:
             return self._failure
 
     def close(self) -> None:
-        """Before the page's own end, which waits for what is with a worker."""
+        """At its end: no further page is begun, and what was measured is put on the volume."""
         wind_down(self._page, self.service)
+        if self._opened:
+            copied(*reversed(self._runs))
+
+
+def copied(source: Path, target: Path) -> None:
+    """Results of runs, which are no more than nice to have: whatever fails leaves them where they are."""
+    for file in sorted(source.glob(f"*/{PATTERN}")):
+        with suppress(OSError):
+            (target / file.parent.name).mkdir(parents=True, exist_ok=True)
+            copy_file(file, target / file.parent.name / file.name)
 
 
 class Door:
     """ASGI, in front of everything: who may come in, and whether there is anything to see. In this order:
 
+    0. another host than the page's: 421
     1. no password is set, and it was not said that everybody may come: 403 with what to do. Whoever has the address
        could read and delete pages, and start containers that somebody pays for
     2. wrong user or password: 401. HTTP's own, because browsers send it with pictures, streams and uploads too, which
@@ -110,6 +130,7 @@ class Door:
     def __init__(self, page: ASGIApp, ready: Callable[[], str]) -> None:
         self._page = page
         self._ready = ready
+        self.names: tuple[str, ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := await self._refusal(scope)) is not None:
@@ -119,6 +140,8 @@ class Door:
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        if self.names and not any(fits(headers.get("host", "").lower(), name) for name in self.names):
+            return told(421, "This page is not asked under this name: DORMOUSE_PAGE_HOSTS adds it, at the deployment.")
         if problem := unguarded():
             return told(403, problem)
         if not known(headers.get("authorization", "")):
@@ -131,6 +154,10 @@ class Door:
         if why := await asyncio.to_thread(self._ready):
             return told(503, f"The page is up, but its collections are not: {why}.", {"Retry-After": f"{AGAIN_S:.0f}"})
         return None
+
+
+def fits(host: str, name: str) -> bool:
+    return host.endswith(name[1:]) if name.startswith("*.") else host == name
 
 
 def unguarded() -> str:

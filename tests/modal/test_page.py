@@ -120,6 +120,8 @@ def test_page_comes_up_and_comes_back(hosted: Hosted) -> None:
     answer = hosted.get()
     assert answer.status_code == 200 and "Dormouse" in answer.text, hosted.logs()
     assert hosted.get("/theme.css").status_code == 200
+    elsewhere = requests.get(hosted.url, auth=ME, headers={"Host": "page.example.org"}, timeout=WAIT_S)
+    assert elsewhere.status_code == 421
     hosted.kill()
     assert hosted.get().status_code == 200, hosted.logs()
     assert [each.kind for each in hosted.cloud.containers(PAGE)] == ["restored"]
@@ -175,11 +177,16 @@ def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, brows
 
 
 def test_new_release_takes_over(hosted: Hosted) -> None:
-    before = {page["id"] for page in hosted.call("search", "receipt", None, "kept", 9)["hits"]}
+    if SERVER not in hosted.cloud.apps():
+        hosted.deploy_server()
+    file = gradio_client.handle_file(SAMPLES / "chart-honey-harvest.png")
+    (added,) = hosted.call("add_pages", [file], "release")["added"]
+    claimed = sum(len(entries) for entries in hosted.cloud.dicts.entries.values())
     hosted.deploy()
     hosted.new_disk()
-    hits = hosted.call("search", "receipt", None, "kept", 9)["hits"]
-    assert {hit["id"] for hit in hits} == before
+    hits = hosted.call("search", "honey", None, "release", 9)["hits"]
+    assert [hit["id"] for hit in hits] == [added["id"]]
+    assert sum(len(entries) for entries in hosted.cloud.dicts.entries.values()) == claimed + 1
 
 
 def test_served_while_it_is_worked_on(tmp_path: Path) -> None:
