@@ -77,8 +77,13 @@ def secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
 
 
 def page_secret(name: str, access: Keys) -> Check:
-    """Raises AccountError for one without a password."""
-    if account.has_secret(name, [PASSWORD]):
+    """Raises AccountError."""
+    if account.has_secret(name):
+        try:
+            account.has_secret(name, [PASSWORD])
+        except AccountError as error:
+            how = f"run `modal secret delete {name}`, then this again"
+            return Check("page secret", Mark.BAD, f"the secret {name} will not do ({error}): {how}")
         return Check("page secret", Mark.GOOD, f"the secret {name} is there")
     if access.password and len(access.password) < PASSWORD_CHARS:
         return Check("page secret", Mark.BAD, f"{PASSWORD} is too short: it has at least {PASSWORD_CHARS} characters")

@@ -140,6 +140,11 @@ def test_what_is_missing_is_said_and_nothing_is_made(
     monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", "short")
     assert deploy.main(["--yes", "--only", "page"]) == 1
     assert "DORMOUSE_PAGE_PASSWORD is too short" in capfd.readouterr().out
+    cloud.secrets["dormouse-page"] = {"DORMOUSE_WORKER_KEY": "api"}
+    assert deploy.main(["--yes", "--only", "page"]) == 1
+    told = capfd.readouterr().out
+    assert "DORMOUSE_PAGE_PASSWORD" in told and "run `modal secret delete dormouse-page`, then this again" in told
+    del cloud.secrets["dormouse-page"]
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     assert deploy.main(["--no-hub-check", "--only", "hf"]) == 1
     assert "Nobody can be asked here: add --yes" in capfd.readouterr().err
