@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import coldstart, costs, fleet, gpu, quality, random_weights, record, report
+from bench import coldstart, costs, fleet, gpu, prime, quality, random_weights, record, report
 from bench.options import count, seed
 from serving import equivalence
 from serving.client import EmbeddingClient
+from serving.edge import headers_for
 from serving.equivalence import Threshold
 from serving.errors import ServingError
 from serving.process import ProcessFailed, ServerProcess
@@ -33,6 +34,8 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     about = "result files of cold starts as one HTML page that needs nothing else"
     report.add_arguments(commands.add_parser("report", help=about, description=about))
+    about = "after a deploy: starts a server on Modal and scales it down until starts come back from a snapshot"
+    prime.add_arguments(commands.add_parser("prime", help=about, description=about))
     about = "what scale to zero costs a month, beside a server that is always on"
     costs.add_arguments(commands.add_parser("cost", help=about, description=about))
     about = "a fleet under a load that is drawn or replayed: latency, cold share, container-hours, cost"
@@ -119,7 +122,7 @@ def worker(url: str | None) -> Iterator[tuple[str, str]]:
 def run_quality(options: argparse.Namespace) -> Path:
     where = record.environment()
     with worker(options.url) as (url, key):
-        client = EmbeddingClient(url, key)
+        client = EmbeddingClient(url, key, headers=headers_for(url, os.environ))
         outcomes = quality.ranks(client, options.corpus, Settings())
         found = quality.result(client, outcomes)
     print(quality.text(quality.table(outcomes)))
@@ -231,7 +234,13 @@ def beside(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list
     return [f"--{name.replace('_', '-')}" for name in given if name != "compare"]
 
 
-PRINTING = {None: coldstart.main, "report": report.main, "cost": costs.main, "simulate": fleet.main}
+PRINTING = {
+    None: coldstart.main,
+    "prime": prime.main,
+    "report": report.main,
+    "cost": costs.main,
+    "simulate": fleet.main,
+}
 """Commands that say themselves what came of them."""
 COMMANDS = {
     "quality": run_quality,

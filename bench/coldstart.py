@@ -32,6 +32,11 @@ Keep = Callable[[Sequence[Sample], bool], None]
 """All samples so far, and whether these are all."""
 
 
+TIMEOUT_S = 120.0
+MODAL_TIMEOUT_S = 900.0
+"""A start that makes a snapshot takes minutes there, and one that fails is tried again by the platform meanwhile."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     key = "its key comes from DORMOUSE_WORKER_KEY, and an engine's admin key from DORMOUSE_ADMIN_KEY or its data folder"
@@ -39,13 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--url", help=f"a running server of that mode (default: start an engine); {key}")
     add("--vllm-url", metavar="URL", help="as --url, of vllm")
     add("--hf-url", metavar="URL", help="as --url, of huggingface")
+    modal = (
+        "its server on Modal, by the name of its app if that is not its file's; keys as `dormouse deploy` keeps them"
+    )
+    add("--modal", nargs="?", const="", metavar="APP", help=modal)
     add("--num-warmup", type=count(0, 1000), default=10, metavar="N", help="warm requests; default: %(default)s")
     add("--test-scaledown", action="store_true", help="scale down once more after the warm ones, and ask again")
     wait = "seconds without a request until a server that is no engine of ours is taken to be at zero; default: 65"
     add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help=wait)
     add("--repetitions", type=count(1, 1000), default=3, metavar="N", help="of all that; default: %(default)s")
     add("--seed", type=seed, default=0, help="of the order and the intervals; default: %(default)s")
-    add("--timeout", type=real(0.1, 3600), default=120.0, metavar="S", help="of one request; default: %(default)g")
+    limit = f"of one request; default: {TIMEOUT_S:g}, with --modal {MODAL_TIMEOUT_S:g}"
+    add("--timeout", type=real(0.1, 3600), metavar="S", help=limit)
     gate = "exit with 1 if a cold median of the one that comes back from a snapshot (else: of the plain one) is above"
     add("--max-cold-ms", type=real(0.001, 1e9), metavar="N", help=gate)
     back = (
@@ -84,7 +94,9 @@ def one(trial: Trial, target: Target, phase: Callable[[str], None], timeout_s: f
         except TargetError as error:
             return not_scaled_down(trial, str(error))
     phase(f"{target.name}: {trial.kind.replace('_', ' ')} request")
-    return measure(trial, target.url, target.key, timeout_s, seen)
+    sample = measure(trial, target.url, target.key, timeout_s, seen, target.headers)
+    target.answered(sample.start_kind)
+    return sample
 
 
 def result(
@@ -240,6 +252,7 @@ def main(options: argparse.Namespace) -> int:
     it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
+            stack.enter_context(interrupted_by_sigterm())
             if options.until_stdin_closes:
                 threading.Thread(target=interrupt_at_end, name="stdin", daemon=True).start()
             options.out.mkdir(parents=True, exist_ok=True)
@@ -251,6 +264,19 @@ def main(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped; nothing was measured", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM is Ctrl-C: what was started is ended, and what was changed elsewhere is put back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def interrupt_at_end() -> None:
@@ -277,7 +303,8 @@ def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> in
                 file = options.out / f"cold_start_results_{deployment}.json"
                 record.save(file, "cold_start", results[deployment], where)
 
-    samples, complete = run(trials, everyone, told, keep, options.timeout)
+    timeout_s = options.timeout or (TIMEOUT_S if options.modal is None else MODAL_TIMEOUT_S)
+    samples, complete = run(trials, everyone, told, keep, timeout_s)
     lost = {name: gone([sample for sample in samples if sample.target == name]) for name in names}
     return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete, lost)
 

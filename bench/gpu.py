@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
     parser.add_argument(
-        "--batches", type=counts, default="", help="of pages in the loop; default: those that are served"
+        "--batches", type=counts, default=None, help="of pages in the loop; default: those that are served"
     )
     parser.add_argument("--no-loop", action="store_true", help="only the servers")
     parser.add_argument("--quick", action="store_true", help="only 32 clients")

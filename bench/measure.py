@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,8 @@ import urllib3
 
 from bench.plan import COLD, Trial
 from serving.client import CONNECT_S, RETRY_S, retry_after, server_timing
+from serving.edge import FOLLOWED, NO_HEADERS, later
+from serving.errors import ServingError
 
 ASK = orjson.dumps({"texts": ["total amount due"]})
 """The same for every server and every trial."""
@@ -42,7 +44,8 @@ class Sample:
     client_ms: float
     """From the first try to the last byte of the answer, or to giving up; waiting between tries included."""
     outcome: str
-    """ok, timeout, refused, reset, unreachable, http_<status>, not_vectors or not_scaled_down: of the last try."""
+    """ok, timeout, refused, reset, unreachable, redirected (to another server), http_<status>, not_vectors or
+    not_scaled_down: of the last try."""
     boot_id: str = ""
     start_kind: str = ""
     boot_requests: int = 0
@@ -53,7 +56,7 @@ class Sample:
     why_not: str = ""
     retries: int = 0
     failed_tries: dict[str, int] = field(default_factory=dict)
-    """How often what came before the last try."""
+    """How often what came before the last try. http_303: the answer was not there in time, and was picked up later."""
 
     @property
     def cold(self) -> bool:
@@ -70,6 +73,7 @@ NOT_OURS = "not a Dormouse server"
 NEW = "a warm request met a new process"
 WARM = "warm"
 CREATED = "created"
+RESTORED = "restored"
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,14 @@ class Try:
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     wait_s: float = RETRY_S
+    sent_on: int = 0
+    """303s that were followed."""
 
 
-def measure(trial: Trial, url: str, key: str, timeout_s: float, seen: set[str]) -> Sample:
-    """`seen`: the boot ids of this run so far; the one of this answer is added.
+def measure(
+    trial: Trial, url: str, key: str, timeout_s: float, seen: set[str], headers: Mapping[str, str] = NO_HEADERS
+) -> Sample:
+    """`seen`: the boot ids of this run so far; the one of this answer is added. `headers` go with every request.
 
     Each request has a connection of its own, so that warm and cold ones pay the same for it.
     """
@@ -89,8 +97,10 @@ def measure(trial: Trial, url: str, key: str, timeout_s: float, seen: set[str]) 
     began = time.perf_counter()
     failed: Counter[str] = Counter()
     while True:
-        last = once(url, key, began + timeout_s)
+        last = once(url, key, began + timeout_s, headers)
         ended = time.perf_counter()
+        if last.sent_on:
+            failed["http_303"] += last.sent_on
         if last.outcome not in RETRIED or ended + last.wait_s >= began + timeout_s:
             break
         failed[last.outcome] += 1
@@ -105,24 +115,34 @@ def not_scaled_down(trial: Trial, reason: str) -> Sample:
     return Sample(*where, started, 0.0, "not_scaled_down", why_not=reason)
 
 
-def once(url: str, key: str, ends: float) -> Try:
+def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Try:
     """One try. `ends` is on perf_counter; a server that sends byte by byte is left at most one `CONNECT_S` later."""
-    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    sent = {**headers, "Content-Type": "application/json", "Accept-Encoding": "identity"}
     if key:
-        headers["Authorization"] = f"Bearer {key}"
-    left = max(0.01, ends - time.perf_counter())
+        sent["Authorization"] = f"Bearer {key}"
+    followed = 0
     try:
         with requests.Session() as session:
             session.trust_env = False  # a proxy from the environment must not see loopback traffic or keys
-            # A 303 is followed as GET: that is how a long Modal call is picked up again.
-            wait = (min(CONNECT_S, left), left)
-            with session.post(f"{url}/embed", data=ASK, headers=headers, timeout=wait, stream=True) as response:
-                return read(response, ends)
+            where, method, body = f"{url}/embed", "POST", ASK
+            while True:
+                left = max(0.01, ends - time.perf_counter())
+                with session.request(
+                    method, where, data=body, headers=sent, timeout=(min(CONNECT_S, left), left), stream=True,
+                    allow_redirects=False,
+                ) as response:  # fmt: skip
+                    after = later(where, response) if followed < FOLLOWED else None
+                    if after is None:
+                        return replace(read(response, ends), sent_on=followed)
+                where, method, body = after, "GET", b""
+                followed += 1
+    except ServingError:
+        return Try("redirected", sent_on=followed)
     except requests.Timeout as error:
         connecting = isinstance(error, requests.ConnectTimeout) and time.perf_counter() < ends
-        return Try("refused" if connecting else "timeout")
+        return Try("refused" if connecting else "timeout", sent_on=followed)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        return Try(broken(error, time.perf_counter() >= ends))
+        return Try(broken(error, time.perf_counter() >= ends), sent_on=followed)
 
 
 def read(response: requests.Response, ends: float) -> Try:

@@ -1,15 +1,21 @@
 """What an hour of a machine costs, from Modal's price list; a figure of ours only where the caller gives one.
 
 Not known here: discounts, credits, regions (1.5 to 1.75 times as much there), machines that may not be taken away
-(three times), storage (no line for snapshots was found), and what the list says today.
+(three times), storage (no line for snapshots was found), and what the list says today: `live` asks the account.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 
+from bench import account
+from bench.account import AccountError
 from bench.options import real
 
 DAY_S = 86_400.0
@@ -36,12 +42,32 @@ CORE_PER_S = 0.0000131
 """Dollars a second of one core; Modal bills 0.125 of one at least."""
 GIB_PER_S = 0.00000222
 """Dollars a second of one GiB of memory."""
+GPU_KEYS = {
+    "T4": "t4", "L4": "l4", "A10": "a10g", "L40S": "l40s", "A100-40GB": "a100_40gb", "A100-80GB": "a100_80gb",
+    "RTX-PRO-6000": "rtx6000", "H100": "h100", "H200": "h200", "B200": "b200", "B300": "b300",
+}  # fmt: skip
+"""What an account's rates call them, after `gpu_hour_cost_`. Read in other projects' recorded answers of
+`modal billing rates --json` (August to October 2026): the client's own pages name no keys."""
 GUIDE_PER_HOUR = 1.10
 """What the guide takes for an L40S; it is an A10's price."""
 GUIDE_DURATION_S = 5.0
 MOST_PER_HOUR = 100_000.0
 """More than any machine costs: a slip of the keyboard."""
 MOST_CORES, MOST_GIB = 1024.0, 65_536.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Dollars a second."""
+
+    gpu: Mapping[str, float] = field(default_factory=lambda: GPU_PER_S)
+    core: float = CORE_PER_S
+    gib: float = GIB_PER_S
+    source: str = SOURCE
+    date: str = DATE
+
+
+LISTED = Rates()
 
 
 @dataclass(frozen=True)
@@ -61,22 +87,55 @@ class Price:
         return self.per_hour / 3600
 
 
-def price(gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0) -> Price:
+def price(
+    gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0, rates: Rates = LISTED
+) -> Price:
     """One GPU, with so many cores and so much memory beside it. `per_hour` replaces all of that.
 
     Raises ValueError for a GPU that is not in the list, and for a number that is none.
     """
     if per_hour is not None:
         return Price(gpu, per_hour, "given by the caller", "")
-    names = {name.casefold(): name for name in GPU_PER_S}
+    names = {name.casefold(): name for name in rates.gpu}
     name = names.get(gpu.casefold())
     if name is None:
-        raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(GPU_PER_S)}")
+        raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(rates.gpu)}")
     within("cores", cores, 0.0, MOST_CORES)
     within("GiB of memory", memory_gib, 0.0, MOST_GIB)
-    per_s = GPU_PER_S[name] + cores * CORE_PER_S + memory_gib * GIB_PER_S
+    per_s = rates.gpu[name] + cores * rates.core + memory_gib * rates.gib
     beside = f", with {cores:g} cores and {memory_gib:g} GiB" if cores or memory_gib else ""
-    return Price(name + beside, per_s * 3600, SOURCE, DATE)
+    return Price(name + beside, per_s * 3600, rates.source, rates.date)
+
+
+def live() -> Rates:
+    """What this account pays today, discounts of its workspace included. Wakes nobody. Raises AccountError.
+
+    A GPU that the answer does not name is not in the result.
+    """
+    found = account.asked(lambda: dict(account.client().Workspace.from_context().billing.rates()))
+    try:
+        gpu = {name: hourly(found[f"gpu_hour_cost_{key}"]) for name, key in GPU_KEYS.items()
+               if f"gpu_hour_cost_{key}" in found}  # fmt: skip
+        core, gib = hourly(found["cpu_hour_cost"]), hourly(found["mem_gib_hour_cost"])
+    except (KeyError, ValueError):
+        gpu = {}
+    if not gpu:
+        raise AccountError("Modal's rates have other names than this release knows: see `modal billing rates`")
+    day = datetime.now(UTC).date().isoformat()
+    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, as Modal tells them", day)
+
+
+def hourly(value: Decimal) -> float:
+    """Dollars a second, of a sensible number of dollars an hour. Raises ValueError."""
+    return within("a rate", float(value), 0.0, MOST_PER_HOUR) / 3600
+
+
+def rates_now() -> tuple[Rates, str]:
+    """The account's, or the list's with the reason."""
+    try:
+        return live(), ""
+    except AccountError as error:
+        return LISTED, str(error)
 
 
 def within(what: str, value: float, least: float, most: float) -> float:
@@ -105,8 +164,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     whole = "dollars for all of it, instead of the list's"
     parser.add_argument("--price-per-hour", type=real(0, MOST_PER_HOUR), help=whole)
+    now = "what the Modal account of this machine pays today, instead of the list's; the list's if it cannot be asked"
+    parser.add_argument("--live-prices", action="store_true", help=now)
 
 
 def chosen(options: argparse.Namespace) -> Price:
-    """By those arguments."""
-    return price(options.gpu, options.price_per_hour, options.cores, options.memory_gib)
+    """By those arguments. The list's with a word if the account's prices cannot be had. Raises ValueError."""
+    rates = LISTED
+    if options.live_prices and options.price_per_hour is None:
+        rates, reason = rates_now()
+        if reason:
+            print(f"the list's prices of {DATE} are taken: {reason}", file=sys.stderr)
+    return price(options.gpu, options.price_per_hour, options.cores, options.memory_gib, rates)

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import requests
 
 from serving.client import CONNECT_S
+from serving.edge import NO_HEADERS, headers_for
+from serving.errors import BadValueError
 from serving.process import ServerProcess
 from serving.server import is_loopback
 from serving.settings import Settings
@@ -59,6 +61,13 @@ class Target(Protocol):
     def key(self) -> str:
         """Of its API; empty where none is asked for."""
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """That go with every request beside the key."""
+
+    def answered(self, start_kind: str) -> None:
+        """What its latest answer said of its start; empty if it did not answer."""
+
     def scale_down(self, told: Told) -> None:
         """Returns when no worker is held, as far as that can be known. Raises TargetError."""
 
@@ -67,6 +76,8 @@ class Target(Protocol):
 
 class LocalEngine:
     """`python -m serving`: attached to by its address, and taken along at `close` if it was started for this bench."""
+
+    headers = NO_HEADERS
 
     def __init__(
         self, name: str, url: str, key: str, admin_key: str, process: ServerProcess | None = None,
@@ -91,6 +102,8 @@ class LocalEngine:
     def status(self) -> dict[str, Any]:
         """`GET /engine`; wakes nobody. Raises TargetError."""
         return self._ask("GET", "/engine", STATE_S, "state")
+
+    def answered(self, start_kind: str) -> None: ...
 
     def scale_down(self, told: Told) -> None:
         told("scaling down")
@@ -132,21 +145,30 @@ class LocalEngine:
 class PlainUrl:
     """Any server with `/embed`. It is left alone until it has had the time to scale down by itself."""
 
-    def __init__(self, name: str, url: str, key: str, scaledown_wait_s: float) -> None:
+    def __init__(
+        self, name: str, url: str, key: str, scaledown_wait_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         """Sends nothing: that would keep it warm. Raises TargetError for what is no address."""
         self.name = name
         self.url = address(url)
         self.key = key
+        self.headers = headers
         self.title = self.url
         self._wait_s = scaledown_wait_s
 
+    def answered(self, start_kind: str) -> None: ...
+
     def scale_down(self, told: Told) -> None:
-        ends = time.monotonic() + self._wait_s
-        while (left := ends - time.monotonic()) > 0:
-            told(f"waiting for it to scale down, {left:.0f} s left")
-            time.sleep(min(TICK_S, left))
+        counted_down(self._wait_s, told, "waiting for it to scale down")
 
     def close(self) -> None: ...
+
+
+def counted_down(seconds: float, told: Told, what: str) -> None:
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        told(f"{what}, {left:.0f} s left")
+        time.sleep(min(TICK_S, left))
 
 
 def address(url: str) -> str:
@@ -197,7 +219,15 @@ def attached(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
     if admin := admin_key(Settings(), url):
         with contextlib.suppress(NotOurs):
             return LocalEngine(name, url, key, admin)
-    return PlainUrl(name, url, key, scaledown_wait_s)
+    return PlainUrl(name, url, key, scaledown_wait_s, edge_headers(url))
+
+
+def edge_headers(url: str) -> dict[str, str]:
+    """That an address at Modal may ask for. Raises TargetError for half of them."""
+    try:
+        return headers_for(url, os.environ)
+    except BadValueError as error:
+        raise TargetError(error.message) from None
 
 
 def admin_key(settings: Settings, url: str) -> str:
@@ -218,6 +248,7 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> 
     """Of each deployment. Raises TargetError, ProcessFailed, and ValueError for an address that belongs to no mode."""
     given = {"vllm": options.vllm_url, "hf": options.hf_url}
     wanted = MODES[options.mode]
+    check_modal(options)
     if options.url and options.mode == "both":
         raise ValueError("--mode both takes --vllm-url and --hf-url: --url does not say which of them it is")
     if options.url and given.get(wanted[0]):
@@ -227,7 +258,9 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> 
     found: dict[str, list[Target]] = {}
     for deployment in wanted:
         url = options.url or given.get(deployment)
-        if url:
+        if options.modal is not None:
+            found[deployment] = [on_modal(deployment, options.modal, stack)]
+        elif url:
             key = os.environ.get("DORMOUSE_WORKER_KEY", "")
             target = attached(deployment, url, key, options.scaledown_wait)
             stack.callback(target.close)
@@ -237,6 +270,27 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> 
         for target in found[deployment]:
             say(f"{target.name}: {target.title}")
     return found
+
+
+def check_modal(options: argparse.Namespace) -> None:
+    """Raises ValueError for what does not go together with `--modal`."""
+    if options.modal is None:
+        return
+    if options.mode == "builtin":
+        raise ValueError("--modal is for --mode huggingface, vllm or both")
+    if options.url or options.vllm_url or options.hf_url:
+        raise ValueError("--modal finds the address by itself: give no address beside it")
+    if options.modal and options.mode == "both":
+        raise ValueError("--mode both takes the apps' own names: --modal APP does not say which of them it is")
+
+
+def on_modal(deployment: str, app: str, stack: ExitStack) -> Target:
+    """Raises TargetError, ValueError."""
+    from bench.modal_app import modal_target  # it is a target: it imports this file
+
+    target = modal_target(deployment, app)
+    stack.callback(target.close)
+    return target
 
 
 def engines(

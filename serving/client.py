@@ -1,7 +1,7 @@
 """EmbeddingClient: one way to speak to every worker, used by the page and the bench.
 
-Obeys Retry-After (429, 503) and follows 303 (Modal answers it after 150 s of waiting) until its deadline. Thread-safe:
-each thread keeps its own connection. Knows nothing of how a worker is started.
+Obeys Retry-After (429, 503) and follows 303 (Modal answers it after 150 s of waiting) until its deadline, on the same
+server only. Thread-safe: each thread keeps its own connection. Knows nothing of how a worker is started.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 import requests
 
+from serving.edge import FOLLOWED, NO_ADDRESS, NO_HEADERS, checked_headers, elsewhere, later
 from serving.embedders import Vectors
 from serving.errors import BadValueError, NotReadyError, ServingError, from_response
 from serving.pages import Line
@@ -70,13 +71,18 @@ class ModelInfo:
 
 
 class EmbeddingClient:
-    def __init__(self, url: str, key: str = "", deadline_s: float = 180.0, unreachable_s: float = float("inf")) -> None:
+    def __init__(
+        self, url: str, key: str = "", deadline_s: float = 180.0, unreachable_s: float = float("inf"),
+        *, headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:  # fmt: skip
         """A call waits at most `deadline_s`, and at most `unreachable_s` of it without anything that answers at all.
 
-        Raises BadValueError for what is no address.
+        `headers` go with every call, such as those that Modal's edge asks for (`proxy_headers`). Raises BadValueError
+        for what is no address, and for what is no header.
         """
         if not url.startswith(("http://", "https://")):
             raise BadValueError(f"{url!r} is not an address: it begins with http:// or https://")
+        self.headers = checked_headers(headers)
         self.url = url.rstrip("/")
         """May be set anew while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
@@ -153,11 +159,15 @@ class EmbeddingClient:
                 raise failure from None
             except requests.exceptions.InvalidURL:
                 raise BadValueError(f"{self.url!r} is not an address") from None
+            except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+                raise BadValueError("the key of the API is not one line of letters") from None
             except requests.RequestException:
                 failure = NotReadyError(f"nothing answers at {self.url}: is the worker running?", code="unreachable")
                 if time.monotonic() - heard >= self.unreachable_s:
                     raise failure from None
                 wait = RETRY_S
+            except ValueError:  # requests reads where a redirect points before it is asked to
+                raise elsewhere(self.url, NO_ADDRESS) from None
             else:
                 heard = time.monotonic()
                 if response.ok:
@@ -171,11 +181,20 @@ class EmbeddingClient:
             retries += 1
 
     def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:
-        headers = {"Content-Type": "application/json"}
+        """The answer, or where a 303 said that it would be. Raises ServingError for one that points elsewhere."""
+        ends = time.monotonic() + left
+        headers = {**self.headers, "Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
-        # A 303 is followed as GET by requests: that is how a long Modal call is picked up again.
-        return self._session().request(method, url, data=body, headers=headers, timeout=(min(CONNECT_S, left), left))
+        for _ in range(FOLLOWED):
+            wait = max(0.01, ends - time.monotonic())
+            response = self._session().request(
+                method, url, data=body, headers=headers, timeout=(min(CONNECT_S, wait), wait), allow_redirects=False
+            )
+            if (after := later(url, response)) is None:
+                return response
+            method, url, body = "GET", after, None
+        raise ServingError(f"{self.url} sent one call on {FOLLOWED} times", code="redirected")
 
     def _session(self) -> requests.Session:
         session = getattr(self._local, "session", None)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+COPIED_BYTES = 1024 * 1024
+"""At once."""
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -15,6 +19,19 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         with part.open("wb") as stream:
             stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Whole or not at all, however large; made without links, which not every file system has."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with source.open("rb") as read, part.open("wb") as stream:
+            shutil.copyfileobj(read, stream, COPIED_BYTES)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

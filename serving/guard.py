@@ -5,7 +5,7 @@ Knows no route's meaning beyond its path. Decisions in their order, for each req
 1. open paths (`/`, `/health`, `/ready`): passed on
 2. admin paths: `X-Admin-Key`, else 401
 3. all others, unknown ones too: a key if any is set; without keys only a loopback Host, so that no web page reaches us
-   by DNS rebinding
+   by DNS rebinding, unless `open_access` says that somebody else asks who is calling
 4. an embedding request that is no JSON: 400, before it wakes anybody. A web page can post a form or plain text to any
    address without asking; JSON makes the browser ask first
 5. body over the limit: 413, at once by its Content-Length, else while it streams
@@ -87,7 +87,7 @@ class Guard:
         elif self.limits.keys:
             if not matches(presented(headers), self.limits.keys):
                 raise UnauthorizedError("wrong or missing key: send Authorization: Bearer KEY")
-        elif hostname(headers.get("host", "")) not in LOOPBACK:
+        elif not self.limits.open_access and hostname(headers.get("host", "")) not in LOOPBACK:
             raise UnauthorizedError("this server has no keys and answers loopback names only: set DORMOUSE_API_KEYS")
 
 
@@ -168,6 +168,8 @@ class Call:
         headers["X-Boot-Id"] = worker.boot.id
         headers["X-Start-Kind"] = worker.boot.kind
         headers["X-Boot-Requests"] = str(self.number)
+        if worker.boot.tier:
+            headers["X-Snapshot-Tier"] = worker.boot.tier
         phases = {**worker.boot.phases, **self.scope.get("state", {}).get("timings", {})}
         headers["Server-Timing"] = ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items())
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.backup import Backup
 from serving.database import LibraryError, locked, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
@@ -54,32 +55,50 @@ class FingerprintError(BadValueError):
 
 
 class Library:
-    def __init__(self, folder: Path) -> None:
-        """Opens or makes it. Raises LibraryError: in use, damaged, or written by a newer release."""
+    def __init__(self, folder: Path, backup: Backup | None = None, *, later: bool = False) -> None:
+        """Opens or makes it. Raises LibraryError: in use, damaged, or written by a newer release.
+
+        `backup`: where it is kept, if `folder` does not outlive this process. `later`: `open` is called by the caller.
+        """
         self.folder = folder
-        self.pictures = folder / "pages"
-        try:
-            self.pictures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
-        self._lock_file = locked(folder / "library.lock")
+        self.kept = folder if backup is None else backup.folder
+        """What outlives this process is here."""
+        self.pictures = self.kept / "pages"
+        self._backup = backup
         self._lock = threading.RLock()
-        self._equivalence = Equivalence(folder)
+        self._equivalence = Equivalence(self.kept)
         self._matrices: dict[int, Matrix] = {}
         self._lined: set[int] = set()
         """Collections in memory that have a page whose lines have vectors."""
+        self._unkept: set[str] = set()
+        """Pages that are in the database, and not yet known to be in the backup."""
+        self._lock_file = -1
+        if not later:
+            self.open()
+
+    def open(self) -> None:
+        """Raises LibraryError."""
+        made(self.folder)
+        self._lock_file = locked(self.folder / "library.lock")
         try:
-            self._db = opened(folder / "library.db")
+            if self._backup is not None:
+                self._backup.bring_back(self.folder / "library.db")
+            made(self.pictures)
+            self._db = opened(self.folder / "library.db")
             self._sweep()
         except BaseException:
             os.close(self._lock_file)
+            self._lock_file = -1
             raise
 
     def close(self) -> None:
         with self._lock:
+            if self._lock_file < 0:
+                return
             self._db.close()
             self._matrices.clear()
             os.close(self._lock_file)
+            self._lock_file = -1
 
     def collections(self) -> list[Collection]:
         with self._lock:
@@ -139,15 +158,41 @@ class Library:
                 stored, number, fresh = self._insert(name, page_id, new, vector, fingerprint, model)
                 if fresh:
                     self._remember(number, page_id, vector, new.line_vectors is not None)
+                    self._unkept.add(page_id)
         except (OSError, sqlite3.Error) as error:
             remove(written)
-            raise LibraryError(f"the page could not be kept: {error}") from error
+            raise LibraryError(f"the page could not be kept: {getattr(error, 'strerror', None) or error}") from error
         except FingerprintError:
             remove(written)
             raise
         if not fresh:
             remove(written)
+        self._keep_page(number, stored.id, fresh)
         return stored
+
+    def _keep_page(self, number: int, page_id: str, fresh: bool) -> None:
+        """Returns when the page is kept. Raises LibraryError; then it is not in the library either, unless somebody
+        else who added it too has been told that it is."""
+        try:
+            self._keep()
+        except LibraryError:
+            with self._lock:
+                if fresh and page_id in self._unkept:
+                    self._unkept.discard(page_id)
+                    # The pictures stay until the next start sweeps them: the backup may name them after all.
+                    self._delete_rows(number, [page_id])
+                    raise
+                if not fresh:
+                    raise
+        with self._lock:
+            self._unkept.discard(page_id)
+            if not fresh and not self._find([page_id]):
+                raise LibraryError("the page could not be kept: add it again")
+
+    def _keep(self) -> None:
+        """Returns when every change so far outlives this process. Raises LibraryError."""
+        if self._backup is not None:
+            self._backup.keep(self.folder / "library.db")
 
     def _remember(self, number: int, page_id: str, vector: Half, lined: bool) -> None:
         """Adds a page that is in the database to the vectors in memory, where they are loaded."""
@@ -262,29 +307,38 @@ class Library:
         return tuple(line_of(*row) for row in rows)
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
-        """The ids that were there and are gone now; those of other collections are left alone."""
+        """The ids that were there and are gone now; those of other collections are left alone.
+
+        Raises LibraryError where the deletion could not be kept: the pages may be back after the next start, and the
+        same call tries again.
+        """
         with self._lock:
-            number = self._id(collection)
-            with self._transaction() as db:
-                gone = [
-                    page_id
-                    for page_id in dict.fromkeys(ids)
-                    if db.execute("DELETE FROM pages WHERE id = ? AND collection = ?", [page_id, number]).rowcount
-                ]
-            if number in self._matrices:
-                self._matrices[number].remove(set(gone))
+            gone = self._delete_rows(self._id(collection), ids)
+        self._keep()
         self._remove_pictures(gone)
         return gone
 
+    def _delete_rows(self, number: int, ids: Sequence[str]) -> list[str]:
+        with self._transaction() as db:
+            gone = [
+                page_id
+                for page_id in dict.fromkeys(ids)
+                if db.execute("DELETE FROM pages WHERE id = ? AND collection = ?", [page_id, number]).rowcount
+            ]
+        if number in self._matrices:
+            self._matrices[number].remove(set(gone))
+        return gone
+
     def delete_file(self, collection: str, sha256: str) -> list[str]:
+        """Raises LibraryError, as `delete` does."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT id FROM pages WHERE collection = ? AND sha256 = ?", [self._id(collection), sha256]
             ).fetchall()
-            return self.delete(collection, [row[0] for row in rows])
+        return self.delete(collection, [row[0] for row in rows])
 
     def delete_collection(self, collection: str) -> int:
-        """How many pages it had."""
+        """How many pages it had. Raises LibraryError, as `delete` does."""
         with self._lock:
             number = self._id(collection)
             rows = self._db.execute("SELECT id FROM pages WHERE collection = ?", [number]).fetchall()
@@ -292,6 +346,7 @@ class Library:
                 db.execute("DELETE FROM collections WHERE id = ?", [number])
             self._matrices.pop(number, None)
             self._lined.discard(number)
+        self._keep()
         self._remove_pictures(page_id for (page_id,) in rows)
         return len(rows)
 
@@ -359,8 +414,9 @@ class Library:
         """
         known = {row[0] for row in self._db.execute("SELECT id FROM pages")}
         if known:  # a database without a page may be one that was lost and made anew: the pictures are all that is left
-            ours = [path for path in self.pictures.iterdir() if PICTURE.fullmatch(path.name) and path.is_file()]
-            remove([path for path in ours if path.name.partition(".")[0] not in known])
+            with os.scandir(self.pictures) as entries:  # a look at each file would be a call each, over a network
+                ours = [entry.name for entry in entries if PICTURE.fullmatch(entry.name) and entry.is_file()]
+            remove([self.pictures / name for name in ours if name.partition(".")[0] not in known])
 
 
 Ranked = list[tuple[str, float, int | None]]
@@ -373,6 +429,13 @@ def best_line(lines: bytes, vector: Vectors) -> tuple[int, float]:
     scores = rows @ vector
     number = int(np.argmax(scores))
     return number, float(scores[number])
+
+
+def made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
 
 
 def marks(values: Sequence[object]) -> str:

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     """Comma-separated keys of the API. Empty: open, and then only a loopback bind is allowed."""
     admin_key: SecretStr = SecretStr("")
     """Key of /engine, /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder."""
+    open_access: bool = False
+    """Without keys, whoever reaches this server may use it, under any name: for one behind something that asks who is
+    calling, or one that is meant for everybody."""
     data: Path = Path("data")
     """Folder of everything that outlives a process."""
 

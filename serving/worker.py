@@ -34,6 +34,8 @@ class Boot:
     """Requests to the embedding routes so far, failed ones included: the first answer says 1."""
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
+    tier: str = ""
+    """What was held at zero (`serving.snapshots.Tier`); empty where the engine's door says it."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ class Worker:
         self.embedder.warm_up()
         self.boot.phases["start"] = (time.perf_counter() - began) * 1000
 
-    def renew(self, settings: Settings, kind: StartKind) -> None:
+    def renew(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
         """A new life, of a process that was warmed up before: limits and keys as they are now, a boot id never seen."""
         self.settings = settings
-        self.boot = Boot(kind)
+        self.boot = Boot(kind, tier=tier)
 
     async def open(self) -> None:
         self.pages.start()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from serving.app import create_app
 from serving.embedders import Embedder
@@ -24,20 +26,25 @@ def running(embedder: Embedder, settings: Settings) -> Iterator[tuple[str, Worke
     """A worker with this embedder at an address of its own."""
     worker = Worker(embedder, settings)
     worker.start()
-    stopped = threading.Event()
+    with listening(create_app(worker, lambda: ADMIN_KEY)) as url:
+        yield url, worker
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[str]:
+    """An app at an address of its own."""
     listener = bound("127.0.0.1", 0)
     config = uvicorn.Config(
-        create_app(worker, lambda: ADMIN_KEY, stopped.set), http="httptools", ws="none", log_level="critical",
-        lifespan="on", timeout_graceful_shutdown=5,
-    )  # fmt: skip
+        app, http="httptools", ws="none", log_level="critical", lifespan="on", timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive(), "the server did not start"
-            stopped.wait(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", worker
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(20)

@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from serving.client import EmbeddingClient, PagePayload, server_timing
-from serving.errors import NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
+from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
 from serving.pages import Line
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, picture
@@ -22,10 +23,18 @@ PROOF = {"X-Boot-Id": "b", "X-Start-Kind": "plain", "X-Boot-Requests": "1", "Ser
 Reply = tuple[int, dict[str, str], object]
 
 
+class Seen(list[str]):
+    """Method and path of each request; `headers` in the same order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[Message] = []
+
+
 @contextmanager
-def answering(*replies: Reply) -> Iterator[tuple[str, list[str]]]:
+def answering(*replies: Reply) -> Iterator[tuple[str, Seen]]:
     """A server that gives these answers in turn; the last one again and again."""
-    queue, seen = list(replies), []
+    queue, seen = list(replies), Seen()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -34,6 +43,7 @@ def answering(*replies: Reply) -> Iterator[tuple[str, list[str]]]:
 
         def do_GET(self) -> None:
             seen.append(f"{self.command} {self.path}")
+            seen.headers.append(self.headers)
             status, headers, body = queue.pop(0) if len(queue) > 1 else queue[0]
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
@@ -81,9 +91,64 @@ def test_waits_as_told_and_comes_back() -> None:
 
 
 def test_follows_303_as_get() -> None:
-    with answering((303, {"Location": "/result/1"}, {}), (200, PROOF, ANSWER)) as (url, seen):
+    again = (303, {"Location": "?result=2"}, {})
+    with answering((303, {"Location": "/result/1"}, {}), again, (200, PROOF, ANSWER)) as (url, seen):
         assert EmbeddingClient(url).embed_queries(["a"]).model == "m"
-        assert seen == ["POST /embed", "GET /result/1"]
+        assert seen == ["POST /embed", "GET /result/1", "GET /result/1?result=2"]
+
+
+def test_headers_go_with_every_call_and_after_a_303_too() -> None:
+    headers = {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
+    with answering((303, {"Location": "/later"}, {}), (200, PROOF, ANSWER)) as (url, seen):
+        EmbeddingClient(url, "k", headers=headers).embed_queries(["a"])
+        got = [(told["Modal-Key"], told["Modal-Secret"], told["Authorization"]) for told in seen.headers]
+    assert got == [("wk-1", "ws-1", "Bearer k")] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "where"),
+    [
+        (303, "http://127.0.0.2:{port}/x", "127.0.0.2"),
+        (303, "https://127.0.0.1:{port}/x", "127.0.0.1"),
+        (303, "http://127.0.0.1:9/x", "127.0.0.1"),
+        (303, "//elsewhere.example/x", "elsewhere.example"),
+        (303, "http://[", "what is no address"),
+        (303, "http://127.0.0.1:port/", "what is no address"),
+        (307, "/moved", "127.0.0.1"),
+        (301, "https://elsewhere.example/embed", "elsewhere.example"),
+    ],
+)
+def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: str) -> None:
+    reply: list[Reply] = [(status, {"Location": location}, {})]
+    with answering(*reply) as (url, seen):
+        reply[0][1]["Location"] = location.replace("{port}", url.rsplit(":")[-1])
+        with pytest.raises(ServingError, match=f"sends its callers on to {where}") as failed:
+            EmbeddingClient(url, "k").embed_queries(["a"])
+    assert failed.value.code == "redirected" and list(seen) == ["POST /embed"]
+
+
+def test_a_call_that_is_sent_on_for_ever_ends() -> None:
+    with (
+        answering((303, {"Location": "/x"}, {})) as (url, _),
+        pytest.raises(ServingError, match="sent one call on 40 times"),
+    ):
+        EmbeddingClient(url).embed_queries(["a"])
+
+
+@pytest.mark.parametrize("headers", [{"A": "x\ny"}, {"A b": "x"}, {"A": ""}, {"A": "é"}, {"A": " x"}])
+def test_what_is_no_header_is_refused_at_once(headers: dict[str, str]) -> None:
+    with pytest.raises(BadValueError, match="is not one line of letters"):
+        EmbeddingClient("http://127.0.0.1:9", headers=headers)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "€"])
+def test_a_key_that_is_no_header_is_refused_at_once(key: str) -> None:
+    with (
+        answering((200, PROOF, ANSWER)) as (url, seen),
+        pytest.raises(BadValueError, match="key of the API is not one"),
+    ):
+        EmbeddingClient(url, key).embed_queries(["a"])
+    assert not seen
 
 
 def test_deadline_tells_the_last_reason() -> None:

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import orjson
@@ -30,9 +31,10 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from bench.keys import Keys, keys
 from bench.results import ResultError
 from serving.client import EmbeddingClient
-from serving.errors import NotFoundError, ServingError
+from serving.errors import BadValueError, NotFoundError, ServingError
 from serving.library import Library
 from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
@@ -41,6 +43,7 @@ from serving.snapshots import NAMES
 from ui import api, coldstart, masthead, search, status, timeline
 from ui.engine import LocalEngine
 from ui.facts import told
+from ui.modal_workers import ModalTarget, app_name
 from ui.service import Service
 from ui.targets import Target, Targets, named
 from ui.theme import theme
@@ -204,7 +207,8 @@ def arguments() -> argparse.ArgumentParser:
         metavar="[NAME=]URL",
         action="append",
         type=worker,
-        help="use this worker or engine instead. Given several times, the page lets choose between them. Its key comes"
+        help="use this worker or engine instead, or modal:APP, the server that was deployed to Modal under that name."
+        " Given several times, the page lets choose between them. Its key comes"
         " from DORMOUSE_WORKER_KEY; with DORMOUSE_ADMIN_KEY set, the page tells its state. DORMOUSE_WORKER_KEY_2 and"
         " DORMOUSE_ADMIN_KEY_2 are those of the second alone, and so on",
     )
@@ -263,15 +267,27 @@ def main(argv: list[str] | None = None) -> int:
     return serve_with_engine(library, limits, listener, url, options)
 
 
-def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings) -> Targets:
-    """The servers of `--worker`, as (name, address). Raises ServingError."""
-    targets = []
+def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings, folder: Path | None = None) -> Targets:
+    """The servers of `--worker`, as (name, address). `folder`: where those on Modal are remembered; else the data
+    folder. Raises ServingError."""
+    targets: list[Target] = []
     for number, (name, url) in enumerate(workers, 1):
+        if app := app_name(url):
+            targets.append(ModalTarget(name, app, access(limits), folder or limits.data))
+            continue
         key = os.environ.get("DORMOUSE_WORKER_KEY", "")
         admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", limits.admin_key.get_secret_value())
         client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
         targets.append(Target(client, name, Watch(partial(where_and_key, client.url, admin) if admin else None)))
     return Targets(targets)
+
+
+def access(limits: Settings) -> Keys:
+    """To servers on Modal. Raises BadValueError."""
+    try:
+        return keys(limits.data, os.environ)
+    except ValueError as error:
+        raise BadValueError(str(error)) from None
 
 
 def where_and_key(url: str, admin_key: str) -> tuple[str, str]:
@@ -315,6 +331,18 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
     server.run(sockets=[listener])
     return 0
 
+
+def __getattr__(name: str) -> Any:
+    """`app`, the page as a Modal app: only who asks for it needs Modal's client."""
+    if name == "app":
+        from ui.cloud import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "modal" in sys.modules:  # `modal serve ui/app.py` and `modal deploy ui/app.py` list what is here
+    from ui.cloud import app as app
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,10 +18,12 @@ import gradio as gr
 from gradio.components import Component
 
 from bench import report
+from bench.modal_app import ModalApp
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
 from ui import cost, samples, timeline
+from ui.modal_workers import ModalTarget
 from ui.runs import Running
 from ui.service import Service
 from ui.targets import Target
@@ -60,13 +62,13 @@ class Widgets:
 
 
 def build(service: Service, target: Component) -> Widgets:
-    ways = [("The server of this page", SERVER), ("Two engines beside it: full start and snapshot", ENGINES)]
-    past = gr.HTML(
-        timeline.frame(), elem_id="timeline", js_on_load=SCRIPT.read_text(), apply_default_css=False
-    )  # fmt: skip
+    ways = [("The server of this page", SERVER)]
+    if service.engines:
+        ways.append(("Two engines beside it: full start and snapshot", ENGINES))
+    past = gr.HTML(timeline.frame(), elem_id="timeline", js_on_load=SCRIPT.read_text(), apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="bench-panel"):
-            what = gr.Radio(ways, value=ENGINES, label="Measure", elem_id="bench-what")
+            what = gr.Radio(ways, value=ways[-1][1], label="Measure", elem_id="bench-what")
             repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
             warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests in each", elem_id="bench-warm")
             estimate = gr.HTML(elem_id="bench-estimate")
@@ -204,6 +206,9 @@ def begin(
     words = ["--num-warmup", str(warm), "--repetitions", str(repetitions), *["--test-scaledown"] * test_scaledown]
     if what == ENGINES:
         running = service.runs.start(target.name, words, {})
+    elif isinstance(target, ModalTarget):
+        words += ["--modal", target.app, "--mode", "vllm" if target.deployment == "vllm" else "huggingface"]
+        running = service.runs.start(target.name, words, {})  # keys and account as this process has them
     else:
         words += ["--url", target.client.url, "--mode", mode(target)]
         running = service.runs.start(target.name, words, keys(target))
@@ -229,17 +234,24 @@ def keys(target: Target) -> dict[str, str]:
 def scale_down(target: Target) -> None:
     """Returns when nothing is held. Raises NotFoundError where this page has no admin key for it, else TargetError, or
     OSError if the key cannot be had now."""
+    with closing(held(target)) as server:
+        server.scale_down(lambda _: None)
+
+
+def held(target: Target) -> LocalEngine | ModalApp:
+    """What brings it to zero. Raises as `scale_down` does."""
+    if isinstance(target, ModalTarget):
+        return target.bench_target()
     if target.watch.engine is None:
         raise NotFoundError("this page has no admin key of that server: set DORMOUSE_ADMIN_KEY")
     url, admin = target.watch.engine()
-    with closing(LocalEngine(target.name, url, target.client.key, admin)) as engine:
-        engine.scale_down(lambda _: None)
+    return LocalEngine(target.name, url, target.client.key, admin)
 
 
 def estimate(target: Target, what: str, repetitions: int, warm: int) -> str:
     """Before anything is started: how long it takes, and whom it touches."""
     ways = 2 if what == ENGINES else 1
-    own = what == ENGINES or target.watch.engine is not None
+    own = what == ENGINES or isinstance(target, ModalTarget) or target.watch.engine is not None
     seconds = BEGIN_S + ways * repetitions * (2 * (COLD_S if own else COLD_S + WINDOW_S) + warm * WARM_S)
     took = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     if what == ENGINES:

@@ -34,7 +34,9 @@ class Found:
 
 
 class Service:
-    def __init__(self, targets: Targets, library: Library, limits: Settings) -> None:
+    def __init__(self, targets: Targets, library: Library, limits: Settings, *, engines: bool = True) -> None:
+        """`engines`: this machine may run engines of its own, to measure them."""
+        self.engines = engines
         self.targets = targets
         self.library = library
         self.limits = limits

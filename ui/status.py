@@ -42,6 +42,9 @@ HELD = {
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started plainly"}
 PHASES = {
     "queue": "wait",
+    "platform": "wait for Modal",
+    "container": "start a container",
+    "start": "start",
     "find": "find snapshot",
     "process": "start a process",
     "import": "import",
@@ -51,8 +54,10 @@ PHASES = {
     "snapshot": "save snapshot",
     "keep": "keep snapshot",
     "restore": "restore",
+    "wake": "wake up",
     "bind": "open socket",
     "probe": "check answers",
+    "answer": "answer",
 }
 """In the order in which they come; a start has some of them."""
 ICONS = {
@@ -237,6 +242,8 @@ def bars(phases: Mapping[str, float], running: str = "") -> str:
 def snapshots(facts: Facts) -> str:
     if facts.backend == "plain":
         text = "None: every start is a full one."
+    elif facts.backend == "modal":
+        text = "Modal keeps it. The first starts after a deployment make it, the later ones come back from it."
     elif facts.disabled:
         text = f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
     elif facts.snapshot is None:

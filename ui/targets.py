@@ -15,23 +15,23 @@ from serving.client import EmbeddingClient, ModelInfo
 from serving.errors import BadValueError, NotReadyError, ServingError
 from serving.library import FingerprintError, Library
 from serving.server import is_loopback
-from ui.watch import Watch
+from ui.watch import Board, Watch
 
 ANSWER_S = 5.0
 """For a server to say what it is: it does so from memory, and somebody looks at the page meanwhile."""
 NAME = re.compile(r"[^\s=&/][^=&/]{0,39}")
-NAMED = re.compile(r"([^=]*)=(https?://.*)", re.DOTALL)
+NAMED = re.compile(r"([^=]*)=((?:https?://|modal:).*)", re.DOTALL)
 
 
 class Target:
     """One server. `name` is what addresses and API calls use; `watch` tells its state."""
 
-    def __init__(self, client: EmbeddingClient, name: str = "", watch: Watch | None = None) -> None:
+    def __init__(self, client: EmbeddingClient, name: str = "", watch: Board | None = None) -> None:
         """Without a name it is called by its host and port, and shown by its title."""
         self.client = client
         self.named = bool(name)
         self.name = name or host(client.url)
-        self.watch = watch or Watch(None)
+        self.watch: Board = watch or Watch(None)
         self._info: ModelInfo | None = None
 
     @property
@@ -151,7 +151,7 @@ def host(url: str) -> str:
 
 
 def named(text: str) -> tuple[str, str]:
-    """`NAME=URL` or `URL` as (name or "", URL). Raises BadValueError."""
+    """`NAME=URL` or `URL` as (name or "", URL); a URL may also be `modal:APP`. Raises BadValueError."""
     found = NAMED.fullmatch(text)
     name, url = (found[1].strip(), found[2]) if found else ("", text)
     if found and not (NAME.fullmatch(name) and name.isprintable()):

@@ -36,28 +36,25 @@ class Refused(Exception):
     """Something answers, but it will not tell: asking again would change nothing, and might keep it awake."""
 
 
-class Watch:
-    """`start` and `close` once; the rest from any thread."""
+class Board:
+    """The newest news of one server, for all browsers that look. Says nothing of where they come from."""
 
-    def __init__(self, engine: Callable[[], tuple[str, str]] | None) -> None:
-        """`engine`: its address and admin key, asked for at each connection because both may change; OSError if they
-        cannot be had now. None: nobody is asked, and the state is not known."""
-        self.engine = engine
-        self._news: News = facts.ELSEWHERE if engine is None else facts.STARTING
+    engine: Callable[[], tuple[str, str]] | None = None
+    """Address and admin key of an engine of ours, where there is one."""
+
+    def __init__(self, news: News) -> None:
+        self._news: News = news
         self._told_at = time.monotonic()
         self._past = Past()
         self._lock = threading.Lock()
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closing = threading.Event()
-        # Not waited for at the end: it may be reading from a server elsewhere that says nothing.
-        self._thread = threading.Thread(target=self._run, name="engine events", daemon=True)
 
     def start(self) -> None:
-        if self.engine is not None:
-            self._thread.start()
+        """Once, before anybody looks."""
 
     def close(self) -> None:
-        """Ends the browsers' streams at once; the thread with its next word from the engine."""
+        """Ends the browsers' streams at once."""
         self._closing.set()
         self._wake()
 
@@ -88,6 +85,7 @@ class Watch:
         listener = (asyncio.get_running_loop(), heard)
         with self._lock:
             self._listeners.add(listener)
+        self._looked_at()
         try:
             while not self._closing.is_set():
                 heard.clear()
@@ -98,6 +96,40 @@ class Watch:
         finally:
             with self._lock:
                 self._listeners.discard(listener)
+
+    def _looked_at(self) -> None:
+        """Somebody has begun to look."""
+
+    def _tell(self, news: News) -> None:
+        with self._lock:
+            known, self._news, self._told_at = self._news, news, time.monotonic()
+            self._past.note(news, self._told_at, time.time())
+        if known != news:
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for loop, heard in listeners:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(heard.set)
+
+
+class Watch(Board):
+    """Of an engine of ours. `start` and `close` once; the rest from any thread."""
+
+    def __init__(self, engine: Callable[[], tuple[str, str]] | None) -> None:
+        """`engine`: its address and admin key, asked for at each connection because both may change; OSError if they
+        cannot be had now. None: nobody is asked, and the state is not known."""
+        super().__init__(facts.ELSEWHERE if engine is None else facts.STARTING)
+        self.engine = engine
+        # Not waited for at the end: it may be reading from a server elsewhere that says nothing.
+        self._thread = threading.Thread(target=self._run, name="engine events", daemon=True)
+
+    def start(self) -> None:
+        """`close` ends the thread with its next word from the engine."""
+        if self.engine is not None:
+            self._thread.start()
 
     # The thread
 
@@ -142,20 +174,6 @@ class Watch:
                     if self._closing.is_set():
                         return
                     yield Facts.of(orjson.loads(data))
-
-    def _tell(self, news: News) -> None:
-        with self._lock:
-            known, self._news, self._told_at = self._news, news, time.monotonic()
-            self._past.note(news, self._told_at, time.time())
-        if known != news:
-            self._wake()
-
-    def _wake(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners)
-        for loop, heard in listeners:
-            with contextlib.suppress(RuntimeError):  # that loop has ended
-                loop.call_soon_threadsafe(heard.set)
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -5,7 +5,9 @@ Knows nothing of how its tensors are used; that is each embedder's own business.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import importlib
 import json
 import math
 from dataclasses import dataclass
@@ -117,36 +119,67 @@ def sampled(file: Path, total: Any) -> int:
         raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def downloaded(name: str) -> Path:
-    """The folder of a model of the hub: from the cache if it is there whole, else downloaded. Raises WeightsError."""
+def whole(folder: Path) -> bool:
+    """Whether every file is there that a folder of the hub's cache names: a download that was cut short leaves less."""
+    index = folder / "model.safetensors.index.json"
+    parts = set(read_json(index).get("weight_map", {}).values()) if index.is_file() else set()
+    return all((folder / name).is_file() for name in {*FILES, *parts}) and any(folder.glob("*.safetensors"))
+
+
+def cached(name: str, revision: str = "") -> Path | None:
+    """The folder of a model of the hub, if all of it is on this machine. Raises WeightsError."""
+    hub, errors = huggingface_hub()
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-        )  # fmt: skip
-    except ImportError:
-        raise WeightsError("downloading weights needs huggingface_hub: pip install 'dormouse-search[hf]'") from None
+        found = hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS, local_files_only=True)
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        return None
+    return Path(found) if whole(Path(found)) else None
+
+
+def downloaded(name: str, revision: str = "") -> Path:
+    """The same, downloaded if it is not here; `revision` is a branch, tag or commit. Raises WeightsError."""
+    found = cached(name, revision)
+    if found is not None:
+        return found
+    hub, errors = huggingface_hub()
     try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except GatedRepoError:
+        return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS))
+    except errors.GatedRepoError:
         raise WeightsError(
             f"{name} is only for people who accepted its terms: do that on its page on the hub, then set HF_TOKEN to a"
             " token of your account, or run `hf auth login`"
         ) from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise WeightsError(f"the hub has no model {name}, or it is private: set HF_TOKEN if it is yours") from None
-    except HFValidationError:
+    except errors.RevisionNotFoundError:
+        raise WeightsError(f"{name} has no revision {revision} on the hub") from None
+    except errors.HFValidationError:
         raise WeightsError(f"{name!r} is neither a folder here nor a name on the hub") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise WeightsError(f"there is no room for {name} on this disk: it needs 8.6 GB") from None
+        if refused(error):
+            raise WeightsError(
+                f"the hub takes this HF_TOKEN for no one's: set it to a token that may read {name}"
+            ) from None
         raise WeightsError(
             f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
             " with --weights"
         ) from None
+
+
+def refused(error: BaseException | None) -> bool:
+    """The hub knew the name and not who asked. Its client tells that as the cause of not having found a local copy."""
+    while error is not None:
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            return True
+        error = error.__cause__
+    return False
+
+
+def huggingface_hub() -> tuple[Any, Any]:
+    """The package and its errors. Raises WeightsError."""
+    try:
+        return importlib.import_module("huggingface_hub"), importlib.import_module("huggingface_hub.errors")
+    except ImportError:
+        raise WeightsError("downloading weights needs huggingface_hub: pip install 'dormouse-search[hf]'") from None

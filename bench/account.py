@@ -1,0 +1,245 @@
+"""What the official client tells of a Modal account, with an end to each question and a sentence for each failure.
+
+The client is imported when the first question is asked: nobody who does not use Modal needs it. Nothing here wakes a
+container. Not known here: which apps are Dormouse's (`bench/modal_app.py`), and how much of a GPU an account may have.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+ANSWER_S = 40.0
+"""Of one question. The client itself tries for a minute before it says that nobody is there."""
+COMMAND_S = 60.0
+INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
+SIGN_IN = "run `python -m modal setup`"
+
+
+class AccountError(Exception):
+    """In a sentence that says what to run."""
+
+
+class NotInstalled(AccountError): ...
+
+
+class NoToken(AccountError): ...
+
+
+class Refused(AccountError): ...
+
+
+class Unreachable(AccountError): ...
+
+
+class NotFound(AccountError): ...
+
+
+def client() -> ModuleType:
+    """The package `modal`. Raises NotInstalled."""
+    try:
+        import modal
+    except ImportError:
+        raise NotInstalled(f"Modal's client is not installed here: {INSTALL}") from None
+    return modal
+
+
+def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
+    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
+    client()
+    try:
+        return bounded(question, seconds)
+    except Late:
+        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+    except Exception as error:
+        raise failure(error, missing) from None
+
+
+class Late(Exception): ...
+
+
+def bounded(question: Callable[[], T], seconds: float) -> T:
+    """Its answer, or what it raised; Late if neither came. For calls that block and take no deadline.
+
+    In a thread of its own, which goes on after that.
+    """
+    answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((True, question()))
+        except BaseException as error:
+            answers.put((False, error))
+
+    threading.Thread(target=ask, name="bounded", daemon=True).start()
+    try:
+        good, found = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise Late from None
+    if good:
+        return found  # type: ignore[no-any-return]
+    raise found
+
+
+def failure(error: Exception, missing: str = "") -> Exception:
+    """The AccountError that an exception of the client's stands for; others are left as they are."""
+    kinds = client().exception
+    if isinstance(error, AccountError):
+        return error
+    if isinstance(error, kinds.AuthError):
+        if "Token missing" in str(error):
+            return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
+        return Refused(f"Modal refused the token ({told(error)}): {SIGN_IN}")
+    if isinstance(error, kinds.PermissionDeniedError):
+        return Refused(f"this token may not do that ({told(error)}): ask the workspace's owner, or {SIGN_IN}")
+    if isinstance(error, kinds.NotFoundError):
+        return NotFound(missing or f"Modal does not know it: {told(error)}")
+    if isinstance(error, kinds.ServiceError | kinds.InternalError):
+        return Unreachable(f"Modal could not do that now ({told(error)}): try again, and see status.modal.com")
+    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
+    if broken or isinstance(error, kinds.ConnectionError | OSError):
+        return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
+    return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
+
+
+def told(error: BaseException) -> str:
+    """Its first line, without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def workspace() -> str:
+    """The name that the token belongs to: a call that a wrong token fails. Raises AccountError."""
+    return str(asked(lambda: client().Workspace.from_context().hydrate().name or ""))
+
+
+@dataclass(frozen=True)
+class App:
+    """A deployed one."""
+
+    app_id: str
+    version: int
+    deployed_at: float
+    """Seconds since 1970; 0 where it is not told."""
+
+
+def app(name: str, missing: str = "") -> App:
+    """Raises NotFound if it is not deployed, AccountError."""
+    return asked(lambda: looked_up(name), missing or f"{name} is not deployed")
+
+
+def looked_up(name: str) -> App:
+    found = client().App.lookup(name)
+    life = found.info().lifecycle
+    return App(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+
+
+def command(*words: str, seconds: float = COMMAND_S) -> str:
+    """What the client's own command prints: for what it offers no method. Raises AccountError."""
+    client()
+    try:
+        found = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+    if found.returncode:
+        said = (found.stderr.strip() or found.stdout.strip()).splitlines()
+        raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")
+    return found.stdout
+
+
+def containers(app_id: str) -> list[str]:
+    """Ids of those that the app holds now, all of its functions together. Raises AccountError."""
+    text = command("container", "list", "--app-id", app_id, "--json")
+    try:
+        return [str(row["container_id"]) for row in json.loads(text)]
+    except (ValueError, KeyError, TypeError):
+        raise AccountError("`modal container list --json` told something else than a list of containers") from None
+
+
+def stop(container_ids: Sequence[str]) -> None:
+    """At once, without a last answer. Raises AccountError; one that has gone by itself is none."""
+    for container_id in container_ids:
+        try:
+            command("container", "stop", container_id, "-y")
+        except AccountError as error:
+            if "not found" not in str(error).lower():
+                raise
+
+
+def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
+    """Raises AccountError, also for one without these keys."""
+    return there(lambda: client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+
+
+def has_volume(name: str) -> bool:
+    """Raises AccountError."""
+    return there(lambda: client().Volume.from_name(name).hydrate())
+
+
+def there(question: Callable[[], object]) -> bool:
+    try:
+        asked(question)
+    except NotFound:
+        return False
+    return True
+
+
+def make_secret(name: str, values: Mapping[str, str]) -> None:
+    """By the client's method: a command's words can be read by everybody on this machine. Raises AccountError."""
+    asked(lambda: client().Secret.objects.create(name, dict(values)))
+
+
+def make_proxy_token(name: str) -> tuple[str, str]:
+    """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
+    made = asked(lambda: client().Workspace.from_context().proxy_tokens.create(name=name))
+    if not made.token_id or not made.token_secret:
+        raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
+                           " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
+    return str(made.token_id), str(made.token_secret)
+
+
+def delete_volume(name: str) -> None:
+    """With all that is in it. Raises AccountError."""
+    asked(lambda: client().Volume.objects.delete(name, allow_missing=True))
+
+
+def delete_dict(name: str) -> None:
+    """Raises AccountError."""
+    asked(lambda: client().Dict.objects.delete(name, allow_missing=True))
+
+
+def spent(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    """Dollars this month (UTC) up to the last full hour, of each name in `apps` by its app id; 0 where none is told.
+
+    `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    """
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def bill() -> list[tuple[str, str, Decimal]]:
+        billing = client().Workspace.from_context().billing
+        rows = list(billing.report(start=month, end=today, resolution="d")) if today > month else []
+        rows += billing.report(start=today, end=now, resolution="h")
+        return [(row.object_id, row.description, row.cost) for row in rows]
+
+    try:
+        rows = asked(bill)
+    except ArithmeticError:
+        raise AccountError("Modal told no bill") from None
+    return {
+        name: sum((cost for object_id, title, cost in rows if app_id == object_id or name == title), Decimal(0))
+        for name, app_id in apps.items()
+    }

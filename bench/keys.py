@@ -1,0 +1,71 @@
+"""The keys of the servers on Modal: as the environment has them, else as `dormouse deploy` kept them.
+
+They are in a file of the data folder that only its owner can read. Nothing here asks Modal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving.edge import PROXY_HEADERS, proxy_headers
+from serving.errors import BadValueError
+
+FILE = "modal-keys.json"
+API, ADMIN, PROXY, PASSWORD = (
+    "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", tuple(PROXY_HEADERS.values()), "DORMOUSE_PAGE_PASSWORD",
+)  # fmt: skip
+NAMES = (API, ADMIN, *PROXY, PASSWORD)
+"""Of the API, of the admin's routes, the proxy token that Modal's edge asks for, and the page's password."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    api: str = field(default="", repr=False)
+    admin: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of the proxy token; empty if there is none."""
+    password: str = field(default="", repr=False)
+    """Of the page on Modal."""
+
+
+def keys(data: Path, environment: Mapping[str, str]) -> Keys:
+    """Raises ValueError for half of a proxy token, and for a file that cannot be read."""
+    found = {**kept(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
+    try:
+        return Keys(found.get(API, ""), found.get(ADMIN, ""), proxy_headers(found), found.get(PASSWORD, ""))
+    except BadValueError as error:
+        raise ValueError(error.message) from None
+
+
+def kept(data: Path) -> dict[str, str]:
+    """Empty if there is no file. Raises ValueError, with the path and never with what is in it."""
+    path = data / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}): remove it, and deploy again") from None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{path} holds something else than keys: remove it, and deploy again")
+    return {name: value for name, value in found.items() if name in NAMES}
+
+
+def keep(data: Path, more: Mapping[str, str]) -> Path:
+    """Beside those that are there already. Raises OSError, ValueError."""
+    data.mkdir(parents=True, exist_ok=True)
+    path = data / FILE
+    content = json.dumps({**kept(data), **more}, indent=1) + "\n"
+    part = path.with_name(f"{FILE}.{os.getpid()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,82 @@
+"""What the edge in front of a server asks for and answers: headers that a call needs, and a 303 to its later answer.
+
+Written for Modal's; nothing here sends anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from serving.errors import BadValueError, ServingError
+
+FOLLOWED = 40
+"""303s of one call: Modal answers one each 150 s, so these are 100 minutes."""
+PROXY_HEADERS = {"Modal-Key": "DORMOUSE_MODAL_KEY", "Modal-Secret": "DORMOUSE_MODAL_SECRET"}
+MODAL_HOSTS = (".modal.run", ".modal.direct")
+REDIRECTS = (301, 302, 303, 307, 308)
+NO_ADDRESS = "what is no address"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def later(url: str, response: requests.Response) -> str | None:
+    """Where the answer is to be had by GET: that is how Modal lets a long call be picked up again. None if this is it.
+
+    `url` is what was asked. Keys go along, so it must be the same server: raises ServingError for another one.
+    """
+    if response.status_code not in REDIRECTS or not (location := response.headers.get("Location")):
+        return None
+    try:
+        after = urljoin(url, location)
+        if response.status_code == 303 and origin(after) == origin(url):
+            return after
+        where = urlsplit(after).hostname
+    except ValueError:
+        where = NO_ADDRESS
+    raise elsewhere(url, where)
+
+
+def elsewhere(url: str, where: str | None) -> ServingError:
+    message = f"{url} sends its callers on to {where}: give the address that answers itself"
+    return ServingError(message, code="redirected")
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Raises ValueError."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Raises BadValueError, without the value: it may be a secret."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value):
+            raise BadValueError(f"the header {name!r} is not one line of letters")
+    return dict(headers)
+
+
+def proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
+    """What Modal's edge asks for where a server is deployed with `requires_proxy_auth`; it never wakes anybody else.
+
+    Empty if neither is set. Raises BadValueError for half of the pair.
+    """
+    found = {name: environment.get(variable, "").strip() for name, variable in PROXY_HEADERS.items()}
+    if not any(found.values()):
+        return {}
+    if not all(found.values()):
+        raise BadValueError(f"{' and '.join(PROXY_HEADERS.values())} belong together: one of them is not set")
+    return checked_headers(found)
+
+
+def headers_for(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """`proxy_headers` for an address at Modal, none for any other: it must not see them. Raises BadValueError."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return {}
+    return proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}

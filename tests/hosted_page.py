@@ -1,0 +1,50 @@
+"""`python -m tests.hosted_page`: a container's page with a volume's double, for `ServerProcess`. Killed, it leaves what
+a container leaves: what was committed. While the file `full` is there, the volume is."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from bench.keys import NAMES  # before the library, as in `ui.hosted`
+from serving.backup import Backup
+from serving.server import Server, address, bound
+from tests.volumes import Volume
+from ui.hosted import Hosted
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--name")
+    parser.add_argument("--worker")
+    options = parser.parse_args()
+    assert not any(os.environ.get(name) for name in NAMES)
+    volume = Volume(options.root / "volume", options.root / options.name / "mount")
+
+    def commit() -> None:
+        if (options.root / "full").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        volume.commit()
+
+    del os.link  # a Modal Volume has no hard links
+    backup = Backup(volume.mount, commit, volume.reload)
+    page = Hosted(options.root / options.name / "disk", backup, [("scripted", options.worker)])
+    page.open()
+    listener = bound("127.0.0.1", options.port)
+    config = uvicorn.Config(page.door, log_level="warning", ws="none", timeout_graceful_shutdown=2)
+    server = Server(config, "Hosted page", address(listener), page.close)
+    server.stop_with_stdin()
+    server.run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""A module that the sample app takes along."""
+
+WORDS = ("dormouse", "hazel")

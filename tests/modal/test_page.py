@@ -1,0 +1,199 @@
+"""The page on Modal, and a server that it finds there: deployed by the real client, run by Modal's own entrypoint.
+
+The built-in embedder stands in the server's place of BiGemma3, by a deployment's own setting.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio_client
+import pytest
+import requests
+from playwright.sync_api import Browser, expect
+
+from tests.conftest import SAMPLES
+from tests.e2e.conftest import browser as browser
+from tests.e2e.visit import Visit
+from tests.modal.cloud import PROXY_TOKEN, Cloud
+
+ME = ("dormouse", "correct horse")
+PAGE, SERVER = "dormouse", "bigemma3-hf-serve"
+ADMIN = "admin key of the server"
+WAIT_S = 120
+
+
+@dataclass
+class Hosted:
+    cloud: Cloud
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return self.cloud.web_url(PAGE)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DORMOUSE_PAGE_MOUNT": str(self.folder / "kept"),
+            "DORMOUSE_PAGE_DATA": str(self.folder / "disk"),
+            "DORMOUSE_WORKERS": f"HuggingFace=modal:{SERVER}, vLLM=modal:bigemma3-vllm-serve",
+        }
+
+    def deploy(self) -> None:
+        self.cloud.secrets["dormouse-page"] = {
+            "DORMOUSE_PAGE_PASSWORD": ME[1], "DORMOUSE_ADMIN_KEY": ADMIN,
+            "DORMOUSE_MODAL_KEY": PROXY_TOKEN[0], "DORMOUSE_MODAL_SECRET": PROXY_TOKEN[1],
+        }  # fmt: skip
+        done = self.cloud.deploy("ui/app.py", env=self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def deploy_server(self) -> None:
+        self.cloud.secrets["dormouse"] = {"DORMOUSE_DATA": str(self.folder / "server"), "DORMOUSE_ADMIN_KEY": ADMIN}
+        environment = {
+            "DORMOUSE_MODAL_CACHE": str(self.folder / "cache"), "DORMOUSE_EMBEDDER": "builtin",
+            "DORMOUSE_MODAL_GPU": "", "DORMOUSE_DEVICE": "cpu",
+        }  # fmt: skip
+        done = self.cloud.deploy("serving/serve_hf_snapshot.py", env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def get(self, path: str = "/") -> requests.Response:
+        return requests.get(self.url + path, auth=ME, timeout=WAIT_S)
+
+    def call(self, name: str, *arguments: Any) -> dict[str, Any]:
+        client = gradio_client.Client(self.url, verbose=False, httpx_kwargs={"auth": ME, "timeout": WAIT_S})
+        try:
+            found: dict[str, Any] = client.predict(*arguments, api_name=f"/{name}")
+            return found
+        finally:
+            client.close()
+
+    def new_disk(self) -> None:
+        """A container's own disk is gone with it; here all have one machine."""
+        shutil.rmtree(self.folder / "disk", ignore_errors=True)
+
+    def kill(self) -> None:
+        for container in self.cloud.containers(PAGE):
+            self.cloud.kill(container.task_id)
+        self.cloud.until(lambda: not self.cloud.containers(PAGE))
+        self.new_disk()
+
+    def logs(self) -> str:
+        return "\n".join(each.log for each in [*self.cloud.past, *self.cloud.running()])[-8000:]
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    with Cloud() as cloud:
+        found = Hosted(cloud, tmp_path_factory.mktemp("hosted"))
+        found.deploy()
+        yield found
+
+
+def test_without_a_password_there_is_no_deployment(tmp_path: Path) -> None:
+    with Cloud() as cloud:
+        cloud.secrets["dormouse-page"] = {"DORMOUSE_ADMIN_KEY": ADMIN}
+        done = cloud.deploy("ui/app.py", env=Hosted(cloud, tmp_path).environment)
+        assert done.returncode != 0 and "DORMOUSE_PAGE_PASSWORD" in done.stdout + done.stderr
+
+
+def test_what_is_deployed(hosted: Hosted) -> None:
+    sent = hosted.cloud.function(PAGE, "Page.*")
+    assert sent.checkpointing_enabled and not sent.resources.gpu_config.gpu_type
+    scaling = sent.autoscaler_settings
+    assert (scaling.max_containers, scaling.scaledown_window, sent.max_concurrent_inputs) == (1, 300, 100)
+    assert [hosted.cloud.registry.volumes[mount.volume_id] for mount in sent.volume_mounts] == ["dormouse-pages"]
+    assert not sent.method_definitions["web"].webhook_config.requires_proxy_auth  # browsers cannot send its headers
+    files = hosted.cloud.uploaded(PAGE, "Page.*")
+    for name in ("ui/status.js", "assets/style.css", "assets/samples/queries.json", "serving/library.py"):
+        assert f"/root/{name}" in files
+    assert not any("screenshots" in name or "__pycache__" in name for name in files)
+    assert sum(map(len, files.values())) < 10_000_000
+
+
+def test_page_comes_up_and_comes_back(hosted: Hosted) -> None:
+    assert requests.get(hosted.url, timeout=WAIT_S).status_code == 401
+    answer = hosted.get()
+    assert answer.status_code == 200 and "Dormouse" in answer.text, hosted.logs()
+    assert hosted.get("/theme.css").status_code == 200
+    elsewhere = requests.get(hosted.url, auth=ME, headers={"Host": "page.example.org"}, timeout=WAIT_S)
+    assert elsewhere.status_code == 421
+    hosted.kill()
+    assert hosted.get().status_code == 200, hosted.logs()
+    assert [each.kind for each in hosted.cloud.containers(PAGE)] == ["restored"]
+
+
+def test_server_that_is_not_deployed_is_told_with_the_command(hosted: Hosted) -> None:
+    with pytest.raises(gradio_client.exceptions.AppError, match="modal deploy serving/serve_vllm_snapshot"):
+        hosted.call("search", "words", None, "c", 3, None, "vLLM")
+
+
+def test_pages_are_there_after_a_kill(hosted: Hosted) -> None:
+    hosted.deploy_server()
+    files = [
+        gradio_client.handle_file(SAMPLES / name) for name in ("receipt-corner-larder.jpg", "chart-honey-harvest.png")
+    ]
+    commits = hosted.cloud.commits["dormouse-pages"]
+    added = hosted.call("add_pages", files, "kept")["added"]
+    assert len(added) == 2 and hosted.cloud.commits["dormouse-pages"] > commits
+    hosted.kill()
+    hits = hosted.call("search", "receipt", None, "kept", 3)["hits"]
+    assert {hit["id"] for hit in hits} == {page["id"] for page in added}
+    assert hosted.get(f"/pages/{added[0]['id']}.webp").status_code == 200
+
+
+@pytest.mark.e2e
+def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, browser: Browser) -> None:
+    """All of it in a browser: a page is dropped in and found, the server is brought to zero, and comes back."""
+    if SERVER not in hosted.cloud.apps():
+        hosted.deploy_server()
+    context = browser.new_context(http_credentials={"username": ME[0], "password": ME[1]})
+    visit = Visit(context, hosted.url)
+    page = visit.open(f"{hosted.url}/?c=mine")
+    page.set_default_timeout(1000 * WAIT_S)
+    page.locator("#dropzone input[type=file]").set_input_files(SAMPLES / "receipt-corner-larder.jpg")
+    expect(page.locator("#files")).to_contain_text("receipt-corner-larder.jpg", timeout=1000 * WAIT_S)
+    page.locator("#ask textarea").fill("corner larder")
+    page.locator("#ask textarea").press("Enter")
+    expect(page.locator(".hit")).to_have_count(1, timeout=1000 * WAIT_S)
+    expect(page.locator('.engine[data-state="serving"]')).to_be_visible()
+    page.get_by_role("tab", name="Cold starts").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#scaledown").click()
+    expect(page.locator('.engine[data-state="zero"]')).to_be_visible(timeout=1000 * WAIT_S)
+    hosted.cloud.until(lambda: not hosted.cloud.containers(SERVER), hosted.logs)
+    page.get_by_role("tab", name="Search").click()
+    page.locator("#ask textarea").press("Enter")
+    expect(page.locator('.engine[data-state="serving"]')).to_be_visible(timeout=1000 * WAIT_S)
+    page.locator(".engine > summary").click()
+    expect(page.locator(".engine-panel")).to_contain_text("restored")
+    expect(page.locator(".engine-panel")).to_contain_text("wait for Modal")
+    assert visit.outside == []
+    context.close()
+
+
+def test_new_release_takes_over(hosted: Hosted) -> None:
+    if SERVER not in hosted.cloud.apps():
+        hosted.deploy_server()
+    file = gradio_client.handle_file(SAMPLES / "chart-honey-harvest.png")
+    (added,) = hosted.call("add_pages", [file], "release")["added"]
+    claimed = sum(len(entries) for entries in hosted.cloud.dicts.entries.values())
+    hosted.deploy()
+    hosted.new_disk()
+    hits = hosted.call("search", "honey", None, "release", 9)["hits"]
+    assert [hit["id"] for hit in hits] == [added["id"]]
+    assert sum(len(entries) for entries in hosted.cloud.dicts.entries.values()) == claimed + 1
+
+
+def test_served_while_it_is_worked_on(tmp_path: Path) -> None:
+    """`modal serve`: an app without snapshots, whose page works all the same."""
+    with Cloud() as cloud:
+        served = Hosted(cloud, tmp_path)
+        cloud.secrets["dormouse-page"] = {"DORMOUSE_PAGE_PASSWORD": ME[1]}
+        running = cloud.serve("ui/app.py", env=served.environment)
+        assert served.get().status_code == 200, running.output + served.logs()
+        assert [each.kind for each in cloud.containers(PAGE)] == ["plain"]
