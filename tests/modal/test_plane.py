@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -275,3 +276,4 @@ def test_containers_end_with_whoever_is_killed(tmp_path: Path) -> None:
         process.kill()
     wait_for_end([int(pid)])
     assert strays(Path(folder)) == []
+    shutil.rmtree(folder)
