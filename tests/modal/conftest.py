@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from tests.modal.containers import Container
 
 APPS = Path(__file__).parent / "apps"
 KEYS = {"API_KEY": "key-of-the-tests"}
+
+
+def later(work: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
+    """Runs it in a thread."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work, *arguments, **options)
+    pool.shutdown(wait=False)
+    return future
 
 
 @dataclasses.dataclass
@@ -56,6 +65,16 @@ class Sample:
         """The one that serves; starts it if there is none."""
         task_id = self.state()["task"]
         return next(each for each in self.cloud.containers(self.name) if each.task_id == task_id)
+
+    def hold(self, name: str) -> Future[requests.Response]:
+        """A request that a container has, and keeps until `release` of this name."""
+        before = self.log.count("hold")
+        answer = later(self.get, f"/hold?until={name}")
+        self.cloud.until(lambda: self.log.count("hold") > before or answer.done(), lambda: self.log)
+        return answer
+
+    def release(self, name: str) -> None:
+        (self.cloud.volume("sample-cache") / name).touch()
 
     def to_zero(self) -> None:
         self.cloud.stop_containers(self.name)

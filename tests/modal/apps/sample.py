@@ -47,7 +47,7 @@ class Server:
         if os.environ["API_KEY"] == "broken":
             raise RuntimeError("no weights here")
         self.snap_task = os.environ["MODAL_TASK_ID"]
-        names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails", "child")
+        names = ("state", "echo", "hold", "events", "crash", "drain", "commit", "fails", "child")
         routes = [Route(f"/{name}", getattr(self, name), methods=["GET", "POST"]) for name in names]
         self.api = Starlette(routes=routes)
         log("loaded")
@@ -96,11 +96,12 @@ class Server:
             body += part
         return Response(body, media_type=request.headers.get("content-type"))
 
-    async def slow(self, request: Any) -> Any:
+    async def hold(self, request: Any) -> Any:
         from starlette.responses import PlainTextResponse
 
-        log("slow")
-        await asyncio.sleep(float(request.query_params["s"]))
+        log("hold")
+        while not (Path(MOUNT) / request.query_params["until"]).exists():
+            await asyncio.sleep(0.02)
         return PlainTextResponse("done")
 
     async def events(self, request: Any) -> Any:
