@@ -270,6 +270,7 @@ def test_open_with_keys_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ("call", "wrong"),
     [
         ("probe-1", 0.001),
+        ("probe-1", 1e-6),
         ("probe-1", float("nan")),
         ("probe-1", RuntimeError("an illegal address")),
         ("wake-0", RuntimeError("an illegal address")),
@@ -348,7 +349,7 @@ def test_scaledown_asks_the_platform_and_answers_at_once() -> None:
 
     def stop() -> None:
         asked.set()
-        go_on.wait(30)
+        go_on.wait(100)
 
     with listening(restored(prepared(stop=stop)).app) as url:
         assert requests.post(f"{url}/scaledown", timeout=30).status_code == 401

@@ -159,9 +159,7 @@ def downloaded(name: str, revision: str = "") -> Path:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise WeightsError(f"there is no room for {name} on this disk: it needs 8.6 GB") from None
         if refused(error):
-            raise WeightsError(
-                f"the hub takes this HF_TOKEN for no one's: set it to a token that may read {name}"
-            ) from None
+            raise WeightsError(f"the hub does not accept this HF_TOKEN: set it to one that may read {name}") from None
         raise WeightsError(
             f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
             " with --weights"
