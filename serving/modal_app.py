@@ -36,7 +36,7 @@ APT = ("build-essential",)
 """Triton compiles its launchers with gcc. Nothing needs nvcc, so there is no CUDA image below: torch brings CUDA."""
 CONSTANT = {
     "TORCHINDUCTOR_COMPILE_THREADS": "1",  # a pool of compiling processes would be in the snapshot
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a forked engine would share this process's line to Modal
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a forked engine would share this process's line to Modal
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_XET_HIGH_PERFORMANCE": "1",
