@@ -12,7 +12,7 @@ GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test test-vllm test-gpu check bench bench-gpu samples gpu clean platform
+.PHONY: help install demo serve criu test test-vllm test-gpu check pins bench bench-gpu samples gpu clean platform
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -54,6 +54,10 @@ bench: $(TEST) ## measure quality, speed and sleeping workers, hold the simulati
 	.venv-test/bin/python -m bench speed
 	.venv-test/bin/python -m bench snapshots
 	.venv-test/bin/python -m bench simulate --validate
+
+pins: $(TEST) ## write again the exact versions that images on Modal are built of
+	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv-test/bin/python -m tests.pins
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Extra = Literal["hf", "vllm"]
 PREFIX = "DORMOUSE_MODAL_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+PINS = Path(__file__).parent / "pins"
+"""What `requirements` came to when `make pins` was last run: an image built today is that of last month."""
 PYTHON = "3.12"
 UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
@@ -140,7 +142,9 @@ class Server:
     def image(self) -> modal.Image:
         """Built once, and again when a pin or this file's part of it changes; our own files are added to it."""
         builtin = self.deployed.embedder == "builtin"
-        packages = requirements("" if builtin else self.extra, BUILTIN if builtin else ()) if modal.is_local() else []
+        packages: list[str] = []
+        if modal.is_local():
+            packages = requirements("", BUILTIN) if builtin else pinned(PINS / f"{self.extra}.txt")
         return (
             modal.Image.debian_slim(python_version=PYTHON)
             .entrypoint([])
@@ -215,10 +219,18 @@ class Server:
 
 
 def requirements(extra: Extra | Literal[""], more: tuple[str, ...] = ()) -> list[str]:
-    """With their pins, which stand in pyproject.toml alone. Ends the program with a sentence if that is not there."""
+    """As pyproject.toml has them. Ends the program with a sentence if that is not there."""
     try:
         project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     except OSError:
         raise SystemExit(f"{PYPROJECT} is not there: deploy from a clone of the project") from None
     pins = {re.split(r"[^A-Za-z0-9._-]", pin, maxsplit=1)[0]: pin for pin in project["dependencies"]}
     return [*(pins[name] for name in (*BASE, *more)), *(project["optional-dependencies"][extra] if extra else [])]
+
+
+def pinned(file: Path) -> list[str]:
+    """Of each package the one version. Ends the program with a sentence if the file is not there."""
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise SystemExit(f"{file} is not there: deploy from a clone of the project") from None

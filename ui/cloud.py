@@ -19,12 +19,16 @@ import modal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.modal_app import UV, pinned
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 NAME = "dormouse"
 PREFIX = "DORMOUSE_PAGE_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+PINS = Path(__file__).parent / "pins.txt"
+"""Of `requirements`, as `serving/pins` of the servers'."""
 PYTHON = "3.12"
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
@@ -98,7 +102,7 @@ deployed = deployment()
 volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
-    .uv_pip_install(*(requirements() if modal.is_local() else []))
+    .uv_pip_install(*(pinned(PINS) if modal.is_local() else []), uv_version=UV)
     .add_local_python_source("ui", "serving", "bench", "assets", ignore=LEFT_OUT)
 )
 app = modal.App(deployed.app, include_source=False)

