@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
+from bench.__main__ import arguments as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
 from bench.modal_app import not_deployed
@@ -24,12 +25,12 @@ from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.test_client import ANSWER, PROOF, answering
 from tests.test_library import add, new
-from ui import modal_workers, status
+from ui import coldstart, modal_workers, status
 from ui.app import elsewhere
 from ui.facts import Facts, Row, Unknown
 from ui.modal_watch import ModalWatch, Stats, upcoming
 from ui.modal_workers import ModalTarget, app_name
-from ui.targets import named
+from ui.targets import Targets, named
 
 APP = "bigemma3-hf-serve"
 
@@ -271,3 +272,41 @@ def test_half_a_proxy_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk")
     with pytest.raises(BadValueError, match="belong together"):
         elsewhere([("HF", "modal:my-app")], Settings(data=tmp_path))
+
+
+class Started:
+    """A double of `Runs` that notes what it would start."""
+
+    def start(self, target: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.given = (target, arguments, environment)
+
+
+@pytest.mark.parametrize(("app", "mode"), [(APP, "huggingface"), ("bigemma3-vllm-serve", "vllm")])
+def test_run_is_started_by_the_apps_name(counted: Counted, tmp_path: Path, app: str, mode: str) -> None:
+    targets = Targets([ModalTarget("M", app, Keys(), tmp_path)])
+    service: Any = SimpleNamespace(targets=targets, runs=Started())
+    coldstart.begin(service, "M", coldstart.SERVER, 3, 5)
+    target, arguments, _ = service.runs.given
+    assert target == "M" and arguments[-4:] == ["--modal", app, "--mode", mode]
+    options = bench_arguments().parse_args(arguments)
+    assert options.modal == app and options.repetitions == 3
+    assert counted.lookups == 0
+    assert "scaled down 6 times" in coldstart.estimate(targets.first, coldstart.SERVER, 3, 5)
+
+
+def test_scaledown_goes_by_the_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    class Held:
+        def __init__(self, name: str, app: str, access: Keys) -> None:
+            asked.extend([name, app, access.admin])
+
+        def scale_down(self, told: object) -> None:
+            asked.append("down")
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr(modal_workers, "ModalApp", Held)
+    coldstart.scale_down(ModalTarget("M", APP, Keys(admin="key"), tmp_path))
+    assert asked == ["hf", APP, "key", "down", "closed"]
