@@ -71,6 +71,12 @@ class Call:
     def started(self) -> bool:
         return bool(self.answered.items)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has its end, as far as it is HTTP."""
+        last = self.answered.items[-1] if self.answered.items else {}
+        return last.get("type") == "http.response.body" and not last.get("more_body")
+
     def item(self) -> pb.FunctionGetInputsItem:
         return pb.FunctionGetInputsItem(
             input_id=self.input_id,

@@ -1,6 +1,13 @@
 """A cloud on this machine that the real modal client deploys to, and whose containers are Modal's own entrypoint.
 
-Its loop runs in a thread; everything here may be called from a test's. What it starts ends with it.
+    with Cloud() as cloud:
+        cloud.secrets["keys"] = {"API_KEY": "..."}
+        assert cloud.deploy("app.py", env={"MOUNT": str(tmp_path / "cache")}).returncode == 0
+        requests.get(cloud.web_url("app", "web"))
+
+Its loop runs in a thread; everything here may be called from a test's. What it starts ends with it. Files: `plane` is
+the service, `registry` what was deployed, `control` and `runner` what clients and containers ask for, `pool` one
+function's containers, `door` its address, `disk` what containers find there.
 """
 
 from __future__ import annotations
@@ -23,17 +30,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import modal
-import psutil
 from grpclib.const import Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal.calls import Call
-from tests.modal.containers import REPOSITORY, Container, strays
+from tests.modal.containers import REPOSITORY, Container, end_strays
 from tests.modal.control import Control
 from tests.modal.dicts import Dicts
 from tests.modal.disk import Disk
 from tests.modal.door import Door
-from tests.modal.plane import Plane, refused
+from tests.modal.plane import Fault, Plane, refused
 from tests.modal.pool import Pool
 from tests.modal.registry import App, Registry, web_configs
 from tests.modal.runner import Runner
@@ -92,6 +98,8 @@ class Cloud:
         self.retries_lost = retries_lost
         self.parks_ahead = parks_ahead
         self.uploaded_only = uploaded_only
+        self.broken_restores = 0
+        """So many restores from now on fail, and the platform starts plainly instead."""
         self.proxy_tokens: set[tuple[str, str]] = {PROXY_TOKEN}
         self.secrets: dict[str, dict[str, str]] = {}
         self.rates: dict[str, str] = {}
@@ -132,7 +140,7 @@ class Cloud:
                 served.stop()
             self._do(self._close())
         finally:
-            self._end_strays()
+            end_strays(self.folder)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(START_S)
             self._loop.close()
@@ -157,13 +165,6 @@ class Cloud:
     def _processes(self) -> list[Container]:
         parked = [pool.parked for pool in (*self.pools.values(), *self.retired) if pool.parked]
         return [each for each in (*self.running(), *parked) if each.alive]
-
-    def _end_strays(self) -> None:
-        """What containers started and left behind."""
-        found = strays(self.folder)
-        for process in found:
-            process.kill()
-        psutil.wait_procs(found, timeout=START_S)
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -237,10 +238,11 @@ class Cloud:
             )  # fmt: skip
         served = Served(process, log)
         self._served.append(served)
-        self.until(
-            lambda: process.poll() is not None or any(app.version for app in self._apps() if app.app_id not in before),
-            lambda: served.output,
-        )
+
+        def up() -> bool:
+            return any(app.version for app in self._apps() if app.app_id not in before)
+
+        self.until(lambda: process.poll() is not None or self._call(up), lambda: served.output)
         return served
 
     # What was deployed
@@ -277,6 +279,10 @@ class Cloud:
         """What the client uploaded for a function, by path in its container."""
         return self.disk.uploaded(self.function(app, tag))
 
+    def environment(self, app: str, tag: str) -> dict[str, str]:
+        """What its image and its secrets give a function's containers."""
+        return self.registry.declared(self.function(app, tag))
+
     def web_url(self, app: str, method: str | None = None) -> str:
         """`method`: a web method's or function's name; not needed if the app has one."""
         key = self.app(app)
@@ -307,6 +313,11 @@ class Cloud:
             self._call(functools.partial(each.stop, graceful=graceful))
         self.until(lambda: not any(each.alive for each in stopping), lambda: "\n".join(each.log for each in stopping))
 
+    def discard_snapshots(self, app: str) -> None:
+        """As the platform does when it is updated: the next start creates one again."""
+        for tag in self.app(app).function_ids:
+            self._call(self.pool(app, tag).discard_snapshots)
+
     def kill(self, task_id: str, signal: int = signal.SIGKILL) -> None:
         found = [each for each in self.containers() if each.task_id == task_id]
         assert found, f"no container {task_id} runs here"
@@ -324,9 +335,9 @@ class Cloud:
 
     # Faults
 
-    def fail(self, rpc: str, status: Status, message: str) -> None:
-        """From now on this call of the control plane is refused, until `mend`."""
-        self.plane.faults[rpc] = refused(status, message)
+    def fail(self, rpc: str, status: Status, message: str, times: int | None = None) -> None:
+        """From now on this call of the control plane is refused, so many times or until `mend`."""
+        self.plane.faults[rpc] = Fault(refused(status, message), times)
 
     def mend(self, rpc: str) -> None:
         self.plane.faults.pop(rpc, None)

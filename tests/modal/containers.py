@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,10 +27,13 @@ REPOSITORY = Path(__file__).parents[2]
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LD_LIBRARY_PATH")
 """All that a container has of the environment of whoever runs the cloud."""
 OURS = ("PATH", "PYTHONPATH", "HOME")
-"""What an image may set but a process on this machine cannot take over."""
+"""What an image or a secret may set but a process on this machine cannot take over."""
 PARKED_NICENESS = 5
 FREEZE_S = 0.3
 """From the checkpoint to the stop: the client closes its connections in between."""
+
+GONE_S = 20
+"""From SIGKILL to a process's end, on a machine that is busy."""
 
 Kind = Literal["plain", "created", "restored"]
 State = Literal["starting", "parked", "restoring", "serving", "stopping", "gone"]
@@ -55,6 +59,7 @@ class Container:
     """It has asked for calls."""
     killed: bool = False
     """By a test: the platform does not count this as a failure of the function."""
+    restore_failed: bool = False
     born_as: str = ""
     """The task id in its arguments and first environment, which are in its snapshot."""
     result: pb.GenericResult | None = None
@@ -124,11 +129,9 @@ class Container:
     def _environment(self) -> dict[str, str]:
         registry, function = self.pool.cloud.registry, self.pool.function
         found = {name: os.environ[name] for name in KEPT if name in os.environ}
-        set_by_image = registry.environment(function.image_id)
-        found.update({name: value for name, value in set_by_image.items() if name not in OURS})
-        found.update(registry.secret_values(list(function.secret_ids)))
+        found.update({name: value for name, value in registry.declared(function).items() if name not in OURS})
         found.update(
-            PYTHONPATH=os.pathsep.join([str(self.pool.root), str(REPOSITORY)]), PYTHONUNBUFFERED="1",
+            PYTHONPATH=os.pathsep.join(map(str, self.pool.cloud.disk.sources(self.pool.root))), PYTHONUNBUFFERED="1",
             MODAL_SERVER_URL=f"unix:{self.folder / 'rpc'}", MODAL_IS_REMOTE="1", MODAL_TASK_ID=self.born_as,
             MODAL_CONTAINER_ARGUMENTS_PATH=str(self.folder / "arguments"), MODAL_IMAGE_ID=function.image_id,
             MODAL_RESTORE_STATE_PATH=str(self.folder / "restore-state.json"), MODAL_ENVIRONMENT="main",
@@ -142,11 +145,13 @@ class Container:
 
     def send(self, number: int) -> None:
         if self.process and self.process.returncode is None:
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def send_all(self, number: int) -> None:
         if self.process and self.process.returncode is None:
-            os.killpg(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has waited for it yet
+                os.killpg(self.process.pid, number)
 
     # Its snapshot
 
@@ -178,26 +183,33 @@ class Container:
         """Graceful: finishes what it has and takes no more. Else: SIGINT, as the platform does; calls go to others."""
         if not self.alive or (self.draining and graceful):
             return
-        fetching = self.state == "serving" and not self.pool.function.is_server
+        fetching = self.state == "serving"
         self.draining, self.state = True, "stopping"
         self.cancel("idle")
         for future in self.waiting:
             if not future.done():
                 future.set_result(pb.FunctionGetInputsResponse(inputs=[pb.FunctionGetInputsItem(kill_switch=True)]))
-        if self.pool.function.is_server:
-            self.send(signal.SIGTERM)
-        elif not graceful or not fetching:
+        if not graceful or not fetching:
             self.send(signal.SIGINT)
         if not (graceful and self.running):
-            self.later("kill", self.pool.cloud.grace_s, lambda: self.kill(signal.SIGKILL))
+            self.later("kill", self.pool.cloud.grace_s, self.kill)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.send_all(number)
 
-    async def ended(self) -> int:
-        """Its exit code. Then it has no timer, no socket and no process."""
-        assert self.process
-        self.code = await self.process.wait()
+    async def run(self) -> None:
+        """From its start to its end. Then it has an exit code, and no timer, socket or process."""
+        try:
+            await self.start()
+            assert self.process
+            self.code = await self.process.wait()
+        except OSError as error:  # no such folder, no volume at its path
+            self.note(f"the local cloud could not start this container: {error}")
+            self.result = pb.GenericResult(exception=str(error))
+        await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(end_strays, self.folder)
         self.state, self.finished_at = "gone", time.time()
         for name in list(self.timers):
             self.cancel(name)
@@ -206,7 +218,6 @@ class Container:
         if self.server:
             self.server.close()
             await self.server.wait_closed()
-        return self.code
 
 
 def strays(folder: Path) -> list[psutil.Process]:
@@ -214,8 +225,17 @@ def strays(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if str(folder) in process.environ().get("MODAL_CONTAINER_ARGUMENTS_PATH", ""):
+            if process.environ().get("MODAL_CONTAINER_ARGUMENTS_PATH", "").startswith(f"{folder}/"):
                 found.append(process)
         except psutil.Error:
             continue
     return found
+
+
+def end_strays(folder: Path) -> None:
+    """A container's end is that of all that it started."""
+    found = strays(folder)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(found, timeout=GONE_S)

@@ -86,6 +86,32 @@ class Control:
             )
         )
 
+    # Calls that are no web requests
+
+    def FunctionMap(self, request: Any, caller: object) -> Message:
+        """One call with one input: `.remote()` and `.spawn()`."""
+        if len(request.pipelined_inputs) != 1:
+            raise refused(Status.UNIMPLEMENTED, "The local cloud takes single calls, no maps.")
+        pool, item = self.pool(request.function_id), request.pipelined_inputs[0]
+        call = self.cloud.call(item.input)
+        pool.submit(call)
+        given = pb.FunctionPutInputsResponseItem(idx=item.idx, input_id=call.input_id)
+        return pb.FunctionMapResponse(function_call_id=call.call_id, pipelined_inputs=[given])
+
+    async def FunctionGetOutputs(self, request: Any, caller: object) -> Message:
+        call = self.cloud.calls[request.function_call_id]
+        try:
+            async with asyncio.timeout(request.timeout):
+                await call.answered.wait(0)
+        except TimeoutError:
+            return pb.FunctionGetOutputsResponse(num_unfinished_inputs=1)
+        failure = pb.GenericResult(status=pb.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE, exception=call.failure)
+        item = pb.FunctionGetOutputsItem(
+            input_id=call.input_id, result=call.output.result if call.output else failure,
+            data_format=call.output.data_format if call.output else pb.DATA_FORMAT_UNSPECIFIED,
+        )  # fmt: skip
+        return pb.FunctionGetOutputsResponse(outputs=[item], idxs=[0], last_entry_id="1")
+
     # Apps
 
     def AppList(self, request: Any, caller: object) -> Message:
@@ -207,12 +233,17 @@ class Control:
         return pb.EnvironmentListResponse(items=[item])
 
     def SecretList(self, request: Any, caller: object) -> Message:
-        return pb.SecretListResponse(
-            items=[pb.SecretListItem(label=name) for name in self.registry.named_secrets], environment_name="main"
-        )
+        items = [
+            pb.SecretListItem(label=name, secret_id=f"st-{name}", metadata=pb.SecretMetadata(name=name, keys=values))
+            for name, values in self.registry.named_secrets.items()
+        ]
+        return pb.SecretListResponse(items=items, environment_name="main")
 
     def VolumeList(self, request: Any, caller: object) -> Message:
-        items = [pb.VolumeListItem(label=name, volume_id=each) for each, name in self.registry.volumes.items()]
+        items = [
+            pb.VolumeListItem(label=name, volume_id=each, metadata=pb.VolumeMetadata(name=name))
+            for each, name in self.registry.volumes.items()
+        ]
         return pb.VolumeListResponse(items=items, environment_name="main")
 
     def WorkspaceBillingRates(self, request: Any, caller: object) -> Message:

@@ -47,6 +47,10 @@ class Disk:
                 (root / relative).write_bytes(data)
         return root
 
+    def sources(self, root: Path) -> list[Path]:
+        """Where a container imports from, before what is installed."""
+        return [root] if self.uploaded_only else [root, REPOSITORY]
+
     def link(self, function: pb.Function) -> dict[str, str]:
         """Volumes at their mount paths, where these are below the temporary folder.
 
@@ -56,9 +60,10 @@ class Disk:
         elsewhere = {}
         for mount in function.volume_mounts:
             path, folder = Path(mount.mount_path), self.registry.volume(self.registry.volumes[mount.volume_id])
-            if not path.is_relative_to(tempfile.gettempdir()):
+            if not path.parent.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
                 elsewhere[mount.mount_path] = str(folder)
-            elif not path.is_symlink():
+            elif not path.exists():
+                path.unlink(missing_ok=True)  # a link into a cloud that was killed
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.symlink_to(folder)
                 self.links.append(path)

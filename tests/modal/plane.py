@@ -7,6 +7,7 @@ that nobody handles gets an empty answer and is counted.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import inspect
 import socket
@@ -41,13 +42,20 @@ def refused(status: Status, message: str) -> GRPCError:
     return GRPCError(status, message)
 
 
+@dataclasses.dataclass
+class Fault:
+    error: GRPCError
+    left: int | None = None
+    """How many calls are refused; None: all."""
+
+
 class Plane:
     """Handlers by RPC, faults by RPC, and how often each was called."""
 
     def __init__(self, token: tuple[str, str]) -> None:
         self.token = token
         self.handlers: dict[str, Answering] = {}
-        self.faults: dict[str, GRPCError] = {}
+        self.faults: dict[str, Fault] = {}
         self.calls: collections.Counter[str] = collections.Counter()
         self.unknown: collections.Counter[str] = collections.Counter()
         self.numbers: collections.Counter[str] = collections.Counter()
@@ -78,6 +86,12 @@ class Plane:
         if given != self.token:
             raise refused(Status.UNAUTHENTICATED, "Token validation failed: the token is unknown or was deleted.")
 
+    def refuse(self, name: str) -> None:
+        fault = self.faults.get(name)
+        if fault and fault.left != 0:
+            fault.left = fault.left and fault.left - 1
+            raise fault.error
+
     async def dispatch(
         self, name: str, empty: type[Message], caller: Container | None, stream: Stream[Message, Message]
     ) -> None:
@@ -85,8 +99,7 @@ class Plane:
         request = await stream.recv_message()
         if caller is None:
             self.check(stream.metadata)
-        if fault := self.faults.get(name):
-            raise fault
+        self.refuse(name)
         handler = self.handlers.get(name)
         if handler is None:
             self.unknown[name] += 1

@@ -1,6 +1,7 @@
 """The containers of one function: how many there are, which way they start, who gets the next call.
 
-It knows no HTTP. All of it runs on the cloud's loop.
+There is one, unless `max_containers` asks for more (Modal has no such bound of its own). It knows no HTTP. All of it
+runs on the cloud's loop.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tests.modal.registry import App
 
 DEFAULT_WINDOW_S = 60
+MOST_ATTEMPTS = 3
+"""A call that ends each container it gets is not given to a fourth."""
 RESTORE_FAILED = 222
 """The exit code of a container whose GPU memory could not be restored."""
 
@@ -84,14 +87,19 @@ class Pool:
     def live(self) -> list[Container]:
         return [container for container in self.containers if container.alive]
 
+    @property
+    def taking(self) -> list[Container]:
+        """Those that take calls, or will."""
+        return [container for container in self.live if not container.draining]
+
     def submit(self, call: Call) -> None:
         self.queue.append(call)
         self._hand_out()
         self.reconcile()
 
     def _hand_out(self) -> None:
-        for container in self.live:
-            while self.queue and container.waiting and not container.draining:
+        for container in self.taking:
+            while self.queue and container.waiting:
                 future = container.waiting.pop(0)
                 if not future.done():
                     future.set_result(self._give(container, self.queue.popleft()))
@@ -126,7 +134,8 @@ class Pool:
         call = container.running.pop(output.input_id, None)
         if not call:
             return
-        if output.result.status == pb.GenericResult.GENERIC_STATUS_TERMINATED:
+        unfinished = output.data_format == pb.DATA_FORMAT_GENERATOR_DONE and not call.complete
+        if output.result.status == pb.GenericResult.GENERIC_STATUS_TERMINATED or (container.draining and unfinished):
             self._again(call, "was cancelled with its container")
         elif output.result.status == pb.GenericResult.GENERIC_STATUS_SUCCESS:
             call.finish(output)
@@ -139,7 +148,7 @@ class Pool:
 
     def _again(self, call: Call, reason: str) -> None:
         """A call that lost its container waits for another, if nobody has seen a part of its answer."""
-        if self.cloud.retries_lost and not call.started and not self.closed:
+        if self.cloud.retries_lost and call.attempts < MOST_ATTEMPTS and not call.started and not self.closed:
             self.queue.appendleft(call)
             self._hand_out()
         else:
@@ -149,15 +158,12 @@ class Pool:
 
     def wanted(self) -> int:
         settings = self.settings
-        busy = sum(len(container.running) for container in self.live if not container.draining)
+        busy = sum(len(container.running) for container in self.taking)
         for_calls = math.ceil((busy + len(self.queue)) / self.concurrency)
         return min(max(for_calls, settings.min_containers), settings.max_containers or 1)
 
     def reconcile(self) -> None:
-        if self.closed or self.function.is_server:
-            return
-        taking = [container for container in self.live if not container.draining]
-        for _ in range(self.wanted() - len(taking)):
+        for _ in range(0 if self.closed else self.wanted() - len(self.taking)):
             self._start()
 
     def _start(self) -> None:
@@ -195,6 +201,12 @@ class Pool:
         if container.restored:
             task_id = container.task_id
             await container.checkpointed.wait()
+            if self.cloud.broken_restores:
+                self.cloud.broken_restores -= 1
+                container.note("The local cloud was told to break this restore.")
+                container.restore_failed = True
+                container.kill()
+                return
             container.note("Restoring Function from memory snapshot.")
             container.resume(task_id)
 
@@ -227,12 +239,11 @@ class Pool:
         container.later("idle", self.window_s, lambda: self._scale_down(container))
 
     def _scale_down(self, container: Container) -> None:
-        if len(self.live) > self.settings.min_containers:
+        if len(self.taking) > self.settings.min_containers:
             container.stop(graceful=True)
 
     async def _life(self, container: Container) -> None:
-        await container.start()
-        code = await container.ended()
+        await container.run()
         serving = container in self.containers
         if serving:
             self.containers.remove(container)
@@ -242,9 +253,10 @@ class Pool:
         container.checkpointed.set()
         lost, container.running = list(container.running.values()), {}
         for call in reversed(lost):
-            self._again(call, f"lost its container (exit code {code})")
-        self.plain_next = serving and container.restored and code == RESTORE_FAILED
-        if serving and not (container.ready or container.draining or container.killed or self.plain_next):
+            self._again(call, f"lost its container (exit code {container.code})")
+        failed = container.restore_failed or (container.restored and container.code == RESTORE_FAILED)
+        self.plain_next = self.plain_next or (serving and failed)
+        if serving and not (container.ready or container.draining or container.killed or failed):
             self._start_failed(container)
         self.reconcile()
 
@@ -253,6 +265,12 @@ class Pool:
         said = container.result.exception if container.result else f"exit code {container.code}"
         while self.queue:
             self.queue.popleft().finish(failure=f"status Failure: the container did not start: {said}")
+
+    def discard_snapshots(self) -> None:
+        self.snapshots, self.origin = 0, ""
+        if self.parked:
+            self.parked.kill()
+            self.parked = None
 
     def hand_over(self, successor: Pool) -> None:
         """A new version of the function takes the calls that wait."""

@@ -58,7 +58,7 @@ class App:
 
     @property
     def deployed(self) -> bool:
-        return self.state == pb.APP_STATE_DEPLOYED
+        return bool(self.state == pb.APP_STATE_DEPLOYED)
 
     @property
     def ephemeral(self) -> bool:
@@ -137,12 +137,15 @@ class Registry:
         for line in image.dockerfile_commands:
             word, _, rest = line.partition(" ")
             if word == "ENV":
-                found.update(part.split("=", 1) for part in shlex.split(rest) if "=" in part)
+                for part in shlex.split(rest):
+                    key, _, value = part.partition("=")
+                    found[key] = value
         return found
 
-    def secret_values(self, secret_ids: list[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for secret in (self.secrets[each] for each in secret_ids):
+    def declared(self, function: pb.Function) -> dict[str, str]:
+        """The environment that an image and secrets give a function's containers."""
+        found = self.environment(function.image_id)
+        for secret in (self.secrets[each] for each in function.secret_ids):
             found.update(self.named_secrets.get(secret.name, {}) if secret.name else secret.values)
         return found
 
@@ -235,6 +238,7 @@ class Registry:
                     function_name=method.function_name,
                     function_type=method.function_type,
                     is_method=True,
+                    use_method_name=name,
                     web_url=self.address(app, tag, name) if name in webs else "",
                     app_id=app.app_id,
                     max_object_size_bytes=LARGEST,
@@ -254,6 +258,8 @@ class Registry:
         function_id = request.existing_function_id or self.plane.new("fu")
         several = request.HasField("function_data")  # a list of GPU types: the first is the one that is there
         function = request.function_data.ranked_functions[0].function if several else request.function
+        if function.is_server:
+            raise refused(Status.UNIMPLEMENTED, "The local cloud runs web functions, no Servers.")
         app.definitions[function_id] = function
         for method in web_configs(function):
             described = function.method_definitions[method] if method else function
@@ -313,23 +319,33 @@ class Registry:
         return pb.AppGetLayoutResponse(app_layout=self.layout(self.app(request.app_id)))
 
     def AppPublish(self, request: Any, caller: object) -> Message:
-        app, now = self.app(request.app_id), time.time()
+        app = self.app(request.app_id)
         app.name, app.state = request.name or app.name, request.app_state
         app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
         app.tags = dict(request.tags)
         app.definitions = {each: app.definitions[each] for each in app.function_ids.values()}
+        now = self.release(app, request.client_version, request.deployment_tag)
+        return pb.AppPublishResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=now)
+
+    def AppRollover(self, request: Any, caller: object) -> Message:
+        app = self.app(request.app_id)
+        return pb.AppRolloverResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=self.release(app))
+
+    def release(self, app: App, client_version: str = "", tag: str = "") -> float:
+        """A new version, from now on: its time."""
+        now = time.time()
         app.history.append(
             pb.AppDeploymentHistory(
                 app_id=app.app_id,
                 version=app.version + 1,
-                client_version=request.client_version,
+                client_version=client_version,
                 deployed_at=now,
                 deployed_by="local",
-                tag=request.deployment_tag,
+                tag=tag,
             )
         )
         self.published(app)
-        return pb.AppPublishResponse(url=f"http://modal.invalid/apps/{app.app_id}", deployed_at=now)
+        return now
 
     def AppHeartbeat(self, request: Any, caller: object) -> Message:
         return empty_pb2.Empty()

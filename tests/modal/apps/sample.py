@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ image = (
     modal.Image.debian_slim("3.12")
     .uv_pip_install("starlette")
     .env({"FROM_IMAGE": "a picture of 2 words", "SAMPLE_MOUNT": MOUNT, "SAMPLE_NAME": NAME})
-    .add_local_python_source("sample_words")
+    .add_local_python_source("sample_words", "assets")
 )
 
 
@@ -43,10 +44,10 @@ class Server:
         from starlette.applications import Starlette
         from starlette.routing import Route
 
-        if os.environ.get("INNER") == "broken":
+        if os.environ["API_KEY"] == "broken":
             raise RuntimeError("no weights here")
         self.snap_task = os.environ["MODAL_TASK_ID"]
-        names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails")
+        names = ("state", "echo", "slow", "events", "crash", "drain", "commit", "fails", "child")
         routes = [Route(f"/{name}", getattr(self, name), methods=["GET", "POST"]) for name in names]
         self.api = Starlette(routes=routes)
         log("loaded")
@@ -60,6 +61,12 @@ class Server:
     @modal.exit()
     def stop(self) -> None:
         log("stopped")
+
+    @modal.method()
+    def words(self, count: int) -> list[str]:
+        from sample_words import WORDS
+
+        return list(WORDS[:count])
 
     @modal.asgi_app()
     def web(self) -> Any:
@@ -81,9 +88,13 @@ class Server:
         )  # fmt: skip
 
     async def echo(self, request: Any) -> Any:
-        from starlette.responses import StreamingResponse
+        from starlette.responses import Response
 
-        return StreamingResponse(request.stream(), media_type=request.headers.get("content-type"))
+        body = b""
+        async for part in request.stream():
+            log(f"echo {len(part)}")
+            body += part
+        return Response(body, media_type=request.headers.get("content-type"))
 
     async def slow(self, request: Any) -> Any:
         from starlette.responses import PlainTextResponse
@@ -111,6 +122,12 @@ class Server:
 
     async def fails(self, request: Any) -> Any:
         raise RuntimeError("this route fails")
+
+    def child(self, request: Any) -> Any:
+        from starlette.responses import PlainTextResponse
+
+        started = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+        return PlainTextResponse(str(started.pid))
 
     async def drain(self, request: Any) -> Any:
         from starlette.responses import PlainTextResponse
