@@ -14,6 +14,7 @@ from typing import Any
 from bench import coldstart, costs, fleet, gpu, prime, quality, random_weights, record, report
 from serving import equivalence
 from serving.client import EmbeddingClient
+from serving.edge import headers_for
 from serving.equivalence import Threshold
 from serving.errors import ServingError
 from serving.process import ProcessFailed, ServerProcess
@@ -110,7 +111,7 @@ def worker(url: str | None) -> Iterator[tuple[str, str]]:
 def run_quality(options: argparse.Namespace) -> Path:
     where = record.environment()
     with worker(options.url) as (url, key):
-        client = EmbeddingClient(url, key)
+        client = EmbeddingClient(url, key, headers=headers_for(url, os.environ))
         outcomes = quality.ranks(client, options.corpus, Settings())
         found = quality.result(client, outcomes)
     print(quality.text(quality.table(outcomes)))

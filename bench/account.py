@@ -11,8 +11,10 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -54,11 +56,24 @@ def client() -> ModuleType:
 
 
 def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
-    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError.
-
-    In a thread of its own: the client's calls block, and none of them takes a deadline.
-    """
+    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
     client()
+    try:
+        return bounded(question, seconds)
+    except Late:
+        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+    except Exception as error:
+        raise failure(error, missing) from None
+
+
+class Late(Exception): ...
+
+
+def bounded(question: Callable[[], T], seconds: float) -> T:
+    """Its answer, or what it raised; Late if neither came. For calls that block and take no deadline.
+
+    In a thread of its own, which goes on after that.
+    """
     answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -67,17 +82,17 @@ def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_
         except BaseException as error:
             answers.put((False, error))
 
-    threading.Thread(target=ask, name="modal", daemon=True).start()
+    threading.Thread(target=ask, name="bounded", daemon=True).start()
     try:
         good, found = answers.get(timeout=seconds)
     except queue.Empty:
-        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+        raise Late from None
     if good:
         return found  # type: ignore[no-any-return]
-    raise failure(found, missing) from None
+    raise found
 
 
-def failure(error: BaseException, missing: str = "") -> BaseException:
+def failure(error: Exception, missing: str = "") -> Exception:
     """The AccountError that an exception of the client's stands for; others are left as they are."""
     kinds = client().exception
     if isinstance(error, AccountError):
@@ -90,7 +105,10 @@ def failure(error: BaseException, missing: str = "") -> BaseException:
         return Refused(f"this token may not do that ({told(error)}): ask the workspace's owner, or {SIGN_IN}")
     if isinstance(error, kinds.NotFoundError):
         return NotFound(missing or f"Modal does not know it: {told(error)}")
-    if isinstance(error, kinds.ConnectionError | kinds.ServiceError | OSError):
+    if isinstance(error, kinds.ServiceError | kinds.InternalError):
+        return Unreachable(f"Modal could not do that now ({told(error)}): try again, and see status.modal.com")
+    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
+    if broken or isinstance(error, kinds.ConnectionError | OSError):
         return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
     return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
 
@@ -121,11 +139,8 @@ def app(name: str, missing: str = "") -> App:
 
 
 def looked_up(name: str) -> App:
-    modal = client()
-    found = modal.App.lookup(name)
+    found = client().App.lookup(name)
     life = found.info().lifecycle
-    if life.state != modal.types.AppState.DEPLOYED:
-        raise modal.exception.NotFoundError(name)
     return App(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
 
 
@@ -162,3 +177,69 @@ def stop(container_ids: Sequence[str]) -> None:
         except AccountError as error:
             if "not found" not in str(error).lower():
                 raise
+
+
+def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
+    """Raises AccountError, also for one without these keys."""
+    return there(lambda: client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+
+
+def has_volume(name: str) -> bool:
+    """Raises AccountError."""
+    return there(lambda: client().Volume.from_name(name).hydrate())
+
+
+def there(question: Callable[[], object]) -> bool:
+    try:
+        asked(question)
+    except NotFound:
+        return False
+    return True
+
+
+def make_secret(name: str, values: Mapping[str, str]) -> None:
+    """By the client's method: a command's words can be read by everybody on this machine. Raises AccountError."""
+    asked(lambda: client().Secret.objects.create(name, dict(values)))
+
+
+def make_proxy_token(name: str) -> tuple[str, str]:
+    """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
+    made = asked(lambda: client().Workspace.from_context().proxy_tokens.create(name=name))
+    if not made.token_id or not made.token_secret:
+        raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
+                           " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
+    return str(made.token_id), str(made.token_secret)
+
+
+def delete_volume(name: str) -> None:
+    """With all that is in it. Raises AccountError."""
+    asked(lambda: client().Volume.objects.delete(name, allow_missing=True))
+
+
+def delete_dict(name: str) -> None:
+    """Raises AccountError."""
+    asked(lambda: client().Dict.objects.delete(name, allow_missing=True))
+
+
+def spent(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    """Dollars this month (UTC) up to the last full hour, of each name in `apps` by its app id; 0 where none is told.
+
+    `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    """
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def bill() -> list[tuple[str, str, Decimal]]:
+        billing = client().Workspace.from_context().billing
+        rows = list(billing.report(start=month, end=today, resolution="d")) if today > month else []
+        rows += billing.report(start=today, end=now, resolution="h")
+        return [(row.object_id, row.description, row.cost) for row in rows]
+
+    try:
+        rows = asked(bill)
+    except ArithmeticError:
+        raise AccountError("Modal told no bill") from None
+    return {
+        name: sum((cost for object_id, title, cost in rows if app_id == object_id or name == title), Decimal(0))
+        for name, app_id in apps.items()
+    }

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.edge import proxy_headers
+from serving.edge import PROXY_HEADERS, proxy_headers
 from serving.errors import BadValueError
 
 FILE = "modal-keys.json"
-NAMES = ("DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", "DORMOUSE_MODAL_KEY", "DORMOUSE_MODAL_SECRET")
-"""Of the API, of the admin's routes, and the proxy token that Modal's edge asks for."""
+API, ADMIN, PROXY, PASSWORD = (
+    "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", tuple(PROXY_HEADERS.values()), "DORMOUSE_PAGE_PASSWORD",
+)  # fmt: skip
+NAMES = (API, ADMIN, *PROXY, PASSWORD)
+"""Of the API, of the admin's routes, the proxy token that Modal's edge asks for, and the page's password."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Keys:
     admin: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of the proxy token; empty if there is none."""
+    password: str = field(default="", repr=False)
+    """Of the page on Modal."""
 
 
 def keys(data: Path, environment: Mapping[str, str]) -> Keys:
     """Raises ValueError for half of a proxy token, and for a file that cannot be read."""
     found = {**kept(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
-    api, admin = (found.get(name, "") for name in NAMES[:2])
     try:
-        return Keys(api, admin, proxy_headers(found))
+        return Keys(found.get(API, ""), found.get(ADMIN, ""), proxy_headers(found), found.get(PASSWORD, ""))
     except BadValueError as error:
         raise ValueError(error.message) from None
 

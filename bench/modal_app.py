@@ -102,10 +102,12 @@ class ModalApp:
 
     def _stopped(self, told: Told) -> bool:
         told("having its containers stopped")
-        with told_as_target():
+        try:
             app_id = account.app(self.app, not_deployed(self.app)).app_id
-            ids = account.containers(app_id)
-            account.stop(ids)
+            account.stop(account.containers(app_id))
+        except AccountError as error:
+            told(f"they were not stopped: {error}")
+            return False
         return self._gone(told)
 
     def _by_window(self, told: Told) -> bool:
@@ -139,7 +141,7 @@ class ModalApp:
                 asked(lambda: update(scaledown_window=former))
             except AccountError as error:
                 raise TargetError(
-                    f"the scaledown window of {self.app} is {seconds} s now and was {former} s, and could not be put"
+                    f"the scaledown window of {self.app} was {former} s, may be {seconds} s now, and could not be put"
                     f" back ({error}): deploy it again"
                 ) from None
 
@@ -151,15 +153,23 @@ class ModalApp:
         return f"Modal still holds a container of {self.app}: someone else may be using it"
 
 
-def function(app: str) -> Any:
+def function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
     """Its web function, looked up. Raises AccountError."""
-    return asked(lambda: getattr(account.client().Cls.from_name(app, CLASS)(), METHOD), not_deployed(app))
+
+    def look() -> Any:
+        return getattr(account.client().Cls.from_name(app, class_name)(), METHOD)
+
+    try:
+        return asked(look, missing or not_deployed(app))
+    except AttributeError:
+        raise AccountError(f"{app} is no server of Dormouse's: its class {class_name} has no {METHOD}") from None
 
 
 def not_deployed(app: str) -> str:
     """What to do, in a sentence."""
-    files = {name: FILES[deployment] for deployment, name in APPS.items()}
-    return f"{app} is not deployed: run `modal deploy {files.get(app, FILES['hf'])}`, or `dormouse deploy`"
+    file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
+    what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` tells what is"
+    return f"{app} is not deployed{'' if file else ', or no server of ours'}: {what}"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ how far different inputs are apart on each server, and where they are not, nothi
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from bench import quality
 from serving import equivalence
 from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
+from serving.edge import headers_for
 from serving.embedders import Vectors
 from serving.equivalence import Pair, Spread, Threshold
 from serving.settings import Settings
@@ -59,7 +61,7 @@ Told = Callable[[str], None]
 
 
 def client(url: str, key: str) -> EmbeddingClient:
-    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S)
+    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=headers_for(url, os.environ))
 
 
 def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told) -> Embedded:

@@ -12,18 +12,22 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench import prices
+from bench import account, prices
+from bench.account import AccountError
 from bench.coldstart import MODAL_TIMEOUT_S, Display, display, interrupted_by_sigterm, number
+from bench.keys import NAMES
 from bench.measure import CREATED, RESTORED, Sample, measure
 from bench.plan import Trial
 from bench.prices import Price
 from bench.targets import MODES, Target, TargetError, attached
-from serving.process import ProcessFailed
+
+GIVEN_UP = 3
+"""Failures in a row; each may have started a GPU."""
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Primed:
     starts: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     """Of the answers that came; `failed` for those that did not, and `warm` for those of a process that was there."""
+    outcomes: list[str] = field(default_factory=list)
     up_s: float = 0.0
     """From each request until nothing was held any more: what is billed, nearly."""
 
@@ -40,22 +45,33 @@ class Primed:
     def restored(self) -> int:
         return self.kinds[RESTORED]
 
+    @property
+    def hopeless(self) -> bool:
+        last = self.outcomes[-GIVEN_UP:]
+        return len(last) == GIVEN_UP and "ok" not in last
 
-def primed(
-    target: Target, wanted: int, most: int, timeout_s: float, price: Price, told: Display
-) -> Primed:  # fmt: skip
-    """Starts until `wanted` were restored, `most` of them at most, and leaves it at zero. Raises TargetError."""
-    found = Primed()
+
+def prime(
+    target: Target, found: Primed, wanted: int, most: int, timeout_s: float, price: Price, told: Display
+) -> None:  # fmt: skip
+    """Starts until `wanted` were restored, `most` of them at most, and leaves it at zero. Raises TargetError.
+
+    `found` is filled as they come. What fails again and again is given up before that.
+    """
     seen: set[str] = set()
-    phase: Callable[[str], None] = lambda text: told.phase(f"{target.name}: {text}")  # noqa: E731
+
+    def phase(text: str) -> None:
+        told.phase(f"{target.name}: {text}")
+
     target.scale_down(phase)
-    while found.starts < most and found.restored < wanted:
+    while found.starts < most and found.restored < wanted and not found.hopeless:
         began = time.monotonic()
         found.starts += 1
         phase(f"start {found.starts} of {most} at most, {found.restored} of {wanted} restored")
         trial = Trial(found.starts, target.name, "initial" if found.starts == 1 else "after_scaledown", 1)
         sample = measure(trial, target.url, target.key, timeout_s, seen, target.headers)
         target.answered(sample.start_kind)
+        found.outcomes.append(sample.outcome)
         found.kinds[kind(sample)] += 1
         told.row(line(target.name, sample, found, wanted, most))
         try:
@@ -64,7 +80,6 @@ def primed(
             found.up_s += time.monotonic() - began
         if price.per_hour:
             told.row(f"{target.name}: about ${found.up_s * price.per_s:.3f} so far, {found.up_s:.0f} s up")
-    return found
 
 
 def kind(sample: Sample) -> str:
@@ -98,6 +113,8 @@ def verdict(name: str, found: Primed, wanted: int, price: Price) -> str:
         return f"{text}. Not primed: snapshots were made and none came back yet; run it again in a few minutes"
     if found.kinds["plain"]:
         return f"{text}. Not primed: no snapshot is made; `modal serve` and `modal run` make none, `modal deploy` does"
+    if {"http_401", "http_403"} & set(found.outcomes):
+        return f"{text}. Not primed: it refused the keys; set {', '.join(NAMES[:4])} to those of the deployment"
     return f"{text}. Not primed: see the reasons above"
 
 
@@ -133,15 +150,21 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target
 
 
 def price_of(options: argparse.Namespace) -> Price:
-    """Of a server elsewhere only if it is given: nobody knows what that costs. Raises ValueError."""
-    if options.gpu is None:
-        options.gpu = "none" if options.url else "L40S"
+    """As the servers are deployed; of one elsewhere only if it is given. Raises ValueError, NotInstalled."""
+    if options.gpu is None and options.url:
+        options.gpu = "none"
+    elif options.gpu is None:
+        account.client()
+        from serving.modal_app import deployment
+
+        deployed = deployment()
+        options.gpu = deployed.gpu.rstrip("!") or "none"
+        options.cores, options.memory_gib = options.cores or deployed.cpu, options.memory_gib or deployed.memory / 1024
     return prices.chosen(options)
 
 
 def main(options: argparse.Namespace) -> int:
     """0 if all are primed; 1 if not, or for what keeps it from running; 130 for Ctrl-C."""
-    done: dict[str, Primed] = {}
     try:
         with ExitStack() as stack:
             stack.enter_context(interrupted_by_sigterm())
@@ -150,15 +173,28 @@ def main(options: argparse.Namespace) -> int:
             told = stack.enter_context(display())
             for target in targets:
                 told.row(f"{target.name}: {target.title}")
-            for target in targets:
-                done[target.name] = primed(target, options.restores, options.max_starts, options.timeout, price, told)
-            told.end()
-            for name, found in done.items():
-                print(verdict(name, found, options.restores, price))
-    except (TargetError, ProcessFailed, ValueError, OSError) as error:
+            return each(targets, options, price, told)
+    except (TargetError, AccountError, ValueError, OSError) as error:
         print(f"not primed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped: what runs now goes to zero by itself, when it has idled for its window", file=sys.stderr)
         return 130
+
+
+def each(targets: Sequence[Target], options: argparse.Namespace, price: Price, told: Display) -> int:
+    """One after the other: one that fails does not keep the others from it. Says at the end what came, also if it is
+    interrupted; the exit code."""
+    done: dict[str, Primed] = {}
+    try:
+        for target in targets:
+            found = done[target.name] = Primed()
+            try:
+                prime(target, found, options.restores, options.max_starts, options.timeout, price, told)
+            except TargetError as error:
+                told.row(f"{target.name}: {error}")
+    finally:
+        told.end()
+        for name, found in done.items():
+            print(verdict(name, found, options.restores, price), flush=True)
     return 0 if all(found.restored >= options.restores for found in done.values()) else 1

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import requests
 
 from serving.client import CONNECT_S
-from serving.edge import NO_HEADERS
+from serving.edge import NO_HEADERS, headers_for
+from serving.errors import BadValueError
 from serving.process import ServerProcess
 from serving.server import is_loopback
 from serving.settings import Settings
@@ -144,13 +145,14 @@ class LocalEngine:
 class PlainUrl:
     """Any server with `/embed`. It is left alone until it has had the time to scale down by itself."""
 
-    headers = NO_HEADERS
-
-    def __init__(self, name: str, url: str, key: str, scaledown_wait_s: float) -> None:
+    def __init__(
+        self, name: str, url: str, key: str, scaledown_wait_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         """Sends nothing: that would keep it warm. Raises TargetError for what is no address."""
         self.name = name
         self.url = address(url)
         self.key = key
+        self.headers = headers
         self.title = self.url
         self._wait_s = scaledown_wait_s
 
@@ -217,7 +219,15 @@ def attached(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
     if admin := admin_key(Settings(), url):
         with contextlib.suppress(NotOurs):
             return LocalEngine(name, url, key, admin)
-    return PlainUrl(name, url, key, scaledown_wait_s)
+    return PlainUrl(name, url, key, scaledown_wait_s, edge_headers(url))
+
+
+def edge_headers(url: str) -> dict[str, str]:
+    """That an address at Modal may ask for. Raises TargetError for half of them."""
+    try:
+        return headers_for(url, os.environ)
+    except BadValueError as error:
+        raise TargetError(error.message) from None
 
 
 def admin_key(settings: Settings, url: str) -> str:

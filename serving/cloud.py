@@ -12,26 +12,23 @@ requests) are functions that it is given. What a start is called is in `start_ki
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import importlib
 import json
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from PIL import Image
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from serving import embedders, logs
 from serving.app import create_app
+from serving.deadlines import in_background, ms_since, timed, within
 from serving.embedders import Embedder
 from serving.embedders.checkpoint import WeightsError
 from serving.embedders.gemma import Gemma
@@ -39,17 +36,15 @@ from serving.errors import ServingError, UnauthorizedError
 from serving.fetch import fetched
 from serving.memory import give_back_memory
 from serving.probe import difference, unusable
+from serving.rehearsal import Calls, rehearse
 from serving.settings import Settings
 from serving.worker import StartKind, Worker
 from serving.worker_process import in_a_thread, new_random_state
 
-T = TypeVar("T")
 SNAPSHOTS = "MODAL_ENABLE_SNAP_RESTORE"
 """1 in a container that makes a snapshot, or came from one."""
 TASK = "MODAL_TASK_ID"
 """Of this container; a restored one has another than the one that was saved."""
-PLATFORM_IMPORTS = ("aiohttp",)
-"""What Modal's client imports when an app is first served: half a second of a restore, if it is not there by then."""
 QUIET_S = 0.5
 """After the last answer was given to the platform, for the platform to hand it on."""
 WITHOUT_ANSWER_S = 30.0
@@ -86,6 +81,7 @@ class Life:
         sleeps: bool = False,
         revision: str = "",
         advice: str = "",
+        bring_files: Callable[[], None] = nothing,
         keep_files: Callable[[], None] = nothing,
         stop: Callable[[], None] = nothing,
     ) -> None:
@@ -94,13 +90,15 @@ class Life:
         `sleeps`: it gives its memory back before a snapshot and takes it again in each life.
         `revision`: of the weights on the hub; empty: the newest at the first download.
         `advice`: what to do about weights that cannot be had, in the platform's own words.
-        `keep_files`: what was downloaded and compiled outlives this container when it returns.
+        `bring_files`, `keep_files`: what earlier containers compiled is here when it returns, and what this one
+        downloaded and compiled outlives it. Neither is needed for serving: one that fails is told, no more.
         `stop`: the platform sends this container nothing more, and ends it after its last answer.
         """
         self._name = embedder
         self._sleeps = sleeps
         self._revision = revision
         self._advice = advice
+        self._bring_files = bring_files
         self._keep_files = keep_files
         self._stop = stop
         self._given: dict[str, Any] = {}
@@ -130,13 +128,18 @@ class Life:
         began = time.perf_counter()
         settings = self._settings()
         check_access(settings)
+        tried(self._bring_files, "what earlier containers compiled is not here, it is compiled again")
         self._built = self._build(settings)
         self._start_ms = ms_since(began)
-        self._keep_files()
+        tried(self._keep_files, "what was downloaded and compiled is not kept, later starts do it again")
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
         log.info("%s is loaded and warmed up in %.1f s", self._here.embedder.title, self._start_ms / 1000)
         if self._sleeps and os.environ.get(SNAPSHOTS) == "1":
-            self._or_close(self._here.embedder.sleep)
+            try:
+                self._here.embedder.sleep()
+            except BaseException:
+                self.end()
+                raise
             self._asleep = True
         gc.collect()
         give_back_memory()
@@ -150,14 +153,11 @@ class Life:
         new_random_state()
         self.worker.renew(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
-        reason = None if kind == "plain" else self._came_back(settings, phases)
+        reason = None if kind == "plain" and not self._asleep else self._came_back(settings, phases)
         if reason is not None:
             self._start_again(reason, settings, phases)
-        phases["restore"] = max(
-            0.0, ms_since(began) - sum(phases[name] for name in ("wake", "probe") if name in phases)
-        )
-        if self.worker.boot.kind == "plain":
-            del phases["restore"]
+        if self.worker.boot.kind != "plain":  # of a restore, this process sees only its own part
+            phases["restore"] = ms_since(began) - phases.get("wake", 0.0) - phases["probe"]
         self.worker.boot.phases.update(phases)
         self._tell(kind, phases)
         if threading.current_thread() is threading.main_thread():
@@ -242,22 +242,12 @@ class Life:
         gc.unfreeze()
         gc.collect()
 
-    def _or_close(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException:
-            self.end()
-            raise
-
     def _stop_soon(self) -> None:
         """Called on the event loop, which must not wait for the platform."""
         in_background(self._stop_fetching)
 
     def _stop_fetching(self) -> None:
-        try:
-            self._stop()
-        except Exception:
-            log.exception("the platform did not take the request to stop: the container goes when it is idle")
+        tried(self._stop, "the platform did not take the request to stop: the container goes when it is idle")
 
     def _leave(self) -> None:
         """After SIGTERM: no more requests, those in flight are finished, then the platform's own way of ending."""
@@ -286,22 +276,11 @@ class Life:
         log.info("a life begins: %s", json.dumps(seen))
 
 
-class Calls:
-    """ASGI: how many requests are being answered."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.in_flight = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        self.in_flight += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self.in_flight -= 1
+def tried(work: Callable[[], None], otherwise: str) -> None:
+    try:
+        work()
+    except Exception:
+        log.exception(otherwise)
 
 
 def start_kind(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
@@ -317,57 +296,6 @@ def check_access(settings: Settings) -> None:
             "this server has no keys, and nothing else asks who is calling: set DORMOUSE_API_KEYS in its secret, or"
             " deploy with DORMOUSE_MODAL_ACCESS=proxy (the platform asks for its own tokens) or =open (for everybody)"
         )
-
-
-def rehearse(app: ASGIApp) -> None:
-    """What the first request would import and build is in the snapshot instead."""
-    for name in PLATFORM_IMPORTS:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    Image.init()
-    scope: Scope = {"type": "http", "method": "GET", "path": "/health", "query_string": b"", "headers": []}
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(_: Message) -> None: ...
-
-    in_a_thread(lambda: asyncio.run(answered(app, scope, receive, send)))
-
-
-async def answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    await app(scope, receive, send)
-
-
-@contextmanager
-def timed(phases: dict[str, float], name: str) -> Iterator[None]:
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        phases[name] = ms_since(began)
-
-
-def ms_since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """In a thread of its own, which is left behind if it hangs. Raises TimeoutError, and whatever `work` raises."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="wake", daemon=True).start()
-    return done.result(seconds)
-
-
-def in_background(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="stop", daemon=True).start()
 
 
 def tell_on_stderr() -> None:

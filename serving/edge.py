@@ -17,6 +17,7 @@ from serving.errors import BadValueError, ServingError
 FOLLOWED = 40
 """303s of one call: Modal answers one each 150 s, so these are 100 minutes."""
 PROXY_HEADERS = {"Modal-Key": "DORMOUSE_MODAL_KEY", "Modal-Secret": "DORMOUSE_MODAL_SECRET"}
+MODAL_HOSTS = (".modal.run", ".modal.direct")
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_ADDRESS = "what is no address"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -69,3 +70,13 @@ def proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
     if not all(found.values()):
         raise BadValueError(f"{' and '.join(PROXY_HEADERS.values())} belong together: one of them is not set")
     return checked_headers(found)
+
+
+def headers_for(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """`proxy_headers` for an address at Modal, none for any other: it must not see them. Raises BadValueError."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return {}
+    return proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}

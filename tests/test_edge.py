@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.edge import proxy_headers
+from serving.edge import headers_for, proxy_headers
 from serving.errors import BadValueError
 
 
@@ -15,3 +15,23 @@ def test_the_edge_s_headers_come_as_a_pair() -> None:
     for name in both:
         with pytest.raises(BadValueError, match="DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET belong together"):
             proxy_headers({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://me--app-worker-web.modal.run", True),
+        ("https://me--app.us-east.modal.direct/base", True),
+        ("https://ME--APP.MODAL.RUN", True),
+        ("http://me--app.modal.run", False),
+        ("https://modal.run.elsewhere.example", False),
+        ("https://elsewhere.example/.modal.run", False),
+        ("https://me@elsewhere.example", False),
+        ("https://notmodal.run", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://[", False),
+    ],
+)
+def test_only_modal_sees_its_token(url: str, sent: bool) -> None:
+    both = {"DORMOUSE_MODAL_KEY": "wk-1", "DORMOUSE_MODAL_SECRET": "ws-1"}
+    assert bool(headers_for(url, both)) is sent

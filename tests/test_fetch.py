@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.random_weights import build
-from serving.embedders.checkpoint import Checkpoint
 from serving.fetch import online
 
 MODEL, COMMIT = "someone/tiny", "c" * 40
@@ -25,12 +22,11 @@ MODEL, COMMIT = "someone/tiny", "c" * 40
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = build(tmp_path_factory.mktemp("weights"))
-    whole = folder / "model.safetensors"
-    for number in (1, 2):
-        shutil.copy(whole, folder / f"model-0000{number}-of-00002.safetensors")
-    whole.unlink()
+    """What a hub has of a checkpoint in two parts; nothing looks into the files."""
+    folder = tmp_path_factory.mktemp("weights")
     parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    for name in ("config.json", "tokenizer.json", *parts.values()):
+        (folder / name).write_text(name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
     return folder
 
@@ -43,6 +39,7 @@ class Hub:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    refuses: bool = False
 
 
 @pytest.fixture
@@ -57,7 +54,12 @@ def hub(weights: Path) -> Iterator[Hub]:
                 return self.send_error(404)
             found.asked.append(f"{self.command} {self.path}")
             found.tokens.add(self.headers.get("Authorization", ""))
-            if "/tree/" in self.path:
+            if found.refuses:
+                self.send_response(401)
+                self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif "/tree/" in self.path:
                 files = [
                     {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
                     for path in found.folder.iterdir()
@@ -110,9 +112,13 @@ def fetched(hub: Hub, cache: Path, name: str = MODEL, revision: str = "", **envi
     return told.splitlines()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_downloaded_once_by_a_process_of_its_own(hub: Hub, tmp_path: Path) -> None:
     folder, state = fetched(hub, tmp_path)
-    assert Checkpoint.read(Path(folder)).digest == Checkpoint.read(hub.folder).digest
+    assert contents(Path(folder)) == contents(hub.folder)
     assert state == "1 1", "one thread, and no hub from here on"
     assert any("model-00002" in path for path in hub.asked)
     hub.asked.clear()
@@ -128,14 +134,20 @@ def test_what_a_download_left_behind_is_completed(hub: Hub, tmp_path: Path) -> N
 
 
 def test_a_revision_is_the_one_that_is_named(hub: Hub, tmp_path: Path) -> None:
-    folder, _ = fetched(hub, tmp_path, revision=COMMIT)
-    assert Path(folder).name == COMMIT and any(f"/revision/{COMMIT}" in path for path in hub.asked)
+    folder, _ = fetched(hub, tmp_path, revision="v2")
+    assert Path(folder).name == COMMIT and any("/revision/v2" in path for path in hub.asked)
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGINGFACE_TOKEN"])
 def test_the_token_is_used_under_both_names(hub: Hub, tmp_path: Path, name: str) -> None:
     fetched(hub, tmp_path, **{name: "hf_told"})
     assert hub.tokens == {"Bearer hf_told"}
+
+
+def test_a_token_of_nobody_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.refuses = True
+    reason, _ = fetched(hub, tmp_path, HF_TOKEN="hf_wrong")
+    assert reason == f"the hub does not accept this HF_TOKEN: set it to one that may read {MODEL}"
 
 
 def test_what_cannot_be_downloaded_is_told(hub: Hub, tmp_path: Path) -> None:

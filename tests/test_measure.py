@@ -181,8 +181,25 @@ def test_no_address_is_a_row_too(url: str) -> None:
     assert ask(url, timeout=1).outcome in ("unreachable", "timeout")
 
 
-def test_a_long_call_is_picked_up_where_it_says() -> None:
-    assert asked(answer(303, b"", Location="/later")).outcome == "ok"
+def test_a_long_call_is_picked_up_where_it_says_and_that_is_counted() -> None:
+    found = asked(answer(503, Retry_After="0.01"), answer(303, b"", Location="/later"))
+    assert found.outcome == "ok" and found.failed_tries == {"http_503": 1, "http_303": 1}
+
+
+def test_keys_go_along_to_the_same_server_only() -> None:
+    headers: list[dict[str, str]] = []
+
+    def noted(handler: BaseHTTPRequestHandler) -> None:
+        headers.append(dict(handler.headers))
+        answer(303, b"", Location="http://127.0.0.2:9/later")(handler)
+
+    with server(noted) as (url, _):
+        trial = Trial(1, "t", "initial", 1)
+        found = measure(trial, url, "key", 20, set(), {"Modal-Key": "wk", "Modal-Secret": "ws"})
+    assert (found.outcome, found.retries, found.why_not) == ("redirected", 0, "no answer: redirected")
+    assert [(sent["Modal-Key"], sent["Modal-Secret"], sent["Authorization"]) for sent in headers] == [
+        ("wk", "ws", "Bearer key")
+    ]
 
 
 def test_a_worker_of_ours(scripted: ScriptedWorker) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 
-USAGE = """usage: dormouse [page|engine|bench] [options]
+USAGE = """usage: dormouse [page|engine|bench|deploy|status|destroy] [options]
 
   page     the search page and its embedder (default)
   engine   only the embedder over HTTP, which sleeps while nobody asks
   bench    measure quality, speed and sleeping workers
+
+  deploy   both servers and the page, to your Modal account
+  status   what of it is there, what runs now, what it has cost
+  destroy  stop it again
 
 `dormouse COMMAND --help` tells the options of each.
 """
@@ -33,6 +37,18 @@ def main() -> int:
         from bench.__main__ import main as bench
 
         return bench(rest)
+    if command == "deploy":
+        from ui.deploy import main as deploy
+
+        return deploy(rest)
+    if command == "status":
+        from ui.deployed import main as status
+
+        return status(rest)
+    if command == "destroy":
+        from ui.deploy import destroy_main
+
+        return destroy_main(rest)
     print(USAGE, file=sys.stderr)
     return 2
 

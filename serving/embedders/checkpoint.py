@@ -158,10 +158,23 @@ def downloaded(name: str, revision: str = "") -> Path:
     except (errors.HfHubHTTPError, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise WeightsError(f"there is no room for {name} on this disk: it needs 8.6 GB") from None
+        if refused(error):
+            raise WeightsError(
+                f"the hub takes this HF_TOKEN for no one's: set it to a token that may read {name}"
+            ) from None
         raise WeightsError(
             f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
             " with --weights"
         ) from None
+
+
+def refused(error: BaseException | None) -> bool:
+    """The hub knew the name and not who asked. Its client tells that as the cause of not having found a local copy."""
+    while error is not None:
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            return True
+        error = error.__cause__
+    return False
 
 
 def huggingface_hub() -> tuple[Any, Any]:

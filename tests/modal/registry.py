@@ -311,9 +311,9 @@ class Registry:
         app = self.deployed(request.app_name)
         if not app and request.object_creation_type == EXISTING:
             raise refused(Status.NOT_FOUND, f"App '{request.app_name}' not found in environment 'main'")
-        return pb.AppGetOrCreateResponse(
-            app_id=(app or self.create(request.app_name, pb.APP_STATE_DEPLOYED, {})).app_id
-        )
+        app = app or self.create(request.app_name, pb.APP_STATE_DEPLOYED, {})
+        about = pb.AppHandleMetadata(description=app.name, lifecycle=app.lifecycle(), functions=app.function_ids)
+        return pb.AppGetOrCreateResponse(app_id=app.app_id, handle_metadata=about)
 
     def AppGetLayout(self, request: Any, caller: object) -> Message:
         return pb.AppGetLayoutResponse(app_layout=self.layout(self.app(request.app_id)))
