@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -19,13 +20,14 @@ from bench.__main__ import arguments as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
 from bench.modal_app import not_deployed
+from serving.client import Answer
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library import FingerprintError, Library
 from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.test_client import ANSWER, PROOF, answering
 from tests.test_library import add, new
-from ui import coldstart, modal_workers, status
+from ui import coldstart, masthead, modal_workers, status
 from ui.app import elsewhere
 from ui.facts import Facts, Row, Unknown
 from ui.modal_watch import ModalWatch, Stats, upcoming
@@ -248,6 +250,20 @@ def test_what_is_expected_is_the_median_of_such_starts() -> None:
     rows = [row("created", 90_000), row("restored", 2_000), row("restored", 9_000), row("restored", 3_000)]
     assert (upcoming(rows).kind, upcoming(rows).expected_ms) == ("restored", 3_000)
     assert upcoming([*rows, row("plain", 50_000)]).kind == "plain"
+
+
+def test_phases_of_a_start_come_in_their_order() -> None:
+    told = {"probe": 20.0, "restore": 300.0, "wake": 100.0, "queue": 1.0, "decode": 2.0, "embed": 30.0}
+    answer = Answer(np.zeros((1, 2), np.float32), [], "m", "f", 1.0, 0, "b", "restored", 1, told)
+    found = modal_workers.row(answer)
+    assert list(found.phases) == ["platform", "restore", "wake", "probe"]
+    assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (547.0, 967.0, 1000.0)
+
+
+def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
+    service: Any = SimpleNamespace(targets=Targets([target]))
+    found = masthead.described(service, target)
+    assert "model not known yet" in found and "chip bad" not in found
 
 
 def test_failed_question_is_no_start(counted: Counted) -> None:
