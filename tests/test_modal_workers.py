@@ -12,24 +12,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
+from bench.__main__ import arguments as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
 from bench.modal_app import not_deployed
+from serving.client import Answer
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library import FingerprintError, Library
 from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.test_client import ANSWER, PROOF, answering
 from tests.test_library import add, new
-from ui import modal_workers, status
+from ui import coldstart, masthead, modal_workers, status
 from ui.app import elsewhere
 from ui.facts import Facts, Row, Unknown
 from ui.modal_watch import ModalWatch, Stats, upcoming
 from ui.modal_workers import ModalTarget, app_name
-from ui.targets import named
+from ui.targets import Targets, named
 
 APP = "bigemma3-hf-serve"
 
@@ -249,6 +252,20 @@ def test_what_is_expected_is_the_median_of_such_starts() -> None:
     assert upcoming([*rows, row("plain", 50_000)]).kind == "plain"
 
 
+def test_phases_of_a_start_come_in_their_order() -> None:
+    told = {"probe": 20.0, "restore": 300.0, "wake": 100.0, "queue": 1.0, "decode": 2.0, "embed": 30.0}
+    answer = Answer(np.zeros((1, 2), np.float32), [], "m", "f", 1.0, 0, "b", "restored", 1, told)
+    found = modal_workers.row(answer)
+    assert list(found.phases) == ["platform", "restore", "wake", "probe"]
+    assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (547.0, 967.0, 1000.0)
+
+
+def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
+    service: Any = SimpleNamespace(targets=Targets([target]))
+    found = masthead.described(service, target)
+    assert "model not known yet" in found and "chip bad" not in found
+
+
 def test_failed_question_is_no_start(counted: Counted) -> None:
     watch = ModalWatch(lambda: Stats(0, 0, 0), list)
     with pytest.raises(ValueError, match="broken"), watch.asking():
@@ -271,3 +288,41 @@ def test_half_a_proxy_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk")
     with pytest.raises(BadValueError, match="belong together"):
         elsewhere([("HF", "modal:my-app")], Settings(data=tmp_path))
+
+
+class Started:
+    """A double of `Runs` that notes what it would start."""
+
+    def start(self, target: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.given = (target, arguments, environment)
+
+
+@pytest.mark.parametrize(("app", "mode"), [(APP, "huggingface"), ("bigemma3-vllm-serve", "vllm")])
+def test_run_is_started_by_the_apps_name(counted: Counted, tmp_path: Path, app: str, mode: str) -> None:
+    targets = Targets([ModalTarget("M", app, Keys(), tmp_path)])
+    service: Any = SimpleNamespace(targets=targets, runs=Started())
+    coldstart.begin(service, "M", coldstart.SERVER, 3, 5)
+    target, arguments, _ = service.runs.given
+    assert target == "M" and arguments[-4:] == ["--modal", app, "--mode", mode]
+    options = bench_arguments().parse_args(arguments)
+    assert options.modal == app and options.repetitions == 3
+    assert counted.lookups == 0
+    assert "scaled down 6 times" in coldstart.estimate(targets.first, coldstart.SERVER, 3, 5)
+
+
+def test_scaledown_goes_by_the_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    class Held:
+        def __init__(self, name: str, app: str, access: Keys) -> None:
+            asked.extend([name, app, access.admin])
+
+        def scale_down(self, told: object) -> None:
+            asked.append("down")
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr(modal_workers, "ModalApp", Held)
+    coldstart.scale_down(ModalTarget("M", APP, Keys(admin="key"), tmp_path))
+    assert asked == ["hf", APP, "key", "down", "closed"]

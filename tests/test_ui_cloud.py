@@ -108,7 +108,7 @@ class Opened:
 
 @pytest.mark.parametrize(("volume", "commits"), [(Opened(0), 1), (Opened(3), 4)])
 def test_open_pictures_do_not_stop_a_commit(monkeypatch: pytest.MonkeyPatch, volume: Opened, commits: int) -> None:
-    monkeypatch.setattr(cloud, "COMMIT_PAUSE_S", 0)
+    monkeypatch.setattr(cloud, "PAUSE_S", 0)
     monkeypatch.setattr(cloud, "volume", volume)
     cloud.commit()
     assert volume.commits == commits
@@ -116,11 +116,11 @@ def test_open_pictures_do_not_stop_a_commit(monkeypatch: pytest.MonkeyPatch, vol
 
 @pytest.mark.parametrize("volume", [Opened(99), Opened(99, "volume vo-1 not found")])
 def test_other_faults_of_a_commit_are_told(monkeypatch: pytest.MonkeyPatch, volume: Opened) -> None:
-    monkeypatch.setattr(cloud, "COMMIT_PAUSE_S", 0)
+    monkeypatch.setattr(cloud, "PAUSE_S", 0)
     monkeypatch.setattr(cloud, "volume", volume)
     with pytest.raises(RuntimeError, match=volume.told):
         cloud.commit()
-    assert volume.commits == (1 if "not found" in volume.told else cloud.COMMITS)
+    assert volume.commits == (1 if "not found" in volume.told else cloud.TRIES)
 
 
 def test_page_imports_onnxruntime_before_usearch() -> None:

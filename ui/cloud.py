@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -33,9 +34,8 @@ PYTHON = "3.12"
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
 """Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
-COMMITS = 8
-COMMIT_PAUSE_S = 0.25
-"""A commit shows what others wrote too, and cannot while a picture is open here: it is tried again soon."""
+TRIES = 8
+PAUSE_S = 0.25
 
 
 class Deployment(BaseSettings):
@@ -132,7 +132,7 @@ class Page:
         from ui.hosted import Hosted
         from ui.targets import named
 
-        backup = Backup(Path(deployed.mount), commit, volume.reload, Numbers(f"{deployed.volume}-claims"))
+        backup = Backup(Path(deployed.mount), commit, reload, Numbers(f"{deployed.volume}-claims"))
         workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
         self.page = Hosted(Path(deployed.data), backup, workers)
 
@@ -158,13 +158,23 @@ def names() -> list[str]:
 
 def commit() -> None:
     """Returns when what was written to the volume is durable. Raises RuntimeError."""
-    for left in reversed(range(COMMITS)):
+    patiently(volume.commit)
+
+
+def reload() -> None:
+    """Shows what other containers have committed. Raises RuntimeError."""
+    patiently(volume.reload)
+
+
+def patiently(work: Callable[[], object]) -> None:
+    """Neither works while a picture is open here, which is soon over."""
+    for left in reversed(range(TRIES)):
         try:
-            volume.commit()
+            work()
         except RuntimeError as error:
             if not left or "open files" not in str(error):
                 raise
-            time.sleep(COMMIT_PAUSE_S)
+            time.sleep(PAUSE_S)
         else:
             return
 

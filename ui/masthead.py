@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from ui import render, status
+from ui.modal_workers import NOT_ASKED
 from ui.service import Service
 from ui.targets import Target
 
@@ -75,4 +76,4 @@ def described(service: Service, target: Target) -> str:
     try:
         return render.model(target.info(), target.name if len(service.targets) > 1 else "")
     except ServingError as error:
-        return render.no_model(error.message)
+        return render.no_model(error.message, bad=error.code != NOT_ASKED)

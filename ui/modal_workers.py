@@ -30,6 +30,7 @@ from ui.modal_watch import ModalWatch, Stats
 from ui.targets import ANSWER_S, Target
 
 SCHEME = "modal:"
+NOT_ASKED = "not_asked"
 NOT_YET = "https://address-not-known-yet.invalid"
 DEADLINE_S = 900.0
 """The first start after a deployment downloads 8.6 GB or compiles, and makes the snapshot: minutes."""
@@ -37,6 +38,7 @@ ROWS = 20
 """Starts that are remembered; what the page expects of the next is their median."""
 REQUEST = ("queue", "decode", "embed")
 """Phases of one request; what else an answer tells is of the start."""
+ORDER = ("start", "restore", "wake", "probe")
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class ModalTarget(Target):
             raise NotReadyError(
                 f"{self.name} says what it is with its first answer: it is not asked before, because that would start"
                 " a container",
-                code="not_asked",
+                code=NOT_ASKED,
             )
         return found
 
@@ -244,7 +246,8 @@ class ModalTarget(Target):
 def row(answer: Answer) -> Row:
     """The start that this answer waited for. What its server does not tell is Modal's part: a place, a container."""
     told = {name: max(0.0, value) for name, value in answer.server_ms.items()}
-    start = {name: value for name, value in told.items() if name not in REQUEST}
+    names = sorted(set(told) - set(REQUEST), key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
+    start = {name: told[name] for name in names}
     whole = answer.seconds * 1000
     platform = max(0.0, whole - sum(told.values()))
     phases = {"platform": platform, **start}

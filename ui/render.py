@@ -62,10 +62,11 @@ def model(info: ModelInfo, name: str = "") -> str:
     )
 
 
-def no_model(why: str) -> str:
+def no_model(why: str, *, bad: bool = True) -> str:
+    """`bad`: something is wrong, rather than not known yet."""
     return (
-        '<details class="model"><summary class="chip bad" title="The model that ranks your pages">'
-        "model not known</summary>"
+        f'<details class="model"><summary class="chip{" bad" * bad}" title="The model that ranks your pages">'
+        f"model not known{' yet' * (not bad)}</summary>"
         f'<div class="model-panel"><p>{escape(why)}</p></div></details>'
     )
 

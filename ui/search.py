@@ -31,6 +31,7 @@ TOP_KS = ["4", "8", "12", "20", "50"]
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
 CHIP_CHARS = 48
+NOT_DELETED = "The deletion was not kept"
 
 PICK = """
 element.addEventListener('click', (event) => {
@@ -288,11 +289,15 @@ class Events:
         return gr.skip()
 
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
-        if event.file:
-            self.service.library.delete_file(collection, event.file)
-        else:
-            self.service.library.delete_collection(collection)
-        return {**self.panel(collection), **self.nothing()}
+        told = ""
+        try:
+            if event.file:
+                self.service.library.delete_file(collection, event.file)
+            else:
+                self.service.library.delete_collection(collection)
+        except ServingError as error:
+            told = failed(NOT_DELETED, error)
+        return {**self.panel(collection), **self.nothing(), self.w.summary: told}
 
     # Asking
 
@@ -362,7 +367,11 @@ class Events:
     def delete_page(
         self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
     ) -> Iterator[dict[Any, Any]]:
-        self.service.delete(collection, [str(event.page)])
+        try:
+            self.service.delete(collection, [str(event.page)])
+        except ServingError as error:
+            yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
+            return
         yield {**self.panel(collection), **self.nothing()}
         yield from self.search(asked.query, collection, top_k, target)
 

@@ -14,6 +14,7 @@ from typing import Any
 import gradio_client
 import pytest
 import requests
+from grpclib.const import Status
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import SAMPLES
@@ -21,6 +22,7 @@ from tests.e2e.conftest import browser as browser
 from tests.e2e.visit import Visit
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 
+pytestmark = pytest.mark.timeout(400)
 ME = ("dormouse", "correct horse")
 PAGE, SERVER = "dormouse", "bigemma3-hf-serve"
 ADMIN = "admin key of the server"
@@ -174,6 +176,31 @@ def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, brows
     expect(page.locator(".engine-panel")).to_contain_text("wait for Modal")
     assert visit.outside == []
     context.close()
+
+
+@pytest.mark.e2e
+def test_volume_that_is_gone_is_shown_and_nothing_is_acknowledged(hosted: Hosted, browser: Browser) -> None:
+    if SERVER not in hosted.cloud.apps():
+        hosted.deploy_server()
+    context = browser.new_context(http_credentials={"username": ME[0], "password": ME[1]})
+    page = Visit(context, hosted.url).open(f"{hosted.url}/?c=gone")
+    page.set_default_timeout(1000 * WAIT_S)
+    dropped = page.locator("#dropzone input[type=file]")
+    dropped.set_input_files(SAMPLES / "receipt-corner-larder.jpg")
+    expect(page.locator("#files")).to_contain_text("receipt-corner-larder.jpg", timeout=1000 * WAIT_S)
+    hosted.cloud.fail("VolumeCommit", Status.NOT_FOUND, "Volume not found")
+    try:
+        dropped.set_input_files(SAMPLES / "chart-honey-harvest.png")
+        expect(page.locator("#progress")).to_contain_text("could not be kept on the volume", timeout=1000 * WAIT_S)
+        expect(page.locator("#files")).not_to_contain_text("chart-honey-harvest.png")
+        page.locator("#files details.files > summary").click()
+        page.locator("#files .confirm > summary").first.click()
+        page.locator("#files [data-file]").click()
+        expect(page.locator("#summary")).to_contain_text("The deletion was not kept", timeout=1000 * WAIT_S)
+    finally:
+        hosted.cloud.mend("VolumeCommit")
+        context.close()
+    assert hosted.call("search", "honey", None, "gone", 9)["hits"] == []
 
 
 def test_new_release_takes_over(hosted: Hosted) -> None:
