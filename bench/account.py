@@ -55,6 +55,15 @@ def client() -> ModuleType:
     return modal
 
 
+def signed_in() -> bool:
+    """Whether a token is set here, by file or environment. Asks nobody; whether it is a good one is not known."""
+    try:
+        from modal.config import config
+    except ImportError:
+        return False
+    return bool(config.get("token_id")) and bool(config.get("token_secret"))
+
+
 def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
     """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
     client()

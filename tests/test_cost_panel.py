@@ -112,8 +112,25 @@ def test_prices_of_the_list_and_typed_ones() -> None:
     assert by_list == prices.price("L40S", None, 4, 32) and by_list.date == prices.DATE
     typed = priced(Asked(rate=1.0))
     beside = 3600 * (4 * prices.CORE_PER_S + 32 * prices.GIB_PER_S)
-    assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as it was typed"
+    assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as typed"
     assert all(cost.listed_rate(gpu) == pytest.approx(each * 3600, abs=1e-3) for gpu, each in prices.GPU_PER_S.items())
+
+
+def test_prices_of_an_account() -> None:
+    mine = prices.Rates({"L40S": 0.0005, "none": 0.0}, 1e-5, 2e-6, "mine", "today")
+    found = priced(Asked(rate=cost.rate_of("L40S", mine), cores=4, memory=16, rates=mine))
+    assert (found.per_hour, found.source) == (pytest.approx(3600 * 0.000572), "mine")
+    assert cost.rate_of("H100", mine) is None, "an empty box, not the list's price"
+    said, bars, _ = told(Asked(gpu="H100", rates=mine))
+    assert "No price is known for &#x27;H100&#x27;" in said and bars is None
+    assert priced(Asked(gpu="H100", rate=3.0, cores=0, memory=0, rates=mine)).per_hour == 3.0
+
+
+def test_an_account_that_cannot_be_asked_leaves_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODAL_TOKEN_ID", "")
+    monkeypatch.setenv("MODAL_CONFIG_PATH", "/nonexistent.toml")
+    rates, rate, note = cost.account_prices("L40S")
+    assert rates == rate == gr.skip() and "The list&#x27;s prices stay: no token" in note and prices.DATE in note
 
 
 def test_a_start_is_that_of_the_run_shown(tmp_path: Path) -> None:
@@ -139,7 +156,7 @@ def test_nothing_is_reckoned_while_it_is_closed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_inputs_stand_in_the_order_in_which_they_are_asked() -> None:
-    assert list(cost.Inputs.__dataclass_fields__) == list(Asked.__dataclass_fields__)
+    assert [*cost.Inputs.__dataclass_fields__, "rates"] == list(Asked.__dataclass_fields__)
 
 
 def test_seconds_are_short() -> None:

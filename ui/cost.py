@@ -17,10 +17,11 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 
-from bench import arrivals, cost_figures, costs, prices
+from bench import account, arrivals, cost_figures, costs, prices
+from bench.account import AccountError
 from bench.costs import Bill, Curve, Usage
 from bench.fleet import starts_in
-from bench.prices import Price
+from bench.prices import LISTED, Price, Rates
 from serving.errors import NotFoundError
 from ui import render
 from ui.service import Service
@@ -66,6 +67,7 @@ class Asked:
     rate: float | None = None
     cores: float | None = CORES
     memory: float | None = MEMORY_GIB
+    rates: Rates = LISTED
 
 
 def build(service: Service, run: gr.Dropdown) -> None:
@@ -73,18 +75,25 @@ def build(service: Service, run: gr.Dropdown) -> None:
     with gr.Accordion("What it costs", open=False, elem_id="cost") as section, gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="cost-inputs"):
             inputs, note = widgets()
+            source = gr.HTML(source_note(LISTED), elem_id="cost-source")
+            live = gr.Button(
+                "Prices of my Modal account", size="sm", elem_id="cost-live", visible=account.signed_in()
+            )  # fmt: skip
         with gr.Column(scale=3, min_width=300, elem_id="cost-told"):
             words = gr.HTML(elem_id="cost-words")
             bars = gr.Plot(show_label=False, elem_id="cost-bill")
             curve = gr.Plot(show_label=False, elem_id="cost-curve")
-    opened = gr.State(False)
-    asked, outputs = [opened, *inputs.listed()], [words, bars, curve]
+    opened, rates = gr.State(False), gr.State(LISTED)
+    asked, outputs = [opened, *inputs.listed(), rates], [words, bars, curve]
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     latest: dict[str, Any] = {**hidden, "trigger_mode": "always_last", "concurrency_limit": 1}
     section.expand(lambda: True, None, [opened], **hidden)
-    changes = [one.change for one in (opened, *inputs.listed()) if one is not inputs.gpu]
+    changes = [one.change for one in (opened, *inputs.listed(), rates) if one is not inputs.gpu]
     gr.on(changes, updated, asked, outputs, **latest)
-    inputs.gpu.change(listed_rate, [inputs.gpu], [inputs.rate], **hidden)
+    inputs.gpu.change(rate_of, [inputs.gpu, rates], [inputs.rate], **hidden)
+    live.click(
+        account_prices, [inputs.gpu], [rates, inputs.rate, source], show_progress="minimal", api_visibility="private"
+    )
     run.change(lambda name: measured_start(service, name), [run], [inputs.start, note], **hidden)
 
 
@@ -107,8 +116,6 @@ def widgets() -> tuple[Inputs, gr.HTML]:
         with gr.Row():
             cores = gr.Number(CORES, label="Cores", elem_id="cost-cores", min_width=120)
             memory = gr.Number(MEMORY_GIB, label="Memory, GiB", elem_id="cost-memory", min_width=120)
-    beside = f"a core ${prices.CORE_PER_S * 3600:.4f} and a GiB ${prices.GIB_PER_S * 3600:.4f} an hour"
-    gr.HTML(f'<p class="note">{escape(prices.SOURCE)}, read {prices.DATE}; {beside}.</p>')
     return Inputs(requests, file, duration, window, start, gpu, rate, cores, memory), note
 
 
@@ -164,21 +171,44 @@ def demanded(asked: Asked) -> float | Sequence[float]:
     return found
 
 
-def listed_rate(gpu: str) -> float:
-    """Dollars an hour of that GPU alone. The page asks the price list here and in `priced`, and nowhere else."""
-    return round(prices.price(gpu).per_hour, 3)
+def listed_rate(gpu: str, rates: Rates = LISTED) -> float:
+    """Dollars an hour of that GPU alone. Raises ValueError where those rates do not name it."""
+    return round(prices.price(gpu, rates=rates).per_hour, 3)
+
+
+def rate_of(gpu: str, rates: Rates) -> Any:
+    """For the box; what is not known stays empty."""
+    try:
+        return listed_rate(gpu, rates)
+    except ValueError:
+        return None
 
 
 def priced(asked: Asked) -> Price:
-    """By the list, unless another rate was typed. Raises ValueError."""
+    """By the rates, unless another one was typed. Raises ValueError."""
     cores, memory = typed("cores", asked.cores), typed("memory", asked.memory)
-    rate = listed_rate(asked.gpu) if asked.rate is None else typed("the price of the GPU", asked.rate)
-    by_list = prices.price(asked.gpu, None, cores, memory)
-    if rate == listed_rate(asked.gpu):
-        return by_list
+    known = rate_of(asked.gpu, asked.rates)
+    rate = known if asked.rate is None else typed("the price of the GPU", asked.rate)
+    if rate == known:
+        return prices.price(asked.gpu, None, cores, memory, asked.rates)
     prices.within("dollars an hour of the GPU", rate, 0.0, prices.MOST_PER_HOUR)
-    beside = prices.price("none", None, cores, memory).per_hour
-    return Price(by_list.gpu, rate + beside, "the GPU's price as it was typed", "")
+    beside = prices.price("none", None, cores, memory, asked.rates).per_hour
+    return Price(f"{asked.gpu}, with {cores:g} cores and {memory:g} GiB", rate + beside, "the GPU's price as typed", "")
+
+
+def account_prices(gpu: str) -> tuple[Any, Any, str]:
+    """Rates, the GPU's, and their source; the list's stay, with the reason, where the account cannot be asked."""
+    try:
+        found = prices.live()
+    except AccountError as error:
+        return gr.skip(), gr.skip(), source_note(LISTED, f"The list's prices stay: {error}.")
+    return found, rate_of(gpu, found), source_note(found)
+
+
+def source_note(rates: Rates, problem: str = "") -> str:
+    beside = f"a core ${rates.core * 3600:.4f} and a GiB ${rates.gib * 3600:.4f} an hour"
+    trouble = f'<p class="note" role="alert">{escape(problem)}</p>' if problem else ""
+    return f'{trouble}<p class="note">{escape(rates.source)}, read {rates.date}; {beside}.</p>'
 
 
 def measured_start(service: Service, run: str | None) -> tuple[Any, str]:

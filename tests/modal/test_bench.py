@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from grpclib.const import Status
 
-from bench import prices
+from bench import account, prices
 from bench.account import AccountError
 from bench.keys import Keys
 from bench.measure import Sample, measure
@@ -25,6 +25,7 @@ from bench.prices import LISTED
 from bench.targets import TargetError
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 from tests.modal.containers import REPOSITORY
+from ui import cost
 
 APP = "bigemma3-hf-serve"
 EMBEDDER = {"DORMOUSE_EMBEDDER": "builtin", "DORMOUSE_DEVICE": "cpu", "DORMOUSE_MODAL_GPU": ""}
@@ -292,6 +293,10 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
             with pytest.raises(AccountError, match="other names"):
                 prices.live()
     served.rates["cpu_hour_cost"] = "0.036"
+    with served.client():
+        assert account.signed_in()
+        found, rate, note = cost.account_prices("L40S")
+        assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#x27;s rates" in note
     words = ("cost", "--requests-per-day", "10", "--duration", "5", "--start", "15", "--live-prices")
     asked = bench(served, *words)
     assert asked.returncode == 0 and "L40S at $1.800 an hour (this account's rates" in asked.stdout, asked.stderr
