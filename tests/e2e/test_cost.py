@@ -96,7 +96,7 @@ def test_prices_follow_the_gpu_and_absurd_numbers_are_told(browser: Browser, url
         expect(words).to_contain_text("A10, with 4 cores and 32 GiB at $1.546 an hour")
         expect(words).to_contain_text("read 2026-11-23")
         fill(page, "rate", "0.5")
-        expect(words).to_contain_text("the GPU's price as it was typed")
+        expect(words).to_contain_text("the GPU's price as typed")
         fill(page, "requests", "1000000")
         expect(words).to_contain_text("One container serves fewer than")
         expect(page.locator("#cost-bill .js-plotly-plot")).to_be_hidden()
