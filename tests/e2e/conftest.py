@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -11,6 +12,13 @@ from tests.e2e.visit import LOOKS
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client refuse to work beside it."""
     path = installed()
     assert path is not None, ADVICE
     with sync_playwright() as playwright:

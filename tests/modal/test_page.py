@@ -18,7 +18,7 @@ from grpclib.const import Status
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import SAMPLES
-from tests.e2e.conftest import browser as browser
+from tests.e2e.conftest import launched
 from tests.e2e.visit import Visit
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 
@@ -86,6 +86,12 @@ class Hosted:
 
     def logs(self) -> str:
         return "\n".join(each.log for each in [*self.cloud.past, *self.cloud.running()])[-8000:]
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
