@@ -66,7 +66,7 @@ def test_pages_below_the_minimum_are_counted_and_not_shown(service: Service, tmp
     assert (found.hits, found.hidden) == (all_of_them[:1], all_of_them[1:])
     assert not service.search(Question(PAGES[0][0], minimum=1.0), "c", 2).hits
     for bad in (Question("a", minimum=1.5), Question("a", minimum=float("nan")), Question("a", weight=-0.1)):
-        with pytest.raises(BadValueError, match="-1 to 1|0 to 1"):
+        with pytest.raises(BadValueError, match=r"-1 to 1|0 to 1"):
             service.search(bad, "c", 2)
 
 

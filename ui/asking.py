@@ -21,7 +21,7 @@ def asked_with(query: str, image: object, weight: object, minimum: object) -> Qu
         query,
         given[0].path if given else None,
         0.5 if share is None else share / 100,
-        minimum=numeric(minimum, "the minimum score"),
+        minimum=numeric(minimum, "the minimum score") or None,  # a page's score may be below the slider's 0
     )
 
 

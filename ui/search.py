@@ -102,7 +102,7 @@ class Widgets:
     top_k: gr.Dropdown
     image: gr.Image
     weight: gr.Slider
-    minimum: gr.Number
+    minimum: gr.Slider
     chips: gr.HTML
     summary: gr.HTML
     gallery: gr.HTML
@@ -146,9 +146,9 @@ def build(service: Service, target: Component) -> Widgets:
                         0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
                         info="Where words stand beside it",
                     )  # fmt: skip
-                    minimum = gr.Number(
-                        None, label="Minimum score", info="Pages below are hidden and counted", elem_id="minimum",
-                        step=0.05,
+                    minimum = gr.Slider(
+                        0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
+                        info="Pages below are hidden and counted; 0 shows all",
                     )  # fmt: skip
             chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
             summary = gr.HTML(elem_id="summary")
