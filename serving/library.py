@@ -25,7 +25,7 @@ from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.equivalence import Equivalence
 from serving.errors import BadValueError, NotFoundError
-from serving.matrix import Half, Matrix
+from serving.matrix import Half, Matrix, nearest_row
 from serving.pages import Line
 from serving.records import Collection, Hit, NewPage, StoredFile, StoredPage
 
@@ -273,7 +273,7 @@ class Library:
         ids = [page_id for page_id, _, _ in ranked]
         with self._lock:
             rows = self._db.execute(f"{LINES} AND page IN ({marks(ids)})", ids).fetchall()
-        best = {page_id: best_line(lines, vector) for page_id, lines in rows if lines}
+        best = {page_id: nearest_row(lines, vector) for page_id, lines in rows if lines}
         found: Ranked = []
         for page_id, score, _ in ranked:
             number, nearest = best.get(page_id, (None, score))
@@ -300,6 +300,18 @@ class Library:
         if page_id not in found:
             raise NotFoundError("this page is not in the library (any more)", param="id")
         return found[page_id]
+
+    def vector(self, collection: str, page_id: str) -> tuple[Vectors, str]:
+        """What a page is ranked by, float32[dimension], and its fingerprint. Raises NotFoundError."""
+        question = (
+            "SELECT v.vector, c.fingerprint FROM vectors v JOIN pages p ON p.id = v.page JOIN collections c"
+            " ON c.id = p.collection WHERE p.id = ? AND c.name = ?"
+        )
+        with self._lock:
+            row = self._db.execute(question, [page_id, checked_name(collection)]).fetchone()
+        if row is None:
+            raise NotFoundError("this page is not in the collection (any more)", param="like")
+        return np.frombuffer(row[0], np.float16).astype(np.float32), str(row[1])
 
     def lines(self, page_id: str) -> tuple[Line, ...]:
         with self._lock:
@@ -421,14 +433,6 @@ class Library:
 
 Ranked = list[tuple[str, float, int | None]]
 """Page id, score, number of the line that answers."""
-
-
-def best_line(lines: bytes, vector: Vectors) -> tuple[int, float]:
-    """Number and cosine of the line nearest to `vector`, from fp16 rows of its dimension."""
-    rows = np.frombuffer(lines, dtype=np.float16).reshape(-1, len(vector)).astype(np.float32)
-    scores = rows @ vector
-    number = int(np.argmax(scores))
-    return number, float(scores[number])
 
 
 def made(folder: Path) -> None:

@@ -60,6 +60,29 @@ def test_image_as_query(client: Client) -> None:
     add(client, "images", SAMPLES / "receipt-corner-larder.jpg", SAMPLES / "slide-shelf-robots.webp")
     hits = search(client, "", "images", image=handle_file(SAMPLES / "slide-shelf-robots.webp"))
     assert hits[0]["file"] == "slide-shelf-robots.webp"
+    words = "corner larder receipt, total paid"
+    for weight, first in ((0, "receipt-corner-larder.jpg"), (1, "slide-shelf-robots.webp")):
+        image = handle_file(SAMPLES / "slide-shelf-robots.webp")
+        found = client.predict(words, image, "images", 5, None, None, weight, api_name="/search")
+        assert found["hits"][0]["file"] == first
+    (other,) = client.predict("", None, "images", 5, None, None, None, hits[0]["id"], api_name="/search")["hits"]
+    assert other["file"] == "receipt-corner-larder.jpg"
+    none = client.predict(words, None, "images", 5, None, None, None, None, 1.0, api_name="/search")
+    assert (none["hits"], none["hidden"]) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("weight", "like", "minimum", "message"),
+    [
+        (2, None, None, "weight is 0 to 1"),
+        ("much", None, None, "weight is a number"),
+        (None, "x", None, "like stands alone"),
+        (None, None, 7, "minimum is -1 to 1"),
+    ],
+)
+def test_bad_refinements_are_told(client: Client, weight: object, like: object, minimum: object, message: str) -> None:
+    with pytest.raises(AppError, match=message):
+        client.predict("a", None, "first", 5, None, None, weight, like, minimum, api_name="/search")
 
 
 def test_bad_files_are_skipped_with_their_reason(client: Client, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.errors import BadValueError, ServingError
+from serving.errors import BadValueError, NotFoundError, ServingError
 from tests.files import encoded, pdf, picture
 from tests.test_ingest import run, service, upload
-from ui.service import Service
+from ui.service import Question, Service
 
 __all__ = ["service"]
 
@@ -17,7 +17,7 @@ PAGES = [["alpha beta gamma delta", "epsilon zeta eta theta"], ["iota kappa lamb
 
 def test_search_by_words(service: Service, tmp_path: Path) -> None:
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
-    found = service.search("alpha beta gamma delta epsilon zeta eta theta", None, "c", 2)
+    found = service.search(Question("alpha beta gamma delta epsilon zeta eta theta"), "c", 2)
     assert [hit.page.page for hit in found.hits] == [1, 2] and found.hits[0].score > 0.6
     assert set(found.timings) == {"embed", "search", "total"} and found.timings["total"] >= found.timings["search"]
 
@@ -25,32 +25,72 @@ def test_search_by_words(service: Service, tmp_path: Path) -> None:
 def test_search_by_image_finds_the_same_picture(service: Service, tmp_path: Path) -> None:
     images = [upload(tmp_path, f"{n}.png", encoded(picture((100 + n, 80), f"{n}"))) for n in range(3)]
     run(service, *images)
-    assert service.search("", images[1].path, "c", 1).hits[0].page.file == "1.png"
-    both = service.search("words", images[1].path, "c", 1)
+    assert service.search(Question("", images[1].path), "c", 1).hits[0].page.file == "1.png"
+    both = service.search(Question("words", images[1].path), "c", 1)
     assert both.hits[0].page.file == "1.png" and np.linalg.norm(both.query) == pytest.approx(1, abs=1e-5)
+
+
+def test_words_and_image_weigh_as_they_are_told(service: Service, tmp_path: Path) -> None:
+    images = [upload(tmp_path, f"{n}.png", encoded(picture((100 + n, 80), f"{n}"))) for n in range(3)]
+    run(service, *images)
+    words, image = (
+        service.search(question, "c", 3).query for question in (Question("words"), Question("", images[1].path))
+    )
+    found = {w: service.search(Question("words", images[1].path, w), "c", 3).query for w in (0, 0.25, 0.5, 0.9, 1)}
+    assert np.array_equal(found[0], words) and np.array_equal(found[1], image)
+    closeness = [float(vector @ image) for vector in found.values()]
+    assert closeness == sorted(closeness) and len(set(closeness)) == 5
+    assert np.array_equal(service.search(Question("  ", images[1].path, 0), "c", 3).query, image), "no words to weigh"
+
+
+def test_more_like_a_page_asks_no_server_and_leaves_the_page_out(service: Service, tmp_path: Path) -> None:
+    images = [upload(tmp_path, f"{n}.png", encoded(picture((100 + n, 80), f"{n}"))) for n in range(3)]
+    run(service, *images)
+    hits = service.search(Question("", images[1].path), "c", 3).hits
+    service.targets.close()  # whoever asks one now fails
+    found = service.search(Question(like=hits[0].page.id), "c", 2)
+    assert [hit.rank for hit in found.hits] == [1, 2]
+    assert {hit.page.file for hit in found.hits} == {"0.png", "2.png"}
+    with pytest.raises(NotFoundError, match="not in the collection"):
+        service.search(Question(like=hits[0].page.id), "another", 2)
+    for bad in (Question("words", like="x"), Question("", images[0].path, like="x")):
+        with pytest.raises(BadValueError, match="like stands alone"):
+            service.search(bad, "c", 2)
+
+
+def test_pages_below_the_minimum_are_counted_and_not_shown(service: Service, tmp_path: Path) -> None:
+    run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
+    all_of_them = service.search(Question(PAGES[0][0]), "c", 2).hits
+    between = (all_of_them[0].score + all_of_them[1].score) / 2
+    found = service.search(Question(PAGES[0][0], minimum=between), "c", 2)
+    assert (found.hits, found.hidden) == (all_of_them[:1], all_of_them[1:])
+    assert not service.search(Question(PAGES[0][0], minimum=1.0), "c", 2).hits
+    for bad in (Question("a", minimum=1.5), Question("a", minimum=float("nan")), Question("a", weight=-0.1)):
+        with pytest.raises(BadValueError, match=r"-1 to 1|0 to 1"):
+            service.search(bad, "c", 2)
 
 
 def test_bad_questions(service: Service, tmp_path: Path) -> None:
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
     for text in ("", "   ", "\0"):
         with pytest.raises(BadValueError, match="empty"):
-            service.search(text, None, "c", 3)
+            service.search(Question(text), "c", 3)
     for top_k in (0, -1, 51):
         with pytest.raises(BadValueError, match="1 to 50"):
-            service.search("a", None, "c", top_k)
+            service.search(Question("a"), "c", top_k)
     with pytest.raises(BadValueError, match="longer"):
-        service.search("x" * 100_000, None, "c", 3)
+        service.search(Question("x" * 100_000), "c", 3)
     with pytest.raises(BadValueError, match="2560 dimensions"):
-        service.search("a", None, "c", 3, dimension=7)
-    assert service.search("a", None, "c", 3, dimension=2560).hits
-    assert service.search("a", None, "unknown", 3).hits == []
+        service.search(Question("a"), "c", 3, dimension=7)
+    assert service.search(Question("a"), "c", 3, dimension=2560).hits
+    assert service.search(Question("a"), "unknown", 3).hits == []
     with pytest.raises(ServingError):
-        service.search("", upload(tmp_path, "x.png", b"no image").path, "c", 3)
+        service.search(Question("", upload(tmp_path, "x.png", b"no image").path), "c", 3)
 
 
 def test_hits_say_which_line_answers(service: Service, tmp_path: Path) -> None:
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
     for page, lines in enumerate(PAGES, 1):
         for text in lines:
-            hit = service.search(text, None, "c", 1).hits[0]
+            hit = service.search(Question(text), "c", 1).hits[0]
             assert hit.page.page == page and hit.line is not None and hit.line.text == text and hit.line.box is not None

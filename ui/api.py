@@ -13,9 +13,11 @@ from gradio.events import api
 from bench.targets import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
 from ui import coldstart
-from ui.service import Service
+from ui.service import Question, Service
 from ui.uploads import uploads
 
+NEEDED = {"add_pages": 2, "search": 5}
+"""Inputs that were there from the first release on."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,6 +53,9 @@ def build(service: Service) -> None:
         top_k: int = 8,
         dimension: int | None = None,
         target: str | None = None,
+        weight: float | None = None,
+        like: str | None = None,
+        minimum: float | None = None,
     ) -> dict[str, Any]:
         """Find the pages of a collection that answer a question, best first.
 
@@ -61,10 +66,15 @@ def build(service: Service) -> None:
             top_k: how many pages at most, 1 to 50
             dimension: compare this many dimensions only; leave it out for all of them
             target: name of the server that reads the question, where the page has several; left out, the first
+            weight: of the image where words stand beside it, 0 to 1; left out, 0.5
+            like: id of a page of the collection, instead of words and image: others like it
+            minimum: pages with a lower score are counted as hidden
         """
         given = uploads(image)
         picture = given[0].path if given else None
-        found = service.search(query or "", picture, collection, whole(top_k, "top_k"), optional(dimension), target)
+        share, least = number(weight, "weight"), number(minimum, "minimum")
+        question = Question(query or "", picture, 0.5 if share is None else share, str(like or ""), least)
+        found = service.search(question, collection, whole(top_k, "top_k"), optional(dimension), target)
         return {
             "hits": [
                 {
@@ -76,6 +86,7 @@ def build(service: Service) -> None:
                 }
                 for hit in found.hits
             ],
+            "hidden": len(found.hidden),
             "timings": found.timings,
         }
 
@@ -137,11 +148,12 @@ def build(service: Service) -> None:
 
 
 class Page(gr.Blocks):
-    """Callers without gradio_client may leave out `target` at the end too, as those did that were there before it."""
+    """Callers without gradio_client may leave out what is last and optional, as those did that were there before it."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
-        if block_fn.api_name in ("add_pages", "search") and len(inputs) == len(block_fn.inputs) - 1:
-            inputs.append(None)
+        least = NEEDED.get(str(block_fn.api_name))
+        if least is not None and len(inputs) >= least:
+            inputs += [None] * (len(block_fn.inputs) - len(inputs))
         super().validate_inputs(block_fn, inputs)
 
 
@@ -167,3 +179,11 @@ def whole(value: object, param: str) -> int:
 
 def optional(value: object) -> int | None:
     return None if value is None else whole(value, "dimension")
+
+
+def number(value: object, param: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise BadValueError(f"{param} is a number", param=param)
+    return float(value)

@@ -103,10 +103,15 @@ def snippet(line: Line | None) -> str:
     return "" if line is None else f'<span class="line">{escape(line.text)}</span>'
 
 
-def summary(hits: Sequence[Hit], collection: Collection, timings: dict[str, float]) -> str:
+def summary(
+    hits: Sequence[Hit], collection: Collection, timings: dict[str, float], hidden: int = 0, like: str = ""
+) -> str:
+    """`hidden`: pages below the minimum score. `like`: what the pages are like, if that was asked."""
+    below = f", {hidden} below the minimum hidden" if hidden else ""
+    asked = f" like {escape(like)}" if like else ""
     took = " · ".join(f"{name} {value:.0f} ms" for name, value in timings.items())
     return (
-        f'<p class="summary" role="status"><b>{plural(len(hits), "page")}</b> of {collection.pages:,} in'
+        f'<p class="summary" role="status"><b>{plural(len(hits), "page")}{asked}</b> of {collection.pages:,}{below} in'
         f" “{escape(collection.name)}” · {took}<br><small>Scores rank the pages of one search; they are no"
         " percentages. Bars run from the weakest hit shown to the best.</small></p>"
     )
@@ -133,8 +138,9 @@ def detail(hit: Hit, lines: Sequence[Line]) -> str:
         f' style="aspect-ratio:{page.width}/{page.height}"><img src="/pages/{page.id}.jpg"'
         f' alt="{name}, {where(page)}">{mark(hit.line)}</a>'
         + (f'<details class="text"><summary>Text of this page</summary>{text}</details>' if lines else "")
+        + f'<div class="acts"><button type="button" class="plain" data-like="{page.id}">More like this</button>'
         + confirm("Delete this page", "Yes, delete it", f'data-delete="{page.id}"')
-        + "</article>"
+        + "</div></article>"
     )
 
 

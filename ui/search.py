@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from serving.pages import open_file
 from serving.records import Hit
 from serving.settings import Settings
 from ui import render
+from ui.asking import TOP_K, asked_with, named, none_found, shown
 from ui.ingest import Job, Upload
-from ui.service import MAX_TOP_K, Service
+from ui.service import Question, Service
 from ui.targets import Target
 from ui.uploads import uploads
 
 MINE = "my-pages"
 SAMPLES = "samples"
 SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
-TOP_K = 8
 TOP_KS = ["4", "8", "12", "20", "50"]
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
@@ -45,8 +45,8 @@ watch('value', () => element.querySelector('[data-page]')?.setAttribute('aria-cu
 """
 DETAIL = """
 element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-delete]');
-  if (button) trigger('click', {page: button.dataset.delete});
+  const button = event.target.closest('[data-delete], [data-like]');
+  if (button) trigger('click', {page: button.dataset.delete ?? button.dataset.like, like: 'like' in button.dataset});
 });
 watch('value', () => {
   if (!window.dormouseChose) return;
@@ -83,7 +83,7 @@ SHARE = """
 class Asked:
     """What the results shown belong to; no vectors, so that a session stays small."""
 
-    query: str = ""
+    question: Question = field(default_factory=Question)
     hits: tuple[Hit, ...] = ()
 
 
@@ -100,6 +100,9 @@ class Widgets:
     query: gr.Textbox
     ask: gr.Button
     top_k: gr.Dropdown
+    image: gr.Image
+    weight: gr.Slider
+    minimum: gr.Slider
     chips: gr.HTML
     summary: gr.HTML
     gallery: gr.HTML
@@ -133,6 +136,20 @@ def build(service: Service, target: Component) -> Widgets:
                     min_width=120, scale=1,
                 )  # fmt: skip
                 ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
+            with gr.Accordion("Search with an image, or above a score", open=False, elem_id="refine"), gr.Row():
+                image = gr.Image(
+                    label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
+                    elem_id="ask-image", buttons=[], min_width=240,
+                )  # fmt: skip
+                with gr.Column(min_width=240):
+                    weight = gr.Slider(
+                        0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
+                        info="Where words stand beside it",
+                    )  # fmt: skip
+                    minimum = gr.Slider(
+                        0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
+                        info="Pages below are hidden and counted; 0 shows all",
+                    )  # fmt: skip
             chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
             summary = gr.HTML(elem_id="summary")
             with gr.Row(equal_height=False):
@@ -142,8 +159,8 @@ def build(service: Service, target: Component) -> Widgets:
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
     asked = gr.State(Asked())
     widgets = Widgets(
-        target, collection, files, samples, progress, cancel, listing, query, ask, top_k, chips, summary, gallery,
-        detail, asked,
+        target, collection, files, samples, progress, cancel, listing, query, ask, top_k, image, weight,
+        minimum, chips, summary, gallery, detail, asked,
     )  # fmt: skip
     Events(service, widgets).connect()
     return widgets
@@ -184,8 +201,11 @@ class Events:
         panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
         results = [w.summary, w.gallery, w.detail, w.asked]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        question = [w.query, w.collection, w.top_k, w.target]
-        share: dict[str, Any] = {"fn": None, "inputs": question, "js": SHARE, "api_visibility": "private"}
+        place = [w.collection, w.top_k, w.target]
+        question = [w.query, *place, w.image, w.weight, w.minimum]
+        share: dict[str, Any] = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
+        # As the browser sent it: a file that is no image is told by us, and not decoded before its size is known.
+        asking: dict[str, Any] = {**hidden, "preprocess": False}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
         w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
@@ -196,18 +216,19 @@ class Events:
             w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
             w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
-        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **hidden).then(
+        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **asking).then(
             **share
         )
-        w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **hidden).then(
+        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **asking)
+        w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking).then(
             **share
         )
         w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
-        w.detail.click(self.delete_page, [w.asked, *question[1:]], [*panel, *results], **hidden)
+        w.detail.click(self.act, [w.asked, *place], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
         assert start is not None
         start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary, *choice], **hidden).then(
-            self.search_if_asked, question, results, **hidden
+            self.search_if_asked, question, results, **asking
         ).then(**share)
         start.load(self.follow_on_arrival, None, panel[:3], **hidden)
 
@@ -326,35 +347,46 @@ class Events:
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def search_if_asked(self, query: str, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
-        if query.strip():
-            yield from self.search(query, collection, top_k, target)
+    def search_if_asked(
+        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
+    ) -> Iterator[dict[Any, Any]]:
+        if query.strip() or image:
+            yield from self.search(query, collection, top_k, target, image, weight, minimum)
         else:
             yield gr.skip()  # a generator that yields nothing empties its outputs
 
-    def search(self, query: str, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
-        if not query.strip():
-            yield {
-                **self.nothing(),
-                self.w.summary: render.notice("Type a question first", "Words, or a sentence."),
-            }
+    def search(
+        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
+    ) -> Iterator[dict[Any, Any]]:
+        if not query.strip() and not image:
+            advice = "Words, or a sentence. Or drop in an image, below the question."
+            yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
             return
         try:
-            found = self.service.search(query, None, collection, shown(top_k), target=target)
-            searched = self.service.library.collection(collection)
+            question = asked_with(query, image, weight, minimum)
+        except ServingError as error:
+            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            return
+        yield from self.answer(question, collection, top_k, target)
+
+    def answer(self, question: Question, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
+        library = self.service.library
+        try:
+            found = self.service.search(question, collection, shown(top_k), target=target)
+            searched = library.collection(collection)
+            like = named(library.page(question.like)) if question.like else ""
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
             return
         if not found.hits:
-            advice = "Drop images or PDFs into the box, or load the sample pages."
-            yield {**self.nothing(), self.w.summary: render.notice("This collection has no pages yet", advice)}
+            yield {**self.nothing(), self.w.summary: none_found(found, question)}
             return
         first = found.hits[0]
         yield {
-            self.w.summary: render.summary(found.hits, searched, found.timings),
+            self.w.summary: render.summary(found.hits, searched, found.timings, len(found.hidden), like),
             self.w.gallery: render.gallery(found.hits),
-            self.w.detail: render.detail(first, self.service.library.lines(first.page.id)),
-            self.w.asked: Asked(query, tuple(found.hits)),
+            self.w.detail: render.detail(first, library.lines(first.page.id)),
+            self.w.asked: Asked(question, tuple(found.hits)),
         }
 
     def show(self, asked: Asked, event: gr.EventData) -> str:
@@ -364,25 +396,25 @@ class Events:
             return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
         return render.detail(hit, self.service.library.lines(hit.page.id))
 
-    def delete_page(
+    def act(
         self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
     ) -> Iterator[dict[Any, Any]]:
+        """What a button beside a page does: others like it, or its deletion."""
+        page = str(event.page)
+        if event.like:
+            yield from self.answer(Question(like=page, minimum=asked.question.minimum), collection, top_k, target)
+            return
         try:
-            self.service.delete(collection, [str(event.page)])
+            self.service.delete(collection, [page])
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return
         yield {**self.panel(collection), **self.nothing()}
-        yield from self.search(asked.query, collection, top_k, target)
+        if asked.question.like != page:
+            yield from self.answer(asked.question, collection, top_k, target)
 
     def nothing(self) -> dict[Any, Any]:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
-
-
-def shown(top_k: object) -> int:
-    """What stands in the widget or the address, as a number within the limits."""
-    text = str(top_k)
-    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K
 
 
 def failed(title: str, error: ServingError) -> str:

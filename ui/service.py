@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,24 @@ MAX_TOP_K = 50
 
 
 @dataclass(frozen=True)
+class Question:
+    """Words, a picture, or both; or, instead of them, a page of the collection, to find others like it."""
+
+    text: str = ""
+    image: Path | None = None
+    weight: float = 0.5
+    """Of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
+    like: str = ""
+    """The page's id."""
+    minimum: float | None = None
+    """Pages with a lower score are counted, not shown."""
+
+
+@dataclass(frozen=True)
 class Found:
     hits: list[Hit]
+    hidden: list[Hit]
+    """Those among the nearest that did not reach the minimum."""
     query: Vectors
     """float32[dimension], what the hits were ranked by"""
     timings: dict[str, float]
@@ -50,14 +66,13 @@ class Service:
 
     def search(
         self,
-        text: str,
-        image: Path | None,
+        question: Question,
         collection: str,
         top_k: int,
         dimension: int | None = None,
         target: str | None = None,
     ) -> Found:
-        """By words, by an image, or by the mean of both. `target` names the server; None is the first.
+        """`target` names the server; None is the first. Pages like another one are found without asking a server.
 
         Raises ServingError; FingerprintError where that server's vectors cannot be compared with the collection's.
         """
@@ -69,32 +84,55 @@ class Service:
             raise BadValueError(
                 f"pages are compared in {known.dimension} dimensions: leave dimension empty", param="dimension"
             )
-        chosen.check(self.library, collection)
-        vectors, fingerprint = self._query_vectors(chosen.client, text, image)
-        query = np.mean(vectors, axis=0)
-        query = np.asarray(query / np.linalg.norm(query), dtype=np.float32)
+        check(question)
+        if question.like:
+            query, fingerprint = self.library.vector(collection, question.like)
+        else:
+            chosen.check(self.library, collection)
+            query, fingerprint = self._query(chosen.client, question)
         embedded = time.perf_counter()
-        hits = self.library.search(collection, query, top_k, fingerprint)
+        more = 1 if question.like else 0  # itself, which nobody looks for
+        ranked = self.library.search(collection, query, top_k + more, fingerprint)
         ended = time.perf_counter()
         timings = {"embed": embedded - began, "search": ended - embedded, "total": ended - began}
-        return Found(hits, query, {name: round(value * 1000, 2) for name, value in timings.items()})
+        least = -1.0 if question.minimum is None else question.minimum
+        others = [hit for hit in ranked if hit.page.id != question.like][:top_k]
+        others = [replace(hit, rank=rank) for rank, hit in enumerate(others, 1)]
+        return Found(
+            [hit for hit in others if hit.score >= least],
+            [hit for hit in others if hit.score < least],
+            query,
+            {name: round(value * 1000, 2) for name, value in timings.items()},
+        )
 
-    def _query_vectors(self, client: EmbeddingClient, text: str, image: Path | None) -> tuple[list[Vectors], str]:
-        vectors = []
-        fingerprint = ""
-        if text.strip() or image is None:
-            query = canonical_query(text, "query")
-            if len(query) > self.limits.max_text_chars:
+    def _query(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
+        weighed: list[tuple[float, Vectors]] = []
+        fingerprint, image = "", question.image
+        share = question.weight if question.text.strip() else 1.0
+        if image is None or share < 1:
+            text = canonical_query(question.text, "query")
+            if len(text) > self.limits.max_text_chars:
                 raise BadValueError(f"the query is longer than {self.limits.max_text_chars} characters", param="query")
-            answer = client.embed_queries([query])
-            vectors, fingerprint = [answer.vectors[0]], answer.fingerprint
-        if image is not None:
+            answer = client.embed_queries([text])
+            weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
+        if image is not None and share > 0:
             page = open_file(image, self.limits).read(0)
             if page.image is None:
                 raise UnreadableError("the query image cannot be read", param="image")
             answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
-            vectors, fingerprint = [*vectors, answer.vectors[0]], answer.fingerprint
-        return vectors, fingerprint
+            weighed, fingerprint = [*weighed, (share, answer.vectors[0])], answer.fingerprint
+        mean = np.sum([weight * vector for weight, vector in weighed], axis=0)
+        return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         return self.library.delete(collection, ids)
+
+
+def check(question: Question) -> None:
+    """Raises BadValueError."""
+    if not 0 <= question.weight <= 1:
+        raise BadValueError("weight is 0 to 1", param="weight")
+    if question.minimum is not None and not -1 <= question.minimum <= 1:
+        raise BadValueError("minimum is -1 to 1, as the scores are", param="minimum")
+    if question.like and (question.text.strip() or question.image is not None):
+        raise BadValueError("like stands alone: leave query and image empty", param="like")

@@ -1,0 +1,55 @@
+"""What a browser sends when it asks, as a Question; and what is told where nothing was found. Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+from serving.errors import BadValueError
+from serving.records import StoredPage
+from ui import render
+from ui.service import MAX_TOP_K, Found, Question
+from ui.uploads import uploads
+
+TOP_K = 8
+
+
+def asked_with(query: str, image: object, weight: object, minimum: object) -> Question:
+    """Of what the browser sent. Raises BadValueError."""
+    given = uploads(image)
+    share = numeric(weight, "the share of the image")
+    return Question(
+        query,
+        given[0].path if given else None,
+        0.5 if share is None else share / 100,
+        minimum=numeric(minimum, "the minimum score") or None,  # a page's score may be below the slider's 0
+    )
+
+
+def numeric(value: object, what: str) -> float | None:
+    """Raises BadValueError. None is an empty box."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BadValueError(f"{what} is a number")
+    return float(value)
+
+
+def named(page: StoredPage) -> str:
+    return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
+
+
+def none_found(found: Found, question: Question) -> str:
+    if found.hidden:
+        best = f"The best one has {found.hidden[0].score:.3f}: lower the minimum score to see it."
+        return render.notice(f"No page reaches {question.minimum:g}", best)
+    if question.like:
+        return render.notice("There are no other pages", "This is the only page of the collection.")
+    return render.notice(
+        "This collection has no pages yet", "Drop images or PDFs into the box, or load the sample pages."
+    )
+
+
+def shown(top_k: object) -> int:
+    """What stands in the widget or the address, as a number within the limits."""
+    text = str(top_k)
+    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K
