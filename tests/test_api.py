@@ -31,7 +31,7 @@ def add(client: Client, collection: str, *paths: Path) -> dict[str, list[dict[st
 
 def search(client: Client, query: str, collection: str, top_k: object = 5, **more: object) -> list[dict[str, object]]:
     found = client.predict(query, more.get("image"), collection, top_k, more.get("dimension"), api_name="/search")
-    assert set(found) == {"hits", "timings"} and set(found["timings"]) == {"embed", "search", "total"}
+    assert set(found) == {"hits", "hidden", "timings"} and set(found["timings"]) == {"embed", "search", "total"}
     return list(found["hits"])
 
 

@@ -18,7 +18,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client refuse to work beside it."""
+    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client do not work beside it."""
     path = installed()
     assert path is not None, ADVICE
     with sync_playwright() as playwright:
