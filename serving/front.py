@@ -179,11 +179,9 @@ class Front:
         """False if this worker was gone before anything of the body was taken."""
         handle = lease.life.handle
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
-        # The body's framing is ours: one of the two, as the door's own parser took it.
+        # The body's framing is ours: one of the two, as the door's own parser took it. Without a length it is chunked.
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
         headers = [(name, value) for name, value in headers if name != b"content-length" or not chunked]
-        if chunked or not any(name == b"content-length" for name, _ in headers):
-            headers.append((b"transfer-encoding", b"chunked"))
         hung = Hung(handle, self.engine.settings.request_timeout_s + HUNG_S)
         answered = False
         try:

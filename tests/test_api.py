@@ -208,4 +208,6 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     of_pages, of_runs = {"/add_pages", "/search", "/delete_pages"}, {"/scaledown", "/start_bench", "/bench_run"}
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
-    assert parameters == ["query", "image", "collection", "top_k", "dimension", "target"]
+    assert parameters == [
+        "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum",
+    ]  # fmt: skip

@@ -46,11 +46,14 @@ class Hosted:
             "DORMOUSE_WORKERS": f"HuggingFace=modal:{SERVER}, vLLM=modal:bigemma3-vllm-serve",
         }
 
-    def deploy(self) -> None:
+    def add_secret(self) -> None:
         self.cloud.secrets["dormouse-page"] = {
             "DORMOUSE_PAGE_PASSWORD": ME[1], "DORMOUSE_ADMIN_KEY": ADMIN,
             "DORMOUSE_MODAL_KEY": PROXY_TOKEN[0], "DORMOUSE_MODAL_SECRET": PROXY_TOKEN[1],
         }  # fmt: skip
+
+    def deploy(self) -> None:
+        self.add_secret()
         done = self.cloud.deploy("ui/app.py", env=self.environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -154,14 +157,25 @@ def test_pages_are_there_after_a_kill(hosted: Hosted) -> None:
     assert hosted.get(f"/pages/{added[0]['id']}.webp").status_code == 200
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Hosted]:
+    """The page by `modal serve`, as while it is worked on."""
+    with Cloud() as cloud:
+        found = Hosted(cloud, tmp_path)
+        found.add_secret()
+        running = cloud.serve("ui/app.py", env=found.environment)
+        assert found.get().status_code == 200, running.output + found.logs()
+        yield found
+
+
 @pytest.mark.e2e
-def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, browser: Browser) -> None:
-    """All of it in a browser: a page is dropped in and found, the server is brought to zero, and comes back."""
-    if SERVER not in hosted.cloud.apps():
-        hosted.deploy_server()
+def test_person_uploads_searches_and_sees_a_restored_start(served: Hosted, browser: Browser) -> None:
+    """All of it in a browser: a page is dropped in and found, the server is brought to zero, and comes back. The page
+    has no snapshot, as `modal serve` makes none; the server, which was deployed, has one."""
+    served.deploy_server()
     context = browser.new_context(http_credentials={"username": ME[0], "password": ME[1]})
-    visit = Visit(context, hosted.url)
-    page = visit.open(f"{hosted.url}/?c=mine")
+    visit = Visit(context, served.url)
+    page = visit.open(f"{served.url}/?c=mine")
     page.set_default_timeout(1000 * WAIT_S)
     page.locator("#dropzone input[type=file]").set_input_files(SAMPLES / "receipt-corner-larder.jpg")
     expect(page.locator("#files")).to_contain_text("receipt-corner-larder.jpg", timeout=1000 * WAIT_S)
@@ -173,7 +187,7 @@ def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, brows
     page.on("dialog", lambda dialog: dialog.accept())
     page.locator("#scaledown").click()
     expect(page.locator('.engine[data-state="zero"]')).to_be_visible(timeout=1000 * WAIT_S)
-    hosted.cloud.until(lambda: not hosted.cloud.containers(SERVER), hosted.logs)
+    served.cloud.until(lambda: not served.cloud.containers(SERVER), served.logs)
     page.get_by_role("tab", name="Search").click()
     page.locator("#ask textarea").press("Enter")
     expect(page.locator('.engine[data-state="serving"]')).to_be_visible(timeout=1000 * WAIT_S)
@@ -182,6 +196,8 @@ def test_person_uploads_searches_and_sees_a_restored_start(hosted: Hosted, brows
     expect(page.locator(".engine-panel")).to_contain_text("wait for Modal")
     assert visit.outside == []
     context.close()
+    assert [each.kind for each in served.cloud.containers(PAGE)] == ["plain"]
+    assert [each.kind for each in served.cloud.containers(SERVER)] == ["restored"]
 
 
 @pytest.mark.e2e
@@ -220,13 +236,3 @@ def test_new_release_takes_over(hosted: Hosted) -> None:
     hits = hosted.call("search", "honey", None, "release", 9)["hits"]
     assert [hit["id"] for hit in hits] == [added["id"]]
     assert sum(len(entries) for entries in hosted.cloud.dicts.entries.values()) == claimed + 1
-
-
-def test_served_while_it_is_worked_on(tmp_path: Path) -> None:
-    """`modal serve`: an app without snapshots, whose page works all the same."""
-    with Cloud() as cloud:
-        served = Hosted(cloud, tmp_path)
-        cloud.secrets["dormouse-page"] = {"DORMOUSE_PAGE_PASSWORD": ME[1]}
-        running = cloud.serve("ui/app.py", env=served.environment)
-        assert served.get().status_code == 200, running.output + served.logs()
-        assert [each.kind for each in cloud.containers(PAGE)] == ["plain"]
