@@ -7,16 +7,16 @@ container. Not known here: which apps are Dormouse's (`bench/modal_app.py`), and
 from __future__ import annotations
 
 import json
-import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from serving.deadlines import Late, within
 
 T = TypeVar("T")
 
@@ -68,37 +68,11 @@ def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_
     """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
     client()
     try:
-        return bounded(question, seconds)
+        return within(seconds, question)
     except Late:
         raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
     except Exception as error:
         raise failure(error, missing) from None
-
-
-class Late(Exception): ...
-
-
-def bounded(question: Callable[[], T], seconds: float) -> T:
-    """Its answer, or what it raised; Late if neither came. For calls that block and take no deadline.
-
-    In a thread of its own, which goes on after that.
-    """
-    answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put((True, question()))
-        except BaseException as error:
-            answers.put((False, error))
-
-    threading.Thread(target=ask, name="bounded", daemon=True).start()
-    try:
-        good, found = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise Late from None
-    if good:
-        return found  # type: ignore[no-any-return]
-    raise found
 
 
 def failure(error: Exception, missing: str = "") -> Exception:

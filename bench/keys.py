@@ -6,11 +6,11 @@ They are in a file of the data folder that only its owner can read. Nothing here
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serving.disk import write_file
 from serving.edge import PROXY_HEADERS, proxy_headers
 from serving.errors import BadValueError
 
@@ -60,12 +60,5 @@ def keep(data: Path, more: Mapping[str, str]) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     path = data / FILE
     content = json.dumps({**kept(data), **more}, indent=1) + "\n"
-    part = path.with_name(f"{FILE}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, content.encode(), 0o600)
     return path

@@ -12,6 +12,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class Late(TimeoutError):
+    """Of `within`: no answer came in time. A TimeoutError of the work's own is none."""
+
+
 @contextmanager
 def timed(phases: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
@@ -26,7 +30,7 @@ def ms_since(began: float) -> float:
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """In a thread of its own, which is left behind if it hangs. Raises TimeoutError, and whatever `work` raises."""
+    """In a thread of its own, which is left behind if it hangs. Raises Late, and whatever `work` raises."""
     done: Future[T] = Future()
 
     def run() -> None:
@@ -35,8 +39,13 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, name="wake", daemon=True).start()
-    return done.result(seconds)
+    threading.Thread(target=run, name="within", daemon=True).start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        if done.done():
+            raise
+        raise Late from None
 
 
 def in_background(work: Callable[[], None]) -> None:

@@ -13,11 +13,11 @@ COPIED_BYTES = 1024 * 1024
 """At once."""
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Whole or not at all; two writers of one file do not meet."""
+def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Whole or not at all; two writers of one file do not meet. `mode`: at most, before the process's own mask."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("wb") as stream:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

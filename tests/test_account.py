@@ -13,7 +13,8 @@ import pytest
 from grpclib.exceptions import StreamTerminatedError
 
 from bench import account
-from bench.account import AccountError, Late, NotInstalled, bounded, failure
+from bench.account import AccountError, NotInstalled, failure
+from serving.deadlines import Late, within
 
 ROOT = Path(__file__).parent.parent
 ASK = """
@@ -58,12 +59,12 @@ def test_one_that_blocks_is_left_and_one_that_fails_is_told() -> None:
     released = threading.Event()
     began = time.monotonic()
     with pytest.raises(Late):
-        bounded(lambda: released.wait(20), 0.2)
+        within(0.2, lambda: released.wait(20))
     assert time.monotonic() - began < 10
     released.set()
-    assert bounded(lambda: 7, 5) == 7
+    assert within(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        bounded(lambda: 1 // 0, 5)
+        within(5, lambda: 1 // 0)
 
 
 def test_each_failure_of_the_client_s_has_its_sentence() -> None:

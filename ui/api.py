@@ -13,6 +13,7 @@ from gradio.events import api
 from bench.targets import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
 from ui import coldstart
+from ui.asking import numeric
 from ui.service import Question, Service
 from ui.uploads import uploads
 
@@ -72,7 +73,7 @@ def build(service: Service) -> None:
         """
         given = uploads(image)
         picture = given[0].path if given else None
-        share, least = number(weight, "weight"), number(minimum, "minimum")
+        share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
         question = Question(query or "", picture, 0.5 if share is None else share, str(like or ""), least)
         found = service.search(question, collection, whole(top_k, "top_k"), optional(dimension), target)
         return {
@@ -179,11 +180,3 @@ def whole(value: object, param: str) -> int:
 
 def optional(value: object) -> int | None:
     return None if value is None else whole(value, "dimension")
-
-
-def number(value: object, param: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise BadValueError(f"{param} is a number", param=param)
-    return float(value)

@@ -16,21 +16,26 @@ TOP_K = 8
 def asked_with(query: str, image: object, weight: object, minimum: object) -> Question:
     """Of what the browser sent. Raises BadValueError."""
     given = uploads(image)
-    share = numeric(weight, "the share of the image")
+    share = numeric(filled(weight), "the share of the image")
     return Question(
         query,
         given[0].path if given else None,
         0.5 if share is None else share / 100,
-        minimum=numeric(minimum, "the minimum score") or None,  # a page's score may be below the slider's 0
+        minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
     )
 
 
-def numeric(value: object, what: str) -> float | None:
-    """Raises BadValueError. None is an empty box."""
-    if value is None or value == "":
+def filled(value: object) -> object:
+    """None for an empty box."""
+    return None if value == "" else value
+
+
+def numeric(value: object, what: str, param: str | None = None) -> float | None:
+    """Raises BadValueError."""
+    if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadValueError(f"{what} is a number")
+        raise BadValueError(f"{what} is a number", param=param)
     return float(value)
 
 

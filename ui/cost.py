@@ -77,7 +77,7 @@ def build(service: Service, run: gr.Dropdown) -> None:
             inputs, note = widgets()
             source = gr.HTML(source_note(LISTED), elem_id="cost-source")
             live = gr.Button(
-                "Prices of my Modal account", size="sm", elem_id="cost-live", visible=account.signed_in()
+                "Prices of my Modal account", size="sm", elem_id="cost-live", visible=False
             )  # fmt: skip
         with gr.Column(scale=3, min_width=300, elem_id="cost-told"):
             words = gr.HTML(elem_id="cost-words")
@@ -87,7 +87,7 @@ def build(service: Service, run: gr.Dropdown) -> None:
     asked, outputs = [opened, *inputs.listed(), rates], [words, bars, curve]
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     latest: dict[str, Any] = {**hidden, "trigger_mode": "always_last", "concurrency_limit": 1}
-    section.expand(lambda: True, None, [opened], **hidden)
+    section.expand(opening, None, [opened, live], **hidden)
     changes = [one.change for one in (opened, *inputs.listed(), rates) if one is not inputs.gpu]
     gr.on(changes, updated, asked, outputs, **latest)
     inputs.gpu.change(rate_of, [inputs.gpu, rates], [inputs.rate], **hidden)
@@ -117,6 +117,11 @@ def widgets() -> tuple[Inputs, gr.HTML]:
             cores = gr.Number(CORES, label="Cores", elem_id="cost-cores", min_width=120)
             memory = gr.Number(MEMORY_GIB, label="Memory, GiB", elem_id="cost-memory", min_width=120)
     return Inputs(requests, file, duration, window, start, gpu, rate, cores, memory), note
+
+
+def opening() -> tuple[bool, Any]:
+    """Also whether an account can be asked: to know it, Modal's client is imported, which no page's start waits for."""
+    return True, gr.update(visible=account.signed_in())
 
 
 def updated(opened: bool, *values: Any) -> tuple[Any, Any, Any]:

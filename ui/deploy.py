@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench import account, prices
 from bench.account import AccountError
@@ -40,13 +40,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="say what it costs and which commands would run")
     parser.add_argument("--no-hub-check", action="store_true", help="do not ask the model hub about the licence")
     options = parser.parse_args(argv)
+    stays = "what was deployed stays: `dormouse status` tells what is there"
+    return ended(lambda: deploy(options), "not deployed", stays)
+
+
+def ended(work: Callable[[], int], failed: str, stopped: str) -> int:
+    """The exit code. Says in a sentence what kept it from being done, and what Ctrl-C leaves behind."""
     try:
-        return deploy(options)
+        return work()
     except (AccountError, ValueError, OSError) as error:
-        print(f"not deployed: {error}", file=sys.stderr)
+        print(f"{failed}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was deployed stays: `dormouse status` tells what is there", file=sys.stderr)
+        print(f"stopped; {stopped}", file=sys.stderr)
         return 130
 
 
@@ -168,14 +174,7 @@ def destroy_main(argv: Sequence[str]) -> int:
     lost = "also delete the volumes: weights, what was compiled, and all pages that were added"
     parser.add_argument("--volumes", action="store_true", help=lost)
     options = parser.parse_args(argv)
-    try:
-        return destroy(options)
-    except (AccountError, ValueError, OSError) as error:
-        print(f"not destroyed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; `dormouse status` tells what is still there", file=sys.stderr)
-        return 130
+    return ended(lambda: destroy(options), "not destroyed", "`dormouse status` tells what is still there")
 
 
 def destroy(options: argparse.Namespace) -> int:

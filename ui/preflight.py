@@ -13,8 +13,9 @@ from enum import Enum
 from pathlib import Path
 
 from bench import account
-from bench.account import AccountError, Late, bounded
+from bench.account import AccountError
 from bench.keys import ADMIN, API, PASSWORD, Keys
+from serving.deadlines import Late, within
 from ui.parts import Part, Setup
 
 HUB_S = 15.0
@@ -118,7 +119,7 @@ def licence(weights: str, token: str) -> Check:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
-        bounded(lambda: auth_check(weights, token=token), HUB_S)
+        within(HUB_S, lambda: auth_check(weights, token=token))
     except GatedRepoError:
         text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
         return Check(name, Mark.BAD, text)
