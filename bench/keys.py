@@ -15,6 +15,8 @@ from serving.edge import PROXY_HEADERS, proxy_headers
 from serving.errors import BadValueError
 
 FILE = "modal-keys.json"
+PASSWORD_CHARS = 8
+"""At least; the page is where everybody can try."""
 API, ADMIN, PROXY, PASSWORD = (
     "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", tuple(PROXY_HEADERS.values()), "DORMOUSE_PAGE_PASSWORD",
 )  # fmt: skip

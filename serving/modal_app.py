@@ -12,7 +12,7 @@ import shutil
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import modal
 import modal.experimental
@@ -24,6 +24,7 @@ from serving.settings import WEIGHTS
 if TYPE_CHECKING:
     from serving.cloud import Life
 
+S = TypeVar("S", bound=BaseSettings)
 Extra = Literal["hf", "vllm"]
 PREFIX = "DORMOUSE_MODAL_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
@@ -100,11 +101,6 @@ class Deployment(BaseSettings):
     @property
     def environment(self) -> dict[str, str]:
         """Of the containers: this deployment again, and the worker's settings that follow from it."""
-        own = {
-            field.validation_alias if isinstance(field.validation_alias, str) else PREFIX + name.upper(): value
-            for name, field in type(self).model_fields.items()
-            if (value := getattr(self, name)) != "" or field.default != ""
-        }
         worker = {
             "DORMOUSE_WEIGHTS": self.weights,
             "DORMOUSE_OPEN_ACCESS": self.access != "keys",
@@ -115,18 +111,33 @@ class Deployment(BaseSettings):
             "TRITON_CACHE_DIR": f"{self.cache}/local/triton",
             "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/local/inductor",
         }
-        return {name: str(value) for name, value in {**own, **worker}.items()}
+        return {**again(self), **{name: str(value) for name, value in worker.items()}}
 
 
-def deployment() -> Deployment:
+def again(deployed: BaseSettings) -> dict[str, str]:
+    """The environment in which a container reads the same settings."""
+    prefix = deployed.model_config["env_prefix"]
+    return {
+        field.validation_alias if isinstance(field.validation_alias, str) else prefix + name.upper(): str(value)
+        for name, field in type(deployed).model_fields.items()
+        if (value := getattr(deployed, name)) != "" or field.default != ""
+    }
+
+
+def read(kind: type[S], file: str) -> S:
     """As the environment has it. Ends the program with a sentence if it cannot be."""
     try:
-        return Deployment()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        variable = name if name.startswith("DORMOUSE_") else PREFIX + name.upper()
-        raise SystemExit(f"{variable}={first['input']}: {first['msg']}. See serving/modal_app.py") from None
+        variable = name if name.startswith("DORMOUSE_") else kind.model_config["env_prefix"] + name.upper()
+        raise SystemExit(f"{variable}={first['input']}: {first['msg']}. See {file}") from None
+
+
+def deployment() -> Deployment:
+    """Ends the program with a sentence if it cannot be."""
+    return read(Deployment, "serving/modal_app.py")
 
 
 class Server:
@@ -219,18 +230,24 @@ class Server:
 
 
 def requirements(extra: Extra | Literal[""], more: tuple[str, ...] = ()) -> list[str]:
-    """As pyproject.toml has them. Ends the program with a sentence if that is not there."""
-    try:
-        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    except OSError:
-        raise SystemExit(f"{PYPROJECT} is not there: deploy from a clone of the project") from None
-    pins = {re.split(r"[^A-Za-z0-9._-]", pin, maxsplit=1)[0]: pin for pin in project["dependencies"]}
-    return [*(pins[name] for name in (*BASE, *more)), *(project["optional-dependencies"][extra] if extra else [])]
+    """As pyproject.toml has them."""
+    found = project()
+    pins = {re.split(r"[^A-Za-z0-9._-]", pin, maxsplit=1)[0]: pin for pin in found["dependencies"]}
+    return [*(pins[name] for name in (*BASE, *more)), *(found["optional-dependencies"][extra] if extra else [])]
+
+
+def project() -> dict[str, Any]:
+    """Of pyproject.toml. Ends the program with a sentence if that is not there."""
+    return dict(tomllib.loads(clone_text(PYPROJECT))["project"])
 
 
 def pinned(file: Path) -> list[str]:
     """Of each package the one version. Ends the program with a sentence if the file is not there."""
+    return clone_text(file).splitlines()
+
+
+def clone_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8")
     except OSError:
         raise SystemExit(f"{file} is not there: deploy from a clone of the project") from None

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import os
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import modal
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.modal_app import UV, pinned
+from serving.modal_app import PYTHON, UV, again, pinned, project, read
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 NAME = "dormouse"
 PREFIX = "DORMOUSE_PAGE_"
-PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PINS = Path(__file__).parent / "pins.txt"
 """Of `requirements`, as `serving/pins` of the servers'."""
-PYTHON = "3.12"
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
 """Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
@@ -69,33 +66,19 @@ class Deployment(BaseSettings):
     @property
     def environment(self) -> dict[str, str]:
         """Of the container: this deployment again, and settings of the page that follow from it."""
-        own = {
-            field.validation_alias if isinstance(field.validation_alias, str) else PREFIX + name.upper(): str(value)
-            for name, field in type(self).model_fields.items()
-            if (value := getattr(self, name)) != ""
-        }
         # Eight pages on their way at once: a server with a GPU reads them together, and they share a commit.
-        return {**own, "DORMOUSE_CORES": "8", "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+        return {**again(self), "DORMOUSE_CORES": "8", "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 
 
 def deployment() -> Deployment:
-    """As the environment has it. Ends the program with a sentence if it cannot be."""
-    try:
-        return Deployment()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        variable = name if name.startswith("DORMOUSE_") else PREFIX + name.upper()
-        raise SystemExit(f"{variable}={first['input']}: {first['msg']}. See ui/cloud.py") from None
+    """Ends the program with a sentence if it cannot be."""
+    return read(Deployment, "ui/cloud.py")
 
 
 def requirements() -> list[str]:
     """Of the base installation, with the pins of pyproject.toml; and Modal's client, to find the servers."""
-    try:
-        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    except OSError:
-        raise SystemExit(f"{PYPROJECT} is not there: deploy from a clone of the project") from None
-    return [*project["dependencies"], *project["optional-dependencies"]["modal"]]
+    found = project()
+    return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
 
 
 deployed = deployment()

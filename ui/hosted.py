@@ -23,14 +23,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bench.keys import keys  # before the library: see `bench/__init__.py`
+from bench.keys import PASSWORD_CHARS, keys  # before the library: see `bench/__init__.py`
 from serving.backup import Backup
 from serving.disk import copy_file
 from serving.errors import ServingError
@@ -43,8 +42,6 @@ from ui.service import Service
 
 USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOUSE_PAGE_PUBLIC"
 DEFAULT_USER = "dormouse"
-PASSWORD_CHARS: Final = 8
-"""At least; the page is where everybody can try."""
 WRONG_S = 0.5
 """Before a wrong password is told so."""
 AGAIN_S = 5.0

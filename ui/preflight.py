@@ -14,14 +14,12 @@ from pathlib import Path
 
 from bench import account
 from bench.account import AccountError
-from bench.keys import ADMIN, API, PASSWORD, Keys
+from bench.keys import ADMIN, API, PASSWORD, PASSWORD_CHARS, Keys
 from serving.deadlines import Late, within
 from ui.parts import Part, Setup
 
 HUB_S = 15.0
 """For the model hub to say whether a token may read the weights."""
-PASSWORD_CHARS = 8
-"""At least, as the page itself asks for."""
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
