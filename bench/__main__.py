@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import coldstart, costs, fleet, gpu, prime, quality, random_weights, record, report
+from bench import coldstart, costs, fleet, gpu, gpu_tiers, prime, quality, random_weights, record, report
 from bench.options import count, seed
 from serving import equivalence
 from serving.client import EmbeddingClient
@@ -66,6 +66,10 @@ def arguments() -> argparse.ArgumentParser:
     add_parity(commands)
     about = "BiGemma3's servers side by side on one GPU, over HTTP, beside what the GPU does without them"
     gpu.add_arguments(commands.add_parser("gpu", help=about, description=about))
+    about = (
+        "time to the first answer after scale to zero on a GPU, by what is held meanwhile, beside the bus's own speed"
+    )
+    gpu_tiers.add_arguments(commands.add_parser("tiers", help=about, description=about))
     about = "a Gemma 3 checkpoint with random weights, for tests and throughput"
     drawn = commands.add_parser("weights", help=about, description=about)
     drawn.add_argument("folder", type=Path)
@@ -196,6 +200,13 @@ def run_gpu(options: argparse.Namespace) -> Path:
     return record.save(out, "gpu", found, where)
 
 
+def run_tiers(options: argparse.Namespace) -> Path:
+    where = record.environment()
+    out = options.out or record.RUNS / "bench-gpu.json"
+    found = gpu_tiers.run(options, print, lambda so_far: record.save(out, "gpu-tiers", so_far, where))
+    return record.save(out, "gpu-tiers", found, where)
+
+
 def run_weights(options: argparse.Namespace) -> Path:
     return random_weights.build(options.folder, options.shape, options.layout, options.seed, options.device)
 
@@ -249,6 +260,7 @@ COMMANDS = {
     "snapshots": run_snapshots,
     "parity": run_parity,
     "gpu": run_gpu,
+    "tiers": run_tiers,
     "weights": run_weights,
 }
 

@@ -62,8 +62,8 @@ def arguments() -> argparse.ArgumentParser:
         choices=("auto", *NAMES),
         default="auto",
         help="how the worker comes back. criu: from a file, nothing is held at zero (Linux, criu 4.1); fork: from a"
-        " process that is held in memory (Linux); plain: every start is a full one; auto: the first of these that works"
-        " here (default)",
+        " process that is held in memory (Linux). On an NVIDIA GPU, criu+cuda and cuda: likewise (driver 570; the"
+        " former as root). plain: every start is a full one; auto: the first of these that works here (default)",
     )
     parser.add_argument(
         "--scaledown-window", type=float, metavar="S", help="idle seconds until the worker goes, 2 or more; default: 60"
@@ -131,7 +131,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = embedders.of(options.embedder)(settings)
-    spec = Spec(options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends)
+    spec = Spec(
+        options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
+        getattr(embedder, "weight_files", ()), getattr(embedder, "waking_bytes", 0),
+    )  # fmt: skip
     choice = await choose(options.snapshot, spec, backends(settings, run))
     tell(choice)
     engine = Engine(Starter(spec, choice, run))

@@ -25,7 +25,7 @@ from serving.clock import Clock
 from serving.engine_metrics import EngineMetrics
 from serving.errors import NotReadyError
 from serving.news import News
-from serving.snapshots import StartFailed
+from serving.snapshots import SnapshotFailed, StartFailed
 from serving.starter import Life, Starter, Way
 from serving.starts import Start, Starts
 from serving.waiting import Waiting
@@ -68,7 +68,7 @@ class Engine:
         """Why the state is failed; may hold paths."""
         self._told = ""
         """The same for any client."""
-        self._row_began = self._idle_since = self.clock.monotonic()
+        self._row_began = self._idle_since = self._zero_since = self.clock.monotonic()
         self._retry_at = 0.0
         self._failed_in_a_row = 0
         self._changed = asyncio.Event()
@@ -94,6 +94,7 @@ class Engine:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
         if self.life is not None:
+            self.life.handle.park = None  # nobody will want it again
             await self._take_down(self.life)
         self._done()
         if self.starter.choice.backend is not None:
@@ -222,7 +223,11 @@ class Engine:
                 await self._at_zero()
                 if not self._wanted:
                     left = self._not_before - self.clock.monotonic()
-                    await self._hear(left if self.settings.min_containers and left > 0 else None)
+                    waits = [left] if self.settings.min_containers and left > 0 else []
+                    step = await self.starter.rest(self.clock.monotonic() - self._zero_since)
+                    self.news.publish()
+                    if not self._wanted:  # a step down takes a second
+                        await self._hear(min(waits + ([] if step is None else [step]), default=None))
                     continue
                 life = await self._bring_up()
                 await self._tend(life)
@@ -322,13 +327,17 @@ class Engine:
 
     async def _take_down(self, life: Life) -> None:
         self._enter("scaling_down")
-        await life.handle.stop(self.settings.stop_timeout_s)
+        try:
+            await life.handle.stop(self.settings.stop_timeout_s)
+        except SnapshotFailed as error:
+            self.starter.lost(str(error))
         if life.handle.socket is not None:
             life.handle.socket.unlink(missing_ok=True)
         if life.start.first_answer_ms is None:
             self.starts.write(life.start)
         self.life = None
         self._down = False
+        self._zero_since = self.clock.monotonic()
         self._enter("zero")
 
     async def _give_up(self, reason: str) -> None:

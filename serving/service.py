@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from serving.embedders import Embedder
 from serving.settings import LAST_BATCH_S, Settings
 from serving.worker import Worker
 
+LINE_BYTES = 1024
 SWITCH_S = 0.001
 """How long a thread may hold the interpreter when another wants it; Python's 5 ms add up over a query's way through a
 worker that decodes pages at the same time."""
@@ -47,7 +49,8 @@ def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Conf
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it."""
+    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it, and a line there does too:
+    then the process is to be kept."""
 
     def __init__(
         self,
@@ -62,14 +65,23 @@ class WorkerServer(uvicorn.Server):
         self._control = control
         self._tell = tell
         self._began = began
+        self.kept = False
         config.timeout_graceful_shutdown = round(worker.settings.drain_s)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Raises ServingError if the embedder does not wake up."""
         await super().startup(sockets)
         bound = time.perf_counter()
-        asyncio.get_running_loop().add_reader(self._control, self._ended)
+        asyncio.get_running_loop().add_reader(self._control, self._told)
+        phases = {"bind": bound - self._began}
+        if self._worker.asleep:
+            await self._worker.wake()
+            # An embedder that reads its weights again says how long that alone took.
+            phases["weights"] = getattr(self._worker.embedder, "copy_ms", 0.0) / 1000
+            phases["wake"] = time.perf_counter() - bound - phases["weights"]
+        awake = time.perf_counter()
         probe = await self._worker.queries.call(self._worker.embedder.probe)
-        phases = {"bind": bound - self._began, "probe": time.perf_counter() - bound}
+        phases["probe"] = time.perf_counter() - awake
         self._tell(
             {
                 "serving": {
@@ -85,8 +97,9 @@ class WorkerServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(max(0.0, grace - LAST_BATCH_S), self._worker.refuse_waiting)
         await super().shutdown(sockets)
 
-    def _ended(self) -> None:
+    def _told(self) -> None:
         asyncio.get_running_loop().remove_reader(self._control)
+        self.kept = self._worker.kept = bool(os.read(self._control, LINE_BYTES))
         self.should_exit = True
 
     @contextlib.contextmanager

@@ -48,6 +48,18 @@ class Settings(BaseSettings):
     """Starts 15 s earlier without a snapshot, and answers a fifth of the queries (H200: 102 instead of 475 a second):
     nothing is compiled, no CUDA graphs are recorded."""
 
+    hf_eager: bool = False
+    """Starts a minute earlier without a snapshot, and does a third less (docs/gpu.md): nothing is compiled, no CUDA
+    graphs are recorded."""
+    context_s: Annotated[float, Field(ge=0)] = 0.0
+    """Idle seconds at zero for which a GPU worker keeps its context (1 GB) and gives back only what it can read again:
+    the first of the cuda backends' steps down. 0: it is left out."""
+    host_s: Annotated[float, Field(ge=0)] = 0.0
+    """The same for the next step, a process in memory that holds nothing of the GPU, before criu+cuda leaves only a
+    file. The cuda backend stays there."""
+    gpu_wait_s: Annotated[float, Field(ge=0)] = 5.0
+    """How long a restore waits for GPU memory that something else holds, before it fails."""
+
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MiB
     """One request body. 32 pages of 1.5 MB in base64 fit; a 100 MB data URI does not reach the JSON parser."""
     max_buffered_bytes: Annotated[int, Field(ge=1024)] = 256 * MiB

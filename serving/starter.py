@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.probe import difference, unusable
-from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Tier
+from serving.snapshots import Launch, NoRoom, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Tier
 from serving.snapshots.choice import Choice
 from serving.snapshots.handle import WorkerHandle
 from serving.snapshots.plain import Plain
@@ -47,7 +47,7 @@ class Starter:
         self.disabled = ""
         """Why the chosen backend is not used any more; empty while it is."""
         self.failures: dict[tuple[str, str], int] = {}
-        """(backend, snapshot or restore) -> how often that failed."""
+        """(backend, snapshot, restore or park) -> how often that failed."""
         self.fallbacks = 0
         """Plain starts where a snapshot was meant."""
         self._run = run
@@ -71,6 +71,21 @@ class Starter:
         self.snapshot, self.disabled, self._in_a_row = None, "", 0
         if backend is not None and snapshot is not None:
             await backend.discard(snapshot)
+
+    async def rest(self, seconds: float) -> float | None:
+        """At zero for so long: seconds until it wants to know again."""
+        if self.choice.backend is None:
+            return None
+        try:
+            return await self.choice.backend.rest(seconds)
+        except SnapshotFailed as error:
+            self.lost(str(error))
+            return None
+
+    def lost(self, reason: str) -> None:
+        """What was kept at zero is gone: the next start makes another."""
+        self.snapshot = None
+        self._count("park", reason)
 
     async def start(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life:
         """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
@@ -104,15 +119,18 @@ class Starter:
                 self._failed(row, "snapshot", str(error))
                 return None
         enter("restoring")
+        tier = backend.tier
         try:
             handle = await self._restore(snapshot, row.kind, report)
+        except NoRoom as error:  # a plain start would find no more of it
+            raise StartFailed(str(error), public=True) from None
         except RestoreFailed as error:
             self.snapshot = None
             await backend.discard(snapshot)
             self._failed(row, "restore", str(error))
             return None
         self._in_a_row = 0
-        return Life(handle, row, backend.tier)
+        return Life(handle, row, tier)
 
     async def _create(self, report: Report) -> Snapshot:
         """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
@@ -156,13 +174,16 @@ class Starter:
             return None
 
     def _failed(self, row: Start, what: str, reason: str) -> None:
+        row.reason = f"{what} failed: {reason}"
+        self._count(what, reason)
+
+    def _count(self, what: str, reason: str) -> None:
         name = self.choice.name
         self.failures[name, what] = self.failures.get((name, what), 0) + 1
         self._in_a_row += 1
-        row.reason = f"{what} failed: {reason}"
-        log.warning("%s: %s failed, starting in full instead: %s", name, what, reason)
+        log.warning("%s: %s failed, the next start is a full one: %s", name, what, reason)
         if self._in_a_row >= FAILURES_IN_A_ROW:
-            self.disabled = f"{self._in_a_row} failures in a row, the last: {row.reason}"
+            self.disabled = f"{self._in_a_row} failures in a row, the last: {what} failed: {reason}"
             log.error("%s is disabled: %s", name, self.disabled)
 
     def _launch(self, kind: str) -> Launch:
@@ -170,7 +191,7 @@ class Starter:
         self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
         socket = self._run / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
-        return Launch(socket, kind, environment)  # type: ignore[arg-type]
+        return Launch(socket, kind, environment, self.spec.waking_bytes)  # type: ignore[arg-type]
 
 
 async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:

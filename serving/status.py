@@ -31,6 +31,7 @@ def status(engine: Engine) -> dict[str, Any]:
         "embedder": starter.spec.embedder,
         "backend": choice.name,
         "tier": "none" if choice.backend is None else choice.backend.tier,
+        "held": getattr(choice.backend, "held", None),
         "requested": choice.requested,
         "refused": dict(choice.refused),
         "detail": dict(choice.detail),

@@ -57,6 +57,8 @@ class Worker:
         self.metrics = Metrics()
         self.asleep = False
         self.opened = False
+        self.kept = False
+        """The embedder outlives this worker: the process goes on to another life."""
         self._in_flight = 0
         self._switching = asyncio.Lock()
         lanes = embedder.lanes
@@ -101,7 +103,8 @@ class Worker:
         self.opened = False
         await asyncio.gather(self.pages.stop(), self.queries.stop())
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.embedder.close)
+        if not self.kept:
+            await asyncio.to_thread(self.embedder.close)
 
     def refuse_waiting(self) -> None:
         self.pages.refuse_waiting()

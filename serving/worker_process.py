@@ -47,6 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="")
     parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
     parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
+    parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
     parser.add_argument("--dies-with-parent", action="store_true")
     return parser
@@ -62,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         given = {name: getattr(options, name) for name in GIVEN}
-        life = Life.prepare(options.embedder, given, status, warm_up=options.warm_up or options.template)
+        warm_up = options.warm_up or options.template
+        life = Life.prepare(options.embedder, given, status, warm_up=warm_up, sleeps=options.sleeps)
     except ServingError as error:
         say(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -120,15 +122,16 @@ def phase(status: int, name: str) -> Iterator[None]:
 
 
 class Life:
-    """A worker with its app, loaded and before its first socket. `live` is its life, once in each process."""
+    """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
 
-    def __init__(self, worker: Any, config: Any, given: Mapping[str, str]) -> None:
+    def __init__(self, worker: Any, config: Any, given: Mapping[str, str], *, sleeps: bool) -> None:
         self.worker = worker
         self.config = config
         self.given = given
+        self.sleeps = sleeps
 
     @classmethod
-    def prepare(cls, name: str, given: Mapping[str, str], status: int, *, warm_up: bool) -> Life:
+    def prepare(cls, name: str, given: Mapping[str, str], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
         """Raises ServingError, and whatever the embedder raises."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with phase(status, "import"):
@@ -140,39 +143,69 @@ class Life:
         with phase(status, "load"):
             in_a_thread(embedder.load)
         probe: list[list[float]] = []
+        compiled = 0
         if warm_up:
             with phase(status, "warm_up"):
                 in_a_thread(embedder.warm_up)
                 probe = in_a_thread(embedder.probe).tolist()
+                compiled = getattr(embedder, "compiled", 0)
         worker, config = service.prepared(embedder, settings)
         if warm_up:
             with phase(status, "settle"):
+                if sleeps:
+                    in_a_thread(embedder.sleep)
                 gc.collect()
                 give_back_memory()
         gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
         gc.enable()
-        say(status, {"warm": {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads()}})
-        return cls(worker, config, given)
+        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads(), "compiled": compiled}
+        say(status, {"warm": about})
+        return cls(worker, config, given, sleeps=sleeps)
 
     def live(self, control: int, status: int) -> int:
         """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
-        line = launch_line(control)
-        if not line:
-            return 0
+        while line := launch_line(control):
+            launch = json.loads(line)
+            if "ping" in launch:  # a restored process runs again
+                say(status, {"pong": os.getpid()})
+                continue
+            code, kept = self._serve(launch, control, status)
+            if not kept:
+                return code
+            self._rest(status)
+        return 0
+
+    def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
+        """Exit code, and whether the process is to be kept."""
         began = time.perf_counter()
-        launch = json.loads(line)
         new_environment(launch["environment"])
         new_random_state()
         from serving import service
 
         self.worker.renew(service.settings(self.given), launch["kind"])
         listener = private_socket(Path(launch["socket"]))
+        self.worker.asleep = self.sleeps
         server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
+        except ServingError as error:
+            say(status, {"failed": error.message, "public": True})
+            return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
-            return EXIT_FAILED
-        return 0
+            return EXIT_FAILED, False
+        return 0, server.kept
+
+    def _rest(self, status: int) -> None:
+        """As before the first launch: asleep, no socket, no thread of ours, the next life's app made."""
+        from serving import service
+
+        embedder = self.worker.embedder
+        in_a_thread(embedder.sleep)
+        self.worker, self.config = service.prepared(embedder, self.worker.settings)
+        gc.collect()
+        give_back_memory()
+        gc.freeze()
+        say(status, {"parked": {}})
 
 
 def launch_line(control: int) -> bytes:

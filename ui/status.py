@@ -35,7 +35,7 @@ NOTHING = "nothing held in memory"
 HELD = {
     "none": NOTHING,
     "disk": NOTHING,
-    "host": "template in memory",
+    "host": "process in memory",
     "context": "GPU context in memory",
 }
 """What each tier keeps while the embedder sleeps."""
@@ -55,6 +55,7 @@ PHASES = {
     "keep": "keep snapshot",
     "restore": "restore",
     "wake": "wake up",
+    "weights": "copy weights",
     "bind": "open socket",
     "probe": "check answers",
     "answer": "answer",

@@ -67,6 +67,12 @@ class Embedder(Protocol):
     backends: tuple[str, ...]
     """The snapshot backends (`serving.snapshots.NAMES`) that can save a process holding this embedder."""
 
+    # One on a GPU that `wake`s from files says so; others need neither.
+    # weight_files: tuple[Path, ...]   what wake reads, part of a snapshot's identity
+    # waking_bytes: int                GPU memory that wake takes
+    # copy_ms: float                   of the last wake: the weights' way to the GPU
+    # compiled: int                    pieces of code this process has compiled, not found in a cache
+
     def load(self) -> None: ...
 
     def warm_up(self) -> None: ...

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +25,14 @@ from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.embedders.bigemma3_runner import Runner
+    from serving.gpu_memory import GpuWeights
 
 RECIPE = "1"
 """Counted up whenever the same page or query would get another vector: it is part of the fingerprint."""
+CONTEXT_BYTES = 900_000_000
+"""CUDA's own, with the code of all kernels."""
 WORKING_BYTES = 3_000_000_000
-"""Beside the weights: CUDA's own 0.6 GB, states of 8 pages, memory of the graphs."""
+"""Beside the weights: CUDA's own, states of 8 pages, memory of the graphs."""
 PAGE_BATCHES: tuple[int, ...] = (1, 2, 4, 8)
 """Shapes that a GPU runs. 8 pages keep an H200 as busy as 16 do, and a query that meets them waits less."""
 QUERY_BATCHES = (1, 8, 32)
@@ -35,6 +40,9 @@ GPU_LANES = Lanes(
     page_batch=PAGE_BATCHES[-1], page_workers=2, query_batch=QUERY_BATCHES[-1], page_wait_s=0.004, query_wait_s=0.001
 )
 CPU_LANES = Lanes(page_batch=1, page_workers=1, query_batch=8)
+
+
+log = logging.getLogger(__name__)
 
 
 class DeviceError(ServingError):
@@ -50,15 +58,26 @@ class BiGemma3Embedder(Gemma):
         """Raises WeightsError."""
         super().__init__(settings)
         self.fingerprint = fingerprint(self.checkpoint)
+        self.data = settings.data.resolve()
         gpu = self.device == "cuda"
         self.lanes = GPU_LANES if gpu else CPU_LANES
         self.backends: tuple[str, ...] = () if gpu else ("criu",)  # torch's threads survive no fork
+        self.weight_files: tuple[Path, ...] = ()
+        self.waking_bytes = 0
+        if gpu and self.checkpoint.stored_as == {"BF16"}:
+            self.backends = ("criu+cuda", "cuda")
+            self.weight_files = self.checkpoint.files
+            self.waking_bytes = 2 * self.checkpoint.parameters + WORKING_BYTES - CONTEXT_BYTES
+        self._eager = settings.hf_eager or not gpu
         self._tokens: Tokens | None = None
         self._runner: Runner | None = None
+        self._weights: GpuWeights | None = None
+        self.copy_ms = 0.0
+        """Of the last `wake`: the weights' way to the GPU."""
 
     def load(self) -> None:
         """Raises WeightsError, DeviceError."""
-        prepare_environment()
+        prepare_environment(self.data)
         try:
             import torch
         except ImportError:
@@ -68,17 +87,43 @@ class BiGemma3Embedder(Gemma):
         from serving.embedders import bigemma3_model, bigemma3_runner
 
         self._tokens = Tokens(self.checkpoint.path)
-        loaded = bigemma3_model.load(self.checkpoint, self.device)
+        loaded = self._loaded()
         bigemma3_model.check_processor(self.checkpoint, self._tokens)
         model = bigemma3_model.BiGemma3Model(loaded, self._tokens, self.checkpoint)
-        kind = bigemma3_runner.Graphs if self.device == "cuda" else bigemma3_runner.Eager
+        kind = bigemma3_runner.Eager if self._eager else bigemma3_runner.Graphs
         self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
+
+    def _loaded(self) -> Any:
+        """The model with its weights: on a GPU in memory that can be given back, if the files have them as they are
+        used."""
+        from serving.embedders import bigemma3_model
+
+        if not self.weight_files:
+            return bigemma3_model.load(self.checkpoint, self.device)
+        from serving.gpu_memory import GpuWeights
+
+        planned = bigemma3_model.planned(self.checkpoint)
+        self._weights = GpuWeights(planned)
+        model = bigemma3_model.in_place(self.checkpoint, planned, self._weights.memory)
+        found = self._weights.fill()
+        log.info("weights: %.2f GB in %.2f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
+        return model
 
     def warm_up(self) -> None:
         self._running.warm_up()
 
+    @property
+    def compiled(self) -> int:
+        """Pieces of code that this process has compiled itself: it comes back later than one that found them done."""
+        return self._running.compiled
+
     def sleep(self) -> None:
-        self._runner = None
+        """On a GPU the weights' and the graphs' memory goes and the rest stays: addresses, compiled code, graphs."""
+        if self._weights is None:
+            self._runner = None
+        else:
+            self._running.sleep()
+            self._weights.release()
         gc.collect()
         if self.device == "cuda":
             import torch
@@ -86,7 +131,14 @@ class BiGemma3Embedder(Gemma):
             torch.cuda.empty_cache()
 
     def wake(self) -> None:
-        self.load()
+        """Raises WeightsError, NotReadyError if the GPU has not the memory; it sleeps then as before."""
+        if self._weights is None:
+            self.load()
+            return
+        self._running.wake()
+        found = self._weights.fill()
+        self.copy_ms = found.seconds * 1000
+        log.info("weights: %.2f GB in %.3f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
 
     def close(self) -> None: ...
 
@@ -110,8 +162,11 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def prepare_environment() -> None:
-    """Before torch is imported. No progress bars in a log, and no hub: the checkpoint is on this machine by now."""
+def prepare_environment(data: Path) -> None:
+    """Before torch is imported. No progress bars in a log, and no hub: the checkpoint is on this machine by now.
+    Compiled code stays where the snapshots are: they need its files again."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data / "compiled" / "inductor"))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(data / "compiled" / "triton"))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

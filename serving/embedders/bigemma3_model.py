@@ -8,6 +8,7 @@ their embeddings and the attention mask: they are made once.
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from serving.embedders import colpali
 from serving.embedders.checkpoint import Checkpoint, WeightsError
 from serving.embedders.siglip import VisionTower, attention
 from serving.embedders.tokens import Tokens
+from serving.weights import Plan, fitted, plan, unfilled
 
 KEY_MAPPING = {
     r"^(model\.)?language_model\.model\.": "language_model.",
@@ -57,6 +59,57 @@ def load(checkpoint: Checkpoint, device: str) -> Any:
     check(info, checkpoint)
     model.eval().requires_grad_(False)
     return model
+
+
+def own_name(name: str) -> str | None:
+    """The model's own name of a checkpoint's tensor; None for one that it does not use."""
+    if name.endswith(TIED):
+        return None
+    for pattern, replacement in KEY_MAPPING.items():
+        name, times = re.subn(pattern, replacement, name)
+        if times:
+            break
+    return name
+
+
+def planned(checkpoint: Checkpoint) -> Plan:
+    """Of the model's tensors in one address range; a vision layer's query, key and value are one there.
+
+    Raises WeightsFileError.
+    """
+    prefix = "vision_tower.encoder.layers"
+    together = [
+        [f"{prefix}.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"]
+        for layer in range(checkpoint.vision_layers)
+        for kind in ("weight", "bias")
+    ]
+    return plan(checkpoint.files, own_name, together)
+
+
+def skeleton(checkpoint: Checkpoint) -> Any:
+    """colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load` leaves them."""
+    gemma = colpali.gemma()
+    config = importlib.import_module("transformers").Gemma3Config.from_pretrained(checkpoint.path)
+    config._attn_implementation = "sdpa"
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        return unfilled(lambda: gemma.BiGemma3(config)).eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def in_place(checkpoint: Checkpoint, found: Plan, memory: Tensor) -> Any:
+    """The same model as `load` gives, its weights views into `memory`, uint8[found.size]. Raises WeightsError."""
+    model = skeleton(checkpoint)
+    unknown = found.slots.keys() - {name for name, _ in model.named_parameters()}
+    if unknown:
+        raise WeightsError(
+            f"{checkpoint.path} has {len(unknown)} tensors that are not BiGemma3's, such as {min(unknown)}: its layout"
+            " is not known here"
+        )
+    fitted(model, found, memory)
+    return model.to(memory.device)
 
 
 def check(info: Any, checkpoint: Checkpoint) -> None:
@@ -102,6 +155,7 @@ class BiGemma3Model:
     """`pages` and `queries` give float32[n, dimension] tensors on the device, normalised in float32."""
 
     def __init__(self, model: Any, tokens: Tokens, checkpoint: Checkpoint) -> None:
+        self.device = model.device
         self.language = model.language_model
         self.projector = model.multi_modal_projector
         self.tower = VisionTower(model.vision_tower)

@@ -1,4 +1,4 @@
-"""How BiGemma3's model is run: as it comes on a CPU, as CUDA graphs of fixed shapes on a GPU.
+"""How BiGemma3's model is run: as it comes, or as CUDA graphs of fixed shapes on a GPU.
 
 A graph is launched with one call, so the GPU waits for no Python, however busy the threads that decode pages are.
 Queries have a stream and a memory pool of their own, with priority: the GPU lets their blocks in between those of a
@@ -23,6 +23,7 @@ from serving.embedders import Vectors, bigemma3
 from serving.embedders.bigemma3_model import BiGemma3Model, padded
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import NotReadyError
+from serving.gpu_memory import WorkingMemory
 
 QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
 """Tokens. Questions have 10 to 30; what does not fit into 128 goes alone."""
@@ -30,6 +31,8 @@ SHORT = 128
 EXIT_GPU_FAILED = 3
 RECOMPILE_LIMIT = 64
 """Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
+CAPTURE_BYTES = 1536 * 1024 * 1024
+"""Of working memory that one more graph may take: 8 pages take most of it."""
 log = logging.getLogger(__name__)
 
 
@@ -42,9 +45,18 @@ class Runner(Protocol):
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """float32[n, dimension] from token ids."""
 
+    @property
+    def compiled(self) -> int:
+        """How much of its code this process has compiled itself, rather than found in a cache."""
+
+    def sleep(self) -> None:
+        """Gives back what can be computed in again after `wake`; nothing is asked of it meanwhile."""
+
+    def wake(self) -> None: ...
+
 
 class Eager:
-    """On a CPU."""
+    """As it comes: on a CPU, or on a GPU where a start without compilation counts for more than speed."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
         self._model, self._fill, self._side = model, fill, side
@@ -55,12 +67,19 @@ class Eager:
 
     @torch.inference_mode()
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        return self._model.pages(torch.from_numpy(np.stack(squares))).numpy()
+        return self._model.pages(torch.from_numpy(np.stack(squares)).to(self._model.device)).cpu().numpy()
 
     @torch.inference_mode()
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         filled, last = padded(ids, len(ids), max(map(len, ids)), self._fill)
-        return self._model.queries(filled, last).numpy()
+        device = self._model.device
+        return self._model.queries(filled.to(device), last.to(device)).cpu().numpy()
+
+    compiled = 0
+
+    def sleep(self) -> None: ...
+
+    def wake(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -76,10 +95,11 @@ class Shapes:
 
     capturing = threading.Lock()
 
-    def __init__(self, compute: Callable[..., Tensor], priority: int) -> None:
+    def __init__(self, compute: Callable[..., Tensor], memory: WorkingMemory, priority: int) -> None:
         self._compute = compute
+        self._memory = memory
         self._stream = torch.cuda.Stream(priority=priority)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = memory.pool()
         self._graphs: dict[tuple[torch.Size, ...], Graph] = {}
         self._launching = threading.Lock()
 
@@ -123,9 +143,11 @@ class Shapes:
         for _ in range(2):  # compiles, and lets libraries choose and allocate: none of it may happen in a capture
             self._compute(*inputs)
         self._stream.synchronize()
+        self._memory.make_room(CAPTURE_BYTES)
         graph = torch.cuda.CUDAGraph()
         # Other threads go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+        pool: Any = self._pool.id
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
             output = self._compute(*inputs)
         return Graph(graph.replay, inputs, output)
 
@@ -138,8 +160,9 @@ class Graphs:
         for layer in model.language.layers:
             layer.compile(dynamic=False)  # layer by layer: all of one kind are compiled once
         self._fill, self._side = fill, side
-        self._pages = Shapes(model.pages, priority=0)
-        self._queries = Shapes(model.queries, priority=-5)
+        self._memory = WorkingMemory()
+        self._pages = Shapes(model.pages, self._memory, priority=0)
+        self._queries = Shapes(model.queries, self._memory, priority=-5)
 
     def warm_up(self) -> None:
         for count in bigemma3.PAGE_BATCHES:
@@ -147,6 +170,19 @@ class Graphs:
         for length in QUERY_LENGTHS:
             for count in bigemma3.QUERY_BATCHES if length <= SHORT else (1,):
                 self.queries([[self._fill] * length] * count)
+        self._memory.trim()
+
+    @property
+    def compiled(self) -> int:
+        counters: Any = torch._dynamo.utils.counters
+        return int(counters["inductor"]["fxgraph_cache_miss"])
+
+    def sleep(self) -> None:
+        torch.cuda.synchronize()
+        self._memory.release()
+
+    def wake(self) -> None:
+        self._memory.restore()
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
         count = fitting(len(squares), bigemma3.PAGE_BATCHES)

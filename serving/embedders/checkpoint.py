@@ -20,6 +20,8 @@ ARCHITECTURES = ("Gemma3ForConditionalGeneration", "BiGemma3", "Gemma3Model")
 """One model under three names: as published, as colpali-engine saves it, and as transformers saves its core."""
 FILES = ("config.json", "tokenizer.json")
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+VISION_LAYERS = 27
+"""SigLIP so400m's, which a configuration need not name."""
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 SAMPLE_BYTES = 4096
 """Of each tensor's beginning, hashed for the digest: training moves every value of a tensor, so this tells two apart
@@ -39,7 +41,11 @@ class Checkpoint:
     image_size: int
     """Pixels: pages are squeezed into a square of this size."""
     image_tokens: int
+    vision_layers: int
     parameters: int
+    files: tuple[Path, ...]
+    stored_as: frozenset[str]
+    """Types of the values in them, by safetensors' names."""
     digest: str
     """16 hex digits; the same for the same weights, tokenizer and configuration, wherever they lie."""
 
@@ -69,17 +75,20 @@ class Checkpoint:
             hidden = int(config["text_config"]["hidden_size"])
             image = int(config["vision_config"]["image_size"])
             tokens = int(config["mm_tokens_per_image"])
+            layers = int(config["vision_config"].get("num_hidden_layers", VISION_LAYERS))
         except (KeyError, TypeError, ValueError):
             raise WeightsError(f"{folder}/config.json lacks the sizes of a Gemma 3 with a vision tower") from None
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise WeightsError(f"{folder} has no safetensors files: other formats are not read")
-        total, parameters = hashlib.sha256(), 0
+        total, parameters, types = hashlib.sha256(), 0, set[str]()
         for name in DESCRIBING:
             total.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
         for file in files:
-            parameters += sampled(file, total)
-        return cls(folder, hidden, image, tokens, parameters, total.hexdigest()[:16])
+            parameters += sampled(file, total, types)
+        return cls(
+            folder, hidden, image, tokens, layers, parameters, tuple(files), frozenset(types), total.hexdigest()[:16]
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -92,8 +101,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def sampled(file: Path, total: Any) -> int:
-    """Hashes names, shapes and the first bytes of all tensors of a safetensors file; how many values it has.
+def sampled(file: Path, total: Any, types: set[str]) -> int:
+    """Hashes names, shapes and the first bytes of all tensors of a safetensors file; how many values it has. Their
+    types are added to `types`.
 
     Their order in the file does not count. The format: 8 bytes of length, JSON, data. Raises WeightsError.
     """
@@ -108,6 +118,7 @@ def sampled(file: Path, total: Any) -> int:
             parameters = 0
             for name, about in sorted(tensors.items()):
                 begin, end = about["data_offsets"]
+                types.add(about["dtype"])
                 if 8 + length + end > size:
                     raise ValueError("it ends too early")
                 total.update(f"{name} {about['dtype']} {about['shape']}".encode())

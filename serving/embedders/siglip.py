@@ -88,7 +88,7 @@ class Layer:
     def __init__(self, layer: Any) -> None:
         own = layer.self_attn
         parts = (own.q_proj, own.k_proj, own.v_proj)
-        self.qkv = (torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+        self.qkv = (in_one([part.weight for part in parts]), in_one([part.bias for part in parts]))
         self.out = own.out_proj
         self.up, self.down = layer.mlp.fc1, layer.mlp.fc2
         # The three are views of one now, so that the weights are there once.
@@ -113,3 +113,16 @@ class Layer:
         return torch._addmm_activation(self.up.bias, flat, self.up.weight.t(), use_gelu=True).view(
             *normed.shape[:-1], -1
         )
+
+
+def in_one(parts: list[Tensor]) -> Tensor:
+    """Several tensors as one, along their first dimension: without a copy where they follow each other in memory."""
+    follows, end = True, parts[0].data_ptr()
+    for part in parts:
+        follows &= part.is_contiguous() and part.data_ptr() == end
+        follows &= part.untyped_storage().data_ptr() == parts[0].untyped_storage().data_ptr()
+        end += part.nbytes
+    if not follows:
+        return torch.cat(parts)
+    rows = sum(len(part) for part in parts)
+    return parts[0].as_strided((rows, *parts[0].shape[1:]), parts[0].stride())

@@ -46,13 +46,15 @@ class PromptError(ServingError):
 
 class VllmEmbedder(Gemma):
     title = "BiGemma3 (vLLM)"
-    backends: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         """Looks at the weights; imports neither vLLM nor torch. Raises WeightsError."""
         super().__init__(settings)
         self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
         self.fingerprint = fingerprint(self.checkpoint, self.device)
+        # Asleep, its weights are in its engine's own memory: too much for a file, and none of it is read again.
+        self.backends: tuple[str, ...] = ("cuda",) if self.device == "cuda" else ()
+        self.waking_bytes = 2 * self.checkpoint.parameters + KV_CACHE_BYTES if self.device == "cuda" else 0
         self._engine = VllmEngine(arguments(self.checkpoint, settings), self.device, leave)
 
     def load(self) -> None:

@@ -16,7 +16,7 @@ from serving.snapshots.handle import WorkerHandle
 
 Tier = Literal["none", "disk", "host", "context"]
 """What is held at zero: nothing; a file; a process in memory with the GPU free; a GPU context without weights."""
-NAMES = ("criu", "fork", "plain")
+NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
 """In the order in which `auto` tries them."""
 
 
@@ -32,6 +32,10 @@ class Spec:
     """It holds no GPU: only then may it be forked or dumped without the CUDA driver's help."""
     backends: tuple[str, ...] = ("criu", "fork")
     """Those that can save this embedder at all."""
+    files: tuple[Path, ...] = ()
+    """Weights that a worker on a GPU gives back when it sleeps, and reads again: they are not in a snapshot."""
+    waking_bytes: int = 0
+    """GPU memory that this takes."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Launch:
     kind: Literal["plain", "created", "restored"]
     environment: Mapping[str, str] = field(repr=False)
     """Every DORMOUSE_ variable of the engine, keys included: settings are read again from these."""
+    waking_bytes: int = 0
+    """The spec's."""
 
     def message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "environment": dict(self.environment)}
@@ -75,7 +81,10 @@ Report = Callable[[str, float | None], None]
 
 class SnapshotBackend(Protocol):
     name: str
-    tier: Tier
+
+    @property
+    def tier(self) -> Tier:
+        """What is held at zero, or would be."""
 
     async def probe(self, spec: Spec) -> Support:
         """A real snapshot and restore of a small process, under a deadline: never a guess from the system's name."""
@@ -88,6 +97,10 @@ class SnapshotBackend(Protocol):
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """A worker that answers at `launch.socket`. Raises RestoreFailed; nothing of a failed one is left running."""
+
+    async def rest(self, seconds: float) -> float | None:
+        """Told at zero, after so many seconds of it: what is held may be given up step by step. Seconds at which it
+        wants to be told again, None for never. Raises SnapshotFailed if what was held is lost."""
 
     async def discard(self, snapshot: Snapshot) -> None: ...
 
@@ -112,3 +125,7 @@ class SnapshotFailed(Exception):
 
 class RestoreFailed(Exception):
     """No worker came of the snapshot, or a wrong one."""
+
+
+class NoRoom(RestoreFailed):
+    """The GPU's memory is in use by something else: the snapshot is as good as before. The message is for anybody."""

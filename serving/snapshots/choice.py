@@ -9,6 +9,7 @@ from pathlib import Path
 from serving.settings import Settings
 from serving.snapshots import SnapshotBackend, Spec
 from serving.snapshots.criu import Criu
+from serving.snapshots.cuda import Cuda
 from serving.snapshots.fork import Fork
 
 
@@ -32,7 +33,8 @@ class Unsupported(Exception):
 
 def backends(settings: Settings, run: Path) -> list[SnapshotBackend]:
     """In the order in which `auto` tries them: what is cheapest at zero first."""
-    return [Criu(settings, run), Fork()]
+    criu = Criu(settings, run)
+    return [criu, Cuda(settings, run, criu), Cuda(settings, run), Fork()]
 
 
 async def choose(requested: str, spec: Spec, candidates: Sequence[SnapshotBackend]) -> Choice:

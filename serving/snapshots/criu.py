@@ -17,8 +17,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ class Tool:
     path: str
     version: str
     way: str
+    more: tuple[str, ...] = ()
+
+    def for_gpu(self) -> Tool:
+        """As root where that is possible: the driver's files are not for a user of a namespace. Caches of compiled
+        code are locked, or deleted while they are in use."""
+        way = "root" if os.geteuid() == 0 else self.way
+        return replace(self, way=way, more=("--file-locks", "--link-remap"))
 
     @property
     def cage(self) -> list[str]:
@@ -74,7 +81,7 @@ class Tool:
         return [*die, *WAYS[self.way][0]]
 
     def call(self, verb: str, *arguments: str) -> list[str]:
-        return [self.path, verb, *arguments, *OPTIONS, *WAYS[self.way][1]]
+        return [self.path, verb, *arguments, *OPTIONS, *self.more, *WAYS[self.way][1]]
 
 
 class Criu:
@@ -92,25 +99,30 @@ class Criu:
     async def probe(self, spec: Spec) -> Support:
         if not spec.cpu:
             return Support(False, "a GPU's memory needs the cuda backend")
-        if not sys.platform.startswith("linux"):
-            return Support(False, "criu is for Linux")
-        named = spec.settings.criu or "criu"
-        path = shutil.which(named)
-        if path is None:
-            return Support(False, f"{named} is not installed. {ADVICE}")
-        version = await version_of(path)
-        if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            return Support(False, f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {ADVICE}")
+        found = await self.tool()
+        if isinstance(found, str):
+            return Support(False, found)
         try:
             self._store.open()
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
+        self._tool = found
+        self._identity = await asyncio.to_thread(identity, spec, criu=found.version, way=found.way)
+        return Support(True, detail={"version": found.version, "path": found.path, "way": found.way})
+
+    async def tool(self) -> Tool | str:
+        """A criu that works here, else why there is none."""
+        if not sys.platform.startswith("linux"):
+            return "criu is for Linux"
+        named = self._settings.criu or "criu"
+        path = shutil.which(named)
+        if path is None:
+            return f"{named} is not installed. {ADVICE}"
+        version = await version_of(path)
+        if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {ADVICE}"
         way, reason = await self._way(path, version)
-        if way is None:
-            return Support(False, f"criu {version} does not work here ({reason})")
-        self._tool = Tool(path, version, way)
-        self._identity = await asyncio.to_thread(identity, spec, criu=version, way=way)
-        return Support(True, detail={"version": version, "path": path, "way": way})
+        return Tool(path, version, way) if way is not None else f"criu {version} does not work here ({reason})"
 
     async def _way(self, path: str, version: str) -> tuple[str | None, str]:
         """The first way that works, else why none does. A verdict that it works is kept until anything it may depend
@@ -193,6 +205,9 @@ class Criu:
         report_all(report, phases)
         return handle
 
+    async def rest(self, seconds: float) -> float | None:
+        return None
+
     async def discard(self, snapshot: Snapshot) -> None:
         await asyncio.to_thread(self._store.discard, snapshot)
 
@@ -205,9 +220,17 @@ def quiet(phase: str, milliseconds: float | None) -> None:
 
 
 async def dumped(
-    tool: Tool, pipes: Pipes, worker: Sequence[str], folder: Path, start_s: float, dump_s: float, report: Report
+    tool: Tool,
+    pipes: Pipes,
+    worker: Sequence[str],
+    folder: Path,
+    start_s: float,
+    dump_s: float,
+    report: Report,
+    before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
 ) -> dict[str, Any]:
-    """What the worker said when it was warm; its memory is in `folder` and nothing of it runs any more.
+    """What the worker said when it was warm; its memory is in `folder` and nothing of it runs any more. `before`: what
+    has to be done to the worker for that, with what it said.
 
     Raises StartFailed if it did not become warm, SnapshotFailed if it could not be saved.
     """
@@ -227,6 +250,8 @@ async def dumped(
         said = await until_warm(handle, start_s, report)
         report("snapshot", None)
         began = time.perf_counter()
+        if before is not None:
+            await before(handle, said)
         os.write(go, GO)
         async with asyncio.timeout(dump_s):
             code = await process.wait()
@@ -243,9 +268,17 @@ async def dumped(
 
 
 async def restored(
-    tool: Tool, folder: Path, names: Sequence[str], work: Path, socket: Path, launch: dict[str, Any], deadline: float
+    tool: Tool,
+    folder: Path,
+    names: Sequence[str],
+    work: Path,
+    socket: Path,
+    launch: dict[str, Any],
+    deadline: float,
+    before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
 ) -> tuple[WorkerHandle, dict[str, float]]:
-    """The worker and the milliseconds of its own phases. Raises RestoreFailed, and then nothing of it is left."""
+    """The worker and the milliseconds of its own phases. `before`: what has to be done to it between its return and its
+    launch. Raises RestoreFailed, and then nothing of it is left."""
     pipes = Pipes()
     inherit = [
         word
@@ -260,10 +293,29 @@ async def restored(
         raise RestoreFailed(f"criu could not be started: {error.strerror}") from None
     handle = WorkerHandle.of_process(pipes, process, socket)
     try:
+        if before is not None:
+            await running_again(handle, deadline)
+            await before(handle)
         return handle, await launched(handle, launch, deadline)
+    except RestoreFailed:
+        await handle.kill()
+        raise
     except StartFailed as error:
+        await handle.kill()
         reason = last_error(work / "restore.log")
         raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
+
+
+async def running_again(handle: WorkerHandle, deadline: float) -> None:
+    """Returns when criu has let the worker go on. Raises StartFailed."""
+    try:
+        handle.send({"ping": True})
+        async with asyncio.timeout(deadline):
+            if await handle.message() is None:
+                raise StartFailed("it ended before it ran again")
+    except OSError as error:  # TimeoutError is one
+        reason = f"did not run again within {deadline:g} s" if isinstance(error, TimeoutError) else "has gone"
+        raise StartFailed(f"the worker {reason}") from None
 
 
 def asked_of_the_system(path: str, version: str) -> list[str]:

@@ -91,6 +91,9 @@ class Fork:
         report_all(report, phases)
         return handle
 
+    async def rest(self, seconds: float) -> float | None:
+        return None
+
     async def discard(self, snapshot: Snapshot) -> None:
         if self._snapshot is snapshot:
             await self.close()

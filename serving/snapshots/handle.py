@@ -79,6 +79,8 @@ class WorkerHandle:
         self.about: dict[str, Any] = {}
         """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
         self.tail: list[str] = []
+        self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
+        """Set by a backend that keeps the process: what `stop` does instead, with the seconds that it has."""
         self._pipes = pipes
         self._kill = kill
         self._reaped = asyncio.create_task(reaped, name="worker end")
@@ -113,7 +115,10 @@ class WorkerHandle:
         return message
 
     async def stop(self, grace: float) -> None:
-        """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left."""
+        """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left, or when
+        its backend has it for the next life. Raises SnapshotFailed if that failed; nothing of it is left then."""
+        if self.park is not None and not self.ended.is_set():
+            return await self.park(grace)
         self._close_control()
         try:
             async with asyncio.timeout(grace):

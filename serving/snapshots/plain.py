@@ -16,7 +16,7 @@ SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
 KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
 KEPT_PREFIXES = (
     "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "VLLM_",
-    "DORMOUSE_",
+    "DORMOUSE_", "TRITON_",
 )  # fmt: skip
 
 
@@ -71,6 +71,14 @@ async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subproc
         pass_fds=tuple(pass_fds),
         env=worker_environment(),
         start_new_session=True,
+    )
+
+
+async def spawn_with_pipes(argv: Sequence[str]) -> asyncio.subprocess.Process:
+    """A helper of the engine's that is talked to by its standard input and output. Raises OSError."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
     )
 
 

@@ -1,0 +1,239 @@
+"""How long the first answer takes after scale to zero on a GPU, by what is held meanwhile: `python -m bench tiers`.
+
+The engine itself, over HTTP, the tiers in turn; one worker goes through `context`, `host` and `disk` by the engine's
+own steps. Each answer says by which way its worker came, and its vector is compared with the first one. Beside them, in
+the same run, what the bus can do: the copy of page-locked memory to the GPU, by torch alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.gpu import gpu, made
+from bench.load import Say
+from bench.options import count, real
+from serving.embedders.checkpoint import Checkpoint
+from serving.process import ProcessFailed, ServerProcess
+
+KEY = "bench"
+CONTEXT_S, HOST_S = 2.5, 4.0
+"""How long the worker stays in these steps: the bench asks while it is in the one that is measured."""
+START_S = 900.0
+REQUEST = {"texts": ["what was the total revenue in the third quarter?"]}
+TIERS = ("context", "host", "disk", "none", "vllm_host")
+CEILING = """
+import statistics, time, torch
+here = torch.empty(1 << 28, dtype=torch.uint8, pin_memory=True); there = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+rates = []
+for _ in range(12):
+    torch.cuda.synchronize(); began = time.perf_counter()
+    for _ in range(8): there.copy_(here, non_blocking=True)
+    torch.cuda.synchronize(); rates.append(8 * len(here) / 1e9 / (time.perf_counter() - began))
+print(statistics.median(rates[2:]))
+"""  # noqa: E501
+"""GB/s of page-locked memory to the GPU, 2.1 GB at a time; the median of ten."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One engine. `tiers`: what it holds at zero, in the order of its steps."""
+
+    name: str
+    tiers: tuple[str, ...]
+    options: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def ways(tiers: Sequence[str]) -> list[Way]:
+    own = tuple(tier for tier in ("context", "host", "disk") if tier in tiers)
+    steps = {"DORMOUSE_CONTEXT_S": str(CONTEXT_S), "DORMOUSE_HOST_S": str(HOST_S)}
+    snapshot = "criu+cuda" if "disk" in tiers else "cuda"
+    found = [
+        Way("bigemma3", own, ("--embedder", "bigemma3", "--snapshot", snapshot), steps),
+        Way("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
+        Way("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
+    ]
+    return [way for way in found if set(way.tiers) & set(tiers)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
+    parser.add_argument("--tiers", default=",".join(TIERS), help="default: %(default)s")
+    parser.add_argument("--rounds", type=count(1, 1000), default=10, help="of each; default: %(default)s")
+    parser.add_argument(
+        "--minutes", type=real(0.1, 600), default=60.0, help="no new round after these; default: %(default)s"
+    )
+    parser.add_argument("--out", type=Path, help="result file; default: assets/runs/bench-gpu.json")
+
+
+def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """`keep` gets what there is so far after each round: a GPU's time is too dear to lose it."""
+    tiers = options.tiers.split(",")
+    if unknown := set(tiers) - set(TIERS):
+        raise ValueError(f"there is no tier {min(unknown)}: {', '.join(TIERS)}")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        weights = options.weights or made(folder / "weights", "4b", "cuda", say)
+        size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
+        ceiling = copy_ceiling()
+        found: dict[str, Any] = {
+            "gpu": gpu(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
+        }  # fmt: skip
+        say(f"copy ceiling {ceiling:.1f} GB/s")
+        engines = []
+        for way in ways(tiers):
+            try:
+                engines.append(stack.enter_context(engine(way, weights, folder / way.name, say)))
+            except (ProcessFailed, OSError) as error:
+                found[f"{way.name}_failed"] = str(error)[-3000:]
+                say(f"{way.name} failed: {str(error)[-3000:]}")
+        for number in range(options.rounds):
+            if time.monotonic() - began > options.minutes * 60:
+                break
+            for own in engines:
+                for tier in own.way.tiers:
+                    if tier in tiers:
+                        row = own.sample(tier)
+                        found["tiers"][tier]["samples"].append(row)
+                        say(f"round {number + 1}, {tier}: {told(row)}")
+            summarise(found)
+            keep(found)
+        found["memory"] = {own.way.name: own.holds for own in engines}
+    return found
+
+
+def copy_ceiling() -> float:
+    done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
+    return round(float(done.stdout), 2)
+
+
+def summarise(found: dict[str, Any]) -> None:
+    """Of samples that came by the way that was meant, with the right vector."""
+    rates = []
+    for tier in found["tiers"].values():
+        good = [row for row in tier["samples"] if row["counts"]]
+        tier["samples_s"] = [row["seconds"] for row in good]
+        tier["n"] = len(good)
+        tier["median_s"] = round(statistics.median(tier["samples_s"]), 4) if good else None
+        names = sorted({name for row in good for name in row["phases_ms"]})
+        tier["phases_ms"] = {
+            name: round(statistics.median(row["phases_ms"].get(name, 0.0) for row in good), 1) for name in names
+        }
+        rates += [found["weights_bytes"] / 1e6 / ms for row in good if (ms := row["phases_ms"].get("weights"))]
+    found["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
+
+
+def told(row: Mapping[str, Any]) -> str:
+    phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
+    return f"{row['seconds']:.3f} s ({phases}){'' if row['counts'] else ' ' + row['why_not']}"
+
+
+class Asked:
+    """An engine that has answered once: its vector is what later ones are compared with."""
+
+    def __init__(self, way: Way, url: str) -> None:
+        self.way = way
+        self.url = url
+        self.holds: dict[str, Any] = {}
+        """What is held in each tier, as it was last seen."""
+        _, first = self._embed()
+        self._vector = first
+        self.created = self._engine()["last_start"]
+
+    def sample(self, tier: str) -> dict[str, Any]:
+        """From zero to the answer. Raises OSError for an engine that is gone."""
+        ask(self.url + "/engine/scaledown", {})
+        held = {"vllm_host": "host"}.get(tier, tier)
+        deadline = time.monotonic() + 30
+        while (status := self._engine())["state"] != "zero" or status["tier"] != held:
+            if time.monotonic() > deadline:
+                return failed(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
+            time.sleep(0.02)
+        if tier not in self.holds:
+            self.holds[tier] = {"held": status.get("held"), "gpu_used_mib": gpu_used()}
+        began = time.perf_counter()
+        try:
+            headers, vector = self._embed()
+        except urllib.error.HTTPError as error:
+            return failed(f"{error.code}: {error.read()[:500].decode('utf-8', 'replace')}")
+        seconds = time.perf_counter() - began
+        cosine = float(vector @ self._vector)
+        came = headers.get("X-Snapshot-Tier", "")
+        kind = headers.get("X-Start-Kind", "")
+        wanted = ("none", "plain") if held == "none" else (held, "restored")
+        right = (came, kind) == wanted and headers.get("X-Boot-Requests") == "1" and cosine >= 0.9999
+        return {
+            "seconds": round(seconds, 4),
+            "phases_ms": self._engine()["last_start"]["phases"],
+            "cosine": cosine,
+            "largest_difference": float(np.abs(vector - self._vector).max()),
+            "counts": right,
+            "why_not": "" if right else f"it came as {kind} from {came}, cosine {cosine:.6f}",
+        }
+
+    def _embed(self) -> tuple[Mapping[str, str], np.ndarray]:
+        headers, body = ask(self.url + "/embed", REQUEST)
+        return headers, np.asarray(body["embeddings"][0], dtype=np.float32)
+
+    def _engine(self) -> dict[str, Any]:
+        found: dict[str, Any] = ask(self.url + "/engine", None)[1]
+        return found
+
+
+def failed(why: str) -> dict[str, Any]:
+    return {"seconds": 0.0, "phases_ms": {}, "counts": False, "why_not": why}
+
+
+@contextmanager
+def engine(way: Way, weights: Path, data: Path, say: Say) -> Iterator[Asked]:
+    """Raises ProcessFailed, OSError."""
+    options = ["--weights", str(weights), "--device", "cuda", "--data", str(data), "--scaledown-window", "3600"]
+    own = {"DORMOUSE_ADMIN_KEY": KEY, "DORMOUSE_HOLD_TIMEOUT_S": str(START_S), **way.environment}
+    if shutil.which("criu") is None and "DORMOUSE_CRIU" in os.environ:
+        own["DORMOUSE_CRIU"] = os.environ["DORMOUSE_CRIU"]
+    began = time.perf_counter()
+    with ServerProcess("serving", [*way.options, *options], own) as process:
+        url = process.wait(START_S)
+        try:
+            asked = Asked(way, url)
+        except urllib.error.HTTPError as error:
+            raise ProcessFailed(f"{error.read().decode('utf-8', 'replace')}\n{process.tail}") from None
+        say(f"{way.name}: first answer after {time.perf_counter() - began:.1f} s, {asked.created}")
+        try:
+            yield asked
+        finally:
+            say(f"{way.name}: {process.tail[-1500:]}")
+
+
+def ask(url: str, body: object) -> tuple[Mapping[str, str], Any]:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", "X-Admin-Key": KEY}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=START_S) as answer:  # noqa: S310
+        return answer.headers, json.loads(answer.read())
+
+
+def gpu_used() -> int | None:
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        return int(subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0])  # noqa: S603
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
