@@ -226,6 +226,10 @@ def running(job: Job) -> str:
     )
 
 
+LISTED = 100
+"""Skipped files that are named: a folder of thousands is told of at each change."""
+
+
 def skipped_list(skipped: Sequence[Skipped]) -> str:
     known = [item for item in skipped if item.known]
     bad = [item for item in skipped if not item.known]
@@ -238,5 +242,6 @@ def skipped_list(skipped: Sequence[Skipped]) -> str:
 
 
 def details(title: str, items: Sequence[Skipped], kind: str) -> str:
-    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in items)
+    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in items[:LISTED])
+    rows += f"<li>and {len(items) - LISTED:,} more</li>" if len(items) > LISTED else ""
     return f'<details class="{kind}"{" open" * (kind == "skipped")}><summary>{title}</summary><ul>{rows}</ul></details>'

@@ -93,6 +93,7 @@ class Widgets:
     """Its value is the name of the server that is asked."""
     collection: gr.Dropdown
     files: gr.File
+    folder: gr.UploadButton
     samples: gr.Button
     progress: gr.HTML
     cancel: gr.Button
@@ -119,8 +120,11 @@ def build(service: Service, target: Component) -> Widgets:
                 info="Choose one, or type a new name",
             )  # fmt: skip
             files = gr.File(
-                label="Add images and PDFs", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
+                label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
             )  # fmt: skip
+            folder = gr.UploadButton(
+                "Add a folder", file_count="directory", elem_id="folder", size="md", type="filepath"
+            )
             samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", size="md")
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
@@ -159,7 +163,7 @@ def build(service: Service, target: Component) -> Widgets:
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
     asked = gr.State(Asked())
     widgets = Widgets(
-        target, collection, files, samples, progress, cancel, listing, query, ask, top_k, image, weight,
+        target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
         minimum, chips, summary, gallery, detail, asked,
     )  # fmt: skip
     Events(service, widgets).connect()
@@ -208,6 +212,7 @@ class Events:
         asking: dict[str, Any] = {**hidden, "preprocess": False}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
+        w.folder.upload(self.add, [w.folder, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
         w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
         w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
