@@ -1,7 +1,14 @@
-"""What a library has: its collections, files and pages, read from SQLite. Writes nothing."""
+"""What a library has: its collections, files and pages, read from SQLite. Writes nothing.
+
+A collection is named in two ways. Its key cannot be guessed, and whoever has it may use the collection; one that does
+not exist (any more) is an error. A name reaches only what its owner has, and one that does not exist is an empty one,
+that comes to be with its first page. Where `collection` is a parameter it is either; names are those of the owner "",
+who has this machine.
+"""
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -16,8 +23,8 @@ from serving.pages import Line
 from serving.records import Collection, StoredFile, StoredPage
 
 COLLECTION = (
-    "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension"
-    " FROM collections c"
+    "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension,"
+    " c.key FROM collections c"
 )
 PAGE = (
     "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read FROM pages p"
@@ -25,6 +32,7 @@ PAGE = (
 )
 LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
 NAME_CHARS = 80
+KEY = re.compile(r"c-[0-9a-f]{32}")
 
 
 class FingerprintError(BadValueError):
@@ -41,17 +49,17 @@ class Catalogue:
     _lock: threading.RLock
     _equivalence: Equivalence
 
-    def collections(self) -> list[Collection]:
+    def collections(self, owner: str = "") -> list[Collection]:
         with self._lock:
-            rows = self._db.execute(f"{COLLECTION} ORDER BY c.name").fetchall()
+            rows = self._db.execute(f"{COLLECTION} WHERE c.owner = ? ORDER BY c.name", [owner]).fetchall()
         return [Collection(*row) for row in rows]
 
-    def collection(self, name: str) -> Collection:
-        """An unknown one is an empty one: it comes to be with its first page."""
-        name = checked_name(name)
+    def collection(self, collection: str, owner: str = "") -> Collection:
+        """Raises NotFoundError for a key that is none; an unknown name is an empty collection."""
         with self._lock:
-            row = self._db.execute(f"{COLLECTION} WHERE c.name = ?", [name]).fetchone()
-        return Collection(name, 0, None, None, None) if row is None else Collection(*row)
+            number = self._id(collection, owner)
+            row = self._db.execute(f"{COLLECTION} WHERE c.id = ?", [number]).fetchone()
+        return Collection(checked_name(collection), 0, None, None, None) if row is None else Collection(*row)
 
     def check(self, collection: str, fingerprint: str) -> None:
         """Raises FingerprintError if the collection has vectors that these cannot be compared with."""
@@ -59,11 +67,13 @@ class Catalogue:
         if known.fingerprint is not None:
             self._same(known.name, known.fingerprint, fingerprint)
 
-    def latest(self) -> str | None:
-        """The collection that was last added to."""
+    def latest(self, owner: str = "") -> str | None:
+        """The name of the collection that was last added to."""
         with self._lock:
             row = self._db.execute(
-                "SELECT c.name FROM pages p JOIN collections c ON c.id = p.collection ORDER BY p.rowid DESC LIMIT 1"
+                "SELECT c.name FROM pages p JOIN collections c ON c.id = p.collection WHERE c.owner = ?"
+                " ORDER BY p.rowid DESC LIMIT 1",
+                [owner],
             ).fetchone()
         return None if row is None else str(row[0])
 
@@ -94,10 +104,10 @@ class Catalogue:
         """What a page is ranked by, float32[dimension], and its fingerprint. Raises NotFoundError."""
         question = (
             "SELECT v.vector, c.fingerprint FROM vectors v JOIN pages p ON p.id = v.page JOIN collections c"
-            " ON c.id = p.collection WHERE p.id = ? AND c.name = ?"
+            " ON c.id = p.collection WHERE p.id = ? AND c.id = ?"
         )
         with self._lock:
-            row = self._db.execute(question, [page_id, checked_name(collection)]).fetchone()
+            row = self._db.execute(question, [page_id, self._id(collection)]).fetchone()
         if row is None:
             raise NotFoundError("this page is not in the collection (any more)", param="like")
         return np.frombuffer(row[0], np.float16).astype(np.float32), str(row[1])
@@ -121,9 +131,15 @@ class Catalogue:
             for page_id, name, file, page, pages, width, height, read in rows
         }
 
-    def _id(self, collection: str) -> int:
-        """The collection's row number; -1, which no row has, for one that does not exist."""
-        row = self._db.execute("SELECT id FROM collections WHERE name = ?", [checked_name(collection)]).fetchone()
+    def _id(self, collection: str, owner: str = "") -> int:
+        """The collection's row number; -1, which no row has, for a name that does not exist. Raises NotFoundError."""
+        if isinstance(collection, str) and KEY.fullmatch(collection):
+            row = self._db.execute("SELECT id FROM collections WHERE key = ?", [collection]).fetchone()
+            if row is None:
+                raise NotFoundError("there is no such collection (any more)", param="collection")
+        else:
+            owned = [owner, checked_name(collection)]
+            row = self._db.execute("SELECT id FROM collections WHERE owner = ? AND name = ?", owned).fetchone()
         return -1 if row is None else int(row[0])
 
     def _same(self, name: str, known: str, given: str) -> None:
@@ -151,3 +167,10 @@ def checked_name(name: str) -> str:
     if not cleaned or len(cleaned) > NAME_CHARS or not cleaned.isprintable():
         raise BadValueError(f"a collection's name has 1 to {NAME_CHARS} printable characters", param="collection")
     return cleaned
+
+
+def as_name(name: object) -> str:
+    """Raises BadValueError for what is a key, or no text."""
+    if not isinstance(name, str) or KEY.fullmatch(name):
+        raise BadValueError(f"a collection's name has 1 to {NAME_CHARS} printable characters", param="name")
+    return name

@@ -20,17 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from serving.backup import Backup
-from serving.catalogue import LINE, Catalogue, checked_name, line_of, marks
+from serving.catalogue import LINE, Catalogue, as_name, checked_name, line_of, marks
 from serving.catalogue import NAME_CHARS as NAME_CHARS
 from serving.catalogue import FingerprintError as FingerprintError
-from serving.database import LibraryError, locked, opened
+from serving.database import LibraryError, locked, new_key, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.equivalence import Equivalence
-from serving.errors import BadValueError
+from serving.errors import BadValueError, NotFoundError
 from serving.matrix import Half, Matrix, nearest_row
 from serving.pages import Line
-from serving.records import Hit, NewPage, StoredPage
+from serving.records import Collection, Hit, NewPage, StoredPage
 
 CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are looked at too. In a smaller collection that is every page."""
@@ -71,7 +71,7 @@ class Library(Catalogue):
             if self._backup is not None:
                 self._backup.bring_back(self.folder / "library.db")
             made(self.pictures)
-            self._db = opened(self.folder / "library.db")
+            self._db = opened(self.folder / "library.db", self.kept)
             self._sweep()
         except BaseException:
             os.close(self._lock_file)
@@ -92,7 +92,7 @@ class Library(Catalogue):
 
         A page that is here already (same content, same number) is returned as it is. Raises FingerprintError.
         """
-        name, page_id = checked_name(collection), secrets.token_hex(8)
+        page_id = secrets.token_hex(8)
         vector = new.vector.astype(np.float16)
         written = [self.picture(page_id), self.thumbnail(page_id)]
         try:
@@ -100,14 +100,14 @@ class Library(Catalogue):
                 write_file(path, data)
             sync_folder(self.pictures)
             with self._lock:
-                stored, number, fresh = self._insert(name, page_id, new, vector, fingerprint, model)
+                stored, number, fresh = self._insert(collection, page_id, new, vector, fingerprint, model)
                 if fresh:
                     self._remember(number, page_id, vector, new.line_vectors is not None)
                     self._unkept.add(page_id)
         except (OSError, sqlite3.Error) as error:
             remove(written)
             raise LibraryError(f"the page could not be kept: {getattr(error, 'strerror', None) or error}") from error
-        except FingerprintError:
+        except (BadValueError, NotFoundError):
             remove(written)
             raise
         if not fresh:
@@ -148,7 +148,7 @@ class Library(Catalogue):
 
     def _insert(
         self,
-        name: str,
+        collection: str,
         page_id: str,
         new: NewPage,
         vector: Half,
@@ -156,9 +156,11 @@ class Library(Catalogue):
         model: str,
     ) -> tuple[StoredPage, int, bool]:
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO collections (name, created) VALUES (?, ?)", [name, time.time()])
-            number = self._id(name)
-            known = db.execute("SELECT fingerprint FROM collections WHERE id = ?", [number]).fetchone()[0]
+            number = self._id(collection)
+            if number < 0:
+                number = self._make(db, checked_name(collection), "")
+            select = "SELECT name, fingerprint FROM collections WHERE id = ?"
+            name, known = db.execute(select, [number]).fetchone()
             if known is None:
                 db.execute(
                     "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?",
@@ -202,13 +204,13 @@ class Library(Catalogue):
         """The nearest pages by cosine, best first. `vector` is float32[dimension]. Raises FingerprintError."""
         if top_k < 1:
             raise BadValueError("top_k is at least 1", param="top_k")
-        name = checked_name(collection)
         with self._lock:
-            row = self._db.execute("SELECT fingerprint FROM collections WHERE name = ?", [name]).fetchone()
-            if row is None or row[0] is None:
+            number = self._id(collection)
+            row = self._db.execute("SELECT name, fingerprint FROM collections WHERE id = ?", [number]).fetchone()
+            if row is None or row[1] is None:
                 return []
-            self._same(name, row[0], fingerprint)
-            matrix, lined = self._matrix(name)
+            self._same(row[0], row[1], fingerprint)
+            matrix, lined = self._matrix(number)
         nearest = matrix.search(vector, max(top_k, CANDIDATES) if lined else top_k)
         ranked: Ranked = [(page_id, score, None) for page_id, score in nearest]
         return self._hits(self._with_lines(ranked, vector)[:top_k] if lined else ranked)
@@ -238,6 +240,68 @@ class Library(Catalogue):
         with self._lock:
             row = self._db.execute(f"{LINE} AND number = ?", [page_id, number]).fetchone()
         return None if row is None else line_of(*row)
+
+    def create(self, name: str, owner: str = "") -> Collection:
+        """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
+        with self._lock, self._writing() as db:
+            if self._id(as_name(name), owner) >= 0:
+                raise taken(name)
+            number = self._make(db, checked_name(name), owner)
+            key = db.execute("SELECT key FROM collections WHERE id = ?", [number]).fetchone()[0]
+        self._keep()
+        return self.collection(key)
+
+    @staticmethod
+    def _make(db: sqlite3.Connection, name: str, owner: str) -> int:
+        row = [new_key(), owner, name, time.time()]
+        made = db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
+        return int(made.lastrowid or -1)
+
+    def rename(self, collection: str, name: str) -> Collection:
+        """Its key stays. Raises BadValueError, as `create`; NotFoundError for a collection that does not exist."""
+        with self._lock, self._writing() as db:
+            number = self._existing(collection)
+            wanted = [checked_name(as_name(name)), number]
+            try:
+                db.execute("UPDATE collections SET name = ? WHERE id = ?", wanted)
+            except sqlite3.IntegrityError:
+                raise taken(name) from None
+            key = db.execute("SELECT key FROM collections WHERE id = ?", [number]).fetchone()[0]
+        self._keep()
+        return self.collection(key)
+
+    def move(self, collection: str, ids: Sequence[str], to: str) -> list[str]:
+        """The ids that are in `to` now; a page that is there already, by its content, stays where it was.
+
+        Raises NotFoundError, FingerprintError or LibraryError.
+        """
+        with self._lock, self._writing() as db:
+            source, target = self._existing(collection), self._existing(to)
+            select = "SELECT name, fingerprint, model, dimension FROM collections WHERE id = ?"
+            (_, *made_with), (name, known, _, _) = (db.execute(select, [n]).fetchone() for n in (source, target))
+            if known is not None and made_with[0] is not None:
+                self._same(name, known, made_with[0])
+            update = "UPDATE OR IGNORE pages SET collection = ? WHERE id = ? AND collection = ?"
+            moved = [
+                page
+                for page in dict.fromkeys(ids)
+                if source != target and db.execute(update, [target, page, source]).rowcount
+            ]
+            if known is None and moved:
+                fields = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
+                db.execute(fields, [*made_with, target])
+            for number in (source, target):
+                self._matrices.pop(number, None)
+                self._lined.discard(number)
+        self._keep()
+        return moved
+
+    def _existing(self, collection: str) -> int:
+        """Raises NotFoundError."""
+        number = self._id(collection)
+        if number < 0:
+            raise NotFoundError("there is no such collection (any more)", param="collection")
+        return number
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         """The ids that were there and are gone now; those of other collections are left alone.
@@ -286,10 +350,9 @@ class Library(Catalogue):
     def _remove_pictures(self, ids: Iterable[str]) -> None:
         remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
-    def _matrix(self, name: str) -> tuple[Matrix, bool]:
+    def _matrix(self, number: int) -> tuple[Matrix, bool]:
         """The collection's vectors in memory, and whether its lines have some too."""
         with self._lock:
-            number = self._id(name)
             if number not in self._matrices:
                 of_collection = "FROM vectors v JOIN pages p ON p.id = v.page WHERE p.collection = ?"
                 rows = self._db.execute(f"SELECT v.page, v.vector {of_collection} ORDER BY p.rowid", [number])
@@ -298,6 +361,15 @@ class Library(Catalogue):
                 if lined.fetchone() is not None:
                     self._lined.add(number)
             return self._matrices[number], number in self._lined
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose failures are told as those of a full or failing disk. Raises LibraryError."""
+        try:
+            with self._transaction() as db:
+                yield db
+        except (OSError, sqlite3.Error) as error:
+            raise LibraryError(f"the change could not be kept: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -331,3 +403,7 @@ def made(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
+
+
+def taken(name: str) -> BadValueError:
+    return BadValueError(f"there is a collection {name!r} already: take another name", param="name")

@@ -63,3 +63,5 @@ class Collection:
     fingerprint: str | None
     model: str | None
     dimension: int | None
+    key: str = ""
+    """Whoever knows it may use the collection; empty for one that does not exist yet."""
