@@ -20,7 +20,7 @@ from serving.embedders import Vectors
 from serving.equivalence import Equivalence
 from serving.errors import BadValueError, NotFoundError
 from serving.pages import Line
-from serving.records import Collection, StoredFile, StoredPage
+from serving.records import Collection, Storage, StoredFile, StoredPage
 
 COLLECTION = (
     "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension,"
@@ -32,6 +32,8 @@ PAGE = (
 )
 LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
 NAME_CHARS = 80
+SAMPLED = 500
+"""Pages whose pictures are looked at for a collection's size: two calls to the disk each."""
 KEY = re.compile(r"c-[0-9a-f]{32}")
 
 
@@ -60,6 +62,27 @@ class Catalogue:
             number = self._id(collection, owner)
             row = self._db.execute(f"{COLLECTION} WHERE c.id = ?", [number]).fetchone()
         return Collection(checked_name(collection), 0, None, None, None) if row is None else Collection(*row)
+
+    def existing(self, collection: str, owner: str = "") -> Collection:
+        """Raises NotFoundError for a name that does not exist, too."""
+        found = self.collection(collection, owner)
+        if not found.key:
+            raise NotFoundError("there is no such collection (any more)", param="collection")
+        return found
+
+    def storage(self, collection: str) -> Storage:
+        """Of a large collection the pictures of some pages stand for all."""
+        with self._lock:
+            number = self._id(collection)
+            ids = [row[0] for row in self._db.execute("SELECT id FROM pages WHERE collection = ?", [number])]
+            of = "FROM pages p JOIN {} d ON d.page = p.id WHERE p.collection = ?"
+            vectors = "SELECT sum(length(d.vector) + coalesce(length(d.lines), 0)) " + of.format("vectors")
+            text = "SELECT sum(length(CAST(d.text AS BLOB)) + 48) " + of.format("lines")
+            data = sum(self._db.execute(select, [number]).fetchone()[0] or 0 for select in (vectors, text))
+        looked = ids[:: max(1, len(ids) // SAMPLED)]
+        files = [path for page_id in looked for path in (self.picture(page_id), self.thumbnail(page_id))]
+        pictures = sum(path.stat().st_size for path in files if path.exists())
+        return Storage(len(ids), round(pictures / len(looked) * len(ids)) if looked else 0, data)
 
     def check(self, collection: str, fingerprint: str) -> None:
         """Raises FingerprintError if the collection has vectors that these cannot be compared with."""

@@ -59,22 +59,22 @@ def is_clutter(name: str) -> bool:
 
 
 @contextmanager
-def opened(path: Path, limits: Settings) -> Iterator[zipfile.ZipFile]:
-    """Raises TooLargeError or UnreadableError."""
+def opened(path: Path, limits: Settings, max_files: int | None = None) -> Iterator[zipfile.ZipFile]:
+    """`max_files`: where it is another limit than that of uploads. Raises TooLargeError or UnreadableError."""
     size = path.stat().st_size
     try:
         with Bounded(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
-            check(archive, size, limits)
+            check(archive, size, limits, max_files or limits.max_zip_files)
             yield archive
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UnreadableError(f"the zip is damaged: {error}") from None
 
 
-def check(archive: zipfile.ZipFile, size: int, limits: Settings) -> None:
+def check(archive: zipfile.ZipFile, size: int, limits: Settings, max_files: int) -> None:
     """`size`: of the zip itself. Raises TooLargeError."""
     count, total = len(archive.infolist()), sum(info.file_size for info in archive.infolist())
-    if count > limits.max_zip_files:
-        raise TooLargeError(f"the zip has {count} files; the limit is {limits.max_zip_files}: split it")
+    if count > max_files:
+        raise TooLargeError(f"the zip has {count} files; the limit is {max_files}: split it")
     if total > limits.max_zip_bytes:
         raise TooLargeError(
             f"the zip has {total / 1e6:.0f} MB in it; the limit is {limits.max_zip_bytes / 1e6:.0f} MB: split it"

@@ -7,7 +7,6 @@ state. One job runs at a time; what it has added stays, however it ends. Knows n
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import shutil
 import threading
@@ -21,20 +20,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from PIL import Image
-
 from serving.client import PagePayload
 from serving.database import LibraryError
 from serving.errors import BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.library import FingerprintError, Library
 from serving.names import shown_path
-from serving.pages import Page, PageFile, encode_jpeg, open_file
+from serving.pages import PageFile, encode_jpeg, encode_thumbnail, open_file
 from serving.records import NewPage, StoredPage
 from serving.settings import Settings
 from serving.zips import is_clutter, is_zip, unpacked
 from ui.targets import Target
 
-THUMBNAIL = 480
 ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
 GONE = "the upload is no longer there: add the file again"
@@ -277,7 +273,7 @@ class Ingestor:
             width=page.image.width,
             height=page.image.height,
             picture=picture,
-            thumbnail=thumbnail(page),
+            thumbnail=encode_thumbnail(page.image),
             vector=answer.vectors[0],
             lines=text.lines,
             line_vectors=text.vectors,
@@ -309,12 +305,3 @@ def settled(running: set[Future[None]]) -> set[Future[None]]:
     for future in done:
         future.result()
     return left
-
-
-def thumbnail(page: Page) -> bytes:
-    assert page.image is not None
-    small = page.image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80, method=2)
-    return buffer.getvalue()
