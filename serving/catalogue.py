@@ -84,6 +84,17 @@ class Catalogue:
         pictures = sum(path.stat().st_size for path in files if path.exists())
         return Storage(len(ids), round(pictures / len(looked) * len(ids)) if looked else 0, data)
 
+    def pages_of(self, collection: str, files: Sequence[str]) -> list[str]:
+        """Ids of the pages of these files, each given by its sha256."""
+        with self._lock:
+            rows = self._db.execute("SELECT id, sha256 FROM pages WHERE collection = ?", [self._id(collection)])
+            return [page_id for page_id, sha256 in rows if sha256 in files]
+
+    def comparable(self, one: str, other: str) -> bool:
+        """Whether vectors of these fingerprints may meet."""
+        with self._lock:
+            return self._equivalence.equal(one, other)
+
     def check(self, collection: str, fingerprint: str) -> None:
         """Raises FingerprintError if the collection has vectors that these cannot be compared with."""
         known = self.collection(collection)

@@ -27,7 +27,7 @@ from serving.database import LibraryError, locked, new_key, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.equivalence import Equivalence
-from serving.errors import BadValueError, NotFoundError
+from serving.errors import BadValueError, NotFoundError, ReadOnlyError
 from serving.matrix import Half, Matrix, nearest_row
 from serving.pages import Line
 from serving.records import Collection, Hit, NewPage, StoredPage
@@ -37,6 +37,8 @@ CANDIDATES = 200
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it brings."""
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
+EMPTY_S = 30 * 24 * 3600.0
+"""A browser that only looked has left an empty collection, which stays so long."""
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 FILE_CHARS = 255
 
@@ -60,6 +62,7 @@ class Library(Catalogue):
         self._unkept: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
         self._lock_file = -1
+        self.read_only = False
         if not later:
             self.open()
 
@@ -92,6 +95,7 @@ class Library(Catalogue):
 
         A page that is here already (same content, same number) is returned as it is. Raises FingerprintError.
         """
+        self.changeable()
         page_id = secrets.token_hex(8)
         vector = new.vector.astype(np.float16)
         written = [self.picture(page_id), self.thumbnail(page_id)]
@@ -114,6 +118,11 @@ class Library(Catalogue):
             remove(written)
         self._keep_page(number, stored.id, fresh)
         return stored
+
+    def changeable(self) -> None:
+        """Raises ReadOnlyError."""
+        if self.read_only:
+            raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def _keep_page(self, number: int, page_id: str, fresh: bool) -> None:
         """Returns when the page is kept. Raises LibraryError; then it is not in the library either, unless somebody
@@ -373,6 +382,7 @@ class Library(Catalogue):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.changeable()
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -387,6 +397,8 @@ class Library(Catalogue):
 
         Only files named as ours are: the folder may be one that its owner uses for something else too.
         """
+        empty = "DELETE FROM collections WHERE owner != '' AND created < ? AND id NOT IN (SELECT collection FROM pages)"
+        self._db.execute(empty, [time.time() - EMPTY_S])
         known = {row[0] for row in self._db.execute("SELECT id FROM pages")}
         if known:  # a database without a page may be one that was lost and made anew: the pictures are all that is left
             with os.scandir(self.pictures) as entries:  # a look at each file would be a call each, over a network

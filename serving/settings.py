@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     open_access: bool = False
     """Without keys, whoever reaches this server may use it, under any name: for one behind something that asks who is
     calling, or one that is meant for everybody."""
+    read_only: bool = False
+    """The page can be searched; nothing is added, changed or deleted, and no run is started. For a demo."""
     data: Path = Path("data")
     """Folder of everything that outlives a process."""
 

@@ -109,6 +109,7 @@ class Ingestor:
         job = Job(collection, list(uploads), target or self._first)
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
+        self._library.changeable()
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():

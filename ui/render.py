@@ -35,6 +35,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def megabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.{1 if size < 1e8 else 0}f} MB"
+
+
 HEADER = (
     '<header class="masthead"><h1>Dormouse</h1><p>Drop in pages, ask in words, get the pages that answer.</p></header>'
 )
