@@ -78,6 +78,7 @@ class Keeping:
         own = [c.about, c.name, c.files, c.to, c.told]
         c.box.expand(self.fill, [self._collection], own, **hidden)
         self._collection.change(self.fill, [self._collection], own, **hidden)
+        self._collection.input(lambda: "", None, [c.told], **hidden)
         c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **hidden).then(**share)
         c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **hidden)
         c.export.click(self.export, [self._collection], [c.told], **hidden)
@@ -85,7 +86,7 @@ class Keeping:
             self.bring_back, [c.archive, self._collection, target], [*panel, *own], preprocess=False, **hidden
         ).then(**share)
 
-    def fill(self, collection: str, told: str = "") -> dict[Any, Any]:
+    def fill(self, collection: str) -> dict[Any, Any]:
         """The controls as they are for this collection."""
         c, service = self._c, self._service
         try:
@@ -94,18 +95,17 @@ class Keeping:
             others = [choice for choice in service.shelf.choices(ref, ()) if choice[1] != ref]
             text = about(found, service.library.storage(ref))
         except ServingError as error:
-            return {c.about: render.notice("This collection cannot be shown", error.message, "error"), c.told: told}
+            return {c.about: render.notice("This collection cannot be shown", error.message, "error")}
         return {
             c.about: text,
             c.name: found.name,
             c.files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
             c.to: gr.update(choices=others, value=None),
-            c.told: told,
         }
 
     def _done(self, collection: str, told: str) -> dict[Any, Any]:
         ref = self._service.shelf.ref(collection)
-        return {**self._panel(ref), **self.fill(ref, told)}
+        return {**self._panel(ref), **self.fill(ref), self._c.told: told}
 
     def rename(self, collection: str, name: str) -> dict[Any, Any]:
         try:

@@ -36,7 +36,9 @@ def plural(count: int, noun: str) -> str:
 
 
 def megabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.{1 if size < 1e8 else 0}f} MB"
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.{1 if size < 1e8 else 0}f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 HEADER = (
