@@ -22,6 +22,7 @@ from usearch.index import search as bare_search
 
 from bench.quality import CORPUS
 from serving.client import EmbeddingClient
+from serving.database import new_key
 from serving.embedders.builtin import Builtin, page_text
 from serving.library import Library
 from serving.pages import Line
@@ -217,7 +218,9 @@ def fill(folder: Path, rows: NDArray[np.float16]) -> None:
     Library(folder).close()
     db = sqlite3.connect(folder / "library.db")
     with db:
-        db.execute("INSERT INTO collections VALUES (1, 'bench', 0, ?, 'bench', ?)", [FINGERPRINT, DIMENSION])
+        db.execute(
+            "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)", [new_key(), FINGERPRINT, DIMENSION]
+        )
         ids = [f"{number:016x}" for number in range(len(rows))]
         db.executemany("INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)", ((name, name) for name in ids))
         db.executemany(

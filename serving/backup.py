@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from serving.database import SCHEMA_VERSION, LibraryError
+from serving.database import SCHEMA_VERSION, LibraryError, copy_database
 from serving.disk import copy_file, remove
 
 COPY = re.compile(r"library-(\d{8})\.db")
@@ -153,14 +153,6 @@ def copies(folder: Path) -> dict[int, Path]:
     """By their number."""
     names = {path: COPY.fullmatch(path.name) for path in folder.iterdir()}
     return {int(found[1]): path for path, found in names.items() if found}
-
-
-def copy_database(database: Path, copy: Path) -> None:
-    """As of one moment, while it is written to; one file, without a log beside it."""
-    remove([copy])
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")
 
 
 def check(copy: Path, name: str) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from serving.disk import exclusive
+from serving.disk import exclusive, remove
 from serving.errors import ServingError
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE collections (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,
-  fingerprint TEXT, model TEXT, dimension INTEGER
+SCHEMA_VERSION = 2
+COLLECTIONS = """
+CREATE TABLE {name} (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
+  created REAL NOT NULL, fingerprint TEXT, model TEXT, dimension INTEGER, UNIQUE (owner, name)
 );
+"""
+SCHEMA = f"""
+{COLLECTIONS.format(name="collections")}
 CREATE TABLE pages (
   id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
   file TEXT NOT NULL, sha256 TEXT NOT NULL, page INTEGER NOT NULL, pages INTEGER NOT NULL,
@@ -28,6 +34,16 @@ CREATE TABLE vectors (
   page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
 );
 """
+
+
+TO_2 = """
+INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension)
+  SELECT id, new_key(), name, created, fingerprint, model, dimension FROM collections;
+DROP TABLE collections;
+ALTER TABLE collections_2 RENAME TO collections;
+"""
+STEPS = {1: COLLECTIONS.format(name="collections_2") + TO_2}
+"""From each older schema to the next one."""
 
 
 class LibraryError(ServingError):
@@ -48,8 +64,16 @@ def locked(path: Path) -> int:
         raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """Raises LibraryError and leaves the file as it is."""
+def new_key() -> str:
+    """Of a collection: 128 bits that nobody can guess, in a form that no name is taken for."""
+    return f"c-{secrets.token_hex(16)}"
+
+
+def opened(path: Path, kept: Path) -> sqlite3.Connection:
+    """One of an older schema is brought up to this one, and a copy of it is left in the folder `kept`.
+
+    Raises LibraryError and leaves the file as it is.
+    """
     try:
         # Autocommit: transactions are written out where they begin and end.
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10.0)
@@ -59,12 +83,56 @@ def opened(path: Path) -> sqlite3.Connection:
             raise LibraryError(f"{path.name} was written by a newer release (schema {version}): update Dormouse")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version < SCHEMA_VERSION:
+            keep_copy(path, kept / f"library-schema-{version}.db")
+            migrate(db, version)
+        db.execute("PRAGMA foreign_keys = ON")
         path.chmod(0o600)
     except sqlite3.OperationalError as error:
         raise LibraryError(f"{path} cannot be opened: {error}") from None
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{path} is damaged ({error}): restore it from a backup, or move it away") from None
+    except OSError as error:
+        raise LibraryError(
+            f"{path.name} is of an older release, and no copy of it could be kept: {error.strerror}"
+        ) from None
     return db
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """All steps, or none. Foreign keys are not held meanwhile: a table that others name takes another's place."""
+    db.create_function("new_key", 0, new_key)
+    steps = " ".join(STEPS[number] for number in range(version, SCHEMA_VERSION))
+    try:
+        db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION};")
+        if broken := db.execute("PRAGMA foreign_key_check").fetchone():
+            raise sqlite3.DatabaseError(f"a row of {broken[0]} belongs to nothing")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.close()
+        raise
+
+
+def keep_copy(database: Path, path: Path) -> None:
+    """Whole or not at all. Raises OSError or sqlite3.Error."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        copy_database(database, part)
+        part.chmod(0o600)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        remove([part])
+
+
+def copy_database(database: Path, copy: Path) -> None:
+    """As of one moment, while it is written to; one file, without a log beside it."""
+    remove([copy])
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")

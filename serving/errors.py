@@ -60,6 +60,10 @@ class UnauthorizedError(ServingError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
+class ReadOnlyError(ServingError):
+    status, type, code = 403, "permission_error", "read_only"
+
+
 class NotFoundError(ServingError):
     status, type, code = 404, "not_found_error", "not_found"
 
@@ -99,6 +103,7 @@ BY_STATUS: dict[int, type[ServingError]] = {
     for kind in (
         BadValueError,
         UnauthorizedError,
+        ReadOnlyError,
         NotFoundError,
         MethodNotAllowedError,
         TooLargeError,

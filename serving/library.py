@@ -20,41 +20,30 @@ from pathlib import Path
 import numpy as np
 
 from serving.backup import Backup
-from serving.database import LibraryError, locked, opened
+from serving.catalogue import LINE, Catalogue, as_name, checked_name, line_of, marks
+from serving.catalogue import NAME_CHARS as NAME_CHARS
+from serving.catalogue import FingerprintError as FingerprintError
+from serving.database import LibraryError, locked, new_key, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.embedders import Vectors
 from serving.equivalence import Equivalence
-from serving.errors import BadValueError, NotFoundError
+from serving.errors import BadValueError, NotFoundError, ReadOnlyError
 from serving.matrix import Half, Matrix, nearest_row
 from serving.pages import Line
-from serving.records import Collection, Hit, NewPage, StoredFile, StoredPage
+from serving.records import Collection, Hit, NewPage, StoredPage
 
-COLLECTION = (
-    "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension"
-    " FROM collections c"
-)
-PAGE = (
-    "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read FROM pages p"
-    " JOIN collections c ON c.id = p.collection"
-)
 CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are looked at too. In a smaller collection that is every page."""
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it brings."""
-LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
+EMPTY_S = 30 * 24 * 3600.0
+"""A browser that only looked has left an empty collection, which stays so long."""
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
-NAME_CHARS = 80
 FILE_CHARS = 255
 
 
-class FingerprintError(BadValueError):
-    """Vectors of two embedders, or of two versions of one, cannot be compared."""
-
-    code = "fingerprint_mismatch"
-
-
-class Library:
+class Library(Catalogue):
     def __init__(self, folder: Path, backup: Backup | None = None, *, later: bool = False) -> None:
         """Opens or makes it. Raises LibraryError: in use, damaged, or written by a newer release.
 
@@ -73,6 +62,7 @@ class Library:
         self._unkept: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
         self._lock_file = -1
+        self.read_only = False
         if not later:
             self.open()
 
@@ -84,7 +74,7 @@ class Library:
             if self._backup is not None:
                 self._backup.bring_back(self.folder / "library.db")
             made(self.pictures)
-            self._db = opened(self.folder / "library.db")
+            self._db = opened(self.folder / "library.db", self.kept)
             self._sweep()
         except BaseException:
             os.close(self._lock_file)
@@ -100,54 +90,13 @@ class Library:
             os.close(self._lock_file)
             self._lock_file = -1
 
-    def collections(self) -> list[Collection]:
-        with self._lock:
-            rows = self._db.execute(f"{COLLECTION} ORDER BY c.name").fetchall()
-        return [Collection(*row) for row in rows]
-
-    def collection(self, name: str) -> Collection:
-        """An unknown one is an empty one: it comes to be with its first page."""
-        name = checked_name(name)
-        with self._lock:
-            row = self._db.execute(f"{COLLECTION} WHERE c.name = ?", [name]).fetchone()
-        return Collection(name, 0, None, None, None) if row is None else Collection(*row)
-
-    def check(self, collection: str, fingerprint: str) -> None:
-        """Raises FingerprintError if the collection has vectors that these cannot be compared with."""
-        known = self.collection(collection)
-        if known.fingerprint is not None:
-            self._same(known.name, known.fingerprint, fingerprint)
-
-    def latest(self) -> str | None:
-        """The collection that was last added to."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT c.name FROM pages p JOIN collections c ON c.id = p.collection ORDER BY p.rowid DESC LIMIT 1"
-            ).fetchone()
-        return None if row is None else str(row[0])
-
-    def files(self, collection: str) -> list[StoredFile]:
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT file, sha256, count(*) FROM pages WHERE collection = ? GROUP BY sha256 ORDER BY min(rowid)",
-                [self._id(collection)],
-            ).fetchall()
-        return [StoredFile(*row) for row in rows]
-
-    def has(self, collection: str, sha256: str) -> dict[int, str]:
-        """Pages of this file content that are here already: page number to the name they came under."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT page, file FROM pages WHERE collection = ? AND sha256 = ?", [self._id(collection), sha256]
-            ).fetchall()
-        return dict(rows)
-
     def add(self, collection: str, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
         """Keeps one page; when this returns, the page survives a power cut.
 
         A page that is here already (same content, same number) is returned as it is. Raises FingerprintError.
         """
-        name, page_id = checked_name(collection), secrets.token_hex(8)
+        self.changeable()
+        page_id = secrets.token_hex(8)
         vector = new.vector.astype(np.float16)
         written = [self.picture(page_id), self.thumbnail(page_id)]
         try:
@@ -155,20 +104,25 @@ class Library:
                 write_file(path, data)
             sync_folder(self.pictures)
             with self._lock:
-                stored, number, fresh = self._insert(name, page_id, new, vector, fingerprint, model)
+                stored, number, fresh = self._insert(collection, page_id, new, vector, fingerprint, model)
                 if fresh:
                     self._remember(number, page_id, vector, new.line_vectors is not None)
                     self._unkept.add(page_id)
         except (OSError, sqlite3.Error) as error:
             remove(written)
             raise LibraryError(f"the page could not be kept: {getattr(error, 'strerror', None) or error}") from error
-        except FingerprintError:
+        except (BadValueError, NotFoundError):
             remove(written)
             raise
         if not fresh:
             remove(written)
         self._keep_page(number, stored.id, fresh)
         return stored
+
+    def changeable(self) -> None:
+        """Raises ReadOnlyError."""
+        if self.read_only:
+            raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def _keep_page(self, number: int, page_id: str, fresh: bool) -> None:
         """Returns when the page is kept. Raises LibraryError; then it is not in the library either, unless somebody
@@ -203,7 +157,7 @@ class Library:
 
     def _insert(
         self,
-        name: str,
+        collection: str,
         page_id: str,
         new: NewPage,
         vector: Half,
@@ -211,9 +165,11 @@ class Library:
         model: str,
     ) -> tuple[StoredPage, int, bool]:
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO collections (name, created) VALUES (?, ?)", [name, time.time()])
-            number = self._id(name)
-            known = db.execute("SELECT fingerprint FROM collections WHERE id = ?", [number]).fetchone()[0]
+            number = self._id(collection)
+            if number < 0:
+                number = self._make(db, checked_name(collection), "")
+            select = "SELECT name, fingerprint FROM collections WHERE id = ?"
+            name, known = db.execute(select, [number]).fetchone()
             if known is None:
                 db.execute(
                     "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?",
@@ -257,13 +213,13 @@ class Library:
         """The nearest pages by cosine, best first. `vector` is float32[dimension]. Raises FingerprintError."""
         if top_k < 1:
             raise BadValueError("top_k is at least 1", param="top_k")
-        name = checked_name(collection)
         with self._lock:
-            row = self._db.execute("SELECT fingerprint FROM collections WHERE name = ?", [name]).fetchone()
-            if row is None or row[0] is None:
+            number = self._id(collection)
+            row = self._db.execute("SELECT name, fingerprint FROM collections WHERE id = ?", [number]).fetchone()
+            if row is None or row[1] is None:
                 return []
-            self._same(name, row[0], fingerprint)
-            matrix, lined = self._matrix(name)
+            self._same(row[0], row[1], fingerprint)
+            matrix, lined = self._matrix(number)
         nearest = matrix.search(vector, max(top_k, CANDIDATES) if lined else top_k)
         ranked: Ranked = [(page_id, score, None) for page_id, score in nearest]
         return self._hits(self._with_lines(ranked, vector)[:top_k] if lined else ranked)
@@ -294,29 +250,67 @@ class Library:
             row = self._db.execute(f"{LINE} AND number = ?", [page_id, number]).fetchone()
         return None if row is None else line_of(*row)
 
-    def page(self, page_id: str) -> StoredPage:
+    def create(self, name: str, owner: str = "") -> Collection:
+        """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
+        with self._lock, self._writing() as db:
+            if self._id(as_name(name), owner) >= 0:
+                raise taken(name)
+            number = self._make(db, checked_name(name), owner)
+            key = db.execute("SELECT key FROM collections WHERE id = ?", [number]).fetchone()[0]
+        self._keep()
+        return self.collection(key)
+
+    @staticmethod
+    def _make(db: sqlite3.Connection, name: str, owner: str) -> int:
+        row = [new_key(), owner, name, time.time()]
+        made = db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
+        return int(made.lastrowid or -1)
+
+    def rename(self, collection: str, name: str) -> Collection:
+        """Its key stays. Raises BadValueError, as `create`; NotFoundError for a collection that does not exist."""
+        with self._lock, self._writing() as db:
+            number = self._existing(collection)
+            wanted = [checked_name(as_name(name)), number]
+            try:
+                db.execute("UPDATE collections SET name = ? WHERE id = ?", wanted)
+            except sqlite3.IntegrityError:
+                raise taken(name) from None
+            key = db.execute("SELECT key FROM collections WHERE id = ?", [number]).fetchone()[0]
+        self._keep()
+        return self.collection(key)
+
+    def move(self, collection: str, ids: Sequence[str], to: str) -> list[str]:
+        """The ids that are in `to` now; a page that is there already, by its content, stays where it was.
+
+        Raises NotFoundError, FingerprintError or LibraryError.
+        """
+        with self._lock, self._writing() as db:
+            source, target = self._existing(collection), self._existing(to)
+            select = "SELECT name, fingerprint, model, dimension FROM collections WHERE id = ?"
+            (_, *made_with), (name, known, _, _) = (db.execute(select, [n]).fetchone() for n in (source, target))
+            if known is not None and made_with[0] is not None:
+                self._same(name, known, made_with[0])
+            update = "UPDATE OR IGNORE pages SET collection = ? WHERE id = ? AND collection = ?"
+            moved = [
+                page
+                for page in dict.fromkeys(ids)
+                if source != target and db.execute(update, [target, page, source]).rowcount
+            ]
+            if known is None and moved:
+                fields = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
+                db.execute(fields, [*made_with, target])
+            for number in (source, target):
+                self._matrices.pop(number, None)
+                self._lined.discard(number)
+        self._keep()
+        return moved
+
+    def _existing(self, collection: str) -> int:
         """Raises NotFoundError."""
-        found = self._find([page_id])
-        if page_id not in found:
-            raise NotFoundError("this page is not in the library (any more)", param="id")
-        return found[page_id]
-
-    def vector(self, collection: str, page_id: str) -> tuple[Vectors, str]:
-        """What a page is ranked by, float32[dimension], and its fingerprint. Raises NotFoundError."""
-        question = (
-            "SELECT v.vector, c.fingerprint FROM vectors v JOIN pages p ON p.id = v.page JOIN collections c"
-            " ON c.id = p.collection WHERE p.id = ? AND c.name = ?"
-        )
-        with self._lock:
-            row = self._db.execute(question, [page_id, checked_name(collection)]).fetchone()
-        if row is None:
-            raise NotFoundError("this page is not in the collection (any more)", param="like")
-        return np.frombuffer(row[0], np.float16).astype(np.float32), str(row[1])
-
-    def lines(self, page_id: str) -> tuple[Line, ...]:
-        with self._lock:
-            rows = self._db.execute(f"{LINE} ORDER BY number", [page_id]).fetchall()
-        return tuple(line_of(*row) for row in rows)
+        number = self._id(collection)
+        if number < 0:
+            raise NotFoundError("there is no such collection (any more)", param="collection")
+        return number
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         """The ids that were there and are gone now; those of other collections are left alone.
@@ -365,29 +359,9 @@ class Library:
     def _remove_pictures(self, ids: Iterable[str]) -> None:
         remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
-    def picture(self, page_id: str) -> Path:
-        return self.pictures / f"{page_id}.jpg"
-
-    def thumbnail(self, page_id: str) -> Path:
-        return self.pictures / f"{page_id}.webp"
-
-    def _find(self, ids: Sequence[str]) -> dict[str, StoredPage]:
-        with self._lock:
-            rows = self._db.execute(f"{PAGE} WHERE p.id IN ({marks(ids)})", list(ids)).fetchall()
-        return {
-            page_id: StoredPage(page_id, name, file, page, pages, width, height, bool(read))
-            for page_id, name, file, page, pages, width, height, read in rows
-        }
-
-    def _id(self, collection: str) -> int:
-        """The collection's row number; -1, which no row has, for one that does not exist."""
-        row = self._db.execute("SELECT id FROM collections WHERE name = ?", [checked_name(collection)]).fetchone()
-        return -1 if row is None else int(row[0])
-
-    def _matrix(self, name: str) -> tuple[Matrix, bool]:
+    def _matrix(self, number: int) -> tuple[Matrix, bool]:
         """The collection's vectors in memory, and whether its lines have some too."""
         with self._lock:
-            number = self._id(name)
             if number not in self._matrices:
                 of_collection = "FROM vectors v JOIN pages p ON p.id = v.page WHERE p.collection = ?"
                 rows = self._db.execute(f"SELECT v.page, v.vector {of_collection} ORDER BY p.rowid", [number])
@@ -397,19 +371,18 @@ class Library:
                     self._lined.add(number)
             return self._matrices[number], number in self._lined
 
-    def _same(self, name: str, known: str, given: str) -> None:
-        with self._lock:
-            if self._equivalence.equal(known, given):
-                return
-        raise FingerprintError(
-            f"the collection {name!r} was made with another embedder ({known}, now {given}): take a new collection, or"
-            " the server it was made with. If both serve the same model, python -m bench parity --a URL --b URL can"
-            " show that they agree; then they may share it",
-            param="collection",
-        )
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose failures are told as those of a full or failing disk. Raises LibraryError."""
+        try:
+            with self._transaction() as db:
+                yield db
+        except (OSError, sqlite3.Error) as error:
+            raise LibraryError(f"the change could not be kept: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.changeable()
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -424,6 +397,8 @@ class Library:
 
         Only files named as ours are: the folder may be one that its owner uses for something else too.
         """
+        empty = "DELETE FROM collections WHERE owner != '' AND created < ? AND id NOT IN (SELECT collection FROM pages)"
+        self._db.execute(empty, [time.time() - EMPTY_S])
         known = {row[0] for row in self._db.execute("SELECT id FROM pages")}
         if known:  # a database without a page may be one that was lost and made anew: the pictures are all that is left
             with os.scandir(self.pictures) as entries:  # a look at each file would be a call each, over a network
@@ -442,16 +417,5 @@ def made(folder: Path) -> None:
         raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
 
 
-def marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def line_of(text: str, x0: float | None, y0: float, x1: float, y1: float) -> Line:
-    return Line(text, None if x0 is None else (x0, y0, x1, y1))
-
-
-def checked_name(name: str) -> str:
-    cleaned = " ".join(name.split()) if isinstance(name, str) else ""
-    if not cleaned or len(cleaned) > NAME_CHARS or not cleaned.isprintable():
-        raise BadValueError(f"a collection's name has 1 to {NAME_CHARS} printable characters", param="collection")
-    return cleaned
+def taken(name: str) -> BadValueError:
+    return BadValueError(f"there is a collection {name!r} already: take another name", param="name")

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from serving.settings import Settings
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")
 """An allow-list: Pillow also opens EPS (runs Ghostscript), FITS and PSD (decompression bombs)."""
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of HEIF files, at byte 8; AVIF has brands of its own, which Pillow asks for first."""
+NO_HEIC = "this is a HEIC photo: install what reads them (pip install 'dormouse-search[heic]'), or send it as JPEG"
 
 # Pillow warns between 89 and 179 megapixels; our own limit is lower, so its warning is an error here as well.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -101,11 +106,12 @@ def frames_of(data: bytes, limits: Settings) -> int:
         if image.format != "TIFF":
             return 1
         try:
-            count = sum(1 for _ in ImageSequence.Iterator(image))
+            # Counted no further than needed: a page takes 12 bytes of a file that was made for that.
+            count = sum(1 for _ in islice(ImageSequence.Iterator(image), limits.max_pdf_pages + 1))
         except Exception as error:
             raise UnreadableError(f"the image is damaged: {reason(error)}") from None
     if count > limits.max_pdf_pages:
-        raise TooLargeError(f"the file has {count} pages; the limit is {limits.max_pdf_pages}: split it")
+        raise TooLargeError(f"the file has more than {limits.max_pdf_pages} pages, which is the limit: split it")
     return count
 
 
@@ -119,8 +125,9 @@ def check_size(image: Image.Image, limits: Settings) -> None:
 
 def opened(data: bytes) -> Image.Image:
     """The image with only its header read. Raises NotAnImage, TooLarge or UnreadableError."""
+    formats = [*FORMATS, "HEIF"] if is_heic(data) else FORMATS
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         kind = "an SVG drawing" if b"<svg" in data[:2048] else "not an image we read"
         raise NotAnImageError(
@@ -130,6 +137,18 @@ def opened(data: bytes) -> Image.Image:
         raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
     except Exception as error:  # plugins raise RuntimeError (AVIF), TypeError, KeyError and more on damaged headers
         raise UnreadableError(f"the image is damaged: {reason(error)}") from None
+
+
+def is_heic(data: bytes) -> bool:
+    """True for one that can be read here. Raises NotAnImageError for one that cannot."""
+    if data[4:8] != b"ftyp" or data[8:12] not in HEIC or b"avif" in data[16:64]:
+        return False
+    try:
+        if "HEIF" not in Image.OPEN:
+            import_module("pillow_heif").register_heif_opener(thumbnails=False)
+    except ImportError:
+        raise NotAnImageError(NO_HEIC) from None
+    return True
 
 
 def decode_image(data: bytes, limits: Settings, frame: int = 0) -> Image.Image:
@@ -188,6 +207,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0.0, 255.0).round().astype(np.uint8))
 
 
+THUMBNAIL = 480
 JPEG_QUALITY = 92
 """The OCR reads the same words as from PNG; a page of text takes about 0.3 MB and 15 ms."""
 
@@ -195,4 +215,12 @@ JPEG_QUALITY = 92
 def encode_jpeg(image: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def encode_thumbnail(image: Image.Image) -> bytes:
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80, method=2)
     return buffer.getvalue()

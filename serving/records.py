@@ -63,3 +63,19 @@ class Collection:
     fingerprint: str | None
     model: str | None
     dimension: int | None
+    key: str = ""
+    """Whoever knows it may use the collection; empty for one that does not exist yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Bytes that a collection takes on disk."""
+
+    pages: int
+    pictures: int
+    data: int
+    """Text and vectors."""
+
+    @property
+    def per_1000(self) -> int:
+        return round((self.pictures + self.data) / self.pages * 1000) if self.pages else 0

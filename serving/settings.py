@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     open_access: bool = False
     """Without keys, whoever reaches this server may use it, under any name: for one behind something that asks who is
     calling, or one that is meant for everybody."""
+    read_only: bool = False
+    """The page can be searched; nothing is added, changed or deleted, and no run is started. For a demo."""
     data: Path = Path("data")
     """Folder of everything that outlives a process."""
 
@@ -81,6 +83,12 @@ class Settings(BaseSettings):
     """A page is kept at most this many pixels wide and high. BiGemma3 sees 896, the OCR 960; people want to zoom."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 200
     """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
+    max_zip_files: Annotated[int, Field(ge=1)] = 5_000
+    """Of one zip: an hour and a half of work on two cores."""
+    max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
+    """A zip as it is uploaded, and what is in it: so much of the disk it takes while its pages are added."""
+    max_zip_ratio: Annotated[int, Field(ge=2)] = 100
+    """Of what is in a zip to the zip, where that is much: pages and photos pack 1 to 20 times, bombs a thousandfold."""
 
     page_queue: Annotated[int, Field(ge=1)] = 64
     """Pages waiting in a worker; with 0.7 s a page the last one waits 45 s. More get 429 and come back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from gradio_client.exceptions import AppError
 
 from tests.conftest import SAMPLES
 from tests.files import encoded, huge_png, pdf, picture, rotated_jpeg
+from tests.test_zips import zipped
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +208,85 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
     of_pages, of_runs = {"/add_pages", "/search", "/delete_pages"}, {"/scaledown", "/start_bench", "/bench_run"}
-    assert set(endpoints["named_endpoints"]) == of_pages | of_runs
+    of_collections = {
+        "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",
+        "/export_collection", "/import_collection",
+    }  # fmt: skip
+    assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
     assert parameters == [
         "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum",
     ]  # fmt: skip
+
+
+UNKNOWN = "c-" + 32 * "0"
+
+
+def test_collection_is_made_renamed_moved_exported_imported_deleted(
+    client: Client, page_url: str, tmp_path: Path
+) -> None:
+    made = client.predict("keep", api_name="/new_collection")
+    key = made["collection"]
+    assert re.fullmatch(r"c-[0-9a-f]{32}", key) and (made["name"], made["pages"]) == ("keep", 0)
+    manual = tmp_path / "manual.pdf"
+    manual.write_bytes(pdf([["How to descale the coffee machine"], ["Opening hours of the swimming pool"]]))
+    ids = [page["id"] for page in add(client, key, manual)["added"]]
+    assert client.predict(key, "kept", api_name="/rename_collection")["collection"] == key
+    hits = search(client, "when can I go swimming?", "kept")
+    assert [hit["id"] for hit in hits] == ids[::-1]
+    assert {"collection": key, "name": "kept", "pages": 2}.items() <= next(
+        found for found in client.predict(api_name="/collections")["collections"] if found["name"] == "kept"
+    ).items()
+
+    exported = client.predict("kept", api_name="/export_collection")
+    assert exported["pages"] == 2
+    answer = requests.get(page_url + exported["url"], timeout=30)
+    assert len(answer.content) == exported["bytes"] and answer.headers["content-disposition"] == "attachment"
+    (tmp_path / "kept.zip").write_bytes(answer.content)
+    back = client.predict(handle_file(tmp_path / "kept.zip"), "back", None, api_name="/import_collection")
+    assert (back["name"], back["pages"]) == ("back", 2) and back["collection"] != key
+    again = search(client, "when can I go swimming?", back["collection"])
+    assert [(hit["page"], hit["score"]) for hit in again] == [(hit["page"], hit["score"]) for hit in hits]
+    dropped = add(client, "elsewhere", tmp_path / "kept.zip")
+    assert "bring it back with Import" in str(dropped["skipped"][0]["reason"])
+
+    other = client.predict("other shelf", api_name="/new_collection")["collection"]
+    moved = client.predict(key, [ids[0], "nobody"], other, api_name="/move_pages")
+    assert moved == {"moved": [ids[0]], "stayed": ["nobody"]}
+    assert [hit["id"] for hit in search(client, "coffee", "other shelf")] == [ids[0]]
+    assert client.predict(key, api_name="/delete_collection") == {"deleted": 1}
+    with pytest.raises(AppError, match="no such collection"):
+        search(client, "coffee", key)
+
+
+def test_unknown_key_is_told_and_nothing_else(client: Client, tmp_path: Path) -> None:
+    picture_file = tmp_path / "a.png"
+    picture_file.write_bytes(encoded(picture()))
+    before = client.predict(api_name="/collections")
+    for call in (
+        lambda: add(client, UNKNOWN, picture_file),
+        lambda: search(client, "a", UNKNOWN),
+        lambda: client.predict(UNKNOWN, ["x"], api_name="/delete_pages"),
+        lambda: client.predict(UNKNOWN, "mine", api_name="/rename_collection"),
+        lambda: client.predict(UNKNOWN, api_name="/delete_collection"),
+        lambda: client.predict(UNKNOWN, [], "first", api_name="/move_pages"),
+        lambda: client.predict("first", [], UNKNOWN, api_name="/move_pages"),
+        lambda: client.predict(UNKNOWN, api_name="/export_collection"),
+    ):
+        with pytest.raises(AppError, match=r"there is no such collection \(any more\)"):
+            call()
+    assert client.predict(api_name="/collections") == before
+
+
+@pytest.mark.parametrize("name", ["0" * 32 + ".zip", "..%2Flibrary.db", "library.db", "x.zip"])
+def test_only_exports_are_served(page_url: str, name: str) -> None:
+    answer = requests.get(f"{page_url}/exports/{name}", timeout=30)
+    assert answer.status_code == 404 and b"SQLite" not in answer.content
+
+
+def test_what_is_no_export_is_told(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "not.zip"
+    for data, words in ((b"PK\x03\x04 no", "damaged"), (zipped({"a.png": b"x"}), "no exported collection")):
+        path.write_bytes(data)
+        with pytest.raises(AppError, match=words):
+            client.predict(handle_file(path), "", None, api_name="/import_collection")

@@ -19,8 +19,9 @@ from serving.process import ServerProcess
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, pdf, picture
 from tests.test_library import add, new
-from ui import hosted
-from ui.hosted import Door, Hosted
+from ui import door, hosted
+from ui.door import Door
+from ui.hosted import Hosted
 from ui.modal_workers import ModalTarget
 
 ME = ("dormouse", "correct horse")
@@ -29,19 +30,19 @@ ME = ("dormouse", "correct horse")
 @pytest.fixture(autouse=True)
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", ME[1])
-    monkeypatch.setattr(hosted, "WRONG_S", 0.01)
+    monkeypatch.setattr(door, "WRONG_S", 0.01)
 
 
 async def inside(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("inside")(scope, receive, send)
 
 
-def door(why: str = "") -> TestClient:
+def page_behind(why: str = "") -> TestClient:
     return TestClient(Door(inside, lambda: why), base_url="https://page.modal.run")
 
 
 def test_only_who_has_the_password_comes_in() -> None:
-    client = door()
+    client = page_behind()
     answer = client.get("/pages/0123456789abcdef.jpg")
     assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
     for wrong in [("dormouse", "wrong horse"), ("", ME[1]), ("dormouse", ""), ("Dormouse", ME[1])]:
@@ -53,21 +54,21 @@ def test_only_who_has_the_password_comes_in() -> None:
 
 def test_user_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoë")
-    assert door().get("/", auth=ME).status_code == 401
-    assert door().get("/", auth=("zoë", ME[1])).status_code == 200
+    assert page_behind().get("/", auth=ME).status_code == 401
+    assert page_behind().get("/", auth=("zoë", ME[1])).status_code == 200
 
 
 @pytest.mark.parametrize("value", ["", "short"])
 def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", value)
-    answer = door().get("/", auth=("dormouse", value))
+    answer = page_behind().get("/", auth=("dormouse", value))
     assert answer.status_code == 403 and "DORMOUSE_PAGE_PASSWORD" in answer.text
     monkeypatch.setenv("DORMOUSE_PAGE_PUBLIC", "1")
-    assert door().get("/").status_code == (200 if not value else 403)
+    assert page_behind().get("/").status_code == (200 if not value else 403)
 
 
 def test_other_sites_cannot_use_the_password_that_a_browser_adds() -> None:
-    client = door()
+    client = page_behind()
     own = {"Origin": "https://page.modal.run", "Sec-Fetch-Site": "same-origin"}
     assert client.post("/gradio_api/upload", auth=ME, headers=own).status_code == 200
     assert client.post("/gradio_api/upload", auth=ME).status_code == 200  # no browser: gradio_client
@@ -87,7 +88,7 @@ def test_only_its_own_names_are_answered(host: str, status: int) -> None:
 
 
 def test_reason_is_told_while_the_library_is_not_open() -> None:
-    answer = door("<b>library-00000001.db is damaged").get("/", auth=ME)
+    answer = page_behind("<b>library-00000001.db is damaged").get("/", auth=ME)
     assert answer.status_code == 503 and "&lt;b&gt;library-00000001.db is damaged" in answer.text
     assert answer.headers["retry-after"] == "5"
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from serving import zips
 from serving.client import EmbeddingClient
 from serving.errors import NotReadyError
 from serving.library import Library
@@ -13,6 +15,7 @@ from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, huge_png, pdf, picture
 from tests.test_app import until
+from tests.test_zips import zipped
 from ui.ingest import Job, Upload
 from ui.service import Service
 from ui.targets import Target, Targets
@@ -61,6 +64,41 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
     assert "password" in reasons["locked.pdf"] and "megapixels" in reasons["bomb.png"]
     assert "damaged" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
     assert service.library.collection("c").pages == 4
+
+
+def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, limits: Settings) -> None:
+    document, photo = pdf([["Some words on it"], ["and more of them"]]), encoded(picture((80, 60)), "JPEG")
+    inner = zipped({"a.png": encoded(picture())})
+    job = run(
+        service,
+        upload(tmp_path, "2026.zip", zipped({"may/manual.pdf": document, "june/photo.jpg": photo, "inner.zip": inner})),
+        upload(tmp_path, "photo again.jpg", photo),
+        upload(tmp_path, "broken.zip", b"PK\x03\x04 and no more"),
+        upload(tmp_path, ".DS_Store", b"clutter of a folder"),
+    )
+    assert job.state == "done" and job.total == job.done == 4
+    added = sorted((page.file, page.page) for page in job.added)
+    assert added == [("2026.zip/june/photo.jpg", 1), ("2026.zip/may/manual.pdf", 1), ("2026.zip/may/manual.pdf", 2)]
+    reasons = {item.file: item.reason for item in job.skipped}
+    assert set(reasons) == {"2026.zip/inner.zip", "photo again.jpg", "broken.zip"}
+    assert "zip inside a zip" in reasons["2026.zip/inner.zip"] and "already here as" in reasons["photo again.jpg"]
+    assert list((limits.data / "unpacked").iterdir()) == []
+
+
+def test_disk_full_while_unpacking_is_told(
+    service: Service, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zips.shutil, "copyfileobj", full)
+    job = run(
+        service,
+        upload(tmp_path, "a.zip", zipped({"a.png": encoded(picture())})),
+        upload(tmp_path, "b.png", encoded(picture((50, 50)))),
+    )
+    assert [item.reason for item in job.skipped] == ["it could not be unpacked: No space left on device"]
+    assert [page.file for page in job.added] == ["b.png"] and list((limits.data / "unpacked").iterdir()) == []
 
 
 def test_same_file_again_is_skipped_and_missing_pages_are_filled_in(service: Service, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
 import random
+import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -129,11 +132,91 @@ def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settin
     assert [np.asarray(page.image)[0, 0].argmax() for page in pages] == [0, 1, 2]
     gif = open_file(write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), limits)
     assert gif.count == 1
-    with pytest.raises(TooLargeError, match="3 pages"):
+    with pytest.raises(TooLargeError, match="more than 2 pages"):
         open_file(
             write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])),
             Settings(data=tmp_path, max_pdf_pages=2),
         )
+
+
+def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings) -> None:
+    frames = [picture((8, 8), colour=(number % 256, number // 256, 0)) for number in range(10_000)]
+    path = write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    tracemalloc.start()
+    file = open_file(path, limits)
+    page = file.read(0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert file.count == 1 and page.image is not None and page.image.size == (8, 8)
+    assert peak < 4 * path.stat().st_size + 1_000_000
+
+
+def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Settings) -> None:
+    """One small directory that thousands of others repeat."""
+    header, entries = b"II*\0" + struct.pack("<I", 8), [(256, 1), (257, 1), (258, 1), (259, 1), (262, 1), (273, 0)]
+    data = bytearray(header)
+    for _ in range(20_000):
+        data += struct.pack("<H", len(entries))
+        for tag, value in entries:
+            data += struct.pack("<HHII", tag, 4, 1, value)
+        data += struct.pack("<I", len(data) + 4)
+    with pytest.raises(TooLargeError, match="more than 200 pages"):
+        open_file(write(tmp_path, bytes(data)), limits)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])
+def test_thin_pictures(size: tuple[int, int], kind: str, limits: Settings) -> None:
+    if kind == "WEBP" and max(size) > 16_383:
+        size = (min(size[0], 16_383), min(size[1], 16_383))
+    image = decode_image(encoded(picture(size, colour="red"), kind), limits)
+    assert image.mode == "RGB" and max(image.size) == min(2_000, max(size)) and min(image.size) == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_palette_with_transparency_is_on_white(kind: str, limits: Settings) -> None:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.putpixel((1, 1), 1)
+    shown = decode_image(encoded(image, kind, transparency=0), limits)
+    assert shown.getpixel((0, 0)) == (255, 255, 255) and shown.getpixel((1, 1)) == (255, 0, 0)
+
+
+def test_heic_is_read_where_its_extra_is_and_told_where_it_is_not(
+    limits: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    photo = picture((640, 400), "a photo")
+    pillow_heif.from_pillow(photo).save(buffer, quality=90)
+    path = write(tmp_path, buffer.getvalue())
+    page = open_file(path, limits).read(0)
+    assert page.image is not None and page.image.size == (640, 400) and open_file(path, limits).count == 1
+    assert np.abs(np.asarray(page.image, np.int16) - np.asarray(photo, np.int16)).mean() < 8
+    with pytest.raises(TooLargeError, match="640 x 400"):
+        open_file(path, Settings(data=tmp_path, max_pixels=100_000))
+    with pytest.raises((UnreadableError, NotAnImageError)):
+        open_file(write(tmp_path, buffer.getvalue()[:200]), limits).read(0)
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(NotAnImageError, match=r"HEIC photo.*dormouse-search\[heic\]"):
+        open_file(write(tmp_path, buffer.getvalue()), limits)
+    assert open_file(write(tmp_path, encoded(photo, "AVIF")), limits).count == 1  # a sister of it needs nothing
+
+
+POLYGLOTS = {
+    "a script after a GIF": (b"<script>alert(1)</script>", "GIF"),
+    "a web page after a JPEG": (b"<html><svg onload=alert(1)>", "JPEG"),
+    "a zip after a PNG": (b"PK\x03\x04 and more of a zip", "PNG"),
+}
+
+
+@pytest.mark.parametrize("name", POLYGLOTS)
+def test_polyglots_leave_only_their_pixels(name: str, limits: Settings, tmp_path: Path) -> None:
+    tail, kind = POLYGLOTS[name]
+    page = open_file(write(tmp_path, encoded(picture((40, 30)), kind) + tail), limits).read(0)
+    assert page.image is not None and page.image.size == (40, 30)
+    assert tail not in encode_jpeg(page.image)
 
 
 def test_encode_jpeg_survives_decode(limits: Settings) -> None:

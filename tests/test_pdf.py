@@ -86,3 +86,15 @@ def test_polyglot_is_read_as_what_it_is(tmp_path: Path, limits: Settings) -> Non
     path = tmp_path / "file.png"
     path.write_bytes(encoded(picture()) + pdf([WORDS]))
     assert open_file(path, limits).count == 1
+
+
+def test_pdf_of_5000_pages_is_told_so_without_reading_them(tmp_path: Path, limits: Settings) -> None:
+    kids = " ".join(["3 0 R"] * 5_000)
+    path = tmp_path / "long.pdf"
+    path.write_text(
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        f"2 0 obj<</Type/Pages/Count 5000/Kids[{kids}]>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj\ntrailer<</Root 1 0 R>>\n"
+    )
+    with pytest.raises(TooLargeError, match="5000 pages; the limit is 200: split it"):
+        open_file(path, limits)

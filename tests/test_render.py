@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from serving.client import EmbeddingClient, ModelInfo
+from serving.names import shown_name
 from serving.pages import Line
 from serving.records import Collection, Hit, StoredFile, StoredPage
 from ui import render
 from ui.ingest import Job, Skipped
 from ui.targets import Target
-from ui.uploads import shown_name
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
 NASTY = '<img src=x onerror=alert(1)>".png'
@@ -75,7 +75,7 @@ def test_progress_of_a_job() -> None:
 
 def test_shown_names() -> None:
     assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\x::$DATA") == "x::$DATA"
-    assert shown_name("a\u202egpj.exe") == "a gpj.exe" and shown_name("..") == ".." and shown_name("") == "unnamed"
+    assert shown_name("a\u202egpj.exe") == "a gpj.exe" and shown_name("..") == "unnamed" and shown_name("") == "unnamed"
     assert len(shown_name("x" * 300)) == 255 and shown_name("Rechnung (März) #1.pdf") == "Rechnung (März) #1.pdf"
 
 

@@ -27,16 +27,15 @@ def build(service: Service) -> None:
     """Adds the endpoints to the Blocks that are being built."""
 
     def add_pages(files: list[gr.FileData], collection: str = "my-pages", target: str | None = None) -> dict[str, Any]:
-        """Add images and PDFs to a collection. Answers which pages were added, and which files were skipped and why.
+        """Add images, PDFs and zips to a collection. Answers what was added, and which files were skipped and why.
 
         Args:
-            files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000 or PDF)
-            collection: name of the collection; it is made if it does not exist
+            files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PDF or zip)
+            collection: its id, or its name; one of this name is made if there is none
             target: name of the server that reads the pages, where the page has several; left out, the first
         """
         server = service.targets.of(target)
-        name = service.library.collection(collection).name
-        job = service.ingestor.start(name, uploads(files), server)
+        job = service.ingestor.start(service.shelf.ref(collection), uploads(files), server)
         job.finished.wait()
         if job.state == "failed":
             raise ServingError(f"{job.error} ({len(job.added)} pages were added before that and are kept)")
@@ -63,7 +62,7 @@ def build(service: Service) -> None:
         Args:
             query: the question in words; may be empty if an image is given
             image: an uploaded image to search with, alone or together with the words
-            collection: name of the collection
+            collection: its id, or its name
             top_k: how many pages at most, 1 to 50
             dimension: compare this many dimensions only; leave it out for all of them
             target: name of the server that reads the question, where the page has several; left out, the first
@@ -75,7 +74,9 @@ def build(service: Service) -> None:
         picture = given[0].path if given else None
         share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
         question = Question(query or "", picture, 0.5 if share is None else share, str(like or ""), least)
-        found = service.search(question, collection, whole(top_k, "top_k"), optional(dimension), target)
+        found = service.search(
+            question, service.shelf.ref(collection), whole(top_k, "top_k"), optional(dimension), target
+        )
         return {
             "hits": [
                 {
@@ -95,13 +96,11 @@ def build(service: Service) -> None:
         """Delete pages of a collection by their ids. Answers which were there and are gone now.
 
         Args:
-            collection: name of the collection
+            collection: its id, or its name
             ids: page ids, as /search and /add_pages answer them
         """
-        if not isinstance(ids, list):
-            raise BadValueError("ids is a list of page ids", param="ids")
-        wanted = [str(page_id) for page_id in ids]
-        gone = service.delete(collection, wanted)
+        wanted = page_ids(ids)
+        gone = service.delete(service.shelf.ref(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
     def scaledown(target: str | None = None) -> dict[str, Any]:
@@ -110,6 +109,7 @@ def build(service: Service) -> None:
         Args:
             target: name of the server, where the page has several; left out, the first
         """
+        service.library.changeable()
         try:
             coldstart.scale_down(service.targets.of(target))
         except (TargetError, OSError) as error:
@@ -169,6 +169,12 @@ def spoken(function: Callable[P, R]) -> Callable[P, R]:
             raise gr.Error(error.message, print_exception=False) from error
 
     return inner
+
+
+def page_ids(ids: object) -> list[str]:
+    if not isinstance(ids, list):
+        raise BadValueError("ids is a list of page ids", param="ids")
+    return [str(page_id) for page_id in ids]
 
 
 def whole(value: object, param: str) -> int:

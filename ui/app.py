@@ -40,11 +40,13 @@ from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.snapshots import NAMES
-from ui import api, coldstart, masthead, search, status, timeline
+from ui import api, coldstart, keeping_api, masthead, search, status, timeline
+from ui.door import PASSWORD, Door, unguarded
 from ui.engine import LocalEngine
 from ui.facts import told
 from ui.modal_workers import ModalTarget, app_name
 from ui.service import Service
+from ui.shelf import Visitors
 from ui.targets import Target, Targets, named
 from ui.theme import theme
 from ui.uploads import UploadsOnly
@@ -53,6 +55,7 @@ from ui.watch import Watch
 ASSETS = Path(__file__).parent.parent / "assets"
 STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
 UNREACHABLE_S = 10.0
 """Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
 ours, and a platform that has to start it takes the connection at once."""
@@ -76,6 +79,7 @@ def blocks(service: Service) -> gr.Blocks:
     page = api.Page(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
         api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
+        keeping_api.build(service)
         target = masthead.build(service)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
@@ -102,6 +106,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
+    app.add_middleware(Visitors, shelf=service.shelf)
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
 
@@ -118,6 +123,13 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
             return JSONResponse({"error": "no such page"}, 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, headers=headers)
+
+    @app.get("/exports/{name}")
+    def exported(name: str) -> Response:
+        path = service.exports / name
+        if not EXPORT.fullmatch(name) or not path.is_file():
+            return JSONResponse({"error": "this export is not there (any more): make it again"}, 404)
+        return FileResponse(path, media_type="application/zip", headers={"Content-Disposition": "attachment", **FRESH})
 
     @app.get("/runs/{name}.{kind}")
     def run(name: str, kind: str, beside: str = "") -> Response:
@@ -150,7 +162,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         css_paths=STYLES,
         head=HEAD,
         footer_links=["api", "settings"],
-        max_file_size=service.limits.max_file_bytes,
+        max_file_size=service.limits.max_zip_bytes,  # what is no zip is held to less when it is opened
         ssr_mode=False,
         enable_monitoring=False,
         show_error=True,
@@ -192,6 +204,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
     parser.add_argument("--port", type=port_number, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
+    parser.add_argument(
+        "--read-only", action="store_true", help="the page can be searched; nothing is added, changed or deleted"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--snapshot",
@@ -241,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.worker and (options.snapshot or options.scaledown_window):
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    limits = Settings() if options.data is None else Settings(data=options.data)
+    limits = Settings(**given(options))
     os.environ["GRADIO_TEMP_DIR"] = str((limits.data / "uploads").resolve())
     try:
         listener = bound(options.host, options.port)
@@ -265,6 +280,12 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         return serve(Service(targets, library, limits), listener, url, options)
     return serve_with_engine(library, limits, listener, url, options)
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was said on the command line, in place of the environment."""
+    data = {} if options.data is None else {"data": options.data}
+    return {**data, "read_only": True} if options.read_only else data
 
 
 def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings, folder: Path | None = None) -> Targets:
@@ -313,11 +334,20 @@ def serve_with_engine(
 
 def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
     loopback = is_loopback(options.host)
-    if not loopback:
-        print("warning: everybody who reaches this address can see, add and delete pages", file=sys.stderr)
+    guarded = bool(os.environ.get(PASSWORD))
+    if guarded and (problem := unguarded()):
+        print(problem, file=sys.stderr)
+        return 2
+    service.shelf.own = not loopback and not guarded
+    if service.shelf.own:
+        print(
+            "warning: everybody who reaches this address can add pages, and search with the servers; collections are"
+            f" seen by the browser that made them, and by who has their link. {PASSWORD} asks for a password",
+            file=sys.stderr,
+        )
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
-        app,
+        Door(app, lambda: "") if guarded else app,
         log_level="warning",
         ws="none",
         timeout_keep_alive=30,

@@ -202,6 +202,7 @@ def begin(
     service: Service, name: str | None, what: str, repetitions: int, warm: int, test_scaledown: bool = True
 ) -> Running:  # fmt: skip
     """Starts a run. Raises ServingError, and OSError if the server's admin key cannot be had now."""
+    service.library.changeable()
     target = service.targets.of(name)
     words = ["--num-warmup", str(warm), "--repetitions", str(repetitions), *["--test-scaledown"] * test_scaledown]
     if what == ENGINES:

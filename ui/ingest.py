@@ -7,31 +7,33 @@ state. One job runs at a time; what it has added stays, however it ends. Knows n
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
+import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
-
-from PIL import Image
 
 from serving.client import PagePayload
 from serving.database import LibraryError
 from serving.errors import BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.library import FingerprintError, Library
-from serving.pages import Page, PageFile, encode_jpeg, open_file
+from serving.names import shown_path
+from serving.pages import PageFile, encode_jpeg, encode_thumbnail, open_file
 from serving.records import NewPage, StoredPage
 from serving.settings import Settings
+from serving.zips import is_clutter, is_zip, unpacked
 from ui.targets import Target
 
-THUMBNAIL = 480
 ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
+GONE = "the upload is no longer there: add the file again"
 log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
@@ -96,6 +98,8 @@ class Ingestor:
         self._limits = limits
         self._jobs: dict[str, Job] = {}
         self._closing = False
+        self._unpacked = limits.data / "unpacked"
+        shutil.rmtree(self._unpacked, ignore_errors=True)  # of a job that was killed
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="ingest")
         # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
         self._in_flight = min(9, limits.cores + 1)
@@ -105,6 +109,7 @@ class Ingestor:
         job = Job(collection, list(uploads), target or self._first)
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
+        self._library.changeable()
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
@@ -145,8 +150,9 @@ class Ingestor:
         job.state = "running"
         try:
             job.target.check(self._library, job.collection)
-            files = self._open_all(job)
-            self._add_all(job, files)
+            with unpacking(self._unpacked) as folder:
+                files = self._open_all(job, folder)
+                self._add_all(job, files)
             job.state = "cancelled" if job.cancelled.is_set() else "done"
         except ServingError as error:
             job.state, job.error = "failed", error.message
@@ -157,10 +163,10 @@ class Ingestor:
             job.ended = time.monotonic()
             job.finished.set()
 
-    def _open_all(self, job: Job) -> list[tuple[Upload, str, PageFile]]:
+    def _open_all(self, job: Job, folder: Path) -> list[tuple[Upload, str, PageFile]]:
         """What can be opened, with its content hash, so that the total is known before the first page is embedded."""
         files = []
-        for upload in job.uploads:
+        for upload in self._single(job, folder):
             if job.cancelled.is_set():
                 break
             try:
@@ -170,7 +176,7 @@ class Ingestor:
             except ServingError as error:
                 self._skip(job, upload.name, error.message)
             except OSError:
-                self._skip(job, upload.name, "the upload is no longer there: add the file again")
+                self._skip(job, upload.name, GONE)
             except Exception as error:
                 log.exception("a file could not be opened")
                 self._skip(job, upload.name, f"the file cannot be read ({type(error).__name__})")
@@ -179,6 +185,30 @@ class Ingestor:
                 with job.lock:
                     job.total += found.count
         return files
+
+    def _single(self, job: Job, folder: Path) -> Iterator[Upload]:
+        """The uploads, and in place of a zip what is in it."""
+        for number, upload in enumerate(job.uploads):
+            if is_clutter(upload.name):
+                continue
+            inside = folder / f"{number}"
+            try:
+                if not is_zip(upload.path):
+                    yield upload
+                    continue
+                inside.mkdir()
+                for member in unpacked(upload.path, inside, self._limits):
+                    name = shown_path(f"{upload.name}/{member.name}")
+                    if isinstance(member.found, Path):
+                        yield Upload(member.found, name)
+                    else:
+                        self._skip(job, name, member.found.message)
+            except FileNotFoundError:
+                self._skip(job, upload.name, GONE)
+            except OSError as error:
+                self._skip(job, upload.name, f"it could not be unpacked: {error.strerror}")
+            except ServingError as error:
+                self._skip(job, upload.name, error.message)
 
     def _add_all(self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]) -> None:
         running: set[Future[None]] = set()
@@ -244,7 +274,7 @@ class Ingestor:
             width=page.image.width,
             height=page.image.height,
             picture=picture,
-            thumbnail=thumbnail(page),
+            thumbnail=encode_thumbnail(page.image),
             vector=answer.vectors[0],
             lines=text.lines,
             line_vectors=text.vectors,
@@ -258,18 +288,21 @@ class Ingestor:
             job.skipped.append(Skipped(file, reason, known))
 
 
+@contextmanager
+def unpacking(parent: Path) -> Iterator[Path]:
+    """A folder for what is in zips, as long as a job runs. Raises LibraryError."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        made = TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise LibraryError(f"cannot use the folder {parent.name} of the data folder: {error.strerror}") from error
+    with made as folder:
+        yield Path(folder)
+
+
 def settled(running: set[Future[None]]) -> set[Future[None]]:
     """Waits for at least one; raises what it raised."""
     done, left = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         future.result()
     return left
-
-
-def thumbnail(page: Page) -> bytes:
-    assert page.image is not None
-    small = page.image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80, method=2)
-    return buffer.getvalue()

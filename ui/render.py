@@ -35,6 +35,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def megabytes(size: int) -> str:
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.{1 if size < 1e8 else 0}f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
 HEADER = (
     '<header class="masthead"><h1>Dormouse</h1><p>Drop in pages, ask in words, get the pages that answer.</p></header>'
 )
@@ -226,6 +232,10 @@ def running(job: Job) -> str:
     )
 
 
+LISTED = 100
+"""Skipped files that are named: a folder of thousands is told of at each change."""
+
+
 def skipped_list(skipped: Sequence[Skipped]) -> str:
     known = [item for item in skipped if item.known]
     bad = [item for item in skipped if not item.known]
@@ -238,5 +248,6 @@ def skipped_list(skipped: Sequence[Skipped]) -> str:
 
 
 def details(title: str, items: Sequence[Skipped], kind: str) -> str:
-    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in items)
+    rows = "".join(f"<li><b>{escape(item.file)}</b>: {escape(item.reason)}</li>" for item in items[:LISTED])
+    rows += f"<li>and {len(items) - LISTED:,} more</li>" if len(items) > LISTED else ""
     return f'<details class="{kind}"{" open" * (kind == "skipped")}><summary>{title}</summary><ul>{rows}</ul></details>'

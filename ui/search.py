@@ -12,15 +12,16 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from serving.errors import ServingError
+from serving.errors import NotFoundError, ServingError
 from serving.library import NAME_CHARS, FingerprintError
 from serving.pages import open_file
 from serving.records import Hit
 from serving.settings import Settings
-from ui import render
+from ui import keeping, render
 from ui.asking import TOP_K, asked_with, named, none_found, shown
 from ui.ingest import Job, Upload
 from ui.service import Question, Service
+from ui.shelf import is_key
 from ui.targets import Target
 from ui.uploads import uploads
 
@@ -93,6 +94,7 @@ class Widgets:
     """Its value is the name of the server that is asked."""
     collection: gr.Dropdown
     files: gr.File
+    folder: gr.UploadButton
     samples: gr.Button
     progress: gr.HTML
     cancel: gr.Button
@@ -112,6 +114,7 @@ class Widgets:
 
 
 def build(service: Service, target: Component) -> Widgets:
+    changing = not service.limits.read_only
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
             collection = gr.Dropdown(
@@ -119,12 +122,17 @@ def build(service: Service, target: Component) -> Widgets:
                 info="Choose one, or type a new name",
             )  # fmt: skip
             files = gr.File(
-                label="Add images and PDFs", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
+                label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
+                visible=changing,
             )  # fmt: skip
-            samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", size="md")
+            folder = gr.UploadButton(
+                "Add a folder", file_count="directory", elem_id="folder", type="filepath", visible=changing
+            )
+            samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", visible=changing)
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
             listing = gr.HTML(elem_id="files", js_on_load=FILES)
+            controls = keeping.build(service.limits.read_only)
         with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
             with gr.Row(elem_id="ask-row"):
                 query = gr.Textbox(
@@ -159,10 +167,10 @@ def build(service: Service, target: Component) -> Widgets:
                     detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
     asked = gr.State(Asked())
     widgets = Widgets(
-        target, collection, files, samples, progress, cancel, listing, query, ask, top_k, image, weight,
+        target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
         minimum, chips, summary, gallery, detail, asked,
     )  # fmt: skip
-    Events(service, widgets).connect()
+    Events(service, widgets).connect(controls)
     return widgets
 
 
@@ -196,7 +204,7 @@ class Events:
         self.w = widgets
         self.welcome = render.welcome(all(target.local for target in service.targets))
 
-    def connect(self) -> None:
+    def connect(self, controls: keeping.Controls) -> None:
         w = self.w
         panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
         results = [w.summary, w.gallery, w.detail, w.asked]
@@ -208,6 +216,7 @@ class Events:
         asking: dict[str, Any] = {**hidden, "preprocess": False}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
+        w.folder.upload(self.add, [w.folder, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
         w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
         w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
@@ -215,6 +224,7 @@ class Events:
             # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
             w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
             w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
+        keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, [*panel, *results], share)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **asking).then(
             **share
@@ -235,14 +245,15 @@ class Events:
     # Pages
 
     def add(self, payload: object, collection: str, target: str) -> Iterator[dict[Any, Any]]:
-        job = self.service.ingestor.start(collection or MINE, uploads(payload), self.service.targets.of(target))
-        yield {self.w.files: None}
+        into = self.service.shelf.ref(collection or MINE)
+        job = self.service.ingestor.start(into, uploads(payload), self.service.targets.of(target))
+        yield {self.w.files: None, self.w.collection: self.choices(into)}
         yield from self.follow(job)
         yield self.panel(job.collection, job)
 
     def add_samples(self, target: str) -> Iterator[dict[Any, Any]]:
         chosen = self.service.targets.of(target)
-        name = self.samples_of(chosen)
+        name = self.service.shelf.ref(self.samples_of(chosen))
         job = self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
         yield {self.w.collection: self.choices(name), **self.nothing(), self.w.chips: render.chips(sample_chips())}
         yield from self.follow(job)
@@ -251,7 +262,7 @@ class Events:
     def samples_of(self, target: Target) -> str:
         """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
         try:
-            target.check(self.service.library, SAMPLES)
+            target.check(self.service.library, self.service.shelf.ref(SAMPLES))
         except FingerprintError:
             return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
         except ServingError:
@@ -279,32 +290,43 @@ class Events:
             yield {widget: panel[widget] for widget in (self.w.progress, self.w.cancel, self.w.listing)}
 
     def cancel(self, collection: str) -> None:
-        self.service.ingestor.cancel(collection)
+        self.service.ingestor.cancel(self.service.shelf.ref(collection))
 
     def panel(self, collection: str, job: Job | None = None) -> dict[Any, Any]:
-        library = self.service.library
+        library, ref = self.service.library, self.there(collection)
+        found = library.collection(ref)
         return {
             self.w.progress: render.progress(job),
             self.w.cancel: gr.update(visible=job is not None and not job.finished.is_set()),
-            self.w.listing: render.files(library.files(collection), library.collection(collection)),
-            self.w.collection: self.choices(collection),
-            self.w.chips: render.chips(sample_chips() if collection.partition(" (")[0] == SAMPLES else []),
+            self.w.listing: render.files(library.files(ref), found),
+            self.w.collection: self.choices(ref),
+            self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
         }
 
-    def choices(self, collection: str) -> Any:
-        names = {MINE, SAMPLES, collection, *(found.name for found in self.service.library.collections())}
-        return gr.update(choices=sorted(names), value=collection)
+    def fresh(self, collection: str) -> dict[Any, Any]:
+        return {**self.panel(collection), **self.nothing()}
+
+    def choices(self, ref: str) -> Any:
+        return gr.update(choices=self.service.shelf.choices(ref, (MINE, SAMPLES)), value=ref)
+
+    def there(self, collection: str) -> str:
+        """What the library is asked for; one's own pages in place of a collection that is gone."""
+        try:
+            return self.service.shelf.ref(collection)
+        except NotFoundError:
+            return self.service.shelf.ref(MINE)
 
     def switch(self, collection: str) -> dict[Any, Any]:
         try:
-            return {**self.panel(collection, self.service.ingestor.active(collection)), **self.nothing()}
+            ref = self.service.shelf.ref(collection)
+            return {**self.panel(ref, self.service.ingestor.active(ref)), **self.nothing()}
         except ServingError as error:
             return {**self.panel(MINE), **self.nothing(), self.w.summary: failed("This name cannot be used", error)}
 
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
         try:
-            self.service.targets.of(target).check(self.service.library, collection)
+            self.service.targets.of(target).check(self.service.library, self.service.shelf.ref(collection))
         except ServingError as error:
             return failed("This server cannot search this collection", error)
         return gr.skip()
@@ -312,10 +334,11 @@ class Events:
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         told = ""
         try:
+            ref = self.service.shelf.ref(collection)
             if event.file:
-                self.service.library.delete_file(collection, event.file)
+                self.service.library.delete_file(ref, event.file)
             else:
-                self.service.library.delete_collection(collection)
+                self.service.library.delete_collection(ref)
         except ServingError as error:
             told = failed(NOT_DELETED, error)
         return {**self.panel(collection), **self.nothing(), self.w.summary: told}
@@ -333,16 +356,25 @@ class Events:
             self.w.top_k: str(shown(asked.get("k"))),
             **panel,
             **({self.w.target: chosen.name} if isinstance(self.w.target, gr.Dropdown) else {}),
-            self.w.summary: "" if self.service.library.collection(collection).pages else self.welcome,
+            self.w.summary: self.greeting(collection, asked.get("c", "")),
         }
+
+    def greeting(self, collection: str, wanted: str) -> str:
+        if is_key(wanted):
+            try:
+                self.service.library.collection(wanted)
+            except ServingError:
+                gone = "It was deleted, or the link was cut. What you see is yours."
+                return render.notice("There is no such collection", gone, "error")
+        return "" if self.service.library.collection(collection).pages else self.welcome
 
     def requested(self, request: gr.Request) -> str:
         """The collection in the address; else the one last added to."""
-        name = dict(request.query_params).get("c", "")
+        shelf, name = self.service.shelf, dict(request.query_params).get("c", "")
         try:
-            return self.service.library.collection(name).name if name else self.service.library.latest() or MINE
+            return shelf.ref(name or shelf.latest() or MINE)
         except ServingError:
-            return MINE
+            return shelf.ref(MINE)
 
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
@@ -372,8 +404,9 @@ class Events:
     def answer(self, question: Question, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
         library = self.service.library
         try:
-            found = self.service.search(question, collection, shown(top_k), target=target)
-            searched = library.collection(collection)
+            ref = self.service.shelf.ref(collection)
+            found = self.service.search(question, ref, shown(top_k), target=target)
+            searched = library.collection(ref)
             like = named(library.page(question.like)) if question.like else ""
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
@@ -405,7 +438,7 @@ class Events:
             yield from self.answer(Question(like=page, minimum=asked.question.minimum), collection, top_k, target)
             return
         try:
-            self.service.delete(collection, [page])
+            self.service.delete(self.service.shelf.ref(collection), [page])
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +13,17 @@ import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
-from serving.errors import BadValueError, UnreadableError
-from serving.library import Library
+from serving.errors import BadValueError, BusyError, NotReadyError, UnreadableError
+from serving.exports import Export, export
+from serving.imports import bring_back
+from serving.library import FingerprintError, Library
 from serving.pages import encode_jpeg, open_file
 from serving.prompts import canonical_query
-from serving.records import Hit
+from serving.records import Collection, Hit
 from serving.settings import Settings
 from ui.ingest import Ingestor
 from ui.runs import Runs
+from ui.shelf import Shelf
 from ui.targets import Targets
 
 MAX_TOP_K = 50
@@ -58,6 +63,9 @@ class Service:
         self.limits = limits
         self.ingestor = Ingestor(targets.first, library, limits)
         self.runs = Runs(limits.data)
+        self.shelf = Shelf(library)
+        library.read_only = limits.read_only
+        self._exporting = threading.Lock()
 
     def close(self) -> None:
         self.runs.close()
@@ -126,6 +134,44 @@ class Service:
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
         return self.library.delete(collection, ids)
+
+    def create(self, name: str) -> Collection:
+        """An empty one. Raises ServingError."""
+        return self.library.create(name, self.shelf.maker)
+
+    def rename(self, collection: str, name: str) -> Collection:
+        """Raises ServingError; BusyError while pages are added, which would come under the old name."""
+        if self.ingestor.active(collection) is not None:
+            raise BusyError("pages are being added to it: rename it when they are there", retry_after=5)
+        return self.library.rename(collection, name)
+
+    def export(self, collection: str) -> Export:
+        """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
+        if not self._exporting.acquire(blocking=False):
+            raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
+        try:
+            return export(self.library, collection, self.exports)
+        finally:
+            self._exporting.release()
+
+    @property
+    def exports(self) -> Path:
+        return self.limits.data / "exports"
+
+    def bring_back(self, path: Path, name: str = "", target: str | None = None) -> Collection:
+        """An exported collection as a new one, which the server `target` can search. Raises ServingError."""
+        chosen = self.targets.of(target)
+
+        def check(fingerprint: str) -> None:
+            with suppress(NotReadyError):
+                here = chosen.info().fingerprint
+                if not self.library.comparable(fingerprint, here):
+                    raise FingerprintError(
+                        f"the collection was exported from another embedder ({fingerprint}, here {here}): take the"
+                        " server it was made with, or unpack the zip and add its pictures, which embeds them again"
+                    )
+
+        return bring_back(self.library, path, self.limits, check, name, self.shelf.maker)
 
 
 def check(question: Question) -> None:

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError
+from serving.names import shown_name
 from ui.ingest import Upload
 
-NAME_CHARS = 255
 CALL_BYTES = 4 * 1024 * 1024
 """A call holds names and questions; files come by /upload."""
 
@@ -101,10 +101,3 @@ def uploads(payload: object) -> list[Upload]:
 def upload(entry: Any) -> Upload:
     path = uploaded(entry.get("path") if isinstance(entry, dict) else None)
     return Upload(path, shown_name(entry.get("orig_name") or path.name))
-
-
-def shown_name(name: object) -> str:
-    """The last part of the name as its owner wrote it, printable; it is only ever shown."""
-    last = str(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    printable = "".join(char if char.isprintable() else " " for char in last)
-    return " ".join(printable.split())[:NAME_CHARS] or "unnamed"

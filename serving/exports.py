@@ -1,0 +1,161 @@
+"""A whole collection as one zip that other programs can read, and `imports` can bring back.
+
+```
+collection.json         what made its vectors
+pages.csv               one row a page, for people
+pages.jsonl             one object a page, in the order of the vectors: file, number, text with boxes
+vectors.npy             float16[pages, dimension]
+line_vectors.npy        float16[lines, dimension], those of all pages that have some, one after another
+pictures/ID.jpg
+```
+
+numpy.load reads the vectors of the zip as it is. Written page by page as of one moment; memory stays small.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import secrets
+import sqlite3
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from serving.catalogue import LINE
+from serving.database import LibraryError
+from serving.disk import remove, sync_folder
+from serving.errors import NotFoundError
+from serving.library import Library
+
+FORMAT = "dormouse-collection"
+VERSION = 1
+NAME = "{}.zip"
+COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
+PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
+KEPT_S = 3600.0
+"""An export can be fetched for so long; then the next one removes it."""
+LARGE = 2**30
+"""A member that may become larger than a plain zip can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    path: Path
+    """Under a name that nobody can guess."""
+    pages: int
+    bytes: int
+
+
+def export(library: Library, collection: str, folder: Path) -> Export:
+    """Raises NotFoundError; LibraryError if it cannot be written, and then nothing is left of it."""
+    key = library.existing(collection).key
+    path = folder / NAME.format(secrets.token_hex(16))
+    part = path.with_suffix(".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        with part.open("xb") as stream:
+            pages = write(library, key, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        sync_folder(folder)
+        return Export(path, pages, path.stat().st_size)
+    except (OSError, sqlite3.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LibraryError(f"the collection could not be exported: {why}. Nothing of it was left") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Those that had their time, and what a kill left behind."""
+    old = time.time() - KEPT_S
+    remove([path for path in folder.glob("*.zip") if path.stat().st_mtime < old])
+    remove([path for path in folder.glob("*.part") if path.stat().st_mtime < old])
+
+
+def write(library: Library, key: str, stream: io.BufferedWriter) -> int:
+    """How many pages it has."""
+    database = f"{(library.folder / 'library.db').resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(database, uri=True)) as db, zipfile.ZipFile(stream, "w") as archive:
+        db.execute("BEGIN")  # all that follows is of one moment
+        head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
+        if (found := head.fetchone()) is None:
+            raise NotFoundError("the collection was deleted meanwhile", param="collection")
+        number, name, fingerprint, model, dimension = found
+        rows = db.execute(PAGES, [number]).fetchall()
+        there = [row for row in rows if write_picture(library, archive, row[0])]
+        ids = [row[0] for row in there]
+        about = {"format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint}
+        packed(archive, "collection.json", [orjson.dumps({**about, "dimension": dimension, "pages": len(ids)})])
+        packed(archive, "pages.csv", table(there))
+        packed(archive, "pages.jsonl", (described(db, row) for row in there))
+        if ids:
+            write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
+            write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
+        return len(ids)
+
+
+def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
+    """False for a page that is deleted just now."""
+    try:
+        data = library.picture(page_id).read_bytes()
+    except FileNotFoundError:
+        return False
+    archive.writestr(f"pictures/{page_id}.jpg", data)
+    return True
+
+
+def packed(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
+    info = zipfile.ZipInfo(name, time.localtime()[:6])
+    info.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(info, "w", force_zip64=True) as stream:
+        for part in parts:
+            stream.write(part)
+
+
+def table(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
+    for row in (COLUMNS, *rows):
+        line = io.StringIO()
+        csv.writer(line).writerow([harmless(value) for value in row])
+        yield line.getvalue().encode()
+
+
+def harmless(value: object) -> object:
+    """A spreadsheet takes text that begins like this for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def described(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
+    page = dict(zip(COLUMNS, row, strict=True))
+    lines = db.execute(f"{LINE} ORDER BY number", [row[0]]).fetchall()
+    (lined,) = db.execute("SELECT lines IS NOT NULL FROM vectors WHERE page = ?", [row[0]]).fetchone()
+    told = [{"text": text, "box": None if box[0] is None else box} for text, *box in lines]
+    return orjson.dumps({**page, "read": bool(page["read"]), "line_vectors": bool(lined), "lines": told}) + b"\n"
+
+
+def write_vectors(
+    archive: zipfile.ZipFile, name: str, db: sqlite3.Connection, column: str, ids: list[str], dimension: int
+) -> None:
+    """Nothing where no page has any."""
+    size = "SELECT coalesce(length(lines), 0) FROM vectors WHERE page = ?"
+    data = "SELECT lines FROM vectors WHERE page = ?"
+    if column == "vector":
+        size, data = size.replace("lines", "vector"), data.replace("lines", "vector")
+    total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
+    if not total:
+        return
+    with archive.open(name, "w", force_zip64=total > LARGE) as stream:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (total // 2 // dimension, dimension)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for page_id in ids:
+            stream.write(db.execute(data, [page_id]).fetchone()[0] or b"")

@@ -1,0 +1,218 @@
+"""An exported collection, back as a new one: all of it, or nothing.
+
+Anybody may have made the zip. Nothing in it is taken as a path or an id; text, numbers and vectors are checked, and
+pictures are decoded within the limits of any upload.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.catalogue import NAME_CHARS
+from serving.embedders import Vectors
+from serving.errors import BadValueError, TooLargeError, UnreadableError
+from serving.exports import FORMAT, VERSION
+from serving.library import Library
+from serving.names import shown_path
+from serving.pages import Line, decode_image, encode_jpeg, encode_thumbnail
+from serving.records import Collection, NewPage
+from serving.settings import MiB, Settings
+from serving.zips import opened
+
+HEAD_BYTES = 64 * 1024
+PAGE_BYTES = 4 * MiB
+"""Of one page's text with its boxes: 2,000 lines of 300 letters take 0.9 MB."""
+MAX_PAGES = 50_000
+TRIES = 100
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Head(Shape):
+    format: Literal["dormouse-collection"]
+    version: int
+    name: str
+    model: Annotated[str, Field(max_length=200)] | None
+    fingerprint: Annotated[str, Field(max_length=200)] | None
+    dimension: Annotated[int, Field(ge=1, le=16_384)] | None
+    pages: Annotated[int, Field(ge=0, le=MAX_PAGES)]
+
+
+class TextLine(Shape):
+    text: Annotated[str, Field(max_length=10_000)]
+    box: tuple[Share, Share, Share, Share] | None
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
+
+
+class Described(Shape):
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    page: Annotated[int, Field(ge=1, le=1_000_000)]
+    pages: Annotated[int, Field(ge=1, le=1_000_000)]
+    read: bool
+    line_vectors: bool
+    lines: list[TextLine]
+
+
+def bring_back(
+    library: Library, path: Path, limits: Settings, check: Callable[[str], None], name: str = "", owner: str = ""
+) -> Collection:
+    """`check` raises for a fingerprint that nobody here could ask about; `name` is the new collection's, else the old
+    one's, with a number where it is taken.
+
+    Raises ServingError, and leaves nothing of the collection.
+    """
+    with opened(path, limits, MAX_PAGES + 10) as archive:
+        head = read_head(archive)
+        if head.fingerprint is not None:
+            check(head.fingerprint)
+        made = named(library, name, head.name, owner)
+        try:
+            count = sum(1 for page in pages(archive, head, limits) if keep(library, made.key, page, head))
+            if count != head.pages:
+                raise UnreadableError(f"the export is not whole: {count} of {head.pages} pages are in it")
+        except BaseException:
+            library.delete_collection(made.key)
+            raise
+    return library.collection(made.key)
+
+
+def keep(library: Library, key: str, page: NewPage, head: Head) -> bool:
+    library.add(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+    return True
+
+
+def named(library: Library, name: str, old: str, owner: str) -> Collection:
+    """Raises BadValueError."""
+    if name:
+        return library.create(name, owner)
+    cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
+    for number in range(1, TRIES):
+        try:
+            return library.create(f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported", owner)
+        except BadValueError:
+            continue
+    raise BadValueError("give the collection a name: there are many of its own already", param="name")
+
+
+def read_head(archive: zipfile.ZipFile) -> Head:
+    """Raises BadValueError or UnreadableError."""
+    with member(archive, "collection.json") as stream:
+        try:
+            head = Head.model_validate_json(stream.read(HEAD_BYTES))
+        except ValidationError:
+            raise UnreadableError("this zip is no exported collection, or it was changed") from None
+    if head.version != VERSION:
+        raise BadValueError(f"this {FORMAT} was written by a newer release (version {head.version}): update Dormouse")
+    if head.pages and not (head.fingerprint and head.dimension):
+        raise UnreadableError("the export does not say what made its vectors")
+    return head
+
+
+@contextmanager
+def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """Raises UnreadableError."""
+    try:
+        with archive.open(name) as stream:
+            yield stream
+    except KeyError:
+        raise UnreadableError(f"this zip is no exported collection, or not whole: {name} is missing") from None
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise UnreadableError(f"the export is damaged: {error}") from None
+
+
+def pages(archive: zipfile.ZipFile, head: Head, limits: Settings) -> Iterator[NewPage]:
+    """One by one. Raises ServingError."""
+    if not head.pages:
+        return
+    assert head.dimension is not None
+    lined = "line_vectors.npy" in archive.namelist()
+    with (
+        member(archive, "pages.jsonl") as described,
+        rows(archive, "vectors.npy", head.dimension) as vectors,
+        rows(archive, "line_vectors.npy" if lined else "vectors.npy", head.dimension) as lines,
+    ):
+        while text := described.readline(PAGE_BYTES):
+            try:
+                page = Described.model_validate_json(text)
+            except ValidationError:
+                raise UnreadableError("the export is damaged, or was changed: a page's description cannot be") from None
+            if page.line_vectors and not lined:
+                raise UnreadableError("the export is not whole: line_vectors.npy is missing")
+            if len(page.lines) > limits.max_lines_per_page:
+                raise TooLargeError(f"a page of the export has more than {limits.max_lines_per_page} lines")
+            yield restored(archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, limits)
+
+
+def restored(
+    archive: zipfile.ZipFile, page: Described, vector: Vectors, lines: Vectors | None, limits: Settings
+) -> NewPage:
+    if abs(float(np.linalg.norm(vector)) - 1) > 0.01:
+        raise UnreadableError("the export is damaged, or was changed: a vector has not the length 1")
+    picture, image = read_picture(archive, page.id, limits)
+    found = tuple(Line(line.text, line.box) for line in page.lines)
+    return NewPage(
+        file=shown_path(page.file),
+        sha256=page.sha256,
+        page=page.page,
+        pages=max(page.pages, page.page),
+        width=image.width,
+        height=image.height,
+        picture=picture,
+        thumbnail=encode_thumbnail(image),
+        vector=vector,
+        lines=found if page.read else None,
+        line_vectors=lines,
+    )
+
+
+def read_picture(archive: zipfile.ZipFile, page_id: str, limits: Settings) -> tuple[bytes, Image.Image]:
+    """As it is where it is what we would keep, else made so."""
+    name = f"pictures/{page_id}.jpg"
+    with member(archive, name) as stream:
+        if archive.getinfo(name).file_size > limits.max_file_bytes:
+            raise TooLargeError("a picture of the export is larger than any upload may be")
+        data = stream.read()
+    image = decode_image(data, limits)
+    with Image.open(io.BytesIO(data)) as header:
+        same = header.format == "JPEG" and header.size == image.size
+    return (data if same else encode_jpeg(image)), image
+
+
+@contextmanager
+def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callable[[int], Vectors]]:
+    """Takes the next so many rows, float32[count, dimension]. Raises UnreadableError."""
+    with member(archive, name) as stream:
+        try:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError
+            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+            if fortran or kind != np.dtype("<f2") or len(shape) != 2 or shape[1] != dimension:
+                raise ValueError
+        except ValueError:
+            raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read") from None
+
+        def take(count: int) -> Vectors:
+            data = stream.read(count * dimension * 2)
+            if len(data) != count * dimension * 2:
+                raise UnreadableError(f"the export is not whole: {name} ends too early")
+            found = np.frombuffer(data, "<f2").astype(np.float32).reshape(count, dimension)
+            if not np.isfinite(found).all() or float(np.abs(found).max(initial=0.0)) > 1.01:
+                raise UnreadableError(f"the export is damaged, or was changed: {name} has what is no vector")
+            return found
+
+        yield take

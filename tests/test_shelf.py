@@ -1,0 +1,149 @@
+"""Whose collections are whose: on a page that is open to everybody, behind a password, and where nothing may change."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from serving.library import Library
+from serving.process import ServerProcess
+from tests.conftest import ScriptedWorker
+from tests.files import encoded, picture
+from tests.scripted import Scripted
+from tests.servers import running, settings
+from tests.test_catalogue import UNKNOWN
+from tests.test_library import add, new
+
+ANNA, BEN = "a" * 32, "b" * 32
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(Scripted(), settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+        yield url
+
+
+def operators_library(folder: Path) -> str:
+    """With a page of whoever has the machine; its key."""
+    library = Library(folder)
+    add(library, new(dimension=2560), "house", "scripted-1")
+    key = library.collection("house").key
+    library.close()
+    return key
+
+
+@pytest.fixture(scope="module")
+def open_page(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Its address, and the key of the operator's collection."""
+    data = tmp_path_factory.mktemp("open")
+    key = operators_library(data)
+    words = ["--no-browser", "--host", "0.0.0.0", "--worker", worker, "--data", str(data)]  # noqa: S104
+    with ServerProcess("ui.app", words) as page:
+        yield page.wait().replace("0.0.0.0", "127.0.0.1"), key  # noqa: S104
+
+
+def visitor(url: str, token: str = "", **more: object) -> Client:
+    headers = {"Cookie": f"dormouse={token}"} if token else {}
+    return Client(url, verbose=False, headers=headers, **more)  # type: ignore[arg-type]
+
+
+def test_each_browser_is_known_by_a_cookie_that_scripts_cannot_read(open_page: tuple[str, str]) -> None:
+    answer = requests.get(open_page[0], timeout=30)
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and len(answer.cookies["dormouse"]) == 32
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert requests.get(open_page[0], timeout=30).cookies["dormouse"] != answer.cookies["dormouse"]
+    assert "Set-Cookie" not in requests.get(open_page[0], cookies=answer.cookies, timeout=30).headers
+    assert "Set-Cookie" in requests.get(open_page[0], cookies={"dormouse": "guess"}, timeout=30).headers
+
+
+def test_names_reach_ones_own_and_keys_what_was_shared(open_page: tuple[str, str], tmp_path: Path) -> None:
+    url, operators = open_page
+    anna, ben, nobody = visitor(url, ANNA), visitor(url, BEN), visitor(url)
+    (tmp_path / "a.png").write_bytes(encoded(picture((90, 60))))
+    page = anna.predict([handle_file(tmp_path / "a.png")], "house", api_name="/add_pages")["added"][0]["id"]
+    (mine,) = anna.predict(api_name="/collections")["collections"]
+    assert (mine["name"], mine["pages"]) == ("house", 1) and mine["collection"] != operators
+
+    assert ben.predict("a", None, "house", 5, None, api_name="/search")["hits"] == []
+    assert ben.predict("house", [page], api_name="/delete_pages")["deleted"] == []
+    assert [found["pages"] for found in ben.predict(api_name="/collections")["collections"]] == [0]
+    assert ben.predict("a", None, mine["collection"], 5, None, api_name="/search")["hits"][0]["id"] == page
+    assert ben.predict("a", None, operators, 5, None, api_name="/search")["hits"][0]["file"] == "a.png"
+
+    assert nobody.predict(api_name="/collections")["collections"] == []
+    for call in (
+        lambda: nobody.predict("a", None, "house", 5, None, api_name="/search"),
+        lambda: nobody.predict([handle_file(tmp_path / "a.png")], "house", api_name="/add_pages"),
+        lambda: nobody.predict("house", api_name="/delete_collection"),
+    ):
+        with pytest.raises(AppError, match="names mean nothing here"):
+            call()
+    with pytest.raises(AppError, match="no such collection"):
+        ben.predict("a", None, UNKNOWN, 5, None, api_name="/search")
+    made = nobody.predict("mine", api_name="/new_collection")["collection"]
+    assert nobody.predict([handle_file(tmp_path / "a.png")], made, api_name="/add_pages")["added"]
+    assert nobody.predict(made, api_name="/delete_collection") == {"deleted": 1}
+    for client in (anna, ben, nobody):
+        client.close()
+
+
+def test_password_in_front_of_every_page(worker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--no-browser", "--worker", worker, "--data", str(tmp_path)]
+    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", "short")
+    done = subprocess.run([sys.executable, "-m", "ui.app", *words, "--port", "0"], capture_output=True, timeout=120)
+    assert done.returncode == 2 and b"password of this page is too short" in done.stderr
+    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", PASSWORD)
+    monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoe")
+    with ServerProcess("ui.app", words) as page:
+        url = page.wait()
+        for path in ("/", "/gradio_api/info", "/pages/0123456789abcdef.jpg", "/exports/x.zip", "/status", "/healthz"):
+            assert requests.get(url + path, timeout=30).status_code == 401
+        assert requests.get(url, auth=("zoe", "wrong password"), timeout=30).status_code == 401
+        answer = requests.get(url, auth=("zoe", PASSWORD), timeout=30)
+        assert answer.status_code == 200 and "dormouse" not in answer.cookies
+        client = Client(url, verbose=False, headers={"Authorization": requests.auth._basic_auth_str("zoe", PASSWORD)})
+        assert client.predict("house", api_name="/new_collection")["name"] == "house"
+        client.close()
+
+
+def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path) -> None:
+    key = operators_library(tmp_path / "data")
+    (tmp_path / "a.png").write_bytes(encoded(picture()))
+    words = ["--no-browser", "--read-only", "--worker", worker, "--data", str(tmp_path / "data")]
+    with ServerProcess("ui.app", words) as page:
+        client = Client(page.wait(), verbose=False)
+        (hit,) = client.predict("a", None, "house", 5, None, api_name="/search")["hits"]
+        for call in (
+            lambda: client.predict([handle_file(tmp_path / "a.png")], "house", api_name="/add_pages"),
+            lambda: client.predict("house", [hit["id"]], api_name="/delete_pages"),
+            lambda: client.predict("house", api_name="/delete_collection"),
+            lambda: client.predict("new", api_name="/new_collection"),
+            lambda: client.predict("house", "new", api_name="/rename_collection"),
+            lambda: client.predict(api_name="/start_bench"),
+            lambda: client.predict(api_name="/scaledown"),
+        ):
+            with pytest.raises(AppError, match="can be searched only"):
+                call()
+        assert client.predict(key, api_name="/export_collection")["pages"] == 1
+        client.close()
+    library = Library(tmp_path / "data")
+    assert [(found.name, found.pages) for found in library.collections()] == [("house", 1)]
+    library.close()
+
+
+def test_a_worker_is_never_asked_about_a_collection_that_is_not_there(scripted: ScriptedWorker, tmp_path: Path) -> None:
+    with ServerProcess("ui.app", ["--no-browser", "--worker", scripted.url, "--data", str(tmp_path)]) as page:
+        client = Client(page.wait(), verbose=False)
+        with pytest.raises(AppError, match="no such collection"):
+            client.predict("a", None, UNKNOWN, 5, None, api_name="/search")
+        client.close()
+    assert scripted.embedder.calls == []

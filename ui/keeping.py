@@ -1,0 +1,173 @@
+"""What one does with a collection as a whole: share, rename, move files, export, import. Below the list of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from serving.errors import BadValueError, ServingError
+from serving.records import Collection, Storage
+from ui import render
+from ui.service import Service
+from ui.uploads import uploads
+
+COPY = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-copy]');
+  if (!button) return;
+  const url = new URL(button.dataset.copy, window.location).href;
+  navigator.clipboard?.writeText(url).then(() => { button.textContent = 'Copied'; });
+});
+"""
+READ_ONLY = """<style>.confirm { display: none }</style>
+<p class="empty">This page can be searched. Nothing is added, changed or deleted here.</p>"""
+Panel = Callable[[str], dict[Any, Any]]
+"""What the rest of the page shows of a collection, by widget."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    box: gr.Accordion
+    about: gr.HTML
+    name: gr.Textbox
+    rename: gr.Button
+    files: gr.Dropdown
+    to: gr.Dropdown
+    move: gr.Button
+    export: gr.Button
+    archive: gr.UploadButton
+    told: gr.HTML
+
+
+def build(read_only: bool = False) -> Controls:
+    if read_only:
+        gr.HTML(READ_ONLY)
+    with gr.Accordion(
+        "Share and export" if read_only else "Share, rename, move, export", open=False, elem_id="keeping"
+    ) as box:
+        about = gr.HTML(elem_id="about-collection", js_on_load=COPY)
+        with gr.Group(visible=not read_only):
+            name = gr.Textbox(label="Name", max_lines=1, max_length=80, elem_id="collection-name")
+            rename = gr.Button("Rename", size="sm", elem_id="rename")
+        with gr.Group(visible=not read_only):
+            files = gr.Dropdown([], multiselect=True, label="Files to move", elem_id="move-files")
+            to = gr.Dropdown([], label="To", elem_id="move-to")
+            move = gr.Button("Move", size="sm", elem_id="move")
+        with gr.Row():
+            export = gr.Button("Export", size="sm", elem_id="export", min_width=90)
+            archive = gr.UploadButton("Import", size="sm", elem_id="import", min_width=90, visible=not read_only)
+        told = gr.HTML(elem_id="kept")
+    return Controls(box, about, name, rename, files, to, move, export, archive, told)
+
+
+class Keeping:
+    def __init__(self, service: Service, controls: Controls, collection: gr.Dropdown, panel: Panel) -> None:
+        self._service = service
+        self._c = controls
+        self._collection = collection
+        self._panel = panel
+
+    def connect(self, target: Any, panel: list[Any], share: dict[str, Any]) -> None:
+        """`panel`: the widgets that `Panel` fills, `share`: the event that puts the collection into the address."""
+        c = self._c
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        own = [c.about, c.name, c.files, c.to, c.told]
+        c.box.expand(self.fill, [self._collection], own, **hidden)
+        self._collection.change(self.fill, [self._collection], own, **hidden)
+        self._collection.input(lambda: "", None, [c.told], **hidden)
+        c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **hidden).then(**share)
+        c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **hidden)
+        c.export.click(self.export, [self._collection], [c.told], **hidden)
+        c.archive.upload(
+            self.bring_back, [c.archive, self._collection, target], [*panel, *own], preprocess=False, **hidden
+        ).then(**share)
+
+    def fill(self, collection: str) -> dict[Any, Any]:
+        """The controls as they are for this collection."""
+        c, service = self._c, self._service
+        try:
+            ref = service.shelf.ref(collection)
+            found, files = service.library.collection(ref), service.library.files(ref)
+            others = [choice for choice in service.shelf.choices(ref, ()) if choice[1] != ref]
+            text = about(found, service.library.storage(ref))
+        except ServingError as error:
+            return {c.about: render.notice("This collection cannot be shown", error.message, "error")}
+        return {
+            c.about: text,
+            c.name: found.name,
+            c.files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
+            c.to: gr.update(choices=others, value=None),
+        }
+
+    def _done(self, collection: str, told: str) -> dict[Any, Any]:
+        ref = self._service.shelf.ref(collection)
+        return {**self._panel(ref), **self.fill(ref), self._c.told: told}
+
+    def rename(self, collection: str, name: str) -> dict[Any, Any]:
+        try:
+            renamed = self._service.rename(self._service.shelf.ref(collection), name)
+        except ServingError as error:
+            return {self._c.told: render.notice("It was not renamed", error.message, "error")}
+        return self._done(renamed.key, render.notice(f"It is called {renamed.name} now"))
+
+    def move(self, collection: str, files: list[str], to: str | None) -> dict[Any, Any]:
+        try:
+            if not files or not to:
+                raise BadValueError("choose files, and a collection to move them to")
+            ref = self._service.shelf.ref(collection)
+            ids = self._service.library.pages_of(ref, files)
+            moved = self._service.library.move(ref, ids, self._service.shelf.ref(to))
+        except ServingError as error:
+            return {self._c.told: render.notice("Nothing was moved", error.message, "error")}
+        stayed = (
+            f"{render.plural(len(ids) - len(moved), 'page')} stayed: there already" if len(moved) < len(ids) else ""
+        )
+        return self._done(collection, render.notice(f"{render.plural(len(moved), 'page')} moved", stayed))
+
+    def export(self, collection: str) -> Iterator[str]:
+        yield render.notice("The export is being written…")
+        try:
+            ref = self._service.shelf.ref(collection)
+            found = self._service.export(ref)
+            name = self._service.library.collection(ref).name
+        except ServingError as error:
+            yield render.notice("It was not exported", error.message, "error")
+            return
+        size, title = render.megabytes(found.bytes), escape(name, quote=True)
+        yield (
+            f'<div class="notice" role="status"><b><a href="/exports/{found.path.name}" download="{title}.zip">'
+            f"Download {title}.zip</a></b><p>{render.plural(found.pages, 'page')}, {size}. The link works for an hour."
+            "</p></div>"
+        )
+
+    def bring_back(self, payload: object, collection: str, target: str) -> Iterator[dict[Any, Any]]:
+        yield {self._c.told: render.notice("The collection is being brought back…")}
+        try:
+            (upload,) = uploads(payload)
+            made = self._service.bring_back(upload.path, target=target)
+        except ServingError as error:
+            yield {self._c.told: render.notice("Nothing was imported", error.message, "error")}
+            return
+        yield self._done(made.key, render.notice(f"{made.name}: {render.plural(made.pages, 'page')} imported"))
+
+
+def about(collection: Collection, storage: Storage) -> str:
+    if not collection.key:
+        return '<p class="kept">It comes to be with its first page.</p>'
+    link = f"/?c={collection.key}"
+    size = ""
+    if storage.pages:
+        sizes = storage.pictures + storage.data, storage.pictures, storage.data, storage.per_1000
+        whole, pictures, data, per_1000 = map(render.megabytes, sizes)
+        size = (
+            f"<p>Takes {whole}: {pictures} pictures, {data} text and vectors. That is <b>{per_1000} for 1,000 pages"
+            "</b>.</p>"
+        )
+    return (
+        f'<div class="kept">{size}<p>Whoever has this link can see and change it:</p><p class="link"><a href="{link}">'
+        f'{link}</a> <button type="button" class="plain" data-copy="{link}">Copy link</button></p></div>'
+    )
