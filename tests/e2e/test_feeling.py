@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def visit(browser: Browser, look: str, page_url: str) -> Iterator[Visit]:
     visit = Visit(context, page_url)
     yield visit
     context.close()
-    assert visit.faults == [] and visit.outside == []
+    # Gradio's own words when a way to another address cuts one of its streams.
+    faults = [fault for fault in visit.faults if not re.search(r"AbortError|errored out", fault)]
+    assert faults == [] and visit.outside == []
 
 
 def filled(visit: Visit, url: str, folder: Path) -> Page:
