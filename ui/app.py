@@ -40,7 +40,7 @@ from serving.process import ProcessFailed
 from serving.server import Server, bound, is_loopback, port_number
 from serving.settings import Settings
 from serving.snapshots import NAMES
-from ui import api, coldstart, keeping_api, masthead, search, status, timeline
+from ui import about, api, coldstart, keeping_api, masthead, search, status, timeline
 from ui.door import PASSWORD, Door, unguarded
 from ui.engine import LocalEngine
 from ui.facts import told
@@ -60,17 +60,9 @@ UNREACHABLE_S = 10.0
 """Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
 ours, and a platform that has to start it takes the connection at once."""
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-HEAD = """
+HEAD = f"""
 <meta name="color-scheme" content="light dark">
-<script>
-document.addEventListener('keydown', (event) => {
-  const typing = event.target.closest('input, textarea, [contenteditable]');
-  if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey) {
-    event.preventDefault();
-    document.querySelector('#ask textarea, #ask input')?.focus();
-  }
-});
-</script>
+<script>{(Path(__file__).parent / "keys.js").read_text()}</script>
 """
 
 
@@ -86,6 +78,8 @@ def blocks(service: Service) -> gr.Blocks:
                 search.build(service, target)
             with gr.Tab("Cold starts", id="cold-starts"):
                 coldstart.build(service, target)
+            with gr.Tab("About", id="about"):
+                about.build(service)
     page.queue(default_concurrency_limit=16)
     return page
 

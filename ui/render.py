@@ -21,7 +21,9 @@ WELCOME = """<div class="welcome"><ol>
 <li><b>Add pages</b><p>Drop in images and PDFs: scans, slides, photographed receipts. Or load the sample pages.</p></li>
 <li><b>Ask</b><p>In words, in your own language. The pages may be in another one.</p></li>
 <li><b>See the answer</b><p>Pages come ranked, with the line that answers marked on the page.</p></li>
-</ol><small>{where}</small></div>"""
+</ol><small>{where}</small><button type="button" class="plain" data-known>Got it</button></div>
+<p class="back">No pages here yet: drop some in, or load the sample pages.</p>"""
+"""The steps are for who has not been here before; `keys.js` remembers in the browser who has."""
 HERE = "Everything stays on this machine."
 THERE = "What you add and ask is kept here, and goes to the server that embeds it and nowhere else."
 

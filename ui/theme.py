@@ -27,6 +27,12 @@ def theme() -> gr.themes.Base:
         font=FONT,
         font_mono=MONO,
     ).set(
+        # Gradio's own greys and its chosen tab have too little contrast (WCAG AA asks for 4.5).
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        color_accent="*primary_700",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         block_background_fill="white",
