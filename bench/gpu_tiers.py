@@ -1,8 +1,8 @@
 """How long the first answer takes after scale to zero on a GPU, by what is held meanwhile: `python -m bench tiers`.
 
 The engine itself, over HTTP, the tiers in turn; one worker goes through `context` and `host` by the engine's own steps,
-another one is a file. Whoever is not asked is at zero. Each answer says by which way its worker came, and its vector is compared with the first one. Beside them, in
-the same run, what the bus can do: the copy of page-locked memory to the GPU, by torch alone.
+another one is a file. Whoever is not asked is at zero. Each answer says by which way its worker came, and its vector is
+compared with the first one. Beside them, in the same run, what the bus can do: page-locked memory to the GPU, by torch.
 """
 
 from __future__ import annotations

@@ -173,8 +173,9 @@ def prepare_environment(data: Path) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor would a pool of threads
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would not survive a snapshot
-    # With the default of 8, streams share queues, and a query can stand behind a whole batch of pages.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+    # Each is 10 to 15 ms more of a restore on an H200, and queries have queues of their own by their priority
+    # (assets/runs/gpu-h200-connections.txt: 2 answer as many, and as soon during an ingest, as 32).
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "2")
 
 
 def check_gpu(torch: object, checkpoint: Checkpoint) -> None:
