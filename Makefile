@@ -40,7 +40,8 @@ test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFac
 test-gpu: $(TEST) ## the servers of BiGemma3 on an NVIDIA GPU, full shapes (PYTHON_GPU= with torch, colpali-engine and vllm)
 	$(GPU) -m pytest tests/gpu
 
-bench-gpu: $(TEST) ## throughput and latency of BiGemma3's servers on an NVIDIA GPU, writes assets/runs/gpu.json
+bench-gpu: $(TEST) ## BiGemma3 on an NVIDIA GPU: starts by what is held at zero (assets/runs/bench-gpu.json), throughput (gpu.json)
+	$(GPU) -m bench tiers
 	$(GPU) -m bench gpu
 
 check: $(TEST) ## ruff and mypy --strict
@@ -90,6 +91,6 @@ platform:
 
 gpu: | platform ## make .venv-gpu: BiGemma3 by HuggingFace's libraries and by vLLM, for an NVIDIA GPU (10 GB)
 	$(PYTHON) -m venv .venv-gpu
-	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[vllm]' "accelerate>=1.15,<2" \
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[vllm,gpu]' "accelerate>=1.15,<2" \
 	  "peft<0.21" scipy "pytest>=9.2,<10" "pytest-timeout>=2.4,<3" psutil
 	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --no-deps colpali-engine==0.3.18

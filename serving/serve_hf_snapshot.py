@@ -19,8 +19,8 @@ app = modal.App("bigemma3-hf-serve")
 class Worker:
     @modal.enter(snap=True)
     def prepare(self) -> None:
-        """It does not sleep: this embedder would throw its weights away and read 8.6 GB again in each life. What is on
-        the GPU is saved by the platform: the weights, and the captured graphs that point to them."""
+        """It does not sleep: this embedder would read 8.6 GB from the volume again in each life. What is on the GPU is
+        saved by the platform: the weights, and the captured graphs that point to them."""
         self.life = server.life("bigemma3", sleeps=False)
         self.life.prepare()
 

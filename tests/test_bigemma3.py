@@ -26,6 +26,7 @@ from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import ServingError, TooLargeError
 from serving.pages import Page, decode_image
 from serving.settings import Settings
+from serving.weights import HostTarget, fill
 from tests.guide import FASTAPI, OPENAI, run
 from tests.reference import Reference
 from tests.servers import running, settings
@@ -162,6 +163,38 @@ def test_every_layout_of_names_loads_whole(weights: Path, embedder: BiGemma3Embe
         found = embedder_of(build(tmp_path / layout, layout=layout))
         found.load()
         assert np.array_equal(found.probe(), expected), layout
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, layout: str) -> None:
+    """What a GPU's worker does instead of `from_pretrained`, here in this machine's memory."""
+    import torch
+
+    from serving.embedders import bigemma3_model
+    from serving.embedders.siglip import in_one
+
+    checkpoint = Checkpoint.read(build(tmp_path, layout=layout))
+    reference = colpali.gemma().BiGemma3.from_pretrained(
+        checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    planned = bigemma3_model.planned(checkpoint)
+    memory = torch.zeros(planned.size, dtype=torch.uint8)
+    model = bigemma3_model.in_place(checkpoint, planned, memory)
+    fill(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
+    assert checkpoint.stored_as == {"BF16"}
+    for ours, theirs in (
+        (dict(model.named_parameters()), dict(reference.named_parameters())),
+        (dict(model.named_buffers()), dict(reference.named_buffers())),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, values in theirs.items():
+            assert ours[name].dtype == values.dtype and torch.equal(ours[name], values), name
+    own = model.vision_tower.encoder.layers[0].self_attn
+    parts = [own.q_proj.weight, own.k_proj.weight, own.v_proj.weight]
+    one = in_one(parts)
+    assert one.data_ptr() == parts[0].data_ptr() and torch.equal(one, torch.cat(parts))
+    assert in_one(parts[::-1]).data_ptr() != parts[-1].data_ptr()
 
 
 def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Path) -> None:

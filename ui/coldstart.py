@@ -19,10 +19,11 @@ from gradio.components import Component
 
 from bench import report
 from bench.modal_app import ModalApp
+from bench.record import RUNS
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
-from ui import cost, samples, timeline
+from ui import cost, gpu_tiers, samples, timeline
 from ui.modal_workers import ModalTarget
 from ui.runs import Running
 from ui.service import Service
@@ -86,6 +87,8 @@ def build(service: Service, target: Component) -> Widgets:
                     "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120
                 )
             shown = gr.HTML(elem_id="bench-report")
+            if tiers := gpu_tiers.table(RUNS):
+                gr.HTML(tiers, elem_id="bench-tiers")
     cost.build(service, run)
     timer = gr.Timer(TICK_S, active=False)
     widgets = Widgets(

@@ -18,11 +18,11 @@ from tests.conftest import SAMPLES
 from tests.engines import EngineProcess
 
 
-def missing() -> str:
+def missing(modules: str = "torch, vllm") -> str:
     """Why these tests cannot run here; empty if they can."""
     if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
         return "there is no NVIDIA GPU here"
-    code = "import torch, vllm, colpali_engine.models.gemma3; assert torch.cuda.is_available()"
+    code = f"import {modules}, colpali_engine.models.gemma3; assert torch.cuda.is_available()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = (done.stderr.strip().splitlines() or [""])[-1]
     return "" if done.returncode == 0 else f"make gpu installs what is missing: {last}"
@@ -33,7 +33,7 @@ THRESHOLD = 0.999
 """Of two implementations in bfloat16."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made on the GPU by another process, which gives its memory back."""
     folder = tmp_path_factory.mktemp("weights")

@@ -1,0 +1,67 @@
+"""What scale to zero costs on a GPU by what is held meanwhile: the recorded run of `python -m bench tiers`, as a table.
+
+Read from assets/runs once; a file that is missing or of another shape leaves the table out. Knows no server.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+HELD = {
+    "context": "GPU context (1 GB), weights out",
+    "host": "process in memory, no GPU memory",
+    "disk": "nothing but files",
+    "none": "nothing, no snapshot (eager)",
+    "vllm_host": "vLLM: process in memory, no GPU memory",
+}
+PHASES = (
+    ("restore", "driver and criu"), ("load", "load"), ("weights", "weights"), ("wake", "wake"),
+    ("probe", "check answers"),
+)  # fmt: skip
+
+
+def table(runs: Path) -> str:
+    """The latest such run in the folder, as HTML; empty if there is none."""
+    found = [run for path in sorted(runs.glob("bench-gpu-*.json")) if (run := read(path)) is not None]
+    if not found:
+        return ""
+    run = max(found, key=lambda run: str(run["environment"]["time"]))
+    heads = ["held at zero", "first answer, median", "n", *(f"{name}, ms" for _, name in PHASES)]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    rows = "".join(row(tier, run["tiers"][tier]) for tier in HELD if run["tiers"].get(tier, {}).get("n"))
+    gpu = run["gpu"][0].split(",")[0] if run["gpu"] else "a GPU"
+    told = (
+        f"Stored run of {str(run['environment']['time'])[:10]} on one {gpu}: BiGemma3's shapes with random weights"
+        f" ({run['weights_bytes'] / 1e9:.1f} GB), from the request to the first correct answer. Weights reach the GPU"
+        f" with {run['weights_gbps']:.1f} GB/s; the bus does {run['copy_ceiling_gbps']:.1f}."
+    )
+    return (
+        '<section class="tiers" aria-label="Starts on a GPU"><h3>On a GPU, by what is held at zero</h3>'
+        '<div class="scroll" tabindex="0" role="group" aria-label="Table of starts"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><p>{escape(told)}</p></section>"
+    )
+
+
+def row(tier: str, found: dict[str, Any]) -> str:
+    phases = found["phases_ms"]
+    cells = [f"{found['median_s']:.2f} s", str(found["n"]), *(shown(phases.get(name, 0.0)) for name, _ in PHASES)]
+    return f'<tr><th scope="row">{escape(HELD[tier])}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def shown(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 0.5 else "–"
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """None for what is no such result."""
+    try:
+        run: dict[str, Any] = orjson.loads(path.read_bytes())
+        usable = run["kind"] == "gpu-tiers" and bool(run["environment"]["time"]) and run["weights_gbps"] > 0
+        usable = usable and run["copy_ceiling_gbps"] > 0 and run["weights_bytes"] > 0 and isinstance(run["gpu"], list)
+        return run if usable and all(row(tier, run["tiers"][tier]) for tier in run["tiers"] if tier in HELD) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
