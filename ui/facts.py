@@ -31,7 +31,7 @@ def first(count: int) -> BeforeValidator:
     return BeforeValidator(lambda found: found[:count] if isinstance(found, list) else found)
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]{1,40}$")]
 Text = Annotated[str, BeforeValidator(scrubbed)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Phases = Annotated[dict[Name, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=ENTRIES)]

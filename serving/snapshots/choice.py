@@ -13,6 +13,9 @@ from serving.snapshots.cuda import Cuda
 from serving.snapshots.fork import Fork
 
 
+ON_GPU = ("criu+cuda", "cuda")
+
+
 @dataclass(frozen=True)
 class Choice:
     requested: str
@@ -45,6 +48,8 @@ async def choose(requested: str, spec: Spec, candidates: Sequence[SnapshotBacken
     for backend in candidates:
         if requested not in ("auto", backend.name):
             continue
+        if requested == "auto" and spec.cpu and backend.name in ON_GPU:
+            continue  # not a reason that anybody without a GPU has to read
         if backend.name not in spec.backends:
             refused[backend.name] = "it cannot save the processes of this embedder"
             continue
