@@ -12,7 +12,6 @@ from serving.snapshots.criu import Criu
 from serving.snapshots.cuda import Cuda
 from serving.snapshots.fork import Fork
 
-
 ON_GPU = ("criu+cuda", "cuda")
 
 
