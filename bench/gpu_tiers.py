@@ -168,6 +168,8 @@ class Asked:
             ask(self.url + "/engine/scaledown", {})
 
     def _sample(self, tier: str) -> dict[str, Any]:
+        if tier == "context":  # it has gone deeper while others were asked
+            self._embed()
         ask(self.url + "/engine/scaledown", {})
         held = {"vllm_host": "host"}.get(tier, tier)
         deadline = time.monotonic() + 30
