@@ -27,6 +27,7 @@ from bench.plan import COLD, Trial
 from bench.stats import median_interval, ratio_interval, summary
 from bench.targets import MODES, Target, TargetError, wanted_targets, ways
 from serving.process import ProcessFailed
+from serving.snapshots import NAMES
 
 Keep = Callable[[Sequence[Sample], bool], None]
 """All samples so far, and whether these are all."""
@@ -58,9 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=real(0.1, 3600), metavar="S", help=limit)
     gate = "exit with 1 if a cold median of the one that comes back from a snapshot (else: of the plain one) is above"
     add("--max-cold-ms", type=real(0.001, 1e9), metavar="N", help=gate)
-    back = (
-        "how engines that are started here come back, one engine for each: auto, plain, criu, fork; default: plain,auto"
-    )
+    names = ", ".join(("auto", *NAMES))
+    back = f"how engines that are started here come back, one engine for each, of {names}; default: plain,auto"
     add("--snapshots", type=ways, default=("plain", "auto"), metavar="LIST", help=back)
     add("--weights", metavar="DIR_OR_HUB_ID", help="of huggingface and vllm engines that are started here")
     add("--device", choices=("cuda", "cpu"), help="of those")
