@@ -62,13 +62,22 @@ def words(**changes: Any) -> str:
     return text(status.parts(Facts.of(engine(**changes)))["words"])
 
 
+def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
+    held = {"tier": "host", "since": NOW - 5, "host_bytes": 2_419_282_944, "gpu_saved": 958_726_144, "more": "secret"}
+    assert words(backend="cuda", tier="host", held=held).endswith(
+        "cuda · process in memory (2.4 GB, 1.0 GB of it from the GPU)"
+    )
+    kept = {**held, "gpu_saved": 0}
+    assert words(backend="cuda", tier="context", held=kept).endswith("cuda · GPU context in memory (2.4 GB)")
+
+
 # What a browser may see
 
 
 def test_only_what_is_listed_leaves_the_server() -> None:
     seen = told(Facts.of(engine()))
     assert set(seen) == {
-        "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier",
+        "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier", "held",
         "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
     }  # fmt: skip
     assert set(seen["snapshot"]) == {"bytes", "age_s"}

@@ -78,6 +78,13 @@ class Snapshot(Shown):
     age_s: float
 
 
+class Held(Shown):
+    """What a worker of a GPU holds at zero, in bytes."""
+
+    host_bytes: Number = 0
+    gpu_saved: Number = 0
+
+
 class Facts(Shown):
     """The engine at the moment `now`, in its own Unix seconds."""
 
@@ -90,6 +97,7 @@ class Facts(Shown):
     min_containers: int = 0
     backend: Name
     tier: Name
+    held: Held | None = None
     refused: Annotated[dict[Name, Text], Field(max_length=ENTRIES)] = {}
     disabled: Text = ""
     snapshot: Snapshot | None = None

@@ -178,7 +178,13 @@ def small(facts: Facts) -> str:
 
 def held(facts: Facts) -> str:
     """What is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
-    return HELD.get(facts.tier, facts.tier) if facts.snapshot is not None and not facts.disabled else NOTHING
+    if facts.snapshot is None or facts.disabled:
+        return NOTHING
+    what = HELD.get(facts.tier, facts.tier)
+    if facts.held is None or not facts.held.host_bytes:
+        return what
+    saved = f", {facts.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if facts.held.gpu_saved else ""
+    return f"{what} ({facts.held.host_bytes / 1e9:.1f} GB{saved})"
 
 
 # The panel
