@@ -231,9 +231,11 @@ def test_other_names_of_this_host_are_refused(page_url: str) -> None:
 def test_only_these_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
-    of_pages, of_runs = {"/add_pages", "/search", "/delete_pages"}, {"/scaledown", "/start_bench", "/bench_run"}
+    of_pages = {"/add_pages", "/search", "/score_pages", "/delete_pages"}
+    of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
     assert parameters == [
-        "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum",
+        "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum", "files",
+        "types",
     ]  # fmt: skip

@@ -140,7 +140,7 @@ def test_many_questions_are_one_call(service: Service, scripted: ScriptedWorker,
     queries = [" ".join(PAGES[0]), "", PAGES[1][0], "  ", " ".join(PAGES[0])]
     found = service.scores(queries, "c")
     assert scripted.embedder.calls[calls:] == [found.queries] == [[queries[0], queries[2]]]
-    assert [(page.file, page.page) for page in found.pages] == [("a.pdf", 1), ("a.pdf", 2), ("1.png", 1)]
+    assert [(page.file, page.page) for page in found.pages] == [("1.png", 1), ("a.pdf", 1), ("a.pdf", 2)]
     for query, row in zip(found.queries, found.values, strict=True):
         by_id = {hit.page.id: hit.score for hit in service.search(Question(query), "c", 9).hits}
         assert [by_id[page.id] for page in found.pages] == pytest.approx(list(row), abs=1e-4)

@@ -3,34 +3,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.components import Component
 
+from serving.embedders import Vectors
 from serving.errors import ServingError
 from serving.library import NAME_CHARS, FingerprintError
-from serving.pages import open_file
-from serving.records import Hit
-from serving.settings import Settings
-from ui import render
-from ui.asking import TOP_K, asked_with, named, none_found, shown
+from serving.records import EVERY, Hit
+from ui import filters, matrix, render
+from ui.asking import TOP_K, asked_with, named, none_found, selection, shown
+from ui.corpus import sample_chips, sample_count, sample_files
 from ui.ingest import Job, Upload
-from ui.service import Question, Service
+from ui.service import Found, Question, Service
 from ui.targets import Target
 from ui.uploads import uploads
 
 MINE = "my-pages"
 SAMPLES = "samples"
-SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
 TOP_KS = ["4", "8", "12", "20", "50"]
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
-CHIP_CHARS = 48
+NO_RANKS: Mapping[str, int] = {}
 NOT_DELETED = "The deletion was not kept"
 
 PICK = """
@@ -81,10 +79,18 @@ SHARE = """
 
 @dataclass(frozen=True)
 class Asked:
-    """What the results shown belong to; no vectors, so that a session stays small."""
+    """What the results shown belong to."""
 
     question: Question = field(default_factory=Question)
     hits: tuple[Hit, ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
+    fingerprint: str = ""
+    dimension: int | None = None
+
+    @property
+    def vector(self) -> Vectors:
+        return np.frombuffer(self.query, np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class Widgets:
     image: gr.Image
     weight: gr.Slider
     minimum: gr.Slider
+    filters: filters.Filters
+    many: matrix.Many
     chips: gr.HTML
     summary: gr.HTML
     gallery: gr.HTML
@@ -136,20 +144,23 @@ def build(service: Service, target: Component) -> Widgets:
                     min_width=120, scale=1,
                 )  # fmt: skip
                 ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
-            with gr.Accordion("Search with an image, or above a score", open=False, elem_id="refine"), gr.Row():
-                image = gr.Image(
-                    label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
-                    elem_id="ask-image", buttons=[], min_width=240,
-                )  # fmt: skip
-                with gr.Column(min_width=240):
-                    weight = gr.Slider(
-                        0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
-                        info="Where words stand beside it",
+            with gr.Accordion("Search with an image, above a score, or in some files", open=False, elem_id="refine"):
+                with gr.Row():
+                    image = gr.Image(
+                        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
+                        elem_id="ask-image", buttons=[], min_width=240,
                     )  # fmt: skip
-                    minimum = gr.Slider(
-                        0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
-                        info="Pages below are hidden and counted; 0 shows all",
-                    )  # fmt: skip
+                    with gr.Column(min_width=240):
+                        weight = gr.Slider(
+                            0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
+                            info="Where words stand beside it",
+                        )  # fmt: skip
+                        minimum = gr.Slider(
+                            0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
+                            info="Pages below are hidden and counted; 0 shows all",
+                        )  # fmt: skip
+                narrowed = filters.build()
+            many = matrix.build(service)
             chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
             summary = gr.HTML(elem_id="summary")
             with gr.Row(equal_height=False):
@@ -160,32 +171,10 @@ def build(service: Service, target: Component) -> Widgets:
     asked = gr.State(Asked())
     widgets = Widgets(
         target, collection, files, samples, progress, cancel, listing, query, ask, top_k, image, weight,
-        minimum, chips, summary, gallery, detail, asked,
+        minimum, narrowed, many, chips, summary, gallery, detail, asked,
     )  # fmt: skip
     Events(service, widgets).connect()
     return widgets
-
-
-def sample_files() -> list[Path]:
-    return sorted(path for path in SAMPLE_FOLDER.iterdir() if path.suffix not in (".json", ".md"))
-
-
-def sample_queries() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((SAMPLE_FOLDER / "queries.json").read_text())["queries"]
-    return found
-
-
-def sample_count() -> int:
-    return sum(open_file(path, Settings()).count for path in sample_files())
-
-
-def sample_chips() -> list[str]:
-    """A few short ones that differ: every kind, spread over the list."""
-    found = []
-    for kind, share in (("paraphrase", 3), ("language", 2), ("keyword", 1)):
-        fitting = [e["query"] for e in sample_queries() if e["kind"] == kind and 12 <= len(e["query"]) <= CHIP_CHARS]
-        found += fitting[:: max(1, len(fitting) // share)][:share]
-    return found
 
 
 class Events:
@@ -198,23 +187,24 @@ class Events:
 
     def connect(self) -> None:
         w = self.w
-        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
+        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
         results = [w.summary, w.gallery, w.detail, w.asked]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         place = [w.collection, w.top_k, w.target]
-        question = [w.query, *place, w.image, w.weight, w.minimum]
+        question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
         share: dict[str, Any] = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
         # As the browser sent it: a file that is no image is told by us, and not decoded before its size is known.
         asking: dict[str, Any] = {**hidden, "preprocess": False}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
-        w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
+        w.samples.click(self.add_samples, [w.target], [*panel, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
         w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
         if isinstance(w.target, gr.Dropdown):
             # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
             w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
             w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
+            w.target.change(self.sizes, [w.target], [w.filters.dimension], **hidden)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **asking).then(
             **share
@@ -223,6 +213,12 @@ class Events:
         w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking).then(
             **share
         )
+        gr.on(
+            [w.filters.files.input, w.filters.types.input, w.filters.dimension.input], self.rank_again, [w.asked, *place, *w.filters.widgets],
+            results, trigger_mode="always_last", **asking,
+        )  # fmt: skip
+        w.many.table.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking)
+        matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
         w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
         w.detail.click(self.act, [w.asked, *place], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
@@ -230,7 +226,8 @@ class Events:
         start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary, *choice], **hidden).then(
             self.search_if_asked, question, results, **asking
         ).then(**share)
-        start.load(self.follow_on_arrival, None, panel[:3], **hidden)
+        start.load(self.follow_on_arrival, None, [*panel[:3], *panel[5:]], **hidden)
+        start.load(self.sizes, [w.target], [w.filters.dimension], **hidden)
 
     # Pages
 
@@ -276,12 +273,14 @@ class Events:
         else:
             yield from self.follow(job)
             panel = self.panel(collection, job)
-            yield {widget: panel[widget] for widget in (self.w.progress, self.w.cancel, self.w.listing)}
+            told = self.w.progress, self.w.cancel, self.w.listing, self.w.filters.files, self.w.filters.types
+            yield {widget: panel[widget] for widget in told}
 
     def cancel(self, collection: str) -> None:
         self.service.ingestor.cancel(collection)
 
-    def panel(self, collection: str, job: Job | None = None) -> dict[Any, Any]:
+    def panel(self, collection: str, job: Job | None = None, *, anew: bool = False) -> dict[Any, Any]:
+        """`anew`: another collection than before."""
         library = self.service.library
         return {
             self.w.progress: render.progress(job),
@@ -289,6 +288,7 @@ class Events:
             self.w.listing: render.files(library.files(collection), library.collection(collection)),
             self.w.collection: self.choices(collection),
             self.w.chips: render.chips(sample_chips() if collection.partition(" (")[0] == SAMPLES else []),
+            **filters.choices(self.w.filters, library.names(collection), anew=anew),
         }
 
     def choices(self, collection: str) -> Any:
@@ -297,9 +297,13 @@ class Events:
 
     def switch(self, collection: str) -> dict[Any, Any]:
         try:
-            return {**self.panel(collection, self.service.ingestor.active(collection)), **self.nothing()}
+            return {**self.panel(collection, self.service.ingestor.active(collection), anew=True), **self.nothing()}
         except ServingError as error:
-            return {**self.panel(MINE), **self.nothing(), self.w.summary: failed("This name cannot be used", error)}
+            return {
+                **self.panel(MINE, anew=True),
+                **self.nothing(),
+                self.w.summary: failed("This name cannot be used", error),
+            }
 
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
@@ -308,6 +312,9 @@ class Events:
         except ServingError as error:
             return failed("This server cannot search this collection", error)
         return gr.skip()
+
+    def sizes(self, target: str) -> Any:
+        return filters.sizes(self.service.targets.of(target))
 
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         told = ""
@@ -347,46 +354,73 @@ class Events:
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def search_if_asked(
-        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
-    ) -> Iterator[dict[Any, Any]]:
-        if query.strip() or image:
-            yield from self.search(query, collection, top_k, target, image, weight, minimum)
+    def search_if_asked(self, query: str, *rest: Any) -> Iterator[dict[Any, Any]]:
+        if query.strip() or rest[3]:  # the image
+            yield from self.search(query, *rest)
         else:
             yield gr.skip()  # a generator that yields nothing empties its outputs
 
     def search(
-        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
-    ) -> Iterator[dict[Any, Any]]:
+        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object,
+        files: object, types: object, dimension: object,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         if not query.strip() and not image:
             advice = "Words, or a sentence. Or drop in an image, below the question."
             yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
             return
         try:
-            question = asked_with(query, image, weight, minimum)
+            question = asked_with(query, image, weight, minimum, files, types)
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
             return
-        yield from self.answer(question, collection, top_k, target)
+        yield self.answer(question, collection, top_k, target, filters.size(dimension))
 
-    def answer(self, question: Question, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
-        library = self.service.library
+    def answer(
+        self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
+    ) -> dict[Any, Any]:
         try:
-            found = self.service.search(question, collection, shown(top_k), target=target)
-            searched = library.collection(collection)
-            like = named(library.page(question.like)) if question.like else ""
+            found = self.service.search(question, collection, shown(top_k), dimension, target)
+            return self.told(question, found, collection, dimension)
         except ServingError as error:
-            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
-            return
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+
+    def rank_again(
+        self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
+    ) -> dict[Any, Any]:
+        """Other pages, or fewer numbers, of the question asked last: its vector is known, no model is asked."""
+        if not asked.query:
+            return {self.w.summary: gr.skip()}
+        size = filters.size(dimension)
+        try:
+            question = replace(asked.question, of=selection(files, types))
+            found = self.service.rank(question, asked.vector, asked.fingerprint, collection, shown(top_k), size)
+            was: dict[str, int] = {}
+            if size != asked.dimension and question.of == asked.question.of:
+                was = filters.ranks(self.service, asked, collection, asked.dimension)
+            return self.told(question, found, collection, size, was)
+        except ServingError as error:
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+
+    def told(
+        self, question: Question, found: Found, collection: str, dimension: int | None,
+        was: Mapping[str, int] = NO_RANKS,
+    ) -> dict[Any, Any]:  # fmt: skip
+        """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
+        library = self.service.library
+        asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
-            yield {**self.nothing(), self.w.summary: none_found(found, question)}
-            return
+            return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
         first = found.hits[0]
-        yield {
-            self.w.summary: render.summary(found.hits, searched, found.timings, len(found.hidden), like),
-            self.w.gallery: render.gallery(found.hits),
+        like = named(library.page(question.like)) if question.like else ""
+        summary = render.summary(
+            found.hits, library.collection(collection), found.timings, found.below, like,
+            ranked=None if question.of == EVERY else found.ranked, dimension=dimension, was=was,
+        )  # fmt: skip
+        return {
+            self.w.summary: summary,
+            self.w.gallery: render.gallery(found.hits, was),
             self.w.detail: render.detail(first, library.lines(first.page.id)),
-            self.w.asked: Asked(question, tuple(found.hits)),
+            self.w.asked: asked,
         }
 
     def show(self, asked: Asked, event: gr.EventData) -> str:
@@ -402,7 +436,8 @@ class Events:
         """What a button beside a page does: others like it, or its deletion."""
         page = str(event.page)
         if event.like:
-            yield from self.answer(Question(like=page, minimum=asked.question.minimum), collection, top_k, target)
+            like = Question(like=page, minimum=asked.question.minimum, of=asked.question.of)
+            yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
             self.service.delete(collection, [page])
@@ -411,7 +446,7 @@ class Events:
             return
         yield {**self.panel(collection), **self.nothing()}
         if asked.question.like != page:
-            yield from self.answer(asked.question, collection, top_k, target)
+            yield self.answer(asked.question, collection, top_k, target, asked.dimension)
 
     def nothing(self) -> dict[Any, Any]:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}

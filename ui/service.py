@@ -46,6 +46,7 @@ class Scores:
 
     queries: list[str]
     pages: list[StoredPage]
+    """By file and number."""
     values: Vectors
     """float32[queries, pages]"""
     timings: dict[str, float]
@@ -163,6 +164,8 @@ class Service:
         answer = chosen.client.embed_queries(asked)
         embed = milliseconds(began)
         found, values = self.library.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
+        order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
+        found, values = [found[n] for n in order], values[:, order]
         total = milliseconds(began)
         return Scores(asked, found, values, {"embed": embed, "search": round(total - embed, 2), "total": total})
 
