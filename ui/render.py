@@ -134,7 +134,8 @@ def summary(
     took = " · ".join(f"{name} {value:.0f} ms" for name, value in timings.items())
     return (
         f'<p class="summary" role="status"><b>{plural(len(hits), "page")}{asked}</b> of{passing}'
-        f" {collection.pages:,}{below} in “{escape(collection.name)}” · {took}{by}<br><small>Scores rank the pages of one search; they are no"
+        f" {collection.pages:,}{below} in “{escape(collection.name)}” · {took}{by}<br>"
+        "<small>Scores rank the pages of one search; they are no"
         " percentages. Bars run from the weakest hit shown to the best.</small></p>"
     )
 

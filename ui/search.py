@@ -214,8 +214,8 @@ class Events:
             **share
         )
         gr.on(
-            [w.filters.files.input, w.filters.types.input, w.filters.dimension.input], self.rank_again, [w.asked, *place, *w.filters.widgets],
-            results, trigger_mode="always_last", **asking,
+            [w.filters.files.input, w.filters.types.input, w.filters.dimension.input],
+            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **asking,
         )  # fmt: skip
         w.many.table.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking)
         matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
