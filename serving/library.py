@@ -20,30 +20,25 @@ from pathlib import Path
 import numpy as np
 
 from serving.backup import Backup
-from serving.catalogue import LINE, Catalogue, as_name, checked_name, line_of, marks
 from serving.catalogue import NAME_CHARS as NAME_CHARS
 from serving.catalogue import FingerprintError as FingerprintError
+from serving.catalogue import as_name, checked_name
 from serving.database import LibraryError, locked, new_key, opened
 from serving.disk import remove, sync_folder, write_file
-from serving.embedders import Vectors
 from serving.equivalence import Equivalence
 from serving.errors import BadValueError, NotFoundError, ReadOnlyError
-from serving.matrix import Half, Matrix, nearest_row
-from serving.pages import Line
-from serving.records import Collection, Hit, NewPage, StoredPage
+from serving.matrix import Half, Matrix
+from serving.ranking import LINE_WEIGHT as LINE_WEIGHT
+from serving.ranking import Ranking
+from serving.records import Collection, NewPage, StoredPage
 
-CANDIDATES = 200
-"""Pages, nearest by their own vectors, whose lines are looked at too. In a smaller collection that is every page."""
-LINE_WEIGHT = 0.4
-"""Share of the best line in a page's score. docs/quality.md has what it brings."""
-LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
 EMPTY_S = 30 * 24 * 3600.0
 """A browser that only looked has left an empty collection, which stays so long."""
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 FILE_CHARS = 255
 
 
-class Library(Catalogue):
+class Library(Ranking):
     def __init__(self, folder: Path, backup: Backup | None = None, *, later: bool = False) -> None:
         """Opens or makes it. Raises LibraryError: in use, damaged, or written by a newer release.
 
@@ -58,7 +53,6 @@ class Library(Catalogue):
         self._equivalence = Equivalence(self.kept)
         self._matrices: dict[int, Matrix] = {}
         self._lined: set[int] = set()
-        """Collections in memory that have a page whose lines have vectors."""
         self._unkept: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
         self._lock_file = -1
@@ -209,47 +203,6 @@ class Library(Catalogue):
             [(page_id, n, line.text, *(line.box or (None,) * 4)) for n, line in enumerate(new.lines or ())],
         )
 
-    def search(self, collection: str, vector: Vectors, top_k: int, fingerprint: str) -> list[Hit]:
-        """The nearest pages by cosine, best first. `vector` is float32[dimension]. Raises FingerprintError."""
-        if top_k < 1:
-            raise BadValueError("top_k is at least 1", param="top_k")
-        with self._lock:
-            number = self._id(collection)
-            row = self._db.execute("SELECT name, fingerprint FROM collections WHERE id = ?", [number]).fetchone()
-            if row is None or row[1] is None:
-                return []
-            self._same(row[0], row[1], fingerprint)
-            matrix, lined = self._matrix(number)
-        nearest = matrix.search(vector, max(top_k, CANDIDATES) if lined else top_k)
-        ranked: Ranked = [(page_id, score, None) for page_id, score in nearest]
-        return self._hits(self._with_lines(ranked, vector)[:top_k] if lined else ranked)
-
-    def _with_lines(self, ranked: Ranked, vector: Vectors) -> Ranked:
-        """The same pages, ranked by page and best line together."""
-        ids = [page_id for page_id, _, _ in ranked]
-        with self._lock:
-            rows = self._db.execute(f"{LINES} AND page IN ({marks(ids)})", ids).fetchall()
-        best = {page_id: nearest_row(lines, vector) for page_id, lines in rows if lines}
-        found: Ranked = []
-        for page_id, score, _ in ranked:
-            number, nearest = best.get(page_id, (None, score))
-            found.append((page_id, (1 - LINE_WEIGHT) * score + LINE_WEIGHT * nearest, number))
-        return sorted(found, key=lambda entry: -entry[1])
-
-    def _hits(self, ranked: Ranked) -> list[Hit]:
-        pages = self._find([page_id for page_id, _, _ in ranked])
-        # A page may have been deleted since its vector was compared.
-        there = [entry for entry in ranked if entry[0] in pages]
-        return [
-            Hit(rank, score, pages[page_id], None if number is None else self._line(page_id, number))
-            for rank, (page_id, score, number) in enumerate(there, 1)
-        ]
-
-    def _line(self, page_id: str, number: int) -> Line | None:
-        with self._lock:
-            row = self._db.execute(f"{LINE} AND number = ?", [page_id, number]).fetchone()
-        return None if row is None else line_of(*row)
-
     def create(self, name: str, owner: str = "") -> Collection:
         """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
         with self._lock, self._writing() as db:
@@ -359,18 +312,6 @@ class Library(Catalogue):
     def _remove_pictures(self, ids: Iterable[str]) -> None:
         remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
-    def _matrix(self, number: int) -> tuple[Matrix, bool]:
-        """The collection's vectors in memory, and whether its lines have some too."""
-        with self._lock:
-            if number not in self._matrices:
-                of_collection = "FROM vectors v JOIN pages p ON p.id = v.page WHERE p.collection = ?"
-                rows = self._db.execute(f"SELECT v.page, v.vector {of_collection} ORDER BY p.rowid", [number])
-                self._matrices[number] = Matrix.of(rows)
-                lined = self._db.execute(f"SELECT 1 {of_collection} AND v.lines IS NOT NULL LIMIT 1", [number])
-                if lined.fetchone() is not None:
-                    self._lined.add(number)
-            return self._matrices[number], number in self._lined
-
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction whose failures are told as those of a full or failing disk. Raises LibraryError."""
@@ -404,10 +345,6 @@ class Library(Catalogue):
             with os.scandir(self.pictures) as entries:  # a look at each file would be a call each, over a network
                 ours = [entry.name for entry in entries if PICTURE.fullmatch(entry.name) and entry.is_file()]
             remove([self.pictures / name for name in ours if name.partition(".")[0] not in known])
-
-
-Ranked = list[tuple[str, float, int | None]]
-"""Page id, score, number of the line that answers."""
 
 
 def made(folder: Path) -> None:

@@ -50,6 +50,41 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Some pages of a collection: those of these files and of these types; empty, of all of them."""
+
+    files: tuple[str, ...] = ()
+    """Names, as they are shown."""
+    types: tuple[str, ...] = ()
+    """Of `TYPES`."""
+
+    def takes(self, file: str) -> bool:
+        named = not self.files or file in self.files
+        kind = type_of(file)
+        return named and (
+            not self.types or kind in self.types or ("image" in self.types and kind not in ("pdf", "other"))
+        )
+
+
+EVERY = Selection()
+TYPES = {
+    "pdf": "PDF pages", "image": "Images of any kind", "png": "PNG", "jpeg": "JPEG", "webp": "WebP", "tiff": "TIFF",
+    "gif": "GIF", "bmp": "BMP", "avif": "AVIF", "jp2": "JPEG 2000", "heic": "HEIC", "other": "Other",
+}  # fmt: skip
+ENDINGS = {
+    "jpg": "jpeg", "jpe": "jpeg", "tif": "tiff", "j2k": "jp2", "jpx": "jp2", "jpf": "jp2", "heif": "heic",
+    "dib": "bmp", "avifs": "avif", "jfif": "jpeg",
+}  # fmt: skip
+
+
+def type_of(file: str) -> str:
+    """What a file's name says that it is: one of `TYPES`, never "image"."""
+    ending = file.rpartition(".")[2].lower() if "." in file else ""
+    kind = ENDINGS.get(ending, ending)
+    return kind if kind in TYPES and kind not in ("image", "other") else "other"
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFile:
     name: str
     sha256: str

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     max_texts_per_request: Annotated[int, Field(ge=1)] = 256
     max_text_chars: Annotated[int, Field(ge=1)] = 2_000
     """Queries are sentences: 2,000 characters are 300 words. A longer one would keep the others waiting for seconds."""
+    max_questions: Annotated[int, Field(ge=1)] = 50
+    """Asked at once on the page: a heat map with more rows is not read by anybody, and a worker takes 256."""
+    max_matrix_cells: Annotated[int, Field(ge=1)] = 200_000
+    """Questions x pages: 50 of them in a collection of 4,000 pages are a CSV of 2 MB."""
     max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
     """A dense A3 timetable has about 900 lines."""
 

@@ -33,7 +33,11 @@ def add(client: Client, collection: str, *paths: Path) -> dict[str, list[dict[st
 
 def search(client: Client, query: str, collection: str, top_k: object = 5, **more: object) -> list[dict[str, object]]:
     found = client.predict(query, more.get("image"), collection, top_k, more.get("dimension"), api_name="/search")
-    assert set(found) == {"hits", "hidden", "timings"} and set(found["timings"]) == {"embed", "search", "total"}
+    assert set(found) == {"hits", "hidden", "ranked", "timings"} and set(found["timings"]) == {
+        "embed",
+        "search",
+        "total",
+    }
     return list(found["hits"])
 
 
@@ -71,6 +75,28 @@ def test_image_as_query(client: Client) -> None:
     assert other["file"] == "receipt-corner-larder.jpg"
     none = client.predict(words, None, "images", 5, None, None, None, None, 1.0, api_name="/search")
     assert (none["hits"], none["hidden"]) == ([], 2)
+
+
+def test_filters_and_many_questions(client: Client, tmp_path: Path) -> None:
+    manual = tmp_path / "manual.pdf"
+    manual.write_bytes(pdf([["How to descale the coffee machine"], ["Opening hours of the swimming pool"]]))
+    add(client, "many", manual, SAMPLES / "receipt-corner-larder.jpg")
+    rest = [None] * 5
+    for files, types, names in (
+        (["receipt-corner-larder.jpg"], None, {"receipt-corner-larder.jpg"}),
+        (None, ["pdf"], {"manual.pdf"}),
+    ):
+        found = client.predict("swimming", None, "many", 5, *rest, files, types, api_name="/search")
+        assert {hit["file"] for hit in found["hits"]} == names and found["ranked"] == len(found["hits"])
+    asked = ["when can I go swimming?", "corner larder receipt"]
+    found = client.predict(asked, "many", *rest[:4], api_name="/score_pages")
+    best = [max(zip(row, found["pages"], strict=True), key=lambda pair: pair[0])[1] for row in found["scores"]]
+    assert [(page["file"], page["page"]) for page in best] == [("manual.pdf", 2), ("receipt-corner-larder.jpg", 1)]
+    for queries, told in (([], "no question"), ("not a list", "queries is a list"), (["a"] * 2 + ["\0"], "empty")):
+        with pytest.raises(AppError, match=told):
+            client.predict(queries, "many", *rest[:4], api_name="/score_pages")
+    with pytest.raises(AppError, match="no type"):
+        client.predict("a", None, "many", 5, *rest, None, ["exe"], api_name="/search")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +233,8 @@ def test_other_names_of_this_host_are_refused(page_url: str) -> None:
 def test_only_these_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
-    of_pages, of_runs = {"/add_pages", "/search", "/delete_pages"}, {"/scaledown", "/start_bench", "/bench_run"}
+    of_pages = {"/add_pages", "/search", "/score_pages", "/delete_pages"}
+    of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
         "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",
         "/export_collection", "/import_collection",
@@ -215,7 +242,8 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
     assert parameters == [
-        "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum",
+        "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum", "files",
+        "types",
     ]  # fmt: skip
 
 

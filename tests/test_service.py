@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.errors import BadValueError, NotFoundError, ServingError
+from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeError
+from serving.records import Selection
+from tests.conftest import ScriptedWorker
 from tests.files import encoded, pdf, picture
 from tests.test_ingest import run, service, upload
 from ui.service import Question, Service
@@ -94,3 +96,67 @@ def test_hits_say_which_line_answers(service: Service, tmp_path: Path) -> None:
         for text in lines:
             hit = service.search(Question(text), "c", 1).hits[0]
             assert hit.page.page == page and hit.line is not None and hit.line.text == text and hit.line.box is not None
+
+
+def test_a_filter_comes_before_ranking_and_what_is_hidden_is_counted(service: Service, tmp_path: Path) -> None:
+    images = [upload(tmp_path, f"{n}.png", encoded(picture((100 + n, 80), f"{n}"))) for n in range(3)]
+    run(service, upload(tmp_path, "a.pdf", pdf(PAGES)), *images)
+    text = " ".join(PAGES[0])
+    assert [hit.page.file for hit in service.search(Question(text), "c", 1).hits] == ["a.pdf"]
+    found = service.search(Question(text, of=Selection(types=("image",))), "c", 2)
+    assert len(found.hits) == 2 and found.ranked == 3 and found.below == 0
+    assert all(hit.page.file.endswith(".png") for hit in found.hits)
+    found = service.search(Question(text, minimum=0.99, of=Selection(types=("image",))), "c", 2)
+    assert (found.hits, found.below, found.ranked) == ([], 3, 3), "all that were ranked, not only the nearest two"
+    found = service.search(Question(text, minimum=0.5), "c", 3)
+    assert (len(found.hits), found.below, found.ranked) == (1, 4, 5)
+    like = service.search(Question(like=found.hits[0].page.id, of=Selection(("a.pdf",))), "c", 5)
+    assert [hit.page.page for hit in like.hits] == [2] and like.ranked == 1
+    with pytest.raises(BadValueError, match="no type: there are pdf, image"):
+        service.search(Question(text, of=Selection(types=("exe",))), "c", 2)
+    assert service.search(Question(text, of=Selection(("1.png",), ("pdf",))), "c", 2).hits == []
+
+
+def test_a_known_question_is_ranked_again_without_a_call(
+    service: Service, scripted: ScriptedWorker, tmp_path: Path
+) -> None:
+    images = [upload(tmp_path, f"{n}.png", encoded(picture((100 + n, 80), f"{n}"))) for n in range(9)]
+    run(service, *images)
+    found = service.search(Question("what is it?"), "c", 9)
+    calls = len(scripted.embedder.calls)
+    orders = {}
+    for size in (768, 1536, 2560):
+        again = service.rank(Question("what is it?"), found.query, found.fingerprint, "c", 9, size)
+        orders[size] = [hit.page.id for hit in again.hits]
+    service.targets.close()  # whoever asks one now fails
+    again = service.rank(Question("what is it?"), found.query, found.fingerprint, "c", 9, 768)
+    assert [hit.page.id for hit in again.hits] == orders[768] and len(scripted.embedder.calls) == calls
+    assert orders[2560] == [hit.page.id for hit in found.hits] and orders[768] != orders[2560]
+
+
+def test_many_questions_are_one_call(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:
+    run(service, upload(tmp_path, "a.pdf", pdf(PAGES)), upload(tmp_path, "1.png", encoded(picture((100, 80), "1"))))
+    calls = len(scripted.embedder.calls)
+    queries = [" ".join(PAGES[0]), "", PAGES[1][0], "  ", " ".join(PAGES[0])]
+    found = service.scores(queries, "c")
+    assert scripted.embedder.calls[calls:] == [found.queries] == [[queries[0], queries[2]]]
+    assert [(page.file, page.page) for page in found.pages] == [("1.png", 1), ("a.pdf", 1), ("a.pdf", 2)]
+    for query, row in zip(found.queries, found.values, strict=True):
+        by_id = {hit.page.id: hit.score for hit in service.search(Question(query), "c", 9).hits}
+        assert [by_id[page.id] for page in found.pages] == pytest.approx(list(row), abs=1e-4)
+    assert service.scores(["a"], "c", Selection(types=("png",)), 768).values.shape == (1, 1)
+    assert service.scores(["a"], "nobody").values.shape == (1, 0)
+
+
+def test_bad_lists_of_questions(service: Service, tmp_path: Path) -> None:
+    run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
+    for queries, told in (([], "no question"), (["", " "], "no question"), (["a", "x" * 9000], "question 2 is longer")):
+        with pytest.raises(BadValueError, match=told):
+            service.scores(queries, "c")
+    with pytest.raises(TooLargeError, match="51 questions; at once there may be 50"):
+        service.scores([str(n) for n in range(51)], "c")
+    service.limits = service.limits.model_copy(update={"max_matrix_cells": 3})
+    with pytest.raises(TooLargeError, match="2 questions with 2 pages are more than 3"):
+        service.scores(["a", "b"], "c")
+    with pytest.raises(BadValueError, match="768 or 1536 or 2560 dimensions"):
+        service.scores(["a"], "c", dimension=7)

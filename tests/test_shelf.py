@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +57,36 @@ def visitor(url: str, token: str = "", **more: object) -> Client:
     return Client(url, verbose=False, headers=headers, **more)  # type: ignore[arg-type]
 
 
+class Browsing:
+    """A page that is open in somebody's browser: its own events, which are not in the API."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url, self.cookies, self.session = f"{url}/gradio_api/queue", {"dormouse": token}, secrets.token_hex(6)
+        self.config = requests.get(f"{url}/config", timeout=30).json()
+
+    def event(self, element: str, kind: str, *data: object) -> str:
+        """What it answers, as it is sent."""
+        (widget,) = [n["id"] for n in self.config["components"] if n["props"].get("elem_id") == element]
+        number = next(
+            n["id"]
+            for n in self.config["dependencies"]
+            if [widget, kind] in n["targets"] and len(n["inputs"]) == len(data) and n["backend_fn"]
+        )
+        body = {"data": data, "fn_index": number, "session_hash": self.session}
+        requests.post(f"{self.url}/join", json=body, cookies=self.cookies, timeout=30).raise_for_status()
+        query = {"session_hash": self.session}
+        told = ""
+        with requests.get(f"{self.url}/data", query, cookies=self.cookies, stream=True, timeout=60) as answer:
+            for line in answer.iter_lines():
+                if b'"process_' in line:
+                    message = json.loads(line.removeprefix(b"data: "))
+                    told += json.dumps(message["output"]) if "output" in message else ""
+                    if message["msg"] == "process_completed":
+                        assert message["success"], message
+                        break
+        return told
+
+
 def test_each_browser_is_known_by_a_cookie_that_scripts_cannot_read(open_page: tuple[str, str]) -> None:
     answer = requests.get(open_page[0], timeout=30)
     cookie = answer.headers["Set-Cookie"]
@@ -94,6 +126,50 @@ def test_names_reach_ones_own_and_keys_what_was_shared(open_page: tuple[str, str
     assert nobody.predict(made, api_name="/delete_collection") == {"deleted": 1}
     for client in (anna, ben, nobody):
         client.close()
+
+
+def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[str, str], tmp_path: Path) -> None:
+    url, operators = open_page
+    anna, ben, nobody = visitor(url, ANNA), visitor(url, BEN), visitor(url)
+    (tmp_path / "secret.png").write_bytes(encoded(picture((70, 50), "deeds")))
+    page = anna.predict([handle_file(tmp_path / "secret.png")], "deeds", api_name="/add_pages")["added"][0]["id"]
+    (key,) = [n["collection"] for n in anna.predict(api_name="/collections")["collections"] if n["name"] == "deeds"]
+
+    def scored(client: Client, collection: str, files: list[str] | None = None) -> list[str]:
+        found = client.predict(["a question"], collection, None, None, files, None, api_name="/score_pages")
+        return [found["id"] for found in found["pages"]]
+
+    assert scored(anna, "deeds") == scored(ben, key) == scored(ben, key, ["secret.png"]) == [page]
+    assert scored(ben, "deeds") == scored(ben, "deeds", ["secret.png"]) == scored(ben, "house") == []
+    with pytest.raises(AppError, match="names mean nothing here"):
+        scored(nobody, "deeds")
+    with pytest.raises(AppError, match="no such collection"):
+        scored(ben, UNKNOWN)
+
+    for token, collection, file, seen in (
+        (ANNA, "deeds", "secret.png", True), (BEN, key, "secret.png", True), (BEN, "deeds", "secret.png", False),
+        (BEN, operators, "a.png", True), (BEN, "house", "a.png", False),
+    ):  # fmt: skip
+        browser = Browsing(url, token)
+        scores = browser.event("score", "click", "a question", collection, None, [], [], "all")
+        panel = browser.event("collection", "input", collection)
+        question = ("a question", operators, "5", None, None, 50, 0, [], [], "all")
+        assert "a.png" in browser.event("search", "click", *question)
+        again = browser.event("only-types", "input", None, collection, "5", None, [], ["png"], "all")
+        assert [file in scores, "scores.csv" in scores, file in panel, file in again] == [seen] * 4
+    for client in (anna, ben, nobody):
+        client.close()
+
+
+def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str]) -> None:
+    """A dropdown's `input` may fire twice: what moved, and the hits, stay."""
+    url, operators = open_page
+    browser = Browsing(url, ANNA)
+    browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], "all")
+    choice = (None, operators, "5", None, [], [], "768")
+    first, second = (browser.event("dimension", "input", *choice) for _ in range(2))
+    assert "by 768 numbers" in first and "768" not in second and "/pages/" not in second
+    assert "/pages/" in browser.event("dimension", "input", *choice[:-1], "all")
 
 
 def test_password_in_front_of_every_page(worker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

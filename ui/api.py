@@ -13,11 +13,11 @@ from gradio.events import api
 from bench.targets import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
 from ui import coldstart
-from ui.asking import numeric
+from ui.asking import listed, numeric, selection
 from ui.service import Question, Service
 from ui.uploads import uploads
 
-NEEDED = {"add_pages": 2, "search": 5}
+NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2}
 """Inputs that were there from the first release on."""
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +56,8 @@ def build(service: Service) -> None:
         weight: float | None = None,
         like: str | None = None,
         minimum: float | None = None,
+        files: list[str] | None = None,
+        types: list[str] | None = None,
     ) -> dict[str, Any]:
         """Find the pages of a collection that answer a question, best first.
 
@@ -69,11 +71,16 @@ def build(service: Service) -> None:
             weight: of the image where words stand beside it, 0 to 1; left out, 0.5
             like: id of a page of the collection, instead of words and image: others like it
             minimum: pages with a lower score are counted as hidden
+            files: only pages of files of these names are ranked
+            types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
+                webp, tiff, gif, bmp, avif, jp2, heic; or other
         """
         given = uploads(image)
         picture = given[0].path if given else None
         share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
-        question = Question(query or "", picture, 0.5 if share is None else share, str(like or ""), least)
+        question = Question(
+            query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
+        )
         found = service.search(
             question, service.shelf.ref(collection), whole(top_k, "top_k"), optional(dimension), target
         )
@@ -88,7 +95,37 @@ def build(service: Service) -> None:
                 }
                 for hit in found.hits
             ],
-            "hidden": len(found.hidden),
+            "hidden": found.below,
+            "ranked": found.ranked,
+            "timings": found.timings,
+        }
+
+    def score_pages(
+        queries: list[str],
+        collection: str = "my-pages",
+        dimension: int | None = None,
+        target: str | None = None,
+        files: list[str] | None = None,
+        types: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Ask many questions at once. Answers the score of each question with every page: scores[question][page].
+
+        Args:
+            queries: the questions, 50 at most; empty ones and repetitions are left out
+            collection: its id, or its name
+            dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that reads the questions, where the page has several; left out, the first
+            files: only pages of files of these names
+            types: only pages of these types, as in /search
+        """
+        asked = listed(queries, "queries")
+        found = service.scores(
+            asked, service.shelf.ref(collection), selection(files, types), optional(dimension), target
+        )
+        return {
+            "queries": found.queries,
+            "pages": [{"id": page.id, "file": page.file, "page": page.page} for page in found.pages],
+            "scores": [[round(float(score), 6) for score in row] for row in found.values],
             "timings": found.timings,
         }
 
@@ -143,7 +180,8 @@ def build(service: Service) -> None:
 
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (
-        (add_pages, 4), (search, 12), (delete_pages, 4), (scaledown, 2), (start_bench, 2), (bench_run, 4),
+        (add_pages, 4), (search, 12), (score_pages, 4), (delete_pages, 4), (scaledown, 2), (start_bench, 2),
+        (bench_run, 4),
     ):  # fmt: skip
         api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
 

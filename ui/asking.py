@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from serving.embedders import Vectors
 from serving.errors import BadValueError
-from serving.records import StoredPage
+from serving.records import EVERY, Hit, Selection, StoredPage
 from ui import render
 from ui.service import MAX_TOP_K, Found, Question
 from ui.uploads import uploads
@@ -13,7 +17,25 @@ from ui.uploads import uploads
 TOP_K = 8
 
 
-def asked_with(query: str, image: object, weight: object, minimum: object) -> Question:
+@dataclass(frozen=True)
+class Asked:
+    """What the results shown belong to."""
+
+    question: Question = field(default_factory=Question)
+    hits: tuple[Hit, ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
+    fingerprint: str = ""
+    dimension: int | None = None
+
+    @property
+    def vector(self) -> Vectors:
+        return np.frombuffer(self.query, np.float32)
+
+
+def asked_with(
+    query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
+) -> Question:
     """Of what the browser sent. Raises BadValueError."""
     given = uploads(image)
     share = numeric(filled(weight), "the share of the image")
@@ -22,7 +44,22 @@ def asked_with(query: str, image: object, weight: object, minimum: object) -> Qu
         given[0].path if given else None,
         0.5 if share is None else share / 100,
         minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
+        of=selection(files, types),
     )
+
+
+def selection(files: object, types: object) -> Selection:
+    """Raises BadValueError."""
+    return Selection(listed(files, "files"), listed(types, "types"))
+
+
+def listed(value: object, param: str) -> tuple[str, ...]:
+    """Texts; nothing is none of them. Raises BadValueError."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise BadValueError(f"{param} is a list of texts", param=param)
+    return tuple(dict.fromkeys(value))
 
 
 def filled(value: object) -> object:
@@ -47,6 +84,8 @@ def none_found(found: Found, question: Question) -> str:
     if found.hidden:
         best = f"The best one has {found.hidden[0].score:.3f}: lower the minimum score to see it."
         return render.notice(f"No page reaches {question.minimum:g}", best)
+    if question.of != EVERY:
+        return render.notice("No page is of these files and types", "Take something out of the filter.")
     if question.like:
         return render.notice("There are no other pages", "This is the only page of the collection.")
     return render.notice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from serving.client import ModelInfo
@@ -17,6 +17,7 @@ WHY_NO_TEXT = (
 NO_TEXT = f"No text could be read on this page: {WHY_NO_TEXT}."
 
 
+NO_RANKS: Mapping[str, int] = {}
 WELCOME = """<div class="welcome"><ol>
 <li><b>Add pages</b><p>Drop in images and PDFs: scans, slides, photographed receipts. Or load the sample pages.</p></li>
 <li><b>Ask</b><p>In words, in your own language. The pages may be in another one.</p></li>
@@ -91,18 +92,32 @@ def bars(scores: Sequence[float]) -> list[int]:
     return [100 if high == low else round(12 + 88 * (score - low) / (high - low)) for score in scores]
 
 
-def gallery(hits: Sequence[Hit]) -> str:
+def ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def moved(hit: Hit, was: Mapping[str, int]) -> str:
+    """Where a page was before, if that was another place; `was` has page ids and ranks."""
+    before = was.get(hit.page.id)
+    if not was or before == hit.rank:
+        return ""
+    return f"was {ordinal(before)}" if before else f"was behind the {ordinal(len(was))}"
+
+
+def gallery(hits: Sequence[Hit], was: Mapping[str, int] = NO_RANKS) -> str:
     cards = []
     for hit, width in zip(hits, bars([hit.score for hit in hits]), strict=True):
-        page, name = hit.page, escape(hit.page.file, quote=True)
+        page, name, before = hit.page, escape(hit.page.file, quote=True), moved(hit, was)
         cards.append(
             f'<li><button type="button" class="hit" data-page="{page.id}" title="{name}"'
-            f' aria-label="Rank {hit.rank}: {name}, {where(page)}, score {hit.score:.3f}">'
+            f' aria-label="Rank {hit.rank}: {name}, {where(page)}, score {hit.score:.3f}{", " * bool(before)}{before}">'
             f'<span class="frame"><img src="/pages/{page.id}.webp" loading="lazy" alt=""'
             f' width="{page.width}" height="{page.height}"></span>'
             f'<span class="score"><b>#{hit.rank}</b><span class="bar"><i style="width:{width}%"></i></span>'
             f"<span>{hit.score:.3f}</span></span>"
-            f'<span class="name">{name}</span><span class="sub">{where(page)}</span>{snippet(hit.line)}</button></li>'
+            f'<span class="name">{name}</span><span class="sub">{where(page)}</span>'
+            f"{f'<span class=was>{before}</span>' if before else ''}{snippet(hit.line)}</button></li>"
         )
     return f'<ol class="hits">{"".join(cards)}</ol>' if cards else ""
 
@@ -112,15 +127,23 @@ def snippet(line: Line | None) -> str:
 
 
 def summary(
-    hits: Sequence[Hit], collection: Collection, timings: dict[str, float], hidden: int = 0, like: str = ""
-) -> str:
-    """`hidden`: pages below the minimum score. `like`: what the pages are like, if that was asked."""
+    hits: Sequence[Hit], collection: Collection, timings: dict[str, float], hidden: int = 0, like: str = "",
+    *, ranked: int | None = None, dimension: int | None = None, was: Mapping[str, int] = NO_RANKS,
+) -> str:  # fmt: skip
+    """`hidden`: pages below the minimum score. `like`: what the pages are like, if that was asked. `ranked`: pages that
+    a filter left. `was`: ranks by another number of dimensions."""
     below = f", {hidden} below the minimum hidden" if hidden else ""
     asked = f" like {escape(like)}" if like else ""
+    passing = "" if ranked is None else f" {ranked:,} that pass the filter, of"
+    by = f" · by {dimension:,} numbers of each vector" if dimension else ""
+    if was:
+        changed = sum(bool(moved(hit, was)) for hit in hits)
+        by += f" · {plural(changed, 'page')} changed places" if changed else " · no page changed places"
     took = " · ".join(f"{name} {value:.0f} ms" for name, value in timings.items())
     return (
-        f'<p class="summary" role="status"><b>{plural(len(hits), "page")}{asked}</b> of {collection.pages:,}{below} in'
-        f" “{escape(collection.name)}” · {took}<br><small>Scores rank the pages of one search; they are no"
+        f'<p class="summary" role="status"><b>{plural(len(hits), "page")}{asked}</b> of{passing}'
+        f" {collection.pages:,}{below} in “{escape(collection.name)}” · {took}{by}<br>"
+        "<small>Scores rank the pages of one search; they are no"
         " percentages. Bars run from the weakest hit shown to the best.</small></p>"
     )
 

@@ -1,12 +1,10 @@
-"""The Search tab: its widgets and what happens when they are used. What is done is in `service`, how it looks in
-`render`."""
+"""The Search tab: what happens when its widgets, which `layout` has, are used. What is done is in `service`, how it
+looks in `render`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,61 +12,22 @@ from gradio.components import Component
 
 from serving.errors import NotFoundError, ServingError
 from serving.library import NAME_CHARS, FingerprintError
-from serving.pages import open_file
-from serving.records import Hit
-from serving.settings import Settings
-from ui import keeping, render
-from ui.asking import TOP_K, asked_with, named, none_found, shown
+from serving.records import EVERY
+from ui import filters, keeping, layout, matrix, render
+from ui.asking import TOP_K, Asked, asked_with, named, none_found, selection, shown
+from ui.corpus import sample_chips, sample_files
 from ui.ingest import Job, Upload
-from ui.service import Question, Service
+from ui.layout import MINE, SAMPLES, Widgets
+from ui.service import Found, Question, Service
 from ui.shelf import is_key
 from ui.targets import Target
 from ui.uploads import uploads
 
-MINE = "my-pages"
-SAMPLES = "samples"
-SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
-TOP_KS = ["4", "8", "12", "20", "50"]
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
-CHIP_CHARS = 48
+NO_RANKS: Mapping[str, int] = {}
 NOT_DELETED = "The deletion was not kept"
 
-PICK = """
-element.addEventListener('click', (event) => {
-  const card = event.target.closest('[data-page]');
-  if (!card) return;
-  element.querySelectorAll('[data-page]').forEach((other) => other.setAttribute('aria-current', other === card));
-  window.dormouseChose = true;
-  trigger('click', {page: card.dataset.page});
-});
-watch('value', () => element.querySelector('[data-page]')?.setAttribute('aria-current', 'true'));
-"""
-DETAIL = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-delete], [data-like]');
-  if (button) trigger('click', {page: button.dataset.delete ?? button.dataset.like, like: 'like' in button.dataset});
-});
-watch('value', () => {
-  if (!window.dormouseChose) return;
-  window.dormouseChose = false;
-  const box = element.getBoundingClientRect();
-  if (box.top > window.innerHeight * 0.6 || box.top < 0) element.scrollIntoView({behavior: 'smooth', block: 'start'});
-});
-"""
-CHIP = """
-element.addEventListener('click', (event) => {
-  const chip = event.target.closest('[data-query]');
-  if (chip) trigger('click', {query: chip.dataset.query});
-});
-"""
-FILES = """
-element.addEventListener('click', (event) => {
-  const file = event.target.closest('[data-file]');
-  if (file) trigger('click', {file: file.dataset.file});
-  if (event.target.closest('[data-collection]')) trigger('click', {file: ''});
-});
-"""
 SHARE = """
 (query, collection, top_k, target) => {
   const url = new URL(window.location);
@@ -80,120 +39,10 @@ SHARE = """
 """.replace("%d", str(TOP_K))
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the results shown belong to; no vectors, so that a session stays small."""
-
-    question: Question = field(default_factory=Question)
-    hits: tuple[Hit, ...] = ()
-
-
-@dataclass(frozen=True)
-class Widgets:
-    target: Component
-    """Its value is the name of the server that is asked."""
-    collection: gr.Dropdown
-    files: gr.File
-    folder: gr.UploadButton
-    samples: gr.Button
-    progress: gr.HTML
-    cancel: gr.Button
-    listing: gr.HTML
-    query: gr.Textbox
-    ask: gr.Button
-    top_k: gr.Dropdown
-    image: gr.Image
-    weight: gr.Slider
-    minimum: gr.Slider
-    chips: gr.HTML
-    summary: gr.HTML
-    gallery: gr.HTML
-    detail: gr.HTML
-    asked: gr.State
-    """An `Asked`."""
-
-
 def build(service: Service, target: Component) -> Widgets:
-    changing = not service.limits.read_only
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
-            collection = gr.Dropdown(
-                [MINE, SAMPLES], value=MINE, label="Collection", allow_custom_value=True, elem_id="collection",
-                info="Choose one, or type a new name",
-            )  # fmt: skip
-            files = gr.File(
-                label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
-                visible=changing,
-            )  # fmt: skip
-            folder = gr.UploadButton(
-                "Add a folder", file_count="directory", elem_id="folder", type="filepath", visible=changing
-            )
-            samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", visible=changing)
-            progress = gr.HTML(elem_id="progress")
-            cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
-            listing = gr.HTML(elem_id="files", js_on_load=FILES)
-            controls = keeping.build(service.limits.read_only)
-        with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
-            with gr.Row(elem_id="ask-row"):
-                query = gr.Textbox(
-                    label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
-                    max_length=service.limits.max_text_chars, lines=1, max_lines=3, min_width=220,
-                )  # fmt: skip
-                top_k = gr.Dropdown(
-                    TOP_KS, value=str(TOP_K), label="Pages to show", allow_custom_value=True, elem_id="top-k",
-                    min_width=120, scale=1,
-                )  # fmt: skip
-                ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
-            with gr.Accordion("Search with an image, or above a score", open=False, elem_id="refine"), gr.Row():
-                image = gr.Image(
-                    label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
-                    elem_id="ask-image", buttons=[], min_width=240,
-                )  # fmt: skip
-                with gr.Column(min_width=240):
-                    weight = gr.Slider(
-                        0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
-                        info="Where words stand beside it",
-                    )  # fmt: skip
-                    minimum = gr.Slider(
-                        0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
-                        info="Pages below are hidden and counted; 0 shows all",
-                    )  # fmt: skip
-            chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
-            summary = gr.HTML(elem_id="summary")
-            with gr.Row(equal_height=False):
-                with gr.Column(scale=3, min_width=300):
-                    gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
-                with gr.Column(scale=2, min_width=300):
-                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
-    asked = gr.State(Asked())
-    widgets = Widgets(
-        target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
-        minimum, chips, summary, gallery, detail, asked,
-    )  # fmt: skip
+    widgets, controls = layout.build(service, target)
     Events(service, widgets).connect(controls)
     return widgets
-
-
-def sample_files() -> list[Path]:
-    return sorted(path for path in SAMPLE_FOLDER.iterdir() if path.suffix not in (".json", ".md"))
-
-
-def sample_queries() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((SAMPLE_FOLDER / "queries.json").read_text())["queries"]
-    return found
-
-
-def sample_count() -> int:
-    return sum(open_file(path, Settings()).count for path in sample_files())
-
-
-def sample_chips() -> list[str]:
-    """A few short ones that differ: every kind, spread over the list."""
-    found = []
-    for kind, share in (("paraphrase", 3), ("language", 2), ("keyword", 1)):
-        fitting = [e["query"] for e in sample_queries() if e["kind"] == kind and 12 <= len(e["query"]) <= CHIP_CHARS]
-        found += fitting[:: max(1, len(fitting) // share)][:share]
-    return found
 
 
 class Events:
@@ -206,24 +55,25 @@ class Events:
 
     def connect(self, controls: keeping.Controls) -> None:
         w = self.w
-        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips]
+        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
         results = [w.summary, w.gallery, w.detail, w.asked]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         place = [w.collection, w.top_k, w.target]
-        question = [w.query, *place, w.image, w.weight, w.minimum]
+        question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
         share: dict[str, Any] = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
         # As the browser sent it: a file that is no image is told by us, and not decoded before its size is known.
         asking: dict[str, Any] = {**hidden, "preprocess": False}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
         w.folder.upload(self.add, [w.folder, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
-        w.samples.click(self.add_samples, [w.target], [w.collection, *panel[:3], w.chips, *results], **hidden)
+        w.samples.click(self.add_samples, [w.target], [*panel, *results], **hidden)
         w.cancel.click(self.cancel, [w.collection], None, **hidden)
         w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
         if isinstance(w.target, gr.Dropdown):
             # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
             w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
             w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
+            w.target.change(self.sizes, [w.target], [w.filters.dimension], **hidden)
         keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, [*panel, *results], share)
         w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **asking).then(
@@ -233,6 +83,12 @@ class Events:
         w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking).then(
             **share
         )
+        gr.on(
+            [w.filters.files.input, w.filters.types.input, w.filters.dimension.input],
+            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **asking,
+        )  # fmt: skip
+        w.many.table.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking)
+        matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
         w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
         w.detail.click(self.act, [w.asked, *place], [*panel, *results], **hidden)
         start = gr.context.Context.root_block
@@ -240,7 +96,8 @@ class Events:
         start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary, *choice], **hidden).then(
             self.search_if_asked, question, results, **asking
         ).then(**share)
-        start.load(self.follow_on_arrival, None, panel[:3], **hidden)
+        start.load(self.follow_on_arrival, None, [*panel[:3], *panel[5:]], **hidden)
+        start.load(self.sizes, [w.target], [w.filters.dimension], **hidden)
 
     # Pages
 
@@ -255,7 +112,12 @@ class Events:
         chosen = self.service.targets.of(target)
         name = self.service.shelf.ref(self.samples_of(chosen))
         job = self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
-        yield {self.w.collection: self.choices(name), **self.nothing(), self.w.chips: render.chips(sample_chips())}
+        yield {
+            self.w.collection: self.choices(name),
+            **filters.choices(self.w.filters, self.service.library.names(name), anew=True),
+            **self.nothing(),
+            self.w.chips: render.chips(sample_chips()),
+        }
         yield from self.follow(job)
         yield self.panel(name, job)
 
@@ -287,12 +149,14 @@ class Events:
         else:
             yield from self.follow(job)
             panel = self.panel(collection, job)
-            yield {widget: panel[widget] for widget in (self.w.progress, self.w.cancel, self.w.listing)}
+            told = self.w.progress, self.w.cancel, self.w.listing, self.w.filters.files, self.w.filters.types
+            yield {widget: panel[widget] for widget in told}
 
     def cancel(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.shelf.ref(collection))
 
-    def panel(self, collection: str, job: Job | None = None) -> dict[Any, Any]:
+    def panel(self, collection: str, job: Job | None = None, *, anew: bool = False) -> dict[Any, Any]:
+        """`anew`: another collection than before."""
         library, ref = self.service.library, self.there(collection)
         found = library.collection(ref)
         return {
@@ -301,10 +165,11 @@ class Events:
             self.w.listing: render.files(library.files(ref), found),
             self.w.collection: self.choices(ref),
             self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
+            **filters.choices(self.w.filters, library.names(ref), anew=anew),
         }
 
     def fresh(self, collection: str) -> dict[Any, Any]:
-        return {**self.panel(collection), **self.nothing()}
+        return {**self.panel(collection, anew=True), **self.nothing()}
 
     def choices(self, ref: str) -> Any:
         return gr.update(choices=self.service.shelf.choices(ref, (MINE, SAMPLES)), value=ref)
@@ -319,9 +184,13 @@ class Events:
     def switch(self, collection: str) -> dict[Any, Any]:
         try:
             ref = self.service.shelf.ref(collection)
-            return {**self.panel(ref, self.service.ingestor.active(ref)), **self.nothing()}
+            return {**self.panel(ref, self.service.ingestor.active(ref), anew=True), **self.nothing()}
         except ServingError as error:
-            return {**self.panel(MINE), **self.nothing(), self.w.summary: failed("This name cannot be used", error)}
+            return {
+                **self.panel(MINE, anew=True),
+                **self.nothing(),
+                self.w.summary: failed("This name cannot be used", error),
+            }
 
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
@@ -330,6 +199,9 @@ class Events:
         except ServingError as error:
             return failed("This server cannot search this collection", error)
         return gr.skip()
+
+    def sizes(self, target: str) -> Any:
+        return filters.sizes(self.service.targets.of(target))
 
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         told = ""
@@ -341,7 +213,7 @@ class Events:
                 self.service.library.delete_collection(ref)
         except ServingError as error:
             told = failed(NOT_DELETED, error)
-        return {**self.panel(collection), **self.nothing(), self.w.summary: told}
+        return {**self.panel(collection, anew=not event.file), **self.nothing(), self.w.summary: told}
 
     # Asking
 
@@ -379,47 +251,78 @@ class Events:
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def search_if_asked(
-        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
-    ) -> Iterator[dict[Any, Any]]:
-        if query.strip() or image:
-            yield from self.search(query, collection, top_k, target, image, weight, minimum)
+    def search_if_asked(self, query: str, *rest: Any) -> Iterator[dict[Any, Any]]:
+        if query.strip() or rest[3]:  # the image
+            yield from self.search(query, *rest)
         else:
             yield gr.skip()  # a generator that yields nothing empties its outputs
 
     def search(
-        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object
-    ) -> Iterator[dict[Any, Any]]:
+        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object,
+        files: object, types: object, dimension: object,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         if not query.strip() and not image:
             advice = "Words, or a sentence. Or drop in an image, below the question."
             yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
             return
         try:
-            question = asked_with(query, image, weight, minimum)
+            question = asked_with(query, image, weight, minimum, files, types)
         except ServingError as error:
             yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
             return
-        yield from self.answer(question, collection, top_k, target)
+        yield self.answer(question, collection, top_k, target, filters.size(dimension))
 
-    def answer(self, question: Question, collection: str, top_k: str, target: str) -> Iterator[dict[Any, Any]]:
-        library = self.service.library
+    def answer(
+        self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
+    ) -> dict[Any, Any]:
         try:
             ref = self.service.shelf.ref(collection)
-            found = self.service.search(question, ref, shown(top_k), target=target)
-            searched = library.collection(ref)
-            like = named(library.page(question.like)) if question.like else ""
+            found = self.service.search(question, ref, shown(top_k), dimension, target)
+            return self.told(question, found, ref, dimension)
         except ServingError as error:
-            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
-            return
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+
+    def rank_again(
+        self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
+    ) -> dict[Any, Any]:
+        """Other pages, or fewer numbers, of the question asked last: its vector is known, no model is asked."""
+        if not asked.query:
+            return {self.w.summary: gr.skip()}
+        size = filters.size(dimension)
+        try:
+            question = replace(asked.question, of=selection(files, types))
+            if (size, question.of) == (asked.dimension, asked.question.of):
+                # A dropdown may tell one choice twice: the second would take away which pages have moved.
+                return {self.w.summary: gr.skip()}
+            ref = self.service.shelf.ref(collection)
+            found = self.service.rank(question, asked.vector, asked.fingerprint, ref, shown(top_k), size)
+            was: dict[str, int] = {}
+            if question.of == asked.question.of:
+                was = filters.ranks(self.service, asked, ref, asked.dimension)
+            return self.told(question, found, ref, size, was)
+        except ServingError as error:
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+
+    def told(
+        self, question: Question, found: Found, collection: str, dimension: int | None,
+        was: Mapping[str, int] = NO_RANKS,
+    ) -> dict[Any, Any]:  # fmt: skip
+        """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
+        library = self.service.library
+        asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
-            yield {**self.nothing(), self.w.summary: none_found(found, question)}
-            return
+            return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
         first = found.hits[0]
-        yield {
-            self.w.summary: render.summary(found.hits, searched, found.timings, len(found.hidden), like),
-            self.w.gallery: render.gallery(found.hits),
+        like = named(library.page(question.like)) if question.like else ""
+        summary = render.summary(
+            found.hits, library.collection(collection), found.timings, found.below, like,
+            ranked=None if question.of == EVERY else found.ranked, dimension=dimension, was=was,
+        )  # fmt: skip
+        return {
+            self.w.summary: summary,
+            self.w.gallery: render.gallery(found.hits, was),
             self.w.detail: render.detail(first, library.lines(first.page.id)),
-            self.w.asked: Asked(question, tuple(found.hits)),
+            self.w.asked: asked,
         }
 
     def show(self, asked: Asked, event: gr.EventData) -> str:
@@ -435,7 +338,8 @@ class Events:
         """What a button beside a page does: others like it, or its deletion."""
         page = str(event.page)
         if event.like:
-            yield from self.answer(Question(like=page, minimum=asked.question.minimum), collection, top_k, target)
+            like = Question(like=page, minimum=asked.question.minimum, of=asked.question.of)
+            yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
             self.service.delete(self.service.shelf.ref(collection), [page])
@@ -444,7 +348,7 @@ class Events:
             return
         yield {**self.panel(collection), **self.nothing()}
         if asked.question.like != page:
-            yield from self.answer(asked.question, collection, top_k, target)
+            yield self.answer(asked.question, collection, top_k, target, asked.dimension)
 
     def nothing(self) -> dict[Any, Any]:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}

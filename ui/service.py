@@ -13,18 +13,18 @@ import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
-from serving.errors import BadValueError, BusyError, NotReadyError, UnreadableError
+from serving.errors import BadValueError, BusyError, NotReadyError, TooLargeError, UnreadableError
 from serving.exports import Export, export
 from serving.imports import bring_back
 from serving.library import FingerprintError, Library
 from serving.pages import encode_jpeg, open_file
 from serving.prompts import canonical_query
-from serving.records import Collection, Hit
+from serving.records import EVERY, TYPES, Collection, Hit, Selection, StoredPage
 from serving.settings import Settings
 from ui.ingest import Ingestor
 from ui.runs import Runs
 from ui.shelf import Shelf
-from ui.targets import Targets
+from ui.targets import Target, Targets
 
 MAX_TOP_K = 50
 
@@ -41,6 +41,20 @@ class Question:
     """The page's id."""
     minimum: float | None = None
     """Pages with a lower score are counted, not shown."""
+    of: Selection = EVERY
+    """Only these are ranked."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of many questions with every page that was ranked."""
+
+    queries: list[str]
+    pages: list[StoredPage]
+    """By file and number."""
+    values: Vectors
+    """float32[queries, pages]"""
+    timings: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,13 @@ class Found:
     hits: list[Hit]
     hidden: list[Hit]
     """Those among the nearest that did not reach the minimum."""
+    below: int
+    """How many did not, of all pages that were ranked; 0 where the nearest all do."""
+    ranked: int
+    """Pages that the question's selection left."""
     query: Vectors
-    """float32[dimension], what the hits were ranked by"""
+    """float32[n], all numbers of what the hits were ranked by"""
+    fingerprint: str
     timings: dict[str, float]
     """Milliseconds: embed (with the way to the worker), search, total."""
 
@@ -88,30 +107,91 @@ class Service:
         chosen = self.targets.of(target)
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
-        if dimension is not None and dimension != (known := chosen.known or chosen.info()).dimension:
-            raise BadValueError(
-                f"pages are compared in {known.dimension} dimensions: leave dimension empty", param="dimension"
-            )
+        sized(chosen, dimension)
         check(question)
         if question.like:
             query, fingerprint = self.library.vector(collection, question.like)
         else:
             chosen.check(self.library, collection)
             query, fingerprint = self._query(chosen.client, question)
-        embedded = time.perf_counter()
+        embed = {"embed": milliseconds(began)}
+        found = self.rank(question, query, fingerprint, collection, top_k, dimension)
+        return replace(found, timings={**embed, **found.timings, "total": milliseconds(began)})
+
+    def rank(
+        self,
+        question: Question,
+        query: Vectors,
+        fingerprint: str,
+        collection: str,
+        top_k: int,
+        dimension: int | None = None,
+    ) -> Found:
+        """What a question whose vector is known finds: asks no server, and wakes none. `query` is float32[n].
+
+        Raises ServingError.
+        """
+        began = time.perf_counter()
         more = 1 if question.like else 0  # itself, which nobody looks for
-        ranked = self.library.search(collection, query, top_k + more, fingerprint)
-        ended = time.perf_counter()
-        timings = {"embed": embedded - began, "search": ended - embedded, "total": ended - began}
+        passing = self.library.count(collection, question.of)
+        ranked = self.library.search(collection, query, top_k + more, fingerprint, question.of, dimension)
+        itself = sum(hit.page.id == question.like for hit in ranked)
         least = -1.0 if question.minimum is None else question.minimum
         others = [hit for hit in ranked if hit.page.id != question.like][:top_k]
         others = [replace(hit, rank=rank) for rank, hit in enumerate(others, 1)]
-        return Found(
-            [hit for hit in others if hit.score >= least],
-            [hit for hit in others if hit.score < least],
-            query,
-            {name: round(value * 1000, 2) for name, value in timings.items()},
-        )
+        hits, hidden = [hit for hit in others if hit.score >= least], [hit for hit in others if hit.score < least]
+        # What comes after the first that is below the minimum is below it too.
+        below = max(len(hidden), passing - itself - len(hits)) if hidden else 0
+        took = {"search": milliseconds(began)}
+        return Found(hits, hidden, below, max(passing - itself, len(others)), query, fingerprint, took)
+
+    def scores(
+        self,
+        queries: Sequence[str],
+        collection: str,
+        of: Selection = EVERY,
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> Scores:
+        """Each question with every page that the selection leaves, embedded in one call. Raises ServingError."""
+        began = time.perf_counter()
+        chosen = self.targets.of(target)
+        sized(chosen, dimension)
+        check(Question(of=of))
+        asked = self._questions(queries)
+        pages = self.library.count(collection, of)
+        if len(asked) * pages > self.limits.max_matrix_cells:
+            raise TooLargeError(
+                f"{len(asked)} questions with {pages:,} pages are more than {self.limits.max_matrix_cells:,} scores:"
+                " ask fewer at once, or filter by file or type",
+                param="queries",
+            )
+        if not pages:
+            return Scores(asked, [], np.empty((len(asked), 0), np.float32), {"total": milliseconds(began)})
+        chosen.check(self.library, collection)
+        answer = chosen.client.embed_queries(asked)
+        embed = milliseconds(began)
+        found, values = self.library.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
+        order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
+        found, values = [found[n] for n in order], values[:, order]
+        total = milliseconds(began)
+        return Scores(asked, found, values, {"embed": embed, "search": round(total - embed, 2), "total": total})
+
+    def _questions(self, queries: Sequence[str]) -> list[str]:
+        """Without empty ones and repetitions, in their order. Raises BadValueError, TooLargeError."""
+        asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
+        if not asked:
+            raise BadValueError("there is no question: write one a line", param="queries")
+        if len(asked) > self.limits.max_questions:
+            raise TooLargeError(
+                f"these are {len(asked)} questions; at once there may be {self.limits.max_questions}", param="queries"
+            )
+        for number, text in enumerate(asked, 1):
+            if len(text) > self.limits.max_text_chars:
+                raise BadValueError(
+                    f"question {number} is longer than {self.limits.max_text_chars} characters", param="queries"
+                )
+        return [canonical_query(text, "queries") for text in asked]
 
     def _query(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
         weighed: list[tuple[float, Vectors]] = []
@@ -174,8 +254,25 @@ class Service:
         return bring_back(self.library, path, self.limits, check, name, self.shelf.maker)
 
 
+def milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
+
+
+def sized(target: Target, dimension: int | None) -> None:
+    """Raises BadValueError for a number of dimensions that the server's vectors cannot be cut to."""
+    if dimension is None:
+        return
+    sizes = sorted({*(known := target.known or target.info()).dimensions, known.dimension})
+    if dimension not in sizes:
+        raise BadValueError(
+            f"pages are compared in {' or '.join(map(str, sizes))} dimensions; left empty, in all", param="dimension"
+        )
+
+
 def check(question: Question) -> None:
     """Raises BadValueError."""
+    if unknown := [kind for kind in question.of.types if kind not in TYPES]:
+        raise BadValueError(f"{unknown[0]!r} is no type: there are {', '.join(TYPES)}", param="types")
     if not 0 <= question.weight <= 1:
         raise BadValueError("weight is 0 to 1", param="weight")
     if question.minimum is not None and not -1 <= question.minimum <= 1:
