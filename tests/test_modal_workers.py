@@ -300,7 +300,7 @@ class Started:
 @pytest.mark.parametrize(("app", "mode"), [(APP, "huggingface"), ("bigemma3-vllm-serve", "vllm")])
 def test_run_is_started_by_the_apps_name(counted: Counted, tmp_path: Path, app: str, mode: str) -> None:
     targets = Targets([ModalTarget("M", app, Keys(), tmp_path)])
-    service: Any = SimpleNamespace(targets=targets, runs=Started())
+    service: Any = SimpleNamespace(targets=targets, runs=Started(), library=Library(tmp_path))
     coldstart.begin(service, "M", coldstart.SERVER, 3, 5)
     target, arguments, _ = service.runs.given
     assert target == "M" and arguments[-4:] == ["--modal", app, "--mode", mode]
