@@ -34,8 +34,8 @@ def test_nothing_of_a_user_is_markup() -> None:
         render.detail(hit(line=line), [line, Line("other")]),
         render.summary([hit()], collection, {"embed": 1.0}),
         render.files([StoredFile(NASTY, "s", 1)], collection),
-        render.progress(job),
-        render.progress(failed),
+        render.progress([job]),
+        render.progress([failed]),
         render.chips([NASTY]),
         render.notice(NASTY, NASTY),
         render.model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
@@ -62,15 +62,15 @@ def test_detail_marks_the_line_on_the_page() -> None:
 
 def test_progress_of_a_job() -> None:
     job = Job("c", [], NOWHERE)
-    assert "Waiting for the upload" in render.progress(job)
+    assert "Waiting for the upload" in render.progress([job])
     job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
-    assert "Page 5 of 10" in render.progress(job) and 'value="4"' in render.progress(job)
+    assert "Page 5 of 10" in render.progress([job]) and 'value="4"' in render.progress([job])
     job.cancelled.set()
-    assert "Cancelling" in render.progress(job)
+    assert "Cancelling" in render.progress([job])
     job.state, job.ended = "cancelled", 3.0
     job.finished.set()
-    assert "what was added is kept" in render.progress(job)
-    assert render.progress(None) == ""
+    assert "what was added is kept" in render.progress([job])
+    assert render.progress([]) == ""
 
 
 def test_shown_names() -> None:

@@ -194,9 +194,10 @@ def test_password_in_front_of_every_page(worker: str, tmp_path: Path, monkeypatc
 def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path) -> None:
     key = operators_library(tmp_path / "data")
     (tmp_path / "a.png").write_bytes(encoded(picture()))
-    words = ["--no-browser", "--read-only", "--worker", worker, "--data", str(tmp_path / "data")]
-    with ServerProcess("ui.app", words) as page:
-        client = Client(page.wait(), verbose=False)
+    words = ["--no-browser", "--read-only", "--host", "0.0.0.0"]  # noqa: S104
+    with ServerProcess("ui.app", [*words, "--worker", worker, "--data", str(tmp_path / "data")]) as page:
+        url = page.wait().replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        client = visitor(url)
         (hit,) = client.predict("a", None, "house", 5, None, api_name="/search")["hits"]
         for call in (
             lambda: client.predict([handle_file(tmp_path / "a.png")], "house", api_name="/add_pages"),
@@ -211,6 +212,9 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
                 call()
         assert client.predict(key, api_name="/export_collection")["pages"] == 1
         client.close()
+        with pytest.raises(AssertionError, match="not scaled do.*changed or deleted here"):
+            Browsing(url, ANNA).event("scaledown", "click", "", True)
+        assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")
     assert [(found.name, found.pages) for found in library.collections()] == [("house", 1)]
     library.close()

@@ -332,7 +332,8 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
     if guarded and (problem := unguarded()):
         print(problem, file=sys.stderr)
         return 2
-    service.shelf.own = not loopback and not guarded
+    # What may not change has one shelf: the collections that were made on this machine are what is shown.
+    service.shelf.own = not loopback and not guarded and not service.limits.read_only
     if service.shelf.own:
         print(
             "warning: everybody who reaches this address can add pages, and search with the servers; collections are"

@@ -68,7 +68,7 @@ def build(service: Service, target: Component) -> Widgets:
         ways.append(("Two engines beside it: full start and snapshot", ENGINES))
     past = gr.HTML(timeline.frame(), elem_id="timeline", js_on_load=SCRIPT.read_text(), apply_default_css=False)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=290, elem_id="bench-panel"):
+        with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=not service.limits.read_only):
             what = gr.Radio(ways, value=ways[-1][1], label="Measure", elem_id="bench-what")
             repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
             warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests in each", elem_id="bench-warm")
@@ -84,8 +84,9 @@ def build(service: Service, target: Component) -> Widgets:
                 run = gr.Dropdown([], label="Run", elem_id="bench-run", scale=3, filterable=False)
                 beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", scale=3, filterable=False)
                 file = gr.UploadButton(
-                    "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120
-                )
+                    "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120,
+                    visible=not service.limits.read_only,
+                )  # fmt: skip
             shown = gr.HTML(elem_id="bench-report")
             if tiers := gpu_tiers.table(RUNS):
                 gr.HTML(tiers, elem_id="bench-tiers")
@@ -150,7 +151,7 @@ class Events:
             raise gr.Error(str(error), print_exception=False) from None
 
     def stopped(self, target: str) -> dict[Component, Any]:
-        if (running := self.service.runs.latest(target)) is not None:
+        if (running := self.service.runs.latest(target)) is not None and not self.service.limits.read_only:
             running.stop()
         return self.state(running)
 
@@ -165,6 +166,7 @@ class Events:
         if not sure:
             return
         try:
+            self.service.library.changeable()
             scale_down(self.service.targets.of(target))
         except (ServingError, TargetError, OSError) as error:
             raise gr.Error(f"It was not scaled down: {error}", print_exception=False) from None
@@ -175,8 +177,9 @@ class Events:
 
     def loaded(self, file: str) -> dict[Component, Any]:
         try:
+            self.service.library.changeable()
             return self.listed(self.service.runs.keep(Path(file)))
-        except (ResultError, OSError) as error:
+        except (ServingError, ResultError, OSError) as error:
             raise gr.Error(f"It was not loaded: {error}", print_exception=False) from None
 
     def listed(self, *wanted: str | None) -> dict[Component, Any]:

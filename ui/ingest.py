@@ -33,6 +33,8 @@ from ui.targets import Target
 
 ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
+TOLD_S = 600.0
+"""How long a page that is opened tells how the last upload ended."""
 GONE = "the upload is no longer there: add the file again"
 log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
@@ -73,6 +75,8 @@ class Job:
     error: str = ""
     began: float = 0.0
     ended: float = 0.0
+    before: list[Job] = field(default_factory=list)
+    """Those of the same collection that had not ended when this one was asked for."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
@@ -110,6 +114,7 @@ class Ingestor:
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
         self._library.changeable()
+        job.before = [other for other in self._of(collection) if not other.finished.is_set()]
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
@@ -119,16 +124,28 @@ class Ingestor:
 
     def active(self, collection: str) -> Job | None:
         """The job of this collection that has not ended, oldest first."""
-        return next(
-            (job for job in list(self._jobs.values()) if job.collection == collection and not job.finished.is_set()),
-            None,
-        )
+        return next((job for job in self._of(collection) if not job.finished.is_set()), None)
+
+    def recent(self, collection: str) -> list[Job]:
+        """The collection's newest job and those it had to wait for, until a while after its end."""
+        jobs = self._of(collection)
+        if not jobs or (jobs[-1].ended and time.monotonic() - jobs[-1].ended > TOLD_S):
+            return []
+        return [*jobs[-1].before, jobs[-1]]
+
+    def forget(self, collection: str) -> None:
+        """What ended is no longer told, as after a deletion, which makes it untrue."""
+        for job in self._of(collection):
+            if job.finished.is_set():
+                self._jobs.pop(job.id, None)
+
+    def _of(self, collection: str) -> list[Job]:
+        return [job for job in list(self._jobs.values()) if job.collection == collection]
 
     def cancel(self, collection: str) -> None:
         """Ends the collection's jobs; pages that are with the worker already are still kept."""
-        for job in list(self._jobs.values()):
-            if job.collection == collection:
-                job.cancelled.set()
+        for job in self._of(collection):
+            job.cancelled.set()
 
     def cancel_all(self) -> None:
         """For a shutdown: no further page is begun, and jobs that wait will not run."""

@@ -223,9 +223,11 @@ def files(found: Sequence[StoredFile], collection: Collection) -> str:
     )
 
 
-def progress(job: Job | None) -> str:
-    if job is None:
-        return ""
+def progress(jobs: Sequence[Job]) -> str:
+    return "".join(job_state(job) for job in jobs)
+
+
+def job_state(job: Job) -> str:
     with job.lock:
         added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
     if not job.finished.is_set():

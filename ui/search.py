@@ -4,11 +4,13 @@ looks in `render`."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from serving.errors import NotFoundError, ServingError
 from serving.library import NAME_CHARS, FingerprintError
@@ -16,7 +18,7 @@ from serving.records import EVERY
 from ui import filters, keeping, layout, matrix, render
 from ui.asking import TOP_K, Asked, asked_with, named, none_found, selection, shown
 from ui.corpus import sample_chips, sample_files
-from ui.ingest import Job, Upload
+from ui.ingest import Upload
 from ui.layout import MINE, SAMPLES, Widgets
 from ui.service import Found, Question, Service
 from ui.shelf import is_key
@@ -27,6 +29,14 @@ TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
 NO_RANKS: Mapping[str, int] = {}
 NOT_DELETED = "The deletion was not kept"
+NO_COOKIE = (
+    "It knows by a cookie which collections are yours. Allow cookies for this address and reload. A link to a"
+    " collection works without."
+)
+Arguments = dict[str, Any]
+HIDDEN: Arguments = {"show_progress": "hidden", "api_visibility": "private"}
+ASKING: Arguments = {**HIDDEN, "preprocess": False}
+"""As the browser sent it: a file that is no image is told by us, and not decoded before its size is known."""
 
 SHARE = """
 (query, collection, top_k, target) => {
@@ -55,71 +65,82 @@ class Events:
 
     def connect(self, controls: keeping.Controls) -> None:
         w = self.w
-        panel = [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
-        results = [w.summary, w.gallery, w.detail, w.asked]
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        page = gr.context.Context.root_block
+        assert page is not None
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
-        share: dict[str, Any] = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
-        # As the browser sent it: a file that is no image is told by us, and not decoded before its size is known.
-        asking: dict[str, Any] = {**hidden, "preprocess": False}
+        results = [w.summary, w.gallery, w.detail, w.asked]
+        share: Arguments = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
-        w.files.upload(self.add, [w.files, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
-        w.folder.upload(self.add, [w.folder, w.collection, w.target], [w.files, *panel], preprocess=False, **hidden)
-        w.samples.click(self.add_samples, [w.target], [*panel, *results], **hidden)
-        w.cancel.click(self.cancel, [w.collection], None, **hidden)
-        w.collection.input(self.switch, [w.collection], [*panel, *results], **hidden).then(**share)
+        opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **HIDDEN)
+        opened.then(self.search_if_asked, question, results, **ASKING).then(**share)
+        page.load(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+        self.connect_pages(controls, opened, place, results, share)
+        self.connect_asking(place, question, results, share)
+
+    def connect_pages(
+        self, controls: keeping.Controls, opened: Dependency, place: list[Component], results: list[Component],
+        share: Arguments,
+    ) -> None:  # fmt: skip
+        w = self.w
+        everything = [*self.panels, *results, w.many.table, w.many.save]
+        adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **HIDDEN}
+        switched = w.collection.input(self.switch, [w.collection], everything, **HIDDEN)
+        switched.then(**share)
+        following = [
+            begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **HIDDEN)
+            for begun in (
+                opened,
+                switched,
+                w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
+                w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
+                w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
+            )
+        ]
+        # Who looks at another collection no longer follows what is added to this one; that goes on all the same.
+        w.collection.input(None, None, None, cancels=following)
+        w.cancel.click(self.cancel, [w.collection], None, **HIDDEN)
+        keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
+        w.listing.click(self.delete_file, [w.collection], everything, **HIDDEN)
+        w.detail.click(self.act, [w.asked, *place], everything, **HIDDEN)
+
+    def connect_asking(
+        self, place: list[Component], question: list[Component], results: list[Component], share: Arguments
+    ) -> None:
+        w = self.w
         if isinstance(w.target, gr.Dropdown):
             # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
-            w.target.input(None, None, results[:3], js="() => ['', '', '']", api_visibility="private")
-            w.target.input(self.fits, [w.collection, w.target], [w.summary], **hidden).then(**share)
-            w.target.change(self.sizes, [w.target], [w.filters.dimension], **hidden)
-        keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, [*panel, *results], share)
-        w.listing.click(self.delete_file, [w.collection], [*panel, *results], **hidden)
-        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **asking).then(
+            emptied = [*results[:3], w.many.table]
+            w.target.input(None, None, emptied, js="() => ['', '', '', '']", api_visibility="private")
+            w.target.input(self.fits, [w.collection, w.target], [w.summary], **HIDDEN).then(**share)
+            w.target.change(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **ASKING).then(
             **share
         )
-        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **asking)
-        w.chips.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking).then(
+        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **ASKING)
+        w.chips.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING).then(
             **share
         )
         gr.on(
             [w.filters.files.input, w.filters.types.input, w.filters.dimension.input],
-            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **asking,
+            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
         )  # fmt: skip
-        w.many.table.click(self.take_chip, None, [w.query], **hidden).then(self.search, question, results, **asking)
+        w.many.table.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING)
         matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show, [w.asked], [w.detail], **hidden)
-        w.detail.click(self.act, [w.asked, *place], [*panel, *results], **hidden)
-        start = gr.context.Context.root_block
-        assert start is not None
-        start.load(self.arrive, None, [w.query, w.top_k, *panel, w.summary, *choice], **hidden).then(
-            self.search_if_asked, question, results, **asking
-        ).then(**share)
-        start.load(self.follow_on_arrival, None, [*panel[:3], *panel[5:]], **hidden)
-        start.load(self.sizes, [w.target], [w.filters.dimension], **hidden)
+        w.gallery.click(self.show, [w.asked], [w.detail], **HIDDEN)
 
     # Pages
 
-    def add(self, payload: object, collection: str, target: str) -> Iterator[dict[Any, Any]]:
+    def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
         into = self.service.shelf.ref(collection or MINE)
-        job = self.service.ingestor.start(into, uploads(payload), self.service.targets.of(target))
-        yield {self.w.files: None, self.w.collection: self.choices(into)}
-        yield from self.follow(job)
-        yield self.panel(job.collection, job)
+        self.service.ingestor.start(into, uploads(payload), self.service.targets.of(target))
+        return {self.w.files: None, self.w.collection: self.choices(into)}
 
-    def add_samples(self, target: str) -> Iterator[dict[Any, Any]]:
+    def add_samples(self, target: str) -> dict[Any, Any]:
         chosen = self.service.targets.of(target)
         name = self.service.shelf.ref(self.samples_of(chosen))
-        job = self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
-        yield {
-            self.w.collection: self.choices(name),
-            **filters.choices(self.w.filters, self.service.library.names(name), anew=True),
-            **self.nothing(),
-            self.w.chips: render.chips(sample_chips()),
-        }
-        yield from self.follow(job)
-        yield self.panel(name, job)
+        self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
+        return self.fresh(name)
 
     def samples_of(self, target: Target) -> str:
         """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
@@ -131,37 +152,40 @@ class Events:
             pass  # the job meets the same, and tells it
         return SAMPLES
 
-    def follow(self, job: Job) -> Iterator[dict[Any, Any]]:
-        """What the job looks like each time that changes, until it ends."""
-        shown = ""
-        while not job.finished.wait(TICK_S):
-            now = render.progress(job)
+    def follow(self, collection: str) -> Iterator[dict[Any, Any]]:
+        """What is being added to the collection, each time that changes, until it ends; also for who comes later."""
+        ingestor, shown = self.service.ingestor, ""
+        try:
+            ref = self.service.shelf.ref(collection)
+        except ServingError:
+            yield gr.skip()  # told by whoever led here
+            return
+        if ingestor.active(ref) is None:
+            yield gr.skip()
+            return
+        while (job := ingestor.active(ref)) is not None:
+            job.finished.wait(TICK_S)
+            now = render.progress(ingestor.recent(ref))
             if now != shown:
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
-
-    def follow_on_arrival(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """A page that is opened or reloaded while a job runs shows that job."""
-        collection = self.requested(request)
-        job = self.service.ingestor.active(collection)
-        if job is None:
-            yield gr.skip()
-        else:
-            yield from self.follow(job)
-            panel = self.panel(collection, job)
-            told = self.w.progress, self.w.cancel, self.w.listing, self.w.filters.files, self.w.filters.types
-            yield {widget: panel[widget] for widget in told}
+        yield self.panel(ref)
 
     def cancel(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.shelf.ref(collection))
 
-    def panel(self, collection: str, job: Job | None = None, *, anew: bool = False) -> dict[Any, Any]:
+    @property
+    def panels(self) -> list[Component]:
+        w = self.w
+        return [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
+
+    def panel(self, collection: str, *, anew: bool = False) -> dict[Any, Any]:
         """`anew`: another collection than before."""
         library, ref = self.service.library, self.there(collection)
-        found = library.collection(ref)
+        found, ingestor = library.collection(ref), self.service.ingestor
         return {
-            self.w.progress: render.progress(job),
-            self.w.cancel: gr.update(visible=job is not None and not job.finished.is_set()),
+            self.w.progress: render.progress(ingestor.recent(ref)),
+            self.w.cancel: gr.update(visible=ingestor.active(ref) is not None),
             self.w.listing: render.files(library.files(ref), found),
             self.w.collection: self.choices(ref),
             self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
@@ -169,7 +193,11 @@ class Events:
         }
 
     def fresh(self, collection: str) -> dict[Any, Any]:
-        return {**self.panel(collection, anew=True), **self.nothing()}
+        """Another collection, or one that has changed: nothing of what was found before."""
+        return {**self.panel(collection, anew=True), **self.left()}
+
+    def left(self) -> dict[Any, Any]:
+        return {**self.nothing(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
 
     def choices(self, ref: str) -> Any:
         return gr.update(choices=self.service.shelf.choices(ref, (MINE, SAMPLES)), value=ref)
@@ -183,14 +211,12 @@ class Events:
 
     def switch(self, collection: str) -> dict[Any, Any]:
         try:
-            ref = self.service.shelf.ref(collection)
-            return {**self.panel(ref, self.service.ingestor.active(ref), anew=True), **self.nothing()}
+            return self.fresh(self.service.shelf.ref(collection))
         except ServingError as error:
-            return {
-                **self.panel(MINE, anew=True),
-                **self.nothing(),
-                self.w.summary: failed("This name cannot be used", error),
-            }
+            told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
+            with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
+                told = {**self.panel(MINE, anew=True), **told}
+            return told
 
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
@@ -211,9 +237,10 @@ class Events:
                 self.service.library.delete_file(ref, event.file)
             else:
                 self.service.library.delete_collection(ref)
+            self.service.ingestor.forget(ref)
         except ServingError as error:
             told = failed(NOT_DELETED, error)
-        return {**self.panel(collection, anew=not event.file), **self.nothing(), self.w.summary: told}
+        return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
 
     # Asking
 
@@ -221,12 +248,14 @@ class Events:
         """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target."""
         asked = dict(request.query_params)
         chosen = self.service.targets.or_first(asked.get("t"))
-        collection = self.requested(request)
-        panel = self.panel(collection, self.service.ingestor.active(collection))
+        try:
+            collection = self.requested(request)
+        except NotFoundError:
+            return {self.w.summary: render.notice("Your browser keeps no cookie of this page", NO_COOKIE, "error")}
         return {
             self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
             self.w.top_k: str(shown(asked.get("k"))),
-            **panel,
+            **self.panel(collection),
             **({self.w.target: chosen.name} if isinstance(self.w.target, gr.Dropdown) else {}),
             self.w.summary: self.greeting(collection, asked.get("c", "")),
         }
@@ -289,8 +318,9 @@ class Events:
         if not asked.query:
             return {self.w.summary: gr.skip()}
         size = filters.size(dimension)
+        question = asked.question
         try:
-            question = replace(asked.question, of=selection(files, types))
+            question = replace(question, of=selection(files, types))
             if (size, question.of) == (asked.dimension, asked.question.of):
                 # A dropdown may tell one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
@@ -301,7 +331,9 @@ class Events:
                 was = filters.ranks(self.service, asked, ref, asked.dimension)
             return self.told(question, found, ref, size, was)
         except ServingError as error:
-            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            # The question is kept: another choice ranks it again.
+            kept = replace(asked, question=question, dimension=size, hits=())
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error), self.w.asked: kept}
 
     def told(
         self, question: Question, found: Found, collection: str, dimension: int | None,
@@ -342,11 +374,13 @@ class Events:
             yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
-            self.service.delete(self.service.shelf.ref(collection), [page])
+            ref = self.service.shelf.ref(collection)
+            self.service.delete(ref, [page])
+            self.service.ingestor.forget(ref)
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return
-        yield {**self.panel(collection), **self.nothing()}
+        yield {**self.panel(collection), **self.left()}
         if asked.question.like != page:
             yield self.answer(asked.question, collection, top_k, target, asked.dimension)
 

@@ -65,8 +65,8 @@ class Shelf:
         if not self.own:
             by_name = self._library.collection(found.name)
             return found.key if found.key != by_name.key else found.name
-        if found.key or self._library.read_only:
-            return found.key or found.name  # with nothing of anybody else's under that name
+        if found.key:
+            return found.key
         return self._library.create(found.name, self.owner).key
 
     def mine(self) -> list[Collection]:

@@ -53,7 +53,7 @@ def frame(news: News = CONNECTING) -> str:
     """The whole widget, empty; later its parts are replaced."""
     found = parts(news, [], 0.0)
     return (
-        '<div class="timeline" data-part="root">'
+        '<div class="timeline" data-part="root"><h2 class="unseen">Cold starts</h2>'
         f'<section class="strip" aria-label="State of the server" data-part="strip">{found["strip"]}</section>'
         f'<section class="waterfall" aria-label="Start, phase by phase" data-part="fall">{found["fall"]}</section>'
         '<details class="told"><summary>The same as a table</summary>'

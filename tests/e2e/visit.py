@@ -34,6 +34,7 @@ class Visit:
     """A page in a browser, with what went wrong in it."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
+        self.url = url
         self.page: Page = context.new_page()
         self.page.set_default_timeout(60_000)
         self.faults: list[str] = []
