@@ -21,7 +21,7 @@ import secrets
 import sqlite3
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
 KEPT_S = 3600.0
 """An export can be fetched for so long; then the next one removes it."""
+Step = Callable[[int, int], None]
+"""Told how many pages are done, of how many. What it raises ends the work."""
 LARGE = 2**30
 """A member that may become larger than a plain zip can say."""
 
@@ -54,8 +56,12 @@ class Export:
     bytes: int
 
 
-def export(library: Library, collection: str, folder: Path) -> Export:
-    """Raises NotFoundError; LibraryError if it cannot be written, and then nothing is left of it."""
+def unwatched(done: int, total: int) -> None:
+    """A `Step` where nobody looks."""
+
+
+def export(library: Library, collection: str, folder: Path, step: Step = unwatched) -> Export:
+    """Raises NotFoundError; LibraryError if it cannot be written, or what `step` raises: then nothing is left of it."""
     key = library.existing(collection).key
     path = folder / NAME.format(secrets.token_hex(16))
     part = path.with_suffix(".part")
@@ -63,7 +69,7 @@ def export(library: Library, collection: str, folder: Path) -> Export:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         with part.open("xb") as stream:
-            pages = write(library, key, stream)
+            pages = write(library, key, stream, step)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -83,7 +89,7 @@ def sweep(folder: Path) -> None:
     remove([path for path in folder.glob("*.part") if path.stat().st_mtime < old])
 
 
-def write(library: Library, key: str, stream: io.BufferedWriter) -> int:
+def write(library: Library, key: str, stream: io.BufferedWriter, step: Step) -> int:
     """How many pages it has."""
     database = f"{(library.folder / 'library.db').resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(database, uri=True)) as db, zipfile.ZipFile(stream, "w") as archive:
@@ -93,7 +99,10 @@ def write(library: Library, key: str, stream: io.BufferedWriter) -> int:
             raise NotFoundError("the collection was deleted meanwhile", param="collection")
         number, name, fingerprint, model, dimension = found
         rows = db.execute(PAGES, [number]).fetchall()
-        there = [row for row in rows if write_picture(library, archive, row[0])]
+        there = []
+        for done, row in enumerate(rows, 1):
+            there += [row] * write_picture(library, archive, row[0])
+            step(done, len(rows))
         ids = [row[0] for row in there]
         about = {"format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint}
         packed(archive, "collection.json", [orjson.dumps({**about, "dimension": dimension, "pages": len(ids)})])

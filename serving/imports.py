@@ -7,6 +7,7 @@ pictures are decoded within the limits of any upload.
 from __future__ import annotations
 
 import io
+import secrets
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,11 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.catalogue import NAME_CHARS
+from serving.catalogue import NAME_CHARS, as_name
 from serving.embedders import Vectors
 from serving.errors import BadValueError, TooLargeError, UnreadableError
-from serving.exports import FORMAT, VERSION
-from serving.library import Library
+from serving.exports import FORMAT, VERSION, Step, unwatched
+from serving.library import ARRIVING, Library, taken
 from serving.names import shown_path
 from serving.pages import Line, decode_image, encode_jpeg, encode_thumbnail
 from serving.records import Collection, NewPage
@@ -69,41 +70,43 @@ class Described(Shape):
 
 
 def bring_back(
-    library: Library, path: Path, limits: Settings, check: Callable[[str], None], name: str = "", owner: str = ""
-) -> Collection:
+    library: Library, path: Path, limits: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
+    step: Step = unwatched,
+) -> Collection:  # fmt: skip
     """`check` raises for a fingerprint that nobody here could ask about; `name` is the new collection's, else the old
-    one's, with a number where it is taken.
+    one's, with a number where it is taken. `step` hears of each page.
 
-    Raises ServingError, and leaves nothing of the collection.
+    Nobody sees the collection before it is whole. Raises ServingError, or what `step` raises: nothing is left of it.
     """
     with opened(path, limits, MAX_PAGES + 10) as archive:
         head = read_head(archive)
         if head.fingerprint is not None:
             check(head.fingerprint)
-        made = named(library, name, head.name, owner)
+        if name and library.collection(as_name(name), owner).key:
+            raise taken(name)
+        made = library.create(secrets.token_hex(16), ARRIVING)
+        count = 0
         try:
-            count = sum(1 for page in pages(archive, head, limits) if keep(library, made.key, page, head))
+            for count, page in enumerate(pages(archive, head, limits), 1):
+                library.add(made.key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                step(count, head.pages)
             if count != head.pages:
                 raise UnreadableError(f"the export is not whole: {count} of {head.pages} pages are in it")
+            return named(library, made.key, name, head.name, owner)
         except BaseException:
             library.delete_collection(made.key)
             raise
-    return library.collection(made.key)
 
 
-def keep(library: Library, key: str, page: NewPage, head: Head) -> bool:
-    library.add(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
-    return True
-
-
-def named(library: Library, name: str, old: str, owner: str) -> Collection:
-    """Raises BadValueError."""
+def named(library: Library, key: str, name: str, old: str, owner: str) -> Collection:
+    """Handed over to its owner. Raises BadValueError."""
     if name:
-        return library.create(name, owner)
+        return library.rename(key, name, owner)
     cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
     for number in range(1, TRIES):
+        wanted = f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported"
         try:
-            return library.create(f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported", owner)
+            return library.rename(key, wanted, owner)
         except BadValueError:
             continue
     raise BadValueError("give the collection a name: there are many of its own already", param="name")

@@ -32,6 +32,8 @@ from serving.ranking import LINE_WEIGHT as LINE_WEIGHT
 from serving.ranking import Ranking
 from serving.records import Collection, NewPage, StoredPage
 
+ARRIVING = "!"
+"""Owner of a collection that is not whole yet; what a kill leaves of it goes when the library is opened."""
 EMPTY_S = 30 * 24 * 3600.0
 """A browser that only looked has left an empty collection, which stays so long."""
 PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
@@ -219,13 +221,16 @@ class Library(Ranking):
         made = db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
         return int(made.lastrowid or -1)
 
-    def rename(self, collection: str, name: str) -> Collection:
-        """Its key stays. Raises BadValueError, as `create`; NotFoundError for a collection that does not exist."""
+    def rename(self, collection: str, name: str, owner: str | None = None) -> Collection:
+        """Its key stays; `owner` is a new one.
+
+        Raises BadValueError, as `create`; NotFoundError for a collection that does not exist.
+        """
         with self._lock, self._writing() as db:
             number = self._existing(collection)
-            wanted = [checked_name(as_name(name)), number]
+            wanted = [checked_name(as_name(name)), owner, number]
             try:
-                db.execute("UPDATE collections SET name = ? WHERE id = ?", wanted)
+                db.execute("UPDATE collections SET name = ?, owner = coalesce(?, owner) WHERE id = ?", wanted)
             except sqlite3.IntegrityError:
                 raise taken(name) from None
             key = db.execute("SELECT key FROM collections WHERE id = ?", [number]).fetchone()[0]
@@ -338,6 +343,7 @@ class Library(Ranking):
 
         Only files named as ours are: the folder may be one that its owner uses for something else too.
         """
+        self._db.execute("DELETE FROM collections WHERE owner = ?", [ARRIVING])
         empty = "DELETE FROM collections WHERE owner != '' AND created < ? AND id NOT IN (SELECT collection FROM pages)"
         self._db.execute(empty, [time.time() - EMPTY_S])
         known = {row[0] for row in self._db.execute("SELECT id FROM pages")}

@@ -7,7 +7,10 @@ import errno
 import io
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,7 @@ from serving.records import NewPage
 from serving.settings import Settings
 from tests.files import encoded, huge_png, picture
 from tests.scripted import unit
+from tests.test_library import add, new
 
 FILES = ["a.pdf", "=cmd|'x'!A1", "<img src=x onerror=alert(1)>.png"]
 LINES = (Line("Total due 12.00 €", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
@@ -96,6 +100,61 @@ def test_out_and_in_again_nothing_is_lost(library: Library, tmp_path: Path, limi
         bring_back(library, found.path, limits, anything, "attic")
 
 
+def test_it_is_there_when_it_is_whole_and_not_before(library: Library, tmp_path: Path, limits: Settings) -> None:
+    path = export(library, "house", tmp_path / "exports").path
+    seen: list[tuple[int, int]] = []
+
+    def step(done: int, total: int) -> None:
+        seen.append((done, total))
+        assert [(found.name, found.pages) for found in library.collections()] == [("house", 6)]
+
+    assert bring_back(library, path, limits, anything, "attic", step=step).pages == 6
+    assert seen == [(n, 6) for n in range(1, 7)]
+
+
+def test_whoever_watches_can_stop_it(library: Library, tmp_path: Path, limits: Settings) -> None:
+    path = export(library, "house", tmp_path / "exports").path
+    pictures = sorted(library.pictures.iterdir())
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise InterruptedError(total)
+
+    with pytest.raises(InterruptedError):
+        bring_back(library, path, limits, anything, step=stop)
+    with pytest.raises(LibraryError):
+        export(library, "house", tmp_path / "exports", stop)
+    assert [found.name for found in library.collections()] == ["house"]
+    assert sorted(library.pictures.iterdir()) == pictures
+    assert list((tmp_path / "exports").iterdir()) == [path]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from serving.imports import bring_back
+from serving.library import Library
+from serving.settings import Settings
+step = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done == 4 else None
+folder = Path(sys.argv[1])
+bring_back(Library(folder), Path(sys.argv[2]), Settings(data=folder), lambda fingerprint: None, step=step)
+"""
+
+
+def test_a_kill_in_the_middle_of_an_import_leaves_nothing(library: Library, tmp_path: Path) -> None:
+    path = export(library, "house", tmp_path / "exports").path
+    other = tmp_path / "other"
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(other), str(path)], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL and len(list((other / "pages").iterdir())) == 8
+    opened = Library(other)
+    assert opened.collections() == [] and opened.latest() is None
+    assert opened._db.execute("SELECT count(*) FROM pages").fetchone() == (0,)
+    add(opened, new(), "fresh", "f1")
+    opened.close()
+    opened = Library(other)
+    assert len(list(opened.pictures.iterdir())) == 2, "pictures of the killed import are left"
+
+
 def test_other_programs_can_read_it(library: Library, tmp_path: Path) -> None:
     found = export(library, "house", tmp_path / "exports")
     with np.load(found.path) as arrays:
@@ -134,7 +193,7 @@ def test_disk_that_is_really_full(library: Library, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb") as stream:
-        exports.write(library, library.collection("house").key, stream)
+        exports.write(library, library.collection("house").key, stream, exports.unwatched)
         stream.flush()
 
 

@@ -212,7 +212,7 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
                 call()
         assert client.predict(key, api_name="/export_collection")["pages"] == 1
         client.close()
-        with pytest.raises(AssertionError, match="not scaled do.*changed or deleted here"):
+        with pytest.raises(AssertionError, match=r"not scaled do.*changed or deleted here"):
             Browsing(url, ANNA).event("scaledown", "click", "", True)
         assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")

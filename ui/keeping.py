@@ -13,6 +13,7 @@ from serving.errors import BadValueError, ServingError
 from serving.records import Collection, Storage
 from ui import render
 from ui.service import Service
+from ui.tasks import Task
 from ui.uploads import uploads
 
 COPY = """
@@ -40,6 +41,7 @@ class Controls:
     move: gr.Button
     export: gr.Button
     archive: gr.UploadButton
+    stop: gr.Button
     told: gr.HTML
 
 
@@ -61,7 +63,8 @@ def build(read_only: bool = False) -> Controls:
             export = gr.Button("Export", size="sm", elem_id="export", min_width=90)
             archive = gr.UploadButton("Import", size="sm", elem_id="import", min_width=90, visible=not read_only)
         told = gr.HTML(elem_id="kept")
-    return Controls(box, about, name, rename, files, to, move, export, archive, told)
+        stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
+    return Controls(box, about, name, rename, files, to, move, export, archive, stop, told)
 
 
 class Keeping:
@@ -70,6 +73,8 @@ class Keeping:
         self._c = controls
         self._collection = collection
         self._panel = panel
+        self._tasks: dict[str, Task[Any]] = {}
+        """The export or import of each page view."""
 
     def connect(self, target: Any, panel: list[Any], share: dict[str, Any]) -> None:
         """`panel`: the widgets that `Panel` fills, `share`: the event that puts the collection into the address."""
@@ -81,9 +86,10 @@ class Keeping:
         self._collection.input(lambda: "", None, [c.told], **hidden)
         c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **hidden).then(**share)
         c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **hidden)
-        c.export.click(self.export, [self._collection], [c.told], **hidden)
+        c.export.click(self.export, [self._collection], [c.told, c.stop], **hidden)
+        c.stop.click(self.stop, None, None, **hidden)
         c.archive.upload(
-            self.bring_back, [c.archive, self._collection, target], [*panel, *own], preprocess=False, **hidden
+            self.bring_back, [c.archive, self._collection, target], [*panel, *own, c.stop], preprocess=False, **hidden
         ).then(**share)
 
     def fill(self, collection: str) -> dict[Any, Any]:
@@ -128,31 +134,52 @@ class Keeping:
         )
         return self._done(collection, render.notice(f"{render.plural(len(moved), 'page')} moved", stayed))
 
-    def export(self, collection: str) -> Iterator[str]:
-        yield render.notice("The export is being written…")
+    def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         try:
             ref = self._service.shelf.ref(collection)
-            found = self._service.export(ref)
             name = self._service.library.collection(ref).name
+            task = Task(lambda step: self._service.export(ref, step))
+            yield from self._followed(task, "Exporting", request)
+            found = task.result()
         except ServingError as error:
-            yield render.notice("It was not exported", error.message, "error")
+            yield self._ended(render.notice("It was not exported", error.message, "error"))
             return
         size, title = render.megabytes(found.bytes), escape(name, quote=True)
-        yield (
+        yield self._ended(
             f'<div class="notice" role="status"><b><a href="/exports/{found.path.name}" download="{title}.zip">'
             f"Download {title}.zip</a></b><p>{render.plural(found.pages, 'page')}, {size}. The link works for an hour."
             "</p></div>"
         )
 
-    def bring_back(self, payload: object, collection: str, target: str) -> Iterator[dict[Any, Any]]:
-        yield {self._c.told: render.notice("The collection is being brought back…")}
+    def bring_back(
+        self, payload: object, collection: str, target: str, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         try:
             (upload,) = uploads(payload)
-            made = self._service.bring_back(upload.path, target=target)
+            task = Task(lambda step: self._service.bring_back(upload.path, target=target, step=step))
+            yield from self._followed(task, "Importing", request)
+            made = task.result()
         except ServingError as error:
-            yield {self._c.told: render.notice("Nothing was imported", error.message, "error")}
+            yield self._ended(render.notice("Nothing was imported", error.message, "error"))
             return
-        yield self._done(made.key, render.notice(f"{made.name}: {render.plural(made.pages, 'page')} imported"))
+        done = self._done(made.key, render.notice(f"{made.name}: {render.plural(made.pages, 'page')} imported"))
+        yield {**done, self._c.stop: gr.update(visible=False)}
+
+    def _followed(self, task: Task[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        session = request.session_hash or ""
+        self._tasks[session] = task
+        try:
+            for done, total in task.watch():
+                yield {self._c.told: render.step(doing, done, total), self._c.stop: gr.update(visible=True)}
+        finally:
+            self._tasks.pop(session, None)
+
+    def _ended(self, told: str) -> dict[Any, Any]:
+        return {self._c.told: told, self._c.stop: gr.update(visible=False)}
+
+    def stop(self, request: gr.Request) -> None:
+        if (task := self._tasks.get(request.session_hash or "")) is not None:
+            task.stop()
 
 
 def about(collection: Collection, storage: Storage) -> str:

@@ -259,6 +259,16 @@ def running(job: Job) -> str:
     )
 
 
+def step(doing: str, done: int, total: int) -> str:
+    """`total` is 0 as long as nobody knows it."""
+    if not total:
+        return f'<div class="progress" role="status"><b>{doing}…</b></div>'
+    return (
+        f'<div class="progress" role="status"><b>{doing}: page {done:,} of {total:,}</b>'
+        f'<progress max="{total}" value="{done}" aria-label="{doing}"></progress></div>'
+    )
+
+
 LISTED = 100
 """Skipped files that are named: a folder of thousands is told of at each change."""
 

@@ -160,7 +160,7 @@ class Events:
         except ServingError:
             yield gr.skip()  # told by whoever led here
             return
-        if ingestor.active(ref) is None:
+        if not ingestor.recent(ref):
             yield gr.skip()
             return
         while (job := ingestor.active(ref)) is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
 from serving.errors import BadValueError, BusyError, NotReadyError, TooLargeError, UnreadableError
-from serving.exports import Export, export
+from serving.exports import Export, Step, export, unwatched
 from serving.imports import bring_back
 from serving.library import FingerprintError, Library
 from serving.pages import encode_jpeg, open_file
@@ -225,12 +225,12 @@ class Service:
             raise BusyError("pages are being added to it: rename it when they are there", retry_after=5)
         return self.library.rename(collection, name)
 
-    def export(self, collection: str) -> Export:
+    def export(self, collection: str, step: Step = unwatched) -> Export:
         """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
         if not self._exporting.acquire(blocking=False):
             raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
         try:
-            return export(self.library, collection, self.exports)
+            return export(self.library, collection, self.exports, step)
         finally:
             self._exporting.release()
 
@@ -238,7 +238,9 @@ class Service:
     def exports(self) -> Path:
         return self.limits.data / "exports"
 
-    def bring_back(self, path: Path, name: str = "", target: str | None = None) -> Collection:
+    def bring_back(
+        self, path: Path, name: str = "", target: str | None = None, step: Step = unwatched
+    ) -> Collection:  # fmt: skip
         """An exported collection as a new one, which the server `target` can search. Raises ServingError."""
         chosen = self.targets.of(target)
 
@@ -251,7 +253,7 @@ class Service:
                         " server it was made with, or unpack the zip and add its pictures, which embeds them again"
                     )
 
-        return bring_back(self.library, path, self.limits, check, name, self.shelf.maker)
+        return bring_back(self.library, path, self.limits, check, name, self.shelf.maker, step)
 
 
 def milliseconds(began: float) -> float:

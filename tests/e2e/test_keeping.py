@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from serving.exports import export
+from serving.library import Library
 from serving.process import ServerProcess
 from tests.e2e.visit import LOOKS, Visit
 from tests.files import encoded, pdf, picture
 from tests.scripted import Scripted
 from tests.servers import running, settings
+from tests.test_library import add, new
 from tests.test_zips import zipped
 
 pytestmark = pytest.mark.e2e
@@ -139,3 +142,23 @@ def test_what_goes_wrong_is_told(visit: Visit, keep_url: str, tmp_path: Path) ->
     page.fill("#collection-name :is(input, textarea)", " ")
     page.click("#rename")
     expect(page.locator("#kept .notice.error")).to_contain_text("1 to 80 printable characters")
+
+
+@pytest.mark.parametrize("look", ["phone-dark"], indirect=True)
+def test_a_long_import_tells_how_far_it_is_and_can_be_stopped(visit: Visit, keep_url: str, tmp_path: Path) -> None:
+    library, image = Library(tmp_path / "library"), encoded(picture((900, 1200)), "JPEG")
+    for number in range(1, 401):
+        kept = new("long.pdf", number, 2560, picture=image, sha256="0" * 64, pages=400)
+        add(library, kept, "long", "scripted-1")
+    archive = export(library, "long", tmp_path).path
+    library.close()
+    page = visit.open(f"{keep_url}/?c=stopped")
+    page.click("#keeping > button")
+    page.locator("#keeping input[type=file]").set_input_files(archive)
+    expect(page.locator("#kept .progress")).to_contain_text(re.compile(r"Importing: page \d+ of 400"))
+    page.click("#stop-keeping")
+    expect(page.locator("#kept .notice.error")).to_contain_text("it was stopped")
+    expect(page.locator("#stop-keeping")).to_be_hidden()
+    page.click("#collection input")
+    expect(page.get_by_role("option", name="stopped")).to_be_visible()
+    assert page.get_by_role("option", name="long").count() == 0
