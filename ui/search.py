@@ -24,6 +24,7 @@ from ui.service import Found, Question, Service
 from ui.shelf import is_key
 from ui.targets import Target
 from ui.uploads import uploads
+from ui.views import Views
 
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
@@ -61,6 +62,7 @@ class Events:
     def __init__(self, service: Service, widgets: Widgets) -> None:
         self.service = service
         self.w = widgets
+        self.views = Views()
         self.welcome = render.welcome(all(target.local for target in service.targets))
 
     def connect(self, controls: keeping.Controls) -> None:
@@ -87,18 +89,14 @@ class Events:
         adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **HIDDEN}
         switched = w.collection.input(self.switch, [w.collection], everything, **HIDDEN)
         switched.then(**share)
-        following = [
+        for begun in (
+            opened,
+            switched,
+            w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
+            w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
+            w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
+        ):
             begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **HIDDEN)
-            for begun in (
-                opened,
-                switched,
-                w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
-                w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
-                w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
-            )
-        ]
-        # Who looks at another collection no longer follows what is added to this one; that goes on all the same.
-        w.collection.input(None, None, None, cancels=following)
         w.cancel.click(self.cancel, [w.collection], None, **HIDDEN)
         keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
         w.listing.click(self.delete_file, [w.collection], everything, **HIDDEN)
@@ -134,6 +132,7 @@ class Events:
     def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
         into = self.service.shelf.ref(collection or MINE)
         self.service.ingestor.start(into, uploads(payload), self.service.targets.of(target))
+        self.views.turn(into)
         return {self.w.files: None, self.w.collection: self.choices(into)}
 
     def add_samples(self, target: str) -> dict[Any, Any]:
@@ -153,8 +152,9 @@ class Events:
         return SAMPLES
 
     def follow(self, collection: str) -> Iterator[dict[Any, Any]]:
-        """What is being added to the collection, each time that changes, until it ends; also for who comes later."""
-        ingestor, shown = self.service.ingestor, ""
+        """What is being added to the collection, each time that changes, until it ends or this page view turns to
+        another collection; also for who comes later."""
+        ingestor, shown, view = self.service.ingestor, "", self.views.current()
         try:
             ref = self.service.shelf.ref(collection)
         except ServingError:
@@ -163,13 +163,13 @@ class Events:
         if not ingestor.recent(ref):
             yield gr.skip()
             return
-        while (job := ingestor.active(ref)) is not None:
+        while (job := ingestor.active(ref)) is not None and not self.views.left(ref, view):
             job.finished.wait(TICK_S)
             now = render.progress(ingestor.recent(ref))
-            if now != shown:
+            if now != shown and not self.views.left(ref, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
-        yield self.panel(ref)
+        yield {self.w.progress: gr.skip()} if self.views.left(ref, view) else self.panel(ref)
 
     def cancel(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.shelf.ref(collection))
@@ -183,6 +183,7 @@ class Events:
         """`anew`: another collection than before."""
         library, ref = self.service.library, self.there(collection)
         found, ingestor = library.collection(ref), self.service.ingestor
+        self.views.turn(ref)
         return {
             self.w.progress: render.progress(ingestor.recent(ref)),
             self.w.cancel: gr.update(visible=ingestor.active(ref) is not None),
@@ -211,7 +212,11 @@ class Events:
 
     def switch(self, collection: str) -> dict[Any, Any]:
         try:
-            return self.fresh(self.service.shelf.ref(collection))
+            ref = self.service.shelf.ref(collection)
+            if self.views.shown(self.views.current()) == ref:
+                # A list tells its choice also when it is only left: nothing of what was found goes for that.
+                return {self.w.summary: gr.skip()}
+            return self.fresh(ref)
         except ServingError as error:
             told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
             with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to

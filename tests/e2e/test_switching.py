@@ -96,6 +96,23 @@ def test_what_is_added_elsewhere_stays_there_and_is_told_there(
     expect(told).to_be_empty()
 
 
+def test_passing_the_list_by_keys_takes_nothing_away(visit: Visit, tmp_path: Path) -> None:
+    page = visit.open(f"{visit.url}/?c=passed")
+    add(page, tmp_path, "one.pdf", 3)
+    expect(page.locator("#progress")).to_contain_text("3 pages added")
+    page.locator("#ask textarea").fill("one")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit")).to_have_count(3)
+    page.locator("#collection input").focus()
+    with page.expect_response(re.compile("/queue/data")):  # the list tells its choice although it is the old one
+        page.keyboard.press("Tab")
+    page.locator("#many > button").click()
+    page.locator("#questions textarea").fill("one")
+    page.locator("#score").click()
+    expect(page.locator(".heat tbody tr")).to_have_count(1)
+    expect(page.locator(".hit")).to_have_count(3)
+
+
 def test_a_browser_that_keeps_no_cookie_is_told_so(
     browser: Browser, double: tuple[str, Scripted], tmp_path: Path
 ) -> None:

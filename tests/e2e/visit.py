@@ -40,7 +40,9 @@ class Visit:
         self.faults: list[str] = []
         self.outside: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self.faults.append(said.text))
+        self.page.on(
+            "console", lambda said: said.type == "error" and self.faults.append(f"{said.text} {said.location}")
+        )
         self.page.on("request", lambda asked: self.see(asked.url, url))
 
     def see(self, asked: str, url: str) -> None:
