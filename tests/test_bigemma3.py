@@ -293,6 +293,23 @@ def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) ->
         yield address
 
 
+def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), settings(tmp_path))
+    source = sorted(CORPUS.glob("invoice-*.jpg"))[0]
+    (page,) = run_job(service, Upload(source, source.name)).added
+    assert not page.read
+    requests_before = requests.get(url + "/metrics", timeout=10).text
+    found = tiles.answer(service, QUERIES[0], page.id, "c", None, 768)
+    pictures = [tiles.crop(Image.open(source).convert("RGB"), tuple(tile["box"])) for tile in found["tiles"]]
+    service.close()
+    assert len(pictures) == 12
+    assert requests_before
+    squares = [squared(image, embedder.checkpoint.image_size) for image in pictures]
+    expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
+    np.testing.assert_allclose([tile["score"] for tile in found["tiles"]], expected, atol=0.02)
+    assert np.ptp(expected) > 0.1, "these parts cannot be told apart"
+
+
 def test_matryoshka_is_cut_and_normalised_as_colpali_does_it(url: str, reference: Reference) -> None:
     for dimension in (768, 1536, 2560):
         answer = requests.post(url + "/embed", json={"texts": QUERIES, "dimensions": dimension}, timeout=60).json()
