@@ -127,7 +127,12 @@ def test_where_nothing_stands_out_nothing_is_drawn() -> None:
     level = parts(0.3, 0.302, 0.301, 0.3)
     assert level.best is None and {value for _, value in tiles.heat(level.tiles)} == {0}
     html = tiles.detail(hit(read=False, width=800, height=900), [], level)
-    assert "No part stands out" in html and "All score 0.300 to 0.302" in html and "<svg" not in html and "checkbox" not in html
+    assert (
+        "No part stands out" in html
+        and "All score 0.300 to 0.302" in html
+        and "<svg" not in html
+        and "checkbox" not in html
+    )
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,15 @@ def test_an_answer_that_comes_late_takes_no_page_away(visit: Visit, site: tuple[
     expect(page.locator(".detail .where.found")).to_contain_text("Best part: lower right")
     expect(page.locator(".detail .notice")).to_have_count(0)
 
+    choose(page, "plain.png")
+    page.route("**/queue/join*", lambda route: route.fulfill(status=500, body="{}"))
+    page.locator(BUTTON).click()
+    expect(page.locator(".detail .where [role=status]")).to_have_text("That did not work. Try again.")
+    page.unroute("**/queue/join*")
+    visit.faults.clear()  # the browser's own word of it
+    page.locator(BUTTON).click()
+    expect(page.locator(".detail .where.found")).to_contain_text("No part stands out")
+
 
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
 def test_no_such_button_where_lines_are_read(visit: Visit, site: tuple[str, Coloured], tmp_path: Path) -> None:
