@@ -151,7 +151,7 @@ def heat(tiles: Sequence[Tile]) -> list[tuple[Box, float]]:
     cells = [(left, top, right, bottom) for top, bottom in pairwise(down) for left, right in pairwise(across)]
     means = np.array([np.mean([tile.score for tile in tiles if covers(tile.box, cell)]) for cell in cells])
     spread = float(means.max() - means.min())
-    levels = (means - means.min()) / spread if spread >= LEVEL / 2 else np.zeros(len(means))
+    levels = (means - means.min()) / spread if spread >= LEVEL else np.zeros(len(means))
     return [(cell, float(level)) for cell, level in zip(cells, levels, strict=True)]
 
 
