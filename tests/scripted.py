@@ -6,9 +6,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageColor
 
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.errors import UnreadableError
@@ -89,3 +91,33 @@ class Scripted:
             raise RuntimeError("scripted: secret detail of the crash")
         vector = unit(text, self.dimension)
         return vector * np.float32("nan") if self.nan or "not a number" in text else vector
+
+
+class Coloured(Scripted):
+    """Sees colours and reads nothing: a page's vector is its mean colour, a question's the colour that it names."""
+
+    name = "coloured"
+    title = "Coloured test double"
+    dimension = 3
+    dimensions: tuple[int, ...] = (2, 3)
+    reads_text = False
+    fingerprint = "coloured-1"
+
+    def __init__(self) -> None:
+        super().__init__(lanes=Lanes(page_batch=32, page_workers=1, query_batch=8))
+
+    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
+        self.calls.append([str(page.image and page.image.size) for page in pages])
+        self.gate.wait(30)
+        return [PageResult(self._mean(page)) for page in pages]
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        return np.stack([self._unit(np.array(ImageColor.getrgb(query.split()[-1]))) for query in queries])
+
+    def _mean(self, page: Page) -> Vectors:
+        assert page.image is not None
+        return self._unit(np.asarray(page.image).mean(axis=(0, 1)))
+
+    @staticmethod
+    def _unit(colour: NDArray[Any]) -> Vectors:
+        return np.asarray(colour / np.linalg.norm(colour), dtype=np.float32)

@@ -99,6 +99,18 @@ def test_filters_and_many_questions(client: Client, tmp_path: Path) -> None:
         client.predict("a", None, "many", 5, *rest, None, ["exe"], api_name="/search")
 
 
+def test_where_is_told_only_of_pages_without_lines(client: Client) -> None:
+    (page,) = add(client, "looked at", SAMPLES / "receipt-corner-larder.jpg")["added"]
+    for page_id, collection, told in (
+        (page["id"], "looked at", "a search marks the line"),
+        (page["id"], "elsewhere", "not in the collection"),
+        ("../library.db", "looked at", "not in the collection"),
+        (page["id"], UNKNOWN, "no such collection"),
+    ):
+        with pytest.raises(AppError, match=told):
+            client.predict("total", page_id, collection, api_name="/where")
+
+
 @pytest.mark.parametrize(
     ("weight", "like", "minimum", "message"),
     [
@@ -233,7 +245,7 @@ def test_other_names_of_this_host_are_refused(page_url: str) -> None:
 def test_only_these_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
-    of_pages = {"/add_pages", "/search", "/score_pages", "/delete_pages"}
+    of_pages = {"/add_pages", "/search", "/score_pages", "/where", "/delete_pages"}
     of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
         "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,18 +19,26 @@ from PIL import Image
 
 from bench.quality import CORPUS, labels, pages
 from bench.random_weights import LAYOUTS, build
+from serving.client import EmbeddingClient
 from serving.embedders import bigemma3, colpali
 from serving.embedders.bigemma3 import BiGemma3Embedder, check_gpu
 from serving.embedders.checkpoint import Checkpoint, WeightsError
 from serving.embedders.square import squared
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import ServingError, TooLargeError
+from serving.library import Library
+from serving.matrix import cut
 from serving.pages import Page, decode_image
 from serving.settings import Settings
 from serving.weights import HostTarget, fill
 from tests.guide import FASTAPI, OPENAI, run
 from tests.reference import Reference
 from tests.servers import running, settings
+from tests.test_ingest import run as run_job
+from ui import tiles
+from ui.ingest import Upload
+from ui.service import Service
+from ui.targets import Target, Targets
 
 QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", "बजट और ऊर्जा", "売上高 報告書 2024"]
 
@@ -291,6 +300,25 @@ def jpeg(image: Image.Image) -> str:
 def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with running(embedder, settings(tmp_path_factory.mktemp("served"))) as (address, _):
         yield address
+
+
+def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    def answers() -> int:
+        told = requests.get(url + "/metrics", timeout=10).text
+        return int(float(re.findall(r'answers_total\{route="/embed",status="200"\} (.+)', told)[0]))
+
+    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), settings(tmp_path))
+    source = CORPUS / "invoice-aurora-lamps.jpg"
+    (page,) = run_job(service, Upload(source, source.name)).added
+    before = answers()
+    found = tiles.answer(service, QUERIES[0], page.id, "c", None, 768)
+    assert answers() == before + 2, "the question and the parts"
+    picture = Image.open(service.library.picture(page.id))
+    squares = [squared(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]]
+    service.close()
+    expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
+    assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"
+    np.testing.assert_allclose([tile["score"] for tile in found["tiles"]], expected, atol=0.01)
 
 
 def test_matryoshka_is_cut_and_normalised_as_colpali_does_it(url: str, reference: Reference) -> None:

@@ -145,6 +145,11 @@ def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[s
         scored(nobody, "deeds")
     with pytest.raises(AppError, match="no such collection"):
         scored(ben, UNKNOWN)
+    for client, collection, told in (
+        (ben, "deeds", "not in the collection"), (nobody, "deeds", "names mean nothing"), (ben, UNKNOWN, "no such"),
+    ):  # fmt: skip
+        with pytest.raises(AppError, match=told):
+            client.predict("a question", page, collection, api_name="/where")
 
     for token, collection, file, seen in (
         (ANNA, "deeds", "secret.png", True), (BEN, key, "secret.png", True), (BEN, "deeds", "secret.png", False),

@@ -88,6 +88,10 @@ def sections(service: Service) -> list[str]:
             "The built-in embedder reads text. A photo without any cannot be found by words: it is kept, listed by its"
             " file name, and comes last in every search."
         )),
+        section("Where on a page", paragraph(
+            "The built-in embedder marks the line that answers. BiGemma3 looks at a page as a whole and has no lines: a"
+            " button cuts the page into parts and ranks each by itself. That is an estimate, not what the model saw."
+        )),
         section("Keys", listed_markup([f"<kbd>{escape(key)}</kbd> {escape(does)}" for key, does in KEYS])),
         section("Measured", table(("what", "median", "n", "when", "on"), measured(RUNS)) + paragraph(
             "Read from the result files in assets/runs. Absolute times are those of the machine named.", "small"

@@ -12,12 +12,12 @@ from gradio.events import api
 
 from bench.targets import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
-from ui import coldstart
+from ui import coldstart, tiles
 from ui.asking import listed, numeric, selection
 from ui.service import Question, Service
 from ui.uploads import uploads
 
-NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2}
+NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
 """Inputs that were there from the first release on."""
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,6 +129,27 @@ def build(service: Service) -> None:
             "timings": found.timings,
         }
 
+    def where(
+        query: str,
+        page: str,
+        collection: str = "my-pages",
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> dict[str, Any]:
+        """Where on a page the answer may stand: an estimate, for servers that see a page and read no lines. The page is
+        cut into overlapping parts, and each is ranked by itself. Answers them row by row from the upper left.
+
+        Args:
+            query: the question in words
+            page: id of a page of the collection, as /search answers it
+            collection: its id, or its name
+            dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that is asked, where the page has several; left out, the first
+        """
+        return tiles.answer(
+            service, str(query or ""), str(page), service.shelf.ref(collection), target, optional(dimension)
+        )
+
     def delete_pages(collection: str, ids: list[str]) -> dict[str, Any]:
         """Delete pages of a collection by their ids. Answers which were there and are gone now.
 
@@ -180,8 +201,8 @@ def build(service: Service) -> None:
 
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (
-        (add_pages, 4), (search, 12), (score_pages, 4), (delete_pages, 4), (scaledown, 2), (start_bench, 2),
-        (bench_run, 4),
+        (add_pages, 4), (search, 12), (score_pages, 4), (where, 4), (delete_pages, 4), (scaledown, 2),
+        (start_bench, 2), (bench_run, 4),
     ):  # fmt: skip
         api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
 

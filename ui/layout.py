@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.components import Component
 
-from ui import filters, keeping, matrix
+from ui import filters, keeping, matrix, tiles
 from ui.asking import TOP_K, Asked
 from ui.corpus import sample_count
 from ui.service import Service
@@ -134,7 +134,7 @@ def build(service: Service, target: Component) -> tuple[Widgets, keeping.Control
                 with gr.Column(scale=3, min_width=300):
                     gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
                 with gr.Column(scale=2, min_width=300):
-                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL)
+                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL + tiles.LOOK)
     asked = gr.State(Asked())
     widgets = Widgets(
         target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,

@@ -153,8 +153,11 @@ def notice(title: str, text: str = "", kind: str = "info") -> str:
     return f'<div class="notice {kind}" role="{role}"><b>{escape(title)}</b><p>{escape(text)}</p></div>'
 
 
-def detail(hit: Hit, lines: Sequence[Line]) -> str:
-    """One page in full, with the line that answers marked on it."""
+def detail(hit: Hit, lines: Sequence[Line], *, over: str = "", told: str = "") -> str:
+    """One page in full, with the line that answers marked on it.
+
+    `over`: what else is drawn on it, `told`: what is said of it, both HTML.
+    """
     page, name = hit.page, escape(hit.page.file, quote=True)
     found = ""
     if hit.line is not None:
@@ -164,10 +167,10 @@ def detail(hit: Hit, lines: Sequence[Line]) -> str:
     text = "".join(f"<p{' class=is-answer' if line == hit.line else ''}>{escape(line.text)}</p>" for line in lines)
     return (
         f'<article class="detail" aria-label="Page in full"><header><h2>{name}</h2>'
-        f"<p>#{hit.rank} · {where(page)} · score {hit.score:.3f}</p></header>{found}"
+        f"<p>#{hit.rank} · {where(page)} · score {hit.score:.3f}</p></header>{found}{told}"
         f'<a class="sheet" href="/pages/{page.id}.jpg" target="_blank" rel="noopener" title="Open at full size"'
         f' style="aspect-ratio:{page.width}/{page.height}"><img src="/pages/{page.id}.jpg"'
-        f' alt="{name}, {where(page)}">{mark(hit.line)}</a>'
+        f' alt="{name}, {where(page)}">{mark(hit.line)}{over}</a>'
         + (f'<details class="text"><summary>Text of this page</summary>{text}</details>' if lines else "")
         + f'<div class="acts"><button type="button" class="plain" data-like="{page.id}">More like this</button>'
         + confirm("Delete this page", "Yes, delete it", f'data-delete="{page.id}"')

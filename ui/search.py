@@ -15,7 +15,7 @@ from gradio.events import Dependency
 from serving.errors import NotFoundError, ServingError
 from serving.library import NAME_CHARS, FingerprintError
 from serving.records import EVERY
-from ui import filters, keeping, layout, matrix, render
+from ui import filters, keeping, layout, matrix, render, tiles
 from ui.asking import TOP_K, Asked, asked_with, named, none_found, selection, shown
 from ui.corpus import sample_chips, sample_files
 from ui.ingest import Upload
@@ -126,6 +126,7 @@ class Events:
         w.many.table.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING)
         matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
         w.gallery.click(self.show, [w.asked], [w.detail], **HIDDEN)
+        tiles.connect(self.service, w.detail, [w.asked, w.collection, w.target])
 
     # Pages
 
@@ -358,7 +359,7 @@ class Events:
         return {
             self.w.summary: summary,
             self.w.gallery: render.gallery(found.hits, was),
-            self.w.detail: render.detail(first, library.lines(first.page.id)),
+            self.w.detail: tiles.detail(first, library.lines(first.page.id)),
             self.w.asked: asked,
         }
 
@@ -367,7 +368,7 @@ class Events:
         hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
         if hit is None or not self.service.library.picture(hit.page.id).is_file():
             return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-        return render.detail(hit, self.service.library.lines(hit.page.id))
+        return tiles.detail(hit, self.service.library.lines(hit.page.id))
 
     def act(
         self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData

@@ -113,7 +113,7 @@ class Service:
             query, fingerprint = self.library.vector(collection, question.like)
         else:
             chosen.check(self.library, collection)
-            query, fingerprint = self._query(chosen.client, question)
+            query, fingerprint = self.vector(chosen.client, question)
         embed = {"embed": milliseconds(began)}
         found = self.rank(question, query, fingerprint, collection, top_k, dimension)
         return replace(found, timings={**embed, **found.timings, "total": milliseconds(began)})
@@ -193,7 +193,8 @@ class Service:
                 )
         return [canonical_query(text, "queries") for text in asked]
 
-    def _query(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
+    def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
+        """float32[n] of words and image, and its fingerprint. Raises ServingError."""
         weighed: list[tuple[float, Vectors]] = []
         fingerprint, image = "", question.image
         share = question.weight if question.text.strip() else 1.0
