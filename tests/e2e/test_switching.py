@@ -74,6 +74,7 @@ def test_what_is_added_elsewhere_stays_there_and_is_told_there(
     switch(page, "first")
     expect(told).to_contain_text("3 pages added")
     expect(listed).to_contain_text("3 pages from 1 file")
+    page.wait_for_url(re.compile("c=first"))
     page.reload()
     expect(told).to_contain_text("3 pages added")
 
@@ -86,6 +87,7 @@ def test_what_is_added_elsewhere_stays_there_and_is_told_there(
     expect(page.locator("#save-scores")).to_be_hidden()
 
     switch(page, "first")
+    page.wait_for_url(re.compile("c=first"))
     listed.click()
     page.locator("#files .confirm summary").first.click()
     page.locator("#files .danger[data-file]").click()
