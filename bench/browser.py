@@ -65,7 +65,7 @@ def launched() -> Iterator[Browser]:
         raise BrowserFailed(ADVICE)
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+            browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS), handle_sigint=False)
             try:
                 yield browser
             finally:

@@ -92,8 +92,8 @@ class Bench:
         memory = {"start_mb": self.rss()}
         found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.ingest(files, pages)}
         memory["after_ingest_mb"] = self.rss()
-        found["uploads"] = {"sent_mb": megabytes(sum(path.stat().st_size for path in files)),
-                            "after_ingest_mb": megabytes(size(self.uploads))}  # fmt: skip
+        sent = {"files": len(files), "kb": kilobytes(sum(path.stat().st_size for path in files))}
+        found["uploads"] = {"sent": sent, "after_ingest": held(self.uploads)}
         count = len(asked) // 2
         found["open"] = self.opened(min(OPENS, count))
         found.update(self.searches(asked[::2], asked[1::2], memory))
