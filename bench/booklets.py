@@ -5,6 +5,7 @@ Their text is a layer of the PDF, so that reading them costs what keeping pages 
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,12 @@ def name(file: int) -> str:
 
 
 def questions(pages: int, count: int) -> list[Labelled]:
-    """Spread over all pages, so that no two are answered by the same one as long as there are as many pages."""
+    """Spread over all pages; no two are answered by the same one as long as there are as many pages."""
+    step = next(step for step in range(round(0.618 * pages), pages) if math.gcd(step, pages) == 1)
     starts = [sum(sizes(pages)[:file]) for file in range(FILES)]
     found = []
     for number in range(count):
-        page = number * pages // count
+        page = number * step % pages
         file = max(file for file in range(FILES) if starts[file] <= page)
         place, thing = about(page)
         text = ASKED[number % len(ASKED)].format(place=place, thing=thing)

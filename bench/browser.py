@@ -72,4 +72,4 @@ def launched() -> Iterator[Browser]:
                 with suppress(Error):  # Ctrl-C in a terminal reaches it as well
                     browser.close()
     except Error as error:
-        raise BrowserFailed(f"the browser: {error.message}") from error
+        raise BrowserFailed(f"the browser: {error.message.partition(chr(10))[0]}") from error

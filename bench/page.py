@@ -33,15 +33,19 @@ if TYPE_CHECKING:
 COLLECTION = "bench"
 CLOCK = (Path(__file__).parent / "page_clock.js").read_text()
 WINDOW = {"width": 1440, "height": 900}
-HIT, SHEET = "#gallery .hit img", "#detail .sheet img"
+HIT, SHEET = ("#gallery .hits", "img"), ("#detail .detail", ".sheet img")
+"""Where an answer appears, and the picture in it that is waited for."""
 ENTER_MS = 500.0
 """The goal for the median from Enter to the first hit."""
 AWAKE_S = "3600"
 """The worker's idle window: it sleeps when it is told to, so that no waking up gets into the other times."""
-INGEST_MS = 3_600_000
+SAY_S = 20.0
+"""Between two words about an ingest that goes on."""
 TOP_K, ALL = 8, 50
 OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
 """How often each is measured, if as many questions are asked; the warm-up is not counted."""
+TOLD_S = 10.0
+"""Until the page must have heard of a change of its engine."""
 QUIET_MS = 300
 """After an answer, for what it still loads."""
 SERVER_MS = re.compile(r"total ([\d,]+) ms")
@@ -88,7 +92,7 @@ class Bench:
         return float(page.evaluate("window.dormouseOpened")) / 1000
 
     def measured(self, files: Sequence[Path], asked: Sequence[Labelled], pages: int) -> dict[str, Any]:
-        """Half of the questions are measured, in the order of the pages' numbers; the others only use memory."""
+        """Every second question is measured; the others only use memory."""
         memory = {"start_mb": self.rss()}
         found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.ingest(files, pages)}
         memory["after_ingest_mb"] = self.rss()
@@ -113,15 +117,14 @@ class Bench:
         self.open(page)
         began = time.perf_counter()
         page.set_input_files("#dropzone input[type=file]", list(files))
-        page.wait_for_selector(".progress:not(.done)")
-        told = 0.0
-        while not page.locator(".progress.done, .notice.error").count():
-            if time.perf_counter() - told > 10:
+        ended, told = "#progress :is(.progress.done, .notice)", began
+        while not page.locator(ended).count():
+            if time.perf_counter() - told > SAY_S:
                 told = time.perf_counter()
-                self.say(f"adding pages: {text(page, '.progress')}")
+                self.say(f"adding pages: {text(page, '#progress .progress b')}")
             page.wait_for_timeout(100)
         seconds = time.perf_counter() - began
-        done = text(page, ".progress.done, .notice.error")
+        done = text(page, ended)
         if not done.startswith(f"{pages:,} pages added"):
             raise BrowserFailed(f"not all {pages} pages were added: {done}")
         self.say(f"ingest through the page: {pages} pages in {seconds:.0f} s, {60 * pages / seconds:.0f} a minute")
@@ -144,7 +147,7 @@ class Bench:
         for number in range(WARM):
             self.ask(page, f"what is number {number}")
             self.by_api(client, f"what is number {number}")
-        self.awake()
+        self.status("serving")
         memory["before_searches_mb"], before = self.rss(), wire.heap()
         seen, plain, server, first = [], [], [], 0
         for number, label in enumerate(asked):
@@ -229,12 +232,10 @@ class Bench:
         seen, backend = [], ""
         for label in asked[:n]:
             client.predict(api_name="/scaledown")
-            before = self.status()
-            if before["state"] != "zero":
-                raise BrowserFailed(f"the worker is {before['state']} and not asleep")
+            before = self.status("zero")
             taken = self.ask(page, label.question)
-            start = self.status()["last_start"]
-            if start["kind"] == "restored" and start["at"] > before["now"] - 1 and start != before["last_start"]:
+            start = self.status("serving", before["now"])["last_start"]
+            if start["kind"] == "restored":
                 seen.append(taken)
                 backend = str(start["backend"])
         if not seen:
@@ -249,9 +250,9 @@ class Bench:
         page.locator("#ask textarea").fill(question)
         return self.seen(page, "keydown", HIT, lambda: page.locator("#ask textarea").press("Enter"))
 
-    def seen(self, page: Page, kind: str, image: str, act: Callable[[], object]) -> dict[str, float]:
+    def seen(self, page: Page, kind: str, what: tuple[str, str], act: Callable[[], object]) -> dict[str, float]:
         """Milliseconds from the input to its answer painted, and their parts."""
-        page.evaluate("([kind, image]) => window.dormouseArm(kind, image)", [kind, image])
+        page.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
         act()
         found: dict[str, float] = page.evaluate("window.dormouseTimed")
         return found
@@ -273,15 +274,17 @@ class Bench:
             raise BrowserFailed("the page does not tell how long the server took")
         return float(told[1].replace(",", ""))
 
-    def status(self) -> dict[str, Any]:
-        """Of the engine, as the page tells it."""
-        time.sleep(0.2)  # the page hears of a change by an event
-        found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=10).json()
-        return found
-
-    def awake(self) -> None:
-        if (state := self.status()["state"]) != "serving":
-            raise BrowserFailed(f"the worker is {state} and not awake")
+    def status(self, wanted: str, since: float = 0.0) -> dict[str, Any]:
+        """Of the engine in this state, its last start later than `since`, as the page tells it: it hears of a change
+        by an event. Raises BrowserFailed."""
+        ends = time.monotonic() + TOLD_S
+        while True:
+            found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=TOLD_S).json()
+            if found["state"] == wanted and found["last_start"]["at"] >= since:
+                return found
+            if time.monotonic() > ends:
+                raise BrowserFailed(f"the worker is {found['state']} and not {wanted}, or was not started again")
+            time.sleep(0.05)
 
     def rss(self) -> float:
         return megabytes(self.process.memory_info().rss)

@@ -6,14 +6,11 @@
     requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))));
   const late = (what) => new Promise((_, fail) =>
     setTimeout(() => fail(new Error(`${what} was not seen within ${LONGEST_MS / 1000} s`)), LONGEST_MS));
-  const observed = (found) => new Promise((done) => {
-    const look = () => {
-      const element = found();
-      if (element) { observer.disconnect(); done(element); }
-    };
-    const observer = new MutationObserver(look);
-    observer.observe(document, {childList: true, subtree: true, attributeFilter: ['src']});
-    look();
+  const until = (place, seen) => new Promise((done) => {
+    const observer = new MutationObserver(() => {
+      if (seen()) { observer.disconnect(); done(); }
+    });
+    observer.observe(place, {childList: true, subtree: true, attributes: true, characterData: true});
   });
   const loaded = (image) => image.complete ? null : new Promise((done) => {
     image.addEventListener('load', done, {once: true});
@@ -25,30 +22,32 @@
     return entry ? {sent: entry.startTime - began, queued: entry.responseEnd - entry.startTime} : {};
   };
 
-  // `kind`: of the input that is waited for; `image`: the picture that answers it, another one than now.
-  window.dormouseArm = (kind, image) => {
-    const before = document.querySelector(image)?.getAttribute('src');
+  // `kind`: of the input that is waited for; `box`: what changes by its answer and by nothing else; `image`: its first
+  // picture is waited for. Gradio changes the elements that are there, all of them before an observer hears of it.
+  window.dormouseArm = (kind, box, image) => {
     performance.clearResourceTimings();
+    const content = () => document.querySelector(box)?.innerHTML;
+    const before = content();
     let began;
     document.addEventListener(kind, (event) => { began = event.timeStamp; }, {capture: true, once: true});
     const answer = async () => {
-      const found = await observed(() => {
-        const element = began === undefined ? null : document.querySelector(image);
-        return element && element.getAttribute('src') !== before ? element : null;
-      });
+      await until(document, () => began !== undefined && document.querySelector(`${box} ${image}`) && content() !== before);
       const answered = performance.now();
+      const found = document.querySelector(`${box} ${image}`);
       await loaded(found);
       await found.decode();
+      if (found.currentSrc !== found.src) throw new Error(`${found.src} was not shown`);
       const decoded = performance.now();
       const end = await painted();
       return {total: end - began, ...asked(began), answered: answered - began, picture: decoded - answered,
         frame: end - decoded};
     };
-    window.dormouseTimed = Promise.race([answer(), late(image)]);
+    window.dormouseTimed = Promise.race([answer(), late(`${box} ${image}`)]);
     window.dormouseTimed.catch(() => {});  // told to who asks for it
   };
 
   const usable = () => document.querySelector('#files :is(.files, .empty)') && document.querySelector('#ask textarea');
-  window.dormouseOpened = Promise.race([observed(usable).then(painted), late('the page with its collection')]);
+  const opened = until(document, usable).then(painted);
+  window.dormouseOpened = Promise.race([opened, late('the page with its collection')]);
   window.dormouseOpened.catch(() => {});
 })();
