@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,7 @@ class Bench:
             self.by_api(client, f"what is number {number}")
         self.status("serving")
         memory["before_searches_mb"], before = self.rss(), wire.heap()
+        began, *work = time.monotonic(), *worked()
         seen, plain, server, first = [], [], [], 0
         for number, label in enumerate(asked):
             if number % 2:
@@ -163,12 +164,15 @@ class Bench:
             if not number % 2:
                 plain.append(self.by_api(client, label.question))
         memory["after_searches_mb"] = self.rss()
+        of_all, ours = (after - was for after, was in zip(worked(), work, strict=True))
+        elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
         for label in others:
             self.ask(page, label.question)
-        found = {
+        found: dict[str, Any] = {
             "enter_to_hits": {**times(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": phases(seen),
                               "server": spread([ms / 1000 for ms in server], 0)},
             "same_by_api": {**spread([total for total, _ in plain], 1), "server": spread([own for _, own in plain], 1)},
+            "cores_busy_with_other_work": round(elsewhere, 2),
             "right_page_first": {"n": len(asked), "first": first},
             "per_search": wire.per_search(),
             "browser": {"searches": len(asked) + len(others), "before": before, "after": wire.heap()},
@@ -177,6 +181,7 @@ class Bench:
         self.say(f"  of which: {spoken(found['enter_to_hits']['phases_p50_ms'])}")
         self.told("  the server's own part of it", found["enter_to_hits"]["server"])
         self.told("  the same question by the API, first picture included", found["same_by_api"])
+        self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
         return found
 
     def details(self, n: int) -> dict[str, Any]:
@@ -334,6 +339,19 @@ def process_of(pid: int) -> Any:
     except ImportError:
         raise BrowserFailed(PACKAGES.format("psutil")) from None
     return psutil.Process(pid)
+
+
+def worked() -> tuple[float, float]:
+    """Seconds of CPU so far: of this machine, and of this process with all that it has started and that still runs."""
+    import psutil
+
+    spent, me = psutil.cpu_times(), psutil.Process()
+    ours = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error):
+            own = process.cpu_times()
+            ours += own.user + own.system
+    return sum(spent) - spent.idle - getattr(spent, "iowait", 0.0), ours
 
 
 def text(page: Page, selector: str) -> str:

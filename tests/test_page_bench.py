@@ -40,6 +40,7 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
         assert run[name]["n"] == len(run[name]["samples_ms"]) == QUESTIONS and min(run[name]["samples_ms"]) > 0, name
     phases = run["enter_to_hits"]["phases_p50_ms"]
     assert 0 < phases["sent"] < phases["answered"]
+    assert 0 <= run["cores_busy_with_other_work"] < 1000
     assert run["right_page_first"] == {"n": QUESTIONS, "first": QUESTIONS}
     assert run["ingest"]["pages"] == PAGES and run["per_search"]["kb_p50"] > 0
     assert run["gallery"]["hits"] == run["gallery"]["loaded_at_end"] == PAGES
