@@ -49,11 +49,13 @@ check: $(TEST) ## ruff and mypy --strict
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
-bench: $(TEST) ## measure quality, speed and sleeping workers, hold the simulation against an engine, write assets/runs/
+bench: $(TEST) ## measure quality, speed, sleeping workers and the page, hold the simulation against an engine, write assets/runs/
 	.venv-test/bin/python -m bench quality
 	.venv-test/bin/python -m bench ablation
 	.venv-test/bin/python -m bench speed
 	.venv-test/bin/python -m bench snapshots
+	.venv-test/bin/python -m tests.chromium
+	.venv-test/bin/python -m bench page
 	.venv-test/bin/python -m bench simulate --validate
 
 pins: $(TEST) ## write again the exact versions that images on Modal are built of

@@ -8,10 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import coldstart, costs, fleet, gpu, gpu_tiers, prime, quality, random_weights, record, report
+from bench import booklets, coldstart, costs, fleet, gpu, gpu_tiers, prime, quality, random_weights, record, report
+from bench.browser import BrowserFailed
 from bench.options import count, seed
 from serving import equivalence
 from serving.client import EmbeddingClient
@@ -59,6 +61,19 @@ def arguments() -> argparse.ArgumentParser:
     )
     sleepy.add_argument("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="its path; default: that on PATH")
     sleepy.add_argument("--out", type=Path, help="result file; default: assets/runs/snapshots-builtin.json")
+    about = "the page itself with many pages in a collection, in a real browser: from Enter to the first hit painted"
+    page = commands.add_parser("page", help=about, description=about)
+    page.add_argument(
+        "--pages",
+        type=count(booklets.LEAST, booklets.MOST),
+        default=500,
+        help="in the collection; default: %(default)s",
+    )
+    page.add_argument(
+        "--questions", type=count(1, 300), default=30,
+        help="measured; as many more show what they leave in memory; default: %(default)s",
+    )  # fmt: skip
+    page.add_argument("--out", type=Path, help="result file; default: assets/runs/page-builtin.json")
     about = "what each part of the built-in ranking brings"
     parts = commands.add_parser("ablation", help=about, description=about)
     parts.add_argument("--corpus", type=Path, default=quality.CORPUS, help="folder of pages with a queries.json")
@@ -168,6 +183,14 @@ def run_snapshots(options: argparse.Namespace) -> Path:
     return record.save(options.out or record.RUNS / "snapshots-builtin.json", "snapshots", found, where)
 
 
+def run_page(options: argparse.Namespace) -> Path:
+    from bench import page
+
+    where = record.environment()
+    found = page.run(options.pages, options.questions, partial(print, flush=True))
+    return record.save(options.out or record.RUNS / "page-builtin.json", "page", found, where)
+
+
 def run_parity(options: argparse.Namespace) -> Path:
     from bench import parity
 
@@ -226,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         return command(options)
     try:
         saved = COMMANDS[options.command](options)
-    except (ServingError, ProcessFailed, ValueError, OSError) as error:
+    except (ServingError, ProcessFailed, BrowserFailed, ValueError, OSError) as error:
         print(f"the bench stopped: {error}", file=sys.stderr)
         return 1
     except NotShown as reason:
@@ -258,6 +281,7 @@ COMMANDS = {
     "speed": run_speed,
     "ablation": run_ablation,
     "snapshots": run_snapshots,
+    "page": run_page,
     "parity": run_parity,
     "gpu": run_gpu,
     "tiers": run_tiers,

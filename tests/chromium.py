@@ -10,39 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-APPS = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-ADVICE = (
-    "no browser for the tests: install Chromium or Chrome (Debian, Ubuntu: apt install chromium; macOS: brew install"
-    " --cask chromium), or run .venv-test/bin/playwright install chromium"
-)
-# As root Chromium needs --no-sandbox; the others stop connections that it would open by itself.
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-def installed() -> str | None:
-    """Path of a browser that is here."""
-    named = os.environ.get("CHROMIUM")
-    if named:
-        return named
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    return found or next((app for app in APPS if Path(app).exists()), None) or downloaded()
-
-
-def downloaded() -> str | None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
+from bench.browser import ADVICE, installed
 
 
 def install() -> None:

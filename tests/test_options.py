@@ -23,6 +23,7 @@ ABSURD = [
     f"{SIMULATE} 9 --window -1", f"{SIMULATE} 9 --seed -1", f"{SIMULATE} 9 --price-per-hour -2",
     "speed --rounds 0", "snapshots --rounds -1", "snapshots --pages -1", "weights nowhere --seed -1",
     "parity --a http://a --b http://b --threshold-pages 1.5", "parity --a http://a --b http://b --threshold-queries x",
+    "page --pages 9", "page --pages 1001", "page --questions 0", "page --questions x",
     "gpu --seconds 0", "gpu --seconds inf", "gpu --batches 0", "gpu --batches 8,x",
 ]  # fmt: skip
 

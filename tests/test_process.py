@@ -98,9 +98,15 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def uploaded(data: Path) -> list[str]:
+    return [path.name for path in (data / "uploads").rglob("*") if path.is_file()]
+
+
 def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) -> None:
     page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
-    page.wait()
+    sent = {"files": ("page.txt", b"a page of somebody")}
+    requests.post(f"{page.wait()}/gradio_api/upload", files=sent, timeout=20).raise_for_status()
+    assert uploaded(tmp_path) == ["page.txt"]
     family = children(page.pid)
     assert len(family) == 1
     page.kill()
@@ -109,6 +115,7 @@ def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) ->
     page.stop()
     with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as again:
         again.wait()
+        assert uploaded(tmp_path) == [], "uploads of a page that was killed stay for ever"
         second = run("ui.app", "--no-browser", "--port", "0", "--data", str(tmp_path))
         assert second.returncode == 2 and "another process is using the library" in second.stderr
 

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import logging
 import re
+import shutil
 import socket
 import sys
 import threading
@@ -251,7 +252,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Settings(**given(options))
-    os.environ["GRADIO_TEMP_DIR"] = str((limits.data / "uploads").resolve())
+    uploads = (limits.data / "uploads").resolve()
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bound(options.host, options.port)
     except OSError as error:
@@ -264,6 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     except ServingError as error:
         print(error.message, file=sys.stderr)
         return 2
+    shutil.rmtree(uploads, ignore_errors=True)  # of a page that was killed: Gradio knows those of its own life only
     host, port = listener.getsockname()[:2]
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:

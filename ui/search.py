@@ -119,8 +119,9 @@ class Events:
         w.chips.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING).then(
             **share
         )
+        # Gradio 6.31 tells no `input` when all that was chosen is taken out at once.
         gr.on(
-            [w.filters.files.input, w.filters.types.input, w.filters.dimension.input],
+            [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
             self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
         )  # fmt: skip
         w.many.table.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING)

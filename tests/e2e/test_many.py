@@ -55,6 +55,13 @@ def test_narrowed_cut_and_many(browser: Browser, look: str, cut_site: tuple[str,
     page.get_by_role("option", name="=short.pdf").click()
     expect(page.locator(".hit")).to_have_count(2)
     expect(page.locator(".summary")).to_contain_text("of 2 that pass the filter, of 14")
+    page.keyboard.press("Escape")
+    page.locator("#only-files .remove-all").click()
+    expect(page.locator(".hit")).to_have_count(8)
+    expect(page.locator(".summary")).not_to_contain_text("filter")
+    page.locator("#only-files input").click()
+    page.get_by_role("option", name="=short.pdf").click()
+    expect(page.locator(".hit")).to_have_count(2)
     assert len(double.calls) == calls, "the question was embedded again"
 
     page.locator("#many > button").click()

@@ -17,8 +17,8 @@ import requests
 from grpclib.const import Status
 from playwright.sync_api import Browser, expect
 
+from bench.browser import launched
 from tests.conftest import SAMPLES
-from tests.e2e.conftest import launched
 from tests.e2e.visit import Visit
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 

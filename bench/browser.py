@@ -1,0 +1,75 @@
+"""A real browser, for the bench of the page and for the tests: an installed one, else Playwright's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+APPS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+ADVICE = (
+    "there is no browser: install Chromium or Chrome (Debian, Ubuntu: apt install chromium; macOS: brew install"
+    " --cask chromium), or run .venv-test/bin/playwright install chromium"
+)
+PACKAGES = "the bench of the page needs {}: run `make bench`, or pip install 'dormouse-search[test]'"
+# As root Chromium needs --no-sandbox; the others stop connections that it would open by itself.
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+class BrowserFailed(Exception):
+    """There is none, or it did not do or show what was asked for: in a sentence."""
+
+
+def installed() -> str | None:
+    """Path of a browser that is here. Needs Playwright only if none is installed."""
+    named = os.environ.get("CHROMIUM")
+    if named:
+        return named
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    return found or next((app for app in APPS if Path(app).exists()), None) or downloaded()
+
+
+def downloaded() -> str | None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+    return path if Path(path).exists() else None
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client do not work beside it.
+
+    Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
+    """
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        raise BrowserFailed(PACKAGES.format("Playwright")) from None
+    path = installed()
+    if path is None:
+        raise BrowserFailed(ADVICE)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS), handle_sigint=False)
+            try:
+                yield browser
+            finally:
+                with suppress(Error):  # Ctrl-C in a terminal reaches it as well
+                    browser.close()
+    except Error as error:
+        raise BrowserFailed(f"the browser: {error.message.partition(chr(10))[0]}") from error
