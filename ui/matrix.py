@@ -93,11 +93,12 @@ def columns(values: Vectors) -> list[int]:
 
 
 def steps(row: Vectors) -> list[int]:
-    """A question's scores as steps of colour, from its weakest page (0) to its best: cosines lie close together."""
-    low, high = float(row.min()), float(row.max())
+    """A question's scores as steps of colour, from its weakest tenth (0) to its best: cosines lie close together, and a
+    page nobody could read lies far below all others."""
+    low, high = float(np.quantile(row, 0.1)), float(row.max())
     if high == low:
         return [STEPS - 1] * len(row)
-    return [round((STEPS - 1) * (float(score) - low) / (high - low)) for score in row]
+    return [max(0, round((STEPS - 1) * (float(score) - low) / (high - low))) for score in row]
 
 
 def heat_map(found: Scores) -> str:
@@ -114,7 +115,7 @@ def heat_map(found: Scores) -> str:
     more = f" Shown are the {len(shown)} that answer best; the CSV has all {len(found.pages):,}." if rest else ""
     return (
         f'<p class="summary" role="status"><b>{plural(len(found.queries), "question")}</b> with'
-        f" {plural(len(found.pages), 'page')}.{more}<br><small>Each row runs from its weakest page (lightest) to its"
+        f" {plural(len(found.pages), 'page')}.{more}<br><small>Each row runs from its weakest pages (lightest) to its"
         " best (★); scores of two questions are not comparable. A question opens its search.</small></p>"
         '<div class="heat" role="region" aria-label="Scores of questions with pages" tabindex="0"><table><thead><tr>'
         f'<th scope="col">Question</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -122,11 +123,11 @@ def heat_map(found: Scores) -> str:
 
 
 def row(query: str, values: Vectors, shown: Sequence[int], pages: Sequence[StoredPage]) -> str:
-    best, text, tones = int(values.argmax()), escape(query, quote=True), steps(values)
+    best, text, tones = int(values.argmax()), escape(query, quote=True), steps(values[shown])
     cells = "".join(
-        f'<td class="heat-{tones[n]}" title="{text}: {titled(pages[n])}, {values[n]:.3f}">'
+        f'<td class="heat-{tone}" title="{text}: {titled(pages[n])}, {values[n]:.3f}">'
         f"{'<b>★<span class=unseen>best </span>' if n == best else ''}{values[n]:.3f}{'</b>' if n == best else ''}</td>"
-        for n in shown
+        for n, tone in zip(shown, tones, strict=True)
     )
     return f'<tr><th scope="row"><button type="button" data-query="{text}">{text}</button></th>{cells}</tr>'
 
