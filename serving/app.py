@@ -73,7 +73,7 @@ def add_status(app: FastAPI, worker: Worker) -> None:
 def add_embedding(app: FastAPI, worker: Worker) -> None:
     @app.post("/embed", openapi_extra=body_of(EmbedRequest))
     async def embed(request: Request) -> Response:
-        body, items = await parsed(request, EmbedRequest, embed_items)
+        body, items = await parsed(request, EmbedRequest, embed_items, worker)
         check_model(body.model, worker)
         result = await unless_gone(request, worker.embed(items, body.dimensions, body.normalize))
         answer: dict[str, Any] = {
@@ -89,7 +89,7 @@ def add_embedding(app: FastAPI, worker: Worker) -> None:
 
     @app.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
     async def embeddings(request: Request) -> Response:
-        body, items = await parsed(request, EmbeddingsRequest, embeddings_items)
+        body, items = await parsed(request, EmbeddingsRequest, embeddings_items, worker)
         check_model(body.model, worker)
         result = await unless_gone(request, worker.embed(items, body.dimensions))
         data = [
@@ -130,7 +130,9 @@ def body_of(shape: type[EmbedRequest] | type[EmbeddingsRequest]) -> dict[str, An
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 
 
-async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[Item]]) -> tuple[S, list[Item]]:
+async def parsed(
+    request: Request, shape: type[S], items_of: Callable[[S, int], list[Item]], worker: Worker
+) -> tuple[S, list[Item]]:
     try:
         body = await request.body()
     except ClientDisconnect:
@@ -138,7 +140,7 @@ async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[
 
     def work() -> tuple[S, list[Item]]:
         model = parse(shape, body)
-        return model, items_of(model)
+        return model, items_of(model, worker.settings.max_text_chars)
 
     return work() if len(body) <= INLINE_BYTES else await asyncio.to_thread(work)
 

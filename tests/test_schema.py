@@ -21,11 +21,11 @@ URI = f"data:image/png;base64,{B64}"
 
 
 def items(body: str) -> object:
-    return embed_items(parse(EmbedRequest, body.encode()))
+    return embed_items(parse(EmbedRequest, body.encode()), 2_000)
 
 
 def openai(body: str) -> object:
-    return embeddings_items(parse(EmbeddingsRequest, body.encode()))
+    return embeddings_items(parse(EmbeddingsRequest, body.encode()), 2_000)
 
 
 def test_images_first_then_texts() -> None:
