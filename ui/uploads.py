@@ -35,8 +35,8 @@ OURS = re.compile(r"[0-9a-f]{64}|tmp\w{8}|scores-\w{8}|deep_links")
 
 
 class UploadsOnly:
-    """ASGI: a call that names a file which was not uploaded, or an address, gets 400. Gradio's way to other hosts, which
-    this page does not use, is closed."""
+    """ASGI: a call that names a file which was not uploaded, or an address, gets 400. Gradio's way to other hosts,
+    which this page does not use, is closed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
