@@ -1,4 +1,7 @@
-"""The routes of one worker: shapes in, shapes out. What a route does is in `worker`, who may call it in `guard`."""
+"""The routes of one worker: shapes in, shapes out. What a route does is in `worker`, who may call it in `guard`.
+
+`contract` says the same to other programs.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def add_status(app: FastAPI, worker: Worker) -> None:
 
 
 def add_embedding(app: FastAPI, worker: Worker) -> None:
-    @app.post("/embed", openapi_extra=body_of(EmbedRequest))
+    @app.post("/embed")
     async def embed(request: Request) -> Response:
         body, items = await parsed(request, EmbedRequest, embed_items, worker)
         check_model(body.model, worker)
@@ -87,7 +90,7 @@ def add_embedding(app: FastAPI, worker: Worker) -> None:
             answer["pages"] = [{"lines": explained(page)} for page in result.pages]
         return timed(request, result, answer)
 
-    @app.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
+    @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
         body, items = await parsed(request, EmbeddingsRequest, embeddings_items, worker)
         check_model(body.model, worker)
@@ -119,12 +122,6 @@ def add_admin(app: FastAPI, worker: Worker, stop: Callable[[], None]) -> None:
         # The server stops taking connections after this answer, finishes what is in flight and exits 0.
         asyncio.get_running_loop().call_soon(stop)
         return reply({"status": "stopping"})
-
-
-def body_of(shape: type[EmbedRequest] | type[EmbeddingsRequest]) -> dict[str, Any]:
-    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)

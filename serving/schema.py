@@ -25,7 +25,7 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Part = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
 class LineInput(Shape):
@@ -152,7 +152,7 @@ def embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
 
 
 def raw_page(page: PageInput, param: str, explain: bool) -> RawPage:
-    if page.image is None and page.lines is None:
+    if page.image is None and not page.lines:
         raise BadValueError("a page needs an image, lines, or both", param=param)
     lines = None
     if page.lines is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     page = add(library, new())
     library.close()
     path = tmp_path / "library.db"
-    db = database.sqlite3.connect(path)
+    db = sqlite3.connect(path)
     db.execute("PRAGMA journal_mode = DELETE")  # as a copy has it: who writes keeps readers out too
     db.close()
     with held(path), pytest.raises(LibraryError, match="database is locked"):
