@@ -93,7 +93,8 @@ def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
     with opened(path, limits) as archive:
-        infos = [info for info in archive.infolist() if not info.filename.endswith("/") and not is_clutter(info.filename)]
+        files = (info for info in archive.infolist() if not info.filename.endswith("/"))
+        infos = [info for info in files if not is_clutter(info.filename)]
         names = {info.filename for info in infos}
         if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
             raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")

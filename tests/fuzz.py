@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz KIND FOLDER [libFuzzer's options]`: bytes that atheris makes up, into what takes bytes of others.
+"""`python -m tests.fuzz KIND FOLDER [libFuzzer's options]`: bytes that atheris makes up, into what takes others' bytes.
 
 FOLDER gets the first inputs, small files of each kind. Nothing but a ServingError may come out; anything else, a crash
 of a decoder or an input that takes longer than -timeout ends the process with what it was and another exit code than 0.
@@ -94,8 +94,9 @@ def pictures() -> Iterator[bytes]:
     for kind in ("TIFF", "GIF", "WEBP"):
         yield encoded(small, kind, save_all=True, append_images=[picture((24, 16))])
     yield pdf([["Some words on a page"]])
-    yield b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 1/Kids[3 0 R]>>endobj\n" + (
-        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 95 42]>>endobj\ntrailer<</Root 1 0 R>>\n"
+    yield (
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 1/Kids[3 0 R]>>endobj\n"
+        + (b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 95 42]>>endobj\ntrailer<</Root 1 0 R>>\n")
     )
     yield b"<svg/>"
 

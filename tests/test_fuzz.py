@@ -1,4 +1,4 @@
-"""Bytes that atheris makes up, for some seconds: nothing but errors of ours may come of them. `tests/fuzz.py` has what."""
+"""Bytes that atheris makes up, for some seconds: nothing but errors of ours may come of them (tests/fuzz.py)."""
 
 from __future__ import annotations
 

@@ -97,5 +97,7 @@ def test_the_contract_has_every_route_and_no_other(tmp_path_factory: pytest.Temp
     worker = Worker(Scripted(), settings(tmp_path_factory.mktemp("worker")))
     app = getattr(create_app(worker, lambda: ADMIN_KEY), "app")  # noqa: B009
     assert isinstance(app, FastAPI)
-    found = {(route.path, method.lower()) for route in app.routes if isinstance(route, APIRoute) for method in route.methods}
+    found = {
+        (route.path, method.lower()) for route in app.routes if isinstance(route, APIRoute) for method in route.methods
+    }
     assert found == {(path, method) for path, methods in openapi()["paths"].items() for method in methods}

@@ -1,4 +1,4 @@
-"""What is uploaded: cut in the middle, left lying, asked for by somebody else."""
+"""What the page is sent: uploads that are cut or left lying, odd names and questions, several who change the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,17 @@ class Site:
         assert begun.ok, begun.text
         return f"{self.url}/gradio_api/call/{name}/{begun.json()['event_id']}"
 
-    def call(self, name: str, *data: object) -> Any:
+    def told(self, name: str, *data: object) -> tuple[str, Any]:
+        """How a call ended, `complete` or `error`, and its answer."""
         found = requests.get(self.begin(name, *data), timeout=60).text
-        assert "event: complete" in found, found
-        return json.loads(found.partition("data: ")[2].splitlines()[0])[0]
+        event, _, answer = found.strip().rpartition("event: ")[2].partition("\n")
+        told = json.loads(answer.removeprefix("data: "))
+        return event, told[0] if event == "complete" else told["error"]
+
+    def call(self, name: str, *data: object) -> Any:
+        event, answer = self.told(name, *data)
+        assert event == "complete", answer
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +190,137 @@ def test_calls_that_are_no_calls_are_refused(site: Site, data: str, route: str) 
     answer = requests.post(f"{site.url}/gradio_api/{route}", data=body, headers=headers, timeout=10)
     assert answer.status_code == 400 and set(answer.json()) == {"error"}
     assert requests.get(f"{site.url}/healthz", timeout=10).ok
+
+
+NAMES = {
+    "<img src=x onerror=alert(1)>.png": "<img src=x onerror=alert(1)>.png",
+    "C:\\x::$DATA": "x::$DATA",
+    "../../../etc/passwd": "passwd",
+    "n" * 300 + ".png": "n" * 234 + "…" + "n" * 16 + ".png",
+    "in\u202egnp.exe": "in gnp.exe",
+    "a\0b.png": "a b.png",
+    "..": "unnamed",
+    "": "",  # what the upload was called
+    "\U0001f9fe größer 売上高.png": "\U0001f9fe größer 売上高.png",
+}
+
+
+def test_names_are_only_words(site: Site) -> None:
+    files = {name: encoded(picture((30 + number, 20))) for number, name in enumerate(NAMES)}
+    uploaded = {name: site.upload(f"{number}.png", data) for number, (name, data) in enumerate(files.items())}
+    found = site.call("add_pages", [{**entry(path), "orig_name": name} for name, path in uploaded.items()], "names")
+    expected = [NAMES[name] or path.name for name, path in uploaded.items()]
+    assert sorted(page["file"] for page in found["added"]) == sorted(expected) and found["skipped"] == []
+    hits = site.call("search", "a", None, "names", 50, None)["hits"]
+    assert sorted(hit["file"] for hit in hits) == sorted(expected)
+    only = site.call("search", "a", None, "names", 5, None, None, None, None, None, [expected[0]], None)["hits"]
+    assert [hit["file"] for hit in only] == [expected[0]]
+    assert site.call("export_collection", "names")["pages"] == len(NAMES)
+    assert site.call("delete_collection", "names") == {"deleted": len(NAMES)}
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x00.png", "x" * 300 + ".png", "\u202egnp.exe", "..", "<img src=x>", "C:\\x::$DATA"]
+)
+def test_uploads_under_any_name_stay_among_the_uploads(site: Site, name: str) -> None:
+    body = PART.replace(b"a.png", name.encode()) + PNG + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = requests.post(f"{site.url}/gradio_api/upload", data=body, headers=headers, timeout=30)
+    if answer.ok:
+        (path,) = answer.json()
+        assert Path(path).resolve().parent.parent == site.uploads and Path(path).read_bytes() == PNG
+    else:
+        assert answer.status_code in (400, 422)
+
+
+LONG = {
+    "100 kB": "word " * 20_000,
+    "200,000 marks": "a" + "\u0301" * 200_000,
+    "marks of two kinds in turn": "a" + "\u0301\u0323" * 300_000,
+    "control characters": "a" + "\1" * 100_000 + "b",
+}
+
+
+def test_questions_that_are_no_questions_are_told(site: Site) -> None:
+    site.call("add_pages", [entry(site.upload("a.png"))], "asked")
+    before = len(site.worker.embedder.calls)
+    for text in LONG.values():
+        for call in (("search", text, None, "asked", 3, None), ("score_pages", [text], "asked")):
+            event, answer = site.told(*call)
+            assert event == "error" and "longer than 2000 characters" in answer
+    for text in ("", "\0", " \u2028 "):
+        assert site.told("search", text, None, "asked", 3, None) == (
+            "error", "the query is empty: send at least one word"
+        )  # fmt: skip
+    assert len(site.worker.embedder.calls) == before
+    for text, seen in (
+        ("a\0b", "a b"),
+        ("<start_of_image> <|image|>", "<start_of_image> <|image|>"),
+        ("\u202eb", "\u202eb"),
+    ):
+        assert len(site.call("search", text, None, "asked", 3, None)["hits"]) == 1
+        assert site.worker.embedder.calls[-1] == [seen]
+    assert site.call("delete_collection", "asked") == {"deleted": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "x" * 81, "a\0b", "a\u202eb", "a\ud83db".encode("utf-8", "replace").decode() * 30, 5, None]
+)
+def test_names_of_collections_that_are_none_are_told(site: Site, name: object) -> None:
+    before = site.call("collections")
+    for call in (("new_collection", name), ("delete_collection", name), ("search", "a", None, name, 3, None)):
+        event, answer = site.told(*call)
+        assert event == "error" and "1 to 80 printable" in answer, (call, answer)
+    assert site.call("collections") == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/pages/..%2flibrary.db", "/pages/%00.jpg", "/pages/0123456789ABCDEF.jpg", "/pages/" + "0" * 16 + ".jpg%0a",
+        "/exports/..%2flibrary.db", "/exports/%00.zip", "/exports/" + "0" * 32 + ".zip", "/exports/holidays.zip",
+        "/runs/..%2f..%2flibrary.json", "/runs/%00.json", "/runs/x.exe", "/runs/" + "x" * 5_000 + ".json",
+        "/runs/%ed%a0%80.csv", "/gradio_api/mcp/", "/gradio_api/mcp/sse", "/docs",
+    ],
+)  # fmt: skip
+def test_addresses_of_nothing_are_not_found(site: Site, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = requests.request(method, site.url + path, timeout=10)
+        assert answer.status_code in ((404,) if method == "GET" else (404, 405)), answer.text[:200]
+        assert str(site.data) not in answer.text
+
+
+@pytest.mark.parametrize("target", ["nobody", "%ed%a0%80", "%00", "<script>", "x" * 5_000])
+def test_status_of_an_unknown_server_is_that_of_the_first(site: Site, target: str) -> None:
+    answer = requests.get(f"{site.url}/status?target={target}", timeout=10)
+    assert answer.ok and "<script>" not in answer.text
+
+
+def test_several_add_and_delete_at_once(site: Site) -> None:
+    """In the end there is what was added and not deleted: as rows, in memory and as pictures. None met an error."""
+
+    def adding(start: int) -> list[str]:
+        ids = []
+        for number in range(start, start + 12):
+            path = site.upload(f"{number}.png", encoded(picture((40 + number, 30))))
+            ids += [page["id"] for page in site.call("add_pages", [entry(path)], "shared")["added"]]
+        return ids
+
+    def deleting(_: int) -> list[str]:
+        gone: list[str] = []
+        for _ in range(12):
+            hits = site.call("search", "a", None, "shared", 3, None)["hits"]
+            gone += site.call("delete_pages", "shared", [hit["id"] for hit in hits])["deleted"]
+        return gone
+
+    with ThreadPoolExecutor(4) as pool:
+        added, more = (pool.submit(adding, start) for start in (0, 12))
+        gone, too = (pool.submit(deleting, number) for number in range(2))
+        ids, deleted = {*added.result(), *more.result()}, [*gone.result(), *too.result()]
+    assert len(ids) == 24 and len(deleted) == len(set(deleted)) and set(deleted) <= ids
+    left = ids - set(deleted)
+    (shown,) = [found for found in site.call("collections")["collections"] if found["name"] == "shared"]
+    assert shown["pages"] == len(left)
+    assert {hit["id"] for hit in site.call("search", "a", None, "shared", 50, None)["hits"]} == left
+    assert {path.name.partition(".")[0] for path in (site.data / "pages").iterdir()} == left
+    assert site.call("delete_collection", "shared") == {"deleted": len(left)}
