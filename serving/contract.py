@@ -43,9 +43,7 @@ OF_EMBEDDING: tuple[type[ServingError], ...] = (
 
 
 def openapi() -> Json:
-    _, shapes = models_json_schema(
-        [(EmbedRequest, "validation"), (EmbeddingsRequest, "validation")], ref_template=REF
-    )
+    _, shapes = models_json_schema([(EmbedRequest, "validation"), (EmbeddingsRequest, "validation")], ref_template=REF)
     keys = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -175,7 +175,7 @@ def test_no_path_leads_out_of_the_uploads(site: Site) -> None:
         r'[[{"path": "a\u0000b", "meta": {"_type": "gradio.FileData"}}], "c"]',
         r'[[{"path": "/etc/passwd\u0000.png", "meta": {"_type": "gradio.FileData"}}], "c"]',
         r'[[{"path": "\ud800", "meta": {"_type": "gradio.FileData"}}], "c"]',
-        r'["\ud800", "c"]',
+        r'["\ud800", NaN]',
         '[NaN, "c"]',
         '[1e400, "c"]',
         '[{"path": 5, "meta": 1}, "c"]',
@@ -255,6 +255,8 @@ def test_questions_that_are_no_questions_are_told(site: Site) -> None:
     assert len(site.worker.embedder.calls) == before
     for text, seen in (
         ("a\0b", "a b"),
+        ("half \ud83d of it", "half ? of it"),
+        ("\U0001f9fe", "\U0001f9fe"),
         ("<start_of_image> <|image|>", "<start_of_image> <|image|>"),
         ("\u202eb", "\u202eb"),
     ):

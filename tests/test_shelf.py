@@ -166,7 +166,7 @@ def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[s
 
 def test_what_others_have_is_not_reached_by_their_pages_or_names(open_page: tuple[str, str], tmp_path: Path) -> None:
     """Whoever knows a page's id, a collection's name or a path of the server gets no further than without."""
-    url, operators = open_page
+    url, _ = open_page
     anna, ben = visitor(url, ANNA), visitor(url, BEN)
     (tmp_path / "will.png").write_bytes(encoded(picture((75, 55), "will")))
     page = anna.predict([handle_file(tmp_path / "will.png")], "papers", api_name="/add_pages")["added"][0]["id"]

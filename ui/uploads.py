@@ -10,6 +10,7 @@ left, and it would take pages from a job that is still to read them. So the fold
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Container
@@ -54,8 +55,9 @@ class UploadsOnly:
             await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
             return
         try:
+            body = well_formed(body)
             check_files(orjson.loads(body) if body else None)
-        except (BadValueError, orjson.JSONDecodeError, RecursionError) as error:
+        except (BadValueError, ValueError, RecursionError) as error:
             await JSONResponse({"error": str(error)}, 400)(scope, receive, send)
             return
         await self.app(scope, again(body, receive), send)
@@ -81,6 +83,16 @@ def again(body: bytes, receive: Receive) -> Receive:
         return pending.pop() if pending else await receive()
 
     return replay
+
+
+def well_formed(body: bytes) -> bytes:
+    """JSON that every reader takes: half of an emoji, as a box may hold one, becomes a question mark.
+
+    Raises ValueError or RecursionError.
+    """
+    if b"\\ud" not in body.lower():
+        return body
+    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def check_files(value: object) -> None:
