@@ -11,7 +11,7 @@ import pytest
 
 KINDS = ("files", "zips", "bodies", "exports")
 """Of tests/fuzz.py, which cannot be imported without atheris."""
-RUNS, AT_MOST_S = 2_000, 8
+RUNS, AT_MOST_S = 5_000, 8
 BOUNDS = ["-seed=1", "-timeout=20", "-rss_limit_mb=2048", "-max_len=20000", f"-max_total_time={AT_MOST_S}"]
 
 
