@@ -12,7 +12,7 @@ GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test test-vllm test-gpu check pins bench bench-gpu samples gpu clean platform
+.PHONY: help install demo serve criu test test-vllm test-gpu check pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -64,6 +64,9 @@ pins: $(TEST) ## write again the exact versions that images on Modal are built o
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker
+
+screenshots: $(TEST) ## draw the README's pictures of the search page again (needs fonts-noto-core, fonts-noto-cjk)
+	.venv-test/bin/python -m tests.screenshots
 
 clean: ## remove what was installed here; collections in data/ stay
 	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info

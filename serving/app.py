@@ -1,4 +1,7 @@
-"""The routes of one worker: shapes in, shapes out. What a route does is in `worker`, who may call it in `guard`."""
+"""The routes of one worker: shapes in, shapes out. What a route does is in `worker`, who may call it in `guard`.
+
+`contract` says the same to other programs.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +74,9 @@ def add_status(app: FastAPI, worker: Worker) -> None:
 
 
 def add_embedding(app: FastAPI, worker: Worker) -> None:
-    @app.post("/embed", openapi_extra=body_of(EmbedRequest))
+    @app.post("/embed")
     async def embed(request: Request) -> Response:
-        body, items = await parsed(request, EmbedRequest, embed_items)
+        body, items = await parsed(request, EmbedRequest, embed_items, worker)
         check_model(body.model, worker)
         result = await unless_gone(request, worker.embed(items, body.dimensions, body.normalize))
         answer: dict[str, Any] = {
@@ -87,9 +90,9 @@ def add_embedding(app: FastAPI, worker: Worker) -> None:
             answer["pages"] = [{"lines": explained(page)} for page in result.pages]
         return timed(request, result, answer)
 
-    @app.post("/v1/embeddings", openapi_extra=body_of(EmbeddingsRequest))
+    @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
-        body, items = await parsed(request, EmbeddingsRequest, embeddings_items)
+        body, items = await parsed(request, EmbeddingsRequest, embeddings_items, worker)
         check_model(body.model, worker)
         result = await unless_gone(request, worker.embed(items, body.dimensions))
         data = [
@@ -121,16 +124,12 @@ def add_admin(app: FastAPI, worker: Worker, stop: Callable[[], None]) -> None:
         return reply({"status": "stopping"})
 
 
-def body_of(shape: type[EmbedRequest] | type[EmbeddingsRequest]) -> dict[str, Any]:
-    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 
 
-async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[Item]]) -> tuple[S, list[Item]]:
+async def parsed(
+    request: Request, shape: type[S], items_of: Callable[[S, int], list[Item]], worker: Worker
+) -> tuple[S, list[Item]]:
     try:
         body = await request.body()
     except ClientDisconnect:
@@ -138,7 +137,7 @@ async def parsed(request: Request, shape: type[S], items_of: Callable[[S], list[
 
     def work() -> tuple[S, list[Item]]:
         model = parse(shape, body)
-        return model, items_of(model)
+        return model, items_of(model, worker.settings.max_text_chars)
 
     return work() if len(body) <= INLINE_BYTES else await asyncio.to_thread(work)
 

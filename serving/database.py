@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Self
 
 from serving.disk import exclusive, remove
 from serving.errors import ServingError
@@ -46,10 +47,71 @@ STEPS = {1: COLLECTIONS.format(name="collections_2") + TO_2}
 """From each older schema to the next one."""
 
 
+BUSY_S = 2.0
+"""How long a change waits for another program that holds the database; those behind it wait as well. None of ours holds
+it longer than a moment."""
+
+
 class LibraryError(ServingError):
     """The library cannot be opened, or refuses what would break it."""
 
     code = "library"
+
+
+class Connection(sqlite3.Connection):
+    """Tells whatever is wrong with its database as LibraryError, whoever asks it for what."""
+
+    def execute(self, *given: Any) -> Cursor:
+        return Cursor(self).execute(*given)
+
+    def executemany(self, *given: Any) -> Cursor:
+        return Cursor(self).executemany(*given)
+
+
+class Cursor(sqlite3.Cursor):
+    def execute(self, *given: Any) -> Self:
+        try:
+            return super().execute(*given)
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
+
+    def executemany(self, *given: Any) -> Self:
+        try:
+            return super().executemany(*given)
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
+
+
+def told(error: sqlite3.DatabaseError) -> Exception:
+    """What to raise for it. A row that may not be, and a statement that is wrong, are for whoever asked."""
+    if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+        return error
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LibraryError("another program holds the library's database: close it, and try again", code="locked")
+    if code == sqlite3.SQLITE_FULL:
+        return LibraryError("the disk is full: delete something, and try again", code="disk_full")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return LibraryError(f"the library's database is damaged ({error}): stop the page and restore it from a backup")
+    return LibraryError(f"the library's database cannot be used: {error}")
 
 
 def locked(path: Path) -> int:
@@ -76,19 +138,20 @@ def opened(path: Path, kept: Path) -> sqlite3.Connection:
     """
     try:
         # Autocommit: transactions are written out where they begin and end.
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10.0)
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_S, factory=Connection)
+        plain = sqlite3.Cursor(db)  # whose errors are told apart below
+        version = int(plain.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             db.close()
             raise LibraryError(f"{path.name} was written by a newer release (schema {version}): update Dormouse")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        plain.execute("PRAGMA journal_mode = WAL")
+        plain.execute("PRAGMA synchronous = FULL")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version < SCHEMA_VERSION:
             keep_copy(path, kept / f"library-schema-{version}.db")
             migrate(db, version)
-        db.execute("PRAGMA foreign_keys = ON")
+        plain.execute("PRAGMA foreign_keys = ON")
         path.chmod(0o600)
     except sqlite3.OperationalError as error:
         raise LibraryError(f"{path} cannot be opened: {error}") from None

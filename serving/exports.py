@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import secrets
 import sqlite3
 import time
@@ -38,10 +39,11 @@ from serving.library import Library
 FORMAT = "dormouse-collection"
 VERSION = 1
 NAME = "{}.zip"
+OURS = re.compile(r"[0-9a-f]{32}\.(zip|part)")
 COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
 KEPT_S = 3600.0
-"""An export can be fetched for so long; then the next one removes it."""
+"""An export can be fetched for so long."""
 Step = Callable[[int, int], None]
 """Told how many pages are done, of how many. What it raises ends the work."""
 LARGE = 2**30
@@ -85,8 +87,8 @@ def export(library: Library, collection: str, folder: Path, step: Step = unwatch
 def sweep(folder: Path) -> None:
     """Those that had their time, and what a kill left behind."""
     old = time.time() - KEPT_S
-    remove([path for path in folder.glob("*.zip") if path.stat().st_mtime < old])
-    remove([path for path in folder.glob("*.part") if path.stat().st_mtime < old])
+    ours = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
+    remove([path for path in ours if path.stat().st_mtime < old])
 
 
 def write(library: Library, key: str, stream: io.BufferedWriter, step: Step) -> int:

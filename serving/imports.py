@@ -206,7 +206,7 @@ def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callab
             shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
             if fortran or kind != np.dtype("<f2") or len(shape) != 2 or shape[1] != dimension:
                 raise ValueError
-        except ValueError:
+        except Exception:  # numpy takes the header for Python: SyntaxError, TokenError and more
             raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read") from None
 
         def take(count: int) -> Vectors:

@@ -26,7 +26,7 @@ from serving.catalogue import as_name, checked_name
 from serving.database import LibraryError, locked, new_key, opened
 from serving.disk import remove, sync_folder, write_file
 from serving.equivalence import Equivalence
-from serving.errors import BadValueError, NotFoundError, ReadOnlyError
+from serving.errors import BadValueError, NotFoundError, ReadOnlyError, ServingError
 from serving.matrix import Half, Matrix
 from serving.ranking import LINE_WEIGHT as LINE_WEIGHT
 from serving.ranking import Ranking
@@ -104,10 +104,10 @@ class Library(Ranking):
                 if fresh:
                     self._remember(number, page_id, vector, new.line_vectors is not None)
                     self._unkept.add(page_id)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             remove(written)
-            raise LibraryError(f"the page could not be kept: {getattr(error, 'strerror', None) or error}") from error
-        except (BadValueError, NotFoundError):
+            raise LibraryError(f"the page could not be kept: {error.strerror or error}") from error
+        except ServingError:
             remove(written)
             raise
         if not fresh:
@@ -207,7 +207,7 @@ class Library(Ranking):
 
     def create(self, name: str, owner: str = "") -> Collection:
         """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
-        with self._lock, self._writing() as db:
+        with self._lock, self._transaction() as db:
             if self._id(as_name(name), owner) >= 0:
                 raise taken(name)
             number = self._make(db, checked_name(name), owner)
@@ -226,7 +226,7 @@ class Library(Ranking):
 
         Raises BadValueError, as `create`; NotFoundError for a collection that does not exist.
         """
-        with self._lock, self._writing() as db:
+        with self._lock, self._transaction() as db:
             number = self._existing(collection)
             wanted = [checked_name(as_name(name)), owner, number]
             try:
@@ -242,7 +242,7 @@ class Library(Ranking):
 
         Raises NotFoundError, FingerprintError or LibraryError.
         """
-        with self._lock, self._writing() as db:
+        with self._lock, self._transaction() as db:
             source, target = self._existing(collection), self._existing(to)
             select = "SELECT name, fingerprint, model, dimension FROM collections WHERE id = ?"
             (_, *made_with), (name, known, _, _) = (db.execute(select, [n]).fetchone() for n in (source, target))
@@ -318,25 +318,18 @@ class Library(Ranking):
         remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction whose failures are told as those of a full or failing disk. Raises LibraryError."""
-        try:
-            with self._transaction() as db:
-                yield db
-        except (OSError, sqlite3.Error) as error:
-            raise LibraryError(f"the change could not be kept: {error}") from error
-
-    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done in it, or nothing. Raises LibraryError."""
         self.changeable()
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it by itself where the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _sweep(self) -> None:
         """Removes pictures whose page never was, or is no more, in the database: what a kill leaves behind.

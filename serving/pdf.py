@@ -68,20 +68,20 @@ def render(page: pdfium.PdfPage, limits: Settings) -> Page:
         raise UnreadableError("the PDF page has no size")
     bitmap = page.render(scale=min(SCALE, limits.max_side / max(width, height)))
     image = bitmap.to_pil().convert("RGB")
-    lines = text_layer(page, bitmap, limits.max_lines_per_page)
+    lines = text_layer(page, bitmap, limits)
     letters = sum(char.isalnum() for line in lines for char in line.text)
     return Page(image, lines if letters >= MIN_LETTERS else None)
 
 
-def text_layer(page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, max_lines: int) -> tuple[Line, ...]:
+def text_layer(page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, limits: Settings) -> tuple[Line, ...]:
     """The text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle."""
     position = bitmap.get_posconv(page)
     text_page = page.get_textpage()
     try:
         lines = []
-        for index in range(min(text_page.count_rects(), max_lines)):
+        for index in range(min(text_page.count_rects(), limits.max_lines_per_page)):
             left, bottom, right, top = text_page.get_rect(index)
-            text = readable(text_page.get_text_bounded(left, bottom, right, top))
+            text = readable(text_page.get_text_bounded(left, bottom, right, top))[: limits.max_line_chars]
             corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
             if text:
                 lines.append(Line(text, relative(corners, bitmap.width, bitmap.height)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from serving.errors import BadValueError
+from serving.errors import BadValueError, TooLargeError
 
 QUERY_PREFIX = "Query: "
 """BiGemma3's query turn is `Query: {text}`; callers who write it themselves must not get it twice."""
@@ -16,11 +16,19 @@ PAGE_PROMPT = "Describe this image"
 """The text that stands beside the image in BiGemma3's page turn."""
 
 
-def canonical_query(text: str, param: str | None = None) -> str:
+WRITTEN = 4
+"""Of so many characters, at most, NFC makes one."""
+
+
+def canonical_query(text: str, param: str | None, max_chars: int) -> str:
     """One query as all embedders see it: NFC, no control characters, single spaces, no leading `Query: `.
 
-    Raises BadValueError if nothing is left.
+    Raises BadValueError if nothing is left, TooLargeError for more than `max_chars` characters.
     """
+    text = " ".join(text.split())
+    # Before anything that takes longer: to bring n combining marks into order takes n x n steps.
+    if len(text) > WRITTEN * max_chars:
+        raise too_long(param, max_chars)
     # Lone surrogates cannot be encoded as UTF-8 and would end the model's process, not the request.
     text = text.encode("utf-8", "replace").decode("utf-8")
     kept = (
@@ -31,4 +39,10 @@ def canonical_query(text: str, param: str | None = None) -> str:
         words = words[len(QUERY_PREFIX) :].lstrip()
     if not words or words == QUERY_PREFIX.strip():
         raise BadValueError("the query is empty: send at least one word", param=param)
+    if len(words) > max_chars:
+        raise too_long(param, max_chars)
     return words
+
+
+def too_long(param: str | None, max_chars: int) -> TooLargeError:
+    return TooLargeError(f"the query is longer than {max_chars} characters", param=param)

@@ -18,13 +18,14 @@ MAX_MARKS = 1_000_000
 would take gigabytes before they could be counted."""
 MAX_ENTRIES = 4_096
 """Of one list, before a worker's own, lower limits are looked at."""
+MESSAGE_CHARS = 300
 
 
 class Shape(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Part = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
 class LineInput(Shape):
@@ -108,7 +109,8 @@ def parse(shape: type[S], body: bytes) -> S:
         if first["type"] == "too_long":
             raise TooLargeError(f"a list has more than {MAX_ENTRIES} entries", param=str(first["loc"][0])) from None
         param = ".".join(str(part) for part in first["loc"]) or None
-        raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}", param=param) from None
+        # Some messages hold what was sent.
+        raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}"[:MESSAGE_CHARS], param=param) from None
 
 
 def image_bytes(text: str, param: str) -> bytes:
@@ -131,8 +133,11 @@ def image_bytes(text: str, param: str) -> bytes:
     return data
 
 
-def embed_items(request: EmbedRequest) -> list[Item]:
-    """The items of `POST /embed` in the order of its answer. Raises BadValueError or NotAnImageError."""
+def embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
+    """The items of `POST /embed` in the order of its answer. `max_chars`: of a query.
+
+    Raises BadValueError, NotAnImageError or TooLargeError.
+    """
     if request.images and request.pages:
         raise BadValueError("send images or pages, not both", param="pages")
     items: list[Item] = [
@@ -140,14 +145,14 @@ def embed_items(request: EmbedRequest) -> list[Item]:
         for n, image in enumerate(request.images)
     ]
     items += [raw_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
-    items += [Query(canonical_query(text, f"texts.{n}")) for n, text in enumerate(request.texts)]
+    items += [Query(canonical_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
     if not items:
         raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
     return items
 
 
 def raw_page(page: PageInput, param: str, explain: bool) -> RawPage:
-    if page.image is None and page.lines is None:
+    if page.image is None and not page.lines:
         raise BadValueError("a page needs an image, lines, or both", param=param)
     lines = None
     if page.lines is not None:
@@ -155,25 +160,25 @@ def raw_page(page: PageInput, param: str, explain: bool) -> RawPage:
     return RawPage(None if page.image is None else image_bytes(page.image, param), lines, param, explain)
 
 
-def embeddings_items(request: EmbeddingsRequest) -> list[Item]:
-    """The items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page."""
+def embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
+    """The items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page. Raises as above."""
     if (request.input is None) == (request.messages is None):
         raise BadValueError('send either "input" or "messages"', param="input")
     if request.messages is not None:
         conversations = conversations_of(request.messages)
-        items = [conversation_item(messages, f"messages.{n}") for n, messages in enumerate(conversations)]
+        items = [conversation_item(messages, f"messages.{n}", max_chars) for n, messages in enumerate(conversations)]
     else:
         texts = [request.input] if isinstance(request.input, str) else list(request.input or [])
-        items = [input_item(text, f"input.{n}") for n, text in enumerate(texts)]
+        items = [input_item(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
     if not items:
         raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
     return items
 
 
-def input_item(text: Any, param: str) -> Item:
+def input_item(text: Any, param: str, max_chars: int) -> Item:
     if not isinstance(text, str):
         raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
-    return Query(canonical_query(text, param))
+    return Query(canonical_query(text, param, max_chars))
 
 
 def conversations_of(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
@@ -181,17 +186,18 @@ def conversations_of(messages: list[Message] | list[list[Message]]) -> list[list
     return [single] if single else [conversation for conversation in messages if isinstance(conversation, list)]
 
 
-def conversation_item(messages: list[Message], param: str) -> Item:
+def conversation_item(messages: list[Message], param: str, max_chars: int) -> Item:
     """Raises BadValueError for more than one turn: the models were trained on one user turn."""
     if len(messages) != 1 or messages[0].role != "user":
         raise BadValueError("send exactly one message, of the user", param=param)
     content = messages[0].content
     if isinstance(content, str):
-        return Query(canonical_query(content, param))
+        return Query(canonical_query(content, param, max_chars))
     images = [part.image_url.url for part in content if isinstance(part, ImagePart)]
     if len(images) > 1:
         raise BadValueError("one message is one page: send one image in it", param=param)
     if images:
         # The text beside an image is the model's own prompt, whatever the caller wrote there.
         return RawPage(image_bytes(images[0], param), None, param)
-    return Query(canonical_query(" ".join(part.text for part in content if isinstance(part, TextPart)), param))
+    text = " ".join(part.text for part in content if isinstance(part, TextPart))
+    return Query(canonical_query(text, param, max_chars))

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Questions x pages: 50 of them in a collection of 4,000 pages are a CSV of 2 MB."""
     max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
     """A dense A3 timetable has about 900 lines."""
+    max_line_chars: Annotated[int, Field(ge=1)] = 10_000
+    """Of one line of a page's text: lines are joined with their neighbours, each time as a whole."""
 
     max_file_bytes: Annotated[int, Field(ge=1024)] = 50 * MiB
     """One uploaded file (page side)."""

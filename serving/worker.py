@@ -160,13 +160,13 @@ class Worker:
         texts = [item.text for item in items if isinstance(item, Query)]
         if len(texts) > limits.max_texts_per_request:
             raise TooLargeError(f"{len(texts)} texts in one request; the limit is {limits.max_texts_per_request}")
-        if any(len(text) > limits.max_text_chars for text in texts):
-            raise TooLargeError(f"a text is longer than {limits.max_text_chars} characters", param="texts")
         for page in pages:
             if page.data is None and not embedder.reads_text:
                 raise BadValueError(f"{embedder.name} needs the image of a page", param=page.param)
             if page.lines is not None and len(page.lines) > limits.max_lines_per_page:
                 raise TooLargeError(f"a page has at most {limits.max_lines_per_page} lines", param=page.param)
+            if any(len(line.text) > limits.max_line_chars for line in page.lines or ()):
+                raise TooLargeError(f"a line has at most {limits.max_line_chars} characters", param=page.param)
 
     async def _embed(self, items: Sequence[Item], dimension: int | None, normalize: bool) -> Embedded:
         raw = [item for item in items if isinstance(item, RawPage)]

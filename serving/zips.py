@@ -7,6 +7,7 @@ kilobytes of bzip2 or LZMA become gigabytes in one). Knows nothing of images, an
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import zipfile
@@ -92,7 +93,8 @@ def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
     with opened(path, limits) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir() and not is_clutter(info.filename)]
+        files = (info for info in archive.infolist() if not info.filename.endswith("/"))
+        infos = [info for info in files if not is_clutter(info.filename)]
         names = {info.filename for info in infos}
         if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
             raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")
@@ -129,6 +131,10 @@ def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         target.unlink(missing_ok=True)
         raise UnreadableError(f"the file is damaged in the zip: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of the disk
+            raise
+        raise UnreadableError("the file is damaged in the zip: it begins before the zip does") from None
     if is_zip(target):
         target.unlink()
         raise NotAnImageError("a zip inside a zip is not opened: unpack it and add its files")

@@ -271,6 +271,9 @@ BAD: dict[str, tuple[Callable[[dict[str, bytes]], object], type[ServingError], s
     "NaN": (lambda f: f.update({"vectors.npy": array(np.full((6, 64), np.nan, "<f2"))}), UnreadableError, "no vector"),
     "long": (lambda f: f.update({"vectors.npy": array(np.ones((6, 64), "<f2"))}), UnreadableError, "length 1"),
     "short": (lambda f: f.update({"vectors.npy": f["vectors.npy"][:-8]}), UnreadableError, "ends too early"),
+    "header": (
+        lambda f: f.update({"vectors.npy": f["vectors.npy"].replace(b"(", b"[", 1)}), UnreadableError, "cannot be read"
+    ),
     "pickle": (
         lambda f: f.update({"vectors.npy": array(np.array([{}], dtype=object))}), UnreadableError, "cannot be read"
     ),

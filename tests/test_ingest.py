@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, huge_png, pdf, picture
 from tests.test_app import until
+from tests.test_database import held
 from tests.test_zips import zipped
 from ui.ingest import Job, Upload
 from ui.service import Service
@@ -188,3 +190,25 @@ def test_close_in_the_middle_ends_soon(service: Service, scripted: ScriptedWorke
     until(lambda: len(job.added) >= 2)
     service.ingestor.close()
     assert job.finished.is_set() and job.state == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["disk full", "held by another program"])
+def test_a_database_that_takes_nothing_ends_the_job_and_keeps_what_is_there(
+    service: Service, tmp_path: Path, how: str
+) -> None:
+    first = run(service, upload(tmp_path, "a.png", encoded(picture())))
+    library, more = service.library, [upload(tmp_path, f"{n}.png", encoded(picture((60 + n, 40)))) for n in range(40)]
+    library._db.execute("PRAGMA busy_timeout = 50")
+    with ExitStack() as stack:
+        if how == "disk full":
+            pages = library._db.execute("PRAGMA page_count").fetchone()[0]
+            library._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        else:
+            stack.enter_context(held(library.folder / "library.db"))
+        job = run(service, *more)
+    assert job.state == "failed" and ("disk is full" in job.error or "another program holds" in job.error)
+    kept = {page.id for page in (*first.added, *job.added)}
+    assert {path.name.partition(".")[0] for path in library.pictures.iterdir()} == kept
+    library._db.execute("PRAGMA max_page_count = 1000000")
+    again = run(service, *more)
+    assert again.state == "done" and library.collection("c").pages == 41

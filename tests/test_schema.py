@@ -21,11 +21,11 @@ URI = f"data:image/png;base64,{B64}"
 
 
 def items(body: str) -> object:
-    return embed_items(parse(EmbedRequest, body.encode()))
+    return embed_items(parse(EmbedRequest, body.encode()), 2_000)
 
 
 def openai(body: str) -> object:
-    return embeddings_items(parse(EmbeddingsRequest, body.encode()))
+    return embeddings_items(parse(EmbeddingsRequest, body.encode()), 2_000)
 
 
 def test_images_first_then_texts() -> None:
@@ -58,6 +58,9 @@ def test_pages_with_lines() -> None:
         ('{"texts": ["a"], "normalize": "yes"}', "normalize"),
         ('{"texts": ["\\ud800"]}', None),
         ('{"images": ["!!!"]}', "images.0"),
+        ('{"pages": [{"lines": []}]}', "pages.0"),
+        ('{"pages": [{"lines": [{"text": "a", "box": [0, 0, 1, true]}]}]}', None),
+        ('{"pages": [{"lines": [{"text": "a", "box": [0, 0, 1, "1"]}]}]}', None),
         ('{"images": [""]}', "images.0"),
         ('{"pages": [{}]}', "pages.0"),
         (f'{{"pages": [{{"image": "{B64}"}}], "images": ["{B64}"]}}', "pages"),

@@ -80,7 +80,7 @@ def test_bad_questions(service: Service, tmp_path: Path) -> None:
     for top_k in (0, -1, 51):
         with pytest.raises(BadValueError, match="1 to 50"):
             service.search(Question("a"), "c", top_k)
-    with pytest.raises(BadValueError, match="longer"):
+    with pytest.raises(TooLargeError, match="longer"):
         service.search(Question("x" * 100_000), "c", 3)
     with pytest.raises(BadValueError, match="2560 dimensions"):
         service.search(Question("a"), "c", 3, dimension=7)

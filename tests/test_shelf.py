@@ -25,6 +25,8 @@ from tests.test_library import add, new
 
 ANNA, BEN = "a" * 32, "b" * 32
 PASSWORD = "correct horse battery"
+DATA: list[Path] = []
+"""Of the open page."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def operators_library(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def open_page(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Its address, and the key of the operator's collection."""
-    data = tmp_path_factory.mktemp("open")
+    data = tmp_path_factory.mktemp("open").resolve()
+    DATA.append(data)
     key = operators_library(data)
     words = ["--no-browser", "--host", "0.0.0.0", "--worker", worker, "--data", str(data)]  # noqa: S104
     with ServerProcess("ui.app", words) as page:
@@ -160,10 +163,54 @@ def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[s
         panel = browser.event("collection", "input", collection)
         question = ("a question", operators, "5", None, None, 50, 0, [], [], "all")
         assert "a.png" in browser.event("search", "click", *question)
-        again = browser.event("only-types", "input", None, collection, "5", None, [], ["png"], "all")
+        again = browser.event("only-types", "change", None, collection, "5", None, [], ["png"], "all")
         assert [file in scores, "scores.csv" in scores, file in panel, file in again] == [seen] * 4
     for client in (anna, ben, nobody):
         client.close()
+
+
+def test_what_others_have_is_not_reached_by_their_pages_or_names(open_page: tuple[str, str], tmp_path: Path) -> None:
+    """Whoever knows a page's id, a collection's name or a path of the server gets no further than without."""
+    url, _ = open_page
+    anna, ben = visitor(url, ANNA), visitor(url, BEN)
+    (tmp_path / "will.png").write_bytes(encoded(picture((75, 55), "will")))
+    page = anna.predict([handle_file(tmp_path / "will.png")], "papers", api_name="/add_pages")["added"][0]["id"]
+    (key,) = [n["collection"] for n in anna.predict(api_name="/collections")["collections"] if n["name"] == "papers"]
+    mine = ben.predict("mine", api_name="/new_collection")["collection"]
+
+    for collection in (mine, "papers"):
+        with pytest.raises(AppError, match="not in the collection"):
+            ben.predict("", None, collection, 5, None, None, None, page, api_name="/search")
+        assert ben.predict(collection, [page], api_name="/delete_pages") == {"deleted": [], "missing": [page]}
+        assert ben.predict(collection, [page], mine, api_name="/move_pages") == {"moved": [], "stayed": [page]}
+    assert ben.predict("papers", api_name="/export_collection")["pages"] == 0
+    assert ben.predict("papers", "stolen", api_name="/rename_collection")["collection"] != key
+    assert ben.predict("stolen", api_name="/delete_collection") == {"deleted": 0}
+    guess = key[:-1] + ("0" if key[-1] != "0" else "1")
+    for call in (
+        lambda: ben.predict(guess, [page], api_name="/delete_pages"),
+        lambda: ben.predict(guess, "stolen", api_name="/rename_collection"),
+        lambda: ben.predict(guess, [page], mine, api_name="/move_pages"),
+        lambda: ben.predict(mine, [page], guess, api_name="/move_pages"),
+        lambda: ben.predict(guess, api_name="/export_collection"),
+        lambda: ben.predict(guess, api_name="/delete_collection"),
+        lambda: ben.predict(["a"], guess, None, None, api_name="/score_pages"),
+        lambda: ben.predict([handle_file(tmp_path / "will.png")], guess, api_name="/add_pages"),
+    ):
+        with pytest.raises(AppError, match="no such collection"):
+            call()
+    (still,) = [n for n in anna.predict(api_name="/collections")["collections"] if n["collection"] == key]
+    assert (still["name"], still["pages"]) == ("papers", 1)
+
+    exported = anna.predict("papers", api_name="/export_collection")["url"].removeprefix("/exports/")
+    for path in (f"pages/{page}.jpg", f"pages/{page}.webp", f"exports/{exported}", "library.db", "uploads"):
+        for start in ("", f"{DATA[0]}/", f"{DATA[0]}/uploads/../"):
+            answer = requests.get(f"{url}/gradio_api/file={start}{path}", cookies={"dormouse": BEN}, timeout=10)
+            assert answer.status_code in (403, 404)
+    for path in ("/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/mcp/sse", "/gradio_api/mcp/http"):
+        call_of_a_tool = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        assert requests.post(url + path, json=call_of_a_tool, timeout=10).status_code in (404, 405)
+    anna.close(), ben.close()
 
 
 def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str]) -> None:

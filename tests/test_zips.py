@@ -149,3 +149,12 @@ def test_large_and_encrypted_members(tmp_path: Path) -> None:
     found = opened(tmp_path, bytes(data), limits)
     assert found["small.png"] == PNG
     assert "the limit is" in str(found["large.bmp"]) and "password" in str(found["locked.png"])
+
+
+def test_members_without_a_name_or_before_the_beginning(tmp_path: Path, limits: Settings) -> None:
+    nameless = zipped({"noname": PNG, "a.png": PNG}).replace(b"noname", b"\0oname")  # where a name ends
+    assert opened(tmp_path, nameless, limits) == {"unnamed": PNG, "a.png": PNG}
+    data = zipped({"a.png": PNG, "b.png": PNG}, zipfile.ZIP_STORED)
+    cut = data[:30] + data[40:]  # all that the directory names has moved up, the first of it out of the file
+    found = opened(tmp_path, cut, limits)
+    assert "begins before the zip" in str(found["a.png"]) and found["b.png"] == PNG

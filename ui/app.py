@@ -20,7 +20,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bench.keys import Keys, keys
 from bench.results import ResultError
+from serving import exports
 from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotFoundError, ServingError
 from serving.library import Library
@@ -50,7 +51,7 @@ from ui.service import Service
 from ui.shelf import Visitors
 from ui.targets import Target, Targets, named
 from ui.theme import theme
-from ui.uploads import UploadsOnly
+from ui.uploads import UploadsOnly, sweep
 from ui.watch import Watch
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -60,6 +61,7 @@ EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
 UNREACHABLE_S = 10.0
 """Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
 ours, and a platform that has to start it takes the connection at once."""
+TIDY_S = 600.0
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 HEAD = f"""
 <meta name="color-scheme" content="light dark">
@@ -68,8 +70,7 @@ HEAD = f"""
 
 
 def blocks(service: Service) -> gr.Blocks:
-    # Uploads are copies; the library keeps its own. Every ten minutes those older than an hour are removed.
-    page = api.Page(title="Dormouse", analytics_enabled=False, delete_cache=(600, 3600))
+    page = api.Page(title="Dormouse", analytics_enabled=False)
     with page:
         api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
         keeping_api.build(service)
@@ -95,9 +96,13 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for target in service.targets:
             target.watch.start()
+        tidying = asyncio.create_task(tidy(service))
         yield
+        tidying.cancel()
         service.targets.close()
         await asyncio.to_thread(service.close)
+        with suppress(OSError):
+            await asyncio.to_thread(sweep, uploads_of(service), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
@@ -163,6 +168,19 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         show_error=True,
     )
     return app
+
+
+async def tidy(service: Service) -> None:
+    """Uploads are copies, the library keeps its own; exports are fetched or made again."""
+    while True:
+        with suppress(OSError):
+            await asyncio.to_thread(sweep, uploads_of(service), service.ingestor.needed())
+            await asyncio.to_thread(exports.sweep, service.exports)
+        await asyncio.sleep(TIDY_S)
+
+
+def uploads_of(service: Service) -> Path:
+    return (service.limits.data / "uploads").resolve()
 
 
 async def events(service: Service, target: Target) -> AsyncIterator[bytes]:

@@ -142,6 +142,10 @@ class Ingestor:
     def _of(self, collection: str) -> list[Job]:
         return [job for job in list(self._jobs.values()) if job.collection == collection]
 
+    def needed(self) -> set[Path]:
+        """Uploads that jobs have still to read."""
+        return {upload.path for job in list(self._jobs.values()) if not job.finished.is_set() for upload in job.uploads}
+
     def cancel(self, collection: str) -> None:
         """Ends the collection's jobs; pages that are with the worker already are still kept."""
         for job in self._of(collection):

@@ -44,7 +44,9 @@ SHARE = """
   const url = new URL(window.location);
   const set = (name, value, plain) =>
     value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
-  set('c', collection, ''); set('q', query, ''); set('k', String(top_k), '%d'); set('t', target ?? '', '');
+  // Gradio sends the address along with every call, and a server takes only so long a one.
+  set('c', collection, ''); set('q', query.slice(0, 2000), '');
+  set('k', String(top_k), '%d'); set('t', target ?? '', '');
   window.history.replaceState(null, '', url);
 }
 """.replace("%d", str(TOP_K))
