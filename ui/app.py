@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import logging
 import re
-import shutil
 import socket
 import sys
 import threading
@@ -284,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     except ServingError as error:
         print(error.message, file=sys.stderr)
         return 2
-    shutil.rmtree(uploads, ignore_errors=True)  # of a page that was killed: Gradio knows those of its own life only
+    sweep(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
     host, port = listener.getsockname()[:2]
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
