@@ -1,4 +1,4 @@
-"""The page's API for gradio_client and MCP: stateless calls, JSON in and out."""
+"""The page's API for gradio_client and any HTTP client: stateless calls, JSON in and out."""
 
 from __future__ import annotations
 
