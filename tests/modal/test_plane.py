@@ -274,6 +274,6 @@ def test_containers_end_with_whoever_is_killed(tmp_path: Path) -> None:
         assert process.stdout
         pid, folder = process.stdout.readline().split()
         process.kill()
-    wait_for_end([int(pid)])
+    wait_for_end([int(pid), *(process.pid for process in strays(Path(folder)))])
     assert strays(Path(folder)) == []
     shutil.rmtree(folder)
