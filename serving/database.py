@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, TypeVar
 
 from serving.disk import exclusive, remove
 from serving.errors import ServingError
@@ -47,6 +49,8 @@ STEPS = {1: COLLECTIONS.format(name="collections_2") + TO_2}
 """From each older schema to the next one."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
 BUSY_S = 2.0
 """How long a change waits for another program that holds the database; those behind it wait as well. None of ours holds
 it longer than a moment."""
@@ -58,46 +62,38 @@ class LibraryError(ServingError):
     code = "library"
 
 
-class Connection(sqlite3.Connection):
-    """Tells whatever is wrong with its database as LibraryError, whoever asks it for what."""
+def telling(method: Callable[P, T]) -> Callable[P, T]:
+    """Whatever is wrong with the database, as LibraryError."""
 
-    def execute(self, *given: Any) -> Cursor:
-        return Cursor(self).execute(*given)
+    @wraps(method)
+    def call(*given: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(*given, **named)
+        except sqlite3.DatabaseError as error:
+            raise told(error) from error
 
-    def executemany(self, *given: Any) -> Cursor:
-        return Cursor(self).executemany(*given)
+    return call
 
 
 class Cursor(sqlite3.Cursor):
-    def execute(self, *given: Any) -> Self:
-        try:
-            return super().execute(*given)
-        except sqlite3.DatabaseError as error:
-            raise told(error) from error
+    execute = telling(sqlite3.Cursor.execute)
+    executemany = telling(sqlite3.Cursor.executemany)
+    fetchone = telling(sqlite3.Cursor.fetchone)
+    fetchall = telling(sqlite3.Cursor.fetchall)
 
-    def executemany(self, *given: Any) -> Self:
-        try:
-            return super().executemany(*given)
-        except sqlite3.DatabaseError as error:
-            raise told(error) from error
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except sqlite3.DatabaseError as error:
-            raise told(error) from error
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except sqlite3.DatabaseError as error:
-            raise told(error) from error
-
+    @telling
     def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except sqlite3.DatabaseError as error:
-            raise told(error) from error
+        return super().__next__()
+
+
+class Connection(sqlite3.Connection):
+    """Its errors are LibraryErrors, whoever asks it for what."""
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        return Cursor(self).execute(*given)
+
+    def executemany(self, *given: Any) -> sqlite3.Cursor:
+        return Cursor(self).executemany(*given)
 
 
 def told(error: sqlite3.DatabaseError) -> Exception:

@@ -35,6 +35,7 @@ from serving.database import LibraryError
 from serving.disk import remove, sync_folder
 from serving.errors import NotFoundError
 from serving.library import Library
+from serving.names import cell
 
 FORMAT = "dormouse-collection"
 VERSION = 1
@@ -137,13 +138,8 @@ def packed(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
 def table(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
     for row in (COLUMNS, *rows):
         line = io.StringIO()
-        csv.writer(line).writerow([harmless(value) for value in row])
+        csv.writer(line).writerow([cell(value) for value in row])
         yield line.getvalue().encode()
-
-
-def harmless(value: object) -> object:
-    """A spreadsheet takes text that begins like this for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def described(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:

@@ -207,7 +207,7 @@ class Library(Ranking):
 
     def create(self, name: str, owner: str = "") -> Collection:
         """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
-        with self._lock, self._transaction() as db:
+        with self._transaction() as db:
             if self._id(as_name(name), owner) >= 0:
                 raise taken(name)
             number = self._make(db, checked_name(name), owner)
@@ -226,7 +226,7 @@ class Library(Ranking):
 
         Raises BadValueError, as `create`; NotFoundError for a collection that does not exist.
         """
-        with self._lock, self._transaction() as db:
+        with self._transaction() as db:
             number = self._existing(collection)
             wanted = [checked_name(as_name(name)), owner, number]
             try:
@@ -242,7 +242,7 @@ class Library(Ranking):
 
         Raises NotFoundError, FingerprintError or LibraryError.
         """
-        with self._lock, self._transaction() as db:
+        with self._transaction() as db:
             source, target = self._existing(collection), self._existing(to)
             select = "SELECT name, fingerprint, model, dimension FROM collections WHERE id = ?"
             (_, *made_with), (name, known, _, _) = (db.execute(select, [n]).fetchone() for n in (source, target))

@@ -1,10 +1,12 @@
-"""Names of files as their owners wrote them: only ever shown, never used as a path."""
+"""Names of files, and other texts, as their owners wrote them: only ever shown, never a path and never a formula."""
 
 from __future__ import annotations
 
 NAME_CHARS = 255
 END_CHARS = 20
 """Of a name that is too long its end stays too: it says what kind of file it is."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet would compute: with what is typed, and with its full-width forms."""
 
 
 def shown_name(name: object) -> str:
@@ -29,3 +31,8 @@ def printable(text: str) -> str:
 
 def shortened(text: str) -> str:
     return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - END_CHARS - 1]}…{text[-END_CHARS:]}"
+
+
+def cell(value: object) -> object:
+    """Of a CSV: a text that a spreadsheet takes for a text; what is none stays as it is."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA) else value

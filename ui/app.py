@@ -101,7 +101,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         service.targets.close()
         await asyncio.to_thread(service.close)
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_of(service), older_s=0.0)
+            await asyncio.to_thread(sweep, uploads_of(service.limits), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
@@ -173,13 +173,13 @@ async def tidy(service: Service) -> None:
     """Uploads are copies, the library keeps its own; exports are fetched or made again."""
     while True:
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_of(service), service.ingestor.needed())
+            await asyncio.to_thread(sweep, uploads_of(service.limits), service.ingestor.needed())
             await asyncio.to_thread(exports.sweep, service.exports)
         await asyncio.sleep(TIDY_S)
 
 
-def uploads_of(service: Service) -> Path:
-    return (service.limits.data / "uploads").resolve()
+def uploads_of(limits: Settings) -> Path:
+    return (limits.data / "uploads").resolve()
 
 
 async def events(service: Service, target: Target) -> AsyncIterator[bytes]:
@@ -269,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Settings(**given(options))
-    uploads = (limits.data / "uploads").resolve()
+    uploads = uploads_of(limits)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bound(options.host, options.port)

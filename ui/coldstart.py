@@ -23,6 +23,7 @@ from bench.record import RUNS
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
 from serving.errors import NotFoundError, ServingError
+from serving.names import cell
 from ui import cost, gpu_tiers, samples, timeline
 from ui.modal_workers import ModalTarget
 from ui.runs import Running
@@ -330,7 +331,3 @@ def table(results: Sequence[Result]) -> bytes:
     writer.writerow(rows[0] if rows else ["number"])
     writer.writerows([cell(value) for value in row.values()] for row in rows)
     return out.getvalue().encode()
-
-
-def cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

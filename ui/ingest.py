@@ -75,8 +75,7 @@ class Job:
     error: str = ""
     began: float = 0.0
     ended: float = 0.0
-    before: list[Job] = field(default_factory=list)
-    """Those of the same collection that had not ended when this one was asked for."""
+    asked: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
@@ -114,7 +113,6 @@ class Ingestor:
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
         self._library.changeable()
-        job.before = [other for other in self._of(collection) if not other.finished.is_set()]
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
@@ -131,7 +129,7 @@ class Ingestor:
         jobs = self._of(collection)
         if not jobs or (jobs[-1].ended and time.monotonic() - jobs[-1].ended > TOLD_S):
             return []
-        return [*jobs[-1].before, jobs[-1]]
+        return [job for job in jobs if not job.finished.is_set() or job.ended >= jobs[-1].asked]
 
     def forget(self, collection: str) -> None:
         """What ended is no longer told, as after a deletion, which makes it untrue."""

@@ -45,7 +45,7 @@ def build(service: Service) -> None:
         Args:
             collection: its id or name
         """
-        return {"deleted": library.delete_collection(shelf.ref(collection))}
+        return {"deleted": service.delete_collection(shelf.ref(collection))}
 
     def move_pages(collection: str, ids: list[str], to: str) -> dict[str, Any]:
         """Move pages into another collection of the same embedder. Those that are there already stay.

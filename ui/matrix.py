@@ -18,6 +18,7 @@ from gradio.components import Component
 
 from serving.embedders import Vectors
 from serving.errors import ServingError
+from serving.names import cell
 from serving.records import StoredPage
 from ui import filters
 from ui.asking import selection
@@ -28,8 +29,6 @@ COLUMNS = 24
 """Pages of the heat map. The CSV has all."""
 STEPS = 5
 """Of colour. Each has letters that can be read on it (assets/style.css)."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""How a cell begins that a spreadsheet would compute: with what is typed, and with its full-width forms."""
 ASK = """
 element.addEventListener('click', (event) => {
   const row = event.target.closest('[data-query]');
@@ -140,17 +139,12 @@ def named(page: StoredPage) -> str:
     return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def defused(text: str) -> str:
-    """A cell that a spreadsheet takes as text."""
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) else text
-
-
 def table(found: Scores) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["question", *(defused(named(page)) for page in found.pages)])
+    writer.writerow(["question", *(cell(named(page)) for page in found.pages)])
     for query, values in zip(found.queries, found.values, strict=True):
-        writer.writerow([defused(query), *(f"{score:.6f}" for score in values)])
+        writer.writerow([cell(query), *(f"{score:.6f}" for score in values)])
     return out.getvalue()
 
 

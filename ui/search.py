@@ -28,7 +28,6 @@ from ui.views import Views
 
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
-NO_RANKS: Mapping[str, int] = {}
 NOT_DELETED = "The deletion was not kept"
 NO_COOKIE = (
     "It knows by a cookie which collections are yours. Allow cookies for this address and reload. A link to a"
@@ -243,10 +242,9 @@ class Events:
         try:
             ref = self.service.shelf.ref(collection)
             if event.file:
-                self.service.library.delete_file(ref, event.file)
+                self.service.delete_file(ref, event.file)
             else:
-                self.service.library.delete_collection(ref)
-            self.service.ingestor.forget(ref)
+                self.service.delete_collection(ref)
         except ServingError as error:
             told = failed(NOT_DELETED, error)
         return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
@@ -346,7 +344,7 @@ class Events:
 
     def told(
         self, question: Question, found: Found, collection: str, dimension: int | None,
-        was: Mapping[str, int] = NO_RANKS,
+        was: Mapping[str, int] = render.NO_RANKS,
     ) -> dict[Any, Any]:  # fmt: skip
         """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
         library = self.service.library
@@ -383,9 +381,7 @@ class Events:
             yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
-            ref = self.service.shelf.ref(collection)
-            self.service.delete(ref, [page])
-            self.service.ingestor.forget(ref)
+            self.service.delete(self.service.shelf.ref(collection), [page])
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return

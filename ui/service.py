@@ -212,7 +212,19 @@ class Service:
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
     def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
-        return self.library.delete(collection, ids)
+        """Pages; as `Library.delete`, as the next two are as its own. What an upload has told is no longer true."""
+        gone = self.library.delete(collection, ids)
+        self.ingestor.forget(collection)
+        return gone
+
+    def delete_file(self, collection: str, sha256: str) -> None:
+        self.library.delete_file(collection, sha256)
+        self.ingestor.forget(collection)
+
+    def delete_collection(self, collection: str) -> int:
+        gone = self.library.delete_collection(collection)
+        self.ingestor.forget(collection)
+        return gone
 
     def create(self, name: str) -> Collection:
         """An empty one. Raises ServingError."""
