@@ -280,11 +280,11 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 
 def interrupt_at_end() -> None:
-    """Ctrl-C, once standard input has been closed."""
+    """As by Ctrl-C, once standard input has been closed: SIGINT itself is ignored behind the `&` of a shell."""
     with contextlib.suppress(OSError):
         while os.read(0, 65536):
             pass
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> int:

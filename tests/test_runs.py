@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_a_stopped_run_keeps_what_it_measured(runs: Runs, engine: EngineProcess)
     told = runs.told(running.id)
     assert told["state"] == "stopped" and told["result"]["samples"] and not told["result"]["complete"]
     assert runs.choices()[0][0].endswith("stopped")
+
+
+def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: Runs, engine: EngineProcess) -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts behind `&`
+    try:
+        running = begun(runs, engine, "--repetitions", "1000")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    until(lambda: runs.told(running.id)["result"], bool)
+    running.stop()
+    assert running.process.wait(30) == 130
 
 
 def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> None:
