@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import load, parity, quality, random_weights
+from bench import load, parity, quality, random_weights, record
 from bench.load import Say, Target
 from bench.options import counts, real
 from serving.equivalence import Threshold
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         weights = options.weights or made(folder / "weights", options.shape, options.device, say)
-        found: dict[str, Any] = {"gpu": gpu(), "weights": str(options.weights or f"random {options.shape}")}
+        found: dict[str, Any] = {"gpu": record.gpus(), "weights": str(options.weights or f"random {options.shape}")}
         if options.device == "cuda" and not options.no_loop:
             found["loop"] = loop(weights, options.batches, say)
             keep(found)
@@ -127,15 +127,6 @@ def made(out: Path, shape: str, device: str, say: Say) -> Path:
     )
     subprocess.run([sys.executable, "-c", code, str(out), shape, device], check=True)  # noqa: S603
     return out
-
-
-def gpu() -> list[str]:
-    """Name, memory and driver, as nvidia-smi tells them."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
 
 
 def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.gpu import gpu, made
+from bench import record
+from bench.gpu import made
 from bench.load import Say
 from bench.options import count, real
 from serving.embedders.checkpoint import Checkpoint
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
         ceiling = copy_ceiling()
         found: dict[str, Any] = {
-            "gpu": gpu(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "gpu": record.gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
         say(f"copy ceiling {ceiling:.1f} GB/s")

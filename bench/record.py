@@ -29,6 +29,7 @@ def environment() -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
         "cores": usable_cores(),
+        "gpu": "; ".join(gpus()),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -36,6 +37,15 @@ def environment() -> dict[str, Any]:
         "commit": commit(),
         "load_average": os.getloadavg()[0],
     }
+
+
+def gpus() -> list[str]:
+    """Name, memory and driver of each, as nvidia-smi tells them; none without one."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
 
 
 def packages() -> dict[str, str]:

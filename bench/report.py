@@ -103,7 +103,8 @@ def warnings(results: Sequence[Result]) -> str:
 
 def differing(results: Sequence[Result]) -> str:
     """A sentence if not all were measured from the same kind of machine; else empty."""
-    found = list(dict.fromkeys(f"{r.environment.cpu}, {r.environment.cores} cores" for r in results))
+    machines = [result.environment for result in results]
+    found = list(dict.fromkeys(", ".join([m.cpu, f"{m.cores} cores", *filter(None, [m.gpu_name])]) for m in machines))
     return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
 
 

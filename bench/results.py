@@ -51,6 +51,13 @@ class Environment(Shape):
     packages: dict[str, str]
     commit: str
     load_average: float
+    gpu: str = ""
+    """Its name, memory and driver; files before 2026-11-26 do not tell."""
+
+    @property
+    def gpu_name(self) -> str:
+        """Of the first one; empty if there was none."""
+        return self.gpu.partition(",")[0]
 
 
 class Comparison(Shape):

@@ -121,7 +121,7 @@ def test_compare() -> None:
     assert len(lines) == 6
 
 
-@pytest.mark.parametrize("other", [{"cpu": "Another"}, {"cores": 999}])
+@pytest.mark.parametrize("other", [{"cpu": "Another"}, {"cores": 999}, {"gpu": "NVIDIA H200, 143771 MiB, 580.159.04"}])
 def test_compare_warns_of_another_machine(other: dict[str, object]) -> None:
     last = compare(made(), made(**other)).splitlines()[-1]  # type: ignore[arg-type]
     assert last.startswith("warning: the machines differ (")

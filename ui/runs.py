@@ -175,4 +175,5 @@ class Runs:
             return f"{name}: cannot be read"
         stored = ", stored run" if self.path(name).parent == RECORDED else ""
         part = "" if found.complete else ", stopped"
-        return f"{when(found.environment.time):%Y-%m-%d %H:%M} UTC, {found.deployment_name}{stored}{part}"
+        gpu = f" on {found.environment.gpu_name}" if found.environment.gpu_name else ""
+        return f"{when(found.environment.time):%Y-%m-%d %H:%M} UTC, {found.deployment_name}{gpu}{stored}{part}"

@@ -15,10 +15,9 @@ import requests
 
 from tests import criu
 from tests.engines import EngineProcess, kind, vector
-from tests.gpu.test_servers import missing, weights
+from tests.gpu.test_servers import missing
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(reason := missing("torch")), reason=reason)]
-__all__ = ["weights"]
 CYCLES = 50
 HOLDER = """
 import sys, torch

@@ -33,15 +33,6 @@ THRESHOLD = 0.999
 """Of two implementations in bfloat16."""
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made on the GPU by another process, which gives its memory back."""
-    folder = tmp_path_factory.mktemp("weights")
-    made = [sys.executable, "-m", "bench", "weights", str(folder), "--shape", "4b", "--device", "cuda"]
-    subprocess.run(made, check=True)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def servers(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineProcess]]:
     options = ["--weights", str(weights), "--scaledown-window", "3600"]
