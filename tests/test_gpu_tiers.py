@@ -10,15 +10,25 @@ from bench.record import RUNS
 from ui import gpu_tiers
 
 
-def test_the_recorded_run_is_shown_with_its_date_and_machine() -> None:
+@pytest.mark.parametrize("card", ["H100", "H200"])
+def test_the_recorded_runs_are_shown_with_their_date_and_machine(card: str) -> None:
     shown = gpu_tiers.table(RUNS)
-    run = orjson.loads((RUNS / "bench-gpu-h200.json").read_bytes())
-    assert "NVIDIA H200" in shown and run["environment"]["time"][:10] in shown
+    run = orjson.loads((RUNS / f"bench-gpu-{card.lower()}.json").read_bytes())
+    assert f"NVIDIA {card}" in shown and run["environment"]["time"][:10] in shown
     for tier in bench.TIERS:
         assert gpu_tiers.HELD[tier] in shown
         assert f"{run['tiers'][tier]['median_s']:.2f} s" in shown
     assert {"context", "host", "disk", "none", "vllm_host"} == set(run["tiers"]) == set(bench.TIERS)
     assert all(tier["n"] >= 10 and len(tier["samples_s"]) == tier["n"] for tier in run["tiers"].values())
+
+
+def test_of_one_card_the_latest_run_is_shown(tmp_path: Path) -> None:
+    run = orjson.loads((RUNS / "bench-gpu-h100.json").read_bytes())
+    for name, day in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
+        run["environment"]["time"] = f"{day}T00:00:00+00:00"
+        (tmp_path / f"bench-gpu-{name}.json").write_bytes(orjson.dumps(run))
+    shown = gpu_tiers.table(tmp_path)
+    assert shown.count("<table>") == 1 and "2026-01-03" in shown
 
 
 @pytest.mark.parametrize(

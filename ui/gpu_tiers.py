@@ -25,24 +25,38 @@ PHASES = (
 
 
 def table(runs: Path) -> str:
-    """The latest such run in the folder, as HTML; empty if there is none."""
-    found = [run for path in sorted(runs.glob("bench-gpu-*.json")) if (run := read(path)) is not None]
-    if not found:
+    """The latest such run of each kind of GPU in the folder, as HTML, the newest first; empty if there is none."""
+    found = [run for path in runs.glob("bench-gpu-*.json") if (run := read(path)) is not None]
+    latest = {gpu_of(run): run for run in sorted(found, key=taken)}
+    if not latest:
         return ""
-    run = max(found, key=lambda run: str(run["environment"]["time"]))
+    drawn = "".join(of_run(run) for run in sorted(latest.values(), key=taken, reverse=True))
+    return (
+        '<section class="tiers" aria-label="Starts on a GPU"><h3>On a GPU, by what is held at zero</h3>'
+        f"{drawn}</section>"
+    )
+
+
+def taken(run: dict[str, Any]) -> str:
+    return str(run["environment"]["time"])
+
+
+def gpu_of(run: dict[str, Any]) -> str:
+    return str(run["gpu"][0]).split(",")[0] if run["gpu"] else "a GPU"
+
+
+def of_run(run: dict[str, Any]) -> str:
     heads = ["held at zero", "first answer, median", "n", *(f"{name}, ms" for _, name in PHASES)]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     rows = "".join(row(tier, run["tiers"][tier]) for tier in HELD if run["tiers"].get(tier, {}).get("n"))
-    gpu = run["gpu"][0].split(",")[0] if run["gpu"] else "a GPU"
     told = (
-        f"Stored run of {str(run['environment']['time'])[:10]} on one {gpu}: BiGemma3's shapes with random weights"
+        f"Stored run of {taken(run)[:10]} on one {gpu_of(run)}: BiGemma3's shapes with random weights"
         f" ({run['weights_bytes'] / 1e9:.1f} GB), from the request to the first correct answer. Weights reach the GPU"
         f" with {run['weights_gbps']:.1f} GB/s; the bus does {run['copy_ceiling_gbps']:.1f}."
     )
     return (
-        '<section class="tiers" aria-label="Starts on a GPU"><h3>On a GPU, by what is held at zero</h3>'
-        '<div class="scroll" tabindex="0" role="group" aria-label="Table of starts"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><p>{escape(told)}</p></section>"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table of starts, {escape(gpu_of(run))}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><p>{escape(told)}</p>"
     )
 
 

@@ -17,8 +17,8 @@ PACKAGES = {"colpali_engine": "", "colpali_engine.models": "/models", "colpali_e
 def without_torchvision() -> None:
     """Call it before transformers is imported. Only its image processors want torchvision, of which we use none: pages
     are made square by Pillow. Its wheels do not load beside a torch without CUDA, and then nothing of Gemma 3 does.
-    Nor scikit-learn, where there is one: two seconds and 100 MB for a way of generating text."""
-    for name in ("torchvision", "sklearn"):
+    Nor scikit-learn, where there is one: two seconds and 100 MB for a way of generating text; nor scipy, for a loss."""
+    for name in ("torchvision", "sklearn", "scipy"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
