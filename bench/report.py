@@ -85,8 +85,9 @@ def html(results: Sequence[Result], title: str) -> str:
 
 def stored(results: Sequence[Result]) -> str:
     """A reader must not take an old run for the present."""
-    times = dict.fromkeys(when(result.environment.time).strftime("%Y-%m-%d %H:%M %Z") for result in results)
-    return f'<p class="stored">Stored run, not live: measured {escape(" and ".join(times) or "never")}.</p>'
+    found = [(f"{when(result.environment.time):%Y-%m-%d %H:%M %Z}", result.environment.machine) for result in results]
+    told = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
+    return f'<p class="stored">Stored run, not live: measured {escape(told)}.</p>'
 
 
 def warnings(results: Sequence[Result]) -> str:
@@ -103,8 +104,7 @@ def warnings(results: Sequence[Result]) -> str:
 
 def differing(results: Sequence[Result]) -> str:
     """A sentence if not all were measured from the same kind of machine; else empty."""
-    machines = [result.environment for result in results]
-    found = list(dict.fromkeys(", ".join([m.cpu, f"{m.cores} cores", *filter(None, [m.gpu_name])]) for m in machines))
+    found = list(dict.fromkeys(result.environment.machine for result in results))
     return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
 
 

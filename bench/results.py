@@ -59,6 +59,11 @@ class Environment(Shape):
         """Of the first one; empty if there was none."""
         return self.gpu.partition(",")[0]
 
+    @property
+    def machine(self) -> str:
+        """In a few words."""
+        return ", ".join(filter(None, [self.cpu, f"{self.cores} cores", self.gpu_name]))
+
 
 class Comparison(Shape):
     """Of two medians, with its 95 % interval and n of both."""

@@ -66,7 +66,7 @@ def test_it_tells_what_was_measured(page: str) -> None:
     tags = parsed(page)
     words = " ".join(" ".join(tags.text).split())
     assert "restored 9.1x faster than plain (95 % " in words
-    assert re.search(r"Stored run, not live: measured 20\d\d-\d\d-\d\d \d\d:\d\d UTC", words)
+    assert re.search(r"Stored run, not live: measured 20\d\d-\d\d-\d\d \d\d:\d\d UTC on .+, \d+ cores", words)
     assert "6 verified cold, 3 not, 1 made the snapshot (not counted); outcomes: not_scaled_down 1, ok" in words
     assert "the engine of builtin criu" in words
     rows = re.findall(r'<tr><th scope="row">(\w+)</th><td>(\d+)</td><td>([\d.,]+)</td>', page)
