@@ -24,9 +24,9 @@ def test_the_recorded_runs_are_shown_with_their_date_and_machine(card: str) -> N
 
 def test_of_one_card_the_latest_run_is_shown(tmp_path: Path) -> None:
     run = orjson.loads((RUNS / "bench-gpu-h100.json").read_bytes())
-    for name, day in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
+    for name, day in (("-a", "2026-01-02"), ("", "2026-01-03"), ("-c", "2026-01-01")):
         run["environment"]["time"] = f"{day}T00:00:00+00:00"
-        (tmp_path / f"bench-gpu-{name}.json").write_bytes(orjson.dumps(run))
+        (tmp_path / f"bench-gpu{name}.json").write_bytes(orjson.dumps(run))
     shown = gpu_tiers.table(tmp_path)
     assert shown.count("<table>") == 1 and "2026-01-03" in shown
 

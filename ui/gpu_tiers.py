@@ -26,7 +26,7 @@ PHASES = (
 
 def table(runs: Path) -> str:
     """The latest such run of each kind of GPU in the folder, as HTML, the newest first; empty if there is none."""
-    found = [run for path in runs.glob("bench-gpu-*.json") if (run := read(path)) is not None]
+    found = [run for path in runs.glob("bench-gpu*.json") if (run := read(path)) is not None]
     latest = {gpu_of(run): run for run in sorted(found, key=taken)}
     if not latest:
         return ""
