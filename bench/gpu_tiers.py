@@ -242,8 +242,5 @@ def ask(url: str, body: object) -> tuple[Mapping[str, str], Any]:
 
 
 def gpu_used() -> int | None:
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    try:
-        return int(subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0])  # noqa: S603
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+    told = record.nvidia_smi("memory.used", "nounits")
+    return int(told[0]) if told and told[0].strip().isdigit() else None

@@ -40,8 +40,13 @@ def environment() -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Name, memory and driver of each, as nvidia-smi tells them; none without one."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    """Name, memory and driver of each; none without one."""
+    return nvidia_smi("name,memory.total,driver_version")
+
+
+def nvidia_smi(fields: str, *more: str) -> list[str]:
+    """A line for each GPU, as it tells them; none where there is none, or where it cannot be asked."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
     except (OSError, subprocess.SubprocessError):

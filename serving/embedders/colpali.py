@@ -14,8 +14,8 @@ from serving.embedders.checkpoint import WeightsError
 PACKAGES = {"colpali_engine": "", "colpali_engine.models": "/models", "colpali_engine.models.gemma3": "/models/gemma3"}
 
 
-def without_torchvision() -> None:
-    """Call it before transformers is imported. Only its image processors want torchvision, of which we use none: pages
+def without_unused() -> None:
+    """Keeps out what transformers imports and we never use; call it first. Its image processors want torchvision: pages
     are made square by Pillow. Its wheels do not load beside a torch without CUDA, and then nothing of Gemma 3 does.
     Nor scikit-learn, where there is one: two seconds and 100 MB for a way of generating text; nor scipy, for a loss."""
     for name in ("torchvision", "sklearn", "scipy"):
@@ -27,7 +27,7 @@ def gemma() -> Any:
 
     The package's own `__init__` files import every model family: seconds of a cold start.
     """
-    without_torchvision()
+    without_unused()
     if "colpali_engine" not in sys.modules:
         spec = importlib.util.find_spec("colpali_engine")
         if spec is None or spec.submodule_search_locations is None:
