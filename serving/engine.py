@@ -141,7 +141,7 @@ class Engine:
 
     def _free(self) -> Life | None:
         life = self.life
-        if self.state != "serving" or life is None or life.handle.ended.is_set() or self.waiting:
+        if self.state != "serving" or life is None or not life.handle.usable or self.waiting:
             return None
         if life.in_flight >= self.settings.max_in_flight:
             return None
@@ -186,7 +186,7 @@ class Engine:
 
     def _let_in(self) -> None:
         life = self.life
-        if life is not None and self.state == "serving" and not life.handle.ended.is_set():
+        if life is not None and self.state == "serving" and life.handle.usable:
             self.waiting.let_in(life, self.settings.max_in_flight)
 
     # Wishes: the owner hears of them

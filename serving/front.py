@@ -108,7 +108,6 @@ class Hung:
         self._handle = handle
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._killing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self.stop()
@@ -129,7 +128,7 @@ class Hung:
     def _strike(self) -> None:
         log.error("the worker did not answer within its time limit and is killed")
         self.struck = True
-        self._killing = asyncio.ensure_future(self._handle.kill())
+        self._handle.strike()
 
 
 class Front:

@@ -57,7 +57,11 @@ class NoProcess:
         self.socket = socket
         self.ended = asyncio.Event()
         self.about: dict[str, Any] = {"boot_id": socket.stem, "probe": probe, "phases": {}}
-        self.stopped = False
+        self.stopped = self.killed = False
+
+    @property
+    def usable(self) -> bool:
+        return not self.killed and not self.ended.is_set()
 
     async def stop(self, grace: float) -> None:
         await asyncio.sleep(0)

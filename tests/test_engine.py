@@ -349,6 +349,21 @@ def test_a_worker_that_dies_is_replaced_by_the_next_request(tmp_path: Path) -> N
     with_engine(test, tmp_path)
 
 
+def test_a_worker_that_is_being_killed_gets_no_request(tmp_path: Path) -> None:
+    """Its end is heard some milliseconds after it was killed; a request between the two waits for the next one."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        first = await ask(engine)
+        bench.handles[0].killed = True
+        second = asyncio.create_task(ask(engine))
+        await settle()
+        assert not second.done() and len(engine.waiting) == 1 and len(bench.handles) == 1
+        bench.handles[0].ended.set()
+        assert first != await second and bench.kinds == ["created", "restored"]
+
+    with_engine(test, tmp_path)
+
+
 def test_wake_brings_one_up_and_the_timer_runs(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         engine.wake()

@@ -82,6 +82,19 @@ def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", BACKENDS)
+def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path: Path, name: str) -> None:
+    async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
+        handle = await restore(backend, snapshot, folder)
+        assert handle.usable
+        handle.strike()
+        assert not handle.usable and not handle.ended.is_set()
+        await asyncio.wait_for(handle.ended.wait(), 10)
+        await handle.kill()  # of one that has gone, it does nothing
+
+    with_snapshot(name, tmp_path, test)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 def test_five_hundred_restores_leave_nothing_behind(tmp_path: Path, name: str) -> None:
     """No hang (each has the settings' deadline), no process, descriptor, thread, file or memory that stays."""
 

@@ -75,6 +75,8 @@ class WorkerHandle:
         """`kill` ends it at once, and is not called once `reaped` has returned: then the process has ended."""
         self.pid = pid
         self.ended = asyncio.Event()
+        self.killed = False
+        """Its end is on its way, and is heard only when the kernel has let go of what it held."""
         self.socket = socket
         self.about: dict[str, Any] = {}
         """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
@@ -117,7 +119,7 @@ class WorkerHandle:
     async def stop(self, grace: float) -> None:
         """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left, or when
         its backend has it for the next life. Raises SnapshotFailed if that failed; nothing of it is left then."""
-        if self.park is not None and not self.ended.is_set():
+        if self.park is not None and self.usable:
             return await self.park(grace)
         self._close_control()
         try:
@@ -126,11 +128,21 @@ class WorkerHandle:
         except TimeoutError:
             await self.kill()
 
-    async def kill(self) -> None:
-        """At once, and without a word to it; of one that has ended already, nothing but the waiting is left."""
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be given to it."""
+        return not self.killed and not self.ended.is_set()
+
+    def strike(self) -> None:
+        """Kills it at once, and without a word to it; `ended` tells when it has gone."""
+        self.killed = True
         if not self._reaped.done():  # else its number or descriptor may be another's by now
             self._kill()
         self._close_control()
+
+    async def kill(self) -> None:
+        """Returns when nothing of it is left; of one that has ended already, nothing but the waiting is left."""
+        self.strike()
         await self._gone()
 
     async def _gone(self) -> None:
