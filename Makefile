@@ -65,7 +65,7 @@ pins: $(TEST) ## write again the exact versions that images on Modal are built o
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker
 
-screenshots: $(TEST) ## draw the README's pictures of the search page again (needs fonts-noto-core, fonts-noto-cjk)
+screenshots: $(TEST) ## draw the README's pictures of the page again (needs fonts-noto-core, fonts-noto-cjk)
 	.venv-test/bin/python -m tests.screenshots
 
 clean: ## remove what was installed here; collections in data/ stay

@@ -7,8 +7,9 @@ Decisions in their order, for each request that `guard` has let through:
 2. the request waits for the worker, and gives its place up when its client leaves
 3. a worker that is gone before it has taken anything of the request: once more from 2
 4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
-5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed.
-   Nobody but the door can tell: a client that sends slowly, or reads slowly, keeps it waiting as well
+5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed,
+   which the engine hears of at once: who comes next waits for another one. Nobody but the door can tell: a client that
+   sends slowly, or reads slowly, keeps it waiting as well
 """
 
 from __future__ import annotations

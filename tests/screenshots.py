@@ -1,15 +1,16 @@
-"""Draws the README's pictures of the search page again, `make screenshots`: the real page, the built-in embedder, the
-sample pages, a real browser (needs fonts-noto-core, fonts-noto-cjk)."""
+"""Draws the README's pictures of the page again, `make screenshots`: the real page, the built-in embedder, the sample
+pages, a real browser (needs fonts-noto-core, fonts-noto-cjk)."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
+from bench.browser import launched
 from serving.process import ServerProcess
-from tests.e2e.conftest import launched
 from tests.e2e.visit import LOOKS, PHONE
 
 FOLDER = Path(__file__).parent.parent / "assets" / "screenshots"
@@ -27,6 +28,7 @@ def main() -> None:
             filled(browser, url)
             desk(browser, url)
             phone(browser, url)
+    cold_starts()
 
 
 def filled(browser: Browser, url: str) -> None:
@@ -55,6 +57,31 @@ def phone(browser: Browser, url: str) -> None:
     asked(page, f"{url}/?c=samples")
     page.screenshot(path=FOLDER / "phone-dark.png")
     context.close()
+
+
+def cold_starts() -> None:
+    """A first start and three from its snapshot, above a run that was recorded on a GPU."""
+    with (
+        tempfile.TemporaryDirectory() as data,
+        ServerProcess("ui.app", ["--no-browser", "--data", data, "--scaledown-window", "8"]) as server,
+        launched() as browser,
+    ):
+        url = server.wait()
+        page = browser.new_page(viewport={"width": 1440, "height": 1150})
+        page.goto(url)
+        page.get_by_role("tab", name="Cold starts").click()
+        page.locator("#bench-run input").click()
+        page.get_by_role("option", name="hf on NVIDIA").first.click()
+        expect(page.frame_locator("#bench-report iframe").locator(".js-plotly-plot")).to_have_count(3)
+        client = Client(url, verbose=False)
+        for start in range(4):
+            if start:
+                expect(page.locator(".engine")).to_have_attribute("data-state", "zero")
+                page.wait_for_timeout(6_000)  # asleep long enough to be seen
+            client.predict(QUESTION, None, "my-pages", 3, None, api_name="/search")
+        expect(page.locator(".engine")).to_have_attribute("data-state", "serving")
+        page.wait_for_timeout(3_000)
+        page.screenshot(path=FOLDER / "cold-starts-tab.png")
 
 
 def asked(page: Page, url: str) -> None:
