@@ -75,8 +75,6 @@ class WorkerHandle:
         """`kill` ends it at once, and is not called once `reaped` has returned: then the process has ended."""
         self.pid = pid
         self.ended = asyncio.Event()
-        self.killed = False
-        """Its end is on its way, and is heard only when the kernel has let go of what it held."""
         self.socket = socket
         self.about: dict[str, Any] = {}
         """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
@@ -130,12 +128,11 @@ class WorkerHandle:
 
     @property
     def usable(self) -> bool:
-        """Whether a request may be given to it."""
-        return not self.killed and not self.ended.is_set()
+        """Whether a request may be given to it: `ended` is heard only some time after it was told to go, or killed."""
+        return self._pipes.control >= 0 and not self.ended.is_set()
 
     def strike(self) -> None:
         """Kills it at once, and without a word to it; `ended` tells when it has gone."""
-        self.killed = True
         if not self._reaped.done():  # else its number or descriptor may be another's by now
             self._kill()
         self._close_control()
