@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bench.parity import cosines
-from serving.embedders import bigemma3
+from serving.embedders import batch_shapes
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
 
@@ -52,7 +52,7 @@ def loops(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
     for count in batches:
         seconds = median_s(graph_of(graphs, "_pages", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
-    for count in bigemma3.QUERY_BATCHES:
+    for count in batch_shapes.QUERY_BATCHES:
         seconds = median_s(graph_of(graphs, "_queries", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
     return rows
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: those that are served")
     options = parser.parse_args(argv)
-    bigemma3.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
+    batch_shapes.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:
         embedder = BiGemma3Embedder(Settings(weights=str(options.weights), data=Path(data)))
         began = time.perf_counter()
@@ -151,8 +151,8 @@ def main(argv: list[str] | None = None) -> int:
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
-        "loops": loops(embedder._runner, bigemma3.PAGE_BATCHES),
-        "beside": [beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
+        "loops": loops(embedder._runner, batch_shapes.PAGE_BATCHES),
+        "beside": [beside(embedder, squares, batch, 5.0) for batch in batch_shapes.PAGE_BATCHES if batch >= 4],
         "kernels": kernels(embedder._runner, 8),
         "reference": reference(embedder, squares),
     }  # fmt: skip

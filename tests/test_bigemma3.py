@@ -23,7 +23,7 @@ from serving.client import EmbeddingClient
 from serving.embedders import bigemma3, colpali
 from serving.embedders.bigemma3 import BiGemma3Embedder, check_gpu
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.square import squared
+from serving.embedders.gemma import resize_square
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import ServingError, TooLargeError
 from serving.library import Library
@@ -64,7 +64,7 @@ def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
     """Every fourth page of the samples, as the model sees it."""
     size = embedder.checkpoint.image_size
     payloads = [payload for _, payload in pages(CORPUS, Settings())][::4]
-    return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+    return [resize_square(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,9 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
     found = tiles.answer(service, QUERIES[0], page.id, "c", None, 768)
     assert answers() == before + 2, "the question and the parts"
     picture = Image.open(service.library.picture(page.id))
-    squares = [squared(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]]
+    squares = [
+        resize_square(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]
+    ]
     service.close()
     expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
     assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.random_weights import write_tokenizer
-from serving.embedders.square import squared
+from serving.embedders.gemma import resize_square
 from serving.embedders.tokens import MAX_QUERY_TOKENS, TokenizerError, Tokens
 from serving.errors import BadValueError, TooLargeError
 
@@ -92,5 +92,5 @@ def test_another_models_tokenizer(folder: Path) -> None:
 
 def test_a_square_of_the_right_size_stays_as_it_is() -> None:
     image = Image.linear_gradient("L").convert("RGB")
-    assert squared(image, 256) is image and squared(image, 100).size == (100, 100)
-    assert squared(Image.new("RGB", (3, 700)), 224).size == (224, 224)
+    assert resize_square(image, 256) is image and resize_square(image, 100).size == (100, 100)
+    assert resize_square(Image.new("RGB", (3, 700)), 224).size == (224, 224)

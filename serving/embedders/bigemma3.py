@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serving.embedders import Lanes, PageResult, Vectors
+from serving.embedders.batch_shapes import PAGE_BATCHES, QUERY_BATCHES
 from serving.embedders.checkpoint import Checkpoint, WeightsError
 from serving.embedders.gemma import Gemma
 from serving.embedders.tokens import Tokens
@@ -33,9 +34,6 @@ CONTEXT_BYTES = 900_000_000
 """CUDA's own, with the code of all kernels."""
 WORKING_BYTES = 3_000_000_000
 """Beside the weights: CUDA's own, states of 8 pages, memory of the graphs."""
-PAGE_BATCHES: tuple[int, ...] = (1, 2, 4, 8)
-"""Shapes that a GPU runs. 8 pages keep an H200 as busy as 16 do, and a query that meets them waits less."""
-QUERY_BATCHES = (1, 8, 32)
 GPU_LANES = Lanes(
     page_batch=PAGE_BATCHES[-1], page_workers=2, query_batch=QUERY_BATCHES[-1], page_wait_s=0.004, query_wait_s=0.001
 )

@@ -19,15 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serving.embedders import Vectors, bigemma3
+from serving.embedders import Vectors, batch_shapes
+from serving.embedders.batch_shapes import rows_by_length, smallest_size
 from serving.embedders.bigemma3_model import BiGemma3Model, padded
-from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import NotReadyError
 from serving.gpu_memory import WorkingMemory
 
-QUERY_LENGTHS = (32, 128, 512, MAX_QUERY_TOKENS)
-"""Tokens. Questions have 10 to 30; what does not fit into 128 goes alone."""
-SHORT = 128
 EXIT_GPU_FAILED = 3
 RECOMPILE_LIMIT = 64
 """Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
@@ -40,7 +37,7 @@ class Runner(Protocol):
     def warm_up(self) -> None: ...
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        """float32[n, dimension] from uint8[side, side, 3] each; at most bigemma3.PAGE_BATCHES[-1]."""
+        """float32[n, dimension] from uint8[side, side, 3] each; at most batch_shapes.PAGE_BATCHES[-1]."""
 
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """float32[n, dimension] from token ids."""
@@ -165,10 +162,10 @@ class Graphs:
         self._queries = Shapes(model.queries, self._memory, priority=-5)
 
     def warm_up(self) -> None:
-        for count in bigemma3.PAGE_BATCHES:
+        for count in batch_shapes.PAGE_BATCHES:
             self.pages([np.zeros((self._side, self._side, 3), np.uint8)] * count)
-        for length in QUERY_LENGTHS:
-            for count in bigemma3.QUERY_BATCHES if length <= SHORT else (1,):
+        for length in batch_shapes.QUERY_LENGTHS:
+            for count in batch_shapes.QUERY_BATCHES if length <= batch_shapes.SHORT else (1,):
                 self.queries([[self._fill] * length] * count)
         self._memory.trim()
 
@@ -185,7 +182,7 @@ class Graphs:
         self._memory.restore()
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        count = fitting(len(squares), bigemma3.PAGE_BATCHES)
+        count = smallest_size(len(squares), batch_shapes.PAGE_BATCHES)
         pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
         rows = pixels.numpy()
         for row, square in enumerate(squares):
@@ -194,25 +191,13 @@ class Graphs:
 
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         found: list[Any] = [None] * len(ids)
-        for length, rows in by_length(ids).items():
-            most = bigemma3.QUERY_BATCHES[-1] if length <= SHORT else 1
+        for length, rows in rows_by_length(ids).items():
+            most = batch_shapes.QUERY_BATCHES[-1] if length <= batch_shapes.SHORT else 1
             for begin in range(0, len(rows), most):
                 part = rows[begin : begin + most]
-                count = fitting(len(part), bigemma3.QUERY_BATCHES)
+                count = smallest_size(len(part), batch_shapes.QUERY_BATCHES)
                 filled, last = padded([ids[row] for row in part], count, length, self._fill, pinned=True)
                 vectors = self._queries.run(len(part), filled, last)
                 for row, vector in zip(part, vectors, strict=True):
                     found[row] = vector
         return np.stack(found)
-
-
-def fitting(count: int, sizes: Sequence[int]) -> int:
-    return next(size for size in sizes if size >= count)
-
-
-def by_length(ids: Sequence[Sequence[int]]) -> dict[int, list[int]]:
-    """Row numbers for each of QUERY_LENGTHS that is needed."""
-    found: dict[int, list[int]] = {}
-    for row, query in enumerate(ids):
-        found.setdefault(fitting(len(query), QUERY_LENGTHS), []).append(row)
-    return found

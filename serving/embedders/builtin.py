@@ -93,7 +93,7 @@ class Builtin:
     def warm_up(self) -> None:
         """Runs both models once: the first inference allocates what later ones reuse, and imports what it needs."""
         self.embed_queries(["warm up"])
-        self._ocr(specimen())
+        self._ocr(warm_up_image())
 
     def sleep(self) -> None:
         self._e5 = self._ocr = None
@@ -218,7 +218,7 @@ def twin(reader: Any) -> Any:
     return other
 
 
-def specimen() -> Any:
+def warm_up_image() -> Any:
     """A small page with a line of text, BGR uint8[160, 640, 3]: a blank one would run the detector alone."""
     page = Image.new("RGB", (640, 160), "white")
     ImageDraw.Draw(page).text((40, 60), "Warm up 123", fill="black", font_size=40)

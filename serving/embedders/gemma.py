@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 
 from serving.embedders import PageResult, Vectors
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.square import squared
 from serving.errors import UnreadableError
 from serving.pages import Page
 from serving.settings import Settings
@@ -50,15 +49,24 @@ class Gemma(ABC):
         """Itself for a page that was prepared. Raises UnreadableError."""
         if page.image is None:
             raise UnreadableError("the page has no image: this model reads no text layers")
-        return squared(page.image, self.checkpoint.image_size)
+        return resize_square(page.image, self.checkpoint.image_size)
 
     def probe(self) -> Vectors:
         """float32[2, dimension], of a query and a page: both ways through the model, all of its weights."""
-        (page,) = self.embed_pages([Page(specimen(self.checkpoint.image_size))])
+        (page,) = self.embed_pages([Page(warm_up_image(self.checkpoint.image_size))])
         return np.stack([self.embed_queries(["total due"])[0], page.vector])
 
 
-def specimen(side: int) -> Image.Image:
+def resize_square(image: Image.Image, size: int) -> Image.Image:
+    """Return the whole RGB image stretched to `size` x `size` pixels; the same object if it has that size.
+
+    The filter is that of Gemma 3's own image processor (bilinear, over all source pixels), whose resize then finds
+    nothing left to do, with HuggingFace's libraries and with vLLM's.
+    """
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def warm_up_image(side: int) -> Image.Image:
     page = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(page)
     for row in range(4):
