@@ -14,11 +14,11 @@ import numpy as np
 
 from bench.quality import Label, Outcome, labels, page_files, table, text
 from serving.embedders import Vectors
-from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
-from serving.embedders.neutral import CENTRE, SHRINK, Neutral
+from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbedder, count_letters, join_page_text
+from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
 from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
-from serving.rows import rows
+from serving.rows import join_rows
 from serving.settings import Settings
 
 
@@ -52,24 +52,24 @@ class Raw:
 
 def read(corpus: Path, limits: Settings) -> tuple[list[Raw], dict[str, Vectors]]:
     """Pages with readable text, and the queries."""
-    embedder = Builtin(limits)
+    embedder = BuiltinEmbedder(limits)
     embedder.load()
     e5 = embedder._e5
     found = []
     for path in page_files(corpus):
         for number, page in enumerate(open_file(path, limits), 1):
             assert isinstance(page, Page)
-            lines = rows(page.lines if page.lines is not None else embedder.read(page.image))
-            words = page_text(lines)
-            if letters(words) >= MIN_LETTERS:
-                telling = [line.text for line in lines if letters(line.text) >= MIN_LINE_LETTERS]
+            lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+            words = join_page_text(lines)
+            if count_letters(words) >= MIN_LETTERS:
+                telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
                 found.append(Raw((path.name, number), e5.passage(words), e5.passage(telling)))
     return found, {label.query: e5.query(label.query) for label in labels(corpus)}
 
 
 def ranked(raw: Sequence[Raw], queries: dict[str, Vectors], wanted: Sequence[Label], variant: Variant) -> list[Outcome]:
-    shipped = Neutral.load()
-    neutral = Neutral(shipped.mean, shipped.directions, variant.centre, variant.shrink)
+    shipped = LanguageCentering.load()
+    neutral = LanguageCentering(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
     lines = [neutral(page.lines) for page in raw]
     keys = [page.key for page in raw]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.embedders.colpali import without_unused
+from serving.embedders.colpali import block_unused_imports
 
 LAYOUTS: Mapping[str, tuple[str, str, str]] = {
     "hub": ("language_model.model.", "vision_tower.vision_model.", "multi_modal_projector."),
@@ -131,7 +131,7 @@ def write_tokenizer(out: Path) -> dict[str, int]:
 
 
 def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architecture: str) -> Any:
-    without_unused()
+    block_unused_imports()
     from transformers import Gemma3Config
 
     marks = dict(zip(("boi_token", "eoi_token", "image_token"), IMAGE, strict=True))
@@ -214,7 +214,7 @@ def renamed(name: str, layout: str) -> str:
 
 def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
     """Name (as BiGemma3 on a current transformers has it) and bfloat16 values of each parameter."""
-    without_unused()
+    block_unused_imports()
     import torch
     from transformers.models.gemma3 import Gemma3Model
 

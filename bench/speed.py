@@ -23,7 +23,7 @@ from usearch.index import search as bare_search
 from bench.quality import CORPUS
 from serving.client import EmbeddingClient
 from serving.database import new_key
-from serving.embedders.builtin import Builtin, page_text
+from serving.embedders.builtin import BuiltinEmbedder, join_page_text
 from serving.library import Library
 from serving.pages import Line
 from serving.process import ServerProcess
@@ -55,7 +55,7 @@ def spread(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
 def overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
     """One query through the worker and straight into the embedder, in turn."""
     client = EmbeddingClient(url, key)
-    embedder = Builtin(Settings(data=folder))
+    embedder = BuiltinEmbedder(Settings(data=folder))
     embedder.load()
     embedder.warm_up()
     through: list[float] = []
@@ -102,7 +102,7 @@ def plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
             image = np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
             found = reader(image)
             texts = list(found.txts or ())
-            vectors.append(e5.passage(page_text([Line(text) for text in texts])))
+            vectors.append(e5.passage(join_page_text([Line(text) for text in texts])))
             if lines and texts:
                 vectors.append(e5.passage(texts))
 

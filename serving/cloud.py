@@ -31,11 +31,11 @@ from serving.app import create_app
 from serving.deadlines import in_background, ms_since, timed, within
 from serving.embedders import Embedder
 from serving.embedders.checkpoint import WeightsError
-from serving.embedders.gemma import Gemma
+from serving.embedders.gemma import BiGemma3Base
 from serving.errors import ServingError, UnauthorizedError
-from serving.fetch import fetched
+from serving.fetch import ensure_downloaded
 from serving.memory import give_back_memory
-from serving.probe import difference, unusable
+from serving.probe import describe_difference, why_unusable
 from serving.rehearsal import Calls, rehearse
 from serving.settings import Settings
 from serving.worker import StartKind, Worker
@@ -173,8 +173,8 @@ class Life:
         return Settings(**self._given)
 
     def _build(self, settings: Settings) -> Built:
-        kind = embedders.of(self._name)
-        if isinstance(kind, type) and issubclass(kind, Gemma):
+        kind = embedders.find_embedder_class(self._name)
+        if isinstance(kind, type) and issubclass(kind, BiGemma3Base):
             self._given = {"weights": self._weights(settings)}
             settings = self._settings()
         embedder = kind(settings)
@@ -182,7 +182,7 @@ class Life:
             in_a_thread(embedder.load)
             in_a_thread(embedder.warm_up)
             probe = in_a_thread(embedder.probe).tolist()
-            reason = unusable(probe)
+            reason = why_unusable(probe)
             if reason is not None:
                 raise LifeError(f"{embedder.title} cannot be served: {reason}")
         except BaseException:
@@ -195,7 +195,7 @@ class Life:
 
     def _weights(self, settings: Settings) -> str:
         try:
-            return fetched(settings.weights, self._revision)
+            return ensure_downloaded(settings.weights, self._revision)
         except WeightsError as error:
             raise WeightsError(f"{error.message}. {self._advice}" if self._advice else error.message) from None
 
@@ -214,7 +214,7 @@ class Life:
         except Exception as error:
             log.exception("the worker did not wake up")
             return f"{type(error).__name__}: {error}"
-        return difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
+        return describe_difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
 
     def _start_again(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
         """In full, in this process. Raises LifeError."""

@@ -1,8 +1,8 @@
-"""GPU memory whose addresses outlive it: given back when a worker sleeps, there again under the same addresses.
+"""GPU memory that is given back when a worker sleeps and comes back under the same addresses.
 
 An address range is reserved once; memory is mapped into it and unmapped from it by the CUDA driver. Tensors, compiled
-code and CUDA graphs that hold addresses of it stay valid. What was in it is gone: weights are read again, working
-memory is written before it is read. Imports torch and the driver; knows neither models nor files.
+code and CUDA graphs that hold its addresses stay valid. Its content is lost: weights are read again, working memory is
+written before it is read. Imports torch and the driver; knows neither models nor files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from serving.errors import NotReadyError
 from serving.settings import usable_cores
-from serving.weights import MOST_THREADS, Filled, Plan, fill
+from serving.weights import MOST_THREADS, FillResult, WeightPlan, fill_weights
 
 STEP = 256 * 1024 * 1024
 """Bytes that working memory grows by."""
@@ -25,8 +25,8 @@ ROOM = 1024**4
 """Bytes of addresses for working memory: they cost nothing."""
 
 
-def driver() -> Any:
-    """CUDA's driver interface. Raises ImportError."""
+def import_driver() -> Any:
+    """Return the module of CUDA's driver interface. Raises ImportError."""
     return importlib.import_module("cuda.bindings.driver")
 
 
@@ -34,8 +34,8 @@ class DriverError(Exception):
     """A call of the CUDA driver failed; the message is its own name for the reason."""
 
 
-def called(result: Any) -> Any:
-    """What a call gave, without its status. Raises DriverError."""
+def unwrap_result(result: Any) -> Any:
+    """Return the values of a driver call without its status. Raises DriverError."""
     status, *values = result
     if int(status) != 0:
         raise DriverError(getattr(status, "name", str(status)))
@@ -43,11 +43,11 @@ def called(result: Any) -> Any:
 
 
 class AddressRange:
-    """Of the current device. Not for several threads at once."""
+    """A range of addresses of the current device with memory behind part of it. For one thread at a time."""
 
     def __init__(self, size: int) -> None:
-        """Reserves addresses for `size` bytes; there is no memory behind them yet. Raises DriverError."""
-        cuda = self._cuda = driver()
+        """Reserve addresses for `size` bytes; there is no memory behind them yet. Raises DriverError."""
+        cuda = self._cuda = import_driver()
         torch.cuda.current_stream()  # makes the device's context
         device = torch.cuda.current_device()
         self._kind = cuda.CUmemAllocationProp()
@@ -58,16 +58,16 @@ class AddressRange:
         self._access.location = self._kind.location
         self._access.flags = cuda.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
         smallest = cuda.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
-        self._grain = int(called(cuda.cuMemGetAllocationGranularity(self._kind, smallest)))
+        self._grain = int(unwrap_result(cuda.cuMemGetAllocationGranularity(self._kind, smallest)))
         self.limit = self._rounded(size)
-        self.address = int(called(cuda.cuMemAddressReserve(self.limit, 0, 0, 0)))
+        self.address = int(unwrap_result(cuda.cuMemAddressReserve(self.limit, 0, 0, 0)))
         self._parts: list[int] = []
         """Bytes of each piece of memory, in order from the beginning of the range."""
         self._handles: list[Any] = []
 
     @property
     def size(self) -> int:
-        """Bytes that have memory behind them, or had it before `release`."""
+        """Return the bytes that have memory behind them, or had it before `release`."""
         return sum(self._parts)
 
     @property
@@ -75,20 +75,20 @@ class AddressRange:
         return bool(self._handles)
 
     def grow(self, size: int) -> None:
-        """To at least `size` bytes. Raises NotReadyError where the GPU has no such memory."""
+        """Map memory up to at least `size` bytes. Raises NotReadyError if the GPU has no such memory."""
         missing = self._rounded(size) - self.size
         if missing > 0:
             self._map(self.size, missing)
             self._parts.append(missing)
 
     def shrink(self, size: int) -> None:
-        """Whole pieces beyond `size` bytes are given back."""
+        """Give back whole pieces beyond `size` bytes."""
         while self._parts and self.size - self._parts[-1] >= size:
             part = self._parts.pop()
             self._unmap(self.size, part, self._handles.pop())
 
     def release(self) -> None:
-        """The memory goes, the addresses stay. Nothing may be using it; if it has gone already, nothing happens."""
+        """Give the memory back and keep the addresses. Nothing may be using it; a second call does nothing."""
         if not self._handles:
             return
         at = 0
@@ -98,7 +98,7 @@ class AddressRange:
         self._handles = []
 
     def restore(self) -> None:
-        """As much memory as before, with anything in it. Raises NotReadyError, and then none of it is there."""
+        """Map as much memory as before, with undefined content. Raises NotReadyError and then maps none."""
         if self._handles:
             return
         at = 0
@@ -115,7 +115,7 @@ class AddressRange:
             raise
 
     def tensor(self) -> torch.Tensor:
-        """uint8[size]: stays valid, and may be used whenever there is memory."""
+        """Return uint8[size]; it stays valid, and may be used while there is memory behind it."""
 
         whole = types.SimpleNamespace()
         whole.__cuda_array_interface__ = {
@@ -129,7 +129,7 @@ class AddressRange:
     def _map(self, at: int, size: int) -> None:
         cuda = self._cuda
         try:
-            handle = called(cuda.cuMemCreate(size, self._kind, 0))
+            handle = unwrap_result(cuda.cuMemCreate(size, self._kind, 0))
         except DriverError as error:
             free, total = torch.cuda.mem_get_info()
             raise NotReadyError(
@@ -137,18 +137,20 @@ class AddressRange:
                 f" is using it ({error})",
                 retry_after=5,
             ) from None
-        called(cuda.cuMemMap(self.address + at, size, 0, handle, 0))
-        called(cuda.cuMemSetAccess(self.address + at, size, [self._access], 1))
+        unwrap_result(cuda.cuMemMap(self.address + at, size, 0, handle, 0))
+        unwrap_result(cuda.cuMemSetAccess(self.address + at, size, [self._access], 1))
         self._handles.append(handle)
 
     def _unmap(self, at: int, size: int, handle: Any) -> None:
-        called(self._cuda.cuMemUnmap(self.address + at, size))
-        called(self._cuda.cuMemRelease(handle))
+        unwrap_result(self._cuda.cuMemUnmap(self.address + at, size))
+        unwrap_result(self._cuda.cuMemRelease(handle))
 
 
 class WorkingMemory:
-    """What CUDA graphs compute in: a pool of torch's allocator over an address range. What is in it need not outlive a
-    replay, so it can go and come like the weights; 2 GB that a snapshot need not hold."""
+    """The memory that CUDA graphs compute in: a pool of torch's allocator over an address range.
+
+    Its content need not outlive a replay, so it can be given back like the weights: 2 GB less in a snapshot.
+    """
 
     def __init__(self) -> None:
         self._range = AddressRange(ROOM)
@@ -160,12 +162,14 @@ class WorkingMemory:
         self._allocator = torch._C._cuda_customAllocator(taking, giving)
 
     def pool(self) -> torch.cuda.MemPool:
-        """For `torch.cuda.graph`. Keep it as long as a graph of it is used."""
+        """Return a pool for `torch.cuda.graph`. Keep it as long as a graph of it is used."""
         return torch.cuda.MemPool(self._allocator)
 
     def make_room(self, size: int) -> None:
-        """`size` more bytes, before a capture: the driver must not be asked for memory during one. Raises
-        NotReadyError."""
+        """Map `size` more bytes before a capture, during which the driver must not be asked for memory.
+
+        Raises NotReadyError.
+        """
         while self._range.size < self._used + size:
             self._range.grow(self._range.size + STEP)
 
@@ -183,8 +187,10 @@ class WorkingMemory:
         return self._range.size
 
     def _take(self, size: int, device: int, stream: int) -> int:
-        """Zero where there is no more; torch makes an error of it. Nothing is ever given back: graphs live as long as
-        the worker."""
+        """Return the address of `size` free bytes, or zero if there are none, which torch turns into an error.
+
+        Nothing is ever freed: graphs last as long as the worker.
+        """
         at = -(-self._used // 512) * 512
         if at + size > self._range.size:
             return 0
@@ -193,8 +199,10 @@ class WorkingMemory:
 
 
 class PinnedTarget:
-    """A range, filled through page-locked buffers (`serving.weights.fill`): two for each thread. They are kept: to lock
-    96 MB again takes 50 ms, and the driver does it in a tenth of that when it brings a process back."""
+    """An address range as the target of `fill_weights`, through two page-locked buffers for each thread.
+
+    The buffers are kept: to lock 96 MB again takes 50 ms, a restore by the driver a tenth of that.
+    """
 
     def __init__(self, address: int) -> None:
         self._address = address
@@ -210,15 +218,18 @@ class PinnedTarget:
         return lane
 
     def filled(self) -> None:
-        """All lanes are done, and can be used again."""
+        """Make all lanes available again once a fill is done."""
         self._free = list(self._lanes)
 
 
 class PinnedLane:
-    """All lanes share a stream: the bus is one, and each stream more is 10 ms more of a restore."""
+    """Two page-locked buffers.
+
+    All lanes share a stream: one is enough for the bus, and each more costs a restore 10 ms.
+    """
 
     def __init__(self, address: int, size: int, stream: torch.cuda.Stream) -> None:
-        self._cuda = driver()
+        self._cuda = import_driver()
         self._address = address
         self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
         self._views = [memoryview(buffer.numpy()) for buffer in self._buffers]  # type: ignore[arg-type]
@@ -233,7 +244,7 @@ class PinnedLane:
     def put(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         here, copy = self._buffers[self._turn].data_ptr(), self._cuda.cuMemcpyHtoDAsync
         for skip, offset, count in pieces:
-            called(copy(self._address + offset, here + skip, count, self._stream.cuda_stream))
+            unwrap_result(copy(self._address + offset, here + skip, count, self._stream.cuda_stream))
         self._done[self._turn].record(self._stream)
         self._turn = 1 - self._turn
 
@@ -242,10 +253,10 @@ class PinnedLane:
 
 
 class GpuWeights:
-    """A plan's tensors at fixed addresses: `fill` brings them, `release` gives their memory back."""
+    """A plan's tensors at fixed addresses: `fill` reads them in, `release` gives their memory back."""
 
-    def __init__(self, planned: Plan) -> None:
-        """Memory, with nothing in it yet. Raises NotReadyError, DriverError."""
+    def __init__(self, planned: WeightPlan) -> None:
+        """Map the memory without filling it. Raises NotReadyError, DriverError."""
         self.plan = planned
         self._chunks = planned.chunks()
         self._range = AddressRange(planned.size)
@@ -253,10 +264,10 @@ class GpuWeights:
         self._target = PinnedTarget(self._range.address)
         self.memory = self._range.tensor()
 
-    def fill(self) -> Filled:
-        """Raises WeightsFileError, NotReadyError; of a part that is there nothing may be used then."""
+    def fill(self) -> FillResult:
+        """Read the weights in. Raises WeightsFileError, NotReadyError; after an error no part may be used."""
         self._range.restore()
-        found = fill(self.plan, self._target, self._chunks, min(MOST_THREADS, usable_cores()))
+        found = fill_weights(self.plan, self._target, self._chunks, min(MOST_THREADS, usable_cores()))
         self._target.filled()
         return found
 

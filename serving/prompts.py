@@ -1,4 +1,4 @@
-"""What a caller's words become before a model sees them. No model and no HTTP in here.
+"""Brings a caller's words into the form that models see. No model and no HTTP in here.
 
 A worker owns the prompt, not its caller: the same question must give the same vector through every route, on every
 server (a plain text sent to BiGemma3 without its template lands at cosine 0.2 from the right place).
@@ -16,19 +16,19 @@ PAGE_PROMPT = "Describe this image"
 """The text that stands beside the image in BiGemma3's page turn."""
 
 
-WRITTEN = 4
-"""Of so many characters, at most, NFC makes one."""
+MAX_COMPOSED = 4
+"""The most characters that NFC makes one of."""
 
 
-def canonical_query(text: str, param: str | None, max_chars: int) -> str:
-    """One query as all embedders see it: NFC, no control characters, single spaces, no leading `Query: `.
+def canonicalise_query(text: str, param: str | None, max_chars: int) -> str:
+    """Return one query as all embedders see it: NFC, no control characters, single spaces, no leading `Query: `.
 
     Raises BadValueError if nothing is left, TooLargeError for more than `max_chars` characters.
     """
     text = " ".join(text.split())
     # Before anything that takes longer: to bring n combining marks into order takes n x n steps.
-    if len(text) > WRITTEN * max_chars:
-        raise too_long(param, max_chars)
+    if len(text) > MAX_COMPOSED * max_chars:
+        raise query_too_long(param, max_chars)
     # Lone surrogates cannot be encoded as UTF-8 and would end the model's process, not the request.
     text = text.encode("utf-8", "replace").decode("utf-8")
     kept = (
@@ -40,9 +40,9 @@ def canonical_query(text: str, param: str | None, max_chars: int) -> str:
     if not words or words == QUERY_PREFIX.strip():
         raise BadValueError("the query is empty: send at least one word", param=param)
     if len(words) > max_chars:
-        raise too_long(param, max_chars)
+        raise query_too_long(param, max_chars)
     return words
 
 
-def too_long(param: str | None, max_chars: int) -> TooLargeError:
+def query_too_long(param: str | None, max_chars: int) -> TooLargeError:
     return TooLargeError(f"the query is longer than {max_chars} characters", param=param)

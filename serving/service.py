@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from serving.app import create_app
-from serving.embedders import Embedder
+from serving.embedders import Embedder, GpuEmbedder
 from serving.settings import LAST_BATCH_S, Settings
 from serving.worker import Worker
 
@@ -76,8 +76,8 @@ class WorkerServer(uvicorn.Server):
         phases = {"bind": bound - self._began}
         if self._worker.asleep:
             await self._worker.wake()
-            # An embedder that reads its weights again says how long that alone took.
-            phases["weights"] = getattr(self._worker.embedder, "copy_ms", 0.0) / 1000
+            embedder = self._worker.embedder
+            phases["weights"] = embedder.copy_ms / 1000 if isinstance(embedder, GpuEmbedder) else 0.0
             phases["wake"] = time.perf_counter() - bound - phases["weights"]
         awake = time.perf_counter()
         probe = await self._worker.queries.call(self._worker.embedder.probe)

@@ -1,9 +1,8 @@
-"""Where each tensor of a checkpoint lies in one address range, and how its bytes get there from the files.
+"""Plans where each tensor of a checkpoint lies in one address range, and fills it from the files.
 
 The safetensors files themselves are read: nothing is converted and nothing is written, so all workers of a machine
-share them through the page cache. A plan is made from their headers alone. Several threads read pieces into a small
-ring of page-locked buffers and copy them on from there (`Filling`); of a GPU only that needs one. Knows nothing of what
-the tensors mean.
+share them through the page cache. A plan needs their headers alone. Several threads read pieces into a small ring of
+buffers and copy them on from there; for a GPU these are page-locked. Knows nothing of the tensors' meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, Protocol
 from serving.errors import ServingError
 
 ALIGNED = 256
-"""Bytes: what kernels may ask of an address at most (cudaMalloc gives no more)."""
+"""Bytes: the largest alignment that a kernel may expect (cudaMalloc gives no more)."""
 CHUNK = 4 * 1024 * 1024
 """Bytes read at once: large enough for the bus, small enough that a dozen threads' buffers are page-locked in 30 ms."""
 HASHED = 16 * 1024 * 1024
@@ -40,7 +39,7 @@ class WeightsFileError(ServingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TensorSlot:
     """One tensor: `size` bytes at `begin` of a file, at `offset` of the range."""
 
     file: int
@@ -62,27 +61,32 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WeightPlan:
+    """Places of all tensors in one address range."""
+
     files: tuple[Path, ...]
-    marks: tuple[str, ...]
-    """Of the files when the plan was made: see `mark`."""
-    slots: Mapping[str, Slot]
+    stamps: tuple[str, ...]
+    """`stamp_file` of each file when the plan was made."""
+    slots: Mapping[str, TensorSlot]
     size: int
     """Bytes of the range."""
 
     @property
     def bytes(self) -> int:
-        """Of the tensors themselves."""
+        """Return the bytes of the tensors, without gaps."""
         return sum(slot.size for slot in self.slots.values())
 
     def chunks(self, size: int = CHUNK) -> list[Chunk]:
-        """Every byte of every tensor once, file by file; a large tensor is in many chunks, small ones share one."""
+        """Return every byte of every tensor once, file by file; a large tensor has many chunks, small ones share
+        one."""
         parts: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         for slot in sorted(self.slots.values(), key=lambda slot: (slot.file, slot.begin)):
             at, end = slot.begin, slot.begin + slot.size
             while at < end:
                 upto = min(end, (at // size + 1) * size)
-                joined(parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at))
+                append_piece(
+                    parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at)
+                )
                 at = upto
         found = []
         for (file, _), pieces in parts.items():
@@ -92,14 +96,14 @@ class Plan:
         return found
 
     def check(self) -> None:
-        """Raises WeightsFileError if a file is not the one that was planned with."""
-        for path, known in zip(self.files, self.marks, strict=True):
-            if mark(path) != known:
+        """Raise WeightsFileError if a file has changed since the plan was made."""
+        for path, known in zip(self.files, self.stamps, strict=True):
+            if stamp_file(path) != known:
                 raise WeightsFileError(f"{path} was changed while it was in use: start again with what is there now")
 
 
-def joined(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
-    """Appended, or made one with the last where both places go on from it."""
+def append_piece(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
+    """Append a piece, or extend the last one if the new piece follows it in both places."""
     if pieces:
         begin, offset, count = pieces[-1]
         if begin + count == piece[0] and offset + count == piece[1]:
@@ -108,18 +112,21 @@ def joined(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> N
     pieces.append(piece)
 
 
-def plan(
+def plan_weights(
     files: Sequence[Path],
     names: Callable[[str], str | None] = lambda name: name,
     together: Sequence[Sequence[str]] = (),
-) -> Plan:
-    """`names` gives a tensor's name in the plan, None for one that is left out. `together`: names of tensors that
-    follow each other without a gap, so that they can be used as one. Raises WeightsFileError."""
+) -> WeightPlan:
+    """Plan one address range for the tensors of safetensors files.
+
+    `names` maps a tensor's name to its name in the plan, or to None to leave it out. `together`: names of tensors that
+    follow each other without a gap, so that they can be used as one. Raises WeightsFileError.
+    """
     found: dict[str, tuple[int, int, int, str, tuple[int, ...]]] = {}
-    marks = []
+    stamps = []
     for number, file in enumerate(files):
-        marks.append(mark(file))
-        for name, begin, size, dtype, shape in header(file):
+        stamps.append(stamp_file(file))
+        for name, begin, size, dtype, shape in read_header(file):
             known = names(name)
             if known in found:
                 raise WeightsFileError(f"{file}: {name} is there twice")
@@ -127,19 +134,22 @@ def plan(
                 found[known] = number, begin, size, dtype, shape
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
     later = {name for group in follows.values() for name in group[1:]}
-    slots: dict[str, Slot] = {}
+    slots: dict[str, TensorSlot] = {}
     at = 0
     for name in sorted(found.keys() - later, key=lambda name: found[name][:2]):
         at = -(-at // ALIGNED) * ALIGNED
         for member in follows.get(name, [name]):
             number, begin, size, dtype, shape = found[member]
-            slots[member] = Slot(number, begin, size, at, dtype, shape)
+            slots[member] = TensorSlot(number, begin, size, at, dtype, shape)
             at += size
-    return Plan(tuple(files), tuple(marks), slots, at)
+    return WeightPlan(tuple(files), tuple(stamps), slots, at)
 
 
-def header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
-    """Name, place in the file, bytes, type and shape of each tensor of a safetensors file. Raises WeightsFileError."""
+def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
+    """Yield name, position in the file, bytes, type and shape of each tensor of a safetensors file.
+
+    Raises WeightsFileError.
+    """
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -162,9 +172,11 @@ def header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
         raise WeightsFileError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def mark(file: Path) -> str:
-    """Changes with the file's content: whoever writes to it cannot set the time of change back. Raises
-    WeightsFileError."""
+def stamp_file(file: Path) -> str:
+    """Return a text that changes with the file's content: a writer cannot set the time of change back.
+
+    Raises WeightsFileError.
+    """
     try:
         stat = file.stat()
     except OSError as error:
@@ -172,25 +184,27 @@ def mark(file: Path) -> str:
     return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def digest(files: Sequence[Path], threads: int) -> str:
-    """SHA-256 over the SHA-256 of each 16 MiB of the files, in order: with `threads` it is as fast as the memory of a
-    large machine, where one hash over all would take five seconds for 8.6 GB. Raises WeightsFileError."""
-    parts = [(file, begin) for file in files for begin in range(0, max(1, size_of(file)), HASHED)]
+def digest_files(files: Sequence[Path], threads: int) -> str:
+    """Return the SHA-256 over the SHA-256 of each 16 MiB of the files, in order. Raises WeightsFileError.
+
+    With `threads` it is as fast as memory; one hash over all would take five seconds for 8.6 GB.
+    """
+    parts = [(file, begin) for file in files for begin in range(0, max(1, file_size(file)), HASHED)]
     total = hashlib.sha256()
     with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(part_digest, parts):
+        for found in pool.map(digest_part, parts):
             total.update(found)
     return total.hexdigest()
 
 
-def size_of(file: Path) -> int:
+def file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def part_digest(part: tuple[Path, int]) -> bytes:
+def digest_part(part: tuple[Path, int]) -> bytes:
     file, begin = part
     try:
         with file.open("rb") as stream:
@@ -200,28 +214,28 @@ def part_digest(part: tuple[Path, int]) -> bytes:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-class Target(Protocol):
-    """Where a plan's bytes go."""
+class FillTarget(Protocol):
+    """The memory that a plan's bytes are copied to."""
 
-    def lane(self, size: int) -> Lane:
-        """Of one thread: called in it."""
+    def lane(self, size: int) -> FillLane:
+        """Return the buffers of one thread; called in that thread."""
 
 
-class Lane(Protocol):
-    """Two buffers or more of `size` bytes each, used in turn."""
+class FillLane(Protocol):
+    """The buffers of one thread, used in turn."""
 
     def buffer(self) -> memoryview:
-        """Free to be written into."""
+        """Return a buffer that is free to be written into."""
 
     def put(self, pieces: Sequence[tuple[int, int, int]]) -> None:
-        """Copies parts of that buffer to their offsets; may return before it is done."""
+        """Copy parts of that buffer to their offsets; may return before it is done."""
 
     def finish(self) -> None:
-        """Returns when all of it is there."""
+        """Return when all copies are done."""
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillResult:
     bytes: int
     seconds: float
 
@@ -230,8 +244,8 @@ class Filled:
         return self.bytes / 1e9 / self.seconds
 
 
-def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> Filled:
-    """Every chunk into its place. `chunks` are the plan's. Raises WeightsFileError; parts may be there then."""
+def fill_weights(plan: WeightPlan, target: FillTarget, chunks: Sequence[Chunk], threads: int) -> FillResult:
+    """Copy every chunk into its place; `chunks` are the plan's. Raises WeightsFileError after a partial fill."""
     began = time.perf_counter()
     plan.check()
     files = [os.open(path, os.O_RDONLY) for path in plan.files]
@@ -246,7 +260,7 @@ def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> F
                 chunk = next(waiting, None)
             if chunk is None:
                 return lane.finish()
-            read(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
+            read_exactly(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
             lane.put(chunk.pieces)
 
     try:
@@ -256,11 +270,11 @@ def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> F
     finally:
         for descriptor in files:
             os.close(descriptor)
-    return Filled(plan.bytes, time.perf_counter() - began)
+    return FillResult(plan.bytes, time.perf_counter() - began)
 
 
-def read(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
-    """Raises WeightsFileError if the file ends before."""
+def read_exactly(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
+    """Fill `into` from position `begin` of a file. Raises WeightsFileError if the file ends before."""
     while into:
         try:
             count = os.preadv(descriptor, [into], begin)
@@ -272,7 +286,7 @@ def read(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
 
 
 class HostTarget:
-    """Memory of this process, `into` at least as long as the plan: what a machine without a GPU can do."""
+    """Memory of this process as the target, `into` at least as long as the plan; for machines without a GPU."""
 
     def __init__(self, into: memoryview) -> None:
         self._into = into
@@ -296,8 +310,8 @@ class HostLane:
     def finish(self) -> None: ...
 
 
-def fitted(module: Any, planned: Plan, memory: Any) -> None:
-    """Each parameter of a torch module becomes a view into `memory`, uint8[plan.size] on any device.
+def bind_parameters(module: Any, planned: WeightPlan, memory: Any) -> None:
+    """Turn each parameter of a torch module into a view into `memory`, uint8[planned.size] on any device.
 
     The module's parameters may be on `meta`. Raises WeightsFileError for what is missing or has another shape.
     """
@@ -321,10 +335,10 @@ def torch_type(name: str) -> Any:
     return getattr(torch, names.get(name, f"int{name[1:]}"))
 
 
-def unfilled(module: Callable[[], Any]) -> Any:
-    """What `module()` makes, its parameters without memory (`meta`) and its buffers as they are.
+def build_without_weights(module: Callable[[], Any]) -> Any:
+    """Return what `module()` builds, its parameters without memory (on `meta`) and its buffers as they are.
 
-    A model is built in a tenth of a second like that, instead of being filled with random numbers first.
+    That takes a tenth of a second for a large model, which would otherwise be filled with random numbers first.
     """
     import torch
 

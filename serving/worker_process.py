@@ -137,7 +137,7 @@ class Life:
         with phase(status, "import"):
             from serving import embedders, service
 
-            kind = embedders.of(name)
+            kind = embedders.find_embedder_class(name)
         settings = service.settings(given)
         embedder = kind(settings)
         with phase(status, "load"):
@@ -148,7 +148,7 @@ class Life:
             with phase(status, "warm_up"):
                 in_a_thread(embedder.warm_up)
                 probe = in_a_thread(embedder.probe).tolist()
-                compiled = getattr(embedder, "compiled", 0)
+                compiled = embedder.compiled if isinstance(embedder, embedders.GpuEmbedder) else 0
         worker, config = service.prepared(embedder, settings)
         if warm_up:
             with phase(status, "settle"):

@@ -30,7 +30,7 @@ from serving.library import Library
 from serving.matrix import cut
 from serving.pages import Page, decode_image
 from serving.settings import Settings
-from serving.weights import HostTarget, fill
+from serving.weights import HostTarget, fill_weights
 from tests.guide import FASTAPI, OPENAI, run
 from tests.reference import Reference
 from tests.servers import running, settings
@@ -180,17 +180,17 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
     import torch
 
     from serving.embedders import bigemma3_model
-    from serving.embedders.siglip import in_one
+    from serving.embedders.siglip import join_tensors
 
     checkpoint = Checkpoint.read(build(tmp_path, layout=layout))
-    reference = colpali.gemma().BiGemma3.from_pretrained(
+    reference = colpali.import_bigemma3().BiGemma3.from_pretrained(
         checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
         attn_implementation="sdpa",
     )  # fmt: skip
-    planned = bigemma3_model.planned(checkpoint)
+    planned = bigemma3_model.plan_tensors(checkpoint)
     memory = torch.zeros(planned.size, dtype=torch.uint8)
-    model = bigemma3_model.in_place(checkpoint, planned, memory)
-    fill(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
+    model = bigemma3_model.build_model_in_memory(checkpoint, planned, memory)
+    fill_weights(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
     assert checkpoint.stored_as == {"BF16"}
     for ours, theirs in (
         (dict(model.named_parameters()), dict(reference.named_parameters())),
@@ -201,9 +201,9 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
             assert ours[name].dtype == values.dtype and torch.equal(ours[name], values), name
     own = model.vision_tower.encoder.layers[0].self_attn
     parts = [own.q_proj.weight, own.k_proj.weight, own.v_proj.weight]
-    one = in_one(parts)
+    one = join_tensors(parts)
     assert one.data_ptr() == parts[0].data_ptr() and torch.equal(one, torch.cat(parts))
-    assert in_one(parts[::-1]).data_ptr() != parts[-1].data_ptr()
+    assert join_tensors(parts[::-1]).data_ptr() != parts[-1].data_ptr()
 
 
 def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Path) -> None:
@@ -211,12 +211,12 @@ def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Pa
     from serving.embedders import bigemma3_model
 
     checkpoint = Checkpoint.read(weights)
-    _, info = colpali.gemma().BiGemma3.from_pretrained(
+    _, info = colpali.import_bigemma3().BiGemma3.from_pretrained(
         weights, key_mapping={}, output_loading_info=True, local_files_only=True
     )
     assert info["missing_keys"] and info["unexpected_keys"]
     with pytest.raises(WeightsError, match=r"lacks .* tensors, such as language_model"):
-        bigemma3_model.check(info, checkpoint)
+        bigemma3_model.check_loading_info(info, checkpoint)
 
 
 def changed(weights: Path, out: Path, change: Any) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving import modal_app
-from serving.embedders import NAMES
+from serving.embedders import EMBEDDERS
 from serving.modal_app import Deployment, Server, deployment, requirements
 from serving.settings import Settings
 from tests.test_structure import installed
@@ -106,7 +106,7 @@ def test_the_advice_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_EMBEDDER", "builtin")
     life = Server("hf").life("bigemma3", sleeps=False)
     assert "modal secret create mine HF_TOKEN=" in life._advice
-    assert life._name == "builtin" and life._name in NAMES, "a deployment's own word goes before the file's"
+    assert life._name == "builtin" and life._name in EMBEDDERS, "a deployment's own word goes before the file's"
 
 
 class Committed:

@@ -1,4 +1,4 @@
-"""What an embedder is: model and preprocessing, pages or queries in, vectors out.
+"""The interface of an embedder: model and preprocessing, pages or queries in, vectors out.
 
 An embedder knows nothing of HTTP, queues or snapshots. Its methods are called from worker threads: `prepare` from many
 at once, `embed_pages` from at most `lanes.page_workers`, `embed_queries` from at most `lanes.query_workers`.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from pathlib import Path
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,10 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """`vector` is float32[dimension], L2-normalised; `lines` is the text that was read, None if none was looked for.
+    """The vector of a page: float32[dimension], L2-normalised; and the lines of text that were read on it.
 
-    `line_vectors` is float32[len(lines), dimension] where it was asked for and the embedder compares lines; a line that
-    can answer nothing (a price alone) has zeros.
+    `lines` is None if the embedder reads no text. `line_vectors` is float32[len(lines), dimension] if the caller asked
+    for them and the embedder compares lines; a line that can answer nothing (a price alone) has zeros.
     """
 
     vector: Vectors
@@ -36,14 +37,15 @@ class PageResult:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """How much an embedder wants at once. Queries have a lane of their own, so none waits behind a bulk ingest."""
+    """The batch sizes that suit an embedder. Queries have a lane of their own, so none waits behind a bulk ingest."""
 
     page_batch: int = 1
     page_workers: int = 1
     query_batch: int = 16
     query_workers: int = 1
     query_letters: int = 2_000
-    """Of all queries of a batch together: a long one does not hold up many short ones. One alone may have more."""
+    """Limit for all queries of a batch together: a long one does not hold up many short ones. One alone may have
+    more."""
     page_wait_s: float = 0.0
     """How long a batch that is not full waits for more. The first request after a quiet time pays it."""
     query_wait_s: float = 0.0
@@ -67,53 +69,64 @@ class Embedder(Protocol):
     backends: tuple[str, ...]
     """The snapshot backends (`serving.snapshots.NAMES`) that can save a process holding this embedder."""
 
-    # One on a GPU that `wake`s from files says so; others need neither.
-    # weight_files: tuple[Path, ...]   what wake reads, part of a snapshot's identity
-    # waking_bytes: int                GPU memory that wake takes
-    # copy_ms: float                   of the last wake: the weights' way to the GPU
-    # compiled: int                    pieces of code this process has compiled, not found in a cache
-
     def load(self) -> None: ...
 
     def warm_up(self) -> None: ...
 
     def sleep(self) -> None:
-        """Gives its memory back; `wake` undoes it."""
+        """Give the model's memory back; `wake` undoes it."""
 
     def wake(self) -> None: ...
 
     def close(self) -> None:
-        """Ends the processes it has beside this one. The worker calls it last."""
+        """End the processes that it started beside this one. The worker calls it last."""
 
     def prepare(self, page: Page) -> Page:
-        """What can be done to one page without the model, such as resizing: runs beside others, on several cores."""
+        """Return the page after all work that needs no model, such as resizing: runs on several cores at once."""
         ...
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        """float32[len(queries), dimension], L2-normalised."""
+        """Return float32[len(queries), dimension], L2-normalised."""
         ...
 
     def probe(self) -> Vectors:
-        """Vectors of fixed inputs, compared before a snapshot and after each restore."""
+        """Return vectors of fixed inputs, compared before a snapshot and after each restore."""
         ...
 
 
-NAMES = {
-    "builtin": "serving.embedders.builtin:Builtin",
+@runtime_checkable
+class GpuEmbedder(Embedder, Protocol):
+    """An embedder whose GPU memory is given back by `sleep` and filled again by `wake`."""
+
+    weight_files: tuple[Path, ...]
+    """Files that `wake` reads; they are part of a snapshot's identity. Empty if it reads none."""
+    waking_bytes: int
+    """GPU memory that `wake` takes."""
+    copy_ms: float
+    """Milliseconds of the last `wake` in which the weights were copied to the GPU."""
+
+    @property
+    def compiled(self) -> int:
+        """Pieces of code that this process has compiled itself instead of finding them in a cache."""
+        ...
+
+
+EMBEDDERS = {
+    "builtin": "serving.embedders.builtin:BuiltinEmbedder",
     "bigemma3": "serving.embedders.bigemma3:BiGemma3Embedder",
     "vllm": "serving.embedders.vllm:VllmEmbedder",
 }
-"""Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings."""
+"""The embedders that come with Dormouse. Any other name is `package.module:Class`, an Embedder of your own."""
 
 
-def of(name: str) -> Callable[[Settings], Embedder]:
-    """The class of that name. Raises BadValueError."""
-    module, _, attribute = NAMES.get(name, name).partition(":")
+def find_embedder_class(name: str) -> Callable[[Settings], Embedder]:
+    """Return the class of that name; it takes the settings. Raises BadValueError."""
+    module, _, attribute = EMBEDDERS.get(name, name).partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(NAMES)
+        known = ", ".join(EMBEDDERS)
         raise BadValueError(f"there is no embedder {name!r}: {known}, or package.module:Class ({error})") from None
     return cast(Callable[[Settings], Embedder], found)

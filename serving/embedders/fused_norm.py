@@ -1,7 +1,7 @@
-"""One kernel for what stands between a transformer's halves: residual plus bias-free sum, then layer norm.
+"""One kernel for the residual sum and the layer norm between the halves of a transformer layer.
 
-By itself each would read and write the same states once more (docs/gpu.md has what that costs). Triton comes with every
-torch for CUDA; a CPU does not get here.
+Two kernels would read and write the same states once more (docs/gpu.md has the cost). Triton comes with every torch for
+CUDA; nothing here is imported on a CPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def add_norm_kernel(hidden, delta, normed, weight, bias, eps, width: tl.constexp
 
 
 def add_norm(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """`hidden += delta`, and its layer norm over the last axis. Both are contiguous, of one shape and type."""
+    """Add `delta` to `hidden` in place and return its layer norm over the last axis.
+
+    Both are contiguous, of one shape and type.
+    """
     width = hidden.shape[-1]
     normed = torch.empty_like(hidden)
     rows = hidden.numel() // width

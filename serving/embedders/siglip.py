@@ -1,4 +1,4 @@
-"""SigLIP's vision tower, run with fewer and larger kernels than its modules would.
+"""Runs SigLIP's vision tower with fewer and larger kernels than its own modules.
 
 The weights stay those of the modules; `tests/test_bigemma3.py` holds the result against the modules' own. Measured on
 an H200 (docs/gpu.md): query, key and value in one product; GELU within the product before it; attention by cuDNN,
@@ -21,10 +21,10 @@ PREFERRED = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.
 
 
 class VisionTower:
-    """bfloat16 or float32[n, patches, hidden] from pixels uint8[n, side, side, 3]."""
+    """Turns pixels uint8[n, side, side, 3] into states bfloat16 or float32[n, patches, hidden]."""
 
     def __init__(self, tower: Any) -> None:
-        """`tower` is transformers' SiglipVisionModel. Raises ValueError for one that computes something else."""
+        """Take the weights of `tower`, transformers' SiglipVisionModel. Raises ValueError for another activation."""
         core = getattr(tower, "vision_model", tower)
         config = core.config
         if config.hidden_act != "gelu_pytorch_tanh":
@@ -35,7 +35,7 @@ class VisionTower:
         convolution = core.embeddings.patch_embedding
         self.patches = (convolution.weight.flatten(1), convolution.bias)
         self.positions = core.embeddings.position_embedding.weight
-        self.layers = [Layer(layer) for layer in core.encoder.layers]
+        self.layers = [EncoderLayer(layer) for layer in core.encoder.layers]
         # Each norm goes with the sum before it: the first has none, the last one follows the last layer.
         self.norms = [norm for layer in core.encoder.layers for norm in (layer.layer_norm1, layer.layer_norm2)]
         self.norms.append(core.post_layernorm)
@@ -48,19 +48,19 @@ class VisionTower:
         values = pixels.float().mul_(1 / 255).sub_(0.5).div_(0.5).to(weight.dtype)
         cut = values.view(n, grid, patch, grid, patch, 3).permute(0, 1, 3, 5, 2, 4)
         hidden = F.linear(cut.reshape(n, grid * grid, 3 * patch * patch), weight, bias).add_(self.positions)
-        sum_and_norm = summing(hidden)
+        sum_and_norm = choose_add_norm(hidden)
         norms = iter(self.norms)
         first = next(norms)
         normed = F.layer_norm(hidden, hidden.shape[-1:], first.weight, first.bias, self.eps)
-        with attention(hidden):
+        with prefer_attention_kernels(hidden):
             for layer in self.layers:
-                for part in (layer.attend, layer.think):
+                for part in (layer.attend, layer.feed_forward):
                     norm = next(norms)
                     normed = sum_and_norm(hidden, part(normed, self.heads), norm.weight, norm.bias, self.eps)
         return normed
 
 
-def summing(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
+def choose_add_norm(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
     if hidden.is_cuda:
         from serving.embedders.fused_norm import add_norm
 
@@ -69,14 +69,16 @@ def summing(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float],
 
 
 def plain_add_norm(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """`hidden += delta`, and its layer norm."""
+    """Add `delta` to `hidden` in place and return its layer norm."""
     return F.layer_norm(hidden.add_(delta), hidden.shape[-1:], weight, bias, eps)
 
 
 @contextmanager
-def attention(states: Tensor) -> Iterator[None]:
-    """The choice is the whole process's while it lasts: on a GPU only whoever captures a graph gets here, one at a
-    time; on a CPU there is nothing to choose."""
+def prefer_attention_kernels(states: Tensor) -> Iterator[None]:
+    """Choose the attention kernels on a GPU, in the order of PREFERRED.
+
+    The choice holds for the whole process meanwhile; only one thread at a time captures a graph.
+    """
     if states.is_cuda:
         with sdpa_kernel(PREFERRED, set_priority=True):
             yield
@@ -84,11 +86,13 @@ def attention(states: Tensor) -> Iterator[None]:
         yield
 
 
-class Layer:
+class EncoderLayer:
+    """One layer in two halves, `attend` and `feed_forward`, each between two norms."""
+
     def __init__(self, layer: Any) -> None:
         own = layer.self_attn
         parts = (own.q_proj, own.k_proj, own.v_proj)
-        self.qkv = (in_one([part.weight for part in parts]), in_one([part.bias for part in parts]))
+        self.qkv = (join_tensors([part.weight for part in parts]), join_tensors([part.bias for part in parts]))
         self.out = own.out_proj
         self.up, self.down = layer.mlp.fc1, layer.mlp.fc2
         # The three are views of one now, so that the weights are there once.
@@ -102,7 +106,7 @@ class Layer:
         seen = F.scaled_dot_product_attention(query, key, value)
         return F.linear(seen.transpose(1, 2).reshape(n, length, width), self.out.weight, self.out.bias)
 
-    def think(self, normed: Tensor, _: int) -> Tensor:
+    def feed_forward(self, normed: Tensor, _: int) -> Tensor:
         return F.linear(self._up(normed), self.down.weight, self.down.bias)
 
     def _up(self, normed: Tensor) -> Tensor:
@@ -115,8 +119,8 @@ class Layer:
         )
 
 
-def in_one(parts: list[Tensor]) -> Tensor:
-    """Several tensors as one, along their first dimension: without a copy where they follow each other in memory."""
+def join_tensors(parts: list[Tensor]) -> Tensor:
+    """Return the tensors as one along their first dimension, without a copy if they follow each other in memory."""
     follows, end = True, parts[0].data_ptr()
     for part in parts:
         follows &= part.is_contiguous() and part.data_ptr() == end

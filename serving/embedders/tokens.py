@@ -1,7 +1,7 @@
-"""BiGemma3's prompts as token ids, the same for both of its servers.
+"""Builds BiGemma3's prompts as token ids, the same for both of its servers.
 
-What a caller writes is text and nothing else: `<start_of_image>` in a question is eighteen characters, no image. So the
-text is split into tokens by itself, with special tokens switched off, and ours are put around it by their ids.
+A caller's text is only text: `<start_of_image>` in a question is eighteen characters, no image. So the text is split
+into tokens by itself, with special tokens switched off, and ours are put around it by their ids.
 
 Both prompts begin with two `<bos>`: colpali-engine renders the chat template, which writes one, and the tokenizer puts
 another in front. The model was trained that way. Needs the package `tokenizers` and no model.
@@ -35,8 +35,8 @@ class TokenizerError(ServingError):
     code = "tokenizer"
 
 
-class Tokens:
-    """Of the tokenizer in `folder` (tokenizer.json). Threads may share it. Raises TokenizerError."""
+class PromptTokens:
+    """Builds prompts with the tokenizer of `folder` (tokenizer.json). Threads may share it. Raises TokenizerError."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -58,16 +58,16 @@ class Tokens:
         self._special = {name: self._id(token) for name, token in SPECIAL.items()}
         self._ours = set(self._special.values())
         self._newline = self._text("\n")
-        self._image_tokens = image_tokens(folder)
+        self._image_tokens = read_image_tokens(folder)
         self.pad = self._special["pad"]
-        """What shorter prompts of a batch are filled up with, on their left."""
+        """The id that pads shorter prompts of a batch."""
 
     def query(self, text: str) -> list[int]:
-        """One user turn, `Query: {text}`. Raises TooLargeError above MAX_QUERY_TOKENS; BadValueError."""
+        """Return one user turn, `Query: {text}`. Raises TooLargeError above MAX_QUERY_TOKENS; BadValueError."""
         return self.queries([text])[0]
 
     def queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `query`, of several in one call: each call gives the interpreter away, and has to wait to get it back."""
+        """Return `query` for several texts, in one call because each call releases the interpreter and waits for it."""
         turns = ["user\n" + (QUERY_PREFIX + text).strip() for text in texts]  # the chat template trims
         return [self._query(found.ids) for found in self._tokenizer.encode_batch(turns, add_special_tokens=False)]
 
@@ -82,13 +82,13 @@ class Tokens:
         return ids
 
     def page(self) -> list[int]:
-        """One user turn: an image, then `Describe this image`; the image is its soft tokens."""
+        """Return one user turn: an image as its soft tokens, then `Describe this image`."""
         special = self._special
         image = [special["start_of_image"], *[special["image"]] * self._image_tokens, special["end_of_image"]]
         return self._page("user\n\n\n", image, "\n\n" + PAGE_PROMPT)
 
     def page_to_fill(self) -> list[int]:
-        """The same before a processor puts the soft tokens in: one `<start_of_image>` in their place."""
+        """Return the same turn before a processor inserts the soft tokens: one `<start_of_image>` in their place."""
         return self._page("user\n", [self._special["start_of_image"]], PAGE_PROMPT)
 
     def _page(self, before: str, image: list[int], after: str) -> list[int]:
@@ -107,8 +107,8 @@ class Tokens:
         return int(found)
 
 
-def image_tokens(folder: Path) -> int:
-    """Soft tokens of one image, as config.json has it; Gemma 3's 256 where it says nothing. Raises TokenizerError."""
+def read_image_tokens(folder: Path) -> int:
+    """Return the soft tokens of one image by config.json, or Gemma 3's 256 if it has none. Raises TokenizerError."""
     try:
         config = json.loads((folder / "config.json").read_text())
         return int(config.get("mm_tokens_per_image", 256))

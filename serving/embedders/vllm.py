@@ -1,7 +1,7 @@
-"""BiGemma3 by vLLM: its engine in this process, by its Python API, behind our own routes, limits and prompts.
+"""BiGemma3 on vLLM: its engine in this process, by its Python API, behind our own routes, limits and prompts.
 
-There is no HTTP server of vLLM's and none of its routes. Prompts go in as token ids and pages as squares, so that both
-servers of BiGemma3 see the same input. vLLM makes batches of whatever it has at once: here every request goes in alone.
+There is no HTTP server of vLLM and none of its routes. Prompts go in as token ids and pages as squares, so that both
+servers of BiGemma3 see the same input. vLLM batches by itself, so every request goes in alone.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.checkpoint import Checkpoint
-from serving.embedders.gemma import Gemma
-from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
+from serving.embedders.gemma import BiGemma3Base
+from serving.embedders.tokens import MAX_QUERY_TOKENS, PromptTokens
 from serving.embedders.vllm_engine import Answer, VllmEngine
 from serving.errors import ServingError
 from serving.pages import Page
 from serving.settings import MiB, Settings
 
 RECIPE = "1"
-"""Counted up whenever the same page or query would get another vector: it is part of the fingerprint."""
+"""Part of the fingerprint: count it up whenever the same page or query would get another vector."""
 AT_ONCE = 32
 """Requests that vLLM has at once. A GPU is full with 16 pages; queries are let in beside them."""
 MAX_TOKENS = 2 * MAX_QUERY_TOKENS
-"""Of one prompt. A page has 256 of its image and a dozen more."""
+"""Tokens of one prompt. A page has 256 of its image and a dozen more."""
 STEP_TOKENS = 8192
-"""Of all prompts of one step: thirty pages."""
+"""Tokens of all prompts of one step: thirty pages."""
 KV_CACHE_BYTES = 2048 * MiB
 """32 pages of 270 tokens take 1.2 GB of it. Without a figure vLLM would take nearly all of the GPU's memory."""
 MUST_BE_FREE = 0.1
-"""Of the GPU's memory. vLLM refuses to start where less is free; its 0.9 would let no other server stand beside it."""
+"""Share of the GPU's memory. vLLM refuses to start with less; its own 0.9 leaves no room for a second server."""
 EXIT_ENGINE_ENDED = 3
 
 
@@ -44,21 +44,21 @@ class PromptError(ServingError):
     code = "prompt"
 
 
-class VllmEmbedder(Gemma):
+class VllmEmbedder(BiGemma3Base):
     title = "BiGemma3 (vLLM)"
 
     def __init__(self, settings: Settings) -> None:
-        """Looks at the weights; imports neither vLLM nor torch. Raises WeightsError."""
+        """Look at the weights; imports neither vLLM nor torch. Raises WeightsError."""
         super().__init__(settings)
         self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
-        self.fingerprint = fingerprint(self.checkpoint, self.device)
+        self.fingerprint = compute_fingerprint(self.checkpoint, self.device)
         # Asleep, its weights are in its engine's own memory: too much for a file, and none of it is read again.
         self.backends: tuple[str, ...] = ("cuda",) if self.device == "cuda" else ()
         self.waking_bytes = 2 * self.checkpoint.parameters + KV_CACHE_BYTES if self.device == "cuda" else 0
-        self._engine = VllmEngine(arguments(self.checkpoint, settings), self.device, leave)
+        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device, end_process)
 
     def load(self) -> None:
-        self._tokens = Tokens(self.checkpoint.path)
+        self._tokens = PromptTokens(self.checkpoint.path)
         self._page_prompt = self._tokens.page()
         self._engine.start()
 
@@ -79,18 +79,20 @@ class VllmEmbedder(Gemma):
         answers = self._engine.embed([self._page(page) for page in pages])
         if any(answer.prompt != self._page_prompt for answer in answers):
             raise PromptError("vLLM made another prompt of this page than BiGemma3 was trained with")
-        return [PageResult(vector) for vector in unit(answers)]
+        return [PageResult(vector) for vector in normalise_answers(answers)]
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return unit(self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)]))
+        return normalise_answers(
+            self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)])
+        )
 
     def _page(self, page: Page) -> dict[str, Any]:
         image = self.square(page)
         return {"prompt_token_ids": self._tokens.page_to_fill(), "multi_modal_data": {"image": image}}
 
 
-def arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
-    """Of vLLM's AsyncEngineArgs, of 0.26 and 0.32."""
+def build_engine_arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
+    """Return the arguments of vLLM's AsyncEngineArgs (0.26 and 0.32)."""
     cuda = settings.device == "cuda"
     memory = {"kv_cache_memory_bytes": KV_CACHE_BYTES, "gpu_memory_utilization": MUST_BE_FREE} if cuda else {}
     return {
@@ -115,19 +117,22 @@ def arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
     }
 
 
-def fingerprint(checkpoint: Checkpoint, device: str) -> str:
-    """The device is part of it: on a CPU, vLLM computes in float32 and without attention forward inside an image."""
+def compute_fingerprint(checkpoint: Checkpoint, device: str) -> str:
+    """Return the fingerprint. The device is part of it: on a CPU, vLLM computes in float32 and attends causally inside
+    an image."""
     return "bigemma3-vllm-" + hashlib.sha256(f"{checkpoint.digest}\n{RECIPE}\n{device}".encode()).hexdigest()[:16]
 
 
-def unit(answers: Sequence[Answer]) -> Vectors:
-    """float32[n, dimension], L2-normalised: bfloat16's own norms are off by 0.2 %."""
+def normalise_answers(answers: Sequence[Answer]) -> Vectors:
+    """Return float32[n, dimension], L2-normalised here: norms in bfloat16 are off by 0.2 %."""
     vectors = np.stack([answer.vector for answer in answers])
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def leave() -> None:
-    """The process ends with its engine: whoever started it sees that and starts another one. Requests that it had get
-    their 503 from the door."""
+def end_process() -> None:
+    """End this process because vLLM's engine has ended.
+
+    Its parent sees that and starts another one; requests in flight get a 503 from the proxy.
+    """
     logging.shutdown()
     os._exit(EXIT_ENGINE_ENDED)

@@ -1,4 +1,4 @@
-"""vLLM's engine in this process: its asyncio side in a thread of its own, and how it is waited for from other threads.
+"""Runs vLLM's engine in this process: its asyncio side in a thread of its own, called from any other thread.
 
 The model runs in a child, vLLM's EngineCore. It ends with this process, however that ends: a forked child asks the
 system for it here, a spawned one in `worker_process`. When it ends first, this process has nothing left to serve.
@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # nothing is sampled
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; CPU builds know only this
 }
-"""Read by vLLM when it is imported, here and in its children. What is set already stays."""
+"""Read by vLLM when it is imported, here and in its children. Variables that are set already stay."""
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +52,8 @@ class EngineMissingError(ServingError):
 
 
 class EngineEndedError(NotReadyError):
+    """vLLM's engine has ended; its worker is about to be replaced."""
+
     code = "engine_ended"
 
     def __init__(self) -> None:
@@ -67,7 +69,7 @@ class Answer:
 
 
 class VllmEngine:
-    """`start` once; then the other methods from any thread."""
+    """vLLM's engine: call `start` once, then the other methods from any thread."""
 
     def __init__(self, arguments: Mapping[str, Any], device: Literal["cpu", "cuda"], ended: Callable[[], None]) -> None:
         """`arguments` are AsyncEngineArgs'. `ended` is called once, in a thread, if the engine ends unasked."""
@@ -82,10 +84,10 @@ class VllmEngine:
         self._sockets: Path | None = None
 
     def start(self) -> None:
-        """Returns when the model is loaded. Raises EngineMissingError, and whatever vLLM raises."""
+        """Load the model; return when it is loaded. Raises EngineMissingError, and whatever vLLM raises."""
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._vllm = installed(self._device)
+        self._vllm = import_vllm(self._device)
         os.register_at_fork(after_in_child=die_with_parent)
         self._loop = asyncio.new_event_loop()
         # This thread's end would end the engine (die_with_parent): it lasts as long as the process.
@@ -94,20 +96,20 @@ class VllmEngine:
         threading.Thread(target=self._watch, name="vllm watch", daemon=True).start()
 
     def embed(self, prompts: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """One answer for each of vLLM's TokensPrompts. Raises EngineEndedError."""
+        """Return one answer for each of vLLM's TokensPrompts. Raises EngineEndedError."""
         return self._wait(self._embed_all(prompts))
 
     def sleep(self) -> None:
-        """Weights into host memory, the KV cache dropped; on a CPU the engine only stops taking work."""
+        """Move the weights to host memory and drop the KV cache; on a CPU the engine only stops taking work."""
         self._wait(self._llm.sleep(1))
 
     def wake(self) -> None:
         self._wait(self._llm.wake_up())
 
     def close(self) -> None:
-        """Ends its processes at once and returns when they are gone: until then they would hold the GPU's memory.
+        """Kill its processes and return when they are gone: until then they would hold the GPU's memory.
 
-        vLLM's own shutdown takes five seconds; afterwards it has nothing left to do but to forget them.
+        vLLM's own shutdown takes five seconds; after this it only has to forget them.
         """
         self._closing = True
         logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it would call this a failure
@@ -133,8 +135,11 @@ class VllmEngine:
             raise
 
     def _remove_sockets(self) -> None:
-        """vLLM never does. Not before the first answer: the engine connects the socket for answers after it has said
-        that it is ready, and without its name it would wait for ever."""
+        """Remove the names of vLLM's sockets, which it never does itself.
+
+        Not before the first answer: the engine connects the socket for answers after it has reported to be ready, and
+        without its name it would wait for ever.
+        """
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
@@ -167,8 +172,8 @@ class VllmEngine:
             self._ended()
 
 
-def installed(device: Literal["cpu", "cuda"]) -> Any:
-    """The module vllm. Raises EngineMissingError."""
+def import_vllm(device: Literal["cpu", "cuda"]) -> Any:
+    """Return the module vllm. Raises EngineMissingError."""
     try:
         vllm = importlib.import_module("vllm")
         platform = importlib.import_module("vllm.platforms").current_platform

@@ -1,6 +1,6 @@
-"""What of ours runs inside vLLM's own processes; vLLM imports it there by name (`worker_extension_cls`).
+"""Our code inside vLLM's own processes, where vLLM imports it by name (`worker_extension_cls`).
 
-Nothing else of the project is imported by it, and it imports vLLM only where vLLM already is.
+Imports nothing else of the project, and vLLM only where vLLM already is.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ NEW_VISION_NAMES = {
 
 
 class Extension:
-    """Adds nothing to vLLM's worker; importing it is what counts."""
+    """Adds nothing to vLLM's worker; importing this module is enough."""
 
 
-def know_new_names() -> None:
+def map_new_names() -> None:
+    """Teach vLLM the names that today's transformers gives the vision tower's tensors."""
     models = importlib.import_module("vllm.model_executor.models.gemma3_mm")
     mapper = importlib.import_module("vllm.model_executor.models.utils").WeightsMapper
     model = models.Gemma3ForConditionalGeneration
     model.hf_to_vllm_mapper = model.hf_to_vllm_mapper | mapper(orig_to_new_prefix=NEW_VISION_NAMES)
 
 
-know_new_names()
+map_new_names()
