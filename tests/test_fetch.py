@@ -102,8 +102,8 @@ def fetched(hub: Hub, cache: Path, name: str = MODEL, revision: str = "", **envi
     """What a process that is to be snapshotted has afterwards: the folder or the reason, its threads, its switches."""
     code = (
         "import sys, os, threading; from serving.embedders.checkpoint import WeightsError\n"
-        "from serving.fetch import fetched\n"
-        "try: print(fetched(*sys.argv[1:]))\n"
+        "from serving.fetch import ensure_downloaded\n"
+        "try: print(ensure_downloaded(*sys.argv[1:]))\n"
         "except WeightsError as error: print(error.message)\n"
         "print(threading.active_count(), os.environ.get('HF_HUB_OFFLINE'))"
     )

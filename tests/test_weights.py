@@ -87,7 +87,7 @@ def test_file_that_is_cut_short_is_refused_before_and_while_it_is_used(tmp_path:
     with pytest.raises(WeightsFileError, match="changed while it was in use"):
         filled(found, 4096)
     # Cut between the check and the read: what the plan knows of the file is what is there now.
-    cut = replace(found, marks=(stamp_file(path),))
+    cut = replace(found, stamps=(stamp_file(path),))
     with pytest.raises(WeightsFileError, match="cut short"):
         filled(cut, 4096)
 
