@@ -1,13 +1,13 @@
-"""The life of a worker in a container that its platform saves and brings back by itself, such as Modal's.
+"""The lifecycle of a worker in a container that its platform snapshots and restores by itself, such as Modal's.
 
 ```
 prepare   weights, load, warm up, probe, the app, sleep     once; all of it is in the snapshot
 begin     settings, random state, boot id, wake, probe      in each container, created or restored
-end       the embedder's processes                          once in each container
+end       stop the embedder's processes                     once in each container
 ```
 
-Knows of the platform two names in the environment, nothing else: what it has to do for us (keep files, send no more
-requests) are functions that it is given. What a start is called is in `start_kind`.
+Knows two environment variables of the platform and nothing else of it: callers pass functions for the rest (keep files,
+send no more requests). `classify_start` decides what a start is called.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from serving.errors import ServingError, UnauthorizedError
 from serving.fetch import ensure_downloaded
 from serving.memory import give_back_memory
 from serving.probe import describe_difference, why_unusable
-from serving.rehearsal import Calls, rehearse
+from serving.rehearsal import RequestCounter, prewarm_app
 from serving.settings import Settings
 from serving.worker import StartKind, Worker
 from serving.worker_process import in_a_thread, new_random_state
@@ -44,35 +44,35 @@ from serving.worker_process import in_a_thread, new_random_state
 SNAPSHOTS = "MODAL_ENABLE_SNAP_RESTORE"
 """1 in a container that makes a snapshot, or came from one."""
 TASK = "MODAL_TASK_ID"
-"""Of this container; a restored one has another than the one that was saved."""
+"""Id of this container; a restored container has another id than the one that was saved."""
 QUIET_S = 0.5
-"""After the last answer was given to the platform, for the platform to hand it on."""
+"""Wait after the last answer, for the platform to deliver it."""
 WITHOUT_ANSWER_S = 30.0
-"""For a worker that is given up to let its memory go."""
+"""Time limit for a discarded worker to give its memory back."""
 log = logging.getLogger(__name__)
 
 
-class LifeError(ServingError):
+class LifecycleError(ServingError):
     """The container cannot serve and has to end; the message says what to do."""
 
-    code = "life"
+    code = "lifecycle"
 
 
 @dataclass
-class Built:
-    """An embedder that was loaded and warmed up, behind its worker and app. `probe` is float[n][dimension]."""
+class LoadedWorker:
+    """A loaded and warmed-up embedder with its worker and app. `probe` is float[n][dimension]."""
 
     embedder: Embedder
     worker: Worker
-    app: Calls
+    app: RequestCounter
     probe: list[list[float]]
 
 
-def nothing() -> None: ...
+def do_nothing() -> None: ...
 
 
-class Life:
-    """`prepare`, `begin`, `end`, each from the container's main thread; `app` after `begin`."""
+class ContainerLifecycle:
+    """Takes a container from import to exit: `prepare`, `begin`, `end` in its main thread; `app` after `begin`."""
 
     def __init__(
         self,
@@ -81,28 +81,28 @@ class Life:
         sleeps: bool = False,
         revision: str = "",
         advice: str = "",
-        bring_files: Callable[[], None] = nothing,
-        keep_files: Callable[[], None] = nothing,
-        stop: Callable[[], None] = nothing,
+        restore_files: Callable[[], None] = do_nothing,
+        keep_files: Callable[[], None] = do_nothing,
+        stop: Callable[[], None] = do_nothing,
     ) -> None:
         """`embedder` is a name of `embedders.NAMES` or `package.module:Class`.
 
-        `sleeps`: it gives its memory back before a snapshot and takes it again in each life.
+        `sleeps`: give the memory back before a snapshot and take it again after each restore.
         `revision`: of the weights on the hub; empty: the newest at the first download.
-        `advice`: what to do about weights that cannot be had, in the platform's own words.
-        `bring_files`, `keep_files`: what earlier containers compiled is here when it returns, and what this one
-        downloaded and compiled outlives it. Neither is needed for serving: one that fails is told, no more.
-        `stop`: the platform sends this container nothing more, and ends it after its last answer.
+        `advice`: what to do if the weights cannot be downloaded, in the platform's terms.
+        `restore_files`, `keep_files`: copy compiled code of earlier containers here, and keep what this container has
+        downloaded and compiled. Neither is needed for serving: a failure is only logged.
+        `stop`: ask the platform to send this container no more requests and to end it after its last answer.
         """
         self._name = embedder
         self._sleeps = sleeps
         self._revision = revision
         self._advice = advice
-        self._bring_files = bring_files
+        self._restore_files = restore_files
         self._keep_files = keep_files
         self._stop = stop
         self._given: dict[str, Any] = {}
-        self._built: Built | None = None
+        self._built: LoadedWorker | None = None
         self._start_ms = 0.0
         self._asleep = False
         self._task = ""
@@ -110,33 +110,35 @@ class Life:
 
     @property
     def app(self) -> ASGIApp:
-        return self._here.app
+        return self._loaded.app
 
     @property
     def worker(self) -> Worker:
-        return self._here.worker
+        return self._loaded.worker
 
     @property
-    def _here(self) -> Built:
+    def _loaded(self) -> LoadedWorker:
         if self._built is None:
-            raise LifeError("there is no worker: prepare first")
+            raise LifecycleError("there is no worker: prepare first")
         return self._built
 
     def prepare(self) -> None:
-        """Everything that is in the snapshot. Raises ServingError, and whatever the embedder raises."""
-        tell_on_stderr()
+        """Build everything that is in the snapshot. Raises ServingError, and whatever the embedder raises."""
+        log_to_stderr()
         began = time.perf_counter()
         settings = self._settings()
         check_access(settings)
-        tried(self._bring_files, "what earlier containers compiled is not here, it is compiled again")
+        run_optional(
+            self._restore_files, "code that earlier containers compiled is not available: it is compiled again"
+        )
         self._built = self._build(settings)
         self._start_ms = ms_since(began)
-        tried(self._keep_files, "what was downloaded and compiled is not kept, later starts do it again")
+        run_optional(self._keep_files, "downloads and compiled code are not kept: later starts repeat them")
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
-        log.info("%s is loaded and warmed up in %.1f s", self._here.embedder.title, self._start_ms / 1000)
+        log.info("%s is loaded and warmed up in %.1f s", self._loaded.embedder.title, self._start_ms / 1000)
         if self._sleeps and os.environ.get(SNAPSHOTS) == "1":
             try:
-                self._here.embedder.sleep()
+                self._loaded.embedder.sleep()
             except BaseException:
                 self.end()
                 raise
@@ -146,33 +148,33 @@ class Life:
         gc.freeze()  # a collection after a restore would fetch every page of what was loaded
 
     def begin(self) -> None:
-        """A new life. Raises LifeError if there is no worker that computes what it should."""
+        """Serve from this container, created or restored. Raises LifecycleError without a worker that answers right."""
         began = time.perf_counter()
-        kind = start_kind(os.environ, self._task)
+        kind = classify_start(os.environ, self._task)
         settings = self._settings()
         new_random_state()
         self.worker.renew(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
-        reason = None if kind == "plain" and not self._asleep else self._came_back(settings, phases)
+        reason = None if kind == "plain" and not self._asleep else self._check_restored(settings, phases)
         if reason is not None:
-            self._start_again(reason, settings, phases)
+            self._start_in_full(reason, settings, phases)
         if self.worker.boot.kind != "plain":  # of a restore, this process sees only its own part
             phases["restore"] = ms_since(began) - phases.get("wake", 0.0) - phases["probe"]
         self.worker.boot.phases.update(phases)
-        self._tell(kind, phases)
+        self._log_start(kind, phases)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: in_background(self._leave))
+            signal.signal(signal.SIGTERM, lambda *_: in_background(self._drain_and_exit))
 
     def end(self) -> None:
-        """Ends the embedder's processes; what it answers in between is finished by then."""
+        """End the embedder's processes; requests in flight are finished by then."""
         if self._built is not None:
             self._built.embedder.close()
 
     def _settings(self) -> Settings:
-        """As the environment has them now: the platform changes it when it restores."""
+        """Read the settings from the environment, which the platform changes when it restores."""
         return Settings(**self._given)
 
-    def _build(self, settings: Settings) -> Built:
+    def _build(self, settings: Settings) -> LoadedWorker:
         kind = embedders.find_embedder_class(self._name)
         if isinstance(kind, type) and issubclass(kind, BiGemma3Base):
             self._given = {"weights": self._weights(settings)}
@@ -184,14 +186,14 @@ class Life:
             probe = in_a_thread(embedder.probe).tolist()
             reason = why_unusable(probe)
             if reason is not None:
-                raise LifeError(f"{embedder.title} cannot be served: {reason}")
+                raise LifecycleError(f"{embedder.title} cannot be served: {reason}")
         except BaseException:
             embedder.close()
             raise
         worker = Worker(embedder, settings)
-        app = Calls(create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon))
-        rehearse(app)
-        return Built(embedder, worker, app, probe)
+        app = RequestCounter(create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon))
+        prewarm_app(app)
+        return LoadedWorker(embedder, worker, app, probe)
 
     def _weights(self, settings: Settings) -> str:
         try:
@@ -199,9 +201,9 @@ class Life:
         except WeightsError as error:
             raise WeightsError(f"{error.message}. {self._advice}" if self._advice else error.message) from None
 
-    def _came_back(self, settings: Settings, phases: dict[str, float]) -> str | None:
-        """Why this worker may not serve: it did not wake up in time, or computes something else than before."""
-        here = self._here
+    def _check_restored(self, settings: Settings, phases: dict[str, float]) -> str | None:
+        """Return why this worker may not serve (no wake-up in time, another probe vector), or None if it may."""
+        here = self._loaded
         try:
             if self._asleep:
                 with timed(phases, "wake"):
@@ -216,24 +218,24 @@ class Life:
             return f"{type(error).__name__}: {error}"
         return describe_difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
 
-    def _start_again(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
-        """In full, in this process. Raises LifeError."""
-        log.error("what came back from the snapshot is not used, starting in full instead: %s", reason)
+    def _start_in_full(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
+        """Replace the worker by one started in full in this process. Raises LifecycleError."""
+        log.error("the restored worker is not used, starting in full instead: %s", reason)
         began = time.perf_counter()
-        self._take_apart()
+        self._discard_worker()
         try:
             self._built = self._build(settings)
         except Exception as error:
-            raise LifeError(
-                f"what came back from the snapshot cannot be used ({reason}), and starting in full failed as well"
+            raise LifecycleError(
+                f"the restored worker cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
         self.worker.renew(self._settings(), "plain", "none")
         phases["start"] = ms_since(began)
 
-    def _take_apart(self) -> None:
-        """The memory of the worker that is not used goes to the next one."""
-        embedder, self._built = self._here.embedder, None
+    def _discard_worker(self) -> None:
+        """Free the memory of the worker that is not used."""
+        embedder, self._built = self._loaded.embedder, None
         for give_back in (embedder.sleep, embedder.close):
             with suppress(Exception):
                 within(WITHOUT_ANSWER_S, give_back)
@@ -243,25 +245,25 @@ class Life:
         gc.collect()
 
     def _stop_soon(self) -> None:
-        """Called on the event loop, which must not wait for the platform."""
+        """Stop in the background: this is called on the event loop, which must not wait for the platform."""
         in_background(self._stop_fetching)
 
     def _stop_fetching(self) -> None:
-        tried(self._stop, "the platform did not take the request to stop: the container goes when it is idle")
+        run_optional(self._stop, "the platform did not accept the request to stop: the container ends when it is idle")
 
-    def _leave(self) -> None:
-        """After SIGTERM: no more requests, those in flight are finished, then the platform's own way of ending."""
+    def _drain_and_exit(self) -> None:
+        """End after SIGTERM: take no more requests, finish those in flight, then end the platform's way (SIGINT)."""
         self._stop_fetching()
         ends = time.monotonic() + self.worker.settings.drain_s
         quiet_since = time.monotonic()
         while time.monotonic() < ends and time.monotonic() - quiet_since < QUIET_S:
-            if self._here.app.in_flight:
+            if self._loaded.app.in_flight:
                 quiet_since = time.monotonic()
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    def _tell(self, kind: StartKind, phases: Mapping[str, float]) -> None:
-        """All that a start kind was concluded from, so that it can be judged from the log."""
+    def _log_start(self, kind: StartKind, phases: Mapping[str, float]) -> None:
+        """Log everything that the start kind was concluded from, so that it can be checked."""
         boot = self.worker.boot
         seen = {
             "boot_id": boot.id,
@@ -273,24 +275,27 @@ class Life:
             "age_of_snapshot_s": round(time.time() - self._saved_at, 3),
             "ms": {name: round(value, 1) for name, value in phases.items()},
         }
-        log.info("a life begins: %s", json.dumps(seen))
+        log.info("a container begins to serve: %s", json.dumps(seen))
 
 
-def tried(work: Callable[[], None], otherwise: str) -> None:
+def run_optional(work: Callable[[], None], otherwise: str) -> None:
+    """Run work that serving does not need; a failure is logged as `otherwise`."""
     try:
         work()
     except Exception:
         log.exception(otherwise)
 
 
-def start_kind(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
+def classify_start(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
+    """Return the start kind by the platform's variables; `task_of_snapshot` is the id of the container that was
+    saved."""
     if environment.get(SNAPSHOTS) != "1":
         return "plain"
     return "created" if environment.get(TASK, "") == task_of_snapshot else "restored"
 
 
 def check_access(settings: Settings) -> None:
-    """Raises UnauthorizedError: a container that could only refuse everybody is not worth a GPU."""
+    """Raise UnauthorizedError if nobody could be let in: such a container is not worth a GPU."""
     if not settings.keys and not settings.open_access:
         raise UnauthorizedError(
             "this server has no keys, and nothing else asks who is calling: set DORMOUSE_API_KEYS in its secret, or"
@@ -298,8 +303,8 @@ def check_access(settings: Settings) -> None:
         )
 
 
-def tell_on_stderr() -> None:
-    """Our own lines, in the container's log; those of libraries stay as the platform has them."""
+def log_to_stderr() -> None:
+    """Write our own log lines to the container's log; those of libraries stay as the platform has them."""
     ours = logging.getLogger("serving")
     if not ours.handlers:
         handler = logging.StreamHandler()

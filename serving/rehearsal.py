@@ -1,7 +1,4 @@
-"""A worker's app before its first request: counted, and tried once, so that a snapshot has all that a request needs.
-
-Knows nothing of what the app answers.
-"""
+"""Warms up a worker's app before its first request, so that a snapshot holds all that a request imports and builds."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.worker_process import in_a_thread
 
 PLATFORM_IMPORTS = ("aiohttp",)
-"""What Modal's client imports when an app is first served: half a second of a restore, if it is not there by then."""
+"""Imported by Modal's client when an app is first served: half a second of each restore if it is not there by then."""
 
 
-class Calls:
-    """ASGI: how many requests are being answered."""
+class RequestCounter:
+    """ASGI middleware that counts the requests in flight."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,8 +33,8 @@ class Calls:
             self.in_flight -= 1
 
 
-def rehearse(app: ASGIApp) -> None:
-    """What the first request would import and build is in the snapshot instead."""
+def prewarm_app(app: ASGIApp) -> None:
+    """Answer one request inside the process, so that its imports are in the snapshot."""
     for name in PLATFORM_IMPORTS:
         with suppress(ImportError):
             importlib.import_module(name)
@@ -49,8 +46,8 @@ def rehearse(app: ASGIApp) -> None:
 
     async def send(_: Message) -> None: ...
 
-    in_a_thread(lambda: asyncio.run(answered(app, scope, receive, send)))
+    in_a_thread(lambda: asyncio.run(call_app(app, scope, receive, send)))
 
 
-async def answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def call_app(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)

@@ -1,6 +1,6 @@
 """BiGemma3 by HuggingFace's libraries, on Modal: `modal deploy serving/serve_hf_snapshot.py`.
 
-What can be set, and how: `serving/modal_app.py`. What happens when: `serving/cloud.py`.
+Settings: `serving/modal_app.py`. What each hook does: `serving/cloud.py`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import modal
 from starlette.types import ASGIApp
 
-from serving.modal_app import Server
+from serving.modal_app import ModalServer
 
-server = Server("hf")
+server = ModalServer("hf")
 app = modal.App("bigemma3-hf-serve")
 
 
@@ -19,20 +19,22 @@ app = modal.App("bigemma3-hf-serve")
 class Worker:
     @modal.enter(snap=True)
     def prepare(self) -> None:
-        """It does not sleep: this embedder would read 8.6 GB from the volume again in each life. What is on the GPU is
-        saved by the platform: the weights, and the captured graphs that point to them."""
-        self.life = server.life("bigemma3", sleeps=False)
-        self.life.prepare()
+        """Prepare without sleep: to wake, this embedder would read 8.6 GB from the volume after each restore.
+
+        The platform saves the GPU's memory: the weights, and the captured graphs that point to them.
+        """
+        self.lifecycle = server.create_lifecycle("bigemma3", sleeps=False)
+        self.lifecycle.prepare()
 
     @modal.enter(snap=False)
     def begin(self) -> None:
-        self.life.begin()
+        self.lifecycle.begin()
 
     @modal.asgi_app(requires_proxy_auth=server.asks_for_proxy_token)
     def web(self) -> ASGIApp:
-        """Runs after each restore, so it makes nothing."""
-        return self.life.app
+        """Return the app that `prepare` built: this runs after each restore."""
+        return self.lifecycle.app
 
     @modal.exit()
     def end(self) -> None:
-        self.life.end()
+        self.lifecycle.end()

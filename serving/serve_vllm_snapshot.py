@@ -1,6 +1,6 @@
 """BiGemma3 by vLLM, on Modal: `modal deploy serving/serve_vllm_snapshot.py`.
 
-What can be set, and how: `serving/modal_app.py`. What happens when: `serving/cloud.py`.
+Settings: `serving/modal_app.py`. What each hook does: `serving/cloud.py`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import modal
 from starlette.types import ASGIApp
 
-from serving.modal_app import Server
+from serving.modal_app import ModalServer
 
-server = Server("vllm")
+server = ModalServer("vllm")
 app = modal.App("bigemma3-vllm-serve")
 
 
@@ -19,20 +19,22 @@ app = modal.App("bigemma3-vllm-serve")
 class Worker:
     @modal.enter(snap=True)
     def prepare(self) -> None:
-        """It sleeps (vLLM's level 1): the weights are in the host's memory and the KV cache is gone, so that the GPU's
-        part of the snapshot is small, as Modal's own examples with vLLM have it."""
-        self.life = server.life("vllm", sleeps=True)
-        self.life.prepare()
+        """Prepare and sleep (vLLM's level 1), as Modal's own examples with vLLM do.
+
+        The weights are then in host memory and the KV cache is gone, so that the GPU's part of the snapshot is small.
+        """
+        self.lifecycle = server.create_lifecycle("vllm", sleeps=True)
+        self.lifecycle.prepare()
 
     @modal.enter(snap=False)
     def begin(self) -> None:
-        self.life.begin()
+        self.lifecycle.begin()
 
     @modal.asgi_app(requires_proxy_auth=server.asks_for_proxy_token)
     def web(self) -> ASGIApp:
-        """Runs after each restore, so it makes nothing."""
-        return self.life.app
+        """Return the app that `prepare` built: this runs after each restore."""
+        return self.lifecycle.app
 
     @modal.exit()
     def end(self) -> None:
-        self.life.end()
+        self.lifecycle.end()

@@ -20,7 +20,7 @@ import requests
 
 import serving.cloud
 from serving import fetch
-from serving.cloud import SNAPSHOTS, TASK, Life, LifeError, start_kind
+from serving.cloud import SNAPSHOTS, TASK, ContainerLifecycle, LifecycleError, classify_start
 from serving.embedders import Vectors
 from serving.embedders.checkpoint import WeightsError
 from serving.errors import ServingError, UnauthorizedError
@@ -87,16 +87,16 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Told]
     gc.unfreeze()
 
 
-def prepared(**more: Any) -> Life:
-    life = Life(NAME, **more)
-    life.prepare()
-    return life
+def prepared(**more: Any) -> ContainerLifecycle:
+    lifecycle = ContainerLifecycle(NAME, **more)
+    lifecycle.prepare()
+    return lifecycle
 
 
-def restored(life: Life, task: str = "task-of-a-restore") -> Life:
+def restored(lifecycle: ContainerLifecycle, task: str = "task-of-a-restore") -> ContainerLifecycle:
     os.environ[TASK] = task  # the fixture puts it back
-    life.begin()
-    return life
+    lifecycle.begin()
+    return lifecycle
 
 
 def ask(url: str, key: str = "first", **headers: str) -> requests.Response:
@@ -113,20 +113,20 @@ def test_everything_that_takes_long_is_in_the_snapshot(told: type[Told]) -> None
     def files() -> None:
         kept.append(list(told.log))
 
-    life = prepared(sleeps=True, bring_files=files, keep_files=files)
+    lifecycle = prepared(sleeps=True, restore_files=files, keep_files=files)
     assert told.log == ["load", "warm_up", "probe", "sleep"]
     assert kept == [[], ["load", "warm_up", "probe"]], "there before anything compiles, kept when all has"
-    restored(life)
+    restored(lifecycle)
     assert told.log[4:] == ["wake", "probe"]
-    life.end()
+    lifecycle.end()
     assert told.log[6:] == ["close"]
 
 
 def test_the_app_is_made_before_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = prepared()
-    app = life.app
+    lifecycle = prepared()
+    app = lifecycle.app
     monkeypatch.delattr(serving.cloud, "create_app")
-    assert restored(life).app is app
+    assert restored(lifecycle).app is app
 
 
 def test_an_embedder_that_need_not_sleep_is_not_woken(told: type[Told]) -> None:
@@ -141,19 +141,19 @@ def test_without_snapshots_nothing_sleeps_or_is_compared(told: type[Told], monke
 
 
 def test_who_sleeps_is_woken_whatever_the_platform_says(told: type[Told], monkeypatch: pytest.MonkeyPatch) -> None:
-    life = prepared(sleeps=True)
+    lifecycle = prepared(sleeps=True)
     monkeypatch.delenv(SNAPSHOTS)
-    life.begin()
-    assert told.log[4:] == ["wake", "probe"] and life.worker.boot.kind == "plain"
+    lifecycle.begin()
+    assert told.log[4:] == ["wake", "probe"] and lifecycle.worker.boot.kind == "plain"
 
 
 def test_files_that_cannot_be_brought_or_kept_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise OSError("the volume is gone")
 
-    restored(prepared(bring_files=fail, keep_files=fail))
+    restored(prepared(restore_files=fail, keep_files=fail))
     told = capfd.readouterr().err
-    assert "it is compiled again" in told and "later starts do it again" in told
+    assert "it is compiled again" in told and "later starts repeat them" in told
 
 
 @pytest.mark.parametrize(
@@ -167,27 +167,29 @@ def test_files_that_cannot_be_brought_or_kept_are_told(capfd: pytest.CaptureFixt
     ],
 )
 def test_start_kind(environment: dict[str, str], kind: str) -> None:
-    assert start_kind(environment, "a") == kind
+    assert classify_start(environment, "a") == kind
 
 
 def test_each_life_says_what_it_is(capfd: pytest.CaptureFixture[str]) -> None:
-    life = prepared(sleeps=True)
+    lifecycle = prepared(sleeps=True)
     found: list[Any] = []
     for task in ("task-of-the-snapshot", "b", "c"):
-        found.append(restored(life, task).worker.boot)
+        found.append(restored(lifecycle, task).worker.boot)
     assert [boot.kind for boot in found] == ["created", "restored", "restored"]
     assert len({boot.id for boot in found}) == 3 and {boot.tier for boot in found} == {"disk"}
     assert set(found[0].phases) == {"start", "restore", "wake", "probe"}
     assert set(found[2].phases) == {"restore", "probe"}, "it was awake already"
-    told = [
-        json.loads(line.split("a life begins: ")[1]) for line in capfd.readouterr().err.splitlines() if "life" in line
+    logged = [
+        json.loads(line.split("begins to serve: ")[1])
+        for line in capfd.readouterr().err.splitlines()
+        if "begins to serve" in line
     ]
-    assert [(line["kind"], line["task"]) for line in told] == [
+    assert [(line["kind"], line["task"]) for line in logged] == [
         ("created", "task-of-the-snapshot"),
         ("restored", "b"),
         ("restored", "c"),
     ]
-    assert {line["task_of_snapshot"] for line in told} == {"task-of-the-snapshot"}
+    assert {line["task_of_snapshot"] for line in logged} == {"task-of-the-snapshot"}
 
 
 def test_answers_carry_it(told: type[Told]) -> None:
@@ -203,21 +205,21 @@ def test_answers_carry_it(told: type[Told]) -> None:
 
 def test_a_plain_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SNAPSHOTS)
-    life = prepared()
-    life.begin()
-    with listening(life.app) as url:
+    lifecycle = prepared()
+    lifecycle.begin()
+    with listening(lifecycle.app) as url:
         answer = ask(url)
     assert answer.headers["X-Start-Kind"] == "plain" and answer.headers["X-Snapshot-Tier"] == "none"
     assert "start;dur=" in answer.headers["Server-Timing"] and "restore" not in answer.headers["Server-Timing"]
 
 
 def test_two_lives_draw_other_numbers() -> None:
-    life = prepared()
+    lifecycle = prepared()
     drawn = []
     for _ in range(2):
         random.seed(7)
         np.random.seed(7)
-        restored(life)
+        restored(lifecycle)
         drawn.append((random.random(), float(np.random.random())))
     assert drawn[0][0] != drawn[1][0] and drawn[0][1] != drawn[1][1]
 
@@ -226,11 +228,11 @@ def test_two_lives_draw_other_numbers() -> None:
 
 
 def test_keys_and_limits_are_those_of_the_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = prepared()
+    lifecycle = prepared()
     monkeypatch.setenv("DORMOUSE_API_KEYS", "second")
     monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "other")
     monkeypatch.setenv("DORMOUSE_MAX_TEXT_CHARS", "1")
-    with listening(restored(life).app) as url:
+    with listening(restored(lifecycle).app) as url:
         assert ask(url).status_code == 401 and ask(url, "second").status_code == 200
         longer = requests.post(f"{url}/embed", json={"texts": ["ab"]}, headers={"X-API-Key": "second"}, timeout=30)
         assert longer.status_code == 413
@@ -282,14 +284,14 @@ def test_who_comes_back_wrong_is_started_again(
 ) -> None:
     monkeypatch.setenv("DORMOUSE_RESTORE_TIMEOUT_S", "0.3")
     told.wrong[call] = wrong
-    life = restored(prepared(sleeps=True))
-    assert len(told.made) == 2 and life.worker.embedder is told.made[1]
+    lifecycle = restored(prepared(sleeps=True))
+    assert len(told.made) == 2 and lifecycle.worker.embedder is told.made[1]
     again = told.log.index("load", 1)
     assert {"sleep", "close"} <= set(told.log[4:again]), "the memory is free before it is needed again"
     assert told.log[again:] == ["load", "warm_up", "probe"]
-    boot = life.worker.boot
+    boot = lifecycle.worker.boot
     assert boot.kind == "plain" and boot.tier == "none" and "start" in boot.phases and "restore" not in boot.phases
-    with listening(life.app) as url:
+    with listening(lifecycle.app) as url:
         answer = ask(url)
         assert answer.status_code == 200 and answer.headers["X-Start-Kind"] == "plain"
         assert answer.headers["X-Boot-Requests"] == "1"
@@ -303,13 +305,13 @@ def test_a_gpu_may_round_another_way(told: type[Told], monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("wrong", [RuntimeError("no memory"), ServingError("no memory")])
 def test_who_cannot_be_started_again_does_not_serve(told: type[Told], wrong: Exception) -> None:
-    life = prepared()
+    lifecycle = prepared()
     told.wrong |= {"probe-1": 0.5, "load-1": wrong}
-    with pytest.raises(LifeError, match=r"differ from those before.*no memory.*deploy again"):
-        restored(life)
+    with pytest.raises(LifecycleError, match=r"differ from those before.*no memory.*deploy again"):
+        restored(lifecycle)
     assert told.log[-1] == "close"
-    with pytest.raises(LifeError):
-        life.app  # noqa: B018
+    with pytest.raises(LifecycleError):
+        lifecycle.app  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_who_cannot_be_started_again_does_not_serve(told: type[Told], wrong: Exc
 )
 def test_who_cannot_be_prepared_leaves_nothing(told: type[Told], call: str, wrong: Any) -> None:
     told.wrong[call] = wrong
-    with pytest.raises((RuntimeError, LifeError), match=r"no memory|not finite"):
+    with pytest.raises((RuntimeError, LifecycleError), match=r"no memory|not finite"):
         prepared()
     assert told.log[-1] == "close"
 
@@ -334,11 +336,11 @@ def test_weights_that_cannot_be_had_name_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DORMOUSE_WEIGHTS", "/nowhere/at/all")
     monkeypatch.setenv("DORMOUSE_DEVICE", "cpu")
     with pytest.raises(WeightsError, match="there is no folder /nowhere/at/all"):
-        Life("bigemma3").prepare()
+        ContainerLifecycle("bigemma3").prepare()
     monkeypatch.setenv("DORMOUSE_WEIGHTS", "someone/model")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(WeightsError, match=r"someone/model.*hub cannot be asked.*\. Run this command"):
-        Life("bigemma3", advice="Run this command").prepare()
+        ContainerLifecycle("bigemma3", advice="Run this command").prepare()
 
 
 # How it stops
@@ -370,7 +372,7 @@ def test_a_platform_that_does_not_take_it_is_told_of_and_nothing_breaks(capfd: p
     with listening(restored(prepared(stop=stop)).app) as url:
         requests.post(f"{url}/scaledown", headers=ADMIN, timeout=30)
         assert tried.wait(10) and ask(url).status_code == 200
-    assert "the platform did not take the request to stop" in capfd.readouterr().err
+    assert "the platform did not accept the request to stop" in capfd.readouterr().err
 
 
 def test_sigterm_waits_for_what_is_in_flight(told: type[Told], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,9 +380,9 @@ def test_sigterm_waits_for_what_is_in_flight(told: type[Told], monkeypatch: pyte
     sent: list[tuple[int, int]] = []
     gone = threading.Event()
     monkeypatch.setattr(os, "kill", lambda pid, number: (sent.append((pid, number)), gone.set()))
-    life = restored(prepared(stop=lambda: events.append("stop")))
+    lifecycle = restored(prepared(stop=lambda: events.append("stop")))
     told.made[0].gate.clear()
-    with listening(life.app) as url:
+    with listening(lifecycle.app) as url:
         client = threading.Thread(target=lambda: events.append(f"answer {ask(url).status_code}"))
         client.start()
         while not told.made[0].calls:
@@ -399,9 +401,9 @@ def test_sigterm_does_not_wait_for_ever(told: type[Told], monkeypatch: pytest.Mo
     monkeypatch.setenv("DORMOUSE_DRAIN_S", "0.2")
     gone = threading.Event()
     monkeypatch.setattr(os, "kill", lambda *_: gone.set())
-    life = restored(prepared())
+    lifecycle = restored(prepared())
     told.made[0].gate.clear()
-    with listening(life.app) as url:
+    with listening(lifecycle.app) as url:
         client = threading.Thread(target=ask, args=(url,))
         client.start()
         while not told.made[0].calls:

@@ -303,7 +303,7 @@ def test_who_comes_back_wrong_is_started_in_full(double: Deployed) -> None:
     answer = double.answer()
     assert answer.headers["X-Start-Kind"] == "plain" and answer.headers["X-Snapshot-Tier"] == "none"
     assert "start;" in answer.headers["Server-Timing"]
-    assert "what came back from the snapshot is not used" in double.logs()
+    assert "the restored worker is not used" in double.logs()
 
 
 def test_who_cannot_be_started_in_full_does_not_serve(double: Deployed) -> None:
@@ -401,6 +401,6 @@ def test_keys_that_are_not_in_the_secret_are_asked_for(tmp_path: Path) -> None:
 
 def test_the_log_says_what_a_start_kind_was_concluded_from(double: Deployed) -> None:
     double.answer()
-    line = double.logs().split("a life begins: ")[-1].splitlines()[0]
+    line = double.logs().split("a container begins to serve: ")[-1].splitlines()[0]
     told = json.loads(line)
     assert told["kind"] == "restored" and told["task"] != told["task_of_snapshot"] and told["snapshots"] == "1"

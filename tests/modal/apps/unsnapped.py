@@ -6,9 +6,9 @@ from typing import Any
 
 import modal
 
-from serving.modal_app import Server
+from serving.modal_app import ModalServer
 
-server = Server("hf")
+server = ModalServer("hf")
 app = modal.App("unsnapped")
 
 
@@ -17,14 +17,14 @@ app = modal.App("unsnapped")
 class Worker:
     @modal.enter()
     def start(self) -> None:
-        self.life = server.life("builtin", sleeps=False)
-        self.life.prepare()
-        self.life.begin()
+        self.lifecycle = server.create_lifecycle("builtin", sleeps=False)
+        self.lifecycle.prepare()
+        self.lifecycle.begin()
 
     @modal.asgi_app(requires_proxy_auth=server.asks_for_proxy_token)
     def web(self) -> Any:
-        return self.life.app
+        return self.lifecycle.app
 
     @modal.exit()
     def end(self) -> None:
-        self.life.end()
+        self.lifecycle.end()
