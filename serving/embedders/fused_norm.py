@@ -1,7 +1,7 @@
 """One kernel for what stands between a transformer's halves: residual plus bias-free sum, then layer norm.
 
-By itself each would read and write the same states once more (docs/gpu.md has what that costs). Triton comes with every
-torch for CUDA; a CPU does not get here.
+By itself each would read and write the same states once more (docs/design/gpu.md). Triton comes with every torch for
+CUDA; a CPU does not get here.
 """
 
 from __future__ import annotations
