@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import load, parity, quality, random_weights, record
+from bench import load, parity, quality, random_weights
 from bench.load import Say, Target
 from bench.options import counts, real
 from serving.equivalence import Threshold
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         weights = options.weights or made(folder / "weights", options.shape, options.device, say)
-        found: dict[str, Any] = {"gpu": record.gpus(), "weights": str(options.weights or f"random {options.shape}")}
+        found: dict[str, Any] = {"weights": str(options.weights or f"random {options.shape}")}
         if options.device == "cuda" and not options.no_loop:
             found["loop"] = loop(weights, options.batches, say)
             keep(found)

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
         ceiling = copy_ceiling()
         found: dict[str, Any] = {
-            "gpu": record.gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
         say(f"copy ceiling {ceiling:.1f} GB/s")

@@ -47,12 +47,9 @@ class Settings(BaseSettings):
     device: Literal["cuda", "cpu"] = "cuda"
     """Where models with weights of their own run; the built-in embedder is always on the CPU."""
     vllm_eager: bool = False
-    """Starts 15 s earlier without a snapshot, and answers a fifth of the queries (H200: 102 instead of 475 a second):
-    nothing is compiled, no CUDA graphs are recorded."""
-
+    """Starts sooner without a snapshot, and answers fewer queries: nothing is compiled, no CUDA graphs are recorded."""
     hf_eager: bool = False
-    """Starts a minute earlier without a snapshot, and does a third less (docs/gpu.md): nothing is compiled, no CUDA
-    graphs are recorded."""
+    """The same for BiGemma3 by HuggingFace's libraries."""
     context_s: Annotated[float, Field(ge=0)] = 0.0
     """Idle seconds at zero for which a GPU worker keeps its context (1 GB) and gives back only what it can read again:
     the first of the cuda backends' steps down. 0: it is left out."""

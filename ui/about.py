@@ -137,9 +137,8 @@ def measured(folder: Path) -> list[tuple[str, ...]]:
 
 
 def machine(run: dict[str, Any]) -> str:
-    gpu = run.get("loop", {}).get("gpu")
     where = run["environment"]
-    return str(gpu) if gpu else f"{where['cores']} cores of {where['cpu']}"
+    return str(where.get("gpu", "")).partition(",")[0] or f"{where['cores']} cores of {where['cpu']}"
 
 
 def row(run: dict[str, Any], kind: str) -> dict[str, Any]:

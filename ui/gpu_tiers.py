@@ -42,7 +42,7 @@ def taken(run: dict[str, Any]) -> str:
 
 
 def gpu_of(run: dict[str, Any]) -> str:
-    return str(run["gpu"][0]).split(",")[0] if run["gpu"] else "a GPU"
+    return str(run["environment"].get("gpu", "")).partition(",")[0] or "a GPU"
 
 
 def of_run(run: dict[str, Any]) -> str:
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         run: dict[str, Any] = orjson.loads(path.read_bytes())
         usable = run["kind"] == "gpu-tiers" and bool(run["environment"]["time"]) and run["weights_gbps"] > 0
-        usable = usable and run["copy_ceiling_gbps"] > 0 and run["weights_bytes"] > 0 and isinstance(run["gpu"], list)
+        usable = usable and run["copy_ceiling_gbps"] > 0 and run["weights_bytes"] > 0
         return run if usable and all(row(tier, run["tiers"][tier]) for tier in run["tiers"] if tier in HELD) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

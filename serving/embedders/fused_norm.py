@@ -1,6 +1,6 @@
 """One kernel for the residual sum and the layer norm between the halves of a transformer layer.
 
-Two kernels would read and write the same states once more (docs/gpu.md has the cost). Triton comes with every torch for
+Two kernels would read and write the same states once more (docs/design/gpu.md). Triton comes with every torch for
 CUDA; nothing here is imported on a CPU.
 """
 

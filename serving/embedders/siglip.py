@@ -1,9 +1,8 @@
 """Runs SigLIP's vision tower with fewer and larger kernels than its own modules.
 
-The weights stay those of the modules; `tests/test_bigemma3.py` holds the result against the modules' own. Measured on
-an H200 (docs/gpu.md): query, key and value in one product; GELU within the product before it; attention by cuDNN,
-which wins against FlashAttention 2 by 1.7x at this head size of 72; sums and norms in one kernel; patches by a product
-instead of a convolution.
+The weights stay those of the modules; `tests/test_bigemma3.py` holds the result against the modules' own. Faster on an
+H200 (docs/design/gpu.md): query, key and value in one product; GELU within the product before it; attention by cuDNN
+instead of FlashAttention 2; sums and norms in one kernel; patches by a product instead of a convolution.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ the other. `criu+cuda`: it is a file, and each life is a process of its own; on 
 1. The worker parks itself, by the same way that it was first made: asleep, no socket, blocked on its control pipe.
 2. A restore looks first whether the GPU has the memory; what is kept stays kept if it has not (`NoRoom`).
 3. A process that compiled code itself is not kept: another one, that finds it in the cache, comes back in half the time
-   (0.27 against 0.7 s on an H200, docs/gpu.md).
+   (docs/design/gpu.md).
 4. Whatever fails in between ends the process: half a GPU state is of no use to anybody.
 """
 
