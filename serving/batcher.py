@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)  # an entry is itself: comparing items would compare the pixels of pages
 class Entry(Generic[T, R]):
     item: T
     result: asyncio.Future[R]
@@ -153,8 +153,7 @@ class Lane(Generic[T, R]):
                 entry.result.exception()  # marks it as seen
             else:
                 entry.result.cancel()
-        for entry in [entry for entry in self._waiting if entry.result.done()]:
-            self._waiting.remove(entry)
+        self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
 
     async def _take(self) -> list[Entry[T, R]]:
         while True:

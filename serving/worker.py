@@ -38,7 +38,7 @@ class Boot:
     """What was held at zero (`serving.snapshots.Tier`); empty where the engine's door says it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
 

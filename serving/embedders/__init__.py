@@ -21,7 +21,7 @@ from serving.settings import Settings
 Vectors = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class PageResult:
     """`vector` is float32[dimension], L2-normalised; `lines` is the text that was read, None if none was looked for.
 
