@@ -91,7 +91,7 @@ async def drop(pages: Sequence[Page]) -> float:
     """Seconds. The first page runs, the second stays in the queue, the others behind it are cancelled at once."""
     done = threading.Event()
     lane: Lane[Page, bool] = Lane(
-        "pages", lambda batch: [done.wait() for _ in batch], batch=1, workers=1, queue=len(pages)
+        "pages", lambda batch: [done.wait() for _ in batch], batch=1, workers=1, queue=lambda: len(pages)
     )
     lane.start()
     parts = (pages[:1], pages[1:2], pages[2:])

@@ -23,8 +23,13 @@ class ServerProcess:
     """`python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        inherited: Mapping[str, str] = os.environ,
     ) -> None:
+        """`environment` is added to what the child inherits: without `inherited`, everything that this process has."""
         command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *arguments]
         self._module = module
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -33,7 +38,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             # Ctrl-C in a terminal goes to us, and we end the child when we are done with it.
             start_new_session=True,
         )

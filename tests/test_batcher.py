@@ -30,7 +30,7 @@ class Work:
 def with_lane(test: Callable[[Lane[int, int], Work], Awaitable[None]], **options: Any) -> None:
     async def main() -> None:
         work = Work()
-        lane: Lane[int, int] = Lane("test", work, **{"batch": 4, "workers": 1, "queue": 10, **options})
+        lane: Lane[int, int] = Lane("test", work, **{"batch": 4, "workers": 1, "queue": lambda: 10, **options})
         lane.start()
         try:
             async with asyncio.timeout(20):
@@ -128,7 +128,7 @@ def test_what_is_dropped_is_never_compared_by_its_content() -> None:
     async def main() -> None:
         gate = threading.Event()
         lane: Lane[Incomparable, int] = Lane(
-            "test", lambda items: [gate.wait(10)] * len(items), batch=1, workers=1, queue=100
+            "test", lambda items: [gate.wait(10)] * len(items), batch=1, workers=1, queue=lambda: 100
         )
         lane.start()
         running, staying, leaving = (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import serving
 from serving.embedders import NAMES
+from serving.environment import library_variables
 from serving.snapshots import Spec
 
 Identity = Mapping[str, str]
@@ -30,7 +31,8 @@ def identity(spec: Spec, **backend: str) -> Identity:
         "python": f"{platform.python_implementation()} {sys.version.split()[0]} {sys.executable}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu(),
-        "cores": str(spec.settings.cores),
+        **{f"setting {name}": str(value) for name, value in spec.settings.known_at_load().items()},
+        **{f"variable {name}": value for name, value in library_variables().items()},
         **{f"package {name}": version for name, version in packages().items()},
         **backend,
     }

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serving.environment import process_variables
 from serving.snapshots import Launch, Report, Spec, StartFailed
 from serving.snapshots.handle import Pipes, WorkerHandle
-
-SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
-KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
-KEPT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "VLLM_",
-    "DORMOUSE_", "TRITON_",
-)  # fmt: skip
 
 
 class Plain:
@@ -43,23 +37,18 @@ class Plain:
 
 def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
     numbers = [str(number) for number in pipes]
-    data = str(spec.settings.data.resolve())
+    settings = json.dumps(spec.settings.known_at_load())
     return [
-        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--data", data,
-        "--weights", spec.settings.weights, "--device", spec.settings.device, "--pipes", *numbers, *more,
+        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--settings", settings,
+        "--pipes", *numbers, *more,
     ]  # fmt: skip
 
 
 def worker_environment() -> dict[str, str]:
-    """What a worker is started with. No key and nothing else of ours: its memory may end up in a file."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() not in SECRETS and (name in KEPT or name.startswith(KEPT_PREFIXES))
-    }
+    """Return what a worker is started with; its settings are not among it."""
     # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
     # threads when numpy is imported, which a fork leaves behind.
-    return {**kept, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
