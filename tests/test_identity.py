@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +20,7 @@ from serving.schema import Query
 from serving.service import prepared
 from serving.settings import LOADED_WITH, Settings
 from serving.snapshots import Launch, Spec
-from serving.snapshots.identity import identity
+from serving.snapshots.identity import identity, sources
 from serving.worker import Worker
 from tests import criu
 from tests.engines import EngineProcess, kind
@@ -40,7 +43,7 @@ def changed(name: str) -> Any:
 
 
 def belongs(settings: Settings) -> dict[str, str]:
-    return dict(identity(Spec(NAME, "scripted-1", settings)))
+    return dict(identity(Spec(NAME, "scripted-1", settings), "serving.snapshots.criu"))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -128,3 +131,60 @@ def test_what_a_worker_was_loaded_with_makes_another_snapshot(tmp_path: Path, na
         assert kind(engine.ask()) == "created"
     with EngineProcess(tmp_path, "criu") as engine:
         assert kind(engine.ask()) == "restored"
+
+
+def test_a_snapshot_belongs_to_the_sources_that_its_worker_loads(tmp_path: Path) -> None:
+    """And to those that made it. An edit of the library keeps it, one of the batcher does not."""
+    criu.need()
+    for package in ("serving", "tests"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    copied = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}  # not the sources in the working directory
+    for edited, expected in (
+        (None, "created"), ("library", "restored"), ("batcher", "created"), ("snapshots/plain", "created"),
+        ("embedders/builtin", "restored"),
+    ):  # fmt: skip
+        if edited is not None:
+            with (tmp_path / "serving" / f"{edited}.py").open("a") as stream:
+                stream.write("\n# edited\n")
+        with EngineProcess(tmp_path / "data", "criu", **copied) as engine:
+            assert kind(engine.ask()) == expected, edited
+
+
+@pytest.mark.parametrize("name", ["builtin", NAME])
+def test_all_that_a_worker_has_loaded_is_among_its_sources(name: str, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from serving.worker_process import Life\n"
+        "Life.prepare(sys.argv[1], {'data': sys.argv[2]}, os.open(os.devnull, os.O_WRONLY), warm_up=True)\n"
+        "print(*[module.__file__ for module in list(sys.modules.values()) if getattr(module, '__file__', None)])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, name, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = {Path(file) for file in found.stdout.split()}
+    ours = {file for file in loaded if file.parent in (ROOT / "serving", *(ROOT / "serving").rglob("*/"))}
+    assert ROOT / "serving" / "batcher.py" in ours and ours <= set(sources(name, "serving.snapshots.fork"))
+
+
+def test_what_only_the_engine_and_the_page_load_is_not_among_a_workers_sources() -> None:
+    found = {str(path.relative_to(ROOT)) for path in sources("bigemma3", "serving.snapshots.criu")}
+    assert {
+        "serving/embedders/bigemma3_runner.py",
+        "serving/embedders/fused_norm.py",
+        "serving/snapshots/cage.py",
+    } <= found
+    assert not found & {"serving/library.py", "serving/engine.py", "serving/client.py", "serving/embedders/builtin.py"}
+
+
+def test_modules_of_an_embedder_that_is_not_ours_are_among_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_embedder" / "parts").mkdir(parents=True)  # packages without an __init__, and relative imports
+    for name, text in (
+        ("model", "def load():\n    from .parts import late, of\nfrom . import early, nothing\nimport numpy"),
+        ("early", ""), ("parts/late", "from ..other import Thing"), ("parts/of", ""), ("other", ""), ("unused", ""),
+    ):  # fmt: skip
+        (tmp_path / "own_embedder" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sources("own_embedder.model:Class", "serving.snapshots.criu")
+    theirs = {file.stem for file in found if file.is_relative_to(tmp_path)}
+    assert theirs == {"model", "early", "late", "of", "other"} and ROOT / "serving" / "worker.py" in found

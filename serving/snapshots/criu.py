@@ -107,7 +107,7 @@ class Criu:
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         self._tool = found
-        self._identity = await asyncio.to_thread(identity, spec, criu=found.version, way=found.way)
+        self._identity = await asyncio.to_thread(identity, spec, __name__, criu=found.version, way=found.way)
         return Support(True, detail={"version": found.version, "path": found.path, "way": found.way})
 
     async def tool(self) -> Tool | str:

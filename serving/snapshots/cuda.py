@@ -180,7 +180,7 @@ class Cuda:
                 assert tool is not None
                 self._identity = dict(
                     await asyncio.to_thread(
-                        identity, spec, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
+                        identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
                         driver=gpu.driver, weights=weights,
                     )
                 )  # fmt: skip
