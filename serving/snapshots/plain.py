@@ -7,11 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from serving.environment import process_variables
 from serving.snapshots import Launch, Report, Spec, StartFailed
-from serving.snapshots.handle import Pipes, WorkerHandle
+from serving.snapshots.handle import Pipes, WorkerHandle, end
 
 
 class Plain:
@@ -20,12 +21,7 @@ class Plain:
     async def start(self, spec: Spec, launch: Launch, report: Report) -> WorkerHandle:
         """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
         pipes = Pipes()
-        try:
-            process = await spawn(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes.theirs)
-        except OSError as error:
-            pipes.close()
-            raise StartFailed(f"no process could be started: {error.strerror}") from None
-        handle = WorkerHandle.of_process(pipes, process, launch.socket)
+        handle = await started(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes, socket=launch.socket)
         try:
             await until_warm(handle, spec.settings.start_timeout_s, report)
         except BaseException:
@@ -63,12 +59,48 @@ async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subproc
     )
 
 
+async def started(
+    argv: Sequence[str], pipes: Pipes, pass_fds: Sequence[int] | None = None, socket: Path | None = None
+) -> WorkerHandle:
+    """Return the handle of a new process; it gets `pass_fds`, or else the ends of the pipes. Raises StartFailed.
+
+    Whatever is raised, the pipes are closed then.
+    """
+    try:
+        process = await spawn(argv, pipes.theirs if pass_fds is None else pass_fds)
+    except BaseException as error:
+        pipes.close()
+        if isinstance(error, OSError):
+            raise StartFailed(f"no process could be started: {error.strerror}") from None
+        raise
+    return WorkerHandle.of_process(pipes, process, socket)
+
+
 async def spawn_with_pipes(argv: Sequence[str]) -> asyncio.subprocess.Process:
     """A helper of the engine's that is talked to by its standard input and output. Raises OSError."""
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
     )
+
+
+async def output_of(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
+    """Return the exit code and the output of a short program. Raises TimeoutError; nothing of it is left then."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=worker_environment(),
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+    except BaseException:
+        await end(process)
+        raise
+    return await process.wait(), output
 
 
 async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
