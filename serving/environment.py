@@ -16,7 +16,7 @@ NEEDED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PAT
 NEEDED_PREFIXES = ("LC_", "SSL_CERT_", "PYTHON", "XDG_", "HF_HUB_", "TRANSFORMERS_")
 LIBRARIES = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "TRITON_", "VLLM_")
 """Prefixes of what native libraries read when they are loaded, and a restored process does not read again."""
-SECRET = re.compile(r"(?:^|_)(?:TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|AUTH)S?(?:_|$)", re.IGNORECASE)
+SECRET = re.compile(r"(?:^|_)(?:TOKEN|KEYS?|SECRETS?|PASSWORD|CREDENTIALS?|AUTH)(?:_|$)", re.IGNORECASE)
 """Names under those prefixes that are not passed on all the same, such as VLLM_API_KEY and HF_HUB_TOKEN."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serving.environment import process_variables
 from serving.process import ServerProcess
 from tests import criu
 from tests.engines import EngineProcess, kind
@@ -57,6 +58,16 @@ def test_no_secret_of_the_engine_is_in_a_snapshot_or_a_worker(tmp_path: Path, sn
     assert images or snapshot == "fork"
     for path in images:
         assert leaked(path.read_bytes()) == set(), path.name
+
+
+def test_what_a_process_needs_is_passed_on() -> None:
+    needed = (
+        "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_FILE",
+        "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CPU_KVCACHE_SPACE", "VLLM_MAX_TOKENS_PER_EXPERT",
+    )  # fmt: skip
+    environment = {**dict.fromkeys(needed, "x"), **PLANTED}
+    assert process_variables(environment) == dict.fromkeys(needed, "x")
 
 
 def test_the_engine_of_a_page_gets_its_settings_and_no_secret_of_the_page(tmp_path: Path) -> None:

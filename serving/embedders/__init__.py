@@ -105,7 +105,8 @@ NAMES = {
     "bigemma3": "serving.embedders.bigemma3:BiGemma3Embedder",
     "vllm": "serving.embedders.vllm:VllmEmbedder",
 }
-"""Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings."""
+"""Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings (a worker knows
+those of `settings.LOADED_WITH`)."""
 
 
 def of(name: str) -> Callable[[Settings], Embedder]:
