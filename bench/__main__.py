@@ -159,6 +159,7 @@ def run_speed(options: argparse.Namespace) -> Path:
     with worker(options.url) as (url, key), tempfile.TemporaryDirectory() as folder:
         found = {
             "overhead": speed.overhead(url, key, Path(folder), print),
+            "dropping": speed.dropping(print),
             "ingest": speed.ingest(print, options.rounds),
             "search": speed.searches(print),
         }

@@ -41,7 +41,7 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Raw:
     """A page as e5 gives it: float32[384], and float32[n, 384] for its lines."""
 

@@ -76,7 +76,7 @@ CREATED = "created"
 RESTORED = "restored"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Try:
     outcome: str
     content: bytes = b""

@@ -42,7 +42,7 @@ FIRST = 3
 NOTHING_SHOWN = "these weights cannot tell pages apart, this proves nothing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """One server's answers. `pages`, `queries` and `lines` are float32[n, dimension], in the order of the corpus.
 

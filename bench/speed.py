@@ -5,9 +5,12 @@ Ratios carry over between machines; absolute times on a shared CPU do not.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,21 +20,24 @@ from typing import Any
 import numpy as np
 from gradio_client import Client, handle_file
 from numpy.typing import NDArray
+from PIL import Image
 from usearch.index import MetricKind
 from usearch.index import search as bare_search
 
 from bench.quality import CORPUS
+from serving.batcher import Lane
 from serving.client import EmbeddingClient
 from serving.database import new_key
 from serving.embedders.builtin import BuiltinEmbedder, join_page_text
 from serving.library import Library
-from serving.pages import Line
+from serving.pages import Line, Page
 from serving.process import ServerProcess
 from serving.settings import Settings, usable_cores
 
 Say = Callable[[str], None]
 DIMENSION = 2560
 FINGERPRINT = "bench"
+A4_AT_200_DPI = (1654, 2339)
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -72,6 +78,35 @@ def overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[s
         f" {statistics.median(direct) * 1000:.1f} ms, overhead p50 {extra * 1000:.2f} ms (n={n}; goal under 5)"
     )
     return {"worker": spread(through), "direct": spread(direct), "overhead_p50_ms": round(extra * 1000, 3)}
+
+
+def dropping(say: Say, leaving: int = 64) -> dict[str, Any]:
+    """How long a client that leaves with pages in the queue holds a worker's event loop."""
+    held = asyncio.run(drop([Page(Image.new("RGB", A4_AT_200_DPI, "white")) for _ in range(leaving + 2)]))
+    say(f"dropping {leaving} pages that waited: {held * 1000:.2f} ms of the event loop (goal under 50)")
+    return {"pages": leaving, "held_ms": round(held * 1000, 3)}
+
+
+async def drop(pages: Sequence[Page]) -> float:
+    """Seconds. The first page runs, the second stays in the queue, the others behind it are cancelled at once."""
+    done = threading.Event()
+    lane: Lane[Page, bool] = Lane(
+        "pages", lambda batch: [done.wait() for _ in batch], batch=1, workers=1, queue=lambda: len(pages)
+    )
+    lane.start()
+    parts = (pages[:1], pages[1:2], pages[2:])
+    running, staying, leaving = (asyncio.create_task(lane.submit(part)) for part in parts)
+    while lane.depth != len(pages) - 1:
+        await asyncio.sleep(0.01)
+    leaving.cancel()
+    began = time.perf_counter()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leaving
+    held = time.perf_counter() - began
+    done.set()
+    await asyncio.gather(running, staying)
+    await lane.stop()
+    return held
 
 
 def plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:

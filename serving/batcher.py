@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)  # an entry is itself: comparing items would compare the pixels of pages
 class Entry(Generic[T, R]):
     item: T
     result: asyncio.Future[R]
@@ -64,12 +64,13 @@ class Lane(Generic[T, R]):
         *,
         batch: int,
         workers: int,
-        queue: int,
+        queue: Callable[[], int],
         wait_s: float = 0.0,
         weigh: Callable[[T], int] = lambda _: 1,
         budget: int | None = None,
     ) -> None:
-        """`budget`: of what `weigh` gives for the items of a batch, together; one that is above it alone goes alone."""
+        """`queue`: how many may wait, asked each time: a restored worker has other settings than it was made with.
+        `budget`: of what `weigh` gives for the items of a batch, together; one that is above it alone goes alone."""
         self.name = name
         self.counts = LaneCounts()
         self._run = run
@@ -115,11 +116,12 @@ class Lane(Generic[T, R]):
     def check_room(self, count: int) -> None:
         """Raises BusyError, with a time, if that many more would not fit into the queue."""
         depth = self.depth
-        if depth + count > self._queue:
+        most = self._queue()
+        if depth + count > most:
             self.counts.rejected += 1
             wait = depth * self._seconds_per_item / self._workers
             raise BusyError(
-                f"{depth} {self.name} are waiting and at most {self._queue} may: try again later",
+                f"{depth} {self.name} are waiting and at most {most} may: try again later",
                 retry_after=min(60.0, max(1.0, wait)),
             )
 
@@ -153,8 +155,7 @@ class Lane(Generic[T, R]):
                 entry.result.exception()  # marks it as seen
             else:
                 entry.result.cancel()
-        for entry in [entry for entry in self._waiting if entry.result.done()]:
-            self._waiting.remove(entry)
+        self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
 
     async def _take(self) -> list[Entry[T, R]]:
         while True:

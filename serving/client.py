@@ -28,7 +28,7 @@ RETRY_S = 0.5
 CONNECT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class PagePayload:
     """A page to embed: encoded image bytes, the text it is known to have, or both."""
 
@@ -36,7 +36,7 @@ class PagePayload:
     lines: tuple[Line, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class PageText:
     """What was read on a page: None if nothing was looked for. `vectors` is float32[len(lines), dimension] or None."""
 
@@ -44,7 +44,7 @@ class PageText:
     vectors: Vectors | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """`vectors` is float32[n, dimension], pages first; `seconds` is what the caller waited, retries included."""
 

@@ -41,7 +41,7 @@ class Line:
     box: Box | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Page:
     """One page. `lines` is None if nobody has read it yet, else its text (a PDF's text layer) in reading order.
 

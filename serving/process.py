@@ -5,7 +5,9 @@ The child watches its standard input; when this process dies, however it dies, t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -14,17 +16,51 @@ from types import TracebackType
 
 from serving.server import READY
 
+TAIL_LINES = 20
+MOST_LINES = 10_000
+"""Of a child that wait to be written to our standard error; older ones are dropped."""
+LAST_S = 1.0
+"""For the last of them, when the child has ended."""
+
 
 class ProcessFailed(Exception):
     """The child ended, or took too long. The message has the last lines it wrote."""
+
+
+class Passing(threading.Thread):
+    """Writes lines to standard error, as long as there is one that takes them: who does not read it, or has closed it,
+    must not stop whoever waits for these lines to be taken."""
+
+    def __init__(self) -> None:
+        super().__init__(name="child output", daemon=True)
+        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
+        self.start()
+
+    def put(self, line: str | None) -> None:
+        """None ends it. The oldest lines are dropped where too many wait. For one thread."""
+        while True:
+            with contextlib.suppress(queue.Full):
+                return self._lines.put_nowait(line)
+            with contextlib.suppress(queue.Empty):
+                self._lines.get_nowait()
+
+    def run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, none from the start
+                sys.stderr.write(line)
 
 
 class ServerProcess:
     """`python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        inherited: Mapping[str, str] = os.environ,
     ) -> None:
+        """`environment` is added to what the child inherits: without `inherited`, everything that this process has."""
         command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *arguments]
         self._module = module
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -33,11 +69,14 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **(environment or {})},
+            encoding="utf-8",
+            errors="replace",
+            env={**inherited, **(environment or {})},
             # Ctrl-C in a terminal goes to us, and we end the child when we are done with it.
             start_new_session=True,
         )
         self._tail: list[str] = []
+        self._passed_on = Passing()
         self._url: str | None = None
         self._known = threading.Event()
         self.ended = threading.Event()
@@ -56,7 +95,7 @@ class ServerProcess:
     @property
     def tail(self) -> str:
         """The last lines it wrote."""
-        return "".join(self._tail[-20:])
+        return "".join(self._tail)
 
     def wait(self, timeout: float = 120.0) -> str:
         """The address, once it answers. Raises ProcessFailed."""
@@ -84,6 +123,7 @@ class ServerProcess:
             self._process.kill()
             code = self._process.wait()
         self._reader.join(5)
+        self._passed_on.join(LAST_S)
         return code
 
     def __enter__(self) -> ServerProcess:
@@ -102,7 +142,8 @@ class ServerProcess:
                     self._url = line.partition(READY)[2].split()[0]
                     self._known.set()
                 else:
-                    self._tail = [*self._tail[-50:], line]
-                    sys.stderr.write(line)
+                    self._tail = [*self._tail[1 - TAIL_LINES :], line]  # a new one: others read it meanwhile
+                    self._passed_on.put(line)
+        self._passed_on.put(None)
         self._known.set()
         self.ended.set()

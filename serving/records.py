@@ -8,7 +8,7 @@ from serving.embedders import Vectors
 from serving.pages import Line
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class NewPage:
     """What `add` keeps: `picture` and `thumbnail` are encoded images, `vector` is float32[dimension]."""
 

@@ -84,7 +84,7 @@ class Query:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class RawPage:
     """A page before decoding: the bytes of its image, its text, or both. `param` names it in an error."""
 

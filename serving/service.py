@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -22,11 +22,6 @@ LINE_BYTES = 1024
 SWITCH_S = 0.001
 """How long a thread may hold the interpreter when another wants it; Python's 5 ms add up over a query's way through a
 worker that decodes pages at the same time."""
-
-
-def settings(given: Mapping[str, str]) -> Settings:
-    """`given` was asked for on the command line; all else is the environment's."""
-    return Settings.model_validate({name: value for name, value in given.items() if value})
 
 
 def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:

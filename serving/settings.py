@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MiB = 1024 * 1024
 WEIGHTS = "Cognitive-Lab/NetraEmbed"
 """BiGemma3's, for search over documents in 22 languages (arXiv 2512.03514)."""
+PREFIX = "DORMOUSE_"
+LOADED_WITH = frozenset({"data", "weights", "device", "vllm_eager", "hf_eager", "cores"})
+"""Settings that a worker reads while it loads, so that its snapshot belongs to them. It does not know any other before
+its launch, and gets all of them then."""
 LAST_BATCH_S = 3.0
 """Of the grace at a shutdown, for what runs: what has not been started by then is refused, so that its client hears."""
 
@@ -28,7 +32,7 @@ def usable_cores() -> int:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="DORMOUSE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     api_keys: SecretStr = SecretStr("")
     """Comma-separated keys of the API. Empty: open, and then only a loopback bind is allowed."""
@@ -123,6 +127,15 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 20.0
     """Grace of SIGTERM for requests in flight."""
     cores: Annotated[int, Field(ge=1)] = Field(default_factory=usable_cores)
+
+    def known_at_load(self) -> dict[str, Any]:
+        """Return what a worker is loaded with, as JSON has it: no key is among it."""
+        return {**self.model_dump(mode="json", include=set(LOADED_WITH)), "data": str(self.data.resolve())}
+
+    def known_at_launch(self) -> dict[str, Any]:
+        """Return all of them as JSON has them, keys in clear."""
+        secrets = {name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
+        return {**self.model_dump(mode="json"), **secrets, **self.known_at_load()}
 
     @cached_property
     def keys(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Counts what fails. Knows no request, no timer and no state but its own.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -187,11 +186,10 @@ class Starter:
             log.error("%s is disabled: %s", name, self.disabled)
 
     def _launch(self, kind: str) -> Launch:
-        environment = {name: value for name, value in os.environ.items() if name.startswith("DORMOUSE_")}
         self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
         socket = self._run / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
-        return Launch(socket, kind, environment, self.spec.waking_bytes)  # type: ignore[arg-type]
+        return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
 
 
 async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:

@@ -38,7 +38,7 @@ class Boot:
     """What was held at zero (`serving.snapshots.Tier`); empty where the engine's door says it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
 
@@ -67,7 +67,7 @@ class Worker:
             embedder.embed_pages,
             batch=lanes.page_batch,
             workers=lanes.page_workers,
-            queue=settings.page_queue,
+            queue=lambda: self.settings.page_queue,
             wait_s=lanes.page_wait_s,
         )
         self.queries: Lane[str, Vectors] = Lane(
@@ -75,7 +75,7 @@ class Worker:
             lambda texts: list(embedder.embed_queries(texts)),
             batch=lanes.query_batch,
             workers=lanes.query_workers,
-            queue=settings.query_queue,
+            queue=lambda: self.settings.query_queue,
             wait_s=lanes.query_wait_s,
             weigh=len,
             budget=lanes.query_letters,

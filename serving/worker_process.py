@@ -1,8 +1,8 @@
 """The process around one worker: `python -m serving.worker_process`, started by a snapshot backend, not by hand.
 
 Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
-socket, no key and no thread of ours exists yet. The launch message begins a life: settings read again, fresh random
-state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
+socket, no key and no thread of ours exists yet. The launch message begins a life: all settings with their keys, fresh
+random state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
 
 `--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
 """
@@ -32,9 +32,6 @@ from serving.memory import die_with_parent, give_back_memory, threads
 T = TypeVar("T")
 EXIT_FAILED = 1
 LAUNCH_BYTES = 1024 * 1024
-PREFIX = "DORMOUSE_"
-GIVEN = ("data", "weights", "device")
-"""Settings that the engine's command line may set; all others come from the environment."""
 RANDOM_MODULES = {"numpy.random", "torch"}
 """Those with a state of their own, drawn anew by `seed()`."""
 
@@ -42,9 +39,7 @@ RANDOM_MODULES = {"numpy.random", "torch"}
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.worker_process", description=__doc__)
     parser.add_argument("--embedder", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", default="")
-    parser.add_argument("--device", default="")
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
     parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
     parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
     parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
@@ -62,9 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     say(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        given = {name: getattr(options, name) for name in GIVEN}
         warm_up = options.warm_up or options.template
-        life = Life.prepare(options.embedder, given, status, warm_up=warm_up, sleeps=options.sleeps)
+        life = Life.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
     except ServingError as error:
         say(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -124,21 +118,21 @@ def phase(status: int, name: str) -> Iterator[None]:
 class Life:
     """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
 
-    def __init__(self, worker: Any, config: Any, given: Mapping[str, str], *, sleeps: bool) -> None:
+    def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
         self.worker = worker
         self.config = config
-        self.given = given
         self.sleeps = sleeps
 
     @classmethod
-    def prepare(cls, name: str, given: Mapping[str, str], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
+    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
         """Raises ServingError, and whatever the embedder raises."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with phase(status, "import"):
             from serving import embedders, service
+            from serving.settings import Settings
 
             kind = embedders.find_embedder_class(name)
-        settings = service.settings(given)
+        settings = Settings(**given)
         embedder = kind(settings)
         with phase(status, "load"):
             in_a_thread(embedder.load)
@@ -160,7 +154,7 @@ class Life:
         gc.enable()
         about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads(), "compiled": compiled}
         say(status, {"warm": about})
-        return cls(worker, config, given, sleeps=sleeps)
+        return cls(worker, config, sleeps=sleeps)
 
     def live(self, control: int, status: int) -> int:
         """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
@@ -178,11 +172,11 @@ class Life:
     def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
         """Exit code, and whether the process is to be kept."""
         began = time.perf_counter()
-        new_environment(launch["environment"])
         new_random_state()
         from serving import service
+        from serving.settings import Settings
 
-        self.worker.renew(service.settings(self.given), launch["kind"])
+        self.worker.renew(Settings(**launch["settings"]), launch["kind"])
         listener = private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
         server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
@@ -217,12 +211,6 @@ def launch_line(control: int) -> bytes:
             return b""
         line += part
     return line
-
-
-def new_environment(environment: dict[str, str]) -> None:
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        del os.environ[name]
-    os.environ.update(environment)
 
 
 def new_random_state() -> None:

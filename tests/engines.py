@@ -31,7 +31,10 @@ class EngineProcess(ServerProcess):
         return {"X-Admin-Key": (self.data / "admin.key").read_text()}
 
     def ask(self, text: str = "total due", timeout: float = 60, **headers: str) -> requests.Response:
-        return requests.post(self.wait() + "/embed", json={"texts": [text]}, headers=headers, timeout=timeout)
+        return self.embed({"texts": [text]}, timeout, **headers)
+
+    def embed(self, body: dict[str, Any], timeout: float = 60, **headers: str) -> requests.Response:
+        return requests.post(self.wait() + "/embed", json=body, headers=headers, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = requests.get(self.wait() + "/engine", headers=self.admin, timeout=10).json()

@@ -30,7 +30,7 @@ class Work:
 def with_lane(test: Callable[[Lane[int, int], Work], Awaitable[None]], **options: Any) -> None:
     async def main() -> None:
         work = Work()
-        lane: Lane[int, int] = Lane("test", work, **{"batch": 4, "workers": 1, "queue": 10, **options})
+        lane: Lane[int, int] = Lane("test", work, **{"batch": 4, "workers": 1, "queue": lambda: 10, **options})
         lane.start()
         try:
             async with asyncio.timeout(20):
@@ -111,6 +111,39 @@ def test_cancelled_items_are_dropped_before_they_run() -> None:
         assert work.batches == [[1], [4]]
 
     with_lane(test)
+
+
+class Incomparable:
+    """As a page of eleven million bytes should be: nobody asks whether it equals another."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("items were compared by their content")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_what_is_dropped_is_never_compared_by_its_content() -> None:
+    """Comparing the pixels of waiting pages held the event loop for 23 s when one client of two left."""
+
+    async def main() -> None:
+        gate = threading.Event()
+        lane: Lane[Incomparable, int] = Lane(
+            "test", lambda items: [gate.wait(10)] * len(items), batch=1, workers=1, queue=lambda: 100
+        )
+        lane.start()
+        running, staying, leaving = (
+            asyncio.create_task(lane.submit([Incomparable() for _ in range(count)])) for count in (1, 3, 4)
+        )
+        await until(lambda: lane.depth == 7)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert lane.depth == 3 and lane.counts.cancelled == 4
+        gate.set()
+        assert [len((await task)[0]) for task in (running, staying)] == [1, 3]
+        await lane.stop()
+
+    asyncio.run(main())
 
 
 def test_stop_refuses_what_waits_and_finishes_what_runs() -> None:

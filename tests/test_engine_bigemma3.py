@@ -14,6 +14,9 @@ from serving.process import ProcessFailed
 from tests import criu
 from tests.conftest import SAMPLES
 from tests.engines import EngineProcess, kind
+from tests.test_fetch import MODEL, Hub, hub
+
+__all__ = ["hub"]
 
 INVOICE = base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).decode()
 
@@ -23,8 +26,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("weights"))
 
 
-def bigemma3(data: Path, weights: Path, snapshot: str, *more: str) -> EngineProcess:
-    return EngineProcess(data, snapshot, "--weights", str(weights), "--device", "cpu", *more, embedder="bigemma3")
+def bigemma3(data: Path, weights: Path | str, snapshot: str, **environment: str) -> EngineProcess:
+    words = ["--weights", str(weights), "--device", "cpu"]
+    return EngineProcess(data, snapshot, *words, embedder="bigemma3", **environment)
 
 
 def vectors(engine: EngineProcess) -> list[Any]:
@@ -55,6 +59,17 @@ def test_created_then_restored_with_equal_vectors(tmp_path: Path, weights: Path,
             engine.to_zero()
         assert kinds == ["created", "restored", "restored"]
         assert engine.status()["failures"] == {}
+
+
+def test_a_token_of_the_hub_downloads_the_weights_and_is_in_no_snapshot(tmp_path: Path, hub: Hub) -> None:
+    criu.need()
+    token = "hf_plantedInTheTests"
+    given = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": token}
+    with bigemma3(tmp_path, MODEL, "criu", **given) as engine:
+        assert kind(engine.ask(timeout=120)) == "created"
+    assert f"Bearer {token}" in hub.tokens
+    images = list((tmp_path / "snapshots").glob("*/files/*"))
+    assert images and not [path.name for path in images if token.encode() in path.read_bytes()]
 
 
 def test_fork_is_refused_with_the_reason(tmp_path: Path, weights: Path) -> None:

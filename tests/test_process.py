@@ -83,6 +83,43 @@ def test_engine_stops_politely_and_keeps_its_admin_key(tmp_path: Path) -> None:
         assert again.stop() == 0
 
 
+CHATTY = """
+import os, sys
+print("chatty is ready at http://127.0.0.1:1", flush=True)
+sys.stderr.buffer.write(b"not UTF-8: \\xff\\n")
+for number in range(40_000):
+    print(f"{number} a line that fills every pipe on the way" + 100 * " ", file=sys.stderr)
+print("the last line")
+os.close(1), os.close(2)
+sys.stdin.read()
+"""
+PARENT = """
+from serving.process import ServerProcess
+child = ServerProcess("chatty")
+child.wait(30)
+print(child.ended.wait(30), child.running, child.tail.splitlines()[-1], child.stop())
+"""
+
+
+@pytest.mark.parametrize("stderr", ["closed", "broken", "full"])
+def test_a_child_goes_on_whatever_becomes_of_its_parents_stderr(tmp_path: Path, stderr: str) -> None:
+    """Closed from the start, a pipe whose reader has gone, and one that nobody reads."""
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    reading, writing = os.pipe()
+    if stderr == "broken":
+        os.close(reading)
+    command = [sys.executable, "-c", PARENT]
+    found = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command] if stderr == "closed" else command,
+        stdout=subprocess.PIPE, stderr=writing, text=True, timeout=90, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+    )  # fmt: skip
+    os.close(writing)
+    if stderr != "broken":
+        os.close(reading)
+    assert found.stdout.strip() == "True True the last line 0"
+
+
 def test_worker_goes_quietly_when_its_owner_goes(tmp_path: Path) -> None:
     worker = ServerProcess("serving", ["--data", str(tmp_path)])
     worker.wait()

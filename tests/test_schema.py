@@ -29,11 +29,9 @@ def openai(body: str) -> object:
 
 
 def test_images_first_then_texts() -> None:
-    assert items(f'{{"texts": ["a b"], "images": ["{B64}", "{URI}"]}}') == [
-        RawPage(b"picture", None, "images.0"),
-        RawPage(b"picture", None, "images.1"),
-        Query("a b"),
-    ]
+    first, second, question = RawPage(b"picture", None, "images.0"), RawPage(b"picture", None, "images.1"), Query("a b")
+    # Pages are not compared by their content, so their texts are.
+    assert repr(items(f'{{"texts": ["a b"], "images": ["{B64}", "{URI}"]}}')) == repr([first, second, question])
 
 
 def test_pages_with_lines() -> None:
@@ -110,11 +108,10 @@ def test_openai_input_and_messages() -> None:
     image = f'{{"type": "image_url", "image_url": {{"url": "{URI}"}}}}'
     text = '{"type": "text", "text": "<start_of_image>"}'
     page = f'{{"role": "user", "content": [{image}, {text}]}}'
-    assert openai(f'{{"messages": [{page}]}}') == [RawPage(b"picture", None, "messages.0")]
-    assert openai(f'{{"messages": [[{page}], [{{"role": "user", "content": [{text}]}}]]}}') == [
-        RawPage(b"picture", None, "messages.0"),
-        Query("<start_of_image>"),
-    ]
+    expected = RawPage(b"picture", None, "messages.0")
+    assert repr(openai(f'{{"messages": [{page}]}}')) == repr([expected])
+    both = f'{{"messages": [[{page}], [{{"role": "user", "content": [{text}]}}]]}}'
+    assert repr(openai(both)) == repr([expected, Query("<start_of_image>")])
 
 
 @pytest.mark.parametrize(

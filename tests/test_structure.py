@@ -38,6 +38,22 @@ def test_imports_point_one_way(package: str) -> None:
         assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
 
 
+LARGE = re.compile(r"\b(Vectors|NDArray|Image\.Image|Tensor|(?<!Popen\[)bytes)\b")
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_what_holds_pictures_or_arrays_is_not_compared_by_its_content(package: str) -> None:
+    """`==`, `in`, `remove` or `index` on such a dataclass would compare every pixel, or fail on an array."""
+    for path in (ROOT / package).rglob("*.py"):
+        for found in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(found, ast.ClassDef):
+                decorators = [ast.unparse(decorator) for decorator in found.decorator_list]
+                fields = [ast.unparse(field.annotation) for field in found.body if isinstance(field, ast.AnnAssign)]
+                by_value = any(text.startswith("dataclass") and "eq=False" not in text for text in decorators)
+                large = [text for text in fields if LARGE.search(text)]
+                assert not (by_value and large), f"{path.relative_to(ROOT)}: {found.name} compares {', '.join(large)}"
+
+
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     """A worker process is snapshotted: what it does not need must not be in it."""
     code = "import sys, serving.worker_process, serving.service, serving.embedders.builtin; print(*sys.modules)"

@@ -17,7 +17,7 @@ from ui.uploads import uploads
 TOP_K = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """What the results shown belong to."""
 

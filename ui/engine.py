@@ -10,6 +10,7 @@ import secrets
 import threading
 
 from serving.client import EmbeddingClient
+from serving.environment import process_variables, settings_variables
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
 
@@ -55,7 +56,9 @@ class LocalEngine:
         self._watcher.join(5)
 
     def _start(self) -> ServerProcess:
-        return ServerProcess("serving", self._arguments, {"DORMOUSE_API_KEYS": self._key})
+        own = {"DORMOUSE_API_KEYS": self._key}
+        # Not the page's password, nor keys of other servers and clouds.
+        return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
 
     def _watch(self) -> None:
         failures = 0

@@ -45,7 +45,7 @@ class Question:
     """Only these are ranked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """Of many questions with every page that was ranked."""
 
@@ -57,7 +57,7 @@ class Scores:
     timings: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     hits: list[Hit]
     hidden: list[Hit]

@@ -22,7 +22,7 @@ from serving.settings import Settings
 Vectors = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class PageResult:
     """The vector of a page: float32[dimension], L2-normalised; and the lines of text that were read on it.
 
@@ -118,7 +118,8 @@ EMBEDDERS = {
     "bigemma3": "serving.embedders.bigemma3:BiGemma3Embedder",
     "vllm": "serving.embedders.vllm:VllmEmbedder",
 }
-"""The embedders that come with Dormouse. Any other name is `package.module:Class`, an Embedder of your own."""
+"""The embedders that come with Dormouse. Any other name is `package.module:Class`, an Embedder of your own that takes
+the settings (a worker knows those of `settings.LOADED_WITH`)."""
 
 
 def find_embedder_class(name: str) -> Callable[[Settings], Embedder]:

@@ -81,7 +81,7 @@ class EagerRunner:
     def wake(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CapturedGraph:
     """One shape's CUDA graph with the tensors that it reads and writes."""
 

@@ -60,7 +60,7 @@ class EngineEndedError(NotReadyError):
         super().__init__("the model's engine has ended and is started again: send the request again", retry_after=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Answer:
     """`vector` is float32[hidden size], as vLLM's pooler left it; `prompt` are the token ids that the model saw."""
 

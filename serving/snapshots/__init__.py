@@ -44,13 +44,13 @@ class Launch:
 
     socket: Path
     kind: Literal["plain", "created", "restored"]
-    environment: Mapping[str, str] = field(repr=False)
-    """Every DORMOUSE_ variable of the engine, keys included: settings are read again from these."""
+    settings: Mapping[str, Any] = field(repr=False)
+    """All of the engine's, keys included (`Settings.known_at_launch`)."""
     waking_bytes: int = 0
     """The spec's."""
 
     def message(self) -> dict[str, Any]:
-        return {"socket": str(self.socket), "kind": self.kind, "environment": dict(self.environment)}
+        return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
 
 
 @dataclass(frozen=True)

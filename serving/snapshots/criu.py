@@ -29,7 +29,7 @@ from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotF
 from serving.snapshots.cage import GO
 from serving.snapshots.handle import Pipes, WorkerHandle
 from serving.snapshots.identity import Identity, identity
-from serving.snapshots.plain import command, launched, report_all, spawn, until_warm
+from serving.snapshots.plain import command, launched, output_of, report_all, started, until_warm
 from serving.snapshots.store import FILES, Store
 
 OLDEST = (4, 1)
@@ -107,7 +107,7 @@ class Criu:
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         self._tool = found
-        self._identity = await asyncio.to_thread(identity, spec, criu=found.version, way=found.way)
+        self._identity = await asyncio.to_thread(identity, spec, __name__, criu=found.version, way=found.way)
         return Support(True, detail={"version": found.version, "path": found.path, "way": found.way})
 
     async def tool(self) -> Tool | str:
@@ -152,7 +152,7 @@ class Criu:
             argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.theirs)]
             await dumped(tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet)
             handle, _ = await restored(tool, folder, names, folder, Path(), {}, CANARY_S)
-            await handle.stop(1.0)
+            await handle.kill()
         except (StartFailed, SnapshotFailed, RestoreFailed) as error:
             return str(error)
         finally:
@@ -237,16 +237,12 @@ async def dumped(
     listen, go = os.pipe()
     dump = tool.call("dump", "--images-dir", str(folder), "--log-file", "dump.log")
     cage = [sys.executable, "-m", "serving.snapshots.cage", str(listen), *(str(end) for end in pipes.theirs)]
+    handle = None
     try:
-        process = await spawn([*tool.cage, *cage, "--", *worker, "--", *dump], [listen, *pipes.theirs])
-    except OSError as error:
-        os.close(go)
-        pipes.close()
-        raise StartFailed(f"no process could be started: {error.strerror}") from None
-    finally:
-        os.close(listen)
-    handle = WorkerHandle.of_process(pipes, process)
-    try:
+        try:
+            handle = await started([*tool.cage, *cage, "--", *worker, "--", *dump], pipes, [listen, *pipes.theirs])
+        finally:
+            os.close(listen)
         said = await until_warm(handle, start_s, report)
         report("snapshot", None)
         began = time.perf_counter()
@@ -254,13 +250,14 @@ async def dumped(
             await before(handle, said)
         os.write(go, GO)
         async with asyncio.timeout(dump_s):
-            code = await process.wait()
+            code = await handle.wait()
         report("snapshot", (time.perf_counter() - began) * 1000)
     except TimeoutError:
         raise SnapshotFailed(f"criu dump was not done within {dump_s:g} s") from None
     finally:
         os.close(go)
-        await handle.kill()
+        if handle is not None:
+            await handle.kill()
     if code != 0:
         raise SnapshotFailed(f"criu dump: {last_error(folder / 'dump.log') or f'exit code {code}'}")
     (folder / "dump.log").unlink(missing_ok=True)
@@ -286,24 +283,20 @@ async def restored(
         for word in ("--inherit-fd", f"fd[{end}]:{name}")
     ]  # fmt: skip
     call = tool.call("restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log")
+    handle = None
     try:
-        process = await spawn([*tool.cage, *call, *inherit], pipes.theirs)
-    except OSError as error:
-        pipes.close()
-        raise RestoreFailed(f"criu could not be started: {error.strerror}") from None
-    handle = WorkerHandle.of_process(pipes, process, socket)
-    try:
+        handle = await started([*tool.cage, *call, *inherit], pipes, socket=socket)
         if before is not None:
             await running_again(handle, deadline)
             await before(handle)
         return handle, await launched(handle, launch, deadline)
-    except RestoreFailed:
-        await handle.kill()
+    except BaseException as error:
+        if handle is not None:
+            await handle.kill()
+        if isinstance(error, StartFailed):
+            reason = last_error(work / "restore.log")
+            raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
         raise
-    except StartFailed as error:
-        await handle.kill()
-        reason = last_error(work / "restore.log")
-        raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
 
 
 async def running_again(handle: WorkerHandle, deadline: float) -> None:
@@ -330,15 +323,9 @@ def asked_of_the_system(path: str, version: str) -> list[str]:
 
 
 async def version_of(path: str) -> str | None:
-    process = await asyncio.create_subprocess_exec(
-        path, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
     try:
-        async with asyncio.timeout(CANARY_S):
-            output, _ = await process.communicate()
+        _, output = await output_of([path, "--version"], CANARY_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return None
     found = re.search(r"Version: (\d+\.\d+[.\d]*)", output.decode("utf-8", "replace"))
     return found.group(1) if found else None

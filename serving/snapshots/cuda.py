@@ -47,7 +47,7 @@ from serving.snapshots.driver import Driver, DriverFailed, tree
 from serving.snapshots.handle import Pipes, WorkerHandle
 from serving.snapshots.held import CANARY, Compiled, Held, Saved, boot, host_bytes
 from serving.snapshots.identity import identity
-from serving.snapshots.plain import command, died, launched, report_all, spawn, until_warm
+from serving.snapshots.plain import command, died, launched, report_all, started, until_warm
 from serving.snapshots.store import FILES, Store
 from serving.weights import MOST_THREADS, WeightsFileError, digest_files, stamp_file
 
@@ -143,7 +143,7 @@ class Cuda:
             names = pipes.names
             argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.theirs)]
             if self._tool is None:
-                handle = WorkerHandle.of_process(pipes, await spawn(argv, pipes.theirs))
+                handle = await started(argv, pipes)
                 await until_warm(handle, CANARY_S, quiet)
                 await self._load(await self._save(handle, CANARY_S), CANARY_S)
                 await launched(handle, {}, CANARY_S)
@@ -180,7 +180,7 @@ class Cuda:
                 assert tool is not None
                 self._identity = dict(
                     await asyncio.to_thread(
-                        identity, spec, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
+                        identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
                         driver=gpu.driver, weights=weights,
                     )
                 )  # fmt: skip
@@ -201,11 +201,7 @@ class Cuda:
     async def _create_process(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
         pipes = Pipes()
         argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps", "--dies-with-parent"])
-        try:
-            handle = WorkerHandle.of_process(pipes, await spawn(argv, pipes.theirs))
-        except OSError as error:
-            pipes.close()
-            raise StartFailed(f"no process could be started: {error.strerror}") from None
+        handle = await started(argv, pipes)
         try:
             said: dict[str, Any] = await until_warm(handle, spec.settings.start_timeout_s, report)
             if said["compiled"] and not last:

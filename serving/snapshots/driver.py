@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.memory import die_with_parent
+from serving.snapshots.handle import end
 from serving.snapshots.plain import spawn_with_pipes
 
 OLDEST = 12_080
@@ -79,9 +80,7 @@ class Driver:
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await end(process)
 
     async def _call(self, what: str, deadline: float, *arguments: Any) -> Any:
         async with self._calling:

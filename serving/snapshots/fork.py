@@ -17,7 +17,7 @@ import time
 
 from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
 from serving.snapshots.handle import Pipes, WorkerHandle
-from serving.snapshots.plain import command, launched, report_all, spawn, until_warm
+from serving.snapshots.plain import command, launched, output_of, report_all, started, until_warm
 
 PROBE_S = 10.0
 CANARY = """
@@ -44,13 +44,9 @@ class Fork:
             return Support(False, "a process that holds a GPU cannot be forked")
         if not sys.platform.startswith("linux"):
             return Support(False, "only Linux ends forked workers reliably, and lets their memory be shared")
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CANARY)
         try:
-            async with asyncio.timeout(PROBE_S):
-                code = await process.wait()
+            code, _ = await output_of([sys.executable, "-c", CANARY], PROBE_S)
         except TimeoutError:
-            process.kill()
-            await process.wait()
             return Support(False, f"a forked process did not answer within {PROBE_S:g} s")
         return Support(code == 0, "" if code == 0 else "a forked process could not run a thread")
 
@@ -120,14 +116,12 @@ class Template:
             pipes = Pipes()
             ends = (theirs.fileno(), *pipes.theirs[1:])
             try:
-                process = await spawn(command(spec, ends, ["--template", "--dies-with-parent"]), ends)
-            except BaseException as error:
+                argv = command(spec, ends, ["--template", "--dies-with-parent"])
+                handle = await started(argv, pipes, ends)
+            except BaseException:
                 ours.close()
-                pipes.close()
-                if isinstance(error, OSError):
-                    raise StartFailed(f"no process could be started: {error.strerror}") from None
                 raise
-        template = cls(spec, WorkerHandle.of_process(pipes, process), ours)
+        template = cls(spec, handle, ours)
         try:
             said = await until_warm(template.handle, spec.settings.start_timeout_s, report)
         except BaseException:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from serving.logs import WORKER
 LINE = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
 TAIL_LINES = 20
+KILLED_S = 5.0
+"""A killed process that waits for the system (a disk, a GPU's driver) ends only after that wait, if ever."""
 log = logging.getLogger(WORKER)
 
 
@@ -69,7 +71,7 @@ class WorkerHandle:
         pipes: Pipes,
         pid: int,
         kill: Callable[[], None],
-        reaped: Coroutine[Any, Any, object],
+        reaped: Coroutine[Any, Any, int | None],
         socket: Path | None = None,
     ) -> None:
         """`kill` ends it at once, and is not called once `reaped` has returned: then the process has ended."""
@@ -95,11 +97,7 @@ class WorkerHandle:
     def of_process(cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None) -> WorkerHandle:
         """For a child of ours in a session of its own: killing it takes its children along."""
 
-        def kill() -> None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        return cls(pipes, process.pid, kill, process.wait(), socket)
+        return cls(pipes, process.pid, lambda: kill_session(process.pid), process.wait(), socket)
 
     def send(self, message: dict[str, Any]) -> None:
         """Raises OSError if the worker has gone."""
@@ -113,6 +111,10 @@ class WorkerHandle:
         if message is None:
             self._messages.put_nowait(None)  # whoever asks again hears the same
         return message
+
+    async def wait(self) -> int | None:
+        """Return its exit code once it has ended; None where the system does not tell it."""
+        return await asyncio.shield(self._reaped)  # a caller that gives up must not end the waiting of the next one
 
     async def stop(self, grace: float) -> None:
         """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left, or when
@@ -138,12 +140,17 @@ class WorkerHandle:
         self._close_control()
 
     async def kill(self) -> None:
-        """Returns when nothing of it is left; of one that has ended already, nothing but the waiting is left."""
+        """Return when nothing of it is left, or when the system does not end it in `KILLED_S`: it counts as gone then.
+
+        Of one that has ended already, nothing but the waiting is left.
+        """
         self.strike()
-        await self._gone()
+        await until_killed(self.pid, self._gone())
+        for reader in self._readers:
+            reader.cancel()
 
     async def _gone(self) -> None:
-        await asyncio.shield(self._reaped)  # a caller that gives up must not end the waiting of the next one
+        await self.wait()
         # Processes that the worker left behind could hold its log open; what it said itself is read by now.
         _, pending = await asyncio.wait(self._readers, timeout=0.2)
         for reader in pending:
@@ -167,6 +174,25 @@ class WorkerHandle:
             text = line.decode("utf-8", "replace").rstrip()
             self.tail = [*self.tail[-TAIL_LINES:], text]
             log.info("%s", text)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kill a child that has a session of its own, with all that is in it; returns as `WorkerHandle.kill`."""
+    kill_session(process.pid)
+    await until_killed(process.pid, process.wait())
+
+
+def kill_session(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+async def until_killed(pid: int, ended: Awaitable[object]) -> None:
+    try:
+        async with asyncio.timeout(KILLED_S):
+            await ended
+    except TimeoutError:
+        logging.getLogger(__name__).error("process %d was killed and has not ended within %g s", pid, KILLED_S)
 
 
 async def lines(descriptor: int) -> AsyncIterator[bytes]:

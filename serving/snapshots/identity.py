@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import serving
 from serving.embedders import EMBEDDERS
+from serving.environment import library_variables
 from serving.snapshots import Spec
 
 Identity = Mapping[str, str]
 
 
-def identity(spec: Spec, **backend: str) -> Identity:
-    """Name -> value; two snapshots may stand in for each other only if all of it is equal.
+def identity(spec: Spec, maker: str, **backend: str) -> Identity:
+    """Return name -> value; two snapshots may stand in for each other only if all of it is equal.
 
     `fingerprint` covers the weights (by their hash) and the preprocessing, `code` our own sources, `cpu` what native
-    code chose its instructions by. `backend` adds what the backend depends on itself.
+    code chose its instructions by. `maker` is the backend's module; `backend` adds what it depends on itself.
     """
     return {
         "embedder": spec.embedder,
         "fingerprint": spec.fingerprint,
-        "code": code(spec.embedder),
+        "code": code(sources(spec.embedder, maker)),
         "python": f"{platform.python_implementation()} {sys.version.split()[0]} {sys.executable}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu(),
-        "cores": str(spec.settings.cores),
+        **{f"setting {name}": str(value) for name, value in spec.settings.known_at_load().items()},
+        **{f"variable {name}": value for name, value in library_variables().items()},
         **{f"package {name}": version for name, version in packages().items()},
         **backend,
     }
@@ -55,13 +57,52 @@ def packages() -> dict[str, str]:
     return {distribution.metadata["Name"].lower(): distribution.version for distribution in found}
 
 
-def code(embedder: str) -> str:
-    """SHA-256 of our sources, and of the module of an embedder that is not ours."""
-    files = sorted(Path(serving.__file__).parent.rglob("*.py"))
-    module = EMBEDDERS.get(embedder, embedder).partition(":")[0]
-    spec = importlib.util.find_spec(module)
-    if spec is not None and spec.origin is not None:
-        files.append(Path(spec.origin))
+def sources(embedder: str, maker: str) -> list[Path]:
+    """Return the files of ours that a worker of this embedder may load, and those that start and save it.
+
+    Found by reading import statements, those inside of functions too: nothing is imported, and what a worker loads
+    only later is among it. A package of an embedder that is not ours counts as ours.
+    """
+    waiting = ["serving.worker_process", maker, EMBEDDERS.get(embedder, embedder).partition(":")[0]]
+    folders = {top: folder for name in waiting if (folder := folder_of(top := name.partition(".")[0])) is not None}
+    found: dict[str, Path] = {}
+    while waiting:
+        name = waiting.pop()
+        folder = folders.get(name.partition(".")[0])
+        file = None if folder is None or name in found else file_of(folder, name)
+        if file is not None:
+            found[name] = file
+            parent = name.rpartition(".")[0]
+            waiting += [parent, *imports(file, name if file.name == "__init__.py" else parent)]
+    return sorted(found.values())
+
+
+def folder_of(package: str) -> Path | None:
+    """Return where that package or module lies."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not (files := [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]):
+        return None
+    return Path(files[0]).parent
+
+
+def file_of(folder: Path, name: str) -> Path | None:
+    """Return the file of that module; None for what is no module, such as a function that was imported by its name."""
+    path = folder.joinpath(*name.split("."))
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+
+
+def imports(file: Path, package: str) -> Iterator[str]:
+    """Yield the names of all that this file of that package imports."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+
+
+def code(files: Iterable[Path]) -> str:
+    """Return a SHA-256 over their content."""
     total = hashlib.sha256()
     for file in files:
         total.update(hashlib.sha256(file.read_bytes()).digest())

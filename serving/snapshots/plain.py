@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from serving.environment import process_variables
 from serving.snapshots import Launch, Report, Spec, StartFailed
-from serving.snapshots.handle import Pipes, WorkerHandle
-
-SECRETS = ("DORMOUSE_API_KEYS", "DORMOUSE_ADMIN_KEY")
-KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
-KEPT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "HF_HUB_", "XDG_", "VLLM_",
-    "DORMOUSE_", "TRITON_",
-)  # fmt: skip
+from serving.snapshots.handle import Pipes, WorkerHandle, end
 
 
 class Plain:
@@ -26,12 +21,7 @@ class Plain:
     async def start(self, spec: Spec, launch: Launch, report: Report) -> WorkerHandle:
         """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
         pipes = Pipes()
-        try:
-            process = await spawn(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes.theirs)
-        except OSError as error:
-            pipes.close()
-            raise StartFailed(f"no process could be started: {error.strerror}") from None
-        handle = WorkerHandle.of_process(pipes, process, launch.socket)
+        handle = await started(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes, socket=launch.socket)
         try:
             await until_warm(handle, spec.settings.start_timeout_s, report)
         except BaseException:
@@ -43,23 +33,18 @@ class Plain:
 
 def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
     numbers = [str(number) for number in pipes]
-    data = str(spec.settings.data.resolve())
+    settings = json.dumps(spec.settings.known_at_load())
     return [
-        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--data", data,
-        "--weights", spec.settings.weights, "--device", spec.settings.device, "--pipes", *numbers, *more,
+        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--settings", settings,
+        "--pipes", *numbers, *more,
     ]  # fmt: skip
 
 
 def worker_environment() -> dict[str, str]:
-    """What a worker is started with. No key and nothing else of ours: its memory may end up in a file."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() not in SECRETS and (name in KEPT or name.startswith(KEPT_PREFIXES))
-    }
+    """Return what a worker is started with; its settings are not among it."""
     # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
     # threads when numpy is imported, which a fork leaves behind.
-    return {**kept, "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
@@ -74,12 +59,48 @@ async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subproc
     )
 
 
+async def started(
+    argv: Sequence[str], pipes: Pipes, pass_fds: Sequence[int] | None = None, socket: Path | None = None
+) -> WorkerHandle:
+    """Return the handle of a new process; it gets `pass_fds`, or else the ends of the pipes. Raises StartFailed.
+
+    Whatever is raised, the pipes are closed then.
+    """
+    try:
+        process = await spawn(argv, pipes.theirs if pass_fds is None else pass_fds)
+    except BaseException as error:
+        pipes.close()
+        if isinstance(error, OSError):
+            raise StartFailed(f"no process could be started: {error.strerror}") from None
+        raise
+    return WorkerHandle.of_process(pipes, process, socket)
+
+
 async def spawn_with_pipes(argv: Sequence[str]) -> asyncio.subprocess.Process:
     """A helper of the engine's that is talked to by its standard input and output. Raises OSError."""
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
     )
+
+
+async def output_of(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
+    """Return the exit code and the output of a short program. Raises TimeoutError; nothing of it is left then."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=worker_environment(),
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+    except BaseException:
+        await end(process)
+        raise
+    return await process.wait(), output
 
 
 async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
