@@ -85,7 +85,7 @@ class ContainerLifecycle:
         keep_files: Callable[[], None] = do_nothing,
         stop: Callable[[], None] = do_nothing,
     ) -> None:
-        """`embedder` is a name of `embedders.NAMES` or `package.module:Class`.
+        """`embedder` is a name of `embedders.EMBEDDERS` or `package.module:Class`.
 
         `sleeps`: give the memory back before a snapshot and take it again after each restore.
         `revision`: of the weights on the hub; empty: the newest at the first download.
