@@ -14,6 +14,7 @@ import pytest
 from bench import booklets
 from bench.__main__ import main
 from serving.pages import open_file
+from serving.parser_pool import Parse
 from serving.settings import Settings
 from ui import about
 
@@ -53,10 +54,10 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
 
-def test_each_question_is_about_one_page(tmp_path: Path) -> None:
+def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
     assert len({booklets.about(number) for number in range(booklets.MOST)}) == booklets.MOST
     assert sum(booklets.sizes(13)) == 13
-    files = {path.name: open_file(path, Settings(data=tmp_path)) for path in booklets.write(tmp_path, 13)}
+    files = {path.name: open_file(path, Settings(data=tmp_path), parse) for path in booklets.write(tmp_path, 13)}
     asked = booklets.questions(13, 13)
     assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
     for label in asked:
