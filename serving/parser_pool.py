@@ -28,8 +28,6 @@ Parse = Callable[[str, Mapping[str, object]], Parsed]
 """`ParserPool.run`, maybe with an event that cancels it."""
 MODULES = ("serving.pdfium",)
 """Imported by a process before its first task."""
-MAX_TASKS = 200
-"""Of one process: what parsers keep or leak between pages goes with it. A new one costs 0.1 s of CPU."""
 MAX_FACTS_BYTES = 64 * MiB
 MAX_DATA_BYTES = 256 * MiB
 START_TIMEOUT_S = 60.0
@@ -74,7 +72,7 @@ class ParserPool:
         return facts, data
 
     def _try(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
-        """None if the process had just ended for want of work."""
+        """Return None if the process had just ended by itself."""
         process = self._take(stopped)
         whole = False
         try:
@@ -112,18 +110,26 @@ class ParserPool:
                 self._changed.wait(CHECK_S)
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5)
-            # The one that was used last: the others have a chance to end.
-            try:
-                process = self._idle.pop() if self._idle else ParserProcess(self._limits.parser_memory_bytes)
-            except OSError as error:
-                raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
+            while self._idle:
+                process = self._idle.pop()  # the one that was used last: the others have a chance to end
+                if not process.has_ended():
+                    break
+                process.end()
+            else:
+                process = self._new()
             self._busy.add(process)
             return process
+
+    def _new(self) -> ParserProcess:
+        try:
+            return ParserProcess(self._limits.parser_memory_bytes)
+        except OSError as error:
+            raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
 
     def _give_back(self, process: ParserProcess, whole: bool) -> None:
         with self._changed:
             self._busy.discard(process)
-            kept = whole and not self._closed and process.tasks < MAX_TASKS
+            kept = whole and not self._closed
             if kept:
                 self._idle.append(process)
             self._changed.notify()
@@ -151,7 +157,6 @@ class ParserProcess:
             start_new_session=True,  # Ctrl-C in a terminal goes to us
         )
         self._ready = False
-        self.tasks = 0
 
     def start(self, stopped: Callable[[], bool]) -> None:
         """Wait until it has imported everything. Raises EOFError if `stopped`, NotReadyError if it does not start."""
@@ -169,9 +174,11 @@ class ParserProcess:
         """Return its answer. Raises TimeoutError, EOFError or BrokenPipeError of one that has ended, ValueError of one
         that talks nonsense, EOFError if `stopped`."""
         assert self._process.stdin is not None
-        self.tasks += 1
         self._process.stdin.write(request)
         return self._read_frame(time.monotonic() + timeout, stopped)
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """From any thread: whoever is asking it hears of its end."""

@@ -89,15 +89,15 @@ class Settings(BaseSettings):
     """A page is kept at most this many pixels wide and high. BiGemma3 sees 896, the OCR 960; people want to zoom."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 200
     """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
-    parser_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Opening a PDF or drawing a page of it, in a process of its own, which is killed then. A drawing of a million
-    strokes takes 4 s; a file of 2 kB can be made to take years."""
-    parser_memory_bytes: Annotated[int, Field(ge=256 * MiB)] = 1_024 * MiB
-    """Address space of such a process: 170 MB without a page, and what a scan of 50 megapixels takes in JPEG 2000
-    within a PDF. A file of 2 kB can be made to take all there is."""
+    strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""
+    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_024 * MiB
+    """Address space of such a process. A drawing of a million strokes takes 320 MB, a scan of 50 megapixels in JPEG
+    2000 240 MB; a file of 2 kB can be made to take all there is."""
     max_failed_pages: Annotated[int, Field(ge=1)] = 5
-    """Of one PDF, that took too long or ended their reader: its other pages are not tried then. At 20 s each, 200 of
-    them would keep the cores busy for an hour."""
+    """Of one PDF, that took too long or ended their reader: its other pages are not tried then. At 30 s each, 200 of
+    them would keep two cores busy for an hour."""
     max_jobs: Annotated[int, Field(ge=1)] = 4
     """Uploads, of a collection each, whose pages are added at the same time, in turn: nobody waits for all of somebody
     else's. Each may have unpacked a zip."""
