@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -69,8 +70,12 @@ def take_over_pipes() -> tuple[int, int]:
 def bound_resources(memory: int) -> None:
     """Bound the address space, leave no core file, and be what Linux ends first where memory is short."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if sys.platform != "linux":
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    bound = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    with suppress(OSError):  # some containers have no such file
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 

@@ -16,7 +16,7 @@ from bench.__main__ import main
 from serving.pages import open_file
 from serving.parser_pool import Parse
 from serving.settings import Settings
-from ui import about
+from ui import about, corpus
 
 ROOT = Path(__file__).parent.parent
 PAGES, QUESTIONS = 12, 2
@@ -65,6 +65,11 @@ def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
         assert lines is not None
         thing, place = lines[0].text.removeprefix("The ").split(" of ")
         assert thing in label.question and place in label.question
+
+
+def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
+    found = [open_file(path, Settings(data=tmp_path), parse).count for path in corpus.sample_files()]
+    assert sum(found) == corpus.SAMPLE_PAGES
 
 
 @pytest.mark.parametrize("missing", ["playwright.sync_api", "reportlab.pdfgen.canvas"])
