@@ -18,6 +18,7 @@ from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbe
 from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
 from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
+from serving.parser_pool import ParserPool
 from serving.rows import join_rows
 from serving.settings import Settings
 
@@ -56,14 +57,15 @@ def read(corpus: Path, limits: Settings) -> tuple[list[Raw], dict[str, Vectors]]
     embedder.load()
     e5 = embedder._e5
     found = []
-    for path in page_files(corpus):
-        for number, page in enumerate(open_file(path, limits), 1):
-            assert isinstance(page, Page)
-            lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
-            words = join_page_text(lines)
-            if count_letters(words) >= MIN_LETTERS:
-                telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
-                found.append(Raw((path.name, number), e5.passage(words), e5.passage(telling)))
+    with ParserPool(limits) as parsers:
+        for path in page_files(corpus):
+            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+                assert isinstance(page, Page)
+                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+                words = join_page_text(lines)
+                if count_letters(words) >= MIN_LETTERS:
+                    telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
+                    found.append(Raw((path.name, number), e5.passage(words), e5.passage(telling)))
     return found, {label.query: e5.query(label.query) for label in labels(corpus)}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
 from serving.pages import Page, encode_jpeg, open_file
+from serving.parser_pool import ParserPool
 from serving.records import NewPage
 from serving.settings import Settings
 
@@ -65,10 +66,11 @@ def page_files(corpus: Path) -> list[Path]:
 
 def pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int], PagePayload]]:
     """Every page as the search page sends it: canonical JPEG, and the text layer where there is one."""
-    for path in page_files(corpus):
-        for number, page in enumerate(open_file(path, limits), 1):
-            if isinstance(page, Page) and page.image is not None:
-                yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
+    with ParserPool(limits) as parsers:
+        for path in page_files(corpus):
+            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+                if isinstance(page, Page) and page.image is not None:
+                    yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
 
 
 def ranks(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[Outcome]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import ClassVar, TypedDict
 
+GONE = "the upload is no longer there: add the file again"
+
 
 class ErrorDetail(TypedDict):
     message: str

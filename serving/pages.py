@@ -15,12 +15,16 @@ from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
-from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
+from serving.errors import GONE, NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.parser_pool import Parse
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")
 """An allow-list: Pillow also opens EPS (runs Ghostscript), FITS and PSD (decompression bombs)."""
@@ -70,8 +74,9 @@ class PageFile:
                 yield error
 
 
-def open_file(source: Path, limits: Settings) -> PageFile:
-    """An uploaded file by its content, never by its name. Raises TooLarge, NotAnImage or UnreadableError."""
+def open_file(source: Path, limits: Settings, parse: Parse) -> PageFile:
+    """An uploaded file by its content, never by its name. Raises TooLarge, NotAnImage or UnreadableError; NotReadyError
+    where `parse` does."""
     size = source.stat().st_size
     if size > limits.max_file_bytes:
         raise TooLargeError(f"the file has {megabytes(size)}; the limit is {megabytes(limits.max_file_bytes)}")
@@ -82,7 +87,7 @@ def open_file(source: Path, limits: Settings) -> PageFile:
     if b"%PDF-" in head:
         from serving import pdf
 
-        return pdf.open_pdf(source, limits)
+        return pdf.open_pdf(source, limits, parse)
     return PageFile(frames_of(source.read_bytes(), limits), partial(read_image_page, source, limits))
 
 
@@ -95,7 +100,7 @@ def read_image_page(source: Path, limits: Settings, frame: int = 0) -> Page:
     try:
         data = source.read_bytes()
     except OSError:
-        raise UnreadableError("the upload is no longer there: add the file again") from None
+        raise UnreadableError(GONE) from None
     return Page(decode_image(data, limits, frame))
 
 

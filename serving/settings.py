@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     """A page is kept at most this many pixels wide and high. BiGemma3 sees 896, the OCR 960; people want to zoom."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 200
     """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
+    parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Opening a PDF or drawing a page of it, in a process of its own, which is killed then. A drawing of a million
+    strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""
+    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_024 * MiB
+    """Address space of such a process. A drawing of a million strokes takes 320 MB, a scan of 50 megapixels in JPEG
+    2000 240 MB; a file of 2 kB can be made to take all there is."""
+    max_failed_pages: Annotated[int, Field(ge=1)] = 5
+    """Of one PDF, that took too long or ended their reader: its other pages are not tried then. At 30 s each, 200 of
+    them would keep two cores busy for an hour."""
+    max_jobs: Annotated[int, Field(ge=1)] = 4
+    """Uploads, of a collection each, whose pages are added at the same time, in turn: nobody waits for all of somebody
+    else's. Each may have unpacked a zip."""
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
     """Of one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
@@ -136,6 +148,11 @@ class Settings(BaseSettings):
         """Return all of them as JSON has them, keys in clear."""
         secrets = {name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
         return {**self.model_dump(mode="json"), **secrets, **self.known_at_load()}
+
+    @property
+    def pages_ahead(self) -> int:
+        """Pages of one upload that are drawn at the same time; what is drawn waits in memory for its turn."""
+        return min(8, self.cores)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
 import pytest
 
+from serving.parser_pool import Parse, ParserPool
 from serving.process import ServerProcess
 from serving.settings import Settings
 from serving.worker import Worker
@@ -23,6 +24,12 @@ SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
 @pytest.fixture
 def limits(tmp_path: Path) -> Settings:
     return settings(tmp_path)
+
+
+@pytest.fixture
+def parse(limits: Settings) -> Iterator[Parse]:
+    with ParserPool(limits) as parsers:
+        yield parsers.run
 
 
 @dataclass

@@ -28,6 +28,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     from serving.library import Library
     from serving.names import shown_path
     from serving.pages import FORMATS, open_file
+    from serving.parser_pool import ParserPool
     from serving.schema import EmbeddingsRequest, EmbedRequest, embed_items, embeddings_items, parse
     from serving.settings import Settings
     from serving.zips import opened, unpacked
@@ -38,6 +39,7 @@ from tests.test_zips import zipped
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 LIMITS = Settings(data=FOLDER, max_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)
+PARSERS = ParserPool(LIMITS)
 SPLIT = b"\n--fuzz--\n"
 """Between the files of an export, which is zipped again for each input: a wrong checksum would be all that is found."""
 
@@ -50,7 +52,7 @@ def write(data: bytes) -> Path:
 
 def read_file(data: bytes) -> None:
     """An upload: an image, a TIFF, a PDF, as its first bytes say."""
-    for found in open_file(write(data), LIMITS):
+    for found in open_file(write(data), LIMITS, PARSERS.run):
         assert isinstance(found, ServingError) or (found.image is not None and found.image.mode == "RGB")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from serving.library import Library
 from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, huge_png, pdf, picture
+from tests.hostile_pdfs import NESTED, hostile_pdf
+from tests.servers import settings
 from tests.test_app import until
 from tests.test_database import held
 from tests.test_zips import zipped
@@ -150,14 +152,41 @@ def test_one_unreadable_page_does_not_end_the_job(service: Service, tmp_path: Pa
     assert job.skipped[0].file == "a.pdf, page 2"
 
 
-def test_jobs_wait_for_each_other(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:
+def test_jobs_of_a_collection_wait_for_each_other(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:
     scripted.embedder.gate.clear()
     first = service.ingestor.start("c", [upload(tmp_path, "a.png", encoded(picture()))])
-    second = service.ingestor.start("d", [upload(tmp_path, "b.png", encoded(picture((9, 9))))])
-    until(lambda: first.state == "running")
+    second = service.ingestor.start("c", [upload(tmp_path, "b.png", encoded(picture((9, 9))))])
+    other = service.ingestor.start("d", [upload(tmp_path, "c.png", encoded(picture((8, 8))))])
+    until(lambda: first.state == other.state == "running")
     assert second.state == "waiting" and second.seconds == 0
     scripted.embedder.gate.set()
     assert second.finished.wait(10) and (first.state, second.state) == ("done", "done")
+
+
+def test_a_slow_pdf_keeps_nobody_waiting_and_is_cancelled_soon(service: Service, tmp_path: Path) -> None:
+    slow = service.ingestor.start("c", [upload(tmp_path, "slow.pdf", hostile_pdf(*[NESTED] * 4, "Some words"))])
+    until(lambda: slow.total == 5)
+    others = [
+        service.ingestor.start("d", [upload(tmp_path, "photo.jpg", encoded(picture(), "JPEG"))]),
+        service.ingestor.start("e", [upload(tmp_path, "words.pdf", pdf([["Some words on a page"]]))]),
+    ]
+    for job in others:
+        assert job.finished.wait(20) and job.state == "done" and len(job.added) == 1
+    assert not slow.finished.is_set()
+    service.ingestor.cancel("c")
+    assert slow.finished.wait(10) and slow.state == "cancelled" and not slow.added and not slow.skipped
+
+
+def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: ScriptedWorker, tmp_path: Path) -> None:
+    limits = settings(tmp_path, cores=2, parser_timeout_s=3)
+    targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
+    with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
+        words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]
+        job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])))
+    assert job.state == "done" and sorted(page.page for page in job.added) == [1, 3, 4, 5]
+    assert [(item.file, item.reason) for item in job.skipped] == [
+        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 3 s")
+    ]
 
 
 def test_close_ends_jobs_that_wait_too(service: Service, scripted: ScriptedWorker, tmp_path: Path) -> None:

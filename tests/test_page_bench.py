@@ -14,8 +14,9 @@ import pytest
 from bench import booklets
 from bench.__main__ import main
 from serving.pages import open_file
+from serving.parser_pool import Parse
 from serving.settings import Settings
-from ui import about
+from ui import about, corpus
 
 ROOT = Path(__file__).parent.parent
 PAGES, QUESTIONS = 12, 2
@@ -53,10 +54,10 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
 
-def test_each_question_is_about_one_page(tmp_path: Path) -> None:
+def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
     assert len({booklets.about(number) for number in range(booklets.MOST)}) == booklets.MOST
     assert sum(booklets.sizes(13)) == 13
-    files = {path.name: open_file(path, Settings(data=tmp_path)) for path in booklets.write(tmp_path, 13)}
+    files = {path.name: open_file(path, Settings(data=tmp_path), parse) for path in booklets.write(tmp_path, 13)}
     asked = booklets.questions(13, 13)
     assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
     for label in asked:
@@ -64,6 +65,11 @@ def test_each_question_is_about_one_page(tmp_path: Path) -> None:
         assert lines is not None
         thing, place = lines[0].text.removeprefix("The ").split(" of ")
         assert thing in label.question and place in label.question
+
+
+def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
+    found = [open_file(path, Settings(data=tmp_path), parse).count for path in corpus.sample_files()]
+    assert sum(found) == corpus.SAMPLE_PAGES
 
 
 @pytest.mark.parametrize("missing", ["playwright.sync_api", "reportlab.pdfgen.canvas"])

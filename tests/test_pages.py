@@ -13,6 +13,7 @@ from PIL import Image
 
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.pages import Page, decode_image, encode_jpeg, open_file
+from serving.parser_pool import Parse
 from serving.settings import Settings
 from tests.files import encoded, huge_png, picture, rotated_jpeg
 
@@ -90,7 +91,9 @@ def test_damaged_and_foreign_bytes(limits: Settings) -> None:
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "AVIF", "WEBP", "GIF", "PNG", "JPEG2000"])
-def test_flipped_bytes_are_an_error_of_ours_or_a_picture(kind: str, limits: Settings, tmp_path: Path) -> None:
+def test_flipped_bytes_are_an_error_of_ours_or_a_picture(
+    kind: str, limits: Settings, tmp_path: Path, parse: Parse
+) -> None:
     chance = random.Random(kind)
     frames = [picture((60, 40), colour=colour) for colour in ("red", "green")]
     many = {"save_all": True, "append_images": frames[1:]} if kind in ("TIFF", "GIF", "WEBP", "AVIF") else {}
@@ -100,7 +103,7 @@ def test_flipped_bytes_are_an_error_of_ours_or_a_picture(kind: str, limits: Sett
         for _ in range(chance.randint(1, 6)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            for page in open_file(write(tmp_path, bytes(data)), limits):
+            for page in open_file(write(tmp_path, bytes(data)), limits, parse):
                 assert isinstance(page, (Page, ServingError))
         except ServingError:
             pass
@@ -113,37 +116,40 @@ def test_messages_hold_no_addresses_or_paths(limits: Settings) -> None:
     assert "0x" not in caught.value.message and "/" not in caught.value.message
 
 
-def test_files_by_content_not_name(tmp_path: Path, limits: Settings) -> None:
+def test_files_by_content_not_name(tmp_path: Path, limits: Settings, parse: Parse) -> None:
     path = tmp_path / "upload.txt"
     path.write_bytes(encoded(picture()))
-    assert open_file(path, limits).count == 1
+    assert open_file(path, limits, parse).count == 1
     path.write_bytes(b"")
     with pytest.raises(UnreadableError, match="empty"):
-        open_file(path, limits)
+        open_file(path, limits, parse)
     with pytest.raises(TooLargeError, match="limit"):
-        open_file(write(tmp_path, b"x" * 5000), Settings(data=tmp_path, max_file_bytes=4096))
+        open_file(write(tmp_path, b"x" * 5000), Settings(data=tmp_path, max_file_bytes=4096), parse)
 
 
-def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settings) -> None:
+def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settings, parse: Parse) -> None:
     frames = [picture(colour=colour) for colour in ("red", "green", "blue")]
-    tiff = open_file(write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])), limits)
+    tiff = open_file(
+        write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])), limits, parse
+    )
     assert tiff.count == 3
     pages = [page for page in tiff if isinstance(page, Page) and page.image is not None]
     assert [np.asarray(page.image)[0, 0].argmax() for page in pages] == [0, 1, 2]
-    gif = open_file(write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), limits)
+    gif = open_file(write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), limits, parse)
     assert gif.count == 1
     with pytest.raises(TooLargeError, match="more than 2 pages"):
         open_file(
             write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])),
             Settings(data=tmp_path, max_pdf_pages=2),
+            parse,
         )
 
 
-def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings) -> None:
+def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings, parse: Parse) -> None:
     frames = [picture((8, 8), colour=(number % 256, number // 256, 0)) for number in range(10_000)]
     path = write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     tracemalloc.start()
-    file = open_file(path, limits)
+    file = open_file(path, limits, parse)
     page = file.read(0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -151,7 +157,7 @@ def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings) 
     assert peak < 4 * path.stat().st_size + 1_000_000
 
 
-def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Settings) -> None:
+def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Settings, parse: Parse) -> None:
     """One small directory that thousands of others repeat."""
     header, entries = b"II*\0" + struct.pack("<I", 8), [(256, 1), (257, 1), (258, 1), (259, 1), (262, 1), (273, 0)]
     data = bytearray(header)
@@ -161,7 +167,7 @@ def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Se
             data += struct.pack("<HHII", tag, 4, 1, value)
         data += struct.pack("<I", len(data) + 4)
     with pytest.raises(TooLargeError, match="more than 200 pages"):
-        open_file(write(tmp_path, bytes(data)), limits)
+        open_file(write(tmp_path, bytes(data)), limits, parse)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
@@ -183,25 +189,25 @@ def test_palette_with_transparency_is_on_white(kind: str, limits: Settings) -> N
 
 
 def test_heic_is_read_where_its_extra_is_and_told_where_it_is_not(
-    limits: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limits: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parse: Parse
 ) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     photo = picture((640, 400), "a photo")
     pillow_heif.from_pillow(photo).save(buffer, quality=90)
     path = write(tmp_path, buffer.getvalue())
-    page = open_file(path, limits).read(0)
-    assert page.image is not None and page.image.size == (640, 400) and open_file(path, limits).count == 1
+    page = open_file(path, limits, parse).read(0)
+    assert page.image is not None and page.image.size == (640, 400) and open_file(path, limits, parse).count == 1
     assert np.abs(np.asarray(page.image, np.int16) - np.asarray(photo, np.int16)).mean() < 8
     with pytest.raises(TooLargeError, match="640 x 400"):
-        open_file(path, Settings(data=tmp_path, max_pixels=100_000))
+        open_file(path, Settings(data=tmp_path, max_pixels=100_000), parse)
     with pytest.raises((UnreadableError, NotAnImageError)):
-        open_file(write(tmp_path, buffer.getvalue()[:200]), limits).read(0)
+        open_file(write(tmp_path, buffer.getvalue()[:200]), limits, parse).read(0)
     monkeypatch.delitem(Image.OPEN, "HEIF")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(NotAnImageError, match=r"HEIC photo.*dormouse-search\[heic\]"):
-        open_file(write(tmp_path, buffer.getvalue()), limits)
-    assert open_file(write(tmp_path, encoded(photo, "AVIF")), limits).count == 1  # a sister of it needs nothing
+        open_file(write(tmp_path, buffer.getvalue()), limits, parse)
+    assert open_file(write(tmp_path, encoded(photo, "AVIF")), limits, parse).count == 1  # a sister of it needs nothing
 
 
 POLYGLOTS = {
@@ -212,9 +218,9 @@ POLYGLOTS = {
 
 
 @pytest.mark.parametrize("name", POLYGLOTS)
-def test_polyglots_leave_only_their_pixels(name: str, limits: Settings, tmp_path: Path) -> None:
+def test_polyglots_leave_only_their_pixels(name: str, limits: Settings, tmp_path: Path, parse: Parse) -> None:
     tail, kind = POLYGLOTS[name]
-    page = open_file(write(tmp_path, encoded(picture((40, 30)), kind) + tail), limits).read(0)
+    page = open_file(write(tmp_path, encoded(picture((40, 30)), kind) + tail), limits, parse).read(0)
     assert page.image is not None and page.image.size == (40, 30)
     assert tail not in encode_jpeg(page.image)
 

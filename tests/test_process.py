@@ -20,6 +20,7 @@ from gradio_client import Client, handle_file
 from serving.process import ProcessFailed, ServerProcess
 from serving.server import is_loopback
 from tests.conftest import SAMPLES
+from tests.hostile_pdfs import NESTED, hostile_pdf
 from tests.test_app import until
 
 ROOT = Path(__file__).parent.parent
@@ -187,6 +188,37 @@ def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:
     until(lambda: not page.running, 30)
     assert page.stop() == 0 and time.monotonic() - began < 30
     assert len(jobs) == 2
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_page_ends_in_the_middle_of_a_pdf_that_does_not(how: signal.Signals, tmp_path: Path) -> None:
+    """Such a file is being added and is asked with; nobody hears of a deadline meanwhile."""
+    hostile = tmp_path / "slow.pdf"
+    hostile.write_bytes(hostile_pdf(NESTED, "Some words"))
+    patience = {"DORMOUSE_PARSER_TIMEOUT_S": "600"}
+    page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path / "data")], patience)
+    client = Client(page.wait(), verbose=False)
+    receipt = handle_file(SAMPLES / "receipt-corner-larder.jpg")
+    assert len(client.predict([receipt], "c", api_name="/add_pages")["added"]) == 1
+    waiting = [
+        client.submit([handle_file(hostile)], "c", api_name="/add_pages"),
+        client.submit("", handle_file(hostile), "c", 3, None, api_name="/search"),
+    ]
+    until(lambda: sum(child.cpu_times().user > 1 for child in readers(page.pid)) == 2, 60)
+    maps = Path(f"/proc/{page.pid}/maps")
+    assert not maps.exists() or "pdfium" not in maps.read_text(), "PDFium is in the page's own process"
+    assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
+    family = children(page.pid)
+    began = time.monotonic()
+    os.kill(page.pid, how)
+    until(lambda: not page.running, 30)
+    assert page.stop() == (0 if how is signal.SIGTERM else -how) and time.monotonic() - began < 30
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    assert len(waiting) == 2
+
+
+def readers(pid: int) -> list[psutil.Process]:
+    return [child for child in children(pid) if "serving.parser_process" in child.cmdline()]
 
 
 def test_mistakes_at_the_start_are_told_in_a_sentence(tmp_path: Path) -> None:

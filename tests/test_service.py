@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeError
+from serving.client import EmbeddingClient
+from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeError, UnreadableError
+from serving.library import Library
 from serving.records import Selection
 from tests.conftest import ScriptedWorker
 from tests.files import encoded, pdf, picture
+from tests.hostile_pdfs import NESTED, hostile_pdf
+from tests.servers import settings
 from tests.test_ingest import run, service, upload
 from ui.service import Question, Service
+from ui.targets import Target, Targets
 
 __all__ = ["service"]
 
@@ -30,6 +36,17 @@ def test_search_by_image_finds_the_same_picture(service: Service, tmp_path: Path
     assert service.search(Question("", images[1].path), "c", 1).hits[0].page.file == "1.png"
     both = service.search(Question("words", images[1].path), "c", 1)
     assert both.hits[0].page.file == "1.png" and np.linalg.norm(both.query) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_that_is_a_pdf_which_cannot_be_drawn_is_told(scripted: ScriptedWorker, tmp_path: Path) -> None:
+    targets = Targets([Target(EmbeddingClient(scripted.url), "scripted")])
+    limits = settings(tmp_path, parser_timeout_s=2)
+    with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
+        question = Question("", upload(tmp_path, "slow.pdf", hostile_pdf(NESTED)).path)
+        with pytest.raises(UnreadableError, match="page 1 cannot be drawn: it took longer than 2 s"):
+            service.search(question, "c", 3)
+        words = Question("", upload(tmp_path, "words.pdf", pdf(PAGES[:1])).path)
+        assert service.search(words, "c", 3).hits == []
 
 
 def test_words_and_image_weigh_as_they_are_told(service: Service, tmp_path: Path) -> None:

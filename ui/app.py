@@ -198,8 +198,10 @@ def has_screen() -> bool:
 
 
 def wind_down(app: FastAPI, service: Service) -> None:
-    """Ends what would not end by itself: jobs, calls that retry, and the streams that each open tab holds."""
+    """Ends what would not end by itself: jobs, calls that retry, files that are slow to read, and the streams that each
+    open tab holds."""
     service.ingestor.cancel_all()
+    service.parsers.close()
     service.targets.close()
     for route in app.routes:
         event = getattr(getattr(route, "app", None), "stop_event", None)

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serving.pages import open_file
-from serving.settings import Settings
-
 SAMPLE_FOLDER = Path(__file__).parent.parent / "assets" / "samples"
+SAMPLE_PAGES = 32
+"""Of all sample files together; counting them here would need PDFium."""
 CHIP_CHARS = 48
 
 
@@ -20,10 +19,6 @@ def sample_files() -> list[Path]:
 def sample_queries() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((SAMPLE_FOLDER / "queries.json").read_text())["queries"]
     return found
-
-
-def sample_count() -> int:
-    return sum(open_file(path, Settings()).count for path in sample_files())
 
 
 def sample_chips() -> list[str]:

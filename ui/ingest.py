@@ -1,7 +1,11 @@
 """Uploads to pages in the library, with progress and cancel.
 
 A job lives on the server: closing or reloading the page does not end it, and every browser that looks sees the same
-state. One job runs at a time; what it has added stays, however it ends. Knows nothing of Gradio.
+state. One job of a collection runs at a time; what it has added stays, however it ends. Knows nothing of Gradio.
+
+```
+a job's thread   files opened, pages in order ──> drawn, a few ahead ──> embedded and kept, a few at once
+```
 """
 
 from __future__ import annotations
@@ -12,20 +16,24 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 from serving.client import PagePayload
 from serving.database import LibraryError
-from serving.errors import BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
+from serving.errors import GONE, BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.library import FingerprintError, Library
 from serving.names import shown_path
-from serving.pages import PageFile, encode_jpeg, encode_thumbnail, open_file
+from serving.pages import Line, PageFile, encode_jpeg, encode_thumbnail, open_file
+from serving.parser_pool import ParserPool
 from serving.records import NewPage, StoredPage
 from serving.settings import Settings
 from serving.zips import is_clutter, is_zip, unpacked
@@ -35,7 +43,6 @@ ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, Librar
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
 TOLD_S = 600.0
 """How long a page that is opened tells how the last upload ended."""
-GONE = "the upload is no longer there: add the file again"
 log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
@@ -54,6 +61,31 @@ class Skipped:
     reason: str
     known: bool = False
     """Nothing is wrong with it: it is in the collection already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A page that is not in the collection yet."""
+
+    upload: Upload
+    digest: str
+    file: PageFile
+    number: int
+
+    @property
+    def name(self) -> str:
+        return self.upload.name if self.file.count == 1 else f"{self.upload.name}, page {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is sent and kept of a page: a tenth of its pixels."""
+
+    picture: bytes
+    thumbnail: bytes
+    width: int
+    height: int
+    lines: tuple[Line, ...] | None
 
 
 @dataclass
@@ -94,19 +126,25 @@ class Job:
 
 
 class Ingestor:
-    def __init__(self, first: Target, library: Library, limits: Settings) -> None:
+    def __init__(self, first: Target, library: Library, limits: Settings, parsers: ParserPool) -> None:
         """`first` reads the pages of jobs that name no target."""
         self._first = first
         self._library = library
         self._limits = limits
+        self._parsers = parsers
         self._jobs: dict[str, Job] = {}
+        self._running: dict[str, Job] = {}
+        """By collection."""
         self._closing = False
+        self._turn = threading.Lock()
         self._unpacked = limits.data / "unpacked"
         shutil.rmtree(self._unpacked, ignore_errors=True)  # of a job that was killed
-        self._runner = ThreadPoolExecutor(1, thread_name_prefix="ingest")
+        self._runner = ThreadPoolExecutor(limits.max_jobs, thread_name_prefix="ingest")
+        # Of each job: those that wait for a slow page must not keep another job's from being drawn.
+        self._drawing = ThreadPoolExecutor(limits.max_jobs * limits.pages_ahead, thread_name_prefix="draw")
         # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
-        self._in_flight = min(9, limits.cores + 1)
-        self._pages = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
+        self._in_flight = limits.pages_ahead + 1
+        self._sending = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
 
     def start(self, collection: str, uploads: Sequence[Upload], target: Target | None = None) -> Job:
         job = Job(collection, list(uploads), target or self._first)
@@ -117,8 +155,18 @@ class Ingestor:
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
                 del self._jobs[old.id]
-        self._runner.submit(self._run, job)
+        self._run_waiting()
         return job
+
+    def _run_waiting(self) -> None:
+        """Begin the oldest job of each collection that has none running, as many as there may be."""
+        with self._turn:
+            for job in list(self._jobs.values()):
+                if self._closing or len(self._running) >= self._limits.max_jobs:
+                    return
+                if not job.finished.is_set() and job.collection not in self._running:
+                    self._running[job.collection] = job
+                    self._runner.submit(self._run, job)
 
     def active(self, collection: str) -> Job | None:
         """The job of this collection that has not ended, oldest first."""
@@ -151,14 +199,16 @@ class Ingestor:
 
     def cancel_all(self) -> None:
         """For a shutdown: no further page is begun, and jobs that wait will not run."""
-        self._closing = True
+        with self._turn:
+            self._closing = True
         for job in list(self._jobs.values()):
             job.cancelled.set()
 
     def close(self) -> None:
         self.cancel_all()
         self._runner.shutdown(cancel_futures=True)
-        self._pages.shutdown(cancel_futures=True)
+        self._drawing.shutdown(cancel_futures=True)
+        self._sending.shutdown(cancel_futures=True)
         for job in list(self._jobs.values()):
             if not job.finished.is_set():
                 job.state = "cancelled"
@@ -180,18 +230,26 @@ class Ingestor:
             raise
         finally:
             job.ended = time.monotonic()
-            job.finished.set()
+            with self._turn:
+                del self._running[job.collection]
+                job.finished.set()
+            self._run_waiting()
 
     def _open_all(self, job: Job, folder: Path) -> list[tuple[Upload, str, PageFile]]:
         """What can be opened, with its content hash, so that the total is known before the first page is embedded."""
         files = []
+        parse = partial(self._parsers.run, cancelled=job.cancelled)
         for upload in self._single(job, folder):
             if job.cancelled.is_set():
                 break
             try:
-                found = open_file(upload.path, self._limits)
+                found = open_file(upload.path, self._limits, parse)
                 with upload.path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            except NotReadyError:
+                if job.cancelled.is_set():
+                    break
+                raise
             except ServingError as error:
                 self._skip(job, upload.name, error.message)
             except OSError:
@@ -231,26 +289,47 @@ class Ingestor:
 
     def _add_all(self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]) -> None:
         running: set[Future[None]] = set()
-        sent: dict[str, dict[int, str]] = {}
         try:
-            for upload, digest, file in files:
-                # A twin in the same upload is on its way already, though not in the library yet.
-                known = sent.setdefault(digest, self._library.has(job.collection, digest))
-                if known:
-                    self._skip_known(job, upload, known, file)
-                for number in range(1, file.count + 1):
-                    if job.cancelled.is_set():
-                        return
-                    if number in known:
-                        continue
-                    running.add(self._pages.submit(self._add_page, job, upload, digest, file, number))
-                    known[number] = upload.name
+            with closing(self._drawn(job, files)) as pages:
+                for page, drawing in pages:
+                    running.add(self._sending.submit(self._add_page, job, page, drawing))
                     while len(running) >= self._in_flight:
                         running = settled(running)
             while running:
                 running = settled(running)
         finally:
             wait(running)  # what is with the worker already is still kept, also after a failure
+
+    def _drawn(
+        self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]
+    ) -> Generator[tuple[Wanted, Future[Drawn]], None, None]:
+        """Yield pages in their order, each when it has been drawn or could not be, while the next ones are drawn."""
+        ahead: deque[tuple[Wanted, Future[Drawn]]] = deque()
+        wanted = self._wanted(job, files)
+        try:
+            while not job.cancelled.is_set():
+                for page in islice(wanted, self._limits.pages_ahead - len(ahead)):
+                    ahead.append((page, self._drawing.submit(draw, page)))
+                if not ahead:
+                    return
+                wait([ahead[0][1]])
+                yield ahead.popleft()
+        finally:
+            for _, drawing in ahead:
+                drawing.cancel()
+            wait(drawing for _, drawing in ahead)
+
+    def _wanted(self, job: Job, files: Sequence[tuple[Upload, str, PageFile]]) -> Iterator[Wanted]:
+        sent: dict[str, dict[int, str]] = {}
+        for upload, digest, file in files:
+            # A twin in the same upload is on its way already, though not in the library yet.
+            known = sent.setdefault(digest, self._library.has(job.collection, digest))
+            if known:
+                self._skip_known(job, upload, known, file)
+            for number in range(1, file.count + 1):
+                if number not in known:
+                    known[number] = upload.name
+                    yield Wanted(upload, digest, file, number)
 
     def _skip_known(self, job: Job, upload: Upload, known: dict[int, str], file: PageFile) -> None:
         pages = "" if len(known) == file.count else f"{len(known)} of its {file.count} pages are "
@@ -259,16 +338,16 @@ class Ingestor:
         with job.lock:
             job.done += len(known)
 
-    def _add_page(self, job: Job, upload: Upload, digest: str, file: PageFile, number: int) -> None:
+    def _add_page(self, job: Job, page: Wanted, drawing: Future[Drawn]) -> None:
         if job.cancelled.is_set():
             return
         try:
-            stored, lines_found = self._embed_and_keep(job, upload, digest, file, number)
+            stored, lines_found = self._embed_and_keep(job, page, drawing.result())
         except ServingError as error:
             if isinstance(error, ENDS_A_JOB):
                 job.cancelled.set()
                 raise
-            self._skip(job, upload.name if file.count == 1 else f"{upload.name}, page {number}", error.message)
+            self._skip(job, page.name, error.message)
         else:
             with job.lock:
                 job.added.append(stored)
@@ -277,23 +356,18 @@ class Ingestor:
         with job.lock:
             job.done += 1
 
-    def _embed_and_keep(
-        self, job: Job, upload: Upload, digest: str, file: PageFile, number: int
-    ) -> tuple[StoredPage, int | None]:
-        page = file.read(number - 1)
-        assert page.image is not None
-        picture = encode_jpeg(page.image)
-        answer = job.target.client.embed_pages([PagePayload(picture, page.lines)], explain=True)
+    def _embed_and_keep(self, job: Job, page: Wanted, drawn: Drawn) -> tuple[StoredPage, int | None]:
+        answer = job.target.client.embed_pages([PagePayload(drawn.picture, drawn.lines)], explain=True)
         text = answer.pages[0]
         new = NewPage(
-            file=upload.name,
-            sha256=digest,
-            page=number,
-            pages=file.count,
-            width=page.image.width,
-            height=page.image.height,
-            picture=picture,
-            thumbnail=encode_thumbnail(page.image),
+            file=page.upload.name,
+            sha256=page.digest,
+            page=page.number,
+            pages=page.file.count,
+            width=drawn.width,
+            height=drawn.height,
+            picture=drawn.picture,
+            thumbnail=drawn.thumbnail,
             vector=answer.vectors[0],
             lines=text.lines,
             line_vectors=text.vectors,
@@ -305,6 +379,13 @@ class Ingestor:
     def _skip(job: Job, file: str, reason: str, known: bool = False) -> None:
         with job.lock:
             job.skipped.append(Skipped(file, reason, known))
+
+
+def draw(wanted: Wanted) -> Drawn:
+    """Raises ServingError."""
+    page = wanted.file.read(wanted.number - 1)
+    assert page.image is not None
+    return Drawn(encode_jpeg(page.image), encode_thumbnail(page.image), *page.image.size, page.lines)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from ui import filters, keeping, matrix, tiles
 from ui.asking import TOP_K, Asked
-from ui.corpus import sample_count
+from ui.corpus import SAMPLE_PAGES
 from ui.service import Service
 
 MINE = "my-pages"
@@ -95,7 +95,7 @@ def build(service: Service, target: Component) -> tuple[Widgets, keeping.Control
             folder = gr.UploadButton(
                 "Add a folder", file_count="directory", elem_id="folder", type="filepath", visible=changing
             )
-            samples = gr.Button(f"Load the {sample_count()} sample pages", elem_id="samples", visible=changing)
+            samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
             listing = gr.HTML(elem_id="files", js_on_load=FILES)

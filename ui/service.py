@@ -18,6 +18,7 @@ from serving.exports import Export, Step, export, unwatched
 from serving.imports import bring_back
 from serving.library import FingerprintError, Library
 from serving.pages import encode_jpeg, open_file
+from serving.parser_pool import ParserPool
 from serving.prompts import canonicalise_query
 from serving.records import EVERY, TYPES, Collection, Hit, Selection, StoredPage
 from serving.settings import Settings
@@ -80,7 +81,8 @@ class Service:
         self.targets = targets
         self.library = library
         self.limits = limits
-        self.ingestor = Ingestor(targets.first, library, limits)
+        self.parsers = ParserPool(limits)
+        self.ingestor = Ingestor(targets.first, library, limits, self.parsers)
         self.runs = Runs(limits.data)
         self.shelf = Shelf(library)
         library.read_only = limits.read_only
@@ -88,6 +90,8 @@ class Service:
 
     def close(self) -> None:
         self.runs.close()
+        self.ingestor.cancel_all()
+        self.parsers.close()
         self.ingestor.close()
         self.library.close()
 
@@ -203,7 +207,7 @@ class Service:
             answer = client.embed_queries([text])
             weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
         if image is not None and share > 0:
-            page = open_file(image, self.limits).read(0)
+            page = open_file(image, self.limits, self.parsers.run).read(0)
             if page.image is None:
                 raise UnreadableError("the query image cannot be read", param="image")
             answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])

@@ -1,0 +1,130 @@
+"""PDFium's side of reading a PDF: counts pages, draws one, reads its text layer.
+
+For `parser_process` only: a small file can keep PDFium busy for hours, fill memory or end the process.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pypdfium2 as pdfium
+
+from serving.errors import GONE, ServingError, UnreadableError
+
+Box = tuple[float, float, float, float]
+TextLine = tuple[str, Box]
+SCALE = 150 / 72
+"""150 dpi: enough to read, and close to what every embedder keeps."""
+MIN_LETTERS = 20
+"""Fewer letters than this in the text layer and the page counts as scanned (a stamp or a page number is no text)."""
+WRONG_PASSWORD = 4
+"""FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
+
+
+def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
+    """Return the number of pages. Raises UnreadableError (damaged, encrypted)."""
+    try:
+        return {"count": len(documents.open(Path(path)))}, b""
+    except (pdfium.PdfiumError, OSError) as error:
+        raise unreadable(error) from None
+
+
+def draw_page(
+    path: str, index: int, max_side: int, max_lines: int, max_line_chars: int
+) -> tuple[dict[str, Any], memoryview]:
+    """Return size, text lines (None for a scan) and RGB pixels of a page. Raises UnreadableError."""
+    try:
+        page = documents.open(Path(path))[index]
+        try:
+            width, height = page.get_size()
+            if min(width, height) <= 0:
+                raise UnreadableError("the PDF page has no size")
+            scale = min(SCALE, max_side / max(width, height))
+            bitmap = page.render(scale=scale, rev_byteorder=True)
+            lines = read_text_layer(page, bitmap, max_lines, max_line_chars)
+        finally:
+            page.close()
+    except (pdfium.PdfiumError, OSError) as error:
+        raise unreadable(error) from None
+    except ValueError as error:
+        raise UnreadableError(f"page {index + 1} cannot be drawn: {str(error)[:120]}") from None
+    letters = sum(char.isalnum() for text, _ in lines for char in text)
+    facts = {"width": bitmap.width, "height": bitmap.height, "lines": lines if letters >= MIN_LETTERS else None}
+    return facts, memoryview(bitmap.buffer).cast("B")
+
+
+class OpenDocument:
+    """Keeps the file that was read last open: on the way to page 5,000 of a fresh one, PDFium walks all before it."""
+
+    def __init__(self) -> None:
+        self._document: pdfium.PdfDocument | None = None
+        self._stamp: tuple[object, ...] = ()
+
+    def open(self, path: Path) -> pdfium.PdfDocument:
+        """Raises PdfiumError, OSError."""
+        found = path.stat()
+        stamp = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._document is None or stamp != self._stamp:
+            if self._document is not None:
+                self._document.close()
+                self._document = None
+            self._document = pdfium.PdfDocument(path)
+            self._stamp = stamp
+        return self._document
+
+
+documents = OpenDocument()
+
+
+def unreadable(error: pdfium.PdfiumError | OSError) -> ServingError:
+    if isinstance(error, OSError):
+        return UnreadableError(GONE)
+    if error.err_code == WRONG_PASSWORD:
+        return UnreadableError("the PDF is encrypted: remove its password and add it again", code="encrypted")
+    return UnreadableError(f"the PDF is damaged: {str(error).split('(PDFium:')[-1].strip(' ).')[:120]}")
+
+
+def read_text_layer(
+    page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, max_lines: int, max_line_chars: int
+) -> list[TextLine]:
+    """Return the text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle."""
+    position = bitmap.get_posconv(page)
+    text_page = page.get_textpage()
+    try:
+        lines = []
+        for index in range(min(text_page.count_rects(), max_lines)):
+            left, bottom, right, top = text_page.get_rect(index)
+            text = readable(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
+            corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
+            if text:
+                lines.append((text, relative(corners, bitmap.width, bitmap.height)))
+        return lines
+    finally:
+        text_page.close()
+
+
+UNMAPPED = ("Co", "Cn", "Cs")
+"""Unicode categories of glyphs whose font has no mapping to letters."""
+
+
+def readable(text: str) -> str:
+    """Without unmapped glyphs, control characters and doubled spaces."""
+    kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
+    return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
+
+
+def relative(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
+    (x0, y0), (x1, y1) = corners
+
+    def part(value: int, whole: int) -> float:
+        return round(min(1.0, max(0.0, value / whole)), 5)
+
+    return (
+        part(min(x0, x1), width),
+        part(min(y0, y1), height),
+        part(max(x0, x1), width),
+        part(max(y0, y1), height),
+    )
