@@ -23,7 +23,7 @@ NO_ADDRESS = "what is no address"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def later(url: str, response: requests.Response) -> str | None:
+def find_redirect(url: str, response: requests.Response) -> str | None:
     """Where the answer is to be had by GET: that is how Modal lets a long call be picked up again. None if this is it.
 
     `url` is what was asked. Keys go along, so it must be the same server: raises ServingError for another one.
@@ -32,26 +32,26 @@ def later(url: str, response: requests.Response) -> str | None:
         return None
     try:
         after = urljoin(url, location)
-        if response.status_code == 303 and origin(after) == origin(url):
+        if response.status_code == 303 and parse_origin(after) == parse_origin(url):
             return after
         where = urlsplit(after).hostname
     except ValueError:
         where = NO_ADDRESS
-    raise elsewhere(url, where)
+    raise make_redirect_error(url, where)
 
 
-def elsewhere(url: str, where: str | None) -> ServingError:
+def make_redirect_error(url: str, where: str | None) -> ServingError:
     message = f"{url} sends its callers on to {where}: give the address that answers itself"
     return ServingError(message, code="redirected")
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
+def parse_origin(url: str) -> tuple[str, str | None, int | None]:
     """Raises ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
 
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Raises BadValueError, without the value: it may be a secret."""
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value):
@@ -59,7 +59,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
+def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
     """What Modal's edge asks for where a server is deployed with `requires_proxy_auth`; it never wakes anybody else.
 
     Empty if neither is set. Raises BadValueError for half of the pair.
@@ -69,14 +69,14 @@ def proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     if not all(found.values()):
         raise BadValueError(f"{' and '.join(PROXY_HEADERS.values())} belong together: one of them is not set")
-    return checked_headers(found)
+    return check_headers(found)
 
 
-def headers_for(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
     """`proxy_headers` for an address at Modal, none for any other: it must not see them. Raises BadValueError."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
     except ValueError:
         return {}
-    return proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}
+    return read_proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}

@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind_listener(host: str, port: int) -> socket.socket:
     """Bound and listening: a taken port is told before a model is loaded, and who connects meanwhile waits.
 
     Raises OSError.
@@ -45,14 +45,14 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def port_number(text: str) -> int:
+def parse_port(text: str) -> int:
     """For argparse."""
     if not text.isascii() or not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
 
 
-def address(listener: socket.socket) -> str:
+def format_address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
