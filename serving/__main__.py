@@ -1,4 +1,4 @@
-"""`python -m serving`: the local engine with its door; the worker behind it comes and goes."""
+"""`python -m serving`: the local engine: a proxy whose worker comes and goes."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ KEY = [
 ADMIN_KEY = [Security(APIKeyHeader(name="X-Admin-Key", scheme_name="admin", auto_error=False))]
 ASLEEP: dict[int | str, Any] = {503: {"model": Status, "headers": document_headers(RetryHeaders)}}
 TEXT: dict[int | str, Any] = {200: {"content": {"text/plain": {}}}}
-LEVEL = {"name": "level", "in": "query", "schema": TypeAdapter(Level).json_schema()}
+LEVEL = {"name": "level", "in": "query", "schema": {**TypeAdapter(Level).json_schema(), "default": "1"}}
 EMBEDDING: dict[str, Any] = {
     "dependencies": KEY,
     "responses": {

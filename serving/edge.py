@@ -1,6 +1,6 @@
-"""What the edge in front of a server asks for and answers: headers that a call needs, and a 303 to its later answer.
+"""Headers that the edge in front of a server asks for, and its 303 to an answer that comes later.
 
-Written for Modal's; nothing here sends anything.
+Written for Modal's edge; nothing here sends anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def find_redirect(url: str, response: requests.Response) -> str | None:
-    """Where the answer is to be had by GET: that is how Modal lets a long call be picked up again. None if this is it.
+    """Return the URL where the answer can be had by GET, as Modal has it for a long call; None if this is the answer.
 
     `url` is what was asked. Keys go along, so it must be the same server: raises ServingError for another one.
     """
@@ -41,18 +41,19 @@ def find_redirect(url: str, response: requests.Response) -> str | None:
 
 
 def make_redirect_error(url: str, where: str | None) -> ServingError:
+    """Return the error of a server that sends its callers to another one."""
     message = f"{url} sends its callers on to {where}: give the address that answers itself"
     return ServingError(message, code="redirected")
 
 
 def parse_origin(url: str) -> tuple[str, str | None, int | None]:
-    """Raises ValueError."""
+    """Return scheme, host and port of an address. Raises ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Raises BadValueError, without the value: it may be a secret."""
+    """Return headers that can be sent. Raises BadValueError, without the value: it may be a secret."""
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value):
             raise BadValueError(f"the header {name!r} is not one line of letters")
@@ -60,9 +61,9 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """What Modal's edge asks for where a server is deployed with `requires_proxy_auth`; it never wakes anybody else.
+    """Return the headers that Modal's edge asks for in front of a server deployed with `requires_proxy_auth`.
 
-    Empty if neither is set. Raises BadValueError for half of the pair.
+    Without them the edge wakes no server. Empty if neither is set. Raises BadValueError for half of the pair.
     """
     found = {name: environment.get(variable, "").strip() for name, variable in PROXY_HEADERS.items()}
     if not any(found.values()):
@@ -73,7 +74,10 @@ def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """`proxy_headers` for an address at Modal, none for any other: it must not see them. Raises BadValueError."""
+    """Return `read_proxy_headers` for an address at Modal, none for others: they must not see them.
+
+    Raises BadValueError.
+    """
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()

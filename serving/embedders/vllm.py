@@ -128,6 +128,6 @@ def unit(answers: Sequence[Answer]) -> Vectors:
 
 def leave() -> None:
     """The process ends with its engine: whoever started it sees that and starts another one. Requests that it had get
-    their 503 from the door."""
+    their 503 from the proxy."""
     logging.shutdown()
     os._exit(EXIT_ENGINE_ENDED)
