@@ -38,31 +38,6 @@ def test_imports_point_one_way(package: str) -> None:
         assert ours <= ALLOWED[package], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[package]}"
 
 
-def imported_of_serving(module: str) -> set[str]:
-    """Return the modules of `serving` that one of them imports, in functions and for type checkers too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / "serving" / f"{module}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "serving":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serving."):
-            names.add((node.module or "").split(".")[1])
-    return names
-
-
-HTTP = {"guard", "replies", "schema", "edge", "server", "process"}
-BELOW_HTTP = {"embedders", "prompts", "pages", "disk", "memory", "deadlines", "logs", "names", "settings", "errors"}
-
-
-@pytest.mark.parametrize("module", HTTP)
-def test_http_knows_no_worker_and_no_engine(module: str) -> None:
-    assert imported_of_serving(module) <= HTTP | BELOW_HTTP
-
-
-def test_the_engine_is_known_by_those_who_watch_it_and_not_the_other_way_round() -> None:
-    assert not imported_of_serving("engine") & {"engine_metrics", "engine_routes", "front", "status"}
-    assert not imported_of_serving("waiting") & {"engine", "starter"}
-
-
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     """A worker process is snapshotted: what it does not need must not be in it."""
     code = "import sys, serving.worker_process, serving.service, serving.embedders.builtin; print(*sys.modules)"
