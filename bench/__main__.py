@@ -17,7 +17,7 @@ from bench.browser import BrowserFailed
 from bench.options import count, seed
 from serving import equivalence
 from serving.client import EmbeddingClient
-from serving.edge import headers_for
+from serving.edge import select_proxy_headers
 from serving.equivalence import Threshold
 from serving.errors import ServingError
 from serving.process import ProcessFailed, ServerProcess
@@ -141,7 +141,7 @@ def worker(url: str | None) -> Iterator[tuple[str, str]]:
 def run_quality(options: argparse.Namespace) -> Path:
     where = record.environment()
     with worker(options.url) as (url, key):
-        client = EmbeddingClient(url, key, headers=headers_for(url, os.environ))
+        client = EmbeddingClient(url, key, headers=select_proxy_headers(url, os.environ))
         outcomes = quality.ranks(client, options.corpus, Settings())
         found = quality.result(client, outcomes)
     print(quality.text(quality.table(outcomes)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.disk import write_file
-from serving.edge import PROXY_HEADERS, proxy_headers
+from serving.edge import PROXY_HEADERS, read_proxy_headers
 from serving.errors import BadValueError
 
 FILE = "modal-keys.json"
@@ -38,7 +38,7 @@ def keys(data: Path, environment: Mapping[str, str]) -> Keys:
     """Raises ValueError for half of a proxy token, and for a file that cannot be read."""
     found = {**kept(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
     try:
-        return Keys(found.get(API, ""), found.get(ADMIN, ""), proxy_headers(found), found.get(PASSWORD, ""))
+        return Keys(found.get(API, ""), found.get(ADMIN, ""), read_proxy_headers(found), found.get(PASSWORD, ""))
     except BadValueError as error:
         raise ValueError(error.message) from None
 

@@ -21,7 +21,7 @@ import urllib3
 
 from bench.plan import COLD, Trial
 from serving.client import CONNECT_S, RETRY_S, retry_after, server_timing
-from serving.edge import FOLLOWED, NO_HEADERS, later
+from serving.edge import FOLLOWED, NO_HEADERS, find_redirect
 from serving.errors import ServingError
 
 ASK = orjson.dumps({"texts": ["total amount due"]})
@@ -131,7 +131,7 @@ def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADER
                     method, where, data=body, headers=sent, timeout=(min(CONNECT_S, left), left), stream=True,
                     allow_redirects=False,
                 ) as response:  # fmt: skip
-                    after = later(where, response) if followed < FOLLOWED else None
+                    after = find_redirect(where, response) if followed < FOLLOWED else None
                     if after is None:
                         return replace(read(response, ends), sent_on=followed)
                 where, method, body = after, "GET", b""

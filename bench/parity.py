@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench import quality
 from serving import equivalence
 from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
-from serving.edge import headers_for
+from serving.edge import select_proxy_headers
 from serving.embedders import Vectors
 from serving.equivalence import Pair, Spread, Threshold
 from serving.settings import Settings
@@ -61,7 +61,7 @@ Told = Callable[[str], None]
 
 
 def client(url: str, key: str) -> EmbeddingClient:
-    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=headers_for(url, os.environ))
+    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=select_proxy_headers(url, os.environ))
 
 
 def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told) -> Embedded:

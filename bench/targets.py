@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import requests
 
 from serving.client import CONNECT_S
-from serving.edge import NO_HEADERS, headers_for
+from serving.edge import NO_HEADERS, select_proxy_headers
 from serving.errors import BadValueError
 from serving.process import ServerProcess
 from serving.server import is_loopback
@@ -225,7 +225,7 @@ def attached(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
 def edge_headers(url: str) -> dict[str, str]:
     """That an address at Modal may ask for. Raises TargetError for half of them."""
     try:
-        return headers_for(url, os.environ)
+        return select_proxy_headers(url, os.environ)
     except BadValueError as error:
         raise TargetError(error.message) from None
 

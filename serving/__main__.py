@@ -1,4 +1,4 @@
-"""`python -m serving`: the local engine with its door; the worker behind it comes and goes."""
+"""`python -m serving`: the local engine: a proxy whose worker comes and goes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from serving import embedders, logs
 from serving.disk import exclusive
 from serving.engine import Engine
+from serving.engine_metrics import EngineCollector
 from serving.engine_routes import create_routes
 from serving.errors import ServingError
-from serving.front import Front
-from serving.guard import Guard
+from serving.front import EngineProxy
+from serving.guard import RequestGuard
 from serving.run_folder import run_folder
-from serving.server import Server, address, bound, is_loopback, port_number
+from serving.server import Server, bind_listener, format_address, is_loopback, parse_port
 from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
 from serving.snapshots import NAMES, Spec
 from serving.snapshots.choice import Choice, Unsupported, backends, choose
@@ -70,7 +71,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker up; default: 0")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; another one needs DORMOUSE_API_KEYS")
-    parser.add_argument("--port", type=port_number, default=8000, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--port", type=parse_port, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of key, snapshots and caches; default: DORMOUSE_DATA or data")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
     return parser
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         return refuse(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data")
     try:
-        listener = bound(options.host, options.port)
+        listener = bind_listener(options.host, options.port)
     except OSError as error:
         return refuse(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
@@ -138,8 +139,10 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
     choice = await choose(options.snapshot, spec, backends(settings, run))
     tell(choice)
     engine = Engine(Starter(spec, choice, run))
+    engine.metrics.registry.register(EngineCollector(engine))
     stopping = asyncio.Event()
-    app = Guard(Front(engine, create_routes(engine, embedder, stopping)), lambda: settings, lambda: admin_key(settings))
+    proxy = EngineProxy(engine, create_routes(engine, embedder, stopping))
+    app = RequestGuard(proxy, lambda: settings, lambda: admin_key(settings))
 
     def wind_down() -> None:
         """What still waits when the grace is nearly over is refused, so that its client hears of it."""
@@ -155,7 +158,7 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(config, f"the engine of {embedder.name} ({choice.name})", address(listener), wind_down)
+    server = Server(config, f"the engine of {embedder.name} ({choice.name})", format_address(listener), wind_down)
     if options.until_stdin_closes:
         server.stop_with_stdin()
     await server.serve(sockets=[listener])

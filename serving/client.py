@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 import requests
 
-from serving.edge import FOLLOWED, NO_ADDRESS, NO_HEADERS, checked_headers, elsewhere, later
+from serving.edge import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
 from serving.embedders import Vectors
 from serving.errors import BadValueError, NotReadyError, ServingError, from_response
 from serving.pages import Line
@@ -82,7 +82,7 @@ class EmbeddingClient:
         """
         if not url.startswith(("http://", "https://")):
             raise BadValueError(f"{url!r} is not an address: it begins with http:// or https://")
-        self.headers = checked_headers(headers)
+        self.headers = check_headers(headers)
         self.url = url.rstrip("/")
         """May be set anew while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
@@ -167,7 +167,7 @@ class EmbeddingClient:
                     raise failure from None
                 wait = RETRY_S
             except ValueError:  # requests reads where a redirect points before it is asked to
-                raise elsewhere(self.url, NO_ADDRESS) from None
+                raise make_redirect_error(self.url, NO_ADDRESS) from None
             else:
                 heard = time.monotonic()
                 if response.ok:
@@ -191,7 +191,7 @@ class EmbeddingClient:
             response = self._session().request(
                 method, url, data=body, headers=headers, timeout=(min(CONNECT_S, wait), wait), allow_redirects=False
             )
-            if (after := later(url, response)) is None:
+            if (after := find_redirect(url, response)) is None:
                 return response
             method, url, body = "GET", after, None
         raise ServingError(f"{self.url} sent one call on {FOLLOWED} times", code="redirected")

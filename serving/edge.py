@@ -1,6 +1,6 @@
-"""What the edge in front of a server asks for and answers: headers that a call needs, and a 303 to its later answer.
+"""Headers that the edge in front of a server asks for, and its 303 to an answer that comes later.
 
-Written for Modal's; nothing here sends anything.
+Written for Modal's edge; nothing here sends anything.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ NO_ADDRESS = "what is no address"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def later(url: str, response: requests.Response) -> str | None:
-    """Where the answer is to be had by GET: that is how Modal lets a long call be picked up again. None if this is it.
+def find_redirect(url: str, response: requests.Response) -> str | None:
+    """Return the URL where the answer can be had by GET, as Modal has it for a long call; None if this is the answer.
 
     `url` is what was asked. Keys go along, so it must be the same server: raises ServingError for another one.
     """
@@ -32,51 +32,55 @@ def later(url: str, response: requests.Response) -> str | None:
         return None
     try:
         after = urljoin(url, location)
-        if response.status_code == 303 and origin(after) == origin(url):
+        if response.status_code == 303 and parse_origin(after) == parse_origin(url):
             return after
         where = urlsplit(after).hostname
     except ValueError:
         where = NO_ADDRESS
-    raise elsewhere(url, where)
+    raise make_redirect_error(url, where)
 
 
-def elsewhere(url: str, where: str | None) -> ServingError:
+def make_redirect_error(url: str, where: str | None) -> ServingError:
+    """Return the error of a server that sends its callers to another one."""
     message = f"{url} sends its callers on to {where}: give the address that answers itself"
     return ServingError(message, code="redirected")
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Raises ValueError."""
+def parse_origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of an address. Raises ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
 
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Raises BadValueError, without the value: it may be a secret."""
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that can be sent. Raises BadValueError, without the value: it may be a secret."""
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value):
             raise BadValueError(f"the header {name!r} is not one line of letters")
     return dict(headers)
 
 
-def proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """What Modal's edge asks for where a server is deployed with `requires_proxy_auth`; it never wakes anybody else.
+def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that Modal's edge asks for in front of a server deployed with `requires_proxy_auth`.
 
-    Empty if neither is set. Raises BadValueError for half of the pair.
+    Without them the edge wakes no server. Empty if neither is set. Raises BadValueError for half of the pair.
     """
     found = {name: environment.get(variable, "").strip() for name, variable in PROXY_HEADERS.items()}
     if not any(found.values()):
         return {}
     if not all(found.values()):
         raise BadValueError(f"{' and '.join(PROXY_HEADERS.values())} belong together: one of them is not set")
-    return checked_headers(found)
+    return check_headers(found)
 
 
-def headers_for(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """`proxy_headers` for an address at Modal, none for any other: it must not see them. Raises BadValueError."""
+def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `read_proxy_headers` for an address at Modal, none for others: they must not see them.
+
+    Raises BadValueError.
+    """
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
     except ValueError:
         return {}
-    return proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}
+    return read_proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}

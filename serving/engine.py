@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from serving.clock import Clock
-from serving.engine_metrics import EngineMetrics
 from serving.errors import NotReadyError
 from serving.news import News
 from serving.snapshots import SnapshotFailed, StartFailed
+from serving.start_metrics import StartMetrics
 from serving.starter import Life, Starter, Way
 from serving.starts import Start, Starts
-from serving.waiting import Waiting
+from serving.waiting import WaitQueue
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -55,9 +55,9 @@ class Engine:
         self.window = self.settings.scaledown_window if scaledown_window is None else scaledown_window
         self.clock = clock or Clock()
         self.starts = Starts(self.settings.data / "starts.jsonl")
-        self.metrics = EngineMetrics()
+        self.metrics = StartMetrics()
         self.news = News()
-        self.waiting = Waiting()
+        self.waiting = WaitQueue[Life]()
         self.state: State = "zero"
         self.since = self.clock.time()
         self.life: Life | None = None
@@ -77,7 +77,6 @@ class Engine:
         """Done when the worker of now, or the one that is starting, is gone and what was wished for then is done."""
         self._not_before = 0.0
         self._died_in_a_row = 0
-        self.metrics.watch(self)
         self._owner: asyncio.Task[None] | None = None
 
     # Lifecycle
@@ -159,35 +158,35 @@ class Engine:
                 code="too_many_waiting",
                 retry_after=RETRY_S,
             )
-        turn = self.waiting.join(began)
+        waiter = self.waiting.join(began)
         self._changed.set()
         self.news.publish()
         limit = self.settings.hold_timeout_s
         try:
             async with asyncio.timeout(limit):
                 try:
-                    return await turn
+                    return await waiter
                 except BaseException:
-                    if turn.done() and not turn.cancelled() and turn.exception() is None:
-                        self._release(turn.result())  # let in at the moment in which the request gave up
+                    if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                        self._release(waiter.result())  # admitted at the moment in which the request gave up
                     raise
         except TimeoutError:
             raise NotReadyError(f"no worker came up within {limit:g} s: try again", retry_after=RETRY_S) from None
         finally:
-            self.waiting.leave(turn)
+            self.waiting.leave(waiter)
             self.news.publish()
 
     def _release(self, life: Life) -> None:
         life.in_flight -= 1
         self._idle_since = self.clock.monotonic()
-        self._let_in()
+        self._admit()
         self._changed.set()
         self.news.publish()
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         life = self.life
         if life is not None and self.state == "serving" and life.handle.usable:
-            self.waiting.let_in(life, self.settings.max_in_flight)
+            self.waiting.admit(life, self.settings.max_in_flight)
 
     # Wishes: the owner hears of them
 
@@ -281,7 +280,7 @@ class Engine:
         self.life = life
         self._idle_since = self.clock.monotonic()
         self._enter("serving")
-        self._let_in()
+        self._admit()
         return life
 
     def _settle(self, row: Start) -> None:

@@ -1,25 +1,27 @@
 """Every failure a worker can answer with, once: HTTP status, OpenAI error type and code.
 
 A message says what is wrong and what to do. It never holds a stack trace, a path of the server or a key.
-This module knows nothing of HTTP frameworks; `app` and `guard` turn these into responses, `client` turns responses
-back into these.
+Knows nothing of HTTP frameworks: `replies` and `guard` turn these into responses, `client` turns responses back into
+these.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, TypedDict
+from typing import ClassVar
+
+from typing_extensions import TypedDict
 
 GONE = "the upload is no longer there: add the file again"
 
 
-class ErrorDetail(TypedDict):
+class ErrorDetail(TypedDict, closed=True):
     message: str
     type: str
     param: str | None
     code: str
 
 
-class ErrorBody(TypedDict):
+class ErrorBody(TypedDict, closed=True):
     error: ErrorDetail
 
 
@@ -48,7 +50,7 @@ class ServingError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """`Retry-After` in whole seconds, never 0: a client that obeys it must not spin."""
+        """Return `Retry-After` in whole seconds, never 0: a client that obeys it must not spin."""
         if self.retry_after is None:
             return {}
         return {"Retry-After": str(max(1, round(self.retry_after)))}
@@ -119,7 +121,7 @@ BY_STATUS: dict[int, type[ServingError]] = {
 
 
 def from_response(status: int, body: object, retry_after: float | None = None) -> ServingError:
-    """The error that a worker's answer stands for; `body` is its decoded JSON, or anything else."""
+    """Return the error that a worker's answer stands for; `body` is its decoded JSON, or anything else."""
     detail = body.get("error") if isinstance(body, dict) else None
     if not isinstance(detail, dict):
         detail = {}

@@ -11,7 +11,7 @@ Knows no route's meaning beyond its path. Decisions in their order, for each req
 5. body over the limit: 413, at once by its Content-Length, else while it streams
 6. all bodies together over the limit: 429
 7. nothing of a body for 30 s: 400
-8. embedding answers get `X-Fingerprint`, `X-Boot-Id`, `X-Start-Kind`, `X-Boot-Requests`, `Server-Timing`
+8. embedding answers get the headers of `Provenance`
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,7 +28,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError, BusyError, ServingError, TooLargeError, UnauthorizedError
 from serving.settings import Settings
-from serving.worker import Worker
 
 OPEN = frozenset({"/", "/health", "/ready"})
 ENGINE = frozenset({"/engine", "/engine/events", "/engine/scaledown", "/engine/rebuild"})
@@ -41,33 +41,45 @@ DRAIN_S = 5.0
 client has seen the answer."""
 
 
-class Guard:
+class Provenance(Protocol):
+    """Who answers the embedding requests: counts them, and proves it in the headers of each answer."""
+
+    def count_request(self) -> int:
+        """Return the number of this request since the process was started or restored."""
+
+    def count_answer(self, path: str, status: int) -> None: ...
+
+    def make_headers(self, number: int, timings: Mapping[str, float]) -> Mapping[str, str]:
+        """Return the headers of the answer to that request; `timings` are its own, in milliseconds."""
+
+
+class RequestGuard:
     def __init__(
         self,
         app: ASGIApp,
-        limits: Callable[[], Settings],
+        settings: Callable[[], Settings],
         admin_key: Callable[[], str],
-        worker: Worker | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
-        """`limits` and `admin_key` are asked for each request: both may change in the life of a process.
+        """`settings` and `admin_key` are called for each request: both may change while the process runs.
 
-        `worker`: whose answers these are; a door in front of one has none.
+        `provenance`: of what answers here. A proxy in front of it has none, and holds no bodies.
         """
         self.app = app
-        self.worker = worker
-        self.settings = limits
+        self.provenance = provenance
         self.admin_key = admin_key
         self.buffered = 0
+        self._settings = settings
 
     @property
-    def limits(self) -> Settings:
-        return self.settings()
+    def settings(self) -> Settings:
+        return self._settings()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        call = Call(self, scope, receive, send)
+        call = GuardedCall(self, scope, receive, send)
         try:
             self.check_key(scope["path"], Headers(scope=scope))
             call.check_type()
@@ -80,21 +92,21 @@ class Guard:
 
     def check_key(self, path: str, headers: Headers) -> None:
         if path in ADMIN:
-            if not matches(headers.get("x-admin-key", ""), [self.admin_key()]):
+            if not is_one_of(headers.get("x-admin-key", ""), [self.admin_key()]):
                 raise UnauthorizedError("this needs the admin key in X-Admin-Key", code="invalid_admin_key")
         elif path in OPEN:
             return
-        elif self.limits.keys:
-            if not matches(presented(headers), self.limits.keys):
+        elif self.settings.keys:
+            if not is_one_of(read_key(headers), self.settings.keys):
                 raise UnauthorizedError("wrong or missing key: send Authorization: Bearer KEY")
-        elif not self.limits.open_access and hostname(headers.get("host", "")) not in LOOPBACK:
+        elif not self.settings.open_access and strip_port(headers.get("host", "")) not in LOOPBACK:
             raise UnauthorizedError("this server has no keys and answers loopback names only: set DORMOUSE_API_KEYS")
 
 
-class Call:
-    """One request on its way through: counts its body, and adds the headers to its answer."""
+class GuardedCall:
+    """Counts the body of one request on its way through, and adds the headers to its answer."""
 
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: RequestGuard, scope: Scope, receive: Receive, send: Send) -> None:
         self.guard = guard
         self.scope = scope
         self.size = 0
@@ -104,24 +116,25 @@ class Call:
         self.ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._receive = receive
         self._send = send
-        self._worker = guard.worker if scope["path"] in EMBEDDING and scope["method"] == "POST" else None
-        if self._worker is not None:
-            self._worker.boot.requests += 1
-            self.number = self._worker.boot.requests
+        self._embeds = scope["path"] in EMBEDDING and scope["method"] == "POST"
+        self._provenance = guard.provenance if self._embeds else None
+        self._number = 0 if self._provenance is None else self._provenance.count_request()
 
     def check_type(self) -> None:
-        if self.scope["path"] in EMBEDDING and self.scope["method"] == "POST":
+        if self._embeds:
             kind = Headers(scope=self.scope).get("content-type", "")
             if kind.split(";")[0].strip().lower() != "application/json":
                 raise BadValueError("send JSON with Content-Type: application/json")
 
     def check_length(self) -> None:
         length = Headers(scope=self.scope).get("content-length", "")
-        if length.isdigit() and int(length) > self.guard.limits.max_body_bytes:
-            raise self.too_large()
+        if length.isdigit():
+            self.check_size(int(length))
 
-    def too_large(self) -> TooLargeError:
-        return TooLargeError(f"the body is larger than {self.guard.limits.max_body_bytes} bytes: send fewer pages")
+    def check_size(self, size: int) -> None:
+        limit = self.guard.settings.max_body_bytes
+        if size > limit:
+            raise TooLargeError(f"the body is larger than {limit} bytes: send fewer pages")
 
     async def receive(self) -> Message:
         message = await self._next()
@@ -129,12 +142,11 @@ class Call:
             self.ended = not message.get("more_body", False)
             count = len(message.get("body", b""))
             self.size += count
-            if self.guard.worker is not None:  # a door passes bodies on; only who answers holds them
+            if self.guard.provenance is not None:  # a proxy passes bodies on
                 self.held += count
                 self.guard.buffered += count
-            if self.size > self.guard.limits.max_body_bytes:
-                raise self.too_large()
-            if self.guard.buffered > self.guard.limits.max_buffered_bytes:
+            self.check_size(self.size)
+            if self.guard.buffered > self.guard.settings.max_buffered_bytes:
                 raise BusyError("too many uploads at once: try again later", retry_after=2)
         return message
 
@@ -152,26 +164,16 @@ class Call:
             self.answered = True
             if not self.ended and int(message["status"]) >= HTTP_ERROR:
                 MutableHeaders(scope=message)["connection"] = "close"
-            if self._worker is not None:
-                self.stamp(message, self._worker)
+            if self._provenance is not None:
+                self._provenance.count_answer(self.scope["path"], message["status"])
+                timings = self.scope.get("state", {}).get("timings", {})
+                MutableHeaders(scope=message).update(self._provenance.make_headers(self._number, timings))
         elif not message.get("more_body", False) and not self.ended:
             # The body goes out now; the empty last part is held back while the rest of the upload is thrown away.
             await self._send({**message, "more_body": True})
-            await self.throw_away()
+            await self.drain()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
-
-    def stamp(self, message: Message, worker: Worker) -> None:
-        worker.metrics.answers(self.scope["path"], message["status"]).inc()
-        headers = MutableHeaders(scope=message)
-        headers["X-Fingerprint"] = worker.embedder.fingerprint
-        headers["X-Boot-Id"] = worker.boot.id
-        headers["X-Start-Kind"] = worker.boot.kind
-        headers["X-Boot-Requests"] = str(self.number)
-        if worker.boot.tier:
-            headers["X-Snapshot-Tier"] = worker.boot.tier
-        phases = {**worker.boot.phases, **self.scope.get("state", {}).get("timings", {})}
-        headers["Server-Timing"] = ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items())
 
     async def refuse(self, error: ServingError) -> None:
         if self.answered:
@@ -182,7 +184,7 @@ class Call:
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def throw_away(self) -> None:
+    async def drain(self) -> None:
         self.guard.buffered -= self.held
         self.held = 0
         with contextlib.suppress(TimeoutError):
@@ -192,18 +194,20 @@ class Call:
                     self.ended = message["type"] != "http.request" or not message.get("more_body", False)
 
 
-def presented(headers: Headers) -> str:
+def read_key(headers: Headers) -> str:
+    """Return the key that a caller sent; empty if there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
-def matches(given: str, keys: Iterable[str]) -> bool:
-    """Compared in constant time, with every key, whatever the first ones said."""
+def is_one_of(given: str, keys: Iterable[str]) -> bool:
+    """Return whether `given` is a key, comparing in constant time with every one, whatever the first ones said."""
     found = False
     for key in keys:
         found |= bool(key) and hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
     return found
 
 
-def hostname(host: str) -> str:
+def strip_port(host: str) -> str:
+    """Return the name in a Host header, an IPv6 address with its brackets."""
     return host if host.startswith("[") and host.endswith("]") else host.rsplit(":", 1)[0].lower()

@@ -1,4 +1,4 @@
-"""Starts one of our servers as a child and takes it along: for the page, the bench and the tests.
+"""Starts one of our servers as a child process, which ends with this one: for the page, the bench and the tests.
 
 The child watches its standard input; when this process dies, however it dies, the pipe closes and the child stops.
 """
@@ -24,7 +24,7 @@ LAST_S = 1.0
 
 
 class ProcessFailed(Exception):
-    """The child ended, or took too long. The message has the last lines it wrote."""
+    """Says that the child ended, or took too long. The message has the last lines it wrote."""
 
 
 class Passing(threading.Thread):
@@ -51,7 +51,7 @@ class Passing(threading.Thread):
 
 
 class ServerProcess:
-    """`python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
+    """Runs `python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class ServerProcess:
 
     @property
     def tail(self) -> str:
-        """The last lines it wrote."""
+        """Return the last lines it wrote."""
         return "".join(self._tail)
 
     def wait(self, timeout: float = 120.0) -> str:
-        """The address, once it answers. Raises ProcessFailed."""
+        """Return the address, once it answers. Raises ProcessFailed."""
         if not self._known.wait(timeout):
             raise ProcessFailed(f"{self._module} did not answer within {timeout:g} s:\n{self.tail}")
         if self._url is None:
@@ -106,15 +106,15 @@ class ServerProcess:
         return self._url
 
     def terminate(self) -> None:
-        """SIGTERM; `stop` waits."""
+        """Send SIGTERM; `stop` waits."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL: no word to anybody."""
+        """Send SIGKILL: nothing is finished."""
         self._process.kill()
 
     def stop(self, grace: float = 30.0) -> int:
-        """Lets it finish what is in flight; its exit code."""
+        """Return its exit code, once it has finished what is in flight; killed after `grace` seconds."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:

@@ -1,4 +1,4 @@
-"""Shapes of requests, and what they mean: a list of queries and pages. Pure: no I/O, no decoding of pictures."""
+"""Shapes of requests, and how they are read: as a list of queries and pages. No I/O, no decoding of pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_MARKS = 1_000_000
 """Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
 would take gigabytes before they could be counted."""
 MAX_ENTRIES = 4_096
-"""Of one list, before a worker's own, lower limits are looked at."""
+"""Entries of one list; a worker's own limits are lower, and are checked later."""
 MESSAGE_CHARS = 300
 
 
@@ -26,11 +26,12 @@ class Shape(BaseModel):
 
 
 Part = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Box = tuple[Part, Part, Part, Part]
 
 
 class LineInput(Shape):
     text: StrictStr
-    box: tuple[Part, Part, Part, Part] | None = None
+    box: Box | None = None
 
 
 class PageInput(Shape):
@@ -39,7 +40,7 @@ class PageInput(Shape):
 
 
 class EmbedRequest(Shape):
-    """`POST /embed`. Images (or pages) come first in the answer, then texts; texts are queries."""
+    """Asks for vectors of images (or pages), then of texts, in this order; texts are queries."""
 
     model: StrictStr | None = None
     images: Annotated[list[StrictStr], Field(max_length=MAX_ENTRIES)] = []
@@ -70,7 +71,7 @@ class Message(Shape):
 
 
 class EmbeddingsRequest(Shape):
-    """`POST /v1/embeddings`, OpenAI's, plus vLLM's `messages`: one conversation or a list of them."""
+    """Asks for vectors as OpenAI's clients do; `messages` are vLLM's: one conversation or a list of them."""
 
     model: StrictStr | None = None
     input: StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]] | None = None
@@ -98,8 +99,8 @@ Item = Query | RawPage
 S = TypeVar("S", bound=BaseModel)
 
 
-def parse(shape: type[S], body: bytes) -> S:
-    """JSON text to a request. Raises BadValueError that names the field, or TooLargeError."""
+def parse_body(shape: type[S], body: bytes) -> S:
+    """Return the request in a JSON text. Raises BadValueError that names the field, or TooLargeError."""
     if max(body.count(b'"'), body.count(b",")) > MAX_MARKS:
         raise TooLargeError("the body has more entries than any request within the limits: send fewer")
     try:
@@ -113,8 +114,8 @@ def parse(shape: type[S], body: bytes) -> S:
         raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}"[:MESSAGE_CHARS], param=param) from None
 
 
-def image_bytes(text: str, param: str) -> bytes:
-    """A base64 string or a data URI to bytes. An address is refused: nothing remote is ever fetched."""
+def decode_base64(text: str, param: str) -> bytes:
+    """Return the bytes in a base64 string or data URI. An address is refused: nothing remote is ever fetched."""
     if text.startswith("data:"):
         header, comma, text = text.partition(",")
         mime = header[5:].split(";")[0].strip().lower()
@@ -133,61 +134,67 @@ def image_bytes(text: str, param: str) -> bytes:
     return data
 
 
-def embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
-    """The items of `POST /embed` in the order of its answer. `max_chars`: of a query.
+def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /embed` in the order of its answer. `max_chars`: of a query.
 
     Raises BadValueError, NotAnImageError or TooLargeError.
     """
     if request.images and request.pages:
         raise BadValueError("send images or pages, not both", param="pages")
     items: list[Item] = [
-        RawPage(image_bytes(image, f"images.{n}"), None, f"images.{n}", request.explain)
+        RawPage(decode_base64(image, f"images.{n}"), None, f"images.{n}", request.explain)
         for n, image in enumerate(request.images)
     ]
-    items += [raw_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
+    items += [read_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
     items += [Query(canonicalise_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
     if not items:
         raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
     return items
 
 
-def raw_page(page: PageInput, param: str, explain: bool) -> RawPage:
+def read_page(page: PageInput, param: str, explain: bool) -> RawPage:
     if page.image is None and not page.lines:
         raise BadValueError("a page needs an image, lines, or both", param=param)
     lines = None
     if page.lines is not None:
         lines = tuple(Line(line) if isinstance(line, str) else Line(line.text, line.box) for line in page.lines)
-    return RawPage(None if page.image is None else image_bytes(page.image, param), lines, param, explain)
+    return RawPage(None if page.image is None else decode_base64(page.image, param), lines, param, explain)
 
 
-def embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
-    """The items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page. Raises as above."""
+def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page.
+
+    Raises as `read_embed_items`.
+    """
     if (request.input is None) == (request.messages is None):
         raise BadValueError('send either "input" or "messages"', param="input")
     if request.messages is not None:
-        conversations = conversations_of(request.messages)
-        items = [conversation_item(messages, f"messages.{n}", max_chars) for n, messages in enumerate(conversations)]
+        conversations = split_conversations(request.messages)
+        items = [read_conversation(messages, f"messages.{n}", max_chars) for n, messages in enumerate(conversations)]
     else:
         texts = [request.input] if isinstance(request.input, str) else list(request.input or [])
-        items = [input_item(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
+        items = [read_input(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
     if not items:
         raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
     return items
 
 
-def input_item(text: Any, param: str, max_chars: int) -> Item:
+def read_input(text: Any, param: str, max_chars: int) -> Item:
     if not isinstance(text, str):
         raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
     return Query(canonicalise_query(text, param, max_chars))
 
 
-def conversations_of(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
+def split_conversations(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
     single: list[Message] = [message for message in messages if isinstance(message, Message)]
     return [single] if single else [conversation for conversation in messages if isinstance(conversation, list)]
 
 
-def conversation_item(messages: list[Message], param: str, max_chars: int) -> Item:
-    """Raises BadValueError for more than one turn: the models were trained on one user turn."""
+def read_conversation(messages: list[Message], param: str, max_chars: int) -> Item:
+    """Return the query or page of one conversation.
+
+    Raises BadValueError for more than one turn: the models were trained on one user turn.
+    """
     if len(messages) != 1 or messages[0].role != "user":
         raise BadValueError("send exactly one message, of the user", param=param)
     content = messages[0].content
@@ -198,6 +205,6 @@ def conversation_item(messages: list[Message], param: str, max_chars: int) -> It
         raise BadValueError("one message is one page: send one image in it", param=param)
     if images:
         # The text beside an image is the model's own prompt, whatever the caller wrote there.
-        return RawPage(image_bytes(images[0], param), None, param)
+        return RawPage(decode_base64(images[0], param), None, param)
     text = " ".join(part.text for part in content if isinstance(part, TextPart))
     return Query(canonicalise_query(text, param, max_chars))

@@ -1,4 +1,4 @@
-"""A listening process: bind, say when it answers, stop politely. Used by the worker and by the page."""
+"""A process that listens: binds, says when it answers, stops politely. Used by the engine and by the page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 READY = " is ready at "
-"""What a server prints between its name and its address once it answers; `process` waits for it."""
+"""Stands between name and address in the line that a server prints once it answers; `process` waits for it."""
 
 
 def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server bound to `host`."""
     if host == "localhost":
         return True
     try:
@@ -27,8 +28,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Bound and listening: a taken port is told before a model is loaded, and who connects meanwhile waits.
+def bind_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens: a taken port is known before a model is loaded, and who connects meanwhile waits.
 
     Raises OSError.
     """
@@ -45,20 +46,21 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def port_number(text: str) -> int:
-    """For argparse."""
+def parse_port(text: str) -> int:
+    """Return a port from the command line. Raises ArgumentTypeError."""
     if not text.isascii() or not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
 
 
-def address(listener: socket.socket) -> str:
+def format_address(listener: socket.socket) -> str:
+    """Return the URL at which a socket listens."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Server(uvicorn.Server):
-    """Says when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
+    """Prints when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
 
     def __init__(
         self, config: uvicorn.Config, name: str, url: str, before_stop: Callable[[], None] = lambda: None
@@ -87,11 +89,11 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """From any thread: no new connections, what is in flight is finished, then `run` returns."""
+        """Take no new connections, finish what is in flight, then let `run` return. May be called from any thread."""
         self.should_exit = True
 
     def stop_with_stdin(self) -> None:
-        """Stops when the process that holds the other end of standard input has gone."""
+        """Stop when the process that holds the other end of standard input has gone."""
 
         def wait() -> None:
             # Not sys.stdin: its lock, held by this thread at exit, would end the interpreter with an abort.

@@ -30,11 +30,11 @@ def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Conf
     config = uvicorn.Config(
         create_app(worker, lambda: ""),
         loop="asyncio",
-        http="httptools",  # takes a fifth less time than h11, which bounds headers: the door has done that
+        http="httptools",  # takes a fifth less time than h11, which bounds headers: the proxy has done that
         ws="none",
         log_level="warning",
         server_header=False,
-        date_header=False,  # the door's
+        date_header=False,  # the proxy's
         timeout_keep_alive=3600,  # the engine decides when its connections end
         backlog=1024,
     )

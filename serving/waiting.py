@@ -1,48 +1,57 @@
-"""Requests that wait for a worker, in the order in which they came. Knows nothing of when they are let in."""
+"""Requests that wait for a worker, in the order in which they came. When they are admitted is decided elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Generic, Protocol, TypeVar
 
 from serving.errors import NotReadyError
-from serving.starter import Life
-
-Turn = asyncio.Future[Life]
-"""Done when its request may go on."""
 
 
-class Waiting:
+class Admitting(Protocol):
+    """A worker, as far as those who wait are concerned."""
+
+    in_flight: int
+
+
+W = TypeVar("W", bound=Admitting)
+
+
+class WaitQueue(Generic[W]):
+    """A queue of futures; each is done with the worker that its request may go on to."""
+
     def __init__(self) -> None:
-        self._turns: dict[Turn, float] = {}
+        self._waiters: dict[asyncio.Future[W], float] = {}
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._waiters)
 
     @property
     def since(self) -> float | None:
         """When the first of them came, in monotonic seconds."""
-        return next(iter(self._turns.values()), None)
+        return next(iter(self._waiters.values()), None)
 
-    def join(self, began: float) -> Turn:
-        turn: Turn = asyncio.get_running_loop().create_future()
-        self._turns[turn] = began
-        return turn
+    def join(self, began: float) -> asyncio.Future[W]:
+        waiter: asyncio.Future[W] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = began
+        return waiter
 
-    def leave(self, turn: Turn) -> None:
-        """Its request goes on, or has given up."""
-        self._turns.pop(turn, None)
+    def leave(self, waiter: asyncio.Future[W]) -> None:
+        """Remove a request that goes on, or has given up."""
+        self._waiters.pop(waiter, None)
 
-    def let_in(self, life: Life, most: int) -> None:
-        """As many as the worker may have at once."""
-        while self._turns and life.in_flight < most:
-            turn = next(iter(self._turns))
-            self.leave(turn)
-            if not turn.done():  # it may have been cancelled, and not yet have left
-                life.in_flight += 1
-                turn.set_result(life)
+    def admit(self, worker: W, most: int) -> None:
+        """Let as many go on as the worker may have at once."""
+        while self._waiters and worker.in_flight < most:
+            waiter = next(iter(self._waiters))
+            self.leave(waiter)
+            if not waiter.done():  # it may have been cancelled, and not yet have left
+                worker.in_flight += 1
+                waiter.set_result(worker)
 
     def refuse(self, error: NotReadyError) -> None:
-        for turn in list(self._turns):
-            self.leave(turn)
-            if not turn.done():
-                turn.set_exception(error)
+        """End the wait of all with this error."""
+        for waiter in list(self._waiters):
+            self.leave(waiter)
+            if not waiter.done():
+                waiter.set_exception(error)

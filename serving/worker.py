@@ -35,7 +35,7 @@ class Boot:
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
     tier: str = ""
-    """What was held at zero (`serving.snapshots.Tier`); empty where the engine's door says it."""
+    """What was held at zero (`serving.snapshots.Tier`); empty where the engine's proxy says it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     from serving.names import shown_path
     from serving.pages import FORMATS, open_file
     from serving.parser_pool import ParserPool
-    from serving.schema import EmbeddingsRequest, EmbedRequest, embed_items, embeddings_items, parse
+    from serving.schema import EmbeddingsRequest, EmbedRequest, parse_body, read_embed_items, read_embeddings_items
     from serving.settings import Settings
     from serving.zips import opened, unpacked
 
@@ -68,8 +68,8 @@ def read_zip(data: bytes) -> None:
 
 def read_body(data: bytes) -> None:
     with contextlib.suppress(ServingError):
-        embed_items(parse(EmbedRequest, data), LIMITS.max_text_chars)
-    embeddings_items(parse(EmbeddingsRequest, data), LIMITS.max_text_chars)
+        read_embed_items(parse_body(EmbedRequest, data), LIMITS.max_text_chars)
+    read_embeddings_items(parse_body(EmbeddingsRequest, data), LIMITS.max_text_chars)
 
 
 NAMES = ("collection.json", "pages.jsonl", "vectors.npy", "line_vectors.npy")

@@ -13,7 +13,7 @@ import onnxruntime  # noqa: F401 - before usearch, as in the container
 import uvicorn
 
 from serving.backup import Backup
-from serving.server import Server, address, bound
+from serving.server import Server, bind_listener, format_address
 from tests.volumes import Volume
 from ui.hosted import Hosted
 
@@ -37,9 +37,9 @@ def main() -> int:
     backup = Backup(volume.mount, commit, volume.reload)
     page = Hosted(options.root / options.name / "disk", backup, [("scripted", options.worker)])
     page.open()
-    listener = bound("127.0.0.1", options.port)
+    listener = bind_listener("127.0.0.1", options.port)
     config = uvicorn.Config(page.door, log_level="warning", ws="none", timeout_graceful_shutdown=2)
-    server = Server(config, "Hosted page", address(listener), page.close)
+    server = Server(config, "Hosted page", format_address(listener), page.close)
     server.stop_with_stdin()
     server.run(sockets=[listener])
     return 0

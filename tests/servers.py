@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from serving.app import create_app
 from serving.embedders import Embedder
-from serving.server import bound
+from serving.server import bind_listener
 from serving.settings import Settings
 from serving.worker import Worker
 
@@ -33,7 +33,7 @@ def running(embedder: Embedder, settings: Settings) -> Iterator[tuple[str, Worke
 @contextmanager
 def listening(app: ASGIApp) -> Iterator[str]:
     """An app at an address of its own."""
-    listener = bound("127.0.0.1", 0)
+    listener = bind_listener("127.0.0.1", 0)
     config = uvicorn.Config(
         app, http="httptools", ws="none", log_level="critical", lifespan="on", timeout_graceful_shutdown=5
     )

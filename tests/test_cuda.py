@@ -75,8 +75,8 @@ class NoGpu:
 Test = Callable[[Cuda, NoGpu, Spec], Awaitable[None]]
 
 
-def spec_of(folder: Path, **settings: object) -> Spec:
-    limits = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **settings)  # type: ignore[arg-type]
+def spec_of(folder: Path, **values: object) -> Spec:
+    limits = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **values)  # type: ignore[arg-type]
     return Spec(NAME, "scripted-1", limits, False, ("criu+cuda", "cuda"), (), 9 * GB)
 
 

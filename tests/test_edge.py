@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from serving.edge import headers_for, proxy_headers
+from serving.edge import read_proxy_headers, select_proxy_headers
 from serving.errors import BadValueError
 
 
 def test_the_edge_s_headers_come_as_a_pair() -> None:
-    assert proxy_headers({}) == {}
+    assert read_proxy_headers({}) == {}
     both = {"DORMOUSE_MODAL_KEY": " wk-1\n", "DORMOUSE_MODAL_SECRET": "ws-1"}
-    assert proxy_headers(both) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
+    assert read_proxy_headers(both) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
     for name in both:
         with pytest.raises(BadValueError, match="DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET belong together"):
-            proxy_headers({name: "x"})
+            read_proxy_headers({name: "x"})
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_the_edge_s_headers_come_as_a_pair() -> None:
 )
 def test_only_modal_sees_its_token(url: str, sent: bool) -> None:
     both = {"DORMOUSE_MODAL_KEY": "wk-1", "DORMOUSE_MODAL_SECRET": "ws-1"}
-    assert bool(headers_for(url, both)) is sent
+    assert bool(select_proxy_headers(url, both)) is sent

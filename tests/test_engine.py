@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.engine import PAUSES_S, Engine
+from serving.engine_metrics import EngineCollector
 from serving.errors import NotReadyError
 from serving.starts import Start, Starts
 from serving.status import status
@@ -436,6 +437,7 @@ def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
         await asking
         told = status(engine)
         assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
+        engine.metrics.registry.register(EngineCollector(engine))
         metrics = engine.metrics.text().decode()
         for line in (
             'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',

@@ -10,10 +10,10 @@ from serving.schema import (
     EmbedRequest,
     Query,
     RawPage,
-    embed_items,
-    embeddings_items,
-    image_bytes,
-    parse,
+    decode_base64,
+    parse_body,
+    read_embed_items,
+    read_embeddings_items,
 )
 
 B64 = base64.b64encode(b"picture").decode()
@@ -21,11 +21,11 @@ URI = f"data:image/png;base64,{B64}"
 
 
 def items(body: str) -> object:
-    return embed_items(parse(EmbedRequest, body.encode()), 2_000)
+    return read_embed_items(parse_body(EmbedRequest, body.encode()), 2_000)
 
 
 def openai(body: str) -> object:
-    return embeddings_items(parse(EmbeddingsRequest, body.encode()), 2_000)
+    return read_embeddings_items(parse_body(EmbeddingsRequest, body.encode()), 2_000)
 
 
 def test_images_first_then_texts() -> None:
@@ -86,19 +86,19 @@ def test_bad_values_name_the_field(body: str, param: str | None) -> None:
 )
 def test_addresses_are_refused(address: str) -> None:
     with pytest.raises(BadValueError, match="never fetched"):
-        image_bytes(address, "images.0")
+        decode_base64(address, "images.0")
     with pytest.raises(BadValueError, match="never fetched"):
         image = f'{{"type": "image_url", "image_url": {{"url": "{address}"}}}}'
         openai(f'{{"messages": [{{"role": "user", "content": [{image}]}}]}}')
 
 
 def test_data_uris() -> None:
-    assert image_bytes(URI, "p") == b"picture"
-    assert image_bytes(B64[:4] + "\n" + B64[4:], "p") == b"picture"
+    assert decode_base64(URI, "p") == b"picture"
+    assert decode_base64(B64[:4] + "\n" + B64[4:], "p") == b"picture"
     with pytest.raises(NotAnImageError, match="text/html"):
-        image_bytes(f"data:text/html;base64,{B64}", "p")
+        decode_base64(f"data:text/html;base64,{B64}", "p")
     with pytest.raises(BadValueError, match="base64"):
-        image_bytes("data:image/png,raw", "p")
+        decode_base64("data:image/png,raw", "p")
 
 
 def test_openai_input_and_messages() -> None:

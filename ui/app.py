@@ -38,7 +38,7 @@ from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotFoundError, ServingError
 from serving.library import Library
 from serving.process import ProcessFailed
-from serving.server import Server, bound, is_loopback, port_number
+from serving.server import Server, bind_listener, is_loopback, parse_port
 from serving.settings import Settings
 from serving.snapshots import NAMES
 from ui import about, api, coldstart, keeping_api, masthead, search, status, timeline
@@ -216,7 +216,7 @@ def arguments() -> argparse.ArgumentParser:
         " embedder, which goes when it was idle for a while and comes back with the next search.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
-    parser.add_argument("--port", type=port_number, default=7860, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--port", type=parse_port, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
     parser.add_argument(
         "--read-only", action="store_true", help="the page can be searched; nothing is added, changed or deleted"
@@ -274,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     uploads = uploads_of(limits)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
-        listener = bound(options.host, options.port)
+        listener = bind_listener(options.host, options.port)
     except OSError as error:
         print(
             f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port", file=sys.stderr
