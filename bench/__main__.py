@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import booklets, coldstart, costs, fleet, gpu, gpu_tiers, prime, quality, random_weights, record, report
 from bench.browser import BrowserFailed
-from bench.options import count, seed
+from bench.options import int_between, parse_seed
 from serving import equivalence
 from serving.client import EmbeddingClient
 from serving.edge import headers_for
@@ -49,15 +49,15 @@ def arguments() -> argparse.ArgumentParser:
     about = "ingest, worker overhead and search, each beside the plain thing it wraps"
     fast = commands.add_parser("speed", help=about, description=about)
     fast.add_argument(
-        "--rounds", type=count(1, 1000), default=3, help="ingests and plain loops to run; default: %(default)s"
+        "--rounds", type=int_between(1, 1000), default=3, help="ingests and plain loops to run; default: %(default)s"
     )
     about = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
     sleepy = commands.add_parser("snapshots", help=about, description=about)
     sleepy.add_argument(
-        "--rounds", type=count(1, 10_000), default=24, help="cold first queries of each; default: %(default)s"
+        "--rounds", type=int_between(1, 10_000), default=24, help="cold first queries of each; default: %(default)s"
     )
     sleepy.add_argument(
-        "--pages", type=count(0, 10_000), default=10, help="cold first pages of each; default: %(default)s"
+        "--pages", type=int_between(0, 10_000), default=10, help="cold first pages of each; default: %(default)s"
     )
     sleepy.add_argument("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="its path; default: that on PATH")
     sleepy.add_argument("--out", type=Path, help="result file; default: assets/runs/snapshots-builtin.json")
@@ -65,12 +65,12 @@ def arguments() -> argparse.ArgumentParser:
     page = commands.add_parser("page", help=about, description=about)
     page.add_argument(
         "--pages",
-        type=count(booklets.LEAST, booklets.MOST),
+        type=int_between(booklets.LEAST, booklets.MOST),
         default=500,
         help="in the collection; default: %(default)s",
     )
     page.add_argument(
-        "--questions", type=count(1, 300), default=30,
+        "--questions", type=int_between(1, 300), default=30,
         help="measured; as many more show what they leave in memory; default: %(default)s",
     )  # fmt: skip
     page.add_argument("--out", type=Path, help="result file; default: assets/runs/page-builtin.json")
@@ -90,7 +90,7 @@ def arguments() -> argparse.ArgumentParser:
     drawn.add_argument("folder", type=Path)
     drawn.add_argument("--shape", choices=tuple(random_weights.SHAPES), default="tiny", help="default: %(default)s")
     drawn.add_argument("--layout", choices=tuple(random_weights.LAYOUTS), default="hub", help="of tensor names")
-    drawn.add_argument("--seed", type=seed, default=0)
+    drawn.add_argument("--seed", type=parse_seed, default=0)
     drawn.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that draws them")
     for command in (ranked, fast):
         command.add_argument(
@@ -139,99 +139,99 @@ def worker(url: str | None) -> Iterator[tuple[str, str]]:
 
 
 def run_quality(options: argparse.Namespace) -> Path:
-    where = record.environment()
+    where = record.describe_environment()
     with worker(options.url) as (url, key):
         client = EmbeddingClient(url, key, headers=headers_for(url, os.environ))
-        outcomes = quality.ranks(client, options.corpus, Settings())
-        found = quality.result(client, outcomes)
-    print(quality.text(quality.table(outcomes)))
+        outcomes = quality.rank_pages(client, options.corpus, Settings())
+        found = quality.build_result(client, outcomes)
+    print(quality.render_table(quality.summarise_kinds(outcomes)))
     if options.misses:
         for outcome in outcomes:
             if outcome.rank > 1:
                 print(f"rank {outcome.rank:>3}  {outcome.label.kind:<11} {outcome.label.query}  ({outcome.label.file})")
-    return record.save(options.out or record.RUNS / "quality-builtin.json", "quality", found, where)
+    return record.save_result(options.out or record.RUNS / "quality-builtin.json", "quality", found, where)
 
 
 def run_speed(options: argparse.Namespace) -> Path:
     from bench import speed
 
-    where = record.environment()
+    where = record.describe_environment()
     with worker(options.url) as (url, key), tempfile.TemporaryDirectory() as folder:
         found = {
-            "overhead": speed.overhead(url, key, Path(folder), print),
-            "ingest": speed.ingest(print, options.rounds),
-            "search": speed.searches(print),
+            "overhead": speed.measure_overhead(url, key, Path(folder), print),
+            "ingest": speed.measure_ingest(print, options.rounds),
+            "search": speed.measure_searches(print),
         }
-    return record.save(options.out or record.RUNS / "speed-builtin.json", "speed", found, where)
+    return record.save_result(options.out or record.RUNS / "speed-builtin.json", "speed", found, where)
 
 
 def run_ablation(options: argparse.Namespace) -> Path:
     from bench import ablation
 
-    where = record.environment()
+    where = record.describe_environment()
     with tempfile.TemporaryDirectory() as folder:
-        found = ablation.run(options.corpus, Settings(data=Path(folder)))
-    return record.save(options.out or record.RUNS / "ablation-builtin.json", "ablation", found, where)
+        found = ablation.run_variants(options.corpus, Settings(data=Path(folder)))
+    return record.save_result(options.out or record.RUNS / "ablation-builtin.json", "ablation", found, where)
 
 
 def run_snapshots(options: argparse.Namespace) -> Path:
     from bench import snapshots
 
-    where = record.environment()
-    found = snapshots.run(options.rounds, options.pages, options.criu)
-    snapshots.told(print, found)
-    return record.save(options.out or record.RUNS / "snapshots-builtin.json", "snapshots", found, where)
+    where = record.describe_environment()
+    found = snapshots.measure_backends(options.rounds, options.pages, options.criu)
+    snapshots.say_figures(print, found)
+    return record.save_result(options.out or record.RUNS / "snapshots-builtin.json", "snapshots", found, where)
 
 
 def run_page(options: argparse.Namespace) -> Path:
     from bench import page
 
-    where = record.environment()
-    found = page.run(options.pages, options.questions, partial(print, flush=True))
-    return record.save(options.out or record.RUNS / "page-builtin.json", "page", found, where)
+    where = record.describe_environment()
+    found = page.measure_page(options.pages, options.questions, partial(print, flush=True))
+    return record.save_result(options.out or record.RUNS / "page-builtin.json", "page", found, where)
 
 
 def run_parity(options: argparse.Namespace) -> Path:
     from bench import parity
 
-    where = record.environment()
+    where = record.describe_environment()
     limits = Settings() if options.data is None else Settings(data=options.data)
     out = options.out or record.RUNS / "parity.json"
     if out.resolve() == (limits.data / equivalence.FILE).resolve():
         raise ValueError(f"{out} is where proofs are kept: write the result elsewhere")
     both = os.environ.get("DORMOUSE_WORKER_KEY", "")
     servers = [
-        parity.client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
+        parity.open_client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
         for name, url in (("A", options.a), ("B", options.b))
     ]
-    a, b = parity.embedded(servers, options.corpus, limits, parity.progress())
+    a, b = parity.embed_on_both(servers, options.corpus, limits, parity.make_progress())
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
-    found = parity.compared(a, b, threshold)
-    print(parity.table(found))
-    saved = record.save(out, "parity", found, where)
+    found = parity.compare_vectors(a, b, threshold)
+    print(parity.render_table(found))
+    saved = record.save_result(out, "parity", found, where)
     if not options.no_record:
-        print(parity.kept(found, limits.data, where["time"]))
-    if reason := parity.not_shown(found):
+        print(parity.record_proof(found, limits.data, where["time"]))
+    if reason := parity.why_not_equal(found):
         raise NotShown(f"{reason} (written to {saved})")
     return saved
 
 
 def run_gpu(options: argparse.Namespace) -> Path:
-    where = record.environment()
+    where = record.describe_environment()
     out = options.out or record.RUNS / "gpu.json"
-    found = gpu.run(options, print, lambda so_far: record.save(out, "gpu", so_far, where))
-    return record.save(out, "gpu", found, where)
+    found = gpu.measure_servers(options, print, lambda so_far: record.save_result(out, "gpu", so_far, where))
+    return record.save_result(out, "gpu", found, where)
 
 
 def run_tiers(options: argparse.Namespace) -> Path:
-    where = record.environment()
+    where = record.describe_environment()
     out = options.out or record.RUNS / "bench-gpu.json"
-    found = gpu_tiers.run(options, print, lambda so_far: record.save(out, "gpu-tiers", so_far, where))
-    return record.save(out, "gpu-tiers", found, where)
+    found = gpu_tiers.measure_tiers(options, print, lambda so_far: record.save_result(out, "gpu-tiers", so_far, where))
+    return record.save_result(out, "gpu-tiers", found, where)
 
 
 def run_weights(options: argparse.Namespace) -> Path:
-    return random_weights.build(options.folder, options.shape, options.layout, options.seed, options.device)
+    return random_weights.build_checkpoint(options.folder, options.shape, options.layout, options.seed, options.device)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality import Label, Outcome, labels, page_files, table, text
+from bench.quality import LabelledQuery, QueryRank, list_page_files, load_labels, render_table, summarise_kinds
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
 from serving.embedders.neutral import CENTRE, SHRINK, Neutral
@@ -42,7 +42,7 @@ VARIANTS = (
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawPage:
     """A page as e5 gives it: float32[384], and float32[n, 384] for its lines."""
 
     key: tuple[str, int]
@@ -50,24 +50,26 @@ class Raw:
     lines: Vectors
 
 
-def read(corpus: Path, limits: Settings) -> tuple[list[Raw], dict[str, Vectors]]:
+def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
     """Pages with readable text, and the queries."""
     embedder = Builtin(limits)
     embedder.load()
     e5 = embedder._e5
     found = []
-    for path in page_files(corpus):
+    for path in list_page_files(corpus):
         for number, page in enumerate(open_file(path, limits), 1):
             assert isinstance(page, Page)
             lines = rows(page.lines if page.lines is not None else embedder.read(page.image))
             words = page_text(lines)
             if letters(words) >= MIN_LETTERS:
                 telling = [line.text for line in lines if letters(line.text) >= MIN_LINE_LETTERS]
-                found.append(Raw((path.name, number), e5.passage(words), e5.passage(telling)))
-    return found, {label.query: e5.query(label.query) for label in labels(corpus)}
+                found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
+    return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
 
 
-def ranked(raw: Sequence[Raw], queries: dict[str, Vectors], wanted: Sequence[Label], variant: Variant) -> list[Outcome]:
+def rank_queries(
+    raw: Sequence[RawPage], queries: dict[str, Vectors], wanted: Sequence[LabelledQuery], variant: Variant
+) -> list[QueryRank]:
     shipped = Neutral.load()
     neutral = Neutral(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
@@ -79,16 +81,16 @@ def ranked(raw: Sequence[Raw], queries: dict[str, Vectors], wanted: Sequence[Lab
         best = np.array([(vectors @ query).max() for vectors in lines])
         scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
         right = keys.index((label.file, label.page))
-        outcomes.append(Outcome(label, int((scores >= scores[right]).sum())))
+        outcomes.append(QueryRank(label, int((scores >= scores[right]).sum())))
     return outcomes
 
 
-def run(corpus: Path, limits: Settings) -> dict[str, Any]:
-    raw, queries = read(corpus, limits)
-    wanted = labels(corpus)
+def run_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+    raw, queries = embed_corpus(corpus, limits)
+    wanted = load_labels(corpus)
     found = []
     for variant in VARIANTS:
-        outcomes = table(ranked(raw, queries, wanted, variant))
-        print(f"{variant.name}\n{text(outcomes)}\n")
+        outcomes = summarise_kinds(rank_queries(raw, queries, wanted, variant))
+        print(f"{variant.name}\n{render_table(outcomes)}\n")
         found.append({**asdict(variant), "table": [asdict(row) for row in outcomes]})
     return {"pages": len(raw), "variants": found}

@@ -33,16 +33,16 @@ class BrowserFailed(Exception):
     """There is none, or it did not do or show what was asked for: in a sentence."""
 
 
-def installed() -> str | None:
+def find_browser() -> str | None:
     """Path of a browser that is here. Needs Playwright only if none is installed."""
     named = os.environ.get("CHROMIUM")
     if named:
         return named
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    return found or next((app for app in APPS if Path(app).exists()), None) or downloaded()
+    return found or next((app for app in APPS if Path(app).exists()), None) or find_downloaded_browser()
 
 
-def downloaded() -> str | None:
+def find_downloaded_browser() -> str | None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -51,7 +51,7 @@ def downloaded() -> str | None:
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launch_browser() -> Iterator[Browser]:
     """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client do not work beside it.
 
     Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
@@ -60,7 +60,7 @@ def launched() -> Iterator[Browser]:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         raise BrowserFailed(PACKAGES.format("Playwright")) from None
-    path = installed()
+    path = find_browser()
     if path is None:
         raise BrowserFailed(ADVICE)
     try:

@@ -21,11 +21,20 @@ from typing import Any
 
 from bench import plan as plans
 from bench import record
-from bench.measure import Sample, chosen, counts, gone, measure, never_cold, not_scaled_down, times
-from bench.options import count, real, seed
-from bench.plan import COLD, Trial
-from bench.stats import median_interval, ratio_interval, summary
-from bench.targets import MODES, Target, TargetError, wanted_targets, ways
+from bench.measure import (
+    Sample,
+    choose_headline,
+    count_outcomes,
+    explain_never_cold,
+    explain_no_answer,
+    measure_trial,
+    record_unsent_trial,
+    select_times,
+)
+from bench.options import float_between, int_between, parse_seed
+from bench.plan import COLD_KINDS, Trial
+from bench.stats import bootstrap_median, bootstrap_ratio, summarise
+from bench.targets import MODES, Target, TargetError, parse_snapshots, select_targets
 from serving.process import ProcessFailed
 from serving.snapshots import NAMES
 
@@ -49,26 +58,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its server on Modal, by the name of its app if that is not its file's; keys as `dormouse deploy` keeps them"
     )
     add("--modal", nargs="?", const="", metavar="APP", help=modal)
-    add("--num-warmup", type=count(0, 1000), default=10, metavar="N", help="warm requests; default: %(default)s")
+    add("--num-warmup", type=int_between(0, 1000), default=10, metavar="N", help="warm requests; default: %(default)s")
     add("--test-scaledown", action="store_true", help="scale down once more after the warm ones, and ask again")
     wait = "seconds without a request until a server that is no engine of ours is taken to be at zero; default: 65"
-    add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help=wait)
-    add("--repetitions", type=count(1, 1000), default=3, metavar="N", help="of all that; default: %(default)s")
-    add("--seed", type=seed, default=0, help="of the order and the intervals; default: %(default)s")
+    add("--scaledown-wait", type=float_between(0, 86_400), default=65.0, metavar="S", help=wait)
+    add("--repetitions", type=int_between(1, 1000), default=3, metavar="N", help="of all that; default: %(default)s")
+    add("--seed", type=parse_seed, default=0, help="of the order and the intervals; default: %(default)s")
     limit = f"of one request; default: {TIMEOUT_S:g}, with --modal {MODAL_TIMEOUT_S:g}"
-    add("--timeout", type=real(0.1, 3600), metavar="S", help=limit)
+    add("--timeout", type=float_between(0.1, 3600), metavar="S", help=limit)
     gate = "exit with 1 if a cold median of the one that comes back from a snapshot (else: of the plain one) is above"
-    add("--max-cold-ms", type=real(0.001, 1e9), metavar="N", help=gate)
+    add("--max-cold-ms", type=float_between(0.001, 1e9), metavar="N", help=gate)
     names = ", ".join(("auto", *NAMES))
     back = f"how engines that are started here come back, one engine for each, of {names}; default: plain,auto"
-    add("--snapshots", type=ways, default=("plain", "auto"), metavar="LIST", help=back)
+    add("--snapshots", type=parse_snapshots, default=("plain", "auto"), metavar="LIST", help=back)
     add("--weights", metavar="DIR_OR_HUB_ID", help="of huggingface and vllm engines that are started here")
     add("--device", choices=("cuda", "cpu"), help="of those")
     add("--out", type=Path, default=Path(), metavar="DIR", help="folder of the result files; default: this one")
     add("--until-stdin-closes", action="store_true", help="stop, as by Ctrl-C, when whoever started this has gone")
 
 
-def run(
+def run_trials(
     trials: Sequence[Trial], targets: Sequence[Target], told: Display, keep: Keep, timeout_s: float
 ) -> tuple[list[Sample], bool]:  # fmt: skip
     """All samples, and False if Ctrl-C ended it before the plan did. What fails is a row; the rest goes on."""
@@ -77,9 +86,9 @@ def run(
     seen: set[str] = set()
     try:
         for trial in trials:
-            samples.append(one(trial, named[trial.target], told.phase, timeout_s, seen))
+            samples.append(run_trial(trial, named[trial.target], told.phase, timeout_s, seen))
             keep(samples, False)
-            told.row(line(samples, len(trials)))
+            told.row(render_progress(samples, len(trials)))
     except KeyboardInterrupt:
         keep(samples, False)
         return samples, False
@@ -87,19 +96,19 @@ def run(
     return samples, True
 
 
-def one(trial: Trial, target: Target, phase: Callable[[str], None], timeout_s: float, seen: set[str]) -> Sample:
-    if trial.kind in COLD:
+def run_trial(trial: Trial, target: Target, phase: Callable[[str], None], timeout_s: float, seen: set[str]) -> Sample:
+    if trial.kind in COLD_KINDS:
         try:
             target.scale_down(lambda text: phase(f"{target.name}: {text}"))
         except TargetError as error:
-            return not_scaled_down(trial, str(error))
+            return record_unsent_trial(trial, str(error))
     phase(f"{target.name}: {trial.kind.replace('_', ' ')} request")
-    sample = measure(trial, target.url, target.key, timeout_s, seen, target.headers)
+    sample = measure_trial(trial, target.url, target.key, timeout_s, seen, target.headers)
     target.answered(sample.start_kind)
     return sample
 
 
-def result(
+def build_result(
     deployment: str, samples: Sequence[Sample], titles: Mapping[str, str], seed: int, complete: bool
 ) -> dict[str, Any]:  # fmt: skip
     """What the file says, without schema version and environment. `titles`: of the deployment's targets, by name.
@@ -107,52 +116,52 @@ def result(
     The figures at the top are of one target, `headline`: the first that was restored, else the first that was cold.
     """
     ours = [sample for sample in samples if sample.target in titles]
-    headline = chosen(ours, list(titles))
+    headline = choose_headline(ours, list(titles))
     of = [sample for sample in ours if sample.target == headline]
-    warm = summary(times(of, "warm"))
-    each = {name: of_target(name, title, ours, seed) for name, title in titles.items()}
-    found = {kind: asdict(summary(times(ours, kind))) for kind in ("plain", "restored", "warm")}
+    warm = summarise(select_times(of, "warm"))
+    each = {name: summarise_target(name, title, ours, seed) for name, title in titles.items()}
+    found = {kind: asdict(summarise(select_times(ours, kind))) for kind in ("plain", "restored", "warm")}
     return {
         "deployment_name": deployment,
         "complete": complete,
         "headline": headline,
-        "cold_start_ms": summary([s.client_ms for s in of if s.cold and s.kind == "initial"]).p50,
+        "cold_start_ms": summarise([s.client_ms for s in of if s.cold and s.kind == "initial"]).p50,
         "warm_start_avg_ms": warm.mean,
         "warm_start_p50_ms": warm.p50,
         "warm_start_p95_ms": warm.p95,
-        "post_scaledown_cold_start_ms": summary([s.client_ms for s in of if s.cold and s.kind != "initial"]).p50,
+        "post_scaledown_cold_start_ms": summarise([s.client_ms for s in of if s.cold and s.kind != "initial"]).p50,
         "summary": {
             **found,
             "cold_over_warm": each[headline]["cold_over_warm"] if headline else None,
-            "plain_over_restored": ratio(times(ours, "plain"), times(ours, "restored"), seed),
-            "counts": counts(ours),
+            "plain_over_restored": compare_times(select_times(ours, "plain"), select_times(ours, "restored"), seed),
+            "counts": count_outcomes(ours),
             "targets": each,
         },
         "samples": [asdict(sample) for sample in ours],
     }
 
 
-def of_target(name: str, title: str, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+def summarise_target(name: str, title: str, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     of = [sample for sample in samples if sample.target == name]
-    plain = times(samples, "plain")
+    plain = select_times(samples, "plain")
     found: dict[str, Any] = {"title": title}
     for kind in ("plain", "restored", "warm"):
-        took = times(of, kind)
-        found[kind] = {**asdict(summary(took)), "p50_interval": median_interval(took, seed) if took else None}
-    cold = times(of, "restored") or times(of, "plain")
-    found["cold_over_warm"] = ratio(cold, times(of, "warm"), seed)
-    found["plain_over_restored"] = ratio(plain, times(of, "restored"), seed)
-    return {**found, **counts(of), "never_cold": never_cold(of)}
+        took = select_times(of, kind)
+        found[kind] = {**asdict(summarise(took)), "p50_interval": bootstrap_median(took, seed) if took else None}
+    cold = select_times(of, "restored") or select_times(of, "plain")
+    found["cold_over_warm"] = compare_times(cold, select_times(of, "warm"), seed)
+    found["plain_over_restored"] = compare_times(plain, select_times(of, "restored"), seed)
+    return {**found, **count_outcomes(of), "never_cold": explain_never_cold(of)}
 
 
-def ratio(a: list[float], b: list[float], seed: int) -> dict[str, Any] | None:
+def compare_times(a: list[float], b: list[float], seed: int) -> dict[str, Any] | None:
     """Of medians, with n of both; None where one of them is missing."""
     if not a or not b:
         return None
-    return {**asdict(ratio_interval(a, b, seed)), "n": [len(a), len(b)]}
+    return {**asdict(bootstrap_ratio(a, b, seed)), "n": [len(a), len(b)]}
 
 
-def too_slow(found: Mapping[str, Any], most_ms: float | None) -> str:
+def explain_too_slow(found: Mapping[str, Any], most_ms: float | None) -> str:
     """In a sentence; empty if it is fast enough or nobody asked."""
     slow = [found[name] for name in ("cold_start_ms", "post_scaledown_cold_start_ms")]
     above = [median for median in slow if median is not None and most_ms is not None and median > most_ms]
@@ -178,7 +187,7 @@ class Display:
         """Before the last words."""
 
 
-class Live(Display):
+class LiveDisplay(Display):
     """On a terminal: what is going on in the last line, and the latest row above it."""
 
     def __init__(self) -> None:
@@ -201,33 +210,33 @@ class Live(Display):
 
 
 @contextlib.contextmanager
-def display() -> Iterator[Display]:
-    shown = Live() if sys.stdout.isatty() else Display()
+def open_display() -> Iterator[Display]:
+    shown = LiveDisplay() if sys.stdout.isatty() else Display()
     try:
         yield shown
     finally:
         shown.end()
 
 
-def line(samples: Sequence[Sample], total: int) -> str:
+def render_progress(samples: Sequence[Sample], total: int) -> str:
     """The latest sample, and the median of its like so far."""
     last = samples[-1]
     kind = "warm" if last.kind == "warm" else last.start_kind
-    like = times([sample for sample in samples if sample.target == last.target], kind)
+    like = select_times([sample for sample in samples if sample.target == last.target], kind)
     proof = "verified cold" if last.cold else last.why_not
     median = f"; {kind} median {statistics.median(like):.1f} ms (n={len(like)})" if like else ""
     what = last.kind.replace("_", " ")
     return f"[{len(samples)}/{total}] {last.target}, {what}: {last.client_ms:.1f} ms, {proof}{median}"
 
 
-def table(found: Mapping[str, Any]) -> str:
+def render_table(found: Mapping[str, Any]) -> str:
     """Of one deployment's result, in plain text."""
     rows = [f"{'':<34}{'n':>5}{'p50 ms':>10}{'95 % of p50':>20}{'p95 ms':>11}{'max ms':>10}"]
     notes = []
     for name, of in found["summary"]["targets"].items():
         for kind, label in (("plain", "cold, plain"), ("restored", "cold, restored"), ("warm", "warm")):
             if of[kind]["n"]:
-                rows.append(figures(f"{name}: {label}", of[kind]))
+                rows.append(render_row(f"{name}: {label}", of[kind]))
         for what, label in (("cold_over_warm", "cold over warm"), ("plain_over_restored", "plain over restored")):
             if r := of[what]:
                 within = f"{r['low']:.1f} to {r['high']:.1f}, n={r['n'][0]} and {r['n'][1]}"
@@ -240,7 +249,7 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join([*rows, "? too few samples for that percentile", *notes])
 
 
-def figures(label: str, of: Mapping[str, Any]) -> str:
+def render_row(label: str, of: Mapping[str, Any]) -> str:
     low, high = of["p50_interval"]
     weak = "?" if "p95" in of["weak"] else " "
     within = f"{low:.1f} to {high:.1f}"
@@ -252,12 +261,12 @@ def main(options: argparse.Namespace) -> int:
     it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
-            stack.enter_context(interrupted_by_sigterm())
+            stack.enter_context(interrupt_on_sigterm())
             if options.until_stdin_closes:
-                threading.Thread(target=interrupt_at_end, name="stdin", daemon=True).start()
+                threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
             options.out.mkdir(parents=True, exist_ok=True)
-            told = stack.enter_context(display())
-            return measured(options, stack, told)
+            told = stack.enter_context(open_display())
+            return measure_targets(options, stack, told)
     except (TargetError, ProcessFailed, ValueError, OSError) as error:
         print(f"the bench stopped: {error}", file=sys.stderr)
         return 1
@@ -267,7 +276,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
+def interrupt_on_sigterm() -> Iterator[None]:
     """SIGTERM is Ctrl-C: what was started is ended, and what was changed elsewhere is put back."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -279,7 +288,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def interrupt_at_end() -> None:
+def interrupt_at_stdin_end() -> None:
     """As by Ctrl-C, once standard input has been closed: SIGINT itself is ignored behind the `&` of a shell."""
     with contextlib.suppress(OSError):
         while os.read(0, 65536):
@@ -287,41 +296,41 @@ def interrupt_at_end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def measured(options: argparse.Namespace, stack: ExitStack, told: Display) -> int:
-    where = record.environment()
-    found = wanted_targets(options, stack, told.row)
+def measure_targets(options: argparse.Namespace, stack: ExitStack, told: Display) -> int:
+    where = record.describe_environment()
+    found = select_targets(options, stack, told.row)
     everyone = [target for of in found.values() for target in of]
     names = [target.name for target in everyone]
-    trials = plans.plan(names, options.num_warmup, options.repetitions, options.test_scaledown, options.seed)
+    trials = plans.plan_trials(names, options.num_warmup, options.repetitions, options.test_scaledown, options.seed)
     results: dict[str, dict[str, Any]] = {}
 
     def keep(samples: Sequence[Sample], complete: bool) -> None:
         for deployment, of in found.items():
             titles = {target.name: target.title for target in of}
             if complete or (samples and samples[-1].target in titles):
-                results[deployment] = result(deployment, samples, titles, options.seed, complete)
+                results[deployment] = build_result(deployment, samples, titles, options.seed, complete)
                 file = options.out / f"cold_start_results_{deployment}.json"
-                record.save(file, "cold_start", results[deployment], where)
+                record.save_result(file, "cold_start", results[deployment], where)
 
     timeout_s = options.timeout or (TIMEOUT_S if options.modal is None else MODAL_TIMEOUT_S)
-    samples, complete = run(trials, everyone, told, keep, timeout_s)
-    lost = {name: gone([sample for sample in samples if sample.target == name]) for name in names}
-    return concluded(options, results, told, f"{len(samples)} of {len(trials)}", complete, lost)
+    samples, complete = run_trials(trials, everyone, told, keep, timeout_s)
+    lost = {name: explain_no_answer([sample for sample in samples if sample.target == name]) for name in names}
+    return conclude_run(options, results, told, f"{len(samples)} of {len(trials)}", complete, lost)
 
 
-def concluded(
+def conclude_run(
     options: argparse.Namespace, results: Mapping[str, dict[str, Any]], told: Display, done: str, complete: bool,
     lost: Mapping[str, str],
 ) -> int:  # fmt: skip
     """Says what came of it; the exit code. `lost`: of each target, why its last trials tell nothing, or nothing."""
     told.end()
     for deployment, found in results.items():
-        print(table(found))
+        print(render_table(found))
         print(f"written to {options.out / f'cold_start_results_{deployment}.json'}")
     if not complete:
         print(f"stopped after {done} trials; what was measured is kept, marked incomplete", file=sys.stderr)
         return 130
-    reasons = [reason for found in results.values() if (reason := too_slow(found, options.max_cold_ms))]
+    reasons = [reason for found in results.values() if (reason := explain_too_slow(found, options.max_cold_ms))]
     reasons += [f"{name}: nothing was verified cold" for name, found in results.items() if not found["headline"]]
     reasons += [f"{name}: {why}; what was measured before is kept" for name, why in lost.items() if why]
     for reason in reasons:

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import arrivals, prices
-from bench.arrivals import MOST_BYTES, bursts, checked, poisson, span
-from bench.options import count, real, seed
-from bench.prices import DAY_S, MONTH_S, Price, within
+from bench.arrivals import MOST_BYTES, check_arrivals, draw_bursts, draw_poisson, resolve_span
+from bench.options import float_between, int_between, parse_seed
+from bench.prices import DAY_S, MONTH_S, Price, check_range
 
 DONE, READY, ARRIVAL, EXPIRED = range(4)
 """In their order at one moment: a request that comes as a container is ready did not wait for it, and one that comes
@@ -44,14 +44,14 @@ class Fleet:
     """Up beyond what the requests of now need, as long as there are any; Modal's word."""
 
     def __post_init__(self) -> None:
-        within("containers", self.max_containers, 1, 10_000)
-        within("concurrency", self.concurrency, 1, 10_000)
-        within("seconds of the scaledown window", self.window_s, 0.0, MONTH_S)
-        within("buffer containers", self.buffer_containers, 0, 10_000)
+        check_range("containers", self.max_containers, 1, 10_000)
+        check_range("concurrency", self.concurrency, 1, 10_000)
+        check_range("seconds of the scaledown window", self.window_s, 0.0, MONTH_S)
+        check_range("buffer containers", self.buffer_containers, 0, 10_000)
 
 
 @dataclass(frozen=True)
-class Life:
+class ContainerUsage:
     """One container, in seconds."""
 
     began: float
@@ -63,12 +63,12 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Simulation:
     latencies_s: list[float]
     """Of each arrival, in their order."""
     waited: int
     """Requests that were there before the container that served them was ready."""
-    lives: list[Life]
+    lives: list[ContainerUsage]
     span_s: float
     """What the arrivals are the traffic of."""
 
@@ -111,7 +111,7 @@ class Container:
 
 
 @dataclass
-class Run:
+class Simulator:
     fleet: Fleet
     service: list[float]
     """Of each request, in the order in which they begin."""
@@ -123,7 +123,7 @@ class Run:
     """Once for each free place; the last is taken first. May name some that are gone."""
     kept: list[Container] = field(default_factory=list)
     """Idle beyond their window, as a buffer."""
-    lives: list[Life] = field(default_factory=list)
+    lives: list[ContainerUsage] = field(default_factory=list)
     load: int = 0
     """Requests that run or wait."""
     up: int = 0
@@ -231,38 +231,38 @@ class Run:
         one.gone = True
         self.up -= 1
         idle = one.idle_s + now - one.since
-        self.lives.append(Life(one.began, now, one.ready - one.began, one.serving_s, idle))
+        self.lives.append(ContainerUsage(one.began, now, one.ready - one.began, one.serving_s, idle))
 
 
-def simulate(
+def simulate_fleet(
     fleet: Fleet, arrivals: Sequence[float], service: Sequence[float], starts: Sequence[float], seed: int = 0,
     span_s: float | None = None,
-) -> Outcome:  # fmt: skip
+) -> Simulation:  # fmt: skip
     """`arrivals`: seconds, in their order. `service` and `starts`: measured seconds, drawn from by chance.
 
     The same seed gives the same outcome. Raises ValueError.
     """
-    checked(arrivals)
+    check_arrivals(arrivals)
     for what, samples in (("service times", service), ("start times", starts)):
         if not samples:
             raise ValueError(f"there are no {what}")
         for sample in samples:
-            within(what, sample, 0.0, DAY_S)
+            check_range(what, sample, 0.0, DAY_S)
     draws = random.Random(seed)
-    run = Run(fleet, draws.choices(service, k=len(arrivals)), starts, draws)
+    run = Simulator(fleet, draws.choices(service, k=len(arrivals)), starts, draws)
     run.go(arrivals)
-    return Outcome(run.latencies, run.waited, run.lives, span(arrivals, span_s))
+    return Simulation(run.latencies, run.waited, run.lives, resolve_span(arrivals, span_s))
 
 
-def seconds_of(text: str) -> list[float]:
+def read_seconds(text: str) -> list[float]:
     """`0.3,0.31`, or a result file's cold starts. Raises ValueError, and OSError for a file that cannot be read."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        return starts_in(Path(text))
+        return read_starts(Path(text))
 
 
-def starts_in(path: Path) -> list[float]:
+def read_starts(path: Path) -> list[float]:
     """Seconds of the starts that a result file's samples prove: verified cold, not the one that made the snapshot.
 
     Of the target whose figures stand at the top of the file, where it compares several: a fleet comes back in one way.
@@ -279,7 +279,7 @@ def starts_in(path: Path) -> list[float]:
         if top := found.get("headline"):
             rows = [row for row in rows if row.get("target") == top]
         cold = [row for row in rows if row.get("start_kind") != "created"]
-        told = [within("client_ms", float(row["client_ms"]), 0.0, DAY_S * 1000) for row in cold]
+        told = [check_range("client_ms", float(row["client_ms"]), 0.0, DAY_S * 1000) for row in cold]
         seconds = [max(0.0, took - float(warm)) / 1000 for took in told]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path} is not a result file with samples") from None
@@ -290,30 +290,39 @@ def starts_in(path: Path) -> list[float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     demand = parser.add_mutually_exclusive_group(required=True)
-    demand.add_argument("--requests-per-day", type=real(1e-9, 1e9), help="at random moments (Poisson)")
+    demand.add_argument("--requests-per-day", type=float_between(1e-9, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
     replayed = "hold the simulation against a real engine on this machine, 2.5 min"
     demand.add_argument("--validate", action="store_true", help=replayed)
-    parser.add_argument("--days", type=real(1e-9, 1e13), help="of traffic; default: 30, or whole days of the file")
     parser.add_argument(
-        "--burst", type=real(1, MONTH_S), metavar="S", help="all requests come in busy stretches of this mean length"
+        "--days", type=float_between(1e-9, 1e13), help="of traffic; default: 30, or whole days of the file"
     )
     parser.add_argument(
-        "--quiet", type=real(1, MONTH_S), default=3600.0, metavar="S", help="between them; default: %(default)s"
+        "--burst",
+        type=float_between(1, MONTH_S),
+        metavar="S",
+        help="all requests come in busy stretches of this mean length",
+    )
+    parser.add_argument(
+        "--quiet",
+        type=float_between(1, MONTH_S),
+        default=3600.0,
+        metavar="S",
+        help="between them; default: %(default)s",
     )
     parser.add_argument("--starts", metavar="S,S,...|FILE.json", help="measured seconds, or a result file")
     parser.add_argument("--service", metavar="S,S,...", help="measured seconds of a warm request")
-    parser.add_argument("--max-containers", type=count(1, 10_000), default=1, help="default: %(default)s")
+    parser.add_argument("--max-containers", type=int_between(1, 10_000), default=1, help="default: %(default)s")
     parser.add_argument(
-        "--concurrency", type=count(1, 10_000), default=1, help="requests in a container at once; default: 1"
+        "--concurrency", type=int_between(1, 10_000), default=1, help="requests in a container at once; default: 1"
     )
     parser.add_argument(
-        "--buffer-containers", type=count(0, 10_000), default=0, help="up beyond what is needed; default: 0"
+        "--buffer-containers", type=int_between(0, 10_000), default=0, help="up beyond what is needed; default: 0"
     )
     window = "scaledown window; default: 60, and 3 with --validate"
-    parser.add_argument("--window", type=real(0, MONTH_S), metavar="S", help=window)
+    parser.add_argument("--window", type=float_between(0, MONTH_S), metavar="S", help=window)
     parser.add_argument("--out", type=Path, help="result of --validate; default: assets/runs/simulate_validation.json")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=parse_seed, default=0)
     prices.add_arguments(parser)
 
 
@@ -327,12 +336,12 @@ def main(options: argparse.Namespace) -> int:
         print("nothing was simulated: name --starts and --service, measured seconds of each", file=sys.stderr)
         return 2
     try:
-        cost = prices.chosen(options)
+        cost = prices.choose_price(options)
         window_s = 60.0 if options.window is None else options.window
         fleet = Fleet(options.max_containers, options.concurrency, window_s, options.buffer_containers)
-        service, starts = seconds_of(options.service), seconds_of(options.starts)
-        arrivals, span_s = traffic(options)
-        text = table(simulate(fleet, arrivals, service, starts, options.seed, span_s), cost)
+        service, starts = read_seconds(options.service), read_seconds(options.starts)
+        arrivals, span_s = load_traffic(options)
+        text = render_simulation(simulate_fleet(fleet, arrivals, service, starts, options.seed, span_s), cost)
     except (ValueError, OSError) as error:
         print(f"nothing was simulated: {error}", file=sys.stderr)
         return 1
@@ -340,20 +349,20 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def traffic(options: argparse.Namespace) -> tuple[list[float], float | None]:
+def load_traffic(options: argparse.Namespace) -> tuple[list[float], float | None]:
     """Arrivals, and the seconds they are the traffic of, if that was said."""
     days = options.days
     if options.arrivals is not None:
         if options.burst is not None:
             raise ValueError("--burst draws arrivals: it does not go with a file of them")
-        return arrivals.read(options.arrivals), None if days is None else days * DAY_S
+        return arrivals.read_arrivals(options.arrivals), None if days is None else days * DAY_S
     days = 30.0 if days is None else days
     if options.burst is None:
-        return poisson(options.requests_per_day, days, options.seed), days * DAY_S
-    return bursts(options.requests_per_day, days, options.burst, options.quiet, options.seed), days * DAY_S
+        return draw_poisson(options.requests_per_day, days, options.seed), days * DAY_S
+    return draw_bursts(options.requests_per_day, days, options.burst, options.quiet, options.seed), days * DAY_S
 
 
-def table(found: Outcome, price: Price) -> str:
+def render_simulation(found: Simulation, price: Price) -> str:
     count, days = len(found.latencies_s), found.span_s / DAY_S
     lines = [f"{count:,} requests in {days:g} days; {price.gpu} at ${price.per_hour:.3f} an hour ({price.source})"]
     lines.append(f"{found.cold_starts:,} cold starts; {found.cold_share:.1%} of the requests waited for one")

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import load, parity, quality, random_weights, record
-from bench.load import Say, Target
-from bench.options import counts, real
+from bench.load import LoadTarget, Say
+from bench.options import check_counts, float_between
 from serving.equivalence import Threshold
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
@@ -56,45 +56,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s",
     )
     parser.add_argument(
-        "--seconds", type=real(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s"
+        "--seconds", type=float_between(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s"
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
     parser.add_argument(
-        "--batches", type=counts, default=None, help="of pages in the loop; default: those that are served"
+        "--batches", type=check_counts, default=None, help="of pages in the loop; default: those that are served"
     )
     parser.add_argument("--no-loop", action="store_true", help="only the servers")
     parser.add_argument("--quick", action="store_true", help="only 32 clients")
     parser.add_argument("--out", type=Path, help="result file; default: assets/runs/gpu.json")
 
 
-def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def measure_servers(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """`keep` gets what there is so far after each part: a GPU's time is too dear to lose it."""
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        weights = options.weights or made(folder / "weights", options.shape, options.device, say)
-        found: dict[str, Any] = {"gpu": record.gpus(), "weights": str(options.weights or f"random {options.shape}")}
+        weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
+        found: dict[str, Any] = {
+            "gpu": record.list_gpus(),
+            "weights": str(options.weights or f"random {options.shape}"),
+        }
         if options.device == "cuda" and not options.no_loop:
-            found["loop"] = loop(weights, options.batches, say)
+            found["loop"] = run_gpu_loop(weights, options.batches, say)
             keep(found)
-        jpegs = load.drawn_jpegs(JPEGS)
-        asked = started(options, weights, folder, jpegs, stack, found, say)
+        jpegs = load.draw_jpegs(JPEGS)
+        asked = start_servers(options, weights, folder, jpegs, stack, found, say)
         for name, (_, targets) in asked.items():
-            found[name] |= measured(targets, options, partial(named, say, name))
+            found[name] |= measure_server(targets, options, partial(say_named, say, name))
             keep(found)
         urls = {name: url for name, (url, _) in asked.items()}
         if {"bigemma3", "vllm"} <= urls.keys():
-            found["parity"] = compared(urls["bigemma3"], urls["vllm"], say)
+            found["parity"] = compare_servers(urls["bigemma3"], urls["vllm"], say)
     return found
 
 
-def named(say: Say, name: str, text: str) -> None:
+def say_named(say: Say, name: str, text: str) -> None:
     say(f"{name}: {text}")
 
 
-Asked = tuple[str, tuple[Target, Target]]
+Asked = tuple[str, tuple[LoadTarget, LoadTarget]]
 
 
-def started(
+def start_servers(
     options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
     found: dict[str, Any], say: Say,
 ) -> dict[str, Asked]:  # fmt: skip
@@ -103,7 +106,7 @@ def started(
     def start(name: str) -> Asked | None:
         began = time.perf_counter()
         try:
-            asked: Asked = stack.enter_context(server(name, weights, options.device, folder / name, jpegs))
+            asked: Asked = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
         except (ProcessFailed, OSError) as error:
             found[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
@@ -118,18 +121,18 @@ def started(
     return {name: asked for name, asked in zip(names, results, strict=True) if asked is not None}
 
 
-def made(out: Path, shape: str, device: str, say: Say) -> Path:
+def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
     """In a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives."""
     say(f"making random weights, {shape}")
     code = (
-        "import sys; from pathlib import Path; from bench.random_weights import build;"
-        "build(Path(sys.argv[1]), sys.argv[2], device=sys.argv[3])"
+        "import sys; from pathlib import Path; from bench.random_weights import build_checkpoint;"
+        "build_checkpoint(Path(sys.argv[1]), sys.argv[2], device=sys.argv[3])"
     )
     subprocess.run([sys.executable, "-c", code, str(out), shape, device], check=True)  # noqa: S603
     return out
 
 
-def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
+def run_gpu_loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.gpu_loop", str(weights), *(["--batches", batches] if batches else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
@@ -141,24 +144,24 @@ def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def server(
+def start_server(
     name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]
-) -> Iterator[tuple[str, tuple[Target, Target]]]:
+) -> Iterator[tuple[str, tuple[LoadTarget, LoadTarget]]]:
     """Address, and where to ask for pages and queries, once it has answered its first page. Raises ProcessFailed."""
     texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
     if name in STOCK_PORTS:
-        pages = load.write_bodies(folder / "pages", [load.as_chat(jpeg, "stock") for jpeg in jpegs])
+        pages = load.write_bodies(folder / "pages", [load.build_chat_body(jpeg, "stock") for jpeg in jpegs])
         asked = [
             {"model": "stock", "messages": [{"role": "user", "content": "Query: " + text}], "add_special_tokens": True}
             for text in texts
         ]
         queries = load.write_bodies(folder / "queries", asked)
-        with stock(weights, folder, name) as url:
-            targets = Target(url, "/v1/embeddings", pages), Target(url, "/v1/embeddings", queries)
-            first(targets[0])
+        with start_stock_server(weights, folder, name) as url:
+            targets = LoadTarget(url, "/v1/embeddings", pages), LoadTarget(url, "/v1/embeddings", queries)
+            ask_first_page(targets[0])
             yield url, targets
         return
-    pages = load.write_bodies(folder / "pages", [load.as_pages(jpeg) for jpeg in jpegs])
+    pages = load.write_bodies(folder / "pages", [load.build_page_body(jpeg) for jpeg in jpegs])
     queries = load.write_bodies(folder / "queries", [{"texts": [text]} for text in texts])
     arguments = [
         "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
@@ -166,12 +169,12 @@ def server(
     ]  # fmt: skip
     with ServerProcess("serving", arguments) as process:
         url = process.wait()
-        targets = Target(url, "/embed", pages), Target(url, "/embed", queries)
-        first(targets[0])
+        targets = LoadTarget(url, "/embed", pages), LoadTarget(url, "/embed", queries)
+        ask_first_page(targets[0])
         yield url, targets
 
 
-def first(pages: Target) -> None:
+def ask_first_page(pages: LoadTarget) -> None:
     body = min(pages.bodies.iterdir()).read_bytes()
     request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
@@ -179,7 +182,7 @@ def first(pages: Target) -> None:
 
 
 @contextmanager
-def stock(weights: Path, folder: Path, name: str) -> Iterator[str]:
+def start_stock_server(weights: Path, folder: Path, name: str) -> Iterator[str]:
     """vLLM's own server. Raises ProcessFailed."""
     port = STOCK_PORTS[name]
     eager = ["--enforce-eager"] if name.endswith("eager") else []
@@ -208,30 +211,30 @@ def stock(weights: Path, folder: Path, name: str) -> Iterator[str]:
             process.kill()
 
 
-def measured(asked: tuple[Target, Target], options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def measure_server(asked: tuple[LoadTarget, LoadTarget], options: argparse.Namespace, say: Say) -> dict[str, Any]:
     pages, queries = asked
     for clients in (1, 2, 3, 8, 32):  # every shape has been used once
-        load.run(pages, clients, 0.2)
-        load.run(queries, clients, 0.2)
+        load.run_clients(pages, clients, 0.2)
+        load.run_clients(queries, clients, 0.2)
     found: dict[str, Any] = {"pages": [], "queries": []}
     for clients in CLIENTS[-1:] if options.quick else CLIENTS:
         for kind, target in (("pages", pages), ("queries", queries)):
-            told = load.run(target, clients, options.seconds if clients > 1 else options.seconds / 2).told()
+            told = load.run_clients(target, clients, options.seconds if clients > 1 else options.seconds / 2).told()
             found[kind].append(told)
             say(f"{kind} {told}")
-    found["queries_during_ingest"] = during_ingest(pages, queries, options.seconds * 2.5)
+    found["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
     told = {name: value for name, value in found["queries_during_ingest"].items() if name not in RAW}
     say(f"queries during ingest {told}")
     return found
 
 
-def during_ingest(pages: Target, queries: Target, seconds: float) -> dict[str, Any]:
+def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:
     """One client asks, five times a second at most, while 32 others send pages."""
-    ingest: list[load.Load] = []
-    thread = threading.Thread(target=lambda: ingest.append(load.run(pages, 32, seconds + 3)))
+    ingest: list[load.LoadResult] = []
+    thread = threading.Thread(target=lambda: ingest.append(load.run_clients(pages, 32, seconds + 3)))
     thread.start()
     time.sleep(3)
-    samples = load.run(queries, 1, seconds, gap_s=0.05)
+    samples = load.run_clients(queries, 1, seconds, gap_s=0.05)
     asked = samples.told()
     thread.join()
     return {
@@ -242,10 +245,10 @@ def during_ingest(pages: Target, queries: Target, seconds: float) -> dict[str, A
     }
 
 
-def compared(a: str, b: str, say: Say) -> dict[str, Any]:
+def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
     """The sample corpus through both servers."""
-    servers = [parity.client(url, "") for url in (a, b)]
-    embedded = parity.embedded(servers, quality.CORPUS, Settings(), parity.progress())
-    found = parity.compared(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
-    say(parity.table(found))
+    servers = [parity.open_client(url, "") for url in (a, b)]
+    embedded = parity.embed_on_both(servers, quality.CORPUS, Settings(), parity.make_progress())
+    found = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
+    say(parity.render_table(found))
     return found

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.parity import cosines
+from bench.parity import compute_cosines
 from serving.embedders import bigemma3
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
@@ -29,7 +29,7 @@ GAP_S = 0.03
 """Between queries that are asked beside pages."""
 
 
-def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+def time_median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Seconds of one call, the GPU's work included."""
     work()
     torch.cuda.synchronize()
@@ -42,23 +42,23 @@ def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(seconds)
 
 
-def graph_of(graphs: Any, lane: str, count: int) -> Any:
+def find_graph(graphs: Any, lane: str, count: int) -> Any:
     found = getattr(graphs, lane)._graphs
     return next(graph for key, graph in found.items() if key[0][0] == count)
 
 
-def loops(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
+def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
     rows = []
     for count in batches:
-        seconds = median_s(graph_of(graphs, "_pages", count).replay)
+        seconds = time_median(find_graph(graphs, "_pages", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
     for count in bigemma3.QUERY_BATCHES:
-        seconds = median_s(graph_of(graphs, "_queries", count).replay)
+        seconds = time_median(find_graph(graphs, "_queries", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
     return rows
 
 
-def beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, seconds: float) -> dict[str, Any]:
+def measure_beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, seconds: float) -> dict[str, Any]:
     """Two threads feed pages from the host, one asks a query now and then."""
     graphs: Any = embedder._runner
     done, stop = [0, 0], threading.Event()
@@ -90,7 +90,7 @@ def beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, se
     }  # fmt: skip
 
 
-def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str, Any]:
+def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str, Any]:
     """Against colpali-engine's own forward, in the same bfloat16: pages and queries, cosines."""
     from PIL import Image
 
@@ -109,18 +109,20 @@ def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str
     ours = embedder._running.pages(squares[:4])
     asked = embedder.embed_queries(texts)
     return {
-        "pages": [round(float(c), 6) for c in cosines(pages, ours)],
-        "causal": [round(float(c), 6) for c in cosines(causal, ours)],
-        "queries": [round(float(c), 6) for c in cosines(queries, asked)],
-        "between_pages": [round(float(c), 4) for c in cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])],
+        "pages": [round(float(c), 6) for c in compute_cosines(pages, ours)],
+        "causal": [round(float(c), 6) for c in compute_cosines(causal, ours)],
+        "queries": [round(float(c), 6) for c in compute_cosines(queries, asked)],
+        "between_pages": [
+            round(float(c), 4) for c in compute_cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])
+        ],
     }
 
 
-def kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
+def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
     """Where the time goes: the kernels of one batch, the longest first."""
     from torch.profiler import ProfilerActivity, profile
 
-    replay = graph_of(graphs, "_pages", count).replay
+    replay = find_graph(graphs, "_pages", count).replay
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         replay()
         torch.cuda.synchronize()
@@ -151,10 +153,10 @@ def main(argv: list[str] | None = None) -> int:
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
-        "loops": loops(embedder._runner, bigemma3.PAGE_BATCHES),
-        "beside": [beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
-        "kernels": kernels(embedder._runner, 8),
-        "reference": reference(embedder, squares),
+        "loops": time_graphs(embedder._runner, bigemma3.PAGE_BATCHES),
+        "beside": [measure_beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
+        "kernels": list_kernels(embedder._runner, 8),
+        "reference": compare_with_reference(embedder, squares),
     }  # fmt: skip
     json.dump(found, sys.stdout)
     return 0

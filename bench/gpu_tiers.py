@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from bench import record
-from bench.gpu import made
+from bench.gpu import make_weights
 from bench.load import Say
-from bench.options import count, real
+from bench.options import float_between, int_between
 from serving.embedders.checkpoint import Checkpoint
 from serving.process import ProcessFailed, ServerProcess
 
@@ -53,7 +53,7 @@ print(statistics.median(rates[2:]))
 
 
 @dataclass(frozen=True)
-class Way:
+class StartMode:
     """One engine. `tiers`: what it holds at zero, in the order of its steps."""
 
     name: str
@@ -62,14 +62,14 @@ class Way:
     environment: Mapping[str, str]
 
 
-def ways(tiers: Sequence[str]) -> list[Way]:
+def list_start_modes(tiers: Sequence[str]) -> list[StartMode]:
     kept = tuple(tier for tier in ("context", "host") if tier in tiers)
     step = {"DORMOUSE_CONTEXT_S": str(CONTEXT_S)} if "context" in tiers else {}
     found = [
-        Way("kept", kept, ("--embedder", "bigemma3", "--snapshot", "cuda"), step),
-        Way("file", ("disk",), ("--embedder", "bigemma3", "--snapshot", "criu+cuda"), {}),
-        Way("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
-        Way("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
+        StartMode("kept", kept, ("--embedder", "bigemma3", "--snapshot", "cuda"), step),
+        StartMode("file", ("disk",), ("--embedder", "bigemma3", "--snapshot", "criu+cuda"), {}),
+        StartMode("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
+        StartMode("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
     ]
     return [way for way in found if set(way.tiers) & set(tiers)]
 
@@ -77,14 +77,14 @@ def ways(tiers: Sequence[str]) -> list[Way]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
     parser.add_argument("--tiers", default=",".join(TIERS), help="default: %(default)s")
-    parser.add_argument("--rounds", type=count(1, 1000), default=10, help="of each; default: %(default)s")
+    parser.add_argument("--rounds", type=int_between(1, 1000), default=10, help="of each; default: %(default)s")
     parser.add_argument(
-        "--minutes", type=real(0.1, 600), default=60.0, help="no new round after these; default: %(default)s"
+        "--minutes", type=float_between(0.1, 600), default=60.0, help="no new round after these; default: %(default)s"
     )
     parser.add_argument("--out", type=Path, help="result file; default: assets/runs/bench-gpu.json")
 
 
-def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def measure_tiers(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """`keep` gets what there is so far after each round: a GPU's time is too dear to lose it."""
     tiers = options.tiers.split(",")
     if unknown := set(tiers) - set(TIERS):
@@ -92,18 +92,18 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        weights = options.weights or made(folder / "weights", "4b", "cuda", say)
+        weights = options.weights or make_weights(folder / "weights", "4b", "cuda", say)
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
-        ceiling = copy_ceiling()
+        ceiling = measure_copy_ceiling()
         found: dict[str, Any] = {
-            "gpu": record.gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "gpu": record.list_gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
         say(f"copy ceiling {ceiling:.1f} GB/s")
         engines = []
-        for way in ways(tiers):
+        for way in list_start_modes(tiers):
             try:
-                engines.append(stack.enter_context(engine(way, weights, folder / way.name, say)))
+                engines.append(stack.enter_context(start_engine(way, weights, folder / way.name, say)))
             except (ProcessFailed, OSError) as error:
                 found[f"{way.name}_failed"] = str(error)[-3000:]
                 say(f"{way.name} failed: {str(error)[-3000:]}")
@@ -115,19 +115,19 @@ def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], 
                     if tier in tiers:
                         row = own.sample(tier)
                         found["tiers"][tier]["samples"].append(row)
-                        say(f"round {number + 1}, {tier}: {told(row)}")
-            summarise(found)
+                        say(f"round {number + 1}, {tier}: {render_sample(row)}")
+            summarise_tiers(found)
             keep(found)
         found["memory"] = {own.way.name: own.holds for own in engines}
     return found
 
 
-def copy_ceiling() -> float:
+def measure_copy_ceiling() -> float:
     done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
     return round(float(done.stdout), 2)
 
 
-def summarise(found: dict[str, Any]) -> None:
+def summarise_tiers(found: dict[str, Any]) -> None:
     """Of samples that came by the way that was meant, with the right vector."""
     rates = []
     for tier in found["tiers"].values():
@@ -143,15 +143,15 @@ def summarise(found: dict[str, Any]) -> None:
     found["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
 
 
-def told(row: Mapping[str, Any]) -> str:
+def render_sample(row: Mapping[str, Any]) -> str:
     phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
     return f"{row['seconds']:.3f} s ({phases}){'' if row['counts'] else ' ' + row['why_not']}"
 
 
-class Asked:
+class TierEngine:
     """An engine that has answered once: its vector is what later ones are compared with."""
 
-    def __init__(self, way: Way, url: str) -> None:
+    def __init__(self, way: StartMode, url: str) -> None:
         self.way = way
         self.url = url
         self.holds: dict[str, Any] = {}
@@ -159,32 +159,32 @@ class Asked:
         _, first = self._embed()
         self._vector = first
         self.created = self._engine()["last_start"]
-        ask(self.url + "/engine/scaledown", {})
+        ask_engine(self.url + "/engine/scaledown", {})
 
     def sample(self, tier: str) -> dict[str, Any]:
         """From zero to the answer, and back to zero. Raises OSError for an engine that is gone."""
         try:
             return self._sample(tier)
         finally:
-            ask(self.url + "/engine/scaledown", {})
+            ask_engine(self.url + "/engine/scaledown", {})
 
     def _sample(self, tier: str) -> dict[str, Any]:
         if tier == "context":  # it has gone deeper while others were asked
             self._embed()
-        ask(self.url + "/engine/scaledown", {})
+        ask_engine(self.url + "/engine/scaledown", {})
         held = {"vllm_host": "host"}.get(tier, tier)
         deadline = time.monotonic() + 30
         while (status := self._engine())["state"] != "zero" or status["tier"] != held:
             if time.monotonic() > deadline:
-                return failed(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
+                return build_failed_sample(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
             time.sleep(0.02)
         if tier not in self.holds:
-            self.holds[tier] = {"held": status.get("held"), "gpu_used_mib": gpu_used()}
+            self.holds[tier] = {"held": status.get("held"), "gpu_used_mib": read_gpu_used()}
         began = time.perf_counter()
         try:
             headers, vector = self._embed()
         except urllib.error.HTTPError as error:
-            return failed(f"{error.code}: {error.read()[:500].decode('utf-8', 'replace')}")
+            return build_failed_sample(f"{error.code}: {error.read()[:500].decode('utf-8', 'replace')}")
         seconds = time.perf_counter() - began
         cosine = float(vector @ self._vector)
         came = headers.get("X-Snapshot-Tier", "")
@@ -201,20 +201,20 @@ class Asked:
         }
 
     def _embed(self) -> tuple[Mapping[str, str], np.ndarray]:
-        headers, body = ask(self.url + "/embed", REQUEST)
+        headers, body = ask_engine(self.url + "/embed", REQUEST)
         return headers, np.asarray(body["embeddings"][0], dtype=np.float32)
 
     def _engine(self) -> dict[str, Any]:
-        found: dict[str, Any] = ask(self.url + "/engine", None)[1]
+        found: dict[str, Any] = ask_engine(self.url + "/engine", None)[1]
         return found
 
 
-def failed(why: str) -> dict[str, Any]:
+def build_failed_sample(why: str) -> dict[str, Any]:
     return {"seconds": 0.0, "phases_ms": {}, "counts": False, "why_not": why}
 
 
 @contextmanager
-def engine(way: Way, weights: Path, data: Path, say: Say) -> Iterator[Asked]:
+def start_engine(way: StartMode, weights: Path, data: Path, say: Say) -> Iterator[TierEngine]:
     """Raises ProcessFailed, OSError."""
     options = ["--weights", str(weights), "--device", "cuda", "--data", str(data), "--scaledown-window", "3600"]
     own = {"DORMOUSE_ADMIN_KEY": KEY, "DORMOUSE_HOLD_TIMEOUT_S": str(START_S), **way.environment}
@@ -224,7 +224,7 @@ def engine(way: Way, weights: Path, data: Path, say: Say) -> Iterator[Asked]:
     with ServerProcess("serving", [*way.options, *options], own) as process:
         url = process.wait(START_S)
         try:
-            asked = Asked(way, url)
+            asked = TierEngine(way, url)
         except urllib.error.HTTPError as error:
             raise ProcessFailed(f"{error.read().decode('utf-8', 'replace')}\n{process.tail}") from None
         say(f"{way.name}: first answer after {time.perf_counter() - began:.1f} s, {asked.created}")
@@ -234,13 +234,13 @@ def engine(way: Way, weights: Path, data: Path, say: Say) -> Iterator[Asked]:
             say(f"{way.name}: {process.tail[-1500:]}")
 
 
-def ask(url: str, body: object) -> tuple[Mapping[str, str], Any]:
+def ask_engine(url: str, body: object) -> tuple[Mapping[str, str], Any]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", "X-Admin-Key": KEY}
     with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=START_S) as answer:  # noqa: S310
         return answer.headers, json.loads(answer.read())
 
 
-def gpu_used() -> int | None:
-    told = record.nvidia_smi("memory.used", "nounits")
+def read_gpu_used() -> int | None:
+    told = record.query_gpus("memory.used", "nounits")
     return int(told[0]) if told and told[0].strip().isdigit() else None

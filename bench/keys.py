@@ -34,16 +34,16 @@ class Keys:
     """Of the page on Modal."""
 
 
-def keys(data: Path, environment: Mapping[str, str]) -> Keys:
+def load_keys(data: Path, environment: Mapping[str, str]) -> Keys:
     """Raises ValueError for half of a proxy token, and for a file that cannot be read."""
-    found = {**kept(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
+    found = {**read_kept_keys(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
     try:
         return Keys(found.get(API, ""), found.get(ADMIN, ""), proxy_headers(found), found.get(PASSWORD, ""))
     except BadValueError as error:
         raise ValueError(error.message) from None
 
 
-def kept(data: Path) -> dict[str, str]:
+def read_kept_keys(data: Path) -> dict[str, str]:
     """Empty if there is no file. Raises ValueError, with the path and never with what is in it."""
     path = data / FILE
     try:
@@ -57,10 +57,10 @@ def kept(data: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if name in NAMES}
 
 
-def keep(data: Path, more: Mapping[str, str]) -> Path:
+def save_keys(data: Path, more: Mapping[str, str]) -> Path:
     """Beside those that are there already. Raises OSError, ValueError."""
     data.mkdir(parents=True, exist_ok=True)
     path = data / FILE
-    content = json.dumps({**kept(data), **more}, indent=1) + "\n"
+    content = json.dumps({**read_kept_keys(data), **more}, indent=1) + "\n"
     write_file(path, content.encode(), 0o600)
     return path

@@ -30,7 +30,7 @@ TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Target:
+class LoadTarget:
     url: str
     path: str
     bodies: Path
@@ -42,7 +42,7 @@ Answer = tuple[float, str]
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     clients: int
     seconds: float
     milliseconds: list[float]
@@ -67,7 +67,7 @@ class Load:
         return found
 
 
-def run(target: Target, clients: int, seconds: float, gap_s: float = 0.0) -> Load:
+def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float = 0.0) -> LoadResult:
     """`gap_s`: what each client waits between an answer and its next request."""
     processes = min(PROCESSES, clients)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
@@ -75,10 +75,10 @@ def run(target: Target, clients: int, seconds: float, gap_s: float = 0.0) -> Loa
     begin = context.Barrier(processes)
     with context.Pool(processes, initializer=set_barrier, initargs=(begin,)) as pool:
         jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
-        results = pool.starmap(drive, jobs, chunksize=1)
+        results = pool.starmap(drive_clients, jobs, chunksize=1)
     answers = [answer for part in results for answer in part[0]]
     failures = [reason for part in results for reason in part[1]]
-    return Load(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
+    return LoadResult(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
 
 
 BARRIER: list[Any] = []
@@ -88,7 +88,9 @@ def set_barrier(barrier: Any) -> None:
     BARRIER[:] = [barrier]
 
 
-def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int) -> tuple[list[Answer], list[str]]:
+def drive_clients(
+    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int
+) -> tuple[list[Answer], list[str]]:
     """Answers, and why there was none."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
     took: list[Answer] = []
@@ -102,7 +104,7 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
         turn = seed + number * 7
         while (began := time.perf_counter()) < ends:
-            reason, timing = once(connection, target.path, bodies[turn % len(bodies)])
+            reason, timing = post_body(connection, target.path, bodies[turn % len(bodies)])
             ended = time.perf_counter()
             turn += 1
             if counted <= ended < ends:
@@ -120,7 +122,7 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
     return took, failures
 
 
-def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
+def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
     """What went wrong, if anything did, and the Server-Timing."""
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -134,7 +136,7 @@ def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> tupl
     return reason, answer.getheader("Server-Timing", "")
 
 
-def drawn_jpegs(count: int) -> list[bytes]:
+def draw_jpegs(count: int) -> list[bytes]:
     """Pages of 1240 x 1754 pixels full of small text, 0.5 MB each: what a scanner makes of A4 at 150 dpi."""
     pages = []
     for seed in range(count):
@@ -156,11 +158,11 @@ def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
     return folder
 
 
-def as_pages(jpeg: bytes) -> dict[str, Any]:
+def build_page_body(jpeg: bytes) -> dict[str, Any]:
     return {"images": [base64.b64encode(jpeg).decode()]}
 
 
-def as_chat(jpeg: bytes, model: str) -> dict[str, Any]:
+def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:
     """A page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
     image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
     content = [image, {"type": "text", "text": "Describe this image"}]

@@ -19,7 +19,7 @@ import orjson
 import requests
 import urllib3
 
-from bench.plan import COLD, Trial
+from bench.plan import COLD_KINDS, Trial
 from serving.client import CONNECT_S, RETRY_S, retry_after, server_timing
 from serving.edge import FOLLOWED, NO_HEADERS, later
 from serving.errors import ServingError
@@ -77,7 +77,7 @@ RESTORED = "restored"
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     outcome: str
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Try:
     """303s that were followed."""
 
 
-def measure(
+def measure_trial(
     trial: Trial, url: str, key: str, timeout_s: float, seen: set[str], headers: Mapping[str, str] = NO_HEADERS
 ) -> Sample:
     """`seen`: the boot ids of this run so far; the one of this answer is added. `headers` go with every request.
@@ -97,7 +97,7 @@ def measure(
     began = time.perf_counter()
     failed: Counter[str] = Counter()
     while True:
-        last = once(url, key, began + timeout_s, headers)
+        last = send_once(url, key, began + timeout_s, headers)
         ended = time.perf_counter()
         if last.sent_on:
             failed["http_303"] += last.sent_on
@@ -105,17 +105,17 @@ def measure(
             break
         failed[last.outcome] += 1
         time.sleep(last.wait_s)
-    return sample(trial, started, (ended - began) * 1000, last, dict(failed), seen)
+    return build_sample(trial, started, (ended - began) * 1000, last, dict(failed), seen)
 
 
-def not_scaled_down(trial: Trial, reason: str) -> Sample:
+def record_unsent_trial(trial: Trial, reason: str) -> Sample:
     """The row of a cold trial whose target could not be brought to zero: no request was sent."""
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     where = (trial.number, trial.target, trial.kind, trial.repetition)
     return Sample(*where, started, 0.0, "not_scaled_down", why_not=reason)
 
 
-def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Try:
+def send_once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Attempt:
     """One try. `ends` is on perf_counter; a server that sends byte by byte is left at most one `CONNECT_S` later."""
     sent = {**headers, "Content-Type": "application/json", "Accept-Encoding": "identity"}
     if key:
@@ -133,31 +133,33 @@ def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADER
                 ) as response:  # fmt: skip
                     after = later(where, response) if followed < FOLLOWED else None
                     if after is None:
-                        return replace(read(response, ends), sent_on=followed)
+                        return replace(read_attempt(response, ends), sent_on=followed)
                 where, method, body = after, "GET", b""
                 followed += 1
     except ServingError:
-        return Try("redirected", sent_on=followed)
+        return Attempt("redirected", sent_on=followed)
     except requests.Timeout as error:
         connecting = isinstance(error, requests.ConnectTimeout) and time.perf_counter() < ends
-        return Try("refused" if connecting else "timeout", sent_on=followed)
+        return Attempt("refused" if connecting else "timeout", sent_on=followed)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        return Try(broken(error, time.perf_counter() >= ends), sent_on=followed)
+        return Attempt(classify_failure(error, time.perf_counter() >= ends), sent_on=followed)
 
 
-def read(response: requests.Response, ends: float) -> Try:
+def read_attempt(response: requests.Response, ends: float) -> Attempt:
     content = b""
     while chunk := response.raw.read1(CHUNK):
         content += chunk
         if time.perf_counter() >= ends:
-            return Try("timeout")
+            return Attempt("timeout")
     if response.status_code != 200:
         wait = retry_after(response)
-        return Try(f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait)
-    return Try("ok" if vector_in(content) else "not_vectors", content, response.headers)
+        return Attempt(
+            f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait
+        )
+    return Attempt("ok" if holds_vector(content) else "not_vectors", content, response.headers)
 
 
-def broken(error: BaseException, late: bool) -> str:
+def classify_failure(error: BaseException, late: bool) -> str:
     """In one word, what ended a connection. The libraries wrap the system's own error several layers deep."""
     found: list[BaseException] = [error]
     for layer in found:
@@ -175,7 +177,7 @@ def broken(error: BaseException, late: bool) -> str:
     return "reset" if whole or "IncompleteRead" in said else "unreachable"
 
 
-def vector_in(content: bytes) -> bool:
+def holds_vector(content: bytes) -> bool:
     """One vector of finite numbers, as it was asked for."""
     try:
         vectors = orjson.loads(content)["embeddings"]
@@ -184,31 +186,31 @@ def vector_in(content: bytes) -> bool:
         return False
 
 
-def sample(
-    trial: Trial, started: str, client_ms: float, last: Try, failed: dict[str, int], seen: set[str]
+def build_sample(
+    trial: Trial, started: str, client_ms: float, last: Attempt, failed: dict[str, int], seen: set[str]
 ) -> Sample:  # fmt: skip
     headers = last.headers
     boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
     told = headers.get("X-Boot-Requests", "")
     count = int(told) if told.isascii() and told.isdigit() else 0
-    why_not = doubt(trial, last.outcome, boot, kind, count, boot in seen)
+    why_not = why_not_cold(trial, last.outcome, boot, kind, count, boot in seen)
     if boot:
         seen.add(boot)
     return Sample(
         trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
         boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=phases(headers.get("Server-Timing", "")), verified=not why_not, why_not=why_not,
+        server_ms=parse_phases(headers.get("Server-Timing", "")), verified=not why_not, why_not=why_not,
         retries=sum(failed.values()), failed_tries=failed,
     )  # fmt: skip
 
 
-def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
+def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
     """Why this answer is no proof of a cold start; empty if it is one."""
     if outcome != "ok":
         return f"no answer: {outcome}"
     if not boot or not kind or not count:
         return NOT_OURS
-    if trial.kind not in COLD:
+    if trial.kind not in COLD_KINDS:
         return WARM if known or count > 1 else NEW
     if known:
         return "the same process answered before"
@@ -219,23 +221,23 @@ def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: b
     return "" if kind in ("plain", "restored") else f"the start kind {kind!r} is not known"
 
 
-def phases(header: str) -> dict[str, float]:
+def parse_phases(header: str) -> dict[str, float]:
     try:
         return server_timing(header)
     except ValueError:
         return {}
 
 
-def times(samples: Sequence[Sample], kind: str) -> list[float]:
+def select_times(samples: Sequence[Sample], kind: str) -> list[float]:
     """Milliseconds of the warm ones, or of those that are verified cold with that start kind."""
     if kind == "warm":
         return [sample.client_ms for sample in samples if sample.warm]
     return [sample.client_ms for sample in samples if sample.cold and sample.start_kind == kind]
 
 
-def counts(samples: Sequence[Sample]) -> dict[str, Any]:
+def count_outcomes(samples: Sequence[Sample]) -> dict[str, Any]:
     """`excluded` made the snapshot; `unverified` is the rest of the cold trials."""
-    cold = [sample for sample in samples if sample.kind in COLD]
+    cold = [sample for sample in samples if sample.kind in COLD_KINDS]
     verified = sum(sample.cold for sample in cold)
     excluded = sum(sample.start_kind == CREATED and sample.outcome == "ok" for sample in cold)
     return {
@@ -247,9 +249,9 @@ def counts(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def never_cold(samples: Sequence[Sample]) -> str:
+def explain_never_cold(samples: Sequence[Sample]) -> str:
     """A sentence if not one try was verified cold; else empty."""
-    tries = [sample for sample in samples if sample.kind in COLD]
+    tries = [sample for sample in samples if sample.kind in COLD_KINDS]
     if not tries or any(sample.cold for sample in tries):
         return ""
     reasons = Counter(sample.why_not for sample in tries)
@@ -261,7 +263,7 @@ def never_cold(samples: Sequence[Sample]) -> str:
     return found + (": someone else may keep it warm" if warm else "")
 
 
-def gone(samples: Sequence[Sample]) -> str:
+def explain_no_answer(samples: Sequence[Sample]) -> str:
     """A sentence if the last of a target's trials had no answer; else empty."""
     answered = max((place for place, sample in enumerate(samples, 1) if sample.outcome == "ok"), default=0)
     if answered == len(samples):
@@ -271,10 +273,10 @@ def gone(samples: Sequence[Sample]) -> str:
     return f"no answer to its last {len(samples) - answered} of {len(samples)} trials ({why}): is the server gone?"
 
 
-def chosen(samples: Sequence[Sample], names: Sequence[str]) -> str:
+def choose_headline(samples: Sequence[Sample], names: Sequence[str]) -> str:
     """Of the target whose figures stand at the top; empty if none was cold."""
     for kind in ("restored", "plain"):
         for name in names:
-            if times([sample for sample in samples if sample.target == name], kind):
+            if select_times([sample for sample in samples if sample.target == name], kind):
                 return name
     return ""

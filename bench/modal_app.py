@@ -14,10 +14,10 @@ from typing import Any
 import requests
 
 from bench import account
-from bench.account import AccountError, asked
-from bench.keys import Keys, keys
+from bench.account import AccountError, ask_modal
+from bench.keys import Keys, load_keys
 from bench.measure import CREATED, RESTORED
-from bench.targets import Target, TargetError, Told, counted_down
+from bench.targets import Target, TargetError, Told, count_down
 from serving.settings import Settings
 
 CLASS = "Worker"
@@ -39,7 +39,7 @@ WINDOW_S = 60
 POLL_S = 0.5
 
 
-class ModalApp:
+class ModalServer:
     """Three ways down, the mildest first: the worker's own route, its containers stopped, a window of two seconds."""
 
     def __init__(self, name: str, app: str, access: Keys, settle_s: float = SETTLE_S) -> None:
@@ -52,9 +52,9 @@ class ModalApp:
         self._settle_s = settle_s
         self._latest = ""
         self._restores = False
-        with told_as_target():
-            self._function = function(app)
-            self.url = asked(self._function.get_web_url, not_deployed(app)) or ""
+        with raise_as_target_errors():
+            self._function = look_up_function(app)
+            self.url = ask_modal(self._function.get_web_url, explain_not_deployed(app)) or ""
         if not self.url:
             raise TargetError(f"{app} has no web address: its class {CLASS} needs a method {METHOD} with asgi_app")
         self.url = self.url.rstrip("/")
@@ -66,12 +66,12 @@ class ModalApp:
 
     def runners(self) -> int:
         """Containers that start, serve or idle; wakes nobody. Raises TargetError."""
-        with told_as_target():
-            return int(asked(self._function.get_current_stats, not_deployed(self.app)).num_total_runners)
+        with raise_as_target_errors():
+            return int(ask_modal(self._function.get_current_stats, explain_not_deployed(self.app)).num_total_runners)
 
     def scale_down(self, told: Told) -> None:
         if self._latest == CREATED:
-            counted_down(self._settle_s, told, "leaving it the time to write its snapshot")
+            count_down(self._settle_s, told, "leaving it the time to write its snapshot")
         self._latest = ""
         if self.runners() == 0:
             return
@@ -103,8 +103,8 @@ class ModalApp:
     def _stopped(self, told: Told) -> bool:
         told("having its containers stopped")
         try:
-            app_id = account.app(self.app, not_deployed(self.app)).app_id
-            account.stop(account.containers(app_id))
+            app_id = account.look_up_app(self.app, explain_not_deployed(self.app)).app_id
+            account.stop_containers(account.list_containers(app_id))
         except AccountError as error:
             told(f"they were not stopped: {error}")
             return False
@@ -129,16 +129,16 @@ class ModalApp:
     @contextlib.contextmanager
     def _window(self, seconds: int) -> Iterator[None]:
         """For as long as the block runs, and put back however it ends. A new deployment puts it back too."""
-        with told_as_target():
-            former = asked(self._function.autoscaler.settings).scaledown_window or WINDOW_S
+        with raise_as_target_errors():
+            former = ask_modal(self._function.autoscaler.settings).scaledown_window or WINDOW_S
         update = self._function.autoscaler.update
         try:
-            with told_as_target():
-                asked(lambda: update(scaledown_window=seconds))
+            with raise_as_target_errors():
+                ask_modal(lambda: update(scaledown_window=seconds))
             yield
         finally:
             try:
-                asked(lambda: update(scaledown_window=former))
+                ask_modal(lambda: update(scaledown_window=former))
             except AccountError as error:
                 raise TargetError(
                     f"the scaledown window of {self.app} was {former} s, may be {seconds} s now, and could not be put"
@@ -147,25 +147,25 @@ class ModalApp:
 
     def _why_not(self) -> str:
         with contextlib.suppress(AccountError):
-            least = asked(self._function.autoscaler.settings).min_containers
+            least = ask_modal(self._function.autoscaler.settings).min_containers
             if least:
                 return f"{self.app} never comes to zero: it is deployed with min_containers={least}"
         return f"Modal still holds a container of {self.app}: someone else may be using it"
 
 
-def function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
+def look_up_function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
     """Its web function, looked up. Raises AccountError."""
 
     def look() -> Any:
-        return getattr(account.client().Cls.from_name(app, class_name)(), METHOD)
+        return getattr(account.import_client().Cls.from_name(app, class_name)(), METHOD)
 
     try:
-        return asked(look, missing or not_deployed(app))
+        return ask_modal(look, missing or explain_not_deployed(app))
     except AttributeError:
         raise AccountError(f"{app} is no server of Dormouse's: its class {class_name} has no {METHOD}") from None
 
 
-def not_deployed(app: str) -> str:
+def explain_not_deployed(app: str) -> str:
     """What to do, in a sentence."""
     file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
     what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` tells what is"
@@ -173,14 +173,14 @@ def not_deployed(app: str) -> str:
 
 
 @contextlib.contextmanager
-def told_as_target() -> Iterator[None]:
+def raise_as_target_errors() -> Iterator[None]:
     try:
         yield
     except AccountError as error:
         raise TargetError(str(error)) from None
 
 
-def modal_target(deployment: str, app: str = "", settle_s: float = SETTLE_S) -> Target:
+def open_modal_target(deployment: str, app: str = "", settle_s: float = SETTLE_S) -> Target:
     """`app`: another name than its file gives it. Raises TargetError, ValueError."""
-    access = keys(Settings().data, os.environ)
-    return ModalApp(deployment, app or APPS[deployment], access, settle_s)
+    access = load_keys(Settings().data, os.environ)
+    return ModalServer(deployment, app or APPS[deployment], access, settle_s)

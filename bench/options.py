@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 
-def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+def number_between(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
     """For argparse's `type`."""
 
     def read(text: str) -> float:
@@ -23,11 +23,11 @@ def number(kind: type[int] | type[float], least: float, most: float) -> Callable
     return read
 
 
-count, real = partial(number, int), partial(number, float)
-seed = count(0, 2**32 - 1)
+int_between, float_between = partial(number_between, int), partial(number_between, float)
+parse_seed = int_between(0, 2**32 - 1)
 
 
-def counts(text: str) -> str:
+def check_counts(text: str) -> str:
     """The same text, if it is a list such as `1,8,32`."""
     try:
         good = all(1 <= int(part) <= 100_000 for part in text.split(","))

@@ -21,9 +21,9 @@ import requests
 from gradio_client import Client
 
 from bench import booklets
-from bench.booklets import Labelled
-from bench.browser import PACKAGES, BrowserFailed, launched
-from bench.speed import Say, spread, timed
+from bench.booklets import LabelledQuestion
+from bench.browser import PACKAGES, BrowserFailed, launch_browser
+from bench.speed import Say, summarise_seconds, time_call
 from serving.process import ServerProcess
 from serving.settings import usable_cores
 
@@ -51,7 +51,7 @@ QUIET_MS = 300
 SERVER_MS = re.compile(r"total ([\d,]+) ms")
 
 
-def run(pages: int, count: int, say: Say) -> dict[str, Any]:
+def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
     """Raises BrowserFailed, ProcessFailed."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dormouse-bench-")))
@@ -59,24 +59,24 @@ def run(pages: int, count: int, say: Say) -> dict[str, Any]:
         if (load := os.getloadavg()[0]) > usable_cores() / 2:
             say(f"other work is going on here (load {load:.1f} on {usable_cores()} cores): times will be too long")
         say(f"drawing {pages} pages")
-        files = booklets.write(folder, pages)
-        browser = stack.enter_context(launched())
+        files = booklets.write_booklets(folder, pages)
+        browser = stack.enter_context(launch_browser())
         arguments = ["--no-browser", "--data", str(data), "--scaledown-window", AWAKE_S]
         process = stack.enter_context(ServerProcess("ui.app", arguments))
-        bench = Bench(browser, process, data, say)
-        found = bench.measured(files, booklets.questions(pages, 2 * count), pages)
+        bench = PageBench(browser, process, data, say)
+        found = bench.measured(files, booklets.write_questions(pages, 2 * count), pages)
         process.stop()
-        found["uploads"]["after_stop"] = held(data / "uploads")
+        found["uploads"]["after_stop"] = measure_folder(data / "uploads")
     return found
 
 
-class Bench:
+class PageBench:
     def __init__(self, browser: Browser, process: ServerProcess, data: Path, say: Say) -> None:
         self.browser = browser
         self.url = process.wait()
         self.say = say
         self.uploads = data / "uploads"
-        self.process = process_of(process.pid)
+        self.process = open_process(process.pid)
         self.visit = self.visitor()
 
     def visitor(self) -> Page:
@@ -91,13 +91,13 @@ class Bench:
         page.goto(f"{self.url}/?c={COLLECTION}{query}")
         return float(page.evaluate("window.dormouseOpened")) / 1000
 
-    def measured(self, files: Sequence[Path], asked: Sequence[Labelled], pages: int) -> dict[str, Any]:
+    def measured(self, files: Sequence[Path], asked: Sequence[LabelledQuestion], pages: int) -> dict[str, Any]:
         """Every second question is measured; the others only use memory."""
         memory = {"start_mb": self.rss()}
         found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.ingest(files, pages)}
         memory["after_ingest_mb"] = self.rss()
-        sent = {"files": len(files), "kb": kilobytes(sum(path.stat().st_size for path in files))}
-        found["uploads"] = {"sent": sent, "after_ingest": held(self.uploads)}
+        sent = {"files": len(files), "kb": to_kb(sum(path.stat().st_size for path in files))}
+        found["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
         count = len(asked) // 2
         found["open"] = self.opened(min(OPENS, count))
         found.update(self.searches(asked[::2], asked[1::2], memory))
@@ -106,7 +106,7 @@ class Bench:
         found["gallery"] = self.gallery(asked[0], min(ALL, pages))
         found.update(self.asleep(asked[::2], min(ASLEEP, count)))
         memory["end_mb"] = self.rss()
-        found["uploads"]["before_stop"] = held(self.uploads)
+        found["uploads"]["before_stop"] = measure_folder(self.uploads)
         return {**found, "page_process": memory}
 
     # One figure each
@@ -121,10 +121,10 @@ class Bench:
         while not page.locator(ended).count():
             if time.perf_counter() - told > SAY_S:
                 told = time.perf_counter()
-                self.say(f"adding pages: {text(page, '#progress .progress b')}")
+                self.say(f"adding pages: {read_text(page, '#progress .progress b')}")
             page.wait_for_timeout(100)
         seconds = time.perf_counter() - began
-        done = text(page, ended)
+        done = read_text(page, ended)
         if not done.startswith(f"{pages:,} pages added"):
             raise BrowserFailed(f"not all {pages} pages were added: {done}")
         self.say(f"ingest through the page: {pages} pages in {seconds:.0f} s, {60 * pages / seconds:.0f} a minute")
@@ -136,20 +136,20 @@ class Bench:
             page = self.visitor()
             seconds.append(self.open(page))
             page.context.close()
-        return self.told("opening the page, nothing cached, until it can be used", spread(seconds, 1))
+        return self.told("opening the page, nothing cached, until it can be used", summarise_seconds(seconds, 1))
 
     def searches(
-        self, asked: Sequence[Labelled], others: Sequence[Labelled], memory: dict[str, float]
+        self, asked: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion], memory: dict[str, float]
     ) -> dict[str, Any]:
         page, client = self.visit, Client(self.url, verbose=False)
         self.open(page)
-        wire = Wire(page)
+        wire = TabTraffic(page)
         for number in range(WARM):
             self.ask(page, f"what is number {number}")
             self.by_api(client, f"what is number {number}")
         self.status("serving")
         memory["before_searches_mb"], before = self.rss(), wire.heap()
-        began, *work = time.monotonic(), *worked()
+        began, *work = time.monotonic(), *read_cpu_seconds()
         seen, plain, server, first = [], [], [], 0
         for number, label in enumerate(asked):
             if number % 2:
@@ -158,27 +158,27 @@ class Bench:
             seen.append(self.ask(page, label.question))
             wire.stop()
             server.append(self.server_ms())
-            first += text(page, ".hit .name").startswith(label.file) and f"page {label.page} of" in text(
+            first += read_text(page, ".hit .name").startswith(label.file) and f"page {label.page} of" in read_text(
                 page, ".hit .sub"
             )
             if not number % 2:
                 plain.append(self.by_api(client, label.question))
         memory["after_searches_mb"] = self.rss()
-        of_all, ours = (after - was for after, was in zip(worked(), work, strict=True))
+        of_all, ours = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
         elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
         for label in others:
             self.ask(page, label.question)
         found: dict[str, Any] = {
-            "enter_to_hits": {**times(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": phases(seen),
-                              "server": spread([ms / 1000 for ms in server], 0)},
-            "same_by_api": {**spread([total for total, _ in plain], 1), "server": spread([own for _, own in plain], 1)},
+            "enter_to_hits": {**summarise_answers(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": summarise_phases(seen),
+                              "server": summarise_seconds([ms / 1000 for ms in server], 0)},
+            "same_by_api": {**summarise_seconds([total for total, _ in plain], 1), "server": summarise_seconds([own for _, own in plain], 1)},
             "cores_busy_with_other_work": round(elsewhere, 2),
             "right_page_first": {"n": len(asked), "first": first},
             "per_search": wire.per_search(),
             "browser": {"searches": len(asked) + len(others), "before": before, "after": wire.heap()},
         }  # fmt: skip
         self.told(f"from Enter to the first hit painted (goal: p50 under {ENTER_MS:g} ms)", found["enter_to_hits"])
-        self.say(f"  of which: {spoken(found['enter_to_hits']['phases_p50_ms'])}")
+        self.say(f"  of which: {render_phases(found['enter_to_hits']['phases_p50_ms'])}")
         self.told("  the server's own part of it", found["enter_to_hits"]["server"])
         self.told("  the same question by the API, first picture included", found["same_by_api"])
         self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
@@ -193,9 +193,12 @@ class Bench:
             if number % (TOP_K - 1) == 0:
                 self.ask(page, f"pages about repair number {number}")
             seen.append(self.seen(page, "click", SHEET, hit.click))
-        return self.told("from a click on a hit to its page painted", {**times(seen), "phases_p50_ms": phases(seen)})
+        return self.told(
+            "from a click on a hit to its page painted",
+            {**summarise_answers(seen), "phases_p50_ms": summarise_phases(seen)},
+        )
 
-    def filters(self, asked: Sequence[Labelled], n: int) -> dict[str, Any]:
+    def filters(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
         """A file that the first hit is not of is chosen, and taken out again before the next question."""
         page = self.visit
         page.locator("#refine > button").click()
@@ -203,17 +206,17 @@ class Bench:
         for number in range(n):
             label = asked[number]
             self.ask(page, label.question)
-            other = next(booklets.name(file) for file in range(booklets.FILES)
-                         if not text(page, ".hit .name").startswith(booklets.name(file)))  # fmt: skip
+            other = next(booklets.name_booklet(file) for file in range(booklets.FILES)
+                         if not read_text(page, ".hit .name").startswith(booklets.name_booklet(file)))  # fmt: skip
             page.locator("#only-files input").click()
             option = page.get_by_role("option", name=other)
             seen.append(self.seen(page, "mousedown", HIT, option.click))
             page.locator("#only-files input").press("Escape")
             self.seen(page, "click", HIT, page.locator("#only-files .remove-all").click)
         page.locator("#refine > button").click()
-        return self.told("from the choice of a file to the hits ranked again", times(seen))
+        return self.told("from the choice of a file to the hits ranked again", summarise_answers(seen))
 
-    def gallery(self, label: Labelled, expected: int) -> dict[str, Any]:
+    def gallery(self, label: LabelledQuestion, expected: int) -> dict[str, Any]:
         """Pictures of a long gallery that are loaded before anybody scrolls, and after."""
         page = self.visitor()
         loaded: list[str] = []
@@ -231,7 +234,7 @@ class Bench:
         self.say(f"a gallery of {found['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
         return found
 
-    def asleep(self, asked: Sequence[Labelled], n: int) -> dict[str, Any]:
+    def asleep(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
         """Counted if the engine was at zero, and has restored its worker once since."""
         client, page = Client(self.url, verbose=False), self.visit
         seen, backend = [], ""
@@ -246,7 +249,7 @@ class Bench:
         if not seen:
             self.say("the worker that slept is left out: this machine has no way to restore one")
             return {}
-        found = {**times(seen), "backend": backend, "phases_p50_ms": phases(seen)}
+        found = {**summarise_answers(seen), "backend": backend, "phases_p50_ms": summarise_phases(seen)}
         return {"enter_to_hits_asleep": self.told(f"the same with the worker asleep, restored by {backend}", found)}
 
     # What they share
@@ -270,11 +273,11 @@ class Bench:
             answer.update(client.predict(question, None, COLLECTION, TOP_K, api_name="/search"))
             requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
 
-        return timed(call), answer["timings"]["total"] / 1000
+        return time_call(call), answer["timings"]["total"] / 1000
 
     def server_ms(self) -> float:
         """What the page itself tells of the question asked last."""
-        told = SERVER_MS.search(text(self.visit, ".summary"))
+        told = SERVER_MS.search(read_text(self.visit, ".summary"))
         if told is None:
             raise BrowserFailed("the page does not tell how long the server took")
         return float(told[1].replace(",", ""))
@@ -292,14 +295,14 @@ class Bench:
             time.sleep(0.05)
 
     def rss(self) -> float:
-        return megabytes(self.process.memory_info().rss)
+        return to_mb(self.process.memory_info().rss)
 
     def told(self, what: str, found: dict[str, Any]) -> dict[str, Any]:
         self.say(f"{what}: p50 {found['p50_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms (n={found['n']})")
         return found
 
 
-class Wire:
+class TabTraffic:
     """What a tab loads and holds, by its own protocol."""
 
     def __init__(self, page: Page) -> None:
@@ -324,16 +327,16 @@ class Wire:
     def per_search(self) -> dict[str, float]:
         """Medians; what came from the browser's cache counts as a request of no bytes."""
         requests, size = zip(*self._searches, strict=True)
-        return {"requests_p50": statistics.median(requests), "kb_p50": kilobytes(statistics.median(size))}
+        return {"requests_p50": statistics.median(requests), "kb_p50": to_kb(statistics.median(size))}
 
     def heap(self) -> dict[str, float]:
         """What is used once the garbage is gone."""
         self._session.send("HeapProfiler.collectGarbage")
         metrics = {entry["name"]: entry["value"] for entry in self._session.send("Performance.getMetrics")["metrics"]}
-        return {"heap_mb": megabytes(metrics["JSHeapUsedSize"]), "elements": metrics["Nodes"]}
+        return {"heap_mb": to_mb(metrics["JSHeapUsedSize"]), "elements": metrics["Nodes"]}
 
 
-def process_of(pid: int) -> Any:
+def open_process(pid: int) -> Any:
     try:
         import psutil
     except ImportError:
@@ -341,7 +344,7 @@ def process_of(pid: int) -> Any:
     return psutil.Process(pid)
 
 
-def worked() -> tuple[float, float]:
+def read_cpu_seconds() -> tuple[float, float]:
     """Seconds of CPU so far: of this machine, and of this process with all that it has started and that still runs."""
     import psutil
 
@@ -354,33 +357,33 @@ def worked() -> tuple[float, float]:
     return sum(spent) - spent.idle - getattr(spent, "iowait", 0.0), ours
 
 
-def text(page: Page, selector: str) -> str:
+def read_text(page: Page, selector: str) -> str:
     """Of the first such element; empty if there is none any more."""
     return str(page.evaluate("(selector) => document.querySelector(selector)?.innerText ?? ''", selector)).strip()
 
 
-def times(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
-    return spread([one["total"] / 1000 for one in seen], 1)
+def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
+    return summarise_seconds([one["total"] / 1000 for one in seen], 1)
 
 
-def phases(seen: Sequence[dict[str, float]]) -> dict[str, float]:
+def summarise_phases(seen: Sequence[dict[str, float]]) -> dict[str, float]:
     """Medians of: input to request, the request's place in the queue, input to answer, its picture, its frame."""
     names = [name for name in seen[0] if name != "total"]
     return {name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in names}
 
 
-def spoken(parts: dict[str, float]) -> str:
+def render_phases(parts: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.0f} ms" for name, value in parts.items())
 
 
-def held(folder: Path) -> dict[str, float]:
+def measure_folder(folder: Path) -> dict[str, float]:
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "kb": kilobytes(sum(sizes))}
+    return {"files": len(sizes), "kb": to_kb(sum(sizes))}
 
 
-def kilobytes(count: float) -> float:
+def to_kb(count: float) -> float:
     return round(count / 1e3, 1)
 
 
-def megabytes(count: float) -> float:
+def to_mb(count: float) -> float:
     return round(count / 1e6, 1)

@@ -43,7 +43,7 @@ NOTHING_SHOWN = "these weights cannot tell pages apart, this proves nothing"
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedCorpus:
     """One server's answers. `pages`, `queries` and `lines` are float32[n, dimension], in the order of the corpus.
 
     `lines` are those of all pages together, for servers that compare lines; `texts` is what they say.
@@ -60,11 +60,13 @@ class Embedded:
 Told = Callable[[str], None]
 
 
-def client(url: str, key: str) -> EmbeddingClient:
+def open_client(url: str, key: str) -> EmbeddingClient:
     return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=headers_for(url, os.environ))
 
 
-def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told) -> Embedded:
+def embed_corpus(
+    server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told
+) -> EmbeddedCorpus:
     """Raises ServingError, or ValueError for a server that changed meanwhile."""
     info = server.info()
     began = time.perf_counter()
@@ -72,13 +74,13 @@ def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequen
         *(partial(server.embed_pages, [page], explain=True) for page in pages),
         *(partial(server.embed_queries, [query]) for query in queries),
     ]
-    answers = all_of(calls, lambda done: told(f"{info.title}: {done} of {len(calls)}"))
+    answers = gather_answers(calls, lambda done: told(f"{info.title}: {done} of {len(calls)}"))
     if {answer.fingerprint for answer in answers} != {info.fingerprint}:
         raise ValueError(f"{server.url} became another server meanwhile: its fingerprint changed")
     vectors = np.concatenate([answer.vectors for answer in answers])
     read = [text for answer in answers for text in answer.pages if text.lines is not None and text.vectors is not None]
     lines = [text.vectors for text in read if text.vectors is not None]
-    return Embedded(
+    return EmbeddedCorpus(
         info,
         vectors[: len(pages)],
         vectors[len(pages) :],
@@ -88,7 +90,7 @@ def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequen
     )
 
 
-def all_of(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
+def gather_answers(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
     """The answers in order, a few calls at a time; the first failure ends it."""
     found = []
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
@@ -103,7 +105,7 @@ def all_of(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -
     return found
 
 
-def progress() -> Told:
+def make_progress() -> Told:
     """To stderr, once a second: nothing for what is done in less."""
     told = time.monotonic()
 
@@ -116,28 +118,28 @@ def progress() -> Told:
     return tell
 
 
-def embedded(
+def embed_on_both(
     servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, told: Told
-) -> tuple[Embedded, Embedded]:
+) -> tuple[EmbeddedCorpus, EmbeddedCorpus]:
     """The corpus through each of two servers, one after the other: they may share a GPU.
 
     Raises ServingError, or ValueError where there is nothing to compare.
     """
-    queries = list(dict.fromkeys(label.query for label in quality.labels(corpus)))
-    pages = [payload for _, payload in quality.pages(corpus, limits)]
+    queries = list(dict.fromkeys(label.query for label in quality.load_labels(corpus)))
+    pages = [payload for _, payload in quality.read_pages(corpus, limits)]
     if min(len(pages), len(queries)) < 2:
         raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
     sizes = {server.info().dimension for server in servers}
     if len(sizes) > 1:
         raise ValueError(f"vectors of {' and '.join(map(str, sorted(sizes)))} numbers cannot be compared")
-    one, other = (embed(server, pages, queries, told) for server in servers)
+    one, other = (embed_corpus(server, pages, queries, told) for server in servers)
     return one, other
 
 
 # Figures
 
 
-def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
+def compute_cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     """float64[n] of the rows in pairs. Two rows of zeros (lines that can answer nothing) agree."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -146,18 +148,18 @@ def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     return found.clip(-1.0, 1.0)
 
 
-def spread(found: NDArray[np.float64]) -> Spread:
+def summarise_cosines(found: NDArray[np.float64]) -> Spread:
     return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
 
 
-def apart(vectors: Vectors) -> dict[str, float]:
+def measure_separation(vectors: Vectors) -> dict[str, float]:
     """Median and largest cosine of two different rows."""
     rows = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     found = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
     return {"median": float(np.median(found)), "max": float(found.max())}
 
 
-def ranks(a: Embedded, b: Embedded) -> dict[str, float]:
+def compare_ranks(a: EmbeddedCorpus, b: EmbeddedCorpus) -> dict[str, float]:
     """Shares of 1: `first`, queries with the same best page; `first_three`, pages in the best three of both."""
     one, other = (np.argsort(-(server.queries @ server.pages.T), axis=1, kind="stable") for server in (a, b))
     count = min(FIRST, one.shape[1])
@@ -165,22 +167,25 @@ def ranks(a: Embedded, b: Embedded) -> dict[str, float]:
     return {"first": float((one[:, 0] == other[:, 0]).mean()), "first_three": float(np.mean(shared))}
 
 
-def compared(a: Embedded, b: Embedded, threshold: Threshold) -> dict[str, Any]:
+def compare_vectors(a: EmbeddedCorpus, b: EmbeddedCorpus, threshold: Threshold) -> dict[str, Any]:
     """The result file's content. `equal` is whether all cosines reach the threshold, `blurred` whether that is void."""
-    pages, queries = cosines(a.pages, b.pages), cosines(a.queries, b.queries)
-    found: dict[str, Any] = {"pages": spread(pages).model_dump(), "queries": spread(queries).model_dump()}
+    pages, queries = compute_cosines(a.pages, b.pages), compute_cosines(a.queries, b.queries)
+    found: dict[str, Any] = {
+        "pages": summarise_cosines(pages).model_dump(),
+        "queries": summarise_cosines(queries).model_dump(),
+    }
     equal = bool(pages.min() >= threshold.pages and queries.min() >= threshold.queries)
     if a.texts or b.texts:
         same = a.texts == b.texts and a.lines.shape == b.lines.shape
-        lines = cosines(a.lines, b.lines) if same else np.zeros(1)
-        found["lines"] = spread(lines).model_dump() if same else None
+        lines = compute_cosines(a.lines, b.lines) if same else np.zeros(1)
+        found["lines"] = summarise_cosines(lines).model_dump() if same else None
         equal = equal and bool(lines.min() >= threshold.pages)
-    servers = {"a": side(a), "b": side(b)}
+    servers = {"a": describe_server(a), "b": describe_server(b)}
     blurred = any(server["apart"][kind]["median"] >= BLURRED for server in servers.values() for kind in KINDS)
     return {
         **servers,
         **found,
-        "ranks": ranks(a, b),
+        "ranks": compare_ranks(a, b),
         "threshold": threshold.model_dump(),
         "equal": equal,
         "blurred": blurred,
@@ -191,7 +196,7 @@ def compared(a: Embedded, b: Embedded, threshold: Threshold) -> dict[str, Any]:
 KINDS = ("pages", "queries")
 
 
-def side(server: Embedded) -> dict[str, Any]:
+def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
     info = server.info
     return {
         "model": info.name,
@@ -199,14 +204,14 @@ def side(server: Embedded) -> dict[str, Any]:
         "dimension": info.dimension,
         "fingerprint": info.fingerprint,
         "seconds": round(server.seconds, 3),
-        "apart": {"pages": apart(server.pages), "queries": apart(server.queries)},
+        "apart": {"pages": measure_separation(server.pages), "queries": measure_separation(server.queries)},
     }
 
 
 # Words
 
 
-def table(found: dict[str, Any]) -> str:
+def render_table(found: dict[str, Any]) -> str:
     needed = {**found["threshold"], "lines": found["threshold"]["pages"]}
     rows = [f"{name}: {found[name]['title']} ({found[name]['fingerprint']})" for name in ("a", "b")]
     rows += ["", f"{'a beside b':<12}{'n':>6}{'min cosine':>13}{'median':>11}{'needed':>9}"]
@@ -225,7 +230,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def kept(found: dict[str, Any], folder: Path, measured: str) -> str:
+def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     """Records the proof in the data folder, or withdraws an earlier one. Returns what was done, in words.
 
     Raises ServingError or OSError.
@@ -246,7 +251,7 @@ def kept(found: dict[str, Any], folder: Path, measured: str) -> str:
     return f"recorded in {folder / equivalence.FILE}: the two may share a collection"
 
 
-def not_shown(found: dict[str, Any]) -> str:
+def why_not_equal(found: dict[str, Any]) -> str:
     """Why the servers do not count as equal; empty if they do."""
     if found["blurred"]:
         return NOTHING_SHOWN

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["initial", "warm", "after_scaledown"]
-COLD: tuple[Kind, ...] = ("initial", "after_scaledown")
+TrialKind = Literal["initial", "warm", "after_scaledown"]
+COLD_KINDS: tuple[TrialKind, ...] = ("initial", "after_scaledown")
 """Kinds before which a target is scaled down."""
 
 
@@ -22,11 +22,13 @@ class Trial:
 
     number: int
     target: str
-    kind: Kind
+    kind: TrialKind
     repetition: int
 
 
-def plan(targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledown: bool, seed: int) -> list[Trial]:
+def plan_trials(
+    targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledown: bool, seed: int
+) -> list[Trial]:
     """For each repetition and target: a cold request, `num_warmup` warm ones, and one more that is cold.
 
     Raises ValueError for a name that comes twice, negative counts, and a plan without a trial.
@@ -36,7 +38,7 @@ def plan(targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledo
     if not targets or repetitions < 1 or num_warmup < 0:
         raise ValueError("a plan needs a target, a repetition or more, and no negative number of warm requests")
     draw = random.Random(seed)
-    kinds: list[Kind] = ["initial"]
+    kinds: list[TrialKind] = ["initial"]
     kinds += ["warm"] * num_warmup
     kinds += ["after_scaledown"] * test_scaledown
     trials: list[Trial] = []

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from bench import account
 from bench.account import AccountError
-from bench.options import real
+from bench.options import float_between
 
 DAY_S = 86_400.0
 MONTH_S = 30 * DAY_S
@@ -80,14 +80,14 @@ class Price:
     """Of the source; empty where the caller gave the price."""
 
     def __post_init__(self) -> None:
-        within("a price an hour", self.per_hour, 0.0, MOST_PER_HOUR)
+        check_range("a price an hour", self.per_hour, 0.0, MOST_PER_HOUR)
 
     @property
     def per_s(self) -> float:
         return self.per_hour / 3600
 
 
-def price(
+def price_machine(
     gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0, rates: Rates = LISTED
 ) -> Price:
     """One GPU, with so many cores and so much memory beside it. `per_hour` replaces all of that.
@@ -100,23 +100,23 @@ def price(
     name = names.get(gpu.casefold())
     if name is None:
         raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(rates.gpu)}")
-    within("cores", cores, 0.0, MOST_CORES)
-    within("GiB of memory", memory_gib, 0.0, MOST_GIB)
+    check_range("cores", cores, 0.0, MOST_CORES)
+    check_range("GiB of memory", memory_gib, 0.0, MOST_GIB)
     per_s = rates.gpu[name] + cores * rates.core + memory_gib * rates.gib
     beside = f", with {cores:g} cores and {memory_gib:g} GiB" if cores or memory_gib else ""
     return Price(name + beside, per_s * 3600, rates.source, rates.date)
 
 
-def live() -> Rates:
+def fetch_rates() -> Rates:
     """What this account pays today, discounts of its workspace included. Wakes nobody. Raises AccountError.
 
     A GPU that the answer does not name is not in the result.
     """
-    found = account.asked(lambda: dict(account.client().Workspace.from_context().billing.rates()))
+    found = account.ask_modal(lambda: dict(account.import_client().Workspace.from_context().billing.rates()))
     try:
-        gpu = {name: hourly(found[f"gpu_hour_cost_{key}"]) for name, key in GPU_KEYS.items()
+        gpu = {name: parse_hourly_rate(found[f"gpu_hour_cost_{key}"]) for name, key in GPU_KEYS.items()
                if f"gpu_hour_cost_{key}" in found}  # fmt: skip
-        core, gib = hourly(found["cpu_hour_cost"]), hourly(found["mem_gib_hour_cost"])
+        core, gib = parse_hourly_rate(found["cpu_hour_cost"]), parse_hourly_rate(found["mem_gib_hour_cost"])
     except (KeyError, ValueError):
         gpu = {}
     if not gpu:
@@ -125,27 +125,27 @@ def live() -> Rates:
     return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, as Modal tells them", day)
 
 
-def hourly(value: Decimal) -> float:
+def parse_hourly_rate(value: Decimal) -> float:
     """Dollars a second, of a sensible number of dollars an hour. Raises ValueError."""
-    return within("a rate", float(value), 0.0, MOST_PER_HOUR) / 3600
+    return check_range("a rate", float(value), 0.0, MOST_PER_HOUR) / 3600
 
 
-def rates_now() -> tuple[Rates, str]:
+def fetch_rates_or_list() -> tuple[Rates, str]:
     """The account's, or the list's with the reason."""
     try:
-        return live(), ""
+        return fetch_rates(), ""
     except AccountError as error:
         return LISTED, str(error)
 
 
-def within(what: str, value: float, least: float, most: float) -> float:
+def check_range(what: str, value: float, least: float, most: float) -> float:
     """`value`, or ValueError in a sentence; NaN is in no range."""
     if not (math.isfinite(value) and least <= value <= most):
         raise ValueError(f"{what}: {value:g} is not from {least:g} to {most:g}")
     return value
 
 
-def guide_estimate(requests_per_day: float) -> float:
+def estimate_like_guide(requests_per_day: float) -> float:
     """Dollars a month as the guide reckons: $0.46, $4.58 and $45.83 for its "$0.50", "$5" and "$50".
 
     It counts only seconds of requests, with no idle window and no start, which no platform bills so; and its $1.10 an
@@ -157,22 +157,22 @@ def guide_estimate(requests_per_day: float) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", default="L40S", help=f"{', '.join(GPU_PER_S)}; default: %(default)s")
     parser.add_argument(
-        "--cores", type=real(0, MOST_CORES), default=0.0, help="billed beside the GPU; default: none counted"
+        "--cores", type=float_between(0, MOST_CORES), default=0.0, help="billed beside the GPU; default: none counted"
     )
     parser.add_argument(
-        "--memory-gib", type=real(0, MOST_GIB), default=0.0, help="billed beside it; default: none counted"
+        "--memory-gib", type=float_between(0, MOST_GIB), default=0.0, help="billed beside it; default: none counted"
     )
     whole = "dollars for all of it, instead of the list's"
-    parser.add_argument("--price-per-hour", type=real(0, MOST_PER_HOUR), help=whole)
+    parser.add_argument("--price-per-hour", type=float_between(0, MOST_PER_HOUR), help=whole)
     now = "what the Modal account of this machine pays today, instead of the list's; the list's if it cannot be asked"
     parser.add_argument("--live-prices", action="store_true", help=now)
 
 
-def chosen(options: argparse.Namespace) -> Price:
+def choose_price(options: argparse.Namespace) -> Price:
     """By those arguments. The list's with a word if the account's prices cannot be had. Raises ValueError."""
     rates = LISTED
     if options.live_prices and options.price_per_hour is None:
-        rates, reason = rates_now()
+        rates, reason = fetch_rates_or_list()
         if reason:
             print(f"the list's prices of {DATE} are taken: {reason}", file=sys.stderr)
-    return price(options.gpu, options.price_per_hour, options.cores, options.memory_gib, rates)
+    return price_machine(options.gpu, options.price_per_hour, options.cores, options.memory_gib, rates)

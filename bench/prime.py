@@ -18,20 +18,20 @@ from dataclasses import dataclass, field
 
 from bench import account, prices
 from bench.account import AccountError
-from bench.coldstart import MODAL_TIMEOUT_S, Display, display, interrupted_by_sigterm
+from bench.coldstart import MODAL_TIMEOUT_S, Display, interrupt_on_sigterm, open_display
 from bench.keys import NAMES
-from bench.measure import CREATED, RESTORED, Sample, measure
-from bench.options import count, real
+from bench.measure import CREATED, RESTORED, Sample, measure_trial
+from bench.options import float_between, int_between
 from bench.plan import Trial
 from bench.prices import Price
-from bench.targets import MODES, Target, TargetError, attached
+from bench.targets import MODES, Target, TargetError, attach_target
 
 GIVEN_UP = 3
 """Failures in a row; each may have started a GPU."""
 
 
 @dataclass
-class Primed:
+class PrimeProgress:
     """What came of one target so far."""
 
     starts: int = 0
@@ -51,8 +51,8 @@ class Primed:
         return len(last) == GIVEN_UP and "ok" not in last
 
 
-def prime(
-    target: Target, found: Primed, wanted: int, most: int, timeout_s: float, price: Price, told: Display
+def prime_target(
+    target: Target, found: PrimeProgress, wanted: int, most: int, timeout_s: float, price: Price, told: Display
 ) -> None:  # fmt: skip
     """Starts until `wanted` were restored, `most` of them at most, and leaves it at zero. Raises TargetError.
 
@@ -69,11 +69,11 @@ def prime(
         found.starts += 1
         phase(f"start {found.starts} of {most} at most, {found.restored} of {wanted} restored")
         trial = Trial(found.starts, target.name, "initial" if found.starts == 1 else "after_scaledown", 1)
-        sample = measure(trial, target.url, target.key, timeout_s, seen, target.headers)
+        sample = measure_trial(trial, target.url, target.key, timeout_s, seen, target.headers)
         target.answered(sample.start_kind)
         found.outcomes.append(sample.outcome)
-        found.kinds[kind(sample)] += 1
-        told.row(line(target.name, sample, found, wanted, most))
+        found.kinds[classify_start(sample)] += 1
+        told.row(render_start(target.name, sample, found, wanted, most))
         try:
             target.scale_down(phase)
         finally:
@@ -82,7 +82,7 @@ def prime(
             told.row(f"{target.name}: about ${found.up_s * price.per_s:.3f} so far, {found.up_s:.0f} s up")
 
 
-def kind(sample: Sample) -> str:
+def classify_start(sample: Sample) -> str:
     if sample.outcome != "ok":
         return "failed"
     if sample.start_kind == CREATED or sample.cold:
@@ -90,8 +90,8 @@ def kind(sample: Sample) -> str:
     return "warm"
 
 
-def line(name: str, sample: Sample, found: Primed, wanted: int, most: int) -> str:
-    what = kind(sample)
+def render_start(name: str, sample: Sample, found: PrimeProgress, wanted: int, most: int) -> str:
+    what = classify_start(sample)
     why = "" if what not in ("failed", "warm") else f" ({sample.why_not})"
     tries = f", {sample.retries} tries before" if sample.retries else ""
     return (
@@ -100,7 +100,7 @@ def line(name: str, sample: Sample, found: Primed, wanted: int, most: int) -> st
     )
 
 
-def verdict(name: str, found: Primed, wanted: int, price: Price) -> str:
+def render_verdict(name: str, found: PrimeProgress, wanted: int, price: Price) -> str:
     """In words: what came, what it cost, and what to do if it was not enough."""
     counted = ", ".join(f"{count} {what}" for what, count in found.kinds.most_common()) or "no start"
     cost = f", about ${found.up_s * price.per_s:.3f} ({price.gpu} at ${price.per_hour:.2f} an hour)"
@@ -124,56 +124,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mode", choices=modes, default="both", help="which server on Modal; default: %(default)s")
     add("--app", default="", help="the name of its app on Modal, if that is not its file's")
     add("--url", help="any other server instead: an engine by its admin key, others by waiting")
-    add("--restores", type=count(1, 100), default=3, metavar="N", help="to see of each; default: %(default)s")
-    add("--max-starts", type=count(1, 1000), default=12, metavar="N", help="of each; default: %(default)s")
-    add("--settle", type=real(0, 3600), metavar="S", help="left to write a snapshot before it is stopped; default: 30")
-    add("--timeout", type=real(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help="default: %(default)g")
-    add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help="as of the bench")
+    add("--restores", type=int_between(1, 100), default=3, metavar="N", help="to see of each; default: %(default)s")
+    add("--max-starts", type=int_between(1, 1000), default=12, metavar="N", help="of each; default: %(default)s")
+    add(
+        "--settle",
+        type=float_between(0, 3600),
+        metavar="S",
+        help="left to write a snapshot before it is stopped; default: 30",
+    )
+    add("--timeout", type=float_between(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help="default: %(default)g")
+    add("--scaledown-wait", type=float_between(0, 86_400), default=65.0, metavar="S", help="as of the bench")
     prices.add_arguments(parser)
     parser.set_defaults(gpu=None)
 
 
-def wanted_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
+def select_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
     """Raises TargetError, ValueError."""
-    from bench.modal_app import SETTLE_S, modal_target
+    from bench.modal_app import SETTLE_S, open_modal_target
 
     if options.url:
-        found = [attached("server", options.url, os.environ.get("DORMOUSE_WORKER_KEY", ""), options.scaledown_wait)]
+        found = [
+            attach_target("server", options.url, os.environ.get("DORMOUSE_WORKER_KEY", ""), options.scaledown_wait)
+        ]
     else:
         if options.app and options.mode == "both":
             raise ValueError("--app is for one server: give its --mode")
         settle = SETTLE_S if options.settle is None else options.settle
-        found = [modal_target(deployment, options.app, settle) for deployment in MODES[options.mode]]
+        found = [open_modal_target(deployment, options.app, settle) for deployment in MODES[options.mode]]
     for target in found:
         stack.callback(target.close)
     return found
 
 
-def price_of(options: argparse.Namespace) -> Price:
+def choose_price(options: argparse.Namespace) -> Price:
     """As the servers are deployed; of one elsewhere only if it is given. Raises ValueError, NotInstalled."""
     if options.gpu is None and options.url:
         options.gpu = "none"
     elif options.gpu is None:
-        account.client()
+        account.import_client()
         from serving.modal_app import deployment
 
         deployed = deployment()
         options.gpu = deployed.gpu.rstrip("!") or "none"
         options.cores, options.memory_gib = options.cores or deployed.cpu, options.memory_gib or deployed.memory / 1024
-    return prices.chosen(options)
+    return prices.choose_price(options)
 
 
 def main(options: argparse.Namespace) -> int:
     """0 if all are primed; 1 if not, or for what keeps it from running; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
-            stack.enter_context(interrupted_by_sigterm())
-            price = price_of(options)
-            targets = wanted_targets(options, stack)
-            told = stack.enter_context(display())
+            stack.enter_context(interrupt_on_sigterm())
+            price = choose_price(options)
+            targets = select_targets(options, stack)
+            told = stack.enter_context(open_display())
             for target in targets:
                 told.row(f"{target.name}: {target.title}")
-            return each(targets, options, price, told)
+            return prime_targets(targets, options, price, told)
     except (TargetError, AccountError, ValueError, OSError) as error:
         print(f"not primed: {error}", file=sys.stderr)
         return 1
@@ -182,19 +189,19 @@ def main(options: argparse.Namespace) -> int:
         return 130
 
 
-def each(targets: Sequence[Target], options: argparse.Namespace, price: Price, told: Display) -> int:
+def prime_targets(targets: Sequence[Target], options: argparse.Namespace, price: Price, told: Display) -> int:
     """One after the other: one that fails does not keep the others from it. Says at the end what came, also if it is
     interrupted; the exit code."""
-    done: dict[str, Primed] = {}
+    done: dict[str, PrimeProgress] = {}
     try:
         for target in targets:
-            found = done[target.name] = Primed()
+            found = done[target.name] = PrimeProgress()
             try:
-                prime(target, found, options.restores, options.max_starts, options.timeout, price, told)
+                prime_target(target, found, options.restores, options.max_starts, options.timeout, price, told)
             except TargetError as error:
                 told.row(f"{target.name}: {error}")
     finally:
         told.end()
         for name, found in done.items():
-            print(verdict(name, found, options.restores, price), flush=True)
+            print(render_verdict(name, found, options.restores, price), flush=True)
     return 0 if all(found.restored >= options.restores for found in done.values()) else 1

@@ -88,7 +88,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(
+def build_checkpoint(
     out: Path, shape: str = "tiny", layout: str = "hub", seed: int = 0, device: str = "cpu",
     architecture: str = "Gemma3ForConditionalGeneration",
 ) -> Path:  # fmt: skip
@@ -189,11 +189,11 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
 
     shards: list[dict[str, Any]] = [{}]
     size = 0
-    for name, tensor in tensors(config, seed, device):
+    for name, tensor in draw_tensors(config, seed, device):
         if size + tensor.nbytes > SHARD_BYTES:
             shards.append({})
             size = 0
-        shards[-1][renamed(name, layout)] = tensor.cpu()
+        shards[-1][rename_tensor(name, layout)] = tensor.cpu()
         size += tensor.nbytes
     names = ["model.safetensors"]
     if len(shards) > 1:
@@ -205,14 +205,14 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
         save_file(shard, out / name, metadata={"format": "pt"})
 
 
-def renamed(name: str, layout: str) -> str:
+def rename_tensor(name: str, layout: str) -> str:
     for part, prefix in zip(PARTS, LAYOUTS[layout], strict=True):
         if name.startswith(part):
             return prefix + name[len(part) :]
     raise ValueError(name)
 
 
-def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
+def draw_tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
     """Name (as BiGemma3 on a current transformers has it) and bfloat16 values of each parameter."""
     without_unused()
     import torch
@@ -224,10 +224,10 @@ def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
     generator = torch.Generator(device).manual_seed(seed)
     for name, shape in sorted(shapes.items()):
         drawn = torch.randn(shape, generator=generator, device=device)
-        yield name, chosen(name, drawn).to(torch.bfloat16).contiguous()
+        yield name, scale_tensor(name, drawn).to(torch.bfloat16).contiguous()
 
 
-def chosen(name: str, drawn: Any) -> Any:
+def scale_tensor(name: str, drawn: Any) -> Any:
     """`drawn` are normal numbers of the right shape."""
     if name.endswith("patch_embedding.weight"):
         return (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (drawn[0].numel() ** 0.5)

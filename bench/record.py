@@ -24,27 +24,27 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_model(),
+        "cpu": read_cpu_model(),
         "cores": usable_cores(),
-        "gpu": "; ".join(gpus()),
+        "gpu": "; ".join(list_gpus()),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": packages(),
-        "commit": commit(),
+        "packages": list_packages(),
+        "commit": read_commit(),
         "load_average": os.getloadavg()[0],
     }
 
 
-def gpus() -> list[str]:
+def list_gpus() -> list[str]:
     """Name, memory and driver of each; none without one."""
-    return nvidia_smi("name,memory.total,driver_version")
+    return query_gpus("name,memory.total,driver_version")
 
 
-def nvidia_smi(fields: str, *more: str) -> list[str]:
+def query_gpus(fields: str, *more: str) -> list[str]:
     """A line for each GPU, as it tells them; none where there is none, or where it cannot be asked."""
     command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
     try:
@@ -53,7 +53,7 @@ def nvidia_smi(fields: str, *more: str) -> list[str]:
         return []
 
 
-def packages() -> dict[str, str]:
+def list_packages() -> dict[str, str]:
     """Versions of those that are installed here."""
     found = {}
     for name in PACKAGES:
@@ -62,7 +62,7 @@ def packages() -> dict[str, str]:
     return found
 
 
-def cpu_model() -> str:
+def read_cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -70,7 +70,7 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def commit() -> str:
+def read_commit() -> str:
     """Of the checkout this runs in, marked if files differ from it; empty outside one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
@@ -80,7 +80,7 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def save(path: Path, kind: str, result: dict[str, Any], where: dict[str, Any]) -> Path:
+def save_result(path: Path, kind: str, result: dict[str, Any], where: dict[str, Any]) -> Path:
     """Raises OSError with the old file left as it was."""
     content = {"schema_version": SCHEMA_VERSION, "kind": kind, "environment": where, **result}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.measure import CREATED, Sample
 from bench.record import SCHEMA_VERSION
-from bench.stats import Ratio, Summary, ratio_interval
+from bench.stats import Ratio, Summary, bootstrap_ratio
 
 SCHEMA = Path(__file__).parent.parent / "assets" / "cold_start_results.schema.json"
 KINDS = ("plain", "restored", "warm")
@@ -31,13 +31,13 @@ class ResultError(ValueError):
     """A file that is no result this release can read; says which file and why."""
 
 
-class Shape(BaseModel):
+class ResultModel(BaseModel):
     """Fields of a newer release of the same version are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Environment(Shape):
+class Environment(ResultModel):
     """The machine that asked; what else was recorded of it is kept too."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="allow")
@@ -65,7 +65,7 @@ class Environment(Shape):
         return ", ".join(filter(None, [self.cpu, f"{self.cores} cores", self.gpu_name]))
 
 
-class Comparison(Shape):
+class MedianRatio(ResultModel):
     """Of two medians, with its 95 % interval and n of both."""
 
     value: float
@@ -74,7 +74,7 @@ class Comparison(Shape):
     n: tuple[int, int]
 
 
-class Spread(Shape):
+class KindFigures(ResultModel):
     """Milliseconds of one start kind of one target."""
 
     n: int
@@ -88,7 +88,7 @@ class Spread(Shape):
     p50_interval: tuple[float, float] | None
 
 
-class Counts(Shape):
+class TrialCounts(ResultModel):
     verified: int
     excluded: int
     unverified: int
@@ -96,29 +96,29 @@ class Counts(Shape):
     failed_tries: int
 
 
-class OfTarget(Counts):
+class TargetFigures(TrialCounts):
     """One way of coming back."""
 
     title: str
-    plain: Spread
-    restored: Spread
-    warm: Spread
-    cold_over_warm: Comparison | None
-    plain_over_restored: Comparison | None
+    plain: KindFigures
+    restored: KindFigures
+    warm: KindFigures
+    cold_over_warm: MedianRatio | None
+    plain_over_restored: MedianRatio | None
     never_cold: str
 
 
-class Totals(Shape):
+class RunFigures(ResultModel):
     plain: Summary
     restored: Summary
     warm: Summary
-    cold_over_warm: Comparison | None
-    plain_over_restored: Comparison | None
-    counts: Counts
-    targets: dict[str, OfTarget]
+    cold_over_warm: MedianRatio | None
+    plain_over_restored: MedianRatio | None
+    counts: TrialCounts
+    targets: dict[str, TargetFigures]
 
 
-class Result(Shape):
+class Result(ResultModel):
     """One deployment's run. Milliseconds; None where nothing was measured."""
 
     schema_version: int
@@ -134,14 +134,14 @@ class Result(Shape):
     warm_start_p50_ms: float | None
     warm_start_p95_ms: float | None
     post_scaledown_cold_start_ms: float | None
-    summary: Totals
+    summary: RunFigures
     samples: tuple[Sample, ...]
 
     @model_validator(mode="after")
     def drawable(self) -> Result:
-        when(self.environment.time)
+        parse_time(self.environment.time)
         for sample in self.samples:
-            when(sample.started)
+            parse_time(sample.started)
             if min(sample.client_ms, *sample.server_ms.values(), 0) < 0 or (
                 sample.outcome == "ok" and sample.client_ms == 0
             ):
@@ -149,11 +149,11 @@ class Result(Shape):
         return self
 
 
-def load(path: Path) -> Result:
+def load_result(path: Path) -> Result:
     """Raises ResultError for what is not a whole result of this version, OSError for what cannot be read."""
     content = path.read_bytes()
     try:
-        found = json.loads(content, parse_constant=not_finite, parse_float=finite)
+        found = json.loads(content, parse_constant=refuse_number, parse_float=parse_finite)
     except ResultError as error:
         raise ResultError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -173,16 +173,16 @@ def load(path: Path) -> Result:
         raise ResultError(f"{path} is not a result as this release writes it: {where}: {first['msg']}") from None
 
 
-def not_finite(name: str) -> NoReturn:
+def refuse_number(name: str) -> NoReturn:
     raise ResultError(f"it holds {name}, which is not a number that can be measured")
 
 
-def finite(text: str) -> float:
+def parse_finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else not_finite(text)
+    return value if math.isfinite(value) else refuse_number(text)
 
 
-def when(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Raises ValueError for what is no time with a zone."""
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
@@ -190,7 +190,7 @@ def when(text: str) -> datetime:
     return found
 
 
-def schema() -> dict[str, Any]:
+def build_schema() -> dict[str, Any]:
     """The JSON Schema of a result file."""
     found = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "Cold-start result"}
@@ -213,56 +213,56 @@ class Series:
         return f"{self.label} (n={len(self.samples)})"
 
 
-def counted(result: Result, kind: str, target: str = "") -> tuple[Sample, ...]:
+def select_counted(result: Result, kind: str, target: str = "") -> tuple[Sample, ...]:
     """Of all targets, or of one. Nothing that is not verified is ever among them."""
     if kind == "warm":
         return tuple(s for s in result.samples if s.warm and target in ("", s.target))
     return tuple(s for s in result.samples if s.cold and s.start_kind == kind and target in ("", s.target))
 
 
-def series(results: Sequence[Result]) -> list[Series]:
+def split_series(results: Sequence[Result]) -> list[Series]:
     """Those with a sample. Each way of coming back stands alone; warm is one server, however it came back."""
     found = []
     for number, result in enumerate(results, 1):
-        prefix = f"{named(results, number)}: " if len(results) > 1 else ""
+        prefix = f"{name_result(results, number)}: " if len(results) > 1 else ""
         for kind in KINDS:
-            targets = [""] if kind == "warm" else list(dict.fromkeys(s.target for s in counted(result, kind)))
+            targets = [""] if kind == "warm" else list(dict.fromkeys(s.target for s in select_counted(result, kind)))
             for target in targets:
                 way = f", {target}" if len(targets) > 1 else ""
-                found.append(Series(f"{prefix}{kind}{way}", kind, counted(result, kind, target)))
+                found.append(Series(f"{prefix}{kind}{way}", kind, select_counted(result, kind, target)))
     return [one for one in found if one.samples]
 
 
-def named(results: Sequence[Result], number: int) -> str:
+def name_result(results: Sequence[Result], number: int) -> str:
     """The deployment's name, with its number where two have the same. `number` counts from 1."""
     name = results[number - 1].deployment_name
     return f"{name} {number}" if sum(one.deployment_name == name for one in results) > 1 else name
 
 
-def headline_of(result: Result, kind: str) -> tuple[Sample, ...]:
+def select_headline(result: Result, kind: str) -> tuple[Sample, ...]:
     """What the headline speaks of: of several ways of being restored, the file's own choice."""
-    ways = {sample.target for sample in counted(result, "restored")}
-    return counted(result, kind, result.headline if kind == "restored" and result.headline in ways else "")
+    ways = {sample.target for sample in select_counted(result, "restored")}
+    return select_counted(result, kind, result.headline if kind == "restored" and result.headline in ways else "")
 
 
-def ratio_of(above: Sequence[Sample], below: Sequence[Sample]) -> Ratio | None:
+def compare_medians(above: Sequence[Sample], below: Sequence[Sample]) -> Ratio | None:
     """Of the medians of their times; None where one is missing."""
     if not above or not below:
         return None
-    return ratio_interval([s.client_ms for s in above], [s.client_ms for s in below], SEED)
+    return bootstrap_ratio([s.client_ms for s in above], [s.client_ms for s in below], SEED)
 
 
-def left_out(result: Result) -> dict[str, list[Sample]]:
+def group_uncounted(result: Result) -> dict[str, list[Sample]]:
     """The samples that no figure counts, by why: each is in one group."""
-    used = {id(sample) for kind in KINDS for sample in counted(result, kind)}
+    used = {id(sample) for kind in KINDS for sample in select_counted(result, kind)}
     groups: dict[str, list[Sample]] = {"made the snapshot": [], "not verified": [], "failed": [], "not sent": []}
     for sample in result.samples:
         if id(sample) not in used:
-            groups[why_left_out(sample)].append(sample)
+            groups[why_uncounted(sample)].append(sample)
     return groups
 
 
-def why_left_out(sample: Sample) -> str:
+def why_uncounted(sample: Sample) -> str:
     if sample.outcome == "not_scaled_down" or sample.client_ms == 0:
         return "not sent"
     if sample.outcome != "ok":
@@ -271,4 +271,4 @@ def why_left_out(sample: Sample) -> str:
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+    SCHEMA.write_text(json.dumps(build_schema(), indent=2) + "\n", encoding="utf-8")

@@ -25,11 +25,11 @@ import httpx2
 import requests
 
 from bench.quality import CORPUS
-from bench.speed import Say, spread, timed
+from bench.speed import Say, summarise_seconds, time_call
 from serving.process import ServerProcess
 from serving.server import READY
 
-WAYS = ("plain", "criu", "fork")
+BACKENDS = ("plain", "criu", "fork")
 PAGE = CORPUS / "invoice-aurora-lamps.jpg"
 ASK = {"texts": ["total amount due"]}
 READ = {"images": [base64.b64encode(PAGE.read_bytes()).decode()]}
@@ -57,7 +57,7 @@ uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 """What one would write first, with the same models loaded: the cold start to beat, untrimmed."""
 
 
-class Sleeper:
+class SleepingEngine:
     """An engine that is asked at zero. Raises AssertionError for an answer that proves nothing."""
 
     def __init__(self, way: str, data: Path, criu: str, window: float = 600.0) -> None:
@@ -100,12 +100,12 @@ class Sleeper:
         return seconds
 
 
-def run(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[str, Any]:
+def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[str, Any]:
     """`rounds` first queries of each way, and `pages` first pages. The start that makes a snapshot is not counted."""
     order = random.Random(seed)
-    seconds: dict[str, dict[str, list[float]]] = {way: {"query": [], "page": []} for way in (*WAYS, PLAINLY)}
+    seconds: dict[str, dict[str, list[float]]] = {way: {"query": [], "page": []} for way in (*BACKENDS, PLAINLY)}
     with ExitStack() as stack:
-        sleepers = [stack.enter_context(asleep(way, criu)) for way in WAYS]
+        sleepers = [stack.enter_context(start_sleeping(way, criu)) for way in BACKENDS]
         right = [sleepers[0].ask(body)[1].json()["embeddings"][0] for body in (ASK, READ)]
         created = {}
         for sleeper in sleepers[1:]:
@@ -116,25 +116,27 @@ def run(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[str, Any]:
                 seconds[sleeper.way]["query"].append(sleeper.cold(ASK, right[0], "query"))
                 if number < pages:
                     seconds[sleeper.way]["page"].append(sleeper.cold(READ, right[1], "page"))
-            seconds[PLAINLY]["query"].append(plainly_written(ASK))
+            seconds[PLAINLY]["query"].append(time_plain_server(ASK))
         found: dict[str, Any] = {
-            sleeper.way: {**held_at_zero(sleeper), "samples": sleeper.samples} for sleeper in sleepers
+            sleeper.way: {**measure_memory(sleeper), "samples": sleeper.samples} for sleeper in sleepers
         }
-        found["overhead"] = overhead(sleepers[-1])
+        found["overhead"] = measure_overhead(sleepers[-1])
     for way, times in seconds.items():
-        found.setdefault(way, {}).update({f"first_{what}": spread(took) for what, took in times.items() if took})
-    return {**found, "created_s": created, "ratios": ratios(seconds)}
+        found.setdefault(way, {}).update(
+            {f"first_{what}": summarise_seconds(took) for what, took in times.items() if took}
+        )
+    return {**found, "created_s": created, "ratios": compare_backends(seconds)}
 
 
 @contextmanager
-def asleep(way: str, criu: str) -> Iterator[Sleeper]:
+def start_sleeping(way: str, criu: str) -> Iterator[SleepingEngine]:
     with tempfile.TemporaryDirectory() as folder:
-        sleeper = Sleeper(way, Path(folder), criu)
+        sleeper = SleepingEngine(way, Path(folder), criu)
         with sleeper.process:
             yield sleeper
 
 
-def plainly_written(body: dict[str, Any]) -> float:
+def time_plain_server(body: dict[str, Any]) -> float:
     """Seconds from the command to the first vector."""
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", PLAIN_SERVER], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -149,9 +151,9 @@ def plainly_written(body: dict[str, Any]) -> float:
     return seconds
 
 
-def ratios(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+def compare_backends(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     found = {}
-    for what, baseline, way in product(("query", "page"), (PLAINLY, "plain"), WAYS):
+    for what, baseline, way in product(("query", "page"), (PLAINLY, "plain"), BACKENDS):
         ours, theirs = seconds[way][what], seconds[baseline][what]
         if way == baseline or not ours or not theirs:
             continue
@@ -166,19 +168,19 @@ def ratios(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     return found
 
 
-def held_at_zero(sleeper: Sleeper) -> dict[str, Any]:
+def measure_memory(sleeper: SleepingEngine) -> dict[str, Any]:
     """Megabytes: of the engine itself, of what it holds at zero, of one worker that serves, and of the snapshot."""
     sleeper.to_zero()
     sleeper.ask(ASK)
     engine = sleeper.process.pid
-    worker = next(pid for pid in family(engine) if not family(pid))
-    anonymous = memory(worker, "Anonymous")
+    worker = next(pid for pid in list_descendants(engine) if not list_descendants(pid))
+    anonymous = read_memory_mb(worker, "Anonymous")
     saved = (sleeper.status()["snapshot"] or {"bytes": 0})["bytes"] / 1e6
     sleeper.to_zero()
-    held = family(engine)
+    held = list_descendants(engine)
     return {
-        "engine_pss_mb": memory(engine, "Pss"),
-        "held_at_zero_pss_mb": round(sum(memory(pid, "Pss") for pid in held), 1),
+        "engine_pss_mb": read_memory_mb(engine, "Pss"),
+        "held_at_zero_pss_mb": round(sum(read_memory_mb(pid, "Pss") for pid in held), 1),
         "held_processes": len(held),
         "worker_anonymous_mb": anonymous,
         "snapshot_mb": round(saved, 1),
@@ -186,22 +188,22 @@ def held_at_zero(sleeper: Sleeper) -> dict[str, Any]:
     }
 
 
-def family(pid: int) -> list[int]:
+def list_descendants(pid: int) -> list[int]:
     """All descendants, as Linux tells them."""
     try:
         found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-    return [pid for child in found for pid in (child, *family(child))]
+    return [pid for child in found for pid in (child, *list_descendants(child))]
 
 
-def memory(pid: int, what: str) -> float:
+def read_memory_mb(pid: int, what: str) -> float:
     """Megabytes. Pss: shared pages in parts; Anonymous: what is in no file."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6, 1)
 
 
-def overhead(sleeper: Sleeper, n: int = 200) -> dict[str, Any]:
+def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
     """A warm query through the engine and straight to its worker's socket, in turn, with the same client."""
     sleeper.ask(ASK)
     (socket,) = (sleeper.data / "run").glob("*.sock")
@@ -212,20 +214,24 @@ def overhead(sleeper: Sleeper, n: int = 200) -> dict[str, Any]:
         httpx2.Client(base_url="http://localhost", transport=httpx2.HTTPTransport(uds=str(socket))) as worker,
     ):
         for number in range(n + 20):
-            pair = [timed(partial(client.post, "/embed", json=ASK)) for client in (front, worker)]
+            pair = [time_call(partial(client.post, "/embed", json=ASK)) for client in (front, worker)]
             if number >= 20:
                 through.append(pair[0])
                 direct.append(pair[1])
     extra = statistics.median(a - b for a, b in zip(through, direct, strict=True)) * 1000
-    return {"engine": spread(through), "worker": spread(direct), "overhead_p50_ms": round(extra, 3)}
+    return {
+        "engine": summarise_seconds(through),
+        "worker": summarise_seconds(direct),
+        "overhead_p50_ms": round(extra, 3),
+    }
 
 
-def told(say: Say, found: dict[str, Any]) -> None:
+def say_figures(say: Say, found: dict[str, Any]) -> None:
     """The figures in words."""
     for name, ratio in found["ratios"].items():
         say(f"{name}: {ratio['ours_ms']:.0f} ms against {ratio['baseline_ms']:.0f} ms, {ratio['ratio']:.1f}x"
             f" (n={ratio['n']}{ratio['goal']})")  # fmt: skip
-    for way in WAYS:
+    for way in BACKENDS:
         of = found[way]
         say(
             f"held at zero by {way}: {of['held_at_zero_pss_mb']:.0f} MB (PSS, {of['held_processes']} processes) beside"

@@ -34,13 +34,13 @@ DIMENSION = 2560
 FINGERPRINT = "bench"
 
 
-def timed(call: Callable[[], object]) -> float:
+def time_call(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
-def spread(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
+def summarise_seconds(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
     """Milliseconds with n; p95 is marked weak under 20 samples."""
     ordered = sorted(seconds)
     return {
@@ -52,7 +52,7 @@ def spread(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
     }
 
 
-def overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
+def measure_overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
     """One query through the worker and straight into the embedder, in turn."""
     client = EmbeddingClient(url, key)
     embedder = Builtin(Settings(data=folder))
@@ -62,7 +62,7 @@ def overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[s
     direct: list[float] = []
     for number in range(n + 20):
         text = f"how much is invoice number {number}"
-        pair = timed(partial(client.embed_queries, [text])), timed(partial(embedder.embed_queries, [text]))
+        pair = time_call(partial(client.embed_queries, [text])), time_call(partial(embedder.embed_queries, [text]))
         if number >= 20:
             through.append(pair[0])
             direct.append(pair[1])
@@ -71,10 +71,14 @@ def overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[s
         f"one query: worker {statistics.median(through) * 1000:.1f} ms, direct"
         f" {statistics.median(direct) * 1000:.1f} ms, overhead p50 {extra * 1000:.2f} ms (n={n}; goal under 5)"
     )
-    return {"worker": spread(through), "direct": spread(direct), "overhead_p50_ms": round(extra * 1000, 3)}
+    return {
+        "worker": summarise_seconds(through),
+        "direct": summarise_seconds(direct),
+        "overhead_p50_ms": round(extra * 1000, 3),
+    }
 
 
-def plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
+def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
     """What one would write first: open, OCR on all cores, embed, keep; one page after the other.
 
     `lines`: embed the lines of each page as well, which is what our worker does.
@@ -109,28 +113,28 @@ def plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
     return loop
 
 
-def ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
+def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
     """The sample images through the real page, its worker and the library, against the plain loop; in turn.
 
     Two queries a second are asked through the page meanwhile.
     """
     files = [path for path in sorted(CORPUS.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
-    loop, same_work = plain_loop(files, lines=False), plain_loop(files, lines=True)
+    loop, same_work = build_plain_loop(files, lines=False), build_plain_loop(files, lines=True)
     loop()
     plain, with_lines, ours, queries = [], [], [], []
     for _ in range(rounds):
-        plain.append(timed(loop))
-        with_lines.append(timed(same_work))
+        plain.append(time_call(loop))
+        with_lines.append(time_call(same_work))
         with (
             tempfile.TemporaryDirectory() as data,
             ServerProcess("ui.app", ["--no-browser", "--data", data]) as page,
         ):
-            seconds, asked = through_page(page.wait(), files)
+            seconds, asked = ingest_through_page(page.wait(), files)
         ours.append(seconds)
         queries += asked
     ratio = statistics.median(plain) / statistics.median(ours)
     same = statistics.median(with_lines) / statistics.median(ours)
-    wait = spread(queries)
+    wait = summarise_seconds(queries)
     say(
         f"ingest of {len(files)} pages: {statistics.median(ours) / len(files):.2f} s a page, plain loop"
         f" {statistics.median(plain) / len(files):.2f}: {ratio:.2f}x (n={rounds}; goal 1 or more); plain loop that"
@@ -151,7 +155,7 @@ def ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
     }
 
 
-def through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
+def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
     """Seconds of one ingest, upload included, and of the queries asked during it."""
     adding, asking = Client(url, verbose=False), Client(url, verbose=False)
     began = time.perf_counter()
@@ -159,47 +163,54 @@ def through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
     asked: list[float] = []
     while not job.done():
         number = len(asked)
-        asked.append(timed(partial(asking.predict, f"what is number {number}", None, "bench", 5, api_name="/search")))
+        asked.append(
+            time_call(partial(asking.predict, f"what is number {number}", None, "bench", 5, api_name="/search"))
+        )
         time.sleep(0.5)
     added = job.result()
     assert len(added["added"]) == len(files), added["skipped"]
     return time.perf_counter() - began, asked
 
 
-def searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
+def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
     """`Library.search` against usearch alone on the same fp16 rows."""
     found = {}
     for size in sizes:
-        rows = random_rows(size)
+        rows = draw_rows(size)
         with tempfile.TemporaryDirectory() as folder:
-            fill(Path(folder), rows)
+            fill_library(Path(folder), rows)
             library = Library(Path(folder))
             try:
-                found[str(size)] = search_pairs(library, rows, say)
+                found[str(size)] = compare_searches(library, rows, say)
             finally:
                 library.close()
     return found
 
 
-def search_pairs(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
+def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
     """The two in turn, after five pairs that are not counted."""
-    first = timed(partial(library.search, "bench", query(rows, 0), 10, FINGERPRINT))
+    first = time_call(partial(library.search, "bench", mix_query(rows, 0), 10, FINGERPRINT))
     ours, bare = [], []
     for number in range(n + 5):
-        vector = query(rows, number)
-        ours.append(timed(partial(library.search, "bench", vector, 10, FINGERPRINT)))
+        vector = mix_query(rows, number)
+        ours.append(time_call(partial(library.search, "bench", vector, 10, FINGERPRINT)))
         half = vector.astype(np.float16)
-        bare.append(timed(partial(bare_search, rows, half, 10, MetricKind.IP, exact=True)))
+        bare.append(time_call(partial(bare_search, rows, half, 10, MetricKind.IP, exact=True)))
     ours, bare = ours[5:], bare[5:]
     ratio = statistics.median(ours) / statistics.median(bare)
     say(
         f"search of {len(rows):,} x {DIMENSION}: {statistics.median(ours) * 1000:.1f} ms, bare usearch"
         f" {statistics.median(bare) * 1000:.1f} ms: {ratio:.2f}x (n={n}; goal at most 1.5)"
     )
-    return {"library": spread(ours), "usearch": spread(bare), "ratio": round(ratio, 3), "first_search_s": first}
+    return {
+        "library": summarise_seconds(ours),
+        "usearch": summarise_seconds(bare),
+        "ratio": round(ratio, 3),
+        "first_search_s": first,
+    }
 
 
-def random_rows(size: int) -> NDArray[np.float16]:
+def draw_rows(size: int) -> NDArray[np.float16]:
     generator = np.random.default_rng(7)
     rows = np.empty((size, DIMENSION), np.float16)
     for start in range(0, size, 10_000):
@@ -208,12 +219,12 @@ def random_rows(size: int) -> NDArray[np.float16]:
     return rows
 
 
-def query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
+def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
     vector = rows[number * 97 % len(rows)].astype(np.float32) + 0.3 * rows[number * 31 % len(rows)].astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
-def fill(folder: Path, rows: NDArray[np.float16]) -> None:
+def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     """Straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
     Library(folder).close()
     db = sqlite3.connect(folder / "library.db")

@@ -49,41 +49,41 @@ def percentile(samples: Sequence[float], q: float) -> float:
     """
     if not 0 <= q <= 100:
         raise ValueError(f"{q} is not a percentile: 0 to 100")
-    return float(np.percentile(some(samples), q))
+    return float(np.percentile(check_samples(samples), q))
 
 
-def summary(samples: Sequence[float]) -> Summary:
+def summarise(samples: Sequence[float]) -> Summary:
     """All fields None for no samples. Raises ValueError for one that is not a finite number."""
     if not len(samples):
         return Summary(0)
-    found = some(samples)
+    found = check_samples(samples)
     p50, p90, p95, p99 = (float(value) for value in np.percentile(found, [50, 90, 95, 99]))
     weak = tuple(name for name, least in LEAST.items() if len(found) < least)
     return Summary(len(found), float(found.mean()), p50, p90, p95, p99, float(found.max()), weak)
 
 
-def median_interval(samples: Sequence[float], seed: int) -> tuple[float, float]:
+def bootstrap_median(samples: Sequence[float], seed: int) -> tuple[float, float]:
     """The 95 % interval of the median by bootstrap; of one sample it has no width, which proves nothing.
 
     Raises ValueError for no samples and for one that is not a finite number.
     """
-    return ends(medians(some(samples), np.random.default_rng(seed)))
+    return interval_ends(resample_medians(check_samples(samples), np.random.default_rng(seed)))
 
 
-def ratio_interval(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
+def bootstrap_ratio(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
     """The median of `a` over that of `b`. The two are drawn apart: they are not pairs.
 
     Raises ValueError for no samples, one that is not a finite number, and for a `b` that is not above zero.
     """
-    above, below = some(a), some(b)
+    above, below = check_samples(a), check_samples(b)
     if below.min() <= 0:
         raise ValueError("a ratio needs samples above zero to divide by")
     draw = np.random.default_rng(seed)
-    low, high = ends(medians(above, draw) / medians(below, draw))
+    low, high = interval_ends(resample_medians(above, draw) / resample_medians(below, draw))
     return Ratio(float(np.median(above) / np.median(below)), low, high)
 
 
-def some(samples: Sequence[float]) -> Numbers:
+def check_samples(samples: Sequence[float]) -> Numbers:
     """Raises ValueError for what no figure can be made of."""
     found = np.asarray(samples, dtype=np.float64)
     if found.ndim != 1 or not found.size:
@@ -93,11 +93,11 @@ def some(samples: Sequence[float]) -> Numbers:
     return found
 
 
-def medians(samples: Numbers, draw: np.random.Generator) -> Numbers:
+def resample_medians(samples: Numbers, draw: np.random.Generator) -> Numbers:
     drawn = draw.choice(samples, (RESAMPLES, samples.size))
     return np.asarray(np.median(drawn, axis=1), dtype=np.float64)
 
 
-def ends(values: Numbers) -> tuple[float, float]:
+def interval_ends(values: Numbers) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

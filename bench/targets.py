@@ -46,7 +46,7 @@ class TargetError(Exception):
     """In a sentence: unreachable, not a Dormouse server, or a wrong key."""
 
 
-class NotOurs(TargetError):
+class NotDormouse(TargetError):
     """It answers, or accepts a connection, and is no engine of ours: it may still be asked as a plain address."""
 
 
@@ -85,7 +85,7 @@ class LocalEngine:
     ) -> None:  # fmt: skip
         """Asks for its state. Raises TargetError."""
         self.name = name
-        self.url = address(url)
+        self.url = check_address(url)
         self.key = key
         self._admin = {"X-Admin-Key": admin_key}
         self._process = process
@@ -127,9 +127,9 @@ class LocalEngine:
                 method, self.url + path, headers=self._admin, timeout=timeout, allow_redirects=False
             )
         except requests.ReadTimeout:
-            raise NotOurs(f"{self.url} did not answer {path} within {timeout:g} s") from None
+            raise NotDormouse(f"{self.url} did not answer {path} within {timeout:g} s") from None
         except (requests.RequestException, ValueError):
-            raise TargetError(nobody(self.url)) from None
+            raise TargetError(explain_unreachable(self.url)) from None
         if answer.status_code == 401:
             raise TargetError(f"{self.url} refused the admin key: set DORMOUSE_ADMIN_KEY to its own, or DORMOUSE_DATA"
                               " to the data folder it runs in")  # fmt: skip
@@ -138,7 +138,7 @@ class LocalEngine:
         except ValueError:
             found = None
         if not isinstance(found, dict) or wanted not in found:
-            raise NotOurs(f"{self.url} is not a Dormouse server: {path} answered {answer.status_code}")
+            raise NotDormouse(f"{self.url} is not a Dormouse server: {path} answered {answer.status_code}")
         return found
 
 
@@ -150,7 +150,7 @@ class PlainUrl:
     ) -> None:
         """Sends nothing: that would keep it warm. Raises TargetError for what is no address."""
         self.name = name
-        self.url = address(url)
+        self.url = check_address(url)
         self.key = key
         self.headers = headers
         self.title = self.url
@@ -159,19 +159,19 @@ class PlainUrl:
     def answered(self, start_kind: str) -> None: ...
 
     def scale_down(self, told: Told) -> None:
-        counted_down(self._wait_s, told, "waiting for it to scale down")
+        count_down(self._wait_s, told, "waiting for it to scale down")
 
     def close(self) -> None: ...
 
 
-def counted_down(seconds: float, told: Told, what: str) -> None:
+def count_down(seconds: float, told: Told, what: str) -> None:
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
         told(f"{what}, {left:.0f} s left")
         time.sleep(min(TICK_S, left))
 
 
-def address(url: str) -> str:
+def check_address(url: str) -> str:
     """Raises TargetError."""
     try:
         parts = urlsplit(url)
@@ -183,11 +183,11 @@ def address(url: str) -> str:
     return url.rstrip("/")
 
 
-def nobody(url: str) -> str:
+def explain_unreachable(url: str) -> str:
     return f"nothing answers at {url}: is the server running?"
 
 
-def started(name: str, arguments: Sequence[str]) -> LocalEngine:
+def start_engine(name: str, arguments: Sequence[str]) -> LocalEngine:
     """An engine with a data folder of its own, so that neither snapshot nor key of another run is met.
 
     Raises ProcessFailed if it does not come up, TargetError if it cannot be asked.
@@ -198,7 +198,7 @@ def started(name: str, arguments: Sequence[str]) -> LocalEngine:
         process = ServerProcess("serving", [*arguments, "--data", folder.name])
         url = process.wait()
         settings = Settings(data=Path(folder.name))
-        return LocalEngine(name, url, next(iter(settings.keys), ""), admin_key(settings, url), process, folder)
+        return LocalEngine(name, url, next(iter(settings.keys), ""), find_admin_key(settings, url), process, folder)
     except BaseException:
         if process is not None:
             process.stop()
@@ -206,23 +206,23 @@ def started(name: str, arguments: Sequence[str]) -> LocalEngine:
         raise
 
 
-def attached(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
+def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
     """An engine of ours if its admin key is here, else a plain address.
 
     Raises TargetError if nobody accepts a connection, and for a wrong admin key.
     """
-    where = urlsplit(address(url))
+    where = urlsplit(check_address(url))
     try:
         socket.create_connection((where.hostname or "", where.port or PORTS[where.scheme]), CONNECT_S).close()
     except OSError:
-        raise TargetError(nobody(url)) from None
-    if admin := admin_key(Settings(), url):
-        with contextlib.suppress(NotOurs):
+        raise TargetError(explain_unreachable(url)) from None
+    if admin := find_admin_key(Settings(), url):
+        with contextlib.suppress(NotDormouse):
             return LocalEngine(name, url, key, admin)
-    return PlainUrl(name, url, key, scaledown_wait_s, edge_headers(url))
+    return PlainUrl(name, url, key, scaledown_wait_s, read_edge_headers(url))
 
 
-def edge_headers(url: str) -> dict[str, str]:
+def read_edge_headers(url: str) -> dict[str, str]:
     """That an address at Modal may ask for. Raises TargetError for half of them."""
     try:
         return headers_for(url, os.environ)
@@ -230,7 +230,7 @@ def edge_headers(url: str) -> dict[str, str]:
         raise TargetError(error.message) from None
 
 
-def admin_key(settings: Settings, url: str) -> str:
+def find_admin_key(settings: Settings, url: str) -> str:
     """The configured one; for an address of this machine else that of the data folder, which no other host is told.
 
     Empty if there is none.
@@ -244,11 +244,11 @@ def admin_key(settings: Settings, url: str) -> str:
         return ""
 
 
-def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> dict[str, list[Target]]:
+def select_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> dict[str, list[Target]]:
     """Of each deployment. Raises TargetError, ProcessFailed, and ValueError for an address that belongs to no mode."""
     given = {"vllm": options.vllm_url, "hf": options.hf_url}
     wanted = MODES[options.mode]
-    check_modal(options)
+    check_modal_options(options)
     if options.url and options.mode == "both":
         raise ValueError("--mode both takes --vllm-url and --hf-url: --url does not say which of them it is")
     if options.url and given.get(wanted[0]):
@@ -259,20 +259,20 @@ def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> 
     for deployment in wanted:
         url = options.url or given.get(deployment)
         if options.modal is not None:
-            found[deployment] = [on_modal(deployment, options.modal, stack)]
+            found[deployment] = [open_modal_target(deployment, options.modal, stack)]
         elif url:
             key = os.environ.get("DORMOUSE_WORKER_KEY", "")
-            target = attached(deployment, url, key, options.scaledown_wait)
+            target = attach_target(deployment, url, key, options.scaledown_wait)
             stack.callback(target.close)
             found[deployment] = [target]
         else:
-            found[deployment] = engines(deployment, options, stack, say)
+            found[deployment] = start_engines(deployment, options, stack, say)
         for target in found[deployment]:
             say(f"{target.name}: {target.title}")
     return found
 
 
-def check_modal(options: argparse.Namespace) -> None:
+def check_modal_options(options: argparse.Namespace) -> None:
     """Raises ValueError for what does not go together with `--modal`."""
     if options.modal is None:
         return
@@ -284,16 +284,16 @@ def check_modal(options: argparse.Namespace) -> None:
         raise ValueError("--mode both takes the apps' own names: --modal APP does not say which of them it is")
 
 
-def on_modal(deployment: str, app: str, stack: ExitStack) -> Target:
+def open_modal_target(deployment: str, app: str, stack: ExitStack) -> Target:
     """Raises TargetError, ValueError."""
-    from bench.modal_app import modal_target  # it is a target: it imports this file
+    from bench.modal_app import open_modal_target  # it is a target: it imports this file
 
-    target = modal_target(deployment, app)
+    target = open_modal_target(deployment, app)
     stack.callback(target.close)
     return target
 
 
-def engines(
+def start_engines(
     deployment: str, options: argparse.Namespace, stack: ExitStack, say: Told
 ) -> list[Target]:  # fmt: skip
     """One for each way of coming back; `auto` that turns out to be one of them already is left out, with a word."""
@@ -303,7 +303,7 @@ def engines(
         say(f"starting an engine for {deployment}, snapshots by {way}")
         arguments = ["--embedder", EMBEDDERS[deployment], "--snapshot", way, "--scaledown-window", WINDOW_S]
         arguments += [part for name in ("weights", "device") if given.get(name) for part in (f"--{name}", given[name])]
-        engine: LocalEngine = started(f"{deployment} {way}", arguments)
+        engine: LocalEngine = start_engine(f"{deployment} {way}", arguments)
         stack.callback(engine.close)
         engine.name = f"{deployment} {engine.backend}"
         if engine.backend in found:
@@ -315,7 +315,7 @@ def engines(
     return list(found.values())
 
 
-def ways(text: str) -> tuple[str, ...]:
+def parse_snapshots(text: str) -> tuple[str, ...]:
     """For argparse."""
     found = tuple(name.strip() for name in text.split(","))
     if len(set(found)) != len(found) or not set(found) <= {"auto", *NAMES}:

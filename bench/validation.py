@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench import coldstart, record
-from bench.fleet import Fleet, simulate
-from bench.measure import Sample, measure, times
-from bench.plan import COLD, Trial, plan
+from bench.fleet import Fleet, simulate_fleet
+from bench.measure import Sample, measure_trial, select_times
+from bench.plan import COLD_KINDS, Trial, plan_trials
 from bench.stats import percentile
-from bench.targets import LocalEngine, TargetError, started
+from bench.targets import LocalEngine, TargetError, start_engine
 from serving.process import ProcessFailed
 
 WINDOW_S = 3.0
@@ -51,7 +51,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Measured:
+class EngineTimes:
     """Seconds, of the engine at rest."""
 
     starts: list[float]
@@ -59,7 +59,7 @@ class Measured:
     service: list[float]
 
 
-def trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
+def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
     """Arrivals in seconds: visits of a few requests with pauses that keep it awake, and longer ones between them.
 
     The same seed gives the same ones. Raises ValueError for a window with no room for a pause below it.
@@ -77,7 +77,7 @@ def trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
     return found
 
 
-def replay(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
+def send_requests(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
     """Sends each request at its second, whether earlier answers have come or not; the answers in their order.
 
     Raises what the first `ask` that failed has raised, once all have ended.
@@ -103,48 +103,48 @@ def replay(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answ
     return [answers[number] for number in range(len(arrivals))]
 
 
-def measured(engine: LocalEngine, told: coldstart.Display, repetitions: int, warm: int, seed: int) -> Measured:
+def measure_engine(engine: LocalEngine, told: coldstart.Display, repetitions: int, warm: int, seed: int) -> EngineTimes:
     """With pauses as the arrivals have them: on a machine that rested, a start takes longer than right after another.
 
     Raises ValueError where no start or no warm answer was proven, TargetError if the engine does not go to zero.
     """
     draws, seen = random.Random(seed), set[str]()
     samples: list[Sample] = []
-    for trial in plan([engine.name], warm, repetitions, False, seed):
-        if trial.kind in COLD:
+    for trial in plan_trials([engine.name], warm, repetitions, False, seed):
+        if trial.kind in COLD_KINDS:
             engine.scale_down(lambda _: None)
-        time.sleep(draws.uniform(*(REST_S if trial.kind in COLD else PAUSE_S)))
-        samples.append(measure(trial, engine.url, engine.key, TIMEOUT_S, seen))
-        told.row(coldstart.line(samples, repetitions * (warm + 1)))
+        time.sleep(draws.uniform(*(REST_S if trial.kind in COLD_KINDS else PAUSE_S)))
+        samples.append(measure_trial(trial, engine.url, engine.key, TIMEOUT_S, seen))
+        told.row(coldstart.render_progress(samples, repetitions * (warm + 1)))
     kind = "plain" if engine.backend == "plain" else "restored"
-    cold, served = times(samples, kind), times(samples, "warm")
+    cold, served = select_times(samples, kind), select_times(samples, "warm")
     if not cold or not served:
         raise ValueError(f"{engine.title}: {len(cold)} starts were verified and {len(served)} warm answers came")
     usual = statistics.median(served)
-    return Measured([max(0.0, took - usual) / 1000 for took in cold], [took / 1000 for took in served])
+    return EngineTimes([max(0.0, took - usual) / 1000 for took in cold], [took / 1000 for took in served])
 
 
-def replayed(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
+def replay_trace(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
     """From zero. Raises ValueError if a request had no answer: there is then nothing to compare."""
     engine.scale_down(lambda _: None)
     seen: set[str] = set()
 
     def ask(number: int) -> Sample:
-        return measure(Trial(number + 1, engine.name, "warm", 1), engine.url, engine.key, TIMEOUT_S, seen)
+        return measure_trial(Trial(number + 1, engine.name, "warm", 1), engine.url, engine.key, TIMEOUT_S, seen)
 
-    samples = replay(arrivals, ask)
+    samples = send_requests(arrivals, ask)
     if failed := [sample.outcome for sample in samples if sample.outcome != "ok"]:
         raise ValueError(f"{len(failed)} of {len(samples)} requests had no answer, the first for {failed[0]}")
     return samples
 
 
-def compared(
-    arrivals: Sequence[float], window_s: float, known: Measured, samples: Sequence[Sample], seed: int
+def compare_runs(
+    arrivals: Sequence[float], window_s: float, known: EngineTimes, samples: Sequence[Sample], seed: int
 ) -> dict[str, Any]:  # fmt: skip
     """Both sides in seconds. Starts of the real one are counted by the processes that its answers came from."""
     real = [sample.client_ms / 1000 for sample in samples]
     fleet = Fleet(concurrency=PLACES, window_s=window_s)
-    runs = [simulate(fleet, arrivals, known.service, known.starts, seed + number) for number in range(TIMES)]
+    runs = [simulate_fleet(fleet, arrivals, known.service, known.starts, seed + number) for number in range(TIMES)]
     tails = [run.percentile(95) for run in runs]
     tail, simulated = percentile(real, 95), statistics.median(tails)
     counts = sorted({run.cold_starts for run in runs})
@@ -161,7 +161,7 @@ def compared(
             "p50_s": statistics.median(run.percentile(50) for run in runs), "p95_s": simulated,
             "p95_from_s": percentile(tails, 2.5), "p95_to_s": percentile(tails, 97.5),
         },
-        "nearest_to_the_window_s": nearest(arrivals, real, window_s),
+        "nearest_to_the_window_s": find_nearest_pause(arrivals, real, window_s),
         "same_cold_starts": counts == [cold],
         "p95_difference": simulated / tail - 1,
         "p95_goal": GOAL,
@@ -169,7 +169,7 @@ def compared(
     }  # fmt: skip
 
 
-def nearest(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
+def find_nearest_pause(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
     """Seconds between the window and the pause that came nearest to it, as it was: from an answer to an arrival."""
     ends, found = 0.0, []
     for moment, seconds in zip(arrivals, took, strict=True):
@@ -179,7 +179,7 @@ def nearest(arrivals: Sequence[float], took: Sequence[float], window_s: float) -
     return min(found, default=0.0)
 
 
-def table(found: dict[str, Any]) -> str:
+def render_table(found: dict[str, Any]) -> str:
     real, drawn = found["real"], found["simulated"]
     before = found["measured_before"]
     lines = [f"{name}: median {statistics.median(took):.3f} s (n={len(took)})" for name, took in
@@ -198,7 +198,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def busy(found: dict[str, Any]) -> str:
+def explain_slow_machine(found: dict[str, Any]) -> str:
     """What to do, where answers took so long that pauses came near the window: chance then decided."""
     slowest = max(*found["real"]["latencies_s"], *found["measured_before"]["starts_s"])
     if slowest <= SLOW_S and found["nearest_to_the_window_s"] >= APART_S:
@@ -206,36 +206,36 @@ def busy(found: dict[str, Any]) -> str:
     return f": an answer took {slowest:.1f} s, so pauses came near the window; run it again on an idle machine"
 
 
-def run(window_s: float, seed: int, told: coldstart.Display) -> dict[str, Any]:
+def validate_fleet(window_s: float, seed: int, told: coldstart.Display) -> dict[str, Any]:
     """Raises ValueError, TargetError, ProcessFailed."""
-    arrivals = trace(window_s, seed)
-    engine = started("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])
+    arrivals = draw_trace(window_s, seed)
+    engine = start_engine("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])
     try:
         told.row(f"{engine.title}, window {window_s:g} s")
-        known = measured(engine, told, REPETITIONS, WARM, seed)
+        known = measure_engine(engine, told, REPETITIONS, WARM, seed)
         told.row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
-        samples = replayed(engine, arrivals)
+        samples = replay_trace(engine, arrivals)
     finally:
         engine.close()
-    return {"engine": engine.title, "backend": engine.backend, **compared(arrivals, window_s, known, samples, seed)}
+    return {"engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)}
 
 
 def main(options: argparse.Namespace) -> int:
     """0 if both have as many cold starts, whatever the p95; else 1, with a sentence. 130 for Ctrl-C."""
     try:
-        where = record.environment()
-        with coldstart.display() as told:
-            found = run(WINDOW_S if options.window is None else options.window, options.seed, told)
-        path: Path = record.save(options.out or FILE, "simulate_validation", found, where)
+        where = record.describe_environment()
+        with coldstart.open_display() as told:
+            found = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, told)
+        path: Path = record.save_result(options.out or FILE, "simulate_validation", found, where)
     except (TargetError, ProcessFailed, ValueError, OSError) as error:
         print(f"nothing was compared: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
-    print(table(found))
+    print(render_table(found))
     print(f"written to {path}")
     if not found["same_cold_starts"]:
-        print(f"the simulation does not start as often as the engine did{busy(found)}", file=sys.stderr)
+        print(f"the simulation does not start as often as the engine did{explain_slow_machine(found)}", file=sys.stderr)
         return 1
     return 0

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from bench.coldstart import Display, add_arguments, line, main, result, run, table
-from bench.fleet import starts_in
+from bench.coldstart import Display, add_arguments, build_result, main, render_progress, render_table, run_trials
+from bench.fleet import read_starts
 from bench.measure import NOT_OURS, Sample
-from bench.plan import plan
-from bench.targets import LocalEngine, PlainUrl, TargetError, attached
+from bench.plan import plan_trials
+from bench.targets import LocalEngine, PlainUrl, TargetError, attach_target
 from tests import criu
 from tests.engines import EngineProcess
 from tests.scripted_engine import script
@@ -106,9 +106,9 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     kept: list[tuple[int, bool]] = []
     with EngineProcess(tmp_path, restoring) as engine:
         targets = [target("plain", plain_engine), target("back", engine)]
-        trials = plan(["plain", "back"], 2, 2, True, 3)
+        trials = plan_trials(["plain", "back"], 2, 2, True, 3)
         heard = Heard()
-        samples, complete = run(trials, targets, heard, lambda s, whole: kept.append((len(s), whole)), 60)
+        samples, complete = run_trials(trials, targets, heard, lambda s, whole: kept.append((len(s), whole)), 60)
         for one in targets:
             one.close()
     assert complete and kept == [*[(n + 1, False) for n in range(16)], (16, True)]
@@ -120,7 +120,7 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert all(sample.warm for sample in samples if sample.kind == "warm")
 
     titles = {one.name: one.title for one in targets}
-    found = result("builtin", samples, titles, 0, True)
+    found = build_result("builtin", samples, titles, 0, True)
     assert found["headline"] == "back" and restoring in titles["back"]
     assert found["cold_start_ms"] and found["warm_start_avg_ms"] and found["post_scaledown_cold_start_ms"]
     assert found["warm_start_p50_ms"] <= found["warm_start_p95_ms"]
@@ -131,9 +131,9 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert figures["cold_over_warm"]["low"] <= figures["cold_over_warm"]["value"] <= figures["cold_over_warm"]["high"]
     assert figures["counts"]["verified"] == 7 and figures["counts"]["excluded"] == 1
     assert len(found["samples"]) == 16
-    text = table(found)
+    text = render_table(found)
     assert "back: plain over restored" in text and "n=4 and 3" in text and "?" in text
-    assert "made the snapshot" in "\n".join(heard.rows) and "[16/16]" in line(samples, 16)
+    assert "made the snapshot" in "\n".join(heard.rows) and "[16/16]" in render_progress(samples, 16)
 
 
 def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_on(
@@ -154,8 +154,8 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
                 killers[0].start()
 
         living = target("living", plain_engine)
-        trials = plan(["dying", "living"], 1, 2, True, 0)
-        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 6)
+        trials = plan_trials(["dying", "living"], 1, 2, True, 0)
+        samples, complete = run_trials(trials, [dying, living], Heard(then), nowhere, 6)
         killers[0].join()
         dying.close()
         living.close()
@@ -165,7 +165,7 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
     assert of[1].failed_tries["reset"] == 1 and "nothing answers" in of[2].why_not
     assert not any(sample.verified or sample.warm for sample in of[1:])
     assert all(sample.outcome == "ok" for sample in samples if sample.target == "living")
-    assert "outcomes" in table(result("builtin", samples, {"dying": "", "living": ""}, 0, True))
+    assert "outcomes" in render_table(build_result("builtin", samples, {"dying": "", "living": ""}, 0, True))
 
 
 def test_another_server_is_never_verified_and_the_command_says_so(
@@ -216,11 +216,11 @@ def test_an_engine_is_attached_to_by_the_key_of_its_folder(
     plain_engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DORMOUSE_DATA", str(plain_engine.data))
-    found = attached("t", plain_engine.wait() + "/", "", 65)
+    found = attach_target("t", plain_engine.wait() + "/", "", 65)
     assert isinstance(found, LocalEngine) and found.backend == "plain"
     found.close()
     monkeypatch.setenv("DORMOUSE_DATA", str(tmp_path))
-    assert isinstance(attached("t", plain_engine.wait(), "", 65), PlainUrl)
+    assert isinstance(attach_target("t", plain_engine.wait(), "", 65), PlainUrl)
 
 
 def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,11 +228,11 @@ def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPa
         with pytest.raises(TargetError, match="is not a Dormouse server: /engine answered 200"):
             LocalEngine("t", url, "", "key")
         monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "key")
-        assert isinstance(attached("t", url, "", 65), PlainUrl)
+        assert isinstance(attach_target("t", url, "", 65), PlainUrl)
     with pytest.raises(TargetError, match="nothing answers at"):
-        attached("t", url, "", 65)
+        attach_target("t", url, "", 65)
     with pytest.raises(TargetError, match="is not an address"):
-        attached("t", "localhost:8000", "", 65)
+        attach_target("t", "localhost:8000", "", 65)
 
 
 def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_engine: EngineProcess) -> None:
@@ -313,7 +313,7 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     assert all(0 <= ms < took_ms for row in history for ms in (row["ready_ms"], row["first_answer_ms"]))
     assert found["summary"]["counts"]["verified"] == 6 and found["headline"] == "builtin"
     assert 0 < found["warm_start_p50_ms"] < found["post_scaledown_cold_start_ms"] < took_ms
-    assert starts_in(tmp_path / FILE) == pytest.approx(
+    assert read_starts(tmp_path / FILE) == pytest.approx(
         [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
     )
 

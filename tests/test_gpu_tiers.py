@@ -43,14 +43,18 @@ def test_only_answers_that_came_as_meant_count() -> None:
     good = {"seconds": 0.5, "phases_ms": {"restore": 250.0, "weights": 200.0}, "counts": True, "why_not": ""}
     found = {
         "weights_bytes": 8_000_000_000,
-        "tiers": {"host": {"samples": [good, bench.failed("it came as plain from none"), {**good, "seconds": 0.7}]}},
+        "tiers": {
+            "host": {
+                "samples": [good, bench.build_failed_sample("it came as plain from none"), {**good, "seconds": 0.7}]
+            }
+        },
     }
-    bench.summarise(found)
+    bench.summarise_tiers(found)
     assert found["tiers"]["host"]["samples_s"] == [0.5, 0.7]  # type: ignore[index]
     assert found["tiers"]["host"]["median_s"] == 0.6 and found["weights_gbps"] == 40.0  # type: ignore[index]
 
 
 def test_ways_serve_the_tiers_that_are_asked_for() -> None:
-    assert [way.name for way in bench.ways(bench.TIERS)] == ["kept", "file", "plain", "vllm"]
-    (kept,) = bench.ways(["host"])
+    assert [way.name for way in bench.list_start_modes(bench.TIERS)] == ["kept", "file", "plain", "vllm"]
+    (kept,) = bench.list_start_modes(["host"])
     assert kept.tiers == ("host",) and not kept.environment

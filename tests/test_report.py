@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import add_arguments, compare, html, main
+from bench.report import add_arguments, main, render_comparison, render_page
 from tests.test_results import every_kind, made, sample, written
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def options(*words: str) -> argparse.Namespace:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return html([made()], "Cold starts of November")
+    return render_page([made()], "Cold starts of November")
 
 
 def test_it_loads_nothing(page: str) -> None:
@@ -77,7 +77,7 @@ def test_it_tells_what_was_measured(page: str) -> None:
 
 
 def test_enough_samples_are_not_marked_weak() -> None:
-    page = html([made([sample(n, "plain", 100.0 + n) for n in range(100)])], "x")
+    page = render_page([made([sample(n, "plain", 100.0 + n) for n in range(100)])], "x")
     assert 'class="weak"' not in page
 
 
@@ -87,7 +87,7 @@ def test_markup_in_a_file_is_text(tmp_path: Path) -> None:
         for n, kind in enumerate(("plain", "restored", "created", "plain"), 1)
     ]
     results = [made(hostile, MARKUP, cpu=MARKUP), made(hostile, MARKUP, cpu="other", gpu=MARKUP)]
-    tags = parsed(html(results, MARKUP))
+    tags = parsed(render_page(results, MARKUP))
     assert "img" not in {tag for tag, _ in tags.found}
     assert not [attributes for _, attributes in tags.found if "onerror" in attributes]
     assert "".join(tags.text).count(MARKUP) > 5
@@ -95,14 +95,14 @@ def test_markup_in_a_file_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("samples", [[], every_kind()[-2:]])
 def test_a_page_of_nothing_says_so(samples: list[object]) -> None:
-    page = html([made(samples)], "x")  # type: ignore[arg-type]
+    page = render_page([made(samples)], "x")  # type: ignore[arg-type]
     assert "no sample that counts" in page
     assert "cannot be compared" in page
 
 
 def test_what_was_never_cold_or_stopped_is_told() -> None:
     found = made([sample(1, "plain", 5.0, verified=False, why_not="the same process answered before")])
-    page = html([found.model_copy(update={"complete": False})], "x")
+    page = render_page([found.model_copy(update={"complete": False})], "x")
     assert "never verified cold in 1 tries" in page
     assert "stopped before its plan was done" in page
 
@@ -111,7 +111,7 @@ def test_compare() -> None:
     half = [
         sample(one.number, "restored", one.client_ms / 2) for one in every_kind() if one.cold and one.client_ms < 200
     ]
-    lines = compare(made(), made(half, "other\x1b[2J")).splitlines()
+    lines = render_comparison(made(), made(half, "other\x1b[2J")).splitlines()
     assert lines[0].startswith("A: builtin, 20") and lines[0].endswith(", restored as builtin criu")
     assert lines[1].startswith("B: other?[2J, ")
     plain, restored, warm = (line.split() for line in lines[3:6])
@@ -123,7 +123,7 @@ def test_compare() -> None:
 
 @pytest.mark.parametrize("other", [{"cpu": "Another"}, {"cores": 999}, {"gpu": "NVIDIA H200, 143771 MiB, 580.159.04"}])
 def test_compare_warns_of_another_machine(other: dict[str, object]) -> None:
-    last = compare(made(), made(**other)).splitlines()[-1]  # type: ignore[arg-type]
+    last = render_comparison(made(), made(**other)).splitlines()[-1]  # type: ignore[arg-type]
     assert last.startswith("warning: the machines differ (")
 
 
