@@ -1,10 +1,13 @@
-"""What each part of the built-in ranking brings: language taken out, lines counted, both, neither.
+"""`python -m bench ablation`: what each part of the built-in ranking brings, for whoever changes a vector.
 
-Reads and embeds the corpus once, inside this process, and ranks it in several ways. For whoever changes a vector.
+The corpus is read and embedded once, inside this process, and ranked by each variant: language taken out, lines
+counted, both, neither.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality import LabelledQuery, QueryRank, list_page_files, load_labels, render_table, summarise_kinds
+from bench import record
+from bench.quality import (
+    LabelledQuery,
+    QueryRank,
+    add_corpus,
+    list_page_files,
+    load_labels,
+    render_table,
+    summarise_kinds,
+)
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
 from serving.embedders.neutral import CENTRE, SHRINK, Neutral
@@ -21,9 +33,13 @@ from serving.pages import Page, open_file
 from serving.rows import rows
 from serving.settings import Settings
 
+ABOUT = "what each part of the built-in ranking brings"
+
 
 @dataclass(frozen=True)
 class Variant:
+    """A ranking. `centre` and `shrink` are those of `Neutral`; `line_weight` is the best line's share of a score."""
+
     name: str
     centre: float
     shrink: float
@@ -43,7 +59,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class RawPage:
-    """A page as e5 gives it: float32[384], and float32[n, 384] for its lines."""
+    """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines."""
 
     key: tuple[str, int]
     page: Vectors
@@ -51,7 +67,7 @@ class RawPage:
 
 
 def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
-    """Pages with readable text, and the queries."""
+    """Return the pages with readable text, and the vector of each query."""
     embedder = Builtin(limits)
     embedder.load()
     e5 = embedder._e5
@@ -68,29 +84,46 @@ def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[st
 
 
 def rank_queries(
-    raw: Sequence[RawPage], queries: dict[str, Vectors], wanted: Sequence[LabelledQuery], variant: Variant
+    raw: Sequence[RawPage], queries: dict[str, Vectors], labels: Sequence[LabelledQuery], variant: Variant
 ) -> list[QueryRank]:
+    """Return the rank of the right page for each query by one variant; a tie counts against it."""
     shipped = Neutral.load()
     neutral = Neutral(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
     lines = [neutral(page.lines) for page in raw]
     keys = [page.key for page in raw]
-    outcomes = []
-    for label in wanted:
+    ranks = []
+    for label in labels:
         query = neutral(queries[label.query])
         best = np.array([(vectors @ query).max() for vectors in lines])
         scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
         right = keys.index((label.file, label.page))
-        outcomes.append(QueryRank(label, int((scores >= scores[right]).sum())))
-    return outcomes
+        ranks.append(QueryRank(label, int((scores >= scores[right]).sum())))
+    return ranks
 
 
-def run_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+def compare_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+    """Print the figures of each variant, and return the result file's content."""
     raw, queries = embed_corpus(corpus, limits)
-    wanted = load_labels(corpus)
+    labels = load_labels(corpus)
     found = []
     for variant in VARIANTS:
-        outcomes = summarise_kinds(rank_queries(raw, queries, wanted, variant))
-        print(f"{variant.name}\n{render_table(outcomes)}\n")
-        found.append({**asdict(variant), "table": [asdict(row) for row in outcomes]})
+        table = summarise_kinds(rank_queries(raw, queries, labels, variant))
+        print(f"{variant.name}\n{render_table(table)}\n")
+        found.append({**asdict(variant), "table": [asdict(row) for row in table]})
     return {"pages": len(raw), "variants": found}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_corpus(parser)
+    record.add_out(parser, "ablation-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare the variants and write the result file. Raises ValueError, OSError."""
+    where = record.describe_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare_variants(options.corpus, Settings(data=Path(folder)))
+    print(f"written to {record.save_result(options.out, 'ablation', found, where)}")
+    return 0

@@ -1,7 +1,6 @@
-"""What the official client tells of a Modal account, with an end to each question and a sentence for each failure.
+"""A Modal account by the official client, with a deadline for each question and a sentence for each failure.
 
-The client is imported when the first question is asked: nobody who does not use Modal needs it. Nothing here wakes a
-container. Not known here: which apps are Dormouse's (`bench/modal_app.py`), and how much of a GPU an account may have.
+The client is imported with the first question: who does not use Modal does not need it. Nothing here wakes a container.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from serving.deadlines import Late, within
 T = TypeVar("T")
 
 ANSWER_S = 40.0
-"""Of one question. The client itself tries for a minute before it says that nobody is there."""
+"""Time for one question. The client itself tries for a minute before it says that nothing is there."""
 COMMAND_S = 60.0
 INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
 SIGN_IN = "run `python -m modal setup`"
@@ -31,23 +30,28 @@ class AccountError(Exception):
     """In a sentence that says what to run."""
 
 
-class NotInstalled(AccountError): ...
+class NotInstalled(AccountError):
+    """The client is not installed."""
 
 
-class NoToken(AccountError): ...
+class NoToken(AccountError):
+    """No token is set."""
 
 
-class Refused(AccountError): ...
+class Refused(AccountError):
+    """Modal refused the token, or what it asked for."""
 
 
-class Unreachable(AccountError): ...
+class Unreachable(AccountError):
+    """Modal did not answer, or not in time."""
 
 
-class NotFound(AccountError): ...
+class NotFound(AccountError):
+    """The account has no such app, secret or volume."""
 
 
 def import_client() -> ModuleType:
-    """The package `modal`. Raises NotInstalled."""
+    """Return the package `modal`. Raises NotInstalled."""
     try:
         import modal
     except ImportError:
@@ -56,7 +60,7 @@ def import_client() -> ModuleType:
 
 
 def has_token() -> bool:
-    """Whether a token is set here, by file or environment. Asks nobody; whether it is a good one is not known."""
+    """Tell whether a token is set here, by file or environment, valid or not. Asks nobody."""
     try:
         from modal.config import config
     except ImportError:
@@ -65,7 +69,7 @@ def has_token() -> bool:
 
 
 def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
-    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
+    """Return the client's answer. `missing`: the sentence for NotFound. Raises AccountError."""
     import_client()
     try:
         return within(seconds, question)
@@ -76,7 +80,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 
 
 def translate_error(error: Exception, missing: str = "") -> Exception:
-    """The AccountError that an exception of the client's stands for; others are left as they are."""
+    """Return the AccountError for an exception of the client's; others as they are."""
     kinds = import_client().exception
     if isinstance(error, AccountError):
         return error
@@ -97,38 +101,38 @@ def translate_error(error: Exception, missing: str = "") -> Exception:
 
 
 def first_line(error: BaseException) -> str:
-    """Its first line, without a full stop."""
+    """Return an error's first line, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def read_workspace_name() -> str:
-    """The name that the token belongs to: a call that a wrong token fails. Raises AccountError."""
+    """Return the name of the token's workspace: a call that a wrong token fails. Raises AccountError."""
     return str(ask_modal(lambda: import_client().Workspace.from_context().hydrate().name or ""))
 
 
 @dataclass(frozen=True)
 class DeployedApp:
-    """A deployed one."""
+    """An app that is deployed."""
 
     app_id: str
     version: int
     deployed_at: float
-    """Seconds since 1970; 0 where it is not told."""
+    """Seconds since 1970; 0 where Modal does not say."""
 
 
 def look_up_app(name: str, missing: str = "") -> DeployedApp:
-    """Raises NotFound if it is not deployed, AccountError."""
-    return ask_modal(lambda: read_app(name), missing or f"{name} is not deployed")
+    """Return a deployed app. `missing`: the sentence if it is not. Raises NotFound, AccountError."""
 
+    def look_up() -> DeployedApp:
+        found = import_client().App.lookup(name)
+        life = found.info().lifecycle
+        return DeployedApp(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
 
-def read_app(name: str) -> DeployedApp:
-    found = import_client().App.lookup(name)
-    life = found.info().lifecycle
-    return DeployedApp(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+    return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
 def run_command(*words: str, seconds: float = COMMAND_S) -> str:
-    """What the client's own command prints: for what it offers no method. Raises AccountError."""
+    """Return the output of the client's own command, for what it offers no method. Raises AccountError."""
     import_client()
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
@@ -144,7 +148,7 @@ def run_command(*words: str, seconds: float = COMMAND_S) -> str:
 
 
 def list_containers(app_id: str) -> list[str]:
-    """Ids of those that the app holds now, all of its functions together. Raises AccountError."""
+    """Return the ids of the app's containers, of all its functions together. Raises AccountError."""
     text = run_command("container", "list", "--app-id", app_id, "--json")
     try:
         return [str(row["container_id"]) for row in json.loads(text)]
@@ -153,7 +157,7 @@ def list_containers(app_id: str) -> list[str]:
 
 
 def stop_containers(container_ids: Sequence[str]) -> None:
-    """At once, without a last answer. Raises AccountError; one that has gone by itself is none."""
+    """Stop containers at once, without a last answer; those that are gone are passed over. Raises AccountError."""
     for container_id in container_ids:
         try:
             run_command("container", "stop", container_id, "-y")
@@ -163,16 +167,17 @@ def stop_containers(container_ids: Sequence[str]) -> None:
 
 
 def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
-    """Raises AccountError, also for one without these keys."""
+    """Tell whether a secret is there. Raises AccountError, also for one without these keys."""
     return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
-    """Raises AccountError."""
+    """Tell whether a volume is there. Raises AccountError."""
     return exists(lambda: import_client().Volume.from_name(name).hydrate())
 
 
 def exists(question: Callable[[], object]) -> bool:
+    """Tell whether a question finds something. Raises AccountError."""
     try:
         ask_modal(question)
     except NotFound:
@@ -181,12 +186,12 @@ def exists(question: Callable[[], object]) -> bool:
 
 
 def create_secret(name: str, values: Mapping[str, str]) -> None:
-    """By the client's method: a command's words can be read by everybody on this machine. Raises AccountError."""
+    """Create a secret, and not by a command, whose words everybody on this machine can read. Raises AccountError."""
     ask_modal(lambda: import_client().Secret.objects.create(name, dict(values)))
 
 
 def create_proxy_token(name: str) -> tuple[str, str]:
-    """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
+    """Create a token, and return its Modal-Key and Modal-Secret: they are shown only now. Raises AccountError."""
     made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))
     if not made.token_id or not made.token_secret:
         raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
@@ -195,19 +200,19 @@ def create_proxy_token(name: str) -> tuple[str, str]:
 
 
 def delete_volume(name: str) -> None:
-    """With all that is in it. Raises AccountError."""
+    """Delete a volume with all that is in it. Raises AccountError."""
     ask_modal(lambda: import_client().Volume.objects.delete(name, allow_missing=True))
 
 
 def delete_dict(name: str) -> None:
-    """Raises AccountError."""
+    """Delete a dict. Raises AccountError."""
     ask_modal(lambda: import_client().Dict.objects.delete(name, allow_missing=True))
 
 
 def read_spending(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
-    """Dollars this month (UTC) up to the last full hour, of each name in `apps` by its app id; 0 where none is told.
+    """Return the dollars of each app this month (UTC) up to the last full hour; 0 where the bill has none.
 
-    `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    `apps`: app ids by name; `now` in UTC. Raises AccountError, also for an answer that is no bill.
     """
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)

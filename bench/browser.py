@@ -1,4 +1,4 @@
-"""A real browser, for the bench of the page and for the tests: an installed one, else Playwright's own."""
+"""A real browser for the page's bench and for tests: an installed one, else Playwright's own."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ ARGUMENTS = (
 
 
 class BrowserFailed(Exception):
-    """There is none, or it did not do or show what was asked for: in a sentence."""
+    """In a sentence: there is no browser, or it did not do or show what was expected."""
 
 
 def find_browser() -> str | None:
-    """Path of a browser that is here. Needs Playwright only if none is installed."""
+    """Return the path of a browser; None if there is none. Needs Playwright only if none is installed."""
     named = os.environ.get("CHROMIUM")
     if named:
         return named
@@ -43,6 +43,7 @@ def find_browser() -> str | None:
 
 
 def find_downloaded_browser() -> str | None:
+    """Return the path of Playwright's own browser; None if it was not downloaded."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -52,9 +53,9 @@ def find_downloaded_browser() -> str | None:
 
 @contextmanager
 def launch_browser() -> Iterator[Browser]:
-    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client do not work beside it.
+    """Start a browser for the block. Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
 
-    Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
+    An event loop runs in this thread as long as the block does: asyncio.run and Modal's client do not work beside it.
     """
     try:
         from playwright.sync_api import Error, sync_playwright

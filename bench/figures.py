@@ -1,4 +1,4 @@
-"""Plotly figures of cold-start results: results in, figures out, nothing read or written.
+"""Plotly figures of cold-start results.
 
 Start kinds differ in colour (Okabe and Ito's palette, which colour-blind people can tell apart) and in marker and
 dash. Backgrounds are transparent and ink is a middle grey, so that one figure serves light and dark pages. Texts from
@@ -15,14 +15,13 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from bench.measure import Sample
+from bench.measure import Sample, select_counted
 from bench.results import (
     Result,
     Series,
     compare_medians,
     group_uncounted,
     name_result,
-    select_counted,
     select_headline,
     split_series,
 )
@@ -38,7 +37,7 @@ DASHES = {
     "restored": ("dash", "dashdot", "8px,2px,2px,2px"),
     "warm": ("dot", "longdashdot", "2px,6px"),
 }
-"""For each kind: of its first series, its second, and so on around."""
+"""Markers and dashes of the first series of a kind, its second, its third, and the first again."""
 HOLLOW = {
     "made the snapshot": ("square-open", "#CC79A7"),
     "not verified": ("circle-open", "#CC79A7"),
@@ -54,10 +53,10 @@ PHASES = {
     "decode": "#E69F00",
     "embed": "#009E73",
 }
-"""In the order of a request. What else a server names is drawn grey, after these."""
+"""Phases in the order of a request. Others that a server names are drawn grey, after these."""
 PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
 BOOT = ("start", "restore", "wake")
-"""Of the process, not of the request: a warm answer names them too."""
+"""Phases of the process, not of the request: a warm answer names them too."""
 REST = "rest of the client's time"
 INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
 MARKED = 60
@@ -65,7 +64,7 @@ MARKED = 60
 
 
 def draw_phases(results: Sequence[Result]) -> go.Figure:
-    """Where the time goes: for each series the median of each phase. Medians need not add up to the median."""
+    """Return bars of each series' time: the median of each phase. They need not add up to the median of the whole."""
     rows = split_series(results)
     split = [[split_time(sample) for sample in row.samples] for row in rows]
     names = {name for row in split for one in row for name in one}
@@ -87,7 +86,7 @@ def draw_phases(results: Sequence[Result]) -> go.Figure:
 
 
 def draw_distribution(results: Sequence[Result]) -> go.Figure:
-    """Which share of the answers came within a time."""
+    """Return curves of the share of answers that came within a time."""
     figure = go.Figure()
     for row, symbol, dash in style_series(results):
         took = sorted(row.ms)
@@ -105,7 +104,7 @@ def draw_distribution(results: Sequence[Result]) -> go.Figure:
 
 
 def draw_dots(results: Sequence[Result]) -> go.Figure:
-    """Every sample in the order of time; hollow if no other figure counts it."""
+    """Return a dot for each sample in the order of time; hollow if no other figure counts it."""
     figure = go.Figure()
     for row, symbol, _ in style_series(results):
         add_dots(figure, row.titled, row.samples, {"symbol": symbol, "color": COLOURS[row.kind], "size": 9})
@@ -121,16 +120,15 @@ def draw_dots(results: Sequence[Result]) -> go.Figure:
 
 
 def render_headline(results: Sequence[Result]) -> str:
-    """How much faster restored is than plain, or what is missing to say so. Plain text, not escaped."""
-    if not results:
-        return "no result"
-    said = [render_one_headline(result) for result in results]
+    """Return how much faster restored is than plain, for each result, or what is missing. Plain text, not escaped."""
     if len(results) == 1:
-        return said[0]
-    return "; ".join(f"{name_result(results, number)}: {words}" for number, words in enumerate(said, 1))
+        return render_one_headline(results[0])
+    words = (f"{name_result(results, n)}: {render_one_headline(result)}" for n, result in enumerate(results, 1))
+    return "; ".join(words) or "no result"
 
 
 def render_one_headline(result: Result) -> str:
+    """Return the headline of one result, without its name."""
     plain, restored = select_headline(result, "plain"), select_headline(result, "restored")
     found = compare_medians(plain, restored)
     if found is None:
@@ -146,13 +144,14 @@ def render_one_headline(result: Result) -> str:
     else:
         words, value, low, high = "slower", 1 / found.value, 1 / found.high, 1 / found.low
     within = f"95 % {low:.1f} to {high:.1f}"
-    doubt = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
-    way = f" ({result.headline})" if len({s.target for s in select_counted(result, "restored")}) > 1 else ""
-    return f"restored{way} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{doubt}"
+    caveat = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
+    several = len({sample.target for sample in select_counted(result.samples, "restored")}) > 1
+    target = f" ({result.headline})" if several else ""
+    return f"restored{target} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{caveat}"
 
 
 def compare_with_warm(result: Result) -> str:
-    """What a run of one way of coming back can say; empty without both."""
+    """Return how much slower a cold start is than a warm answer; empty without both."""
     for kind in ("restored", "plain"):
         cold, warm = select_headline(result, kind), select_headline(result, "warm")
         if (found := compare_medians(cold, warm)) is not None:
@@ -163,27 +162,27 @@ def compare_with_warm(result: Result) -> str:
 
 
 def split_time(sample: Sample) -> dict[str, float]:
-    """The client's time in pieces that do not overlap and add up to it, in ms.
+    """Return the ms of each phase, without overlaps, and of the rest: together the client's time.
 
-    A front's `hold` spans the start or restore it waited for, and that spans the wake.
+    The engine's `hold` spans the start or restore it waited for, and that spans the wake.
     """
-    told = {name: ms for name, ms in sample.server_ms.items() if sample.kind != "warm" or name not in BOOT}
-    if "hold" in told:
-        begun = "restore" if "restore" in told else "start"
-        waited = told["hold"]
-        told["wake"] = min(told.get("wake", 0.0), waited)
-        told[begun] = max(0.0, min(told.get(begun, 0.0), waited) - told["wake"])
-        told["hold"] = waited - told["wake"] - told[begun]
+    server = {name: ms for name, ms in sample.server_ms.items() if sample.kind != "warm" or name not in BOOT}
+    if "hold" in server:
+        start = "restore" if "restore" in server else "start"
+        hold = server["hold"]
+        server["wake"] = min(server.get("wake", 0.0), hold)
+        server[start] = max(0.0, min(server.get(start, 0.0), hold) - server["wake"])
+        server["hold"] = hold - server["wake"] - server[start]
     found, left = {}, sample.client_ms
-    for name in sorted(told, key=lambda name: list(PHASES).index(name) if name in PHASES else len(PHASES)):
-        if told[name]:
-            found[name] = min(told[name], left)
+    for name in sorted(server, key=lambda name: list(PHASES).index(name) if name in PHASES else len(PHASES)):
+        if server[name]:
+            found[name] = min(server[name], left)
             left -= found[name]
     return {**found, REST: left}
 
 
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
-    """Each series with its marker and dash."""
+    """Return each series with its marker and dash."""
     seen: Counter[str] = Counter()
     found = []
     for row in split_series(results):
@@ -194,7 +193,7 @@ def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
 
 
 def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: dict[str, object]) -> None:
-    """What was never sent has no time; it is then in the legend alone."""
+    """Draw a dot for each sample. Those that were never sent have no time: they are in the legend alone."""
     figure.add_scatter(
         x=[sample.started for sample in samples], y=[sample.client_ms or None for sample in samples],
         name=escape_markup(name), mode="markers", marker=marker,
@@ -204,21 +203,23 @@ def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: di
 
 
 def describe_sample(sample: Sample) -> str:
+    """Return what is shown beside a dot: number, target, kind and proof."""
     words = (sample.target, sample.kind.replace("_", " "), sample.start_kind, sample.why_not or "verified cold")
     return f"#{sample.number} " + escape_markup(", ".join(word for word in dict.fromkeys(words) if word))
 
 
 def escape_markup(words: str) -> str:
+    """Return text that Plotly shows as it is."""
     return escape(words, quote=False)
 
 
 def wrap_label(row: Series) -> str:
-    """Narrow enough for a phone."""
+    """Return the label of a series in lines that fit on a phone."""
     return escape_markup(row.titled).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
 
 
 def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
-    """Ticks at 1, 2 and 5 where the times are close together, else at powers of ten; each in full."""
+    """Return a log axis with ticks at 1, 2 and 5 where times are close together, else at powers of ten."""
     times = [value for trace in figure.data for value in trace[axis] if value] or [1.0]
     low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
     steps = (1, 2, 5) if max(times) / min(times) < 100 else (1,)
@@ -227,22 +228,23 @@ def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
 
 
 def build_axis_title(words: str) -> dict[str, object]:
+    """Return the title of an axis."""
     return {"title": {"text": words, "font": {"size": 13}, "standoff": 12}}
 
 
 def apply_layout(figure: go.Figure, x: str, y: str, rows: int = 0) -> None:
-    """High enough for a phone, where the legend has a line for each trace."""
+    """Style the figure and all its axes, high enough for a phone, where the legend has a line for each trace."""
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
     font = {"family": "ui-sans-serif, system-ui, sans-serif", "size": 13, "color": INK}
     height = (90 + 80 * rows if rows else 300) + 20 * len(figure.data)
     figure.update_layout(
         template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font=font,
-        xaxis={**axis, **build_axis_title(x), "separatethousands": True, "exponentformat": "none"},
-        yaxis={**axis, **build_axis_title(y)},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
         margin={"l": 8, "r": 12, "t": 8, "b": 8}, height=height, bargap=0.35, showlegend=True,
         hoverlabel={"bgcolor": "#262a31", "font": {"color": "#fbfaf7"}},
     )  # fmt: skip
+    figure.update_xaxes(**axis, **build_axis_title(x), separatethousands=True, exponentformat="none")
+    figure.update_yaxes(**axis, **build_axis_title(y))
     if not figure.data:
         words = {"text": "no sample that counts", "showarrow": False, "xref": "paper", "yref": "paper"}
         figure.add_annotation(words)

@@ -1,4 +1,4 @@
-"""What the GPU itself does with BiGemma3, without HTTP: `python -m bench.gpu_loop WEIGHTS`, one JSON object on stdout.
+"""`python -m bench.gpu_loop WEIGHTS`: what the GPU itself does with BiGemma3, without HTTP, as JSON on stdout.
 
 The loop feeds pages that are on the GPU already, as fast as it takes them: no server can be faster.
 """
@@ -20,17 +20,18 @@ import numpy as np
 import torch
 
 from bench.parity import compute_cosines
+from bench.stats import percentile
 from serving.embedders import bigemma3
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
 
 ROUNDS = 12
 GAP_S = 0.03
-"""Between queries that are asked beside pages."""
+"""The pause between queries beside pages."""
 
 
 def time_median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Seconds of one call, the GPU's work included."""
+    """Return the median seconds of one call, the GPU's work included."""
     work()
     torch.cuda.synchronize()
     seconds = []
@@ -43,11 +44,13 @@ def time_median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def find_graph(graphs: Any, lane: str, count: int) -> Any:
+    """Return the CUDA graph of a lane for a batch of `count`."""
     found = getattr(graphs, lane)._graphs
     return next(graph for key, graph in found.items() if key[0][0] == count)
 
 
 def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
+    """Measure one batch of each size, of pages and then of queries."""
     rows = []
     for count in batches:
         seconds = time_median(find_graph(graphs, "_pages", count).replay)
@@ -59,7 +62,7 @@ def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def measure_beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, seconds: float) -> dict[str, Any]:
-    """Two threads feed pages from the host, one asks a query now and then."""
+    """Measure queries, one now and then, while two threads feed pages from the host."""
     graphs: Any = embedder._runner
     done, stop = [0, 0], threading.Event()
 
@@ -82,16 +85,14 @@ def measure_beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch:
     stop.set()
     for thread in threads:
         thread.join()
-    took.sort()
     return {
-        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took),
-        "query_p50_ms": round(statistics.median(took), 1),
-        "query_p95_ms": round(took[int(0.95 * len(took))], 1), "query_max_ms": round(took[-1], 1),
+        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took), "query_p50_ms": round(percentile(took, 50), 1),
+        "query_p95_ms": round(percentile(took, 95), 1), "query_max_ms": round(max(took), 1),
     }  # fmt: skip
 
 
 def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str, Any]:
-    """Against colpali-engine's own forward, in the same bfloat16: pages and queries, cosines."""
+    """Return cosines of our vectors and those of colpali-engine's own forward, in the same bfloat16."""
     from PIL import Image
 
     from serving.embedders import bigemma3_model, colpali
@@ -119,7 +120,7 @@ def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]
 
 
 def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
-    """Where the time goes: the kernels of one batch, the longest first."""
+    """Return the kernels of one batch, the longest first, with their times."""
     from torch.profiler import ProfilerActivity, profile
 
     replay = find_graph(graphs, "_pages", count).replay
@@ -134,9 +135,10 @@ def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Measure all, and print it."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_loop", description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: those that are served")
+    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: %(default)s")
     options = parser.parse_args(argv)
     bigemma3.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:

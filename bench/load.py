@@ -1,7 +1,7 @@
 """Many clients at once against one server: requests a second, and how long each took.
 
-Clients are threads of a few processes, so that the interpreter of the one who measures is not what is measured. Bodies
-are made before; a client takes the next one as soon as it has its answer.
+Clients are threads of a few processes, so that this interpreter is not what is measured. Bodies are made before; a
+client sends the next one as soon as it has its answer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import io
 import json
 import multiprocessing
 import random
-import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,18 @@ from urllib.parse import urlsplit
 
 from PIL import Image, ImageDraw
 
+from bench.stats import percentile
+
 PROCESSES = 4
 LEAD_S = 1.0
-"""Until all clients are at work; not counted."""
+"""Until all clients are at work; answers before are not counted."""
 TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class LoadTarget:
+    """A route of a server, and what is sent to it."""
+
     url: str
     path: str
     bodies: Path
@@ -43,6 +46,8 @@ Answer = tuple[float, str]
 
 @dataclass(frozen=True)
 class LoadResult:
+    """The answers to a number of clients."""
+
     clients: int
     seconds: float
     milliseconds: list[float]
@@ -52,23 +57,23 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
+        """Answers a second."""
         return len(self.milliseconds) / self.seconds
 
-    def told(self) -> dict[str, Any]:
-        ordered = sorted(self.milliseconds)
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as result files have them."""
         found: dict[str, Any] = {
-            "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(ordered),
+            "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(self.milliseconds),
             "per_s": round(self.rate, 1), "failures": len(self.failures), "first_failures": self.failures[:3],
         }  # fmt: skip
-        if ordered:
-            found["p50_ms"] = round(statistics.median(ordered), 1)
-            found["p95_ms"] = round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1)
-            found["max_ms"] = round(ordered[-1], 1)
+        if self.milliseconds:
+            for name, q in (("p50_ms", 50), ("p95_ms", 95), ("max_ms", 100)):
+                found[name] = round(percentile(self.milliseconds, q), 1)
         return found
 
 
 def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float = 0.0) -> LoadResult:
-    """`gap_s`: what each client waits between an answer and its next request."""
+    """Send requests for some seconds. `gap_s`: the pause of each client between an answer and its next request."""
     processes = min(PROCESSES, clients)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
     context = multiprocessing.get_context("spawn")
@@ -85,13 +90,14 @@ BARRIER: list[Any] = []
 
 
 def set_barrier(barrier: Any) -> None:
+    """Give a process the barrier at which all begin."""
     BARRIER[:] = [barrier]
 
 
 def drive_clients(
     target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int
 ) -> tuple[list[Answer], list[str]]:
-    """Answers, and why there was none."""
+    """Run the clients of one process, and return their answers and failures."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
     took: list[Answer] = []
     failures: list[str] = []
@@ -123,7 +129,7 @@ def drive_clients(
 
 
 def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
-    """What went wrong, if anything did, and the Server-Timing."""
+    """Send one body; return why there was no answer, else None, and the Server-Timing."""
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -137,7 +143,7 @@ def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) ->
 
 
 def draw_jpegs(count: int) -> list[bytes]:
-    """Pages of 1240 x 1754 pixels full of small text, 0.5 MB each: what a scanner makes of A4 at 150 dpi."""
+    """Return pages of 1240 x 1754 pixels full of small text, 0.5 MB each, as a scanner makes them of A4 at 150 dpi."""
     pages = []
     for seed in range(count):
         letters = random.Random(seed)
@@ -152,6 +158,7 @@ def draw_jpegs(count: int) -> list[bytes]:
 
 
 def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
+    """Write one file a body, and return the folder."""
     folder.mkdir(parents=True)
     for number, body in enumerate(bodies):
         (folder / f"{number:04}.json").write_text(json.dumps(body))
@@ -159,17 +166,15 @@ def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
 
 
 def build_page_body(jpeg: bytes) -> dict[str, Any]:
+    """Return a page as our servers take it."""
     return {"images": [base64.b64encode(jpeg).decode()]}
 
 
 def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:
-    """A page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
+    """Return a page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
     image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
     content = [image, {"type": "text", "text": "Describe this image"}]
     return {
         "model": model, "messages": [{"role": "user", "content": content}], "add_special_tokens": True,
         "encoding_format": "base64",
     }  # fmt: skip
-
-
-Say = Callable[[str], None]

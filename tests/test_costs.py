@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import costs, fleet, prices
+from bench import fleet, prices
+from bench.__main__ import main
 from bench.arrivals import draw_poisson
 from bench.costs import Usage, compute_bill, compute_curve, find_break_even, replay_arrivals
 from bench.prices import DAY_S, MONTH_S
@@ -84,7 +84,7 @@ def test_closed_form_beside_the_simulation(a_day: float, usage: Usage) -> None:
     found = fleet.simulate_fleet(
         one, draw_poisson(a_day, days, 3), [usage.duration_s], [usage.start_s], 3, days * DAY_S
     )
-    seconds = {name: took * 30 / days for name, took in found.seconds().items()}
+    seconds = {name: took * 30 / days for name, took in found.sum_seconds().items()}
     assert seconds["serving"] == pytest.approx(expected.serving_s, rel=0.02)
     assert seconds["idle"] == pytest.approx(expected.idle_s, rel=0.03)
     assert seconds["starting"] == pytest.approx(expected.starting_s, rel=0.03)
@@ -103,7 +103,7 @@ def test_walking_and_simulating_agree_exactly(steps: list[int], duration: int, w
     found = fleet.simulate_fleet(fleet.Fleet(window_s=window), arrivals, [duration], [start])
     assert found.latencies_s == walked.latencies_s
     assert (found.cold_starts, found.waited) == (walked.cold_starts, walked.waited)
-    assert found.seconds() == {"starting": walked.starting_s, "serving": walked.serving_s, "idle": walked.idle_s}
+    assert found.sum_seconds() == {"starting": walked.starting_s, "serving": walked.serving_s, "idle": walked.idle_s}
 
 
 def test_a_longer_window_costs_more_and_starts_less() -> None:
@@ -164,22 +164,16 @@ def test_refused_with_a_sentence(wrong: Callable[[], object]) -> None:
         wrong()
 
 
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    costs.add_arguments(parser)
-    return parser.parse_args(words)
-
-
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert costs.main(options("--requests-per-day", "10", "--duration", "5", "--start", "15")) == 0
+    assert main(["cost", "--requests-per-day", "10", "--duration", "5", "--start", "15"]) == 0
     told = capsys.readouterr().out
     assert "L40S at $1.951" in told and "1,404.86 $" in told and "$0.46" in told and "no knee" in told
     path = tmp_path / "a.csv"
     path.write_text("".join(f"{burst * 8000 + 30 * n}\n" for burst in range(10) for n in range(50)))
     words = ["--arrivals", str(path), "--duration", "1", "--start", "10", "--price-per-hour", "3.6"]
-    assert costs.main(options(*words, "--always-on-per-hour", "1")) == 0
+    assert main(["cost", *words, "--always-on-per-hour", "1"]) == 0
     told = capsys.readouterr().out
     assert "knee: farthest" in told and "given by the caller" in told and "720.00 $" in told
     for wrong in (["--arrivals", str(tmp_path / "none.csv")], ["--requests-per-day", "1e8"]):
-        assert costs.main(options(*wrong, "--duration", "5", "--start", "15")) == 1
-        assert "nothing was reckoned: " in capsys.readouterr().err
+        assert main(["cost", *wrong, "--duration", "5", "--start", "15"]) == 1
+        assert "cost failed: " in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_a_cold_answer_proves_itself_and_its_boot_is_remembered() -> None:
     timing = {"Server-Timing": "restore;dur=120.50, embed;dur=3.10", "X-Snapshot-Tier": "disk"}
     with server(ours("b7", "restored", **timing)) as (url, bodies):
         first, second = ask(url, "after_scaledown", seen), ask(url, "after_scaledown", seen)
-    assert first.verified and first.cold and not first.why_not and first.outcome == "ok"
+    assert first.verified and first.counts_as_cold and not first.why_not and first.outcome == "ok"
     assert (first.boot_id, first.start_kind, first.boot_requests, first.tier) == ("b7", "restored", 1, "disk")
     assert first.server_ms == {"restore": 120.5, "embed": 3.1}
     assert first.client_ms > 0 and first.started.endswith("+00:00")
@@ -137,9 +137,9 @@ def test_what_proves_nothing_is_kept_with_the_reason(behaviour: Behaviour, reaso
 
 def test_a_warm_request_is_never_verified_cold() -> None:
     warm, fresh = asked(ours(), kind="warm", seen={"b1"}), asked(ours("b2"), kind="warm", seen={"b1"})
-    assert warm.warm and not warm.verified
-    assert not fresh.warm and not fresh.verified and fresh.why_not == NEW
-    assert asked(answer(), kind="warm").warm, "another server's warm answers are still times"
+    assert warm.counts_as_warm and not warm.verified
+    assert not fresh.counts_as_warm and not fresh.verified and fresh.why_not == NEW
+    assert asked(answer(), kind="warm").counts_as_warm, "another server's warm answers are still times"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_worker_of_ours(scripted: ScriptedWorker) -> None:
     seen: set[str] = set()
     cold, warm = ask(scripted.url, seen=seen), ask(scripted.url, "warm", seen)
     assert cold.verified and cold.start_kind == "plain" and "embed" in cold.server_ms
-    assert warm.warm and warm.boot_requests == 2
+    assert warm.counts_as_warm and warm.boot_requests == 2
 
 
 def test_only_what_is_proven_is_counted_as_cold() -> None:
@@ -243,6 +243,4 @@ def test_never_cold_is_said() -> None:
         "never verified cold in 3 tries (its process had answered 8 before, 3 of 3): someone else may keep it warm"
     )
     assert explain_never_cold([asked(answer())]) == f"never verified cold in 1 tries ({NOT_OURS}, 1 of 1)"
-    assert explain_never_cold([asked(ours(kind="created"))]).endswith(
-        "more repetitions measure what comes back from it"
-    )
+    assert explain_never_cold([asked(ours(kind="created"))]).endswith("more repetitions measure restores from it")

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import pytest
 
-from bench.__main__ import arguments as bench_arguments
+from bench.__main__ import build_parser as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
 from bench.modal_app import explain_not_deployed

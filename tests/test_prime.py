@@ -16,7 +16,8 @@ from bench.coldstart import Display
 from bench.measure import Sample
 from bench.prices import price_machine
 from bench.prime import PrimeProgress, classify_start, prime_targets, render_verdict
-from bench.targets import PlainUrl, TargetError, Told
+from bench.record import Say
+from bench.targets import PlainUrl, TargetError
 from tests.engines import EngineProcess
 from tests.test_measure import answer, ours, server
 
@@ -72,7 +73,7 @@ def test_wrong_keys_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_one_that_does_not_come_to_zero_keeps_the_next_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     class Stuck(PlainUrl):
-        def scale_down(self, told: Told) -> None:
+        def scale_down(self, say: Say) -> None:
             raise TargetError("it is held up")
 
     options = Namespace(restores=1, max_starts=1, timeout=20.0)
@@ -110,7 +111,7 @@ def test_ctrl_c_ends_it_with_a_word(data: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=60)
     assert "server: " in out and " plain; " in out, "what came is told"
-    assert process.returncode == 130 and said.startswith("stopped: what runs now goes to zero by itself")
+    assert process.returncode == 130 and said.startswith("stopped: a container that is up goes to zero")
 
 
 def test_the_verdict_fits_what_came() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import add_arguments, main, render_comparison, render_page
+from bench.__main__ import main
+from bench.report import render_comparison, render_page
 from tests.test_results import every_kind, made, sample, written
 
 ROOT = Path(__file__).parent.parent
@@ -38,12 +38,6 @@ def parsed(page: str) -> Tags:
     tags = Tags()
     tags.feed(page)
     return tags
-
-
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +103,9 @@ def test_what_was_never_cold_or_stopped_is_told() -> None:
 
 def test_compare() -> None:
     half = [
-        sample(one.number, "restored", one.client_ms / 2) for one in every_kind() if one.cold and one.client_ms < 200
+        sample(one.number, "restored", one.client_ms / 2)
+        for one in every_kind()
+        if one.counts_as_cold and one.client_ms < 200
     ]
     lines = render_comparison(made(), made(half, "other\x1b[2J")).splitlines()
     assert lines[0].startswith("A: builtin, 20") and lines[0].endswith(", restored as builtin criu")
@@ -129,7 +125,7 @@ def test_compare_warns_of_another_machine(other: dict[str, object]) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = written(tmp_path), tmp_path / "new" / "page.html"
-    assert main(options(str(file), "--out", str(out), "--title", "A & B", "--compare", str(file), str(file))) == 0
+    assert main(["report", str(file), "--out", str(out), "--title", "A & B", "--compare", str(file), str(file)]) == 0
     assert "<title>A &amp; B</title>" in out.read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "A over B (95 %)" in said and f"written to {out}" in said
@@ -138,7 +134,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_compare_at_the_top_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, as a person calls it."""
     file = str(written(tmp_path))
-    assert main(options("--compare", file, file)) == 0
+    assert main(["report", "--compare", file, file]) == 0
     expected = capsys.readouterr().out
     command = [sys.executable, "-m", "bench", "--compare", file]
     found = subprocess.run([*command, file], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -159,8 +155,8 @@ def test_command_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFix
         ([str(tmp_path / "none.json")], "No such file"),
         (["--compare", str(file), str(cut)], "is not a whole JSON file"),
     ):
-        assert main(options(*words, "--out", str(out))) == 1
+        assert main(["report", *words, "--out", str(out)]) == 1
         assert why in capsys.readouterr().err
-    assert main(options(str(file), "--out", str(file))) == 1
+    assert main(["report", str(file), "--out", str(file)]) == 1
     assert file.read_bytes() == before
     assert not out.exists()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench import coldstart, record
-from bench.measure import NEW, Sample
+from bench.measure import NEW, Sample, select_counted
 from bench.results import (
     SCHEMA,
     Result,
@@ -22,8 +22,8 @@ from bench.results import (
     build_schema,
     group_uncounted,
     load_result,
-    select_counted,
     select_headline,
+    select_start_seconds,
     split_series,
 )
 from bench.stats import summarise
@@ -184,7 +184,16 @@ def test_each_way_of_coming_back_stands_alone() -> None:
     labels = [one.titled for one in split_series([found])]
     assert labels == ["plain (n=3)", "restored, builtin criu (n=3)", "restored, builtin fork (n=2)", "warm (n=4)"]
     assert [one.client_ms for one in select_headline(found, "restored")] == list(RESTORED_MS)
-    assert len(select_counted(found, "restored")) == 5
+    assert len(select_counted(found.samples, "restored")) == 5
+
+
+def test_starts_are_those_of_the_headline_less_a_warm_answer() -> None:
+    fork = [sample(40 + n, "restored", 50.0, target="builtin fork") for n in range(2)]
+    assert select_start_seconds(made(every_kind() + fork)) == pytest.approx([(ms - 10.5) / 1000 for ms in RESTORED_MS])
+    faster_than_warm = [sample(1, "restored", 7.0), *(sample(2 + n, "warm", 9.0) for n in range(2))]
+    assert select_start_seconds(made(faster_than_warm)) == [0.0]
+    with pytest.raises(ResultError, match="has no verified cold starts"):
+        select_start_seconds(made(every_kind()[-2:]))
 
 
 def test_two_results_of_one_name_are_numbered() -> None:

@@ -95,6 +95,7 @@ def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> 
     runs = Runs(tmp_path)
     words = ["--snapshots", "plain", "--repetitions", "1000"]
     running = runs.start("local", words, {})
+    until(lambda: running.lines(9), lambda lines: any("starting an engine" in line for line in lines))
     until(lambda: psutil.Process(running.process.pid).children(recursive=True), bool)
     children = psutil.Process(running.process.pid).children(recursive=True)
     runs.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 import time
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench import fleet, validation
+from bench import validation
+from bench.__main__ import main
 from bench.coldstart import Display
 from bench.fleet import Fleet, simulate_fleet
 from bench.measure import Sample
@@ -115,21 +115,15 @@ def test_a_real_engine_starts_as_often(tmp_path: Path, monkeypatch: pytest.Monke
     assert found["real"]["cold_starts"] >= 2 and found["real"]["n"] == len(arrivals)
 
 
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    fleet.add_arguments(parser)
-    return parser.parse_args(words)
-
-
 @pytest.mark.parametrize("same", [True, False])
 def test_the_exit_code_is_by_the_cold_starts(
     same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = answers(("a", 900), ("a" if same else "b", 20))
     made: dict[str, Any] = compare_runs([0.0, 1.0], 3, EngineTimes([0.2], [0.02]), samples, 0)
-    monkeypatch.setattr(validation, "run", lambda *_: made)
+    monkeypatch.setattr(validation, "validate_fleet", lambda *_: made)
     path = tmp_path / "found.json"
-    assert fleet.main(options("--validate", "--out", str(path))) == (0 if same else 1)
+    assert main(["simulate", "--validate", "--out", str(path)]) == (0 if same else 1)
     told = capsys.readouterr()
     assert ("does not start as often" in told.err) is not same and "cold starts" in told.out
     kept = json.loads(path.read_text())
@@ -138,5 +132,5 @@ def test_the_exit_code_is_by_the_cold_starts(
 
 def test_what_keeps_it_from_running_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "found.json"
-    assert fleet.main(options("--validate", "--window", "1", "--out", str(path))) == 1
-    assert "nothing was compared: a window of 1 s is too short" in capsys.readouterr().err and not path.exists()
+    assert main(["simulate", "--validate", "--window", "1", "--out", str(path)]) == 1
+    assert "simulate failed: a window of 1 s is too short" in capsys.readouterr().err and not path.exists()

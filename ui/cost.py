@@ -20,8 +20,8 @@ import plotly.graph_objects as go
 from bench import account, arrivals, cost_figures, costs, prices
 from bench.account import AccountError
 from bench.costs import Bill, Curve, Usage
-from bench.fleet import read_starts
 from bench.prices import LISTED, Price, Rates
+from bench.results import load_result, select_start_seconds
 from serving.errors import NotFoundError
 from ui import render
 from ui.service import Service
@@ -219,7 +219,7 @@ def source_note(rates: Rates, problem: str = "") -> str:
 def measured_start(service: Service, run: str | None) -> tuple[Any, str]:
     """Seconds, and where they are from; a guess, and said to be one, if the run that is shown has measured none."""
     try:
-        found = read_starts(service.runs.path(run or ""))
+        found = select_start_seconds(load_result(service.runs.path(run or "")))
     except (NotFoundError, ValueError, OSError):
         return START_S, f'<p class="note">{DEFAULT_NOTE}</p>'
     median = statistics.median(found)

@@ -15,9 +15,9 @@ from html import escape
 from pathlib import Path
 
 from bench import figures
-from bench.measure import Sample, explain_never_cold
+from bench.measure import KINDS, Sample, explain_never_cold
 from bench.plan import COLD_KINDS
-from bench.results import KINDS, Result, group_uncounted, load_result, split_series
+from bench.results import Result, group_uncounted, load_result, split_series
 from ui.waterfall import after_each_other, falls, milliseconds
 
 LANES = 5
@@ -159,7 +159,7 @@ def latest_cold(result: Result) -> str:
         return ""
     sample = cold[-1]
     bars, ends = after_each_other(figures.split_time(sample))
-    proof = "verified cold" if sample.cold else sample.why_not
+    proof = "verified cold" if sample.counts_as_cold else sample.why_not
     words = " · ".join(word for word in (sample.target, sample.start_kind, proof) if word)
     return (
         f'<div class="waterfall"><h3>Latest cold start <small>{escape(words)}</small></h3>'

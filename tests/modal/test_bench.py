@@ -59,7 +59,7 @@ def target(served: Cloud) -> Iterator[ModalServer]:
 def ask(target: ModalServer, seen: set[str] | None = None) -> Sample:
     trial = Trial(1, target.name, "initial", 1)
     found = measure_trial(trial, target.url, target.key, 120, set() if seen is None else seen, target.headers)
-    target.answered(found.start_kind)
+    target.note_start(found.start_kind)
     return found
 
 
@@ -122,9 +122,9 @@ def test_the_worker_ends_by_itself_and_a_start_is_not_made_for_that(target: Moda
     heard: list[str] = []
     target.scale_down(heard.append)
     assert heard == [] and len(served.past) == past and not served.containers(APP), "nobody is woken to be put to sleep"
-    assert ask(target).outcome == "ok" and target.runners() == 1
+    assert ask(target).outcome == "ok" and target.count_containers() == 1
     target.scale_down(heard.append)
-    assert heard[0] == "asking its worker to end" and target.runners() == 0
+    assert heard[0] == "asking its worker to end" and target.count_containers() == 0
     served.until(lambda: served.past[-1].code == 0)
 
 
@@ -150,7 +150,7 @@ def test_the_window_is_the_last_way_only_after_a_restore_and_put_back(target: Mo
         assert set(windows) == {60}, "a window of two seconds may end what is writing its snapshot"
         target._restores = True
         target.scale_down(lambda _: windows.append(window(served)))
-        assert target.runners() == 0 and SHORTEST_S in windows and window(served) == 60
+        assert target.count_containers() == 0 and SHORTEST_S in windows and window(served) == 60
     finally:
         served.mend("ContainerStop")
 
@@ -216,7 +216,7 @@ def test_one_that_is_kept_up_never_comes_to_zero(
     monkeypatch.setattr("bench.modal_app.LEAVE_S", 0.5)
     target._function.autoscaler.update(min_containers=1)
     try:
-        served.until(lambda: target.runners() == 1)
+        served.until(lambda: target.count_containers() == 1)
         with pytest.raises(TargetError, match="never comes to zero: it is deployed with min_containers=1"):
             target.scale_down(lambda _: None)
     finally:
@@ -226,12 +226,12 @@ def test_one_that_is_kept_up_never_comes_to_zero(
 def test_it_is_left_alone_while_it_writes_its_snapshot(target: ModalServer) -> None:
     target._settle_s = 1.2
     heard: list[str] = []
-    target.answered("created")
+    target.note_start("created")
     began = time.monotonic()
     target.scale_down(heard.append)
     assert time.monotonic() - began >= 1.2 and heard[0] == "leaving it the time to write its snapshot, 1 s left"
     heard.clear()
-    target.answered("restored")
+    target.note_start("restored")
     target.scale_down(heard.append)
     assert heard == []
 
@@ -302,4 +302,4 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
     assert asked.returncode == 0 and "L40S at $1.800 an hour (this account's rates" in asked.stdout, asked.stderr
     without = bench(served, *words, MODAL_TOKEN_ID="")
     assert "L40S at $1.951 an hour (Modal's price list" in without.stdout
-    assert "the list's prices of 2026-11-23 are taken: no token" in without.stderr
+    assert "prices are those of the list of 2026-11-23: no token" in without.stderr
