@@ -26,11 +26,11 @@ from bench.quality import (
     summarise_kinds,
 )
 from serving.embedders import Vectors
-from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
-from serving.embedders.neutral import CENTRE, SHRINK, Neutral
+from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbedder, count_letters, join_page_text
+from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
 from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
-from serving.rows import rows
+from serving.rows import join_rows
 from serving.settings import Settings
 
 ABOUT = "what each part of the built-in ranking brings"
@@ -38,7 +38,7 @@ ABOUT = "what each part of the built-in ranking brings"
 
 @dataclass(frozen=True)
 class Variant:
-    """A ranking. `centre` and `shrink` are those of `Neutral`; `line_weight` is the best line's share of a score."""
+    """A ranking. `centre` and `shrink` are those of `LanguageCentering`; `line_weight` is the best line's share of a score."""
 
     name: str
     centre: float
@@ -68,17 +68,17 @@ class RawPage:
 
 def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
     """Return the pages with readable text, and the vector of each query."""
-    embedder = Builtin(limits)
+    embedder = BuiltinEmbedder(limits)
     embedder.load()
     e5 = embedder._e5
     found = []
     for path in list_page_files(corpus):
         for number, page in enumerate(open_file(path, limits), 1):
             assert isinstance(page, Page)
-            lines = rows(page.lines if page.lines is not None else embedder.read(page.image))
-            words = page_text(lines)
-            if letters(words) >= MIN_LETTERS:
-                telling = [line.text for line in lines if letters(line.text) >= MIN_LINE_LETTERS]
+            lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+            words = join_page_text(lines)
+            if count_letters(words) >= MIN_LETTERS:
+                telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
                 found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
     return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
 
@@ -87,8 +87,8 @@ def rank_queries(
     raw: Sequence[RawPage], queries: dict[str, Vectors], labels: Sequence[LabelledQuery], variant: Variant
 ) -> list[QueryRank]:
     """Return the rank of the right page for each query by one variant; a tie counts against it."""
-    shipped = Neutral.load()
-    neutral = Neutral(shipped.mean, shipped.directions, variant.centre, variant.shrink)
+    shipped = LanguageCentering.load()
+    neutral = LanguageCentering(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
     lines = [neutral(page.lines) for page in raw]
     keys = [page.key for page in raw]

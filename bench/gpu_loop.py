@@ -97,8 +97,10 @@ def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]
 
     from serving.embedders import bigemma3_model, colpali
 
-    model = bigemma3_model.load(embedder.checkpoint, "cuda")
-    processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(embedder.checkpoint.path, local_files_only=True)
+    model = bigemma3_model.load_model(embedder.checkpoint, "cuda")
+    processor = colpali.import_bigemma3().BiGemmaProcessor3.from_pretrained(
+        embedder.checkpoint.path, local_files_only=True
+    )
     texts = ["what is the total revenue?", "who signed the lease", "financial report quarterly results"]
     with torch.inference_mode():
         images = processor.process_images([Image.fromarray(square) for square in squares[:4]]).to("cuda")

@@ -167,9 +167,9 @@ def choose_price(options: argparse.Namespace) -> Price:
         options.gpu = "none"
     elif options.gpu is None:
         account.import_client()
-        from serving.modal_app import deployment
+        from serving.modal_app import read_deployment
 
-        deployed = deployment()
+        deployed = read_deployment()
         options.gpu = deployed.gpu.rstrip("!") or "none"
         options.cores, options.memory_gib = options.cores or deployed.cpu, options.memory_gib or deployed.memory / 1024
     return prices.choose_price(options)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.options import parse_seed
-from serving.embedders.colpali import without_unused
+from serving.embedders.colpali import block_unused_imports
 
 ABOUT = "a Gemma 3 checkpoint with random weights, for tests and throughput"
 LAYOUTS: Mapping[str, tuple[str, str, str]] = {
@@ -140,7 +140,7 @@ def write_tokenizer(out: Path) -> dict[str, int]:
 
 def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architecture: str) -> Any:
     """Write all files but the tokenizer's and the tensors, and return the model's configuration."""
-    without_unused()
+    block_unused_imports()
     from transformers import Gemma3Config
 
     marks = dict(zip(("boi_token", "eoi_token", "image_token"), IMAGE, strict=True))
@@ -226,7 +226,7 @@ def rename_tensor(name: str, layout: str) -> str:
 
 def draw_tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
     """Yield name (as BiGemma3 on a current transformers has it) and bfloat16 values of each parameter."""
-    without_unused()
+    block_unused_imports()
     import torch
     from transformers.models.gemma3 import Gemma3Model
 

@@ -29,7 +29,7 @@ from bench.record import Say
 from bench.stats import LEAST, percentile
 from serving.client import EmbeddingClient
 from serving.database import new_key
-from serving.embedders.builtin import Builtin, page_text
+from serving.embedders.builtin import BuiltinEmbedder, join_page_text
 from serving.library import Library
 from serving.pages import Line
 from serving.process import ServerProcess
@@ -74,7 +74,7 @@ def subtract_medians(through: Sequence[float], direct: Sequence[float]) -> float
 
 def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
     """Send queries through the worker and straight into the embedder, in turn. Raises ServingError."""
-    embedder = Builtin(Settings(data=folder))
+    embedder = BuiltinEmbedder(Settings(data=folder))
     embedder.load()
     embedder.warm_up()
 
@@ -118,7 +118,7 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
             image = np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
             found = reader(image)
             texts = list(found.txts or ())
-            vectors.append(e5.passage(page_text([Line(text) for text in texts])))
+            vectors.append(e5.passage(join_page_text([Line(text) for text in texts])))
             if lines and texts:
                 vectors.append(e5.passage(texts))
 

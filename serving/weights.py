@@ -40,7 +40,7 @@ class WeightsFileError(ServingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TensorSlot:
     """One tensor: `size` bytes at `begin` of a file, at `offset` of the range."""
 
     file: int
@@ -62,11 +62,11 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WeightPlan:
     files: tuple[Path, ...]
     marks: tuple[str, ...]
-    """Of the files when the plan was made: see `mark`."""
-    slots: Mapping[str, Slot]
+    """Of the files when the plan was made: see `stamp_file`."""
+    slots: Mapping[str, TensorSlot]
     size: int
     """Bytes of the range."""
 
@@ -82,7 +82,9 @@ class Plan:
             at, end = slot.begin, slot.begin + slot.size
             while at < end:
                 upto = min(end, (at // size + 1) * size)
-                joined(parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at))
+                append_piece(
+                    parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at)
+                )
                 at = upto
         found = []
         for (file, _), pieces in parts.items():
@@ -94,11 +96,11 @@ class Plan:
     def check(self) -> None:
         """Raises WeightsFileError if a file is not the one that was planned with."""
         for path, known in zip(self.files, self.marks, strict=True):
-            if mark(path) != known:
+            if stamp_file(path) != known:
                 raise WeightsFileError(f"{path} was changed while it was in use: start again with what is there now")
 
 
-def joined(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
+def append_piece(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
     """Appended, or made one with the last where both places go on from it."""
     if pieces:
         begin, offset, count = pieces[-1]
@@ -108,18 +110,18 @@ def joined(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> N
     pieces.append(piece)
 
 
-def plan(
+def plan_weights(
     files: Sequence[Path],
     names: Callable[[str], str | None] = lambda name: name,
     together: Sequence[Sequence[str]] = (),
-) -> Plan:
+) -> WeightPlan:
     """`names` gives a tensor's name in the plan, None for one that is left out. `together`: names of tensors that
     follow each other without a gap, so that they can be used as one. Raises WeightsFileError."""
     found: dict[str, tuple[int, int, int, str, tuple[int, ...]]] = {}
     marks = []
     for number, file in enumerate(files):
-        marks.append(mark(file))
-        for name, begin, size, dtype, shape in header(file):
+        marks.append(stamp_file(file))
+        for name, begin, size, dtype, shape in read_header(file):
             known = names(name)
             if known in found:
                 raise WeightsFileError(f"{file}: {name} is there twice")
@@ -127,18 +129,18 @@ def plan(
                 found[known] = number, begin, size, dtype, shape
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
     later = {name for group in follows.values() for name in group[1:]}
-    slots: dict[str, Slot] = {}
+    slots: dict[str, TensorSlot] = {}
     at = 0
     for name in sorted(found.keys() - later, key=lambda name: found[name][:2]):
         at = -(-at // ALIGNED) * ALIGNED
         for member in follows.get(name, [name]):
             number, begin, size, dtype, shape = found[member]
-            slots[member] = Slot(number, begin, size, at, dtype, shape)
+            slots[member] = TensorSlot(number, begin, size, at, dtype, shape)
             at += size
-    return Plan(tuple(files), tuple(marks), slots, at)
+    return WeightPlan(tuple(files), tuple(marks), slots, at)
 
 
-def header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
+def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
     """Name, place in the file, bytes, type and shape of each tensor of a safetensors file. Raises WeightsFileError."""
     try:
         with file.open("rb") as stream:
@@ -162,7 +164,7 @@ def header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
         raise WeightsFileError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def mark(file: Path) -> str:
+def stamp_file(file: Path) -> str:
     """Changes with the file's content: whoever writes to it cannot set the time of change back. Raises
     WeightsFileError."""
     try:
@@ -172,25 +174,25 @@ def mark(file: Path) -> str:
     return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def digest(files: Sequence[Path], threads: int) -> str:
+def digest_files(files: Sequence[Path], threads: int) -> str:
     """SHA-256 over the SHA-256 of each 16 MiB of the files, in order: with `threads` it is as fast as the memory of a
     large machine, where one hash over all would take five seconds for 8.6 GB. Raises WeightsFileError."""
-    parts = [(file, begin) for file in files for begin in range(0, max(1, size_of(file)), HASHED)]
+    parts = [(file, begin) for file in files for begin in range(0, max(1, file_size(file)), HASHED)]
     total = hashlib.sha256()
     with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(part_digest, parts):
+        for found in pool.map(digest_part, parts):
             total.update(found)
     return total.hexdigest()
 
 
-def size_of(file: Path) -> int:
+def file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def part_digest(part: tuple[Path, int]) -> bytes:
+def digest_part(part: tuple[Path, int]) -> bytes:
     file, begin = part
     try:
         with file.open("rb") as stream:
@@ -200,14 +202,14 @@ def part_digest(part: tuple[Path, int]) -> bytes:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-class Target(Protocol):
+class FillTarget(Protocol):
     """Where a plan's bytes go."""
 
-    def lane(self, size: int) -> Lane:
+    def lane(self, size: int) -> FillLane:
         """Of one thread: called in it."""
 
 
-class Lane(Protocol):
+class FillLane(Protocol):
     """Two buffers or more of `size` bytes each, used in turn."""
 
     def buffer(self) -> memoryview:
@@ -221,7 +223,7 @@ class Lane(Protocol):
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillResult:
     bytes: int
     seconds: float
 
@@ -230,7 +232,7 @@ class Filled:
         return self.bytes / 1e9 / self.seconds
 
 
-def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> Filled:
+def fill_weights(plan: WeightPlan, target: FillTarget, chunks: Sequence[Chunk], threads: int) -> FillResult:
     """Every chunk into its place. `chunks` are the plan's. Raises WeightsFileError; parts may be there then."""
     began = time.perf_counter()
     plan.check()
@@ -246,7 +248,7 @@ def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> F
                 chunk = next(waiting, None)
             if chunk is None:
                 return lane.finish()
-            read(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
+            read_exactly(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
             lane.put(chunk.pieces)
 
     try:
@@ -256,10 +258,10 @@ def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> F
     finally:
         for descriptor in files:
             os.close(descriptor)
-    return Filled(plan.bytes, time.perf_counter() - began)
+    return FillResult(plan.bytes, time.perf_counter() - began)
 
 
-def read(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
+def read_exactly(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
     """Raises WeightsFileError if the file ends before."""
     while into:
         try:
@@ -296,7 +298,7 @@ class HostLane:
     def finish(self) -> None: ...
 
 
-def fitted(module: Any, planned: Plan, memory: Any) -> None:
+def bind_parameters(module: Any, planned: WeightPlan, memory: Any) -> None:
     """Each parameter of a torch module becomes a view into `memory`, uint8[plan.size] on any device.
 
     The module's parameters may be on `meta`. Raises WeightsFileError for what is missing or has another shape.
@@ -321,7 +323,7 @@ def torch_type(name: str) -> Any:
     return getattr(torch, names.get(name, f"int{name[1:]}"))
 
 
-def unfilled(module: Callable[[], Any]) -> Any:
+def build_without_weights(module: Callable[[], Any]) -> Any:
     """What `module()` makes, its parameters without memory (`meta`) and its buffers as they are.
 
     A model is built in a tenth of a second like that, instead of being filled with random numbers first.

@@ -137,7 +137,7 @@ class Life:
         with phase(status, "import"):
             from serving import embedders, service
 
-            kind = embedders.of(name)
+            kind = embedders.find_embedder_class(name)
         settings = service.settings(given)
         embedder = kind(settings)
         with phase(status, "load"):

@@ -6,9 +6,9 @@ from typing import Any
 
 import modal
 
-from serving.modal_app import Server
+from serving.modal_app import ModalServer
 
-server = Server("hf")
+server = ModalServer("hf")
 app = modal.App("unsnapped")
 
 
