@@ -38,7 +38,7 @@ def arguments() -> argparse.ArgumentParser:
         " worker is started by the first request, goes when it was idle for a while, and comes back from a snapshot.",
         epilog="Keys: DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY. Limits: DORMOUSE_<NAME>.",
     )
-    known = ", ".join(embedders.EMBEDDERS)
+    known = ", ".join(embedders.NAMES)
     parser.add_argument(
         "--embedder",
         default="builtin",
@@ -130,7 +130,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
-    embedder = embedders.find_embedder_class(options.embedder)(settings)
+    embedder = embedders.of(options.embedder)(settings)
     spec = Spec(
         options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
         getattr(embedder, "weight_files", ()), getattr(embedder, "waking_bytes", 0),

@@ -7,7 +7,7 @@ end       the embedder's processes                          once in each contain
 ```
 
 Knows of the platform two names in the environment, nothing else: what it has to do for us (keep files, send no more
-requests) are functions that it is given. What a start is called is in `classify_start`.
+requests) are functions that it is given. What a start is called is in `start_kind`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from serving.app import create_app
 from serving.deadlines import in_background, ms_since, timed, within
 from serving.embedders import Embedder
 from serving.embedders.checkpoint import WeightsError
-from serving.embedders.gemma import BiGemma3Base
+from serving.embedders.gemma import Gemma
 from serving.errors import ServingError, UnauthorizedError
-from serving.fetch import ensure_downloaded
+from serving.fetch import fetched
 from serving.memory import give_back_memory
-from serving.probe import describe_difference, why_unusable
-from serving.rehearsal import RequestCounter, prewarm_app
+from serving.probe import difference, unusable
+from serving.rehearsal import Calls, rehearse
 from serving.settings import Settings
 from serving.worker import StartKind, Worker
 from serving.worker_process import in_a_thread, new_random_state
@@ -52,26 +52,26 @@ WITHOUT_ANSWER_S = 30.0
 log = logging.getLogger(__name__)
 
 
-class LifecycleError(ServingError):
+class LifeError(ServingError):
     """The container cannot serve and has to end; the message says what to do."""
 
     code = "life"
 
 
 @dataclass
-class LoadedWorker:
+class Built:
     """An embedder that was loaded and warmed up, behind its worker and app. `probe` is float[n][dimension]."""
 
     embedder: Embedder
     worker: Worker
-    app: RequestCounter
+    app: Calls
     probe: list[list[float]]
 
 
-def do_nothing() -> None: ...
+def nothing() -> None: ...
 
 
-class ContainerLifecycle:
+class Life:
     """`prepare`, `begin`, `end`, each from the container's main thread; `app` after `begin`."""
 
     def __init__(
@@ -81,9 +81,9 @@ class ContainerLifecycle:
         sleeps: bool = False,
         revision: str = "",
         advice: str = "",
-        restore_files: Callable[[], None] = do_nothing,
-        keep_files: Callable[[], None] = do_nothing,
-        stop: Callable[[], None] = do_nothing,
+        bring_files: Callable[[], None] = nothing,
+        keep_files: Callable[[], None] = nothing,
+        stop: Callable[[], None] = nothing,
     ) -> None:
         """`embedder` is a name of `embedders.NAMES` or `package.module:Class`.
 
@@ -98,11 +98,11 @@ class ContainerLifecycle:
         self._sleeps = sleeps
         self._revision = revision
         self._advice = advice
-        self._restore_files = restore_files
+        self._bring_files = bring_files
         self._keep_files = keep_files
         self._stop = stop
         self._given: dict[str, Any] = {}
-        self._built: LoadedWorker | None = None
+        self._built: Built | None = None
         self._start_ms = 0.0
         self._asleep = False
         self._task = ""
@@ -117,21 +117,21 @@ class ContainerLifecycle:
         return self._here.worker
 
     @property
-    def _here(self) -> LoadedWorker:
+    def _here(self) -> Built:
         if self._built is None:
-            raise LifecycleError("there is no worker: prepare first")
+            raise LifeError("there is no worker: prepare first")
         return self._built
 
     def prepare(self) -> None:
         """Everything that is in the snapshot. Raises ServingError, and whatever the embedder raises."""
-        log_to_stderr()
+        tell_on_stderr()
         began = time.perf_counter()
         settings = self._settings()
         check_access(settings)
-        run_optional(self._restore_files, "what earlier containers compiled is not here, it is compiled again")
+        tried(self._bring_files, "what earlier containers compiled is not here, it is compiled again")
         self._built = self._build(settings)
         self._start_ms = ms_since(began)
-        run_optional(self._keep_files, "what was downloaded and compiled is not kept, later starts do it again")
+        tried(self._keep_files, "what was downloaded and compiled is not kept, later starts do it again")
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
         log.info("%s is loaded and warmed up in %.1f s", self._here.embedder.title, self._start_ms / 1000)
         if self._sleeps and os.environ.get(SNAPSHOTS) == "1":
@@ -148,20 +148,20 @@ class ContainerLifecycle:
     def begin(self) -> None:
         """A new life. Raises LifeError if there is no worker that computes what it should."""
         began = time.perf_counter()
-        kind = classify_start(os.environ, self._task)
+        kind = start_kind(os.environ, self._task)
         settings = self._settings()
         new_random_state()
         self.worker.renew(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
-        reason = None if kind == "plain" and not self._asleep else self._check_restored(settings, phases)
+        reason = None if kind == "plain" and not self._asleep else self._came_back(settings, phases)
         if reason is not None:
-            self._start_in_full(reason, settings, phases)
+            self._start_again(reason, settings, phases)
         if self.worker.boot.kind != "plain":  # of a restore, this process sees only its own part
             phases["restore"] = ms_since(began) - phases.get("wake", 0.0) - phases["probe"]
         self.worker.boot.phases.update(phases)
         self._tell(kind, phases)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: in_background(self._drain_and_exit))
+            signal.signal(signal.SIGTERM, lambda *_: in_background(self._leave))
 
     def end(self) -> None:
         """Ends the embedder's processes; what it answers in between is finished by then."""
@@ -172,9 +172,9 @@ class ContainerLifecycle:
         """As the environment has them now: the platform changes it when it restores."""
         return Settings(**self._given)
 
-    def _build(self, settings: Settings) -> LoadedWorker:
-        kind = embedders.find_embedder_class(self._name)
-        if isinstance(kind, type) and issubclass(kind, BiGemma3Base):
+    def _build(self, settings: Settings) -> Built:
+        kind = embedders.of(self._name)
+        if isinstance(kind, type) and issubclass(kind, Gemma):
             self._given = {"weights": self._weights(settings)}
             settings = self._settings()
         embedder = kind(settings)
@@ -182,24 +182,24 @@ class ContainerLifecycle:
             in_a_thread(embedder.load)
             in_a_thread(embedder.warm_up)
             probe = in_a_thread(embedder.probe).tolist()
-            reason = why_unusable(probe)
+            reason = unusable(probe)
             if reason is not None:
-                raise LifecycleError(f"{embedder.title} cannot be served: {reason}")
+                raise LifeError(f"{embedder.title} cannot be served: {reason}")
         except BaseException:
             embedder.close()
             raise
         worker = Worker(embedder, settings)
-        app = RequestCounter(create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon))
-        prewarm_app(app)
-        return LoadedWorker(embedder, worker, app, probe)
+        app = Calls(create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon))
+        rehearse(app)
+        return Built(embedder, worker, app, probe)
 
     def _weights(self, settings: Settings) -> str:
         try:
-            return ensure_downloaded(settings.weights, self._revision)
+            return fetched(settings.weights, self._revision)
         except WeightsError as error:
             raise WeightsError(f"{error.message}. {self._advice}" if self._advice else error.message) from None
 
-    def _check_restored(self, settings: Settings, phases: dict[str, float]) -> str | None:
+    def _came_back(self, settings: Settings, phases: dict[str, float]) -> str | None:
         """Why this worker may not serve: it did not wake up in time, or computes something else than before."""
         here = self._here
         try:
@@ -214,24 +214,24 @@ class ContainerLifecycle:
         except Exception as error:
             log.exception("the worker did not wake up")
             return f"{type(error).__name__}: {error}"
-        return describe_difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
+        return difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
 
-    def _start_in_full(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
+    def _start_again(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
         """In full, in this process. Raises LifeError."""
         log.error("what came back from the snapshot is not used, starting in full instead: %s", reason)
         began = time.perf_counter()
-        self._discard_worker()
+        self._take_apart()
         try:
             self._built = self._build(settings)
         except Exception as error:
-            raise LifecycleError(
+            raise LifeError(
                 f"what came back from the snapshot cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
         self.worker.renew(self._settings(), "plain", "none")
         phases["start"] = ms_since(began)
 
-    def _discard_worker(self) -> None:
+    def _take_apart(self) -> None:
         """The memory of the worker that is not used goes to the next one."""
         embedder, self._built = self._here.embedder, None
         for give_back in (embedder.sleep, embedder.close):
@@ -247,9 +247,9 @@ class ContainerLifecycle:
         in_background(self._stop_fetching)
 
     def _stop_fetching(self) -> None:
-        run_optional(self._stop, "the platform did not take the request to stop: the container goes when it is idle")
+        tried(self._stop, "the platform did not take the request to stop: the container goes when it is idle")
 
-    def _drain_and_exit(self) -> None:
+    def _leave(self) -> None:
         """After SIGTERM: no more requests, those in flight are finished, then the platform's own way of ending."""
         self._stop_fetching()
         ends = time.monotonic() + self.worker.settings.drain_s
@@ -276,14 +276,14 @@ class ContainerLifecycle:
         log.info("a life begins: %s", json.dumps(seen))
 
 
-def run_optional(work: Callable[[], None], otherwise: str) -> None:
+def tried(work: Callable[[], None], otherwise: str) -> None:
     try:
         work()
     except Exception:
         log.exception(otherwise)
 
 
-def classify_start(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
+def start_kind(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
     if environment.get(SNAPSHOTS) != "1":
         return "plain"
     return "created" if environment.get(TASK, "") == task_of_snapshot else "restored"
@@ -298,7 +298,7 @@ def check_access(settings: Settings) -> None:
         )
 
 
-def log_to_stderr() -> None:
+def tell_on_stderr() -> None:
     """Our own lines, in the container's log; those of libraries stay as the platform has them."""
     ours = logging.getLogger("serving")
     if not ours.handlers:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.embedders.checkpoint import WeightsError, download_checkpoint, find_cached
+from serving.embedders.checkpoint import WeightsError, cached, downloaded
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")
@@ -22,7 +22,7 @@ TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")
 log = logging.getLogger(__name__)
 
 
-def ensure_downloaded(weights: str, revision: str = "") -> str:
+def fetched(weights: str, revision: str = "") -> str:
     """The folder of these weights; whatever is no name on the hub comes back as it is. Raises WeightsError.
 
     From here on this process asks no hub.
@@ -30,16 +30,16 @@ def ensure_downloaded(weights: str, revision: str = "") -> str:
     if Path(weights).expanduser().is_dir() or weights.startswith((".", "/", "~")) or weights.count("/") != 1:
         return weights
     os.environ.update(OFFLINE)
-    found = find_cached(weights, revision)
+    found = cached(weights, revision)
     if found is None:
         log.info("downloading %s; later starts find it here", weights)
-        found = download_in_child(weights, revision)
+        found = by_child(weights, revision)
     return str(found)
 
 
-def download_in_child(weights: str, revision: str) -> Path:
+def by_child(weights: str, revision: str) -> Path:
     command = [sys.executable, "-m", "serving.fetch", weights, revision]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, env=allow_hub(os.environ), check=False)  # noqa: S603
+    answer = subprocess.run(command, stdout=subprocess.PIPE, env=online(os.environ), check=False)  # noqa: S603
     try:
         told = json.loads(answer.stdout.splitlines()[-1])
     except (ValueError, IndexError):
@@ -49,7 +49,7 @@ def download_in_child(weights: str, revision: str) -> Path:
     return Path(told["folder"])
 
 
-def allow_hub(environment: Mapping[str, str]) -> dict[str, str]:
+def online(environment: Mapping[str, str]) -> dict[str, str]:
     """For the child: it may ask the hub, with the token under whichever name it was given, and finds this package."""
     found = {name: value for name, value in environment.items() if name not in OFFLINE}
     token = next((environment[name] for name in TOKENS if environment.get(name)), "")
@@ -62,7 +62,7 @@ def allow_hub(environment: Mapping[str, str]) -> dict[str, str]:
 
 def main(weights: str, revision: str) -> int:
     try:
-        told = {"folder": str(download_checkpoint(weights, revision))}
+        told = {"folder": str(downloaded(weights, revision))}
     except WeightsError as error:
         told = {"failed": error.message}
     except Exception as error:  # the hub's transfer library raises what it likes, a full disk included

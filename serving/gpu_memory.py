@@ -17,7 +17,7 @@ import torch
 
 from serving.errors import NotReadyError
 from serving.settings import usable_cores
-from serving.weights import MOST_THREADS, FillResult, WeightPlan, fill_weights
+from serving.weights import MOST_THREADS, Filled, Plan, fill
 
 STEP = 256 * 1024 * 1024
 """Bytes that working memory grows by."""
@@ -25,7 +25,7 @@ ROOM = 1024**4
 """Bytes of addresses for working memory: they cost nothing."""
 
 
-def import_driver() -> Any:
+def driver() -> Any:
     """CUDA's driver interface. Raises ImportError."""
     return importlib.import_module("cuda.bindings.driver")
 
@@ -34,7 +34,7 @@ class DriverError(Exception):
     """A call of the CUDA driver failed; the message is its own name for the reason."""
 
 
-def unwrap_result(result: Any) -> Any:
+def called(result: Any) -> Any:
     """What a call gave, without its status. Raises DriverError."""
     status, *values = result
     if int(status) != 0:
@@ -47,7 +47,7 @@ class AddressRange:
 
     def __init__(self, size: int) -> None:
         """Reserves addresses for `size` bytes; there is no memory behind them yet. Raises DriverError."""
-        cuda = self._cuda = import_driver()
+        cuda = self._cuda = driver()
         torch.cuda.current_stream()  # makes the device's context
         device = torch.cuda.current_device()
         self._kind = cuda.CUmemAllocationProp()
@@ -58,9 +58,9 @@ class AddressRange:
         self._access.location = self._kind.location
         self._access.flags = cuda.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
         smallest = cuda.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
-        self._grain = int(unwrap_result(cuda.cuMemGetAllocationGranularity(self._kind, smallest)))
+        self._grain = int(called(cuda.cuMemGetAllocationGranularity(self._kind, smallest)))
         self.limit = self._rounded(size)
-        self.address = int(unwrap_result(cuda.cuMemAddressReserve(self.limit, 0, 0, 0)))
+        self.address = int(called(cuda.cuMemAddressReserve(self.limit, 0, 0, 0)))
         self._parts: list[int] = []
         """Bytes of each piece of memory, in order from the beginning of the range."""
         self._handles: list[Any] = []
@@ -129,7 +129,7 @@ class AddressRange:
     def _map(self, at: int, size: int) -> None:
         cuda = self._cuda
         try:
-            handle = unwrap_result(cuda.cuMemCreate(size, self._kind, 0))
+            handle = called(cuda.cuMemCreate(size, self._kind, 0))
         except DriverError as error:
             free, total = torch.cuda.mem_get_info()
             raise NotReadyError(
@@ -137,13 +137,13 @@ class AddressRange:
                 f" is using it ({error})",
                 retry_after=5,
             ) from None
-        unwrap_result(cuda.cuMemMap(self.address + at, size, 0, handle, 0))
-        unwrap_result(cuda.cuMemSetAccess(self.address + at, size, [self._access], 1))
+        called(cuda.cuMemMap(self.address + at, size, 0, handle, 0))
+        called(cuda.cuMemSetAccess(self.address + at, size, [self._access], 1))
         self._handles.append(handle)
 
     def _unmap(self, at: int, size: int, handle: Any) -> None:
-        unwrap_result(self._cuda.cuMemUnmap(self.address + at, size))
-        unwrap_result(self._cuda.cuMemRelease(handle))
+        called(self._cuda.cuMemUnmap(self.address + at, size))
+        called(self._cuda.cuMemRelease(handle))
 
 
 class WorkingMemory:
@@ -193,7 +193,7 @@ class WorkingMemory:
 
 
 class PinnedTarget:
-    """A range, filled through page-locked buffers (`serving.weights.fill_weights`): two for each thread. They are kept: to lock
+    """A range, filled through page-locked buffers (`serving.weights.fill`): two for each thread. They are kept: to lock
     96 MB again takes 50 ms, and the driver does it in a tenth of that when it brings a process back."""
 
     def __init__(self, address: int) -> None:
@@ -218,7 +218,7 @@ class PinnedLane:
     """All lanes share a stream: the bus is one, and each stream more is 10 ms more of a restore."""
 
     def __init__(self, address: int, size: int, stream: torch.cuda.Stream) -> None:
-        self._cuda = import_driver()
+        self._cuda = driver()
         self._address = address
         self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
         self._views = [memoryview(buffer.numpy()) for buffer in self._buffers]  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ class PinnedLane:
     def put(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         here, copy = self._buffers[self._turn].data_ptr(), self._cuda.cuMemcpyHtoDAsync
         for skip, offset, count in pieces:
-            unwrap_result(copy(self._address + offset, here + skip, count, self._stream.cuda_stream))
+            called(copy(self._address + offset, here + skip, count, self._stream.cuda_stream))
         self._done[self._turn].record(self._stream)
         self._turn = 1 - self._turn
 
@@ -242,9 +242,9 @@ class PinnedLane:
 
 
 class GpuWeights:
-    """A plan's tensors at fixed addresses: `fill_weights` brings them, `release` gives their memory back."""
+    """A plan's tensors at fixed addresses: `fill` brings them, `release` gives their memory back."""
 
-    def __init__(self, planned: WeightPlan) -> None:
+    def __init__(self, planned: Plan) -> None:
         """Memory, with nothing in it yet. Raises NotReadyError, DriverError."""
         self.plan = planned
         self._chunks = planned.chunks()
@@ -253,10 +253,10 @@ class GpuWeights:
         self._target = PinnedTarget(self._range.address)
         self.memory = self._range.tensor()
 
-    def fill(self) -> FillResult:
+    def fill(self) -> Filled:
         """Raises WeightsFileError, NotReadyError; of a part that is there nothing may be used then."""
         self._range.restore()
-        found = fill_weights(self.plan, self._target, self._chunks, min(MOST_THREADS, usable_cores()))
+        found = fill(self.plan, self._target, self._chunks, min(MOST_THREADS, usable_cores()))
         self._target.filled()
         return found
 

@@ -22,14 +22,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from serving.settings import WEIGHTS
 
 if TYPE_CHECKING:
-    from serving.cloud import ContainerLifecycle
+    from serving.cloud import Life
 
 S = TypeVar("S", bound=BaseSettings)
 Extra = Literal["hf", "vllm"]
 PREFIX = "DORMOUSE_MODAL_"
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PINS = Path(__file__).parent / "pins"
-"""What `list_requirements` came to when `make pins` was last run: an image built today is that of last month."""
+"""What `requirements` came to when `make pins` was last run: an image built today is that of last month."""
 PYTHON = "3.12"
 UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
@@ -111,10 +111,10 @@ class Deployment(BaseSettings):
             "TRITON_CACHE_DIR": f"{self.cache}/local/triton",
             "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/local/inductor",
         }
-        return {**settings_as_environment(self), **{name: str(value) for name, value in worker.items()}}
+        return {**again(self), **{name: str(value) for name, value in worker.items()}}
 
 
-def settings_as_environment(deployed: BaseSettings) -> dict[str, str]:
+def again(deployed: BaseSettings) -> dict[str, str]:
     """The environment in which a container reads the same settings."""
     prefix = deployed.model_config["env_prefix"]
     return {
@@ -124,7 +124,7 @@ def settings_as_environment(deployed: BaseSettings) -> dict[str, str]:
     }
 
 
-def read_settings(kind: type[S], file: str) -> S:
+def read(kind: type[S], file: str) -> S:
     """As the environment has it. Ends the program with a sentence if it cannot be."""
     try:
         return kind()
@@ -135,16 +135,16 @@ def read_settings(kind: type[S], file: str) -> S:
         raise SystemExit(f"{variable}={first['input']}: {first['msg']}. See {file}") from None
 
 
-def read_deployment() -> Deployment:
+def deployment() -> Deployment:
     """Ends the program with a sentence if it cannot be."""
-    return read_settings(Deployment, "serving/modal_app.py")
+    return read(Deployment, "serving/modal_app.py")
 
 
-class ModalServer:
+class Server:
     """One app's objects. `extra` is that of pyproject.toml with its embedder's packages."""
 
     def __init__(self, extra: Extra) -> None:
-        self.deployed = read_deployment()
+        self.deployed = deployment()
         self.extra = extra
         self.weights = modal.Volume.from_name(self.deployed.weights_volume, create_if_missing=True)
         self.compiled = modal.Volume.from_name(self.deployed.compiled_volume, create_if_missing=True)
@@ -155,7 +155,7 @@ class ModalServer:
         builtin = self.deployed.embedder == "builtin"
         packages: list[str] = []
         if modal.is_local():
-            packages = list_requirements("", BUILTIN) if builtin else read_pins(PINS / f"{self.extra}.txt")
+            packages = requirements("", BUILTIN) if builtin else pinned(PINS / f"{self.extra}.txt")
         return (
             modal.Image.debian_slim(python_version=PYTHON)
             .entrypoint([])
@@ -195,18 +195,18 @@ class ModalServer:
     def asks_for_proxy_token(self) -> bool:
         return self.deployed.access == "proxy"
 
-    def life(self, embedder: str, *, sleeps: bool) -> ContainerLifecycle:
+    def life(self, embedder: str, *, sleeps: bool) -> Life:
         """In a container only: imports what a worker needs."""
-        from serving.cloud import ContainerLifecycle
+        from serving.cloud import Life
 
         name = self.deployed.secret_name or "dormouse"
-        return ContainerLifecycle(
+        return Life(
             self.deployed.embedder or embedder,
             sleeps=sleeps,
             revision=self.deployed.revision,
             advice=f"On Modal: `modal secret create {name} HF_TOKEN=hf_... --force`, with all that is in it, and deploy"
             " again",
-            restore_files=self.restore_files,
+            bring_files=self.bring_files,
             keep_files=self.keep_files,
             stop=modal.experimental.stop_fetching_inputs,
         )
@@ -216,7 +216,7 @@ class ModalServer:
         """Local folder, and that on the Volume."""
         return Path(self.deployed.cache) / "local", Path(self.deployed.cache) / "compiled" / self.extra
 
-    def restore_files(self) -> None:
+    def bring_files(self) -> None:
         local, kept = self._compiled
         if kept.is_dir():
             shutil.copytree(kept, local, dirs_exist_ok=True)
@@ -229,24 +229,24 @@ class ModalServer:
             self.compiled.commit()
 
 
-def list_requirements(extra: Extra | Literal[""], more: tuple[str, ...] = ()) -> list[str]:
+def requirements(extra: Extra | Literal[""], more: tuple[str, ...] = ()) -> list[str]:
     """As pyproject.toml has them."""
-    found = read_project()
+    found = project()
     pins = {re.split(r"[^A-Za-z0-9._-]", pin, maxsplit=1)[0]: pin for pin in found["dependencies"]}
     return [*(pins[name] for name in (*BASE, *more)), *(found["optional-dependencies"][extra] if extra else [])]
 
 
-def read_project() -> dict[str, Any]:
+def project() -> dict[str, Any]:
     """Of pyproject.toml. Ends the program with a sentence if that is not there."""
-    return dict(tomllib.loads(read_clone_file(PYPROJECT))["project"])
+    return dict(tomllib.loads(clone_text(PYPROJECT))["project"])
 
 
-def read_pins(file: Path) -> list[str]:
+def pinned(file: Path) -> list[str]:
     """Of each package the one version. Ends the program with a sentence if the file is not there."""
-    return read_clone_file(file).splitlines()
+    return clone_text(file).splitlines()
 
 
-def read_clone_file(file: Path) -> str:
+def clone_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError:

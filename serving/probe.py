@@ -10,7 +10,7 @@ GPU_COSINE = 0.999
 """A GPU may choose another kernel after a restore; a wrong weight moves a vector much further."""
 
 
-def why_unusable(vectors: Sequence[Sequence[float]]) -> str | None:
+def unusable(vectors: Sequence[Sequence[float]]) -> str | None:
     """Why these cannot be a probe's vectors: nothing there, something not finite, or a vector of zeros."""
     found = np.asarray(vectors, dtype=np.float32)
     if found.ndim != 2 or not found.size:
@@ -20,11 +20,9 @@ def why_unusable(vectors: Sequence[Sequence[float]]) -> str | None:
     return None
 
 
-def describe_difference(
-    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, exact: bool
-) -> str | None:
+def difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, exact: bool) -> str | None:
     """None if they agree: bit for bit if `exact` (a CPU), else by a cosine of at least 0.999."""
-    reason = why_unusable(after)
+    reason = unusable(after)
     if reason:
         return reason
     old, new = np.asarray(before, dtype=np.float32), np.asarray(after, dtype=np.float32)

@@ -20,7 +20,7 @@ WRITTEN = 4
 """Of so many characters, at most, NFC makes one."""
 
 
-def canonicalise_query(text: str, param: str | None, max_chars: int) -> str:
+def canonical_query(text: str, param: str | None, max_chars: int) -> str:
     """One query as all embedders see it: NFC, no control characters, single spaces, no leading `Query: `.
 
     Raises BadValueError if nothing is left, TooLargeError for more than `max_chars` characters.
@@ -28,7 +28,7 @@ def canonicalise_query(text: str, param: str | None, max_chars: int) -> str:
     text = " ".join(text.split())
     # Before anything that takes longer: to bring n combining marks into order takes n x n steps.
     if len(text) > WRITTEN * max_chars:
-        raise query_too_long(param, max_chars)
+        raise too_long(param, max_chars)
     # Lone surrogates cannot be encoded as UTF-8 and would end the model's process, not the request.
     text = text.encode("utf-8", "replace").decode("utf-8")
     kept = (
@@ -40,9 +40,9 @@ def canonicalise_query(text: str, param: str | None, max_chars: int) -> str:
     if not words or words == QUERY_PREFIX.strip():
         raise BadValueError("the query is empty: send at least one word", param=param)
     if len(words) > max_chars:
-        raise query_too_long(param, max_chars)
+        raise too_long(param, max_chars)
     return words
 
 
-def query_too_long(param: str | None, max_chars: int) -> TooLargeError:
+def too_long(param: str | None, max_chars: int) -> TooLargeError:
     return TooLargeError(f"the query is longer than {max_chars} characters", param=param)

@@ -18,7 +18,7 @@ PLATFORM_IMPORTS = ("aiohttp",)
 """What Modal's client imports when an app is first served: half a second of a restore, if it is not there by then."""
 
 
-class RequestCounter:
+class Calls:
     """ASGI: how many requests are being answered."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,7 +36,7 @@ class RequestCounter:
             self.in_flight -= 1
 
 
-def prewarm_app(app: ASGIApp) -> None:
+def rehearse(app: ASGIApp) -> None:
     """What the first request would import and build is in the snapshot instead."""
     for name in PLATFORM_IMPORTS:
         with suppress(ImportError):
@@ -49,8 +49,8 @@ def prewarm_app(app: ASGIApp) -> None:
 
     async def send(_: Message) -> None: ...
 
-    in_a_thread(lambda: asyncio.run(call_app(app, scope, receive, send)))
+    in_a_thread(lambda: asyncio.run(answered(app, scope, receive, send)))
 
 
-async def call_app(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)

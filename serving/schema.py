@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from serving.errors import BadValueError, NotAnImageError, TooLargeError
 from serving.pages import Line
-from serving.prompts import canonicalise_query
+from serving.prompts import canonical_query
 
 MAX_MARKS = 1_000_000
 """Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
@@ -145,7 +145,7 @@ def embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
         for n, image in enumerate(request.images)
     ]
     items += [raw_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
-    items += [Query(canonicalise_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
+    items += [Query(canonical_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
     if not items:
         raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
     return items
@@ -178,7 +178,7 @@ def embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
 def input_item(text: Any, param: str, max_chars: int) -> Item:
     if not isinstance(text, str):
         raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
-    return Query(canonicalise_query(text, param, max_chars))
+    return Query(canonical_query(text, param, max_chars))
 
 
 def conversations_of(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
@@ -192,7 +192,7 @@ def conversation_item(messages: list[Message], param: str, max_chars: int) -> It
         raise BadValueError("send exactly one message, of the user", param=param)
     content = messages[0].content
     if isinstance(content, str):
-        return Query(canonicalise_query(content, param, max_chars))
+        return Query(canonical_query(content, param, max_chars))
     images = [part.image_url.url for part in content if isinstance(part, ImagePart)]
     if len(images) > 1:
         raise BadValueError("one message is one page: send one image in it", param=param)
@@ -200,4 +200,4 @@ def conversation_item(messages: list[Message], param: str, max_chars: int) -> It
         # The text beside an image is the model's own prompt, whatever the caller wrote there.
         return RawPage(image_bytes(images[0], param), None, param)
     text = " ".join(part.text for part in content if isinstance(part, TextPart))
-    return Query(canonicalise_query(text, param, max_chars))
+    return Query(canonical_query(text, param, max_chars))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import modal
 from starlette.types import ASGIApp
 
-from serving.modal_app import ModalServer
+from serving.modal_app import Server
 
-server = ModalServer("hf")
+server = Server("hf")
 app = modal.App("bigemma3-hf-serve")
 
 

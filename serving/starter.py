@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from serving.probe import describe_difference, why_unusable
+from serving.probe import difference, unusable
 from serving.snapshots import Launch, NoRoom, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Tier
 from serving.snapshots.choice import Choice
 from serving.snapshots.handle import WorkerHandle
@@ -97,7 +97,7 @@ class Starter:
         enter("starting")
         row.kind = "plain"
         handle = await self._plain.start(self.spec, self._launch("plain"), report)
-        reason = await judged(handle, why_unusable)
+        reason = await judged(handle, unusable)
         if reason is not None:
             raise StartFailed(reason, public=True)
         return Life(handle, row, "none")
@@ -143,7 +143,7 @@ class Starter:
         except Exception as error:
             log.exception("the backend failed")
             raise SnapshotFailed(f"{type(error).__name__}: {error}") from error
-        reason = why_unusable(snapshot.probe)
+        reason = unusable(snapshot.probe)
         if reason is not None:
             await backend.discard(snapshot)
             raise StartFailed(reason, public=True)
@@ -155,7 +155,7 @@ class Starter:
         assert backend is not None
         try:
             handle = await backend.restore(snapshot, self._launch(kind), report)
-            reason = await judged(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
+            reason = await judged(handle, partial(difference, snapshot.probe, exact=self.spec.cpu))
         except RestoreFailed:
             raise
         except Exception as error:

@@ -40,7 +40,7 @@ class WeightsFileError(ServingError):
 
 
 @dataclass(frozen=True, slots=True)
-class TensorSlot:
+class Slot:
     """One tensor: `size` bytes at `begin` of a file, at `offset` of the range."""
 
     file: int
@@ -62,11 +62,11 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class WeightPlan:
+class Plan:
     files: tuple[Path, ...]
     marks: tuple[str, ...]
-    """Of the files when the plan was made: see `stamp_file`."""
-    slots: Mapping[str, TensorSlot]
+    """Of the files when the plan was made: see `mark`."""
+    slots: Mapping[str, Slot]
     size: int
     """Bytes of the range."""
 
@@ -82,9 +82,7 @@ class WeightPlan:
             at, end = slot.begin, slot.begin + slot.size
             while at < end:
                 upto = min(end, (at // size + 1) * size)
-                append_piece(
-                    parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at)
-                )
+                joined(parts.setdefault((slot.file, at // size), []), (at, slot.offset + at - slot.begin, upto - at))
                 at = upto
         found = []
         for (file, _), pieces in parts.items():
@@ -96,11 +94,11 @@ class WeightPlan:
     def check(self) -> None:
         """Raises WeightsFileError if a file is not the one that was planned with."""
         for path, known in zip(self.files, self.marks, strict=True):
-            if stamp_file(path) != known:
+            if mark(path) != known:
                 raise WeightsFileError(f"{path} was changed while it was in use: start again with what is there now")
 
 
-def append_piece(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
+def joined(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]) -> None:
     """Appended, or made one with the last where both places go on from it."""
     if pieces:
         begin, offset, count = pieces[-1]
@@ -110,18 +108,18 @@ def append_piece(pieces: list[tuple[int, int, int]], piece: tuple[int, int, int]
     pieces.append(piece)
 
 
-def plan_weights(
+def plan(
     files: Sequence[Path],
     names: Callable[[str], str | None] = lambda name: name,
     together: Sequence[Sequence[str]] = (),
-) -> WeightPlan:
+) -> Plan:
     """`names` gives a tensor's name in the plan, None for one that is left out. `together`: names of tensors that
     follow each other without a gap, so that they can be used as one. Raises WeightsFileError."""
     found: dict[str, tuple[int, int, int, str, tuple[int, ...]]] = {}
     marks = []
     for number, file in enumerate(files):
-        marks.append(stamp_file(file))
-        for name, begin, size, dtype, shape in read_header(file):
+        marks.append(mark(file))
+        for name, begin, size, dtype, shape in header(file):
             known = names(name)
             if known in found:
                 raise WeightsFileError(f"{file}: {name} is there twice")
@@ -129,18 +127,18 @@ def plan_weights(
                 found[known] = number, begin, size, dtype, shape
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
     later = {name for group in follows.values() for name in group[1:]}
-    slots: dict[str, TensorSlot] = {}
+    slots: dict[str, Slot] = {}
     at = 0
     for name in sorted(found.keys() - later, key=lambda name: found[name][:2]):
         at = -(-at // ALIGNED) * ALIGNED
         for member in follows.get(name, [name]):
             number, begin, size, dtype, shape = found[member]
-            slots[member] = TensorSlot(number, begin, size, at, dtype, shape)
+            slots[member] = Slot(number, begin, size, at, dtype, shape)
             at += size
-    return WeightPlan(tuple(files), tuple(marks), slots, at)
+    return Plan(tuple(files), tuple(marks), slots, at)
 
 
-def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
+def header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
     """Name, place in the file, bytes, type and shape of each tensor of a safetensors file. Raises WeightsFileError."""
     try:
         with file.open("rb") as stream:
@@ -164,7 +162,7 @@ def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...
         raise WeightsFileError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def stamp_file(file: Path) -> str:
+def mark(file: Path) -> str:
     """Changes with the file's content: whoever writes to it cannot set the time of change back. Raises
     WeightsFileError."""
     try:
@@ -174,25 +172,25 @@ def stamp_file(file: Path) -> str:
     return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def digest_files(files: Sequence[Path], threads: int) -> str:
+def digest(files: Sequence[Path], threads: int) -> str:
     """SHA-256 over the SHA-256 of each 16 MiB of the files, in order: with `threads` it is as fast as the memory of a
     large machine, where one hash over all would take five seconds for 8.6 GB. Raises WeightsFileError."""
-    parts = [(file, begin) for file in files for begin in range(0, max(1, file_size(file)), HASHED)]
+    parts = [(file, begin) for file in files for begin in range(0, max(1, size_of(file)), HASHED)]
     total = hashlib.sha256()
     with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(digest_part, parts):
+        for found in pool.map(part_digest, parts):
             total.update(found)
     return total.hexdigest()
 
 
-def file_size(file: Path) -> int:
+def size_of(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def digest_part(part: tuple[Path, int]) -> bytes:
+def part_digest(part: tuple[Path, int]) -> bytes:
     file, begin = part
     try:
         with file.open("rb") as stream:
@@ -202,14 +200,14 @@ def digest_part(part: tuple[Path, int]) -> bytes:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
 
 
-class FillTarget(Protocol):
+class Target(Protocol):
     """Where a plan's bytes go."""
 
-    def lane(self, size: int) -> FillLane:
+    def lane(self, size: int) -> Lane:
         """Of one thread: called in it."""
 
 
-class FillLane(Protocol):
+class Lane(Protocol):
     """Two buffers or more of `size` bytes each, used in turn."""
 
     def buffer(self) -> memoryview:
@@ -223,7 +221,7 @@ class FillLane(Protocol):
 
 
 @dataclass(frozen=True)
-class FillResult:
+class Filled:
     bytes: int
     seconds: float
 
@@ -232,7 +230,7 @@ class FillResult:
         return self.bytes / 1e9 / self.seconds
 
 
-def fill_weights(plan: WeightPlan, target: FillTarget, chunks: Sequence[Chunk], threads: int) -> FillResult:
+def fill(plan: Plan, target: Target, chunks: Sequence[Chunk], threads: int) -> Filled:
     """Every chunk into its place. `chunks` are the plan's. Raises WeightsFileError; parts may be there then."""
     began = time.perf_counter()
     plan.check()
@@ -248,7 +246,7 @@ def fill_weights(plan: WeightPlan, target: FillTarget, chunks: Sequence[Chunk], 
                 chunk = next(waiting, None)
             if chunk is None:
                 return lane.finish()
-            read_exactly(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
+            read(files[chunk.file], lane.buffer()[: chunk.size], chunk.begin, plan.files[chunk.file])
             lane.put(chunk.pieces)
 
     try:
@@ -258,10 +256,10 @@ def fill_weights(plan: WeightPlan, target: FillTarget, chunks: Sequence[Chunk], 
     finally:
         for descriptor in files:
             os.close(descriptor)
-    return FillResult(plan.bytes, time.perf_counter() - began)
+    return Filled(plan.bytes, time.perf_counter() - began)
 
 
-def read_exactly(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
+def read(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
     """Raises WeightsFileError if the file ends before."""
     while into:
         try:
@@ -298,7 +296,7 @@ class HostLane:
     def finish(self) -> None: ...
 
 
-def bind_parameters(module: Any, planned: WeightPlan, memory: Any) -> None:
+def fitted(module: Any, planned: Plan, memory: Any) -> None:
     """Each parameter of a torch module becomes a view into `memory`, uint8[plan.size] on any device.
 
     The module's parameters may be on `meta`. Raises WeightsFileError for what is missing or has another shape.
@@ -323,7 +321,7 @@ def torch_type(name: str) -> Any:
     return getattr(torch, names.get(name, f"int{name[1:]}"))
 
 
-def build_without_weights(module: Callable[[], Any]) -> Any:
+def unfilled(module: Callable[[], Any]) -> Any:
     """What `module()` makes, its parameters without memory (`meta`) and its buffers as they are.
 
     A model is built in a tenth of a second like that, instead of being filled with random numbers first.

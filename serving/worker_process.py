@@ -137,7 +137,7 @@ class Life:
         with phase(status, "import"):
             from serving import embedders, service
 
-            kind = embedders.find_embedder_class(name)
+            kind = embedders.of(name)
         settings = service.settings(given)
         embedder = kind(settings)
         with phase(status, "load"):

@@ -15,8 +15,8 @@ from ui import cloud
 
 PLATFORM = "x86_64-manylinux_2_28"
 FILES = {
-    modal_app.PINS / "hf.txt": lambda: modal_app.list_requirements("hf"),
-    modal_app.PINS / "vllm.txt": lambda: modal_app.list_requirements("vllm"),
+    modal_app.PINS / "hf.txt": lambda: modal_app.requirements("hf"),
+    modal_app.PINS / "vllm.txt": lambda: modal_app.requirements("vllm"),
     cloud.PINS: cloud.requirements,
 }
 
@@ -32,7 +32,7 @@ def main() -> int:
                 "--no-emit-index-url", "--no-emit-find-links", wanted.name, "-o", str(file),
             ]  # fmt: skip
             subprocess.run(command, check=True)
-        print(f"{file.relative_to(Path.cwd())}: {len(modal_app.read_pins(file))} packages")
+        print(f"{file.relative_to(Path.cwd())}: {len(modal_app.pinned(file))} packages")
     return 0
 
 

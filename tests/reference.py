@@ -13,17 +13,17 @@ import torch
 from PIL import Image, ImageOps
 
 from serving.embedders import Vectors
-from serving.embedders.bigemma3_model import load_model
+from serving.embedders.bigemma3_model import load
 from serving.embedders.checkpoint import Checkpoint
-from serving.embedders.colpali import import_bigemma3
+from serving.embedders.colpali import gemma
 
 
 class Reference:
     def __init__(self, weights: Path) -> None:
-        self.model = load_model(Checkpoint.read(weights), "cpu")
+        self.model = load(Checkpoint.read(weights), "cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the processor's, about its own defaults
-            self.processor = import_bigemma3().BiGemmaProcessor3.from_pretrained(weights, local_files_only=True)
+            self.processor = gemma().BiGemmaProcessor3.from_pretrained(weights, local_files_only=True)
 
     def query(self, text: str) -> Vectors:
         return self.queries([text])[0]

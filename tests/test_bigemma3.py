@@ -23,14 +23,14 @@ from serving.client import EmbeddingClient
 from serving.embedders import bigemma3, colpali
 from serving.embedders.bigemma3 import BiGemma3Embedder, check_gpu
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.gemma import resize_square
+from serving.embedders.square import squared
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import ServingError, TooLargeError
 from serving.library import Library
 from serving.matrix import cut
 from serving.pages import Page, decode_image
 from serving.settings import Settings
-from serving.weights import HostTarget, fill_weights
+from serving.weights import HostTarget, fill
 from tests.guide import FASTAPI, OPENAI, run
 from tests.reference import Reference
 from tests.servers import running, settings
@@ -64,7 +64,7 @@ def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
     """Every fourth page of the samples, as the model sees it."""
     size = embedder.checkpoint.image_size
     payloads = [payload for _, payload in read_pages(CORPUS, Settings())][::4]
-    return [resize_square(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+    return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
 
 
 @pytest.fixture(scope="module")
@@ -180,17 +180,17 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
     import torch
 
     from serving.embedders import bigemma3_model
-    from serving.embedders.siglip import join_tensors
+    from serving.embedders.siglip import in_one
 
     checkpoint = Checkpoint.read(build_checkpoint(tmp_path, layout=layout))
-    reference = colpali.import_bigemma3().BiGemma3.from_pretrained(
+    reference = colpali.gemma().BiGemma3.from_pretrained(
         checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
         attn_implementation="sdpa",
     )  # fmt: skip
-    planned = bigemma3_model.plan_tensors(checkpoint)
+    planned = bigemma3_model.planned(checkpoint)
     memory = torch.zeros(planned.size, dtype=torch.uint8)
-    model = bigemma3_model.build_model_in_memory(checkpoint, planned, memory)
-    fill_weights(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
+    model = bigemma3_model.in_place(checkpoint, planned, memory)
+    fill(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
     assert checkpoint.stored_as == {"BF16"}
     for ours, theirs in (
         (dict(model.named_parameters()), dict(reference.named_parameters())),
@@ -201,9 +201,9 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
             assert ours[name].dtype == values.dtype and torch.equal(ours[name], values), name
     own = model.vision_tower.encoder.layers[0].self_attn
     parts = [own.q_proj.weight, own.k_proj.weight, own.v_proj.weight]
-    one = join_tensors(parts)
+    one = in_one(parts)
     assert one.data_ptr() == parts[0].data_ptr() and torch.equal(one, torch.cat(parts))
-    assert join_tensors(parts[::-1]).data_ptr() != parts[-1].data_ptr()
+    assert in_one(parts[::-1]).data_ptr() != parts[-1].data_ptr()
 
 
 def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Path) -> None:
@@ -211,12 +211,12 @@ def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Pa
     from serving.embedders import bigemma3_model
 
     checkpoint = Checkpoint.read(weights)
-    _, info = colpali.import_bigemma3().BiGemma3.from_pretrained(
+    _, info = colpali.gemma().BiGemma3.from_pretrained(
         weights, key_mapping={}, output_loading_info=True, local_files_only=True
     )
     assert info["missing_keys"] and info["unexpected_keys"]
     with pytest.raises(WeightsError, match=r"lacks .* tensors, such as language_model"):
-        bigemma3_model.check_loading_info(info, checkpoint)
+        bigemma3_model.check(info, checkpoint)
 
 
 def changed(weights: Path, out: Path, change: Any) -> Path:
@@ -317,9 +317,7 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
     found = tiles.answer(service, QUERIES[0], page.id, "c", None, 768)
     assert answers() == before + 2, "the question and the parts"
     picture = Image.open(service.library.picture(page.id))
-    squares = [
-        resize_square(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]
-    ]
+    squares = [squared(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]]
     service.close()
     expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
     assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"

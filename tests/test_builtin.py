@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from bench import quality
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import builtin
-from serving.embedders.builtin import BuiltinEmbedder, ModelFileError, check_models
-from serving.embedders.neutral import LanguageCentering
+from serving.embedders.builtin import Builtin, ModelFileError, check_models
+from serving.embedders.neutral import Neutral
 from serving.pages import Line, Page, decode_image, encode_jpeg
 from serving.process import ServerProcess
 from serving.settings import Settings
@@ -29,8 +29,8 @@ HINDI = SAMPLES / "programme-surajpur-community-centre.png"
 
 
 @pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> BuiltinEmbedder:
-    embedder = BuiltinEmbedder(Settings(data=tmp_path_factory.mktemp("builtin")))
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Builtin:
+    embedder = Builtin(Settings(data=tmp_path_factory.mktemp("builtin")))
     embedder.load()
     embedder.warm_up()
     return embedder
@@ -40,7 +40,7 @@ def picture_of(path: Path) -> Image.Image:
     return decode_image(path.read_bytes(), Settings())
 
 
-def test_reads_lines_with_boxes_on_the_page(embedder: BuiltinEmbedder) -> None:
+def test_reads_lines_with_boxes_on_the_page(embedder: Builtin) -> None:
     result = embedder.embed_pages([Page(picture_of(INVOICE))])[0]
     assert result.vector.shape == (384,) and np.linalg.norm(result.vector) == pytest.approx(1, abs=1e-5)
     assert result.lines is not None
@@ -49,7 +49,7 @@ def test_reads_lines_with_boxes_on_the_page(embedder: BuiltinEmbedder) -> None:
     assert box[2] > 0.8 and box[3] < 0.3  # it stands at the top right of the invoice
 
 
-def test_text_layer_replaces_the_ocr(embedder: BuiltinEmbedder) -> None:
+def test_text_layer_replaces_the_ocr(embedder: Builtin) -> None:
     lines = (Line("The tenant may keep one dog in the flat"), Line("12.00"))
     blank = Image.new("RGB", (300, 300), "white")
     with_image, without = embedder.embed_pages([Page(blank, lines), Page(None, lines)])
@@ -59,7 +59,7 @@ def test_text_layer_replaces_the_ocr(embedder: BuiltinEmbedder) -> None:
     assert explained is not None and np.linalg.norm(explained, axis=1) == pytest.approx([1, 0], abs=1e-5)
 
 
-def test_page_without_readable_text_is_found_by_nobody(embedder: BuiltinEmbedder) -> None:
+def test_page_without_readable_text_is_found_by_nobody(embedder: Builtin) -> None:
     """The hub trap: what the OCR makes of a script it cannot read must not win unrelated queries."""
     nothing = embedder.embed_pages([Page(picture_of(HINDI)), Page(Image.new("RGB", (200, 200), "white"))])
     assert all(result.lines == () for result in nothing)
@@ -69,14 +69,14 @@ def test_page_without_readable_text_is_found_by_nobody(embedder: BuiltinEmbedder
     assert best_of_nothing < min(float((queries @ result.vector).min()) for result in words)
 
 
-def test_same_input_same_vector(embedder: BuiltinEmbedder) -> None:
+def test_same_input_same_vector(embedder: Builtin) -> None:
     page = Page(picture_of(SAMPLES / "receipt-corner-larder.jpg"))
     once, again = (embedder.embed_pages([page])[0].vector for _ in range(2))
     assert np.array_equal(once, again) and np.array_equal(embedder.probe(), embedder.probe())
 
 
-def test_language_constants_are_those_of_the_sentences(embedder: BuiltinEmbedder) -> None:
-    made, shipped = LanguageCentering.of(embedder._e5), LanguageCentering.load()
+def test_language_constants_are_those_of_the_sentences(embedder: Builtin) -> None:
+    made, shipped = Neutral.of(embedder._e5), Neutral.load()
     np.testing.assert_allclose(made.mean, shipped.mean, atol=1e-4)
     # Directions may change sign and turn within nearly equal ones: what they span is compared.
     np.testing.assert_allclose(
@@ -109,7 +109,7 @@ def test_model_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_sleep_gives_memory_back_and_wake_restores_vectors(tmp_path: Path) -> None:
-    embedder = BuiltinEmbedder(Settings(data=tmp_path))
+    embedder = Builtin(Settings(data=tmp_path))
     embedder.load()
     before, awake = embedder.probe(), psutil.Process().memory_info().rss
     embedder.sleep()

@@ -20,7 +20,7 @@ import requests
 
 import serving.cloud
 from serving import fetch
-from serving.cloud import SNAPSHOTS, TASK, ContainerLifecycle, LifecycleError, classify_start
+from serving.cloud import SNAPSHOTS, TASK, Life, LifeError, start_kind
 from serving.embedders import Vectors
 from serving.embedders.checkpoint import WeightsError
 from serving.errors import ServingError, UnauthorizedError
@@ -87,13 +87,13 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Told]
     gc.unfreeze()
 
 
-def prepared(**more: Any) -> ContainerLifecycle:
-    life = ContainerLifecycle(NAME, **more)
+def prepared(**more: Any) -> Life:
+    life = Life(NAME, **more)
     life.prepare()
     return life
 
 
-def restored(life: ContainerLifecycle, task: str = "task-of-a-restore") -> ContainerLifecycle:
+def restored(life: Life, task: str = "task-of-a-restore") -> Life:
     os.environ[TASK] = task  # the fixture puts it back
     life.begin()
     return life
@@ -113,7 +113,7 @@ def test_everything_that_takes_long_is_in_the_snapshot(told: type[Told]) -> None
     def files() -> None:
         kept.append(list(told.log))
 
-    life = prepared(sleeps=True, restore_files=files, keep_files=files)
+    life = prepared(sleeps=True, bring_files=files, keep_files=files)
     assert told.log == ["load", "warm_up", "probe", "sleep"]
     assert kept == [[], ["load", "warm_up", "probe"]], "there before anything compiles, kept when all has"
     restored(life)
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_brought_or_kept_are_told(capfd: pytest.CaptureFixt
     def fail() -> None:
         raise OSError("the volume is gone")
 
-    restored(prepared(restore_files=fail, keep_files=fail))
+    restored(prepared(bring_files=fail, keep_files=fail))
     told = capfd.readouterr().err
     assert "it is compiled again" in told and "later starts do it again" in told
 
@@ -167,7 +167,7 @@ def test_files_that_cannot_be_brought_or_kept_are_told(capfd: pytest.CaptureFixt
     ],
 )
 def test_start_kind(environment: dict[str, str], kind: str) -> None:
-    assert classify_start(environment, "a") == kind
+    assert start_kind(environment, "a") == kind
 
 
 def test_each_life_says_what_it_is(capfd: pytest.CaptureFixture[str]) -> None:
@@ -305,10 +305,10 @@ def test_a_gpu_may_round_another_way(told: type[Told], monkeypatch: pytest.Monke
 def test_who_cannot_be_started_again_does_not_serve(told: type[Told], wrong: Exception) -> None:
     life = prepared()
     told.wrong |= {"probe-1": 0.5, "load-1": wrong}
-    with pytest.raises(LifecycleError, match=r"differ from those before.*no memory.*deploy again"):
+    with pytest.raises(LifeError, match=r"differ from those before.*no memory.*deploy again"):
         restored(life)
     assert told.log[-1] == "close"
-    with pytest.raises(LifecycleError):
+    with pytest.raises(LifeError):
         life.app  # noqa: B018
 
 
@@ -318,7 +318,7 @@ def test_who_cannot_be_started_again_does_not_serve(told: type[Told], wrong: Exc
 )
 def test_who_cannot_be_prepared_leaves_nothing(told: type[Told], call: str, wrong: Any) -> None:
     told.wrong[call] = wrong
-    with pytest.raises((RuntimeError, LifecycleError), match=r"no memory|not finite"):
+    with pytest.raises((RuntimeError, LifeError), match=r"no memory|not finite"):
         prepared()
     assert told.log[-1] == "close"
 
@@ -334,11 +334,11 @@ def test_weights_that_cannot_be_had_name_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DORMOUSE_WEIGHTS", "/nowhere/at/all")
     monkeypatch.setenv("DORMOUSE_DEVICE", "cpu")
     with pytest.raises(WeightsError, match="there is no folder /nowhere/at/all"):
-        ContainerLifecycle("bigemma3").prepare()
+        Life("bigemma3").prepare()
     monkeypatch.setenv("DORMOUSE_WEIGHTS", "someone/model")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(WeightsError, match=r"someone/model.*hub cannot be asked.*\. Run this command"):
-        ContainerLifecycle("bigemma3", advice="Run this command").prepare()
+        Life("bigemma3", advice="Run this command").prepare()
 
 
 # How it stops

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.fetch import allow_hub
+from serving.fetch import online
 
 MODEL, COMMIT = "someone/tiny", "c" * 40
 
@@ -186,6 +186,6 @@ def test_a_folder_comes_back(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_the_child_finds_this_package_and_the_hub() -> None:
-    found = allow_hub({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": "/more", "PATH": "/bin"})
+    found = online({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": "/more", "PATH": "/bin"})
     assert found["PATH"] == "/bin" and found["PYTHONPATH"].endswith(":/more") and "HF_TOKEN" not in found
     assert not {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} & found.keys()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from serving import modal_app
-from serving.embedders import EMBEDDERS
-from serving.modal_app import Deployment, ModalServer, list_requirements, read_deployment
+from serving.embedders import NAMES
+from serving.modal_app import Deployment, Server, deployment, requirements
 from serving.settings import Settings
 from tests.test_structure import installed
 
@@ -26,7 +26,7 @@ def test_a_container_reads_the_same_deployment(monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    assert read_deployment() == made
+    assert deployment() == made
     worker = Settings()
     assert (worker.weights, worker.device, worker.open_access) == ("someone/else", "cpu", False)
     assert (worker.cores, worker.restore_timeout_s) == (3, 7.0)
@@ -37,7 +37,7 @@ def test_a_container_reads_the_same_deployment(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_who_may_call(monkeypatch: pytest.MonkeyPatch, access: str, is_open: bool, asks: bool) -> None:
     monkeypatch.setenv("DORMOUSE_MODAL_ACCESS", access)
-    server = ModalServer("hf")
+    server = Server("hf")
     assert server.deployed.environment["DORMOUSE_OPEN_ACCESS"] == str(is_open)
     assert server.asks_for_proxy_token is asks
 
@@ -53,7 +53,7 @@ def test_a_client_s_proxy_token_is_no_setting(monkeypatch: pytest.MonkeyPatch) -
     """Whoever calls the servers from the same shell has these two; they must not go to the containers."""
     monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk-1")
     monkeypatch.setenv("DORMOUSE_MODAL_SECRET", "ws-1")
-    assert not {"wk-1", "ws-1"} & set(read_deployment().environment.values())
+    assert not {"wk-1", "ws-1"} & set(deployment().environment.values())
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_a_client_s_proxy_token_is_no_setting(monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_be_is_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"^{name}={value}: .*{told}"):
-        read_deployment()
+        deployment()
 
 
 @pytest.mark.parametrize(("extra", "expected"), [("hf", "colpali-engine==0.3.18"), ("vllm", "vllm>=0.32,<0.33")])
 def test_pins_are_those_of_the_project(extra: modal_app.Extra, expected: str) -> None:
-    found = list_requirements(extra)
+    found = requirements(extra)
     assert expected in found and any(pin.startswith("fastapi>=") for pin in found)
     assert not any(pin.startswith(("gradio", "usearch", "uvicorn", "rapidocr")) for pin in found)
 
@@ -98,15 +98,15 @@ def test_the_image_has_what_a_worker_imports() -> None:
 def test_without_the_project_it_says_where_to_deploy_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(modal_app, "PYPROJECT", tmp_path / "pyproject.toml")
     with pytest.raises(SystemExit, match="deploy from a clone"):
-        list_requirements("hf")
+        requirements("hf")
 
 
 def test_the_advice_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_MODAL_SECRET_NAME", "mine")
     monkeypatch.setenv("DORMOUSE_EMBEDDER", "builtin")
-    life = ModalServer("hf").life("bigemma3", sleeps=False)
+    life = Server("hf").life("bigemma3", sleeps=False)
     assert "modal secret create mine HF_TOKEN=" in life._advice
-    assert life._name == "builtin" and life._name in EMBEDDERS, "a deployment's own word goes before the file's"
+    assert life._name == "builtin" and life._name in NAMES, "a deployment's own word goes before the file's"
 
 
 class Committed:
@@ -120,18 +120,18 @@ class Committed:
 def test_what_is_compiled_is_a_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A snapshot must have no file of a Volume open; both folders are on this machine here."""
     monkeypatch.setenv("DORMOUSE_MODAL_CACHE", str(tmp_path))
-    first, second, log = ModalServer("vllm"), ModalServer("vllm"), []
+    first, second, log = Server("vllm"), Server("vllm"), []
     for server in (first, second):
         monkeypatch.setattr(server, "compiled", Committed(log, "compiled"))
         monkeypatch.setattr(server, "weights", Committed(log, "weights"))
-    first.restore_files()
+    first.bring_files()
     local = Path(first.deployed.environment["VLLM_CACHE_ROOT"])
     local.mkdir(parents=True)
     (local / "kernel").write_text("compiled")
     first.keep_files()
     assert log == ["weights", "compiled"]
     (local / "kernel").unlink()
-    second.restore_files()
+    second.bring_files()
     assert (local / "kernel").read_text() == "compiled"
     assert [path.name for path in (tmp_path / "compiled").iterdir()] == ["vllm"], (
         "the other server has a folder of its own"

@@ -8,13 +8,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from serving.modal_app import read_pins
+from serving.modal_app import pinned
 from tests.pins import FILES
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_versions_are_exact_and_allowed(file: Path) -> None:
-    found = {canonicalize_name(each.name): each for each in map(Requirement, read_pins(file))}
+    found = {canonicalize_name(each.name): each for each in map(Requirement, pinned(file))}
     for name, each in found.items():
         (one,) = each.specifier
         assert one.operator == "==" and "*" not in one.version, name

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serving.errors import BadValueError
-from serving.prompts import canonicalise_query
+from serving.prompts import canonical_query
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ from serving.prompts import canonicalise_query
     ],
 )
 def test_canonical(given: str, canonical: str) -> None:
-    assert canonicalise_query(given, None, 2_000) == canonical
+    assert canonical_query(given, None, 2_000) == canonical
 
 
 @pytest.mark.parametrize("given", ["", "  \n\t ", "\0\0", "Query: ", "Query:"])
 def test_empty_is_refused(given: str) -> None:
     with pytest.raises(BadValueError, match="empty"):
-        canonicalise_query(given, "texts.0", 2_000)
+        canonical_query(given, "texts.0", 2_000)

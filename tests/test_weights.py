@@ -11,18 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.weights import (
-    ALIGNED,
-    HostTarget,
-    WeightPlan,
-    WeightsFileError,
-    bind_parameters,
-    build_without_weights,
-    digest_files,
-    fill_weights,
-    plan_weights,
-    stamp_file,
-)
+from serving.weights import ALIGNED, HostTarget, Plan, WeightsFileError, digest, fill, fitted, mark, plan, unfilled
 
 Tensors = Mapping[str, np.ndarray]
 RNG = np.random.default_rng(7)
@@ -45,9 +34,9 @@ def drawn(*sizes: int) -> dict[str, np.ndarray]:
     return {f"t{number}": RNG.integers(0, 255, size, dtype=np.uint8) for number, size in enumerate(sizes)}
 
 
-def filled(found: WeightPlan, chunk: int, threads: int = 3) -> bytearray:
+def filled(found: Plan, chunk: int, threads: int = 3) -> bytearray:
     memory = bytearray(found.size)
-    told = fill_weights(found, HostTarget(memoryview(memory)), found.chunks(chunk), threads)
+    told = fill(found, HostTarget(memoryview(memory)), found.chunks(chunk), threads)
     assert told.bytes == found.bytes
     return memory
 
@@ -55,7 +44,7 @@ def filled(found: WeightPlan, chunk: int, threads: int = 3) -> bytearray:
 @pytest.mark.parametrize("chunk", [64, 1000, 4096, 1 << 20])
 def test_every_tensor_arrives_whatever_the_chunks(tmp_path: Path, chunk: int) -> None:
     first, second = drawn(1, 999, 4096, 20_000), {"other": RNG.integers(0, 255, (7, 33), dtype=np.uint8)}
-    found = plan_weights([written(tmp_path / "a", first), written(tmp_path / "b", second)])
+    found = plan([written(tmp_path / "a", first), written(tmp_path / "b", second)])
     memory = filled(found, chunk)
     for name, values in {**first, **second}.items():
         slot = found.slots[name]
@@ -66,35 +55,35 @@ def test_every_tensor_arrives_whatever_the_chunks(tmp_path: Path, chunk: int) ->
 
 def test_tensors_that_belong_together_follow_each_other(tmp_path: Path) -> None:
     tensors = {name: RNG.integers(0, 255, (3, 50), dtype=np.uint8) for name in ("k", "between", "v", "q")}
-    found = plan_weights([written(tmp_path / "a", tensors)], together=[["q", "k", "v"], ["absent", "k"]])
+    found = plan([written(tmp_path / "a", tensors)], together=[["q", "k", "v"], ["absent", "k"]])
     memory, begin = filled(found, 128), found.slots["q"].offset
     assert memory[begin : begin + 450] == b"".join(tensors[name].tobytes() for name in "qkv")
 
 
 def test_names_may_be_others_and_tensors_left_out(tmp_path: Path) -> None:
-    found = plan_weights([written(tmp_path / "a", drawn(10, 20))], lambda name: None if name == "t0" else "own")
+    found = plan([written(tmp_path / "a", drawn(10, 20))], lambda name: None if name == "t0" else "own")
     assert list(found.slots) == ["own"]
     with pytest.raises(WeightsFileError, match="twice"):
-        plan_weights([tmp_path / "a"], lambda name: "one")
+        plan([tmp_path / "a"], lambda name: "one")
 
 
 def test_file_that_is_cut_short_is_refused_before_and_while_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(WeightsFileError, match="damaged"):
-        plan_weights([written(tmp_path / "short", drawn(1000), cut=1)])
+        plan([written(tmp_path / "short", drawn(1000), cut=1)])
     path = written(tmp_path / "a", drawn(100_000))
-    found = plan_weights([path])
+    found = plan([path])
     os.truncate(path, path.stat().st_size - 10)
     with pytest.raises(WeightsFileError, match="changed while it was in use"):
         filled(found, 4096)
     # Cut between the check and the read: what the plan knows of the file is what is there now.
-    cut = replace(found, marks=(stamp_file(path),))
+    cut = replace(found, marks=(mark(path),))
     with pytest.raises(WeightsFileError, match="cut short"):
         filled(cut, 4096)
 
 
 def test_file_that_was_changed_or_deleted_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a", drawn(5000))
-    found = plan_weights([path])
+    found = plan([path])
     filled(found, 512)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -112,21 +101,21 @@ def test_file_that_was_changed_or_deleted_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(WeightsFileError, match="damaged"):
-        plan_weights([tmp_path / "a"])
+        plan([tmp_path / "a"])
 
 
 def test_digest_is_of_every_byte_and_of_the_order(tmp_path: Path) -> None:
     a, b = written(tmp_path / "a", drawn(40 * 1024 * 1024)), written(tmp_path / "b", drawn(10))
-    one = digest_files([a, b], 1)
-    assert one == digest_files([a, b], 4) != digest_files([b, a], 4)
+    one = digest([a, b], 1)
+    assert one == digest([a, b], 4) != digest([b, a], 4)
     with a.open("r+b") as stream:
         stream.seek(20 * 1024 * 1024)
         byte = stream.read(1)[0]
         stream.seek(20 * 1024 * 1024)
         stream.write(bytes([byte ^ 1]))
-    assert digest_files([a, b], 4) != one
+    assert digest([a, b], 4) != one
     with pytest.raises(WeightsFileError):
-        digest_files([tmp_path / "absent"], 1)
+        digest([tmp_path / "absent"], 1)
 
 
 def test_any_torch_module_takes_its_weights_from_the_range(tmp_path: Path) -> None:
@@ -137,18 +126,18 @@ def test_any_torch_module_takes_its_weights_from_the_range(tmp_path: Path) -> No
 
     reference = made()
     tensors = {name: value.detach().numpy() for name, value in reference.named_parameters()}  # type: ignore[attr-defined]
-    found = plan_weights([written(tmp_path / "a", tensors)])
-    module = build_without_weights(made)
+    found = plan([written(tmp_path / "a", tensors)])
+    module = unfilled(made)
     assert all(value.is_meta for value in module.parameters())
     assert not any(value.is_meta for value in module.buffers())
     memory = torch.zeros(found.size, dtype=torch.uint8)
-    bind_parameters(module, found, memory)
+    fitted(module, found, memory)
     addresses = {name: value.data_ptr() for name, value in module.named_parameters()}
-    fill_weights(found, HostTarget(memoryview(memory.numpy())), found.chunks(256), 2)
+    fill(found, HostTarget(memoryview(memory.numpy())), found.chunks(256), 2)
     values = torch.rand(5, 8)
     assert torch.equal(module.eval()(values), reference.eval()(values))  # type: ignore[attr-defined]
     assert {name: value.data_ptr() for name, value in module.named_parameters()} == addresses
     with pytest.raises(WeightsFileError, match="lack"):
-        bind_parameters(torch.nn.Linear(8, 16), found, memory)
+        fitted(torch.nn.Linear(8, 16), found, memory)
     with pytest.raises(WeightsFileError, match="shape"):
-        bind_parameters(torch.nn.Sequential(torch.nn.Linear(4, 16)), found, memory)
+        fitted(torch.nn.Sequential(torch.nn.Linear(4, 16)), found, memory)

@@ -19,7 +19,7 @@ import modal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.modal_app import PYTHON, UV, read_pins, read_project, read_settings, settings_as_environment
+from serving.modal_app import PYTHON, UV, again, pinned, project, read
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -67,22 +67,17 @@ class Deployment(BaseSettings):
     def environment(self) -> dict[str, str]:
         """Of the container: this deployment again, and settings of the page that follow from it."""
         # Eight pages on their way at once: a server with a GPU reads them together, and they share a commit.
-        return {
-            **settings_as_environment(self),
-            "DORMOUSE_CORES": "8",
-            "OMP_NUM_THREADS": "1",
-            "GRADIO_ANALYTICS_ENABLED": "False",
-        }
+        return {**again(self), "DORMOUSE_CORES": "8", "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 
 
 def deployment() -> Deployment:
     """Ends the program with a sentence if it cannot be."""
-    return read_settings(Deployment, "ui/cloud.py")
+    return read(Deployment, "ui/cloud.py")
 
 
 def requirements() -> list[str]:
     """Of the base installation, with the pins of pyproject.toml; and Modal's client, to find the servers."""
-    found = read_project()
+    found = project()
     return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
 
 
@@ -90,7 +85,7 @@ deployed = deployment()
 volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
-    .uv_pip_install(*(read_pins(PINS) if modal.is_local() else []), uv_version=UV)
+    .uv_pip_install(*(pinned(PINS) if modal.is_local() else []), uv_version=UV)
     .add_local_python_source("ui", "serving", "bench", "assets", ignore=LEFT_OUT)
 )
 app = modal.App(deployed.app, include_source=False)

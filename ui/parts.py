@@ -43,7 +43,7 @@ def setup() -> Setup:
     from serving import modal_app as servers
     from ui import cloud
 
-    return Setup(servers.read_deployment(), cloud.deployment())
+    return Setup(servers.deployment(), cloud.deployment())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from serving.exports import Export, Step, export, unwatched
 from serving.imports import bring_back
 from serving.library import FingerprintError, Library
 from serving.pages import encode_jpeg, open_file
-from serving.prompts import canonicalise_query
+from serving.prompts import canonical_query
 from serving.records import EVERY, TYPES, Collection, Hit, Selection, StoredPage
 from serving.settings import Settings
 from ui.ingest import Ingestor
@@ -191,7 +191,7 @@ class Service:
                 raise BadValueError(
                     f"question {number} is longer than {self.limits.max_text_chars} characters", param="queries"
                 )
-        return [canonicalise_query(text, "queries", self.limits.max_text_chars) for text in asked]
+        return [canonical_query(text, "queries", self.limits.max_text_chars) for text in asked]
 
     def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
         """float32[n] of words and image, and its fingerprint. Raises ServingError."""
@@ -199,7 +199,7 @@ class Service:
         fingerprint, image = "", question.image
         share = question.weight if question.text.strip() else 1.0
         if image is None or share < 1:
-            text = canonicalise_query(question.text, "query", self.limits.max_text_chars)
+            text = canonical_query(question.text, "query", self.limits.max_text_chars)
             answer = client.embed_queries([text])
             weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
         if image is not None and share > 0:

@@ -100,20 +100,20 @@ class Embedder(Protocol):
         ...
 
 
-EMBEDDERS = {
-    "builtin": "serving.embedders.builtin:BuiltinEmbedder",
+NAMES = {
+    "builtin": "serving.embedders.builtin:Builtin",
     "bigemma3": "serving.embedders.bigemma3:BiGemma3Embedder",
     "vllm": "serving.embedders.vllm:VllmEmbedder",
 }
 """Ours. Any other name is `package.module:Class`, an Embedder of your own that takes the settings."""
 
 
-def find_embedder_class(name: str) -> Callable[[Settings], Embedder]:
+def of(name: str) -> Callable[[Settings], Embedder]:
     """The class of that name. Raises BadValueError."""
-    module, _, attribute = EMBEDDERS.get(name, name).partition(":")
+    module, _, attribute = NAMES.get(name, name).partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(EMBEDDERS)
+        known = ", ".join(NAMES)
         raise BadValueError(f"there is no embedder {name!r}: {known}, or package.module:Class ({error})") from None
     return cast(Callable[[Settings], Embedder], found)

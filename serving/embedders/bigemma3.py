@@ -17,8 +17,8 @@ import numpy as np
 
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.gemma import BiGemma3Base
-from serving.embedders.tokens import PromptTokens
+from serving.embedders.gemma import Gemma
+from serving.embedders.tokens import Tokens
 from serving.errors import ServingError
 from serving.pages import Page
 from serving.settings import Settings
@@ -51,13 +51,13 @@ class DeviceError(ServingError):
     code = "device"
 
 
-class BiGemma3Embedder(BiGemma3Base):
+class BiGemma3Embedder(Gemma):
     title = "BiGemma3 (HuggingFace)"
 
     def __init__(self, settings: Settings) -> None:
         """Raises WeightsError."""
         super().__init__(settings)
-        self.fingerprint = compute_fingerprint(self.checkpoint)
+        self.fingerprint = fingerprint(self.checkpoint)
         self.data = settings.data.resolve()
         gpu = self.device == "cuda"
         self.lanes = GPU_LANES if gpu else CPU_LANES
@@ -69,7 +69,7 @@ class BiGemma3Embedder(BiGemma3Base):
             self.weight_files = self.checkpoint.files
             self.waking_bytes = 2 * self.checkpoint.parameters + WORKING_BYTES - CONTEXT_BYTES
         self._eager = settings.hf_eager or not gpu
-        self._tokens: PromptTokens | None = None
+        self._tokens: Tokens | None = None
         self._runner: Runner | None = None
         self._weights: GpuWeights | None = None
         self.copy_ms = 0.0
@@ -86,11 +86,11 @@ class BiGemma3Embedder(BiGemma3Base):
             check_gpu(torch, self.checkpoint)
         from serving.embedders import bigemma3_model, bigemma3_runner
 
-        self._tokens = PromptTokens(self.checkpoint.path)
+        self._tokens = Tokens(self.checkpoint.path)
         loaded = self._loaded()
         bigemma3_model.check_processor(self.checkpoint, self._tokens)
         model = bigemma3_model.BiGemma3Model(loaded, self._tokens, self.checkpoint)
-        kind = bigemma3_runner.EagerRunner if self._eager else bigemma3_runner.GraphRunner
+        kind = bigemma3_runner.Eager if self._eager else bigemma3_runner.Graphs
         self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
 
     def _loaded(self) -> Any:
@@ -99,12 +99,12 @@ class BiGemma3Embedder(BiGemma3Base):
         from serving.embedders import bigemma3_model
 
         if not self.weight_files:
-            return bigemma3_model.load_model(self.checkpoint, self.device)
+            return bigemma3_model.load(self.checkpoint, self.device)
         from serving.gpu_memory import GpuWeights
 
-        planned = bigemma3_model.plan_tensors(self.checkpoint)
+        planned = bigemma3_model.planned(self.checkpoint)
         self._weights = GpuWeights(planned)
-        model = bigemma3_model.build_model_in_memory(self.checkpoint, planned, self._weights.memory)
+        model = bigemma3_model.in_place(self.checkpoint, planned, self._weights.memory)
         found = self._weights.fill()
         log.info("weights: %.2f GB in %.2f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
         return model
@@ -156,7 +156,7 @@ class BiGemma3Embedder(BiGemma3Base):
         return self._runner
 
 
-def compute_fingerprint(checkpoint: Checkpoint) -> str:
+def fingerprint(checkpoint: Checkpoint) -> str:
     """Of this server's vectors: the other server of the same weights has its own, until the two were compared."""
     parts = f"{RECIPE} {checkpoint.digest}"
     return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from serving.embedders import colpali
 from serving.embedders.checkpoint import Checkpoint, WeightsError
-from serving.embedders.siglip import VisionTower, prefer_attention_kernels
-from serving.embedders.tokens import PromptTokens
-from serving.weights import WeightPlan, bind_parameters, build_without_weights, plan_weights
+from serving.embedders.siglip import VisionTower, attention
+from serving.embedders.tokens import Tokens
+from serving.weights import Plan, fitted, plan, unfilled
 
 KEY_MAPPING = {
     r"^(model\.)?language_model\.model\.": "language_model.",
@@ -44,9 +44,9 @@ IMAGE_SETTINGS = {
 """What `siglip` and `square` compute; a checkpoint that asks for something else is refused."""
 
 
-def load_model(checkpoint: Checkpoint, device: str) -> Any:
+def load(checkpoint: Checkpoint, device: str) -> Any:
     """colpali-engine's BiGemma3 in bfloat16 on a GPU, float32 on a CPU. Raises WeightsError."""
-    gemma = colpali.import_bigemma3()
+    gemma = colpali.gemma()
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
@@ -55,13 +55,13 @@ def load_model(checkpoint: Checkpoint, device: str) -> Any:
             device_map=device, attn_implementation="sdpa",
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line_of(error)}") from error
-    check_loading_info(info, checkpoint)
+        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line(error)}") from error
+    check(info, checkpoint)
     model.eval().requires_grad_(False)
     return model
 
 
-def map_tensor_name(name: str) -> str | None:
+def own_name(name: str) -> str | None:
     """The model's own name of a checkpoint's tensor; None for one that it does not use."""
     if name.endswith(TIED):
         return None
@@ -72,7 +72,7 @@ def map_tensor_name(name: str) -> str | None:
     return name
 
 
-def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
+def planned(checkpoint: Checkpoint) -> Plan:
     """Of the model's tensors in one address range; a vision layer's query, key and value are one there.
 
     Raises WeightsFileError.
@@ -83,36 +83,36 @@ def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
         for layer in range(checkpoint.vision_layers)
         for kind in ("weight", "bias")
     ]
-    return plan_weights(checkpoint.files, map_tensor_name, together)
+    return plan(checkpoint.files, own_name, together)
 
 
-def build_empty_model(checkpoint: Checkpoint) -> Any:
-    """colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load_model` leaves them."""
-    gemma = colpali.import_bigemma3()
+def skeleton(checkpoint: Checkpoint) -> Any:
+    """colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load` leaves them."""
+    gemma = colpali.gemma()
     config = importlib.import_module("transformers").Gemma3Config.from_pretrained(checkpoint.path)
     config._attn_implementation = "sdpa"
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        return build_without_weights(lambda: gemma.BiGemma3(config)).eval()
+        return unfilled(lambda: gemma.BiGemma3(config)).eval()
     finally:
         torch.set_default_dtype(before)
 
 
-def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Tensor) -> Any:
-    """The same model as `load_model` gives, its weights views into `memory`, uint8[found.size]. Raises WeightsError."""
-    model = build_empty_model(checkpoint)
+def in_place(checkpoint: Checkpoint, found: Plan, memory: Tensor) -> Any:
+    """The same model as `load` gives, its weights views into `memory`, uint8[found.size]. Raises WeightsError."""
+    model = skeleton(checkpoint)
     unknown = found.slots.keys() - {name for name, _ in model.named_parameters()}
     if unknown:
         raise WeightsError(
             f"{checkpoint.path} has {len(unknown)} tensors that are not BiGemma3's, such as {min(unknown)}: its layout"
             " is not known here"
         )
-    bind_parameters(model, found, memory)
+    fitted(model, found, memory)
     return model.to(memory.device)
 
 
-def check_loading_info(info: Any, checkpoint: Checkpoint) -> None:
+def check(info: Any, checkpoint: Checkpoint) -> None:
     """A model with a random part still answers with unit vectors: so nothing may be missing, and nothing left over."""
     missing, mismatched = sorted(info["missing_keys"]), sorted(map(str, info.get("mismatched_keys") or ()))
     unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith(TIED))
@@ -124,12 +124,12 @@ def check_loading_info(info: Any, checkpoint: Checkpoint) -> None:
             )
 
 
-def check_processor(checkpoint: Checkpoint, tokens: PromptTokens) -> None:
+def check_processor(checkpoint: Checkpoint, tokens: Tokens) -> None:
     """That our prompts and pixels are those of the checkpoint's own BiGemmaProcessor3. Raises WeightsError."""
     side = checkpoint.image_size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        processor = colpali.import_bigemma3().BiGemmaProcessor3.from_pretrained(checkpoint.path, local_files_only=True)
+        processor = colpali.gemma().BiGemmaProcessor3.from_pretrained(checkpoint.path, local_files_only=True)
     page = processor.process_images([Image.new("RGB", (side, side))])["input_ids"][0].tolist()
     query = processor.process_texts([SENTENCE])["input_ids"][0].tolist()
     if page != tokens.page() or query != tokens.query(SENTENCE):
@@ -147,14 +147,14 @@ def check_processor(checkpoint: Checkpoint, tokens: PromptTokens) -> None:
         raise WeightsError(f"{checkpoint.path} prepares images in another way than Gemma 3: {told}")
 
 
-def first_line_of(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class BiGemma3Model:
     """`pages` and `queries` give float32[n, dimension] tensors on the device, normalised in float32."""
 
-    def __init__(self, model: Any, tokens: PromptTokens, checkpoint: Checkpoint) -> None:
+    def __init__(self, model: Any, tokens: Tokens, checkpoint: Checkpoint) -> None:
         self.device = model.device
         self.language = model.language_model
         self.projector = model.multi_modal_projector
@@ -180,7 +180,7 @@ class BiGemma3Model:
         features = self.projector(self.tower(pixels))
         head, tail = (part.expand(len(pixels), -1, -1) for part in (self.head, self.tail))
         hidden = self._language(torch.cat([head, features, tail], dim=1), self.mask)
-        return normalise(hidden[:, self.last])
+        return unit(hidden[:, self.last])
 
     def queries(self, ids: Tensor, last: Tensor) -> Tensor:
         """`ids` is int64[n, length], filled up on the right; `last` int64[n] is where each query's last token stands.
@@ -189,23 +189,23 @@ class BiGemma3Model:
         any company.
         """
         hidden = self._language(self.language.embed_tokens(ids), None)
-        return normalise(hidden[torch.arange(len(ids), device=ids.device), last])
+        return unit(hidden[torch.arange(len(ids), device=ids.device), last])
 
     def _language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
         masks = {"full_attention": mask, "sliding_attention": mask}  # a prompt is shorter than the window of 1,024
         positions = torch.arange(embedded.shape[1], device=embedded.device)[None]
-        with prefer_attention_kernels(embedded):
+        with attention(embedded):
             found: Tensor = self.language(
                 inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
             ).last_hidden_state
         return found
 
 
-def normalise(vectors: Tensor) -> Tensor:
+def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def pad_queries(
+def padded(
     queries: Sequence[Sequence[int]], count: int, length: int, fill: int, *, pinned: bool = False
 ) -> tuple[Tensor, Tensor]:
     """int64[count, length] and the places of the last tokens, int64[count]; rows without a query hold nothing."""

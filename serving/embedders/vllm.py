@@ -16,8 +16,8 @@ import numpy as np
 
 from serving.embedders import Lanes, PageResult, Vectors
 from serving.embedders.checkpoint import Checkpoint
-from serving.embedders.gemma import BiGemma3Base
-from serving.embedders.tokens import MAX_QUERY_TOKENS, PromptTokens
+from serving.embedders.gemma import Gemma
+from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
 from serving.embedders.vllm_engine import Answer, VllmEngine
 from serving.errors import ServingError
 from serving.pages import Page
@@ -44,21 +44,21 @@ class PromptError(ServingError):
     code = "prompt"
 
 
-class VllmEmbedder(BiGemma3Base):
+class VllmEmbedder(Gemma):
     title = "BiGemma3 (vLLM)"
 
     def __init__(self, settings: Settings) -> None:
         """Looks at the weights; imports neither vLLM nor torch. Raises WeightsError."""
         super().__init__(settings)
         self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
-        self.fingerprint = compute_fingerprint(self.checkpoint, self.device)
+        self.fingerprint = fingerprint(self.checkpoint, self.device)
         # Asleep, its weights are in its engine's own memory: too much for a file, and none of it is read again.
         self.backends: tuple[str, ...] = ("cuda",) if self.device == "cuda" else ()
         self.waking_bytes = 2 * self.checkpoint.parameters + KV_CACHE_BYTES if self.device == "cuda" else 0
-        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device, end_process)
+        self._engine = VllmEngine(arguments(self.checkpoint, settings), self.device, leave)
 
     def load(self) -> None:
-        self._tokens = PromptTokens(self.checkpoint.path)
+        self._tokens = Tokens(self.checkpoint.path)
         self._page_prompt = self._tokens.page()
         self._engine.start()
 
@@ -79,19 +79,17 @@ class VllmEmbedder(BiGemma3Base):
         answers = self._engine.embed([self._page(page) for page in pages])
         if any(answer.prompt != self._page_prompt for answer in answers):
             raise PromptError("vLLM made another prompt of this page than BiGemma3 was trained with")
-        return [PageResult(vector) for vector in normalise_answers(answers)]
+        return [PageResult(vector) for vector in unit(answers)]
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return normalise_answers(
-            self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)])
-        )
+        return unit(self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)]))
 
     def _page(self, page: Page) -> dict[str, Any]:
         image = self.square(page)
         return {"prompt_token_ids": self._tokens.page_to_fill(), "multi_modal_data": {"image": image}}
 
 
-def build_engine_arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
+def arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
     """Of vLLM's AsyncEngineArgs, of 0.26 and 0.32."""
     cuda = settings.device == "cuda"
     memory = {"kv_cache_memory_bytes": KV_CACHE_BYTES, "gpu_memory_utilization": MUST_BE_FREE} if cuda else {}
@@ -117,18 +115,18 @@ def build_engine_arguments(checkpoint: Checkpoint, settings: Settings) -> dict[s
     }
 
 
-def compute_fingerprint(checkpoint: Checkpoint, device: str) -> str:
+def fingerprint(checkpoint: Checkpoint, device: str) -> str:
     """The device is part of it: on a CPU, vLLM computes in float32 and without attention forward inside an image."""
     return "bigemma3-vllm-" + hashlib.sha256(f"{checkpoint.digest}\n{RECIPE}\n{device}".encode()).hexdigest()[:16]
 
 
-def normalise_answers(answers: Sequence[Answer]) -> Vectors:
+def unit(answers: Sequence[Answer]) -> Vectors:
     """float32[n, dimension], L2-normalised: bfloat16's own norms are off by 0.2 %."""
     vectors = np.stack([answer.vector for answer in answers])
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def end_process() -> None:
+def leave() -> None:
     """The process ends with its engine: whoever started it sees that and starts another one. Requests that it had get
     their 503 from the door."""
     logging.shutdown()

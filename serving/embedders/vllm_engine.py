@@ -85,7 +85,7 @@ class VllmEngine:
         """Returns when the model is loaded. Raises EngineMissingError, and whatever vLLM raises."""
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._vllm = import_vllm(self._device)
+        self._vllm = installed(self._device)
         os.register_at_fork(after_in_child=die_with_parent)
         self._loop = asyncio.new_event_loop()
         # This thread's end would end the engine (die_with_parent): it lasts as long as the process.
@@ -167,7 +167,7 @@ class VllmEngine:
             self._ended()
 
 
-def import_vllm(device: Literal["cpu", "cuda"]) -> Any:
+def installed(device: Literal["cpu", "cuda"]) -> Any:
     """The module vllm. Raises EngineMissingError."""
     try:
         vllm = importlib.import_module("vllm")

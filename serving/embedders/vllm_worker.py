@@ -18,11 +18,11 @@ class Extension:
     """Adds nothing to vLLM's worker; importing it is what counts."""
 
 
-def map_new_names() -> None:
+def know_new_names() -> None:
     models = importlib.import_module("vllm.model_executor.models.gemma3_mm")
     mapper = importlib.import_module("vllm.model_executor.models.utils").WeightsMapper
     model = models.Gemma3ForConditionalGeneration
     model.hf_to_vllm_mapper = model.hf_to_vllm_mapper | mapper(orig_to_new_prefix=NEW_VISION_NAMES)
 
 
-map_new_names()
+know_new_names()

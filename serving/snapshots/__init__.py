@@ -25,7 +25,7 @@ class Spec:
     """Which worker: everything that a start needs and a request does not change."""
 
     embedder: str
-    """A name of `serving.embedders.EMBEDDERS`, or `package.module:Class`."""
+    """A name of `serving.embedders.NAMES`, or `package.module:Class`."""
     fingerprint: str
     settings: Settings
     cpu: bool = True

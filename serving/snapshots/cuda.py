@@ -49,7 +49,7 @@ from serving.snapshots.held import CANARY, Compiled, Held, Saved, boot, host_byt
 from serving.snapshots.identity import identity
 from serving.snapshots.plain import command, died, launched, report_all, spawn, until_warm
 from serving.snapshots.store import FILES, Store
-from serving.weights import MOST_THREADS, WeightsFileError, digest_files, stamp_file
+from serving.weights import MOST_THREADS, WeightsFileError, digest, mark
 
 CANARY_S = 30.0
 SLOWEST_DISK = 200e6
@@ -173,9 +173,9 @@ class Cuda:
     async def _belongs(self, spec: Spec) -> dict[str, str]:
         """All of the weights are read for it, once, and again when their files have changed."""
         try:
-            marks = [stamp_file(file) for file in spec.files]
+            marks = [mark(file) for file in spec.files]
             if marks != self._marks:
-                weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
+                weights = await asyncio.to_thread(digest, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
                 self._identity = dict(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import serving
-from serving.embedders import EMBEDDERS
+from serving.embedders import NAMES
 from serving.snapshots import Spec
 
 Identity = Mapping[str, str]
@@ -58,7 +58,7 @@ def packages() -> dict[str, str]:
 def code(embedder: str) -> str:
     """SHA-256 of our sources, and of the module of an embedder that is not ours."""
     files = sorted(Path(serving.__file__).parent.rglob("*.py"))
-    module = EMBEDDERS.get(embedder, embedder).partition(":")[0]
+    module = NAMES.get(embedder, embedder).partition(":")[0]
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None:
         files.append(Path(spec.origin))

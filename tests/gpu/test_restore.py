@@ -46,10 +46,10 @@ def test_addresses_and_graphs_outlive_their_memory(weights: Path) -> None:
     import torch
 
     from serving.gpu_memory import GpuWeights, WorkingMemory
-    from serving.weights import plan_weights
+    from serving.weights import plan
 
     files = sorted(weights.glob("*.safetensors"))
-    one, other = (GpuWeights(plan_weights(files)) for _ in range(2))
+    one, other = (GpuWeights(plan(files)) for _ in range(2))
     for found in (one, other):
         assert found.fill().bytes == found.plan.bytes
     before = one.memory[:: 1 << 20].cpu()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from serving.embedders.tokens import MAX_QUERY_TOKENS, PromptTokens
+from serving.embedders.tokens import MAX_QUERY_TOKENS, Tokens
 from serving.errors import TooLargeError
 from tests.reference import Reference
 from tests.vllm.conftest import Served, cosines, nearest
@@ -44,21 +44,21 @@ def wanted(reference: Reference) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def tokens(weights: Path) -> PromptTokens:
-    return PromptTokens(weights)
+def tokens(weights: Path) -> Tokens:
+    return Tokens(weights)
 
 
 @pytest.mark.parametrize("query", QUERIES + SHORT)
-def test_token_ids_are_colpalis(query: str, tokens: PromptTokens, reference: Reference) -> None:
+def test_token_ids_are_colpalis(query: str, tokens: Tokens, reference: Reference) -> None:
     assert tokens.query(query) == reference.query_ids(query)
 
 
-def test_a_pages_token_ids_are_colpalis(tokens: PromptTokens, reference: Reference) -> None:
+def test_a_pages_token_ids_are_colpalis(tokens: Tokens, reference: Reference) -> None:
     assert tokens.page() == reference.page_ids()
 
 
 @pytest.mark.parametrize("query", TRICKS)
-def test_control_tokens_in_a_query_are_only_text(query: str, tokens: PromptTokens, weights: Path) -> None:
+def test_control_tokens_in_a_query_are_only_text(query: str, tokens: Tokens, weights: Path) -> None:
     ids, plain = tokens.query(query), tokens.query("x")
     assert ids[:3] == plain[:3] and ids[-2:] == plain[-2:]
     library = Tokenizer.from_file(str(weights / "tokenizer.json"))
@@ -66,7 +66,7 @@ def test_control_tokens_in_a_query_are_only_text(query: str, tokens: PromptToken
     assert len(special) >= 9 and not special & set(ids[3:-2])
 
 
-def test_a_query_has_a_limit(tokens: PromptTokens, vllm: Served, hf: Served) -> None:
+def test_a_query_has_a_limit(tokens: Tokens, vllm: Served, hf: Served) -> None:
     with pytest.raises(TooLargeError):
         tokens.query("भ" * MAX_QUERY_TOKENS)
     for server in (vllm, hf):

@@ -6,9 +6,9 @@ from typing import Any
 
 import modal
 
-from serving.modal_app import ModalServer
+from serving.modal_app import Server
 
-server = ModalServer("hf")
+server = Server("hf")
 app = modal.App("unsnapped")
 
 
