@@ -1,10 +1,13 @@
-"""What each part of the built-in ranking brings: language taken out, lines counted, both, neither.
+"""`python -m bench ablation`: what each part of the built-in ranking brings, for whoever changes a vector.
 
-Reads and embeds the corpus once, inside this process, and ranks it in several ways. For whoever changes a vector.
+The corpus is read and embedded once, inside this process, and ranked by each variant: language taken out, lines
+counted, both, neither.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,19 +15,31 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality import Label, Outcome, labels, page_files, table, text
+from bench import record
+from bench.quality import (
+    LabelledQuery,
+    QueryRank,
+    add_corpus,
+    list_page_files,
+    load_labels,
+    render_table,
+    summarise_kinds,
+)
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbedder, count_letters, join_page_text
 from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
 from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
-from serving.parser_pool import ParserPool
 from serving.rows import join_rows
 from serving.settings import Settings
+
+ABOUT = "what each part of the built-in ranking brings"
 
 
 @dataclass(frozen=True)
 class Variant:
+    """A ranking. `centre` and `shrink` are those of `LanguageCentering`; `line_weight` is the best line's share of a score."""
+
     name: str
     centre: float
     shrink: float
@@ -42,55 +57,73 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """A page as e5 gives it: float32[384], and float32[n, 384] for its lines."""
+@dataclass(frozen=True)
+class RawPage:
+    """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines."""
 
     key: tuple[str, int]
     page: Vectors
     lines: Vectors
 
 
-def read(corpus: Path, limits: Settings) -> tuple[list[Raw], dict[str, Vectors]]:
-    """Pages with readable text, and the queries."""
+def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
+    """Return the pages with readable text, and the vector of each query."""
     embedder = BuiltinEmbedder(limits)
     embedder.load()
     e5 = embedder._e5
     found = []
-    with ParserPool(limits) as parsers:
-        for path in page_files(corpus):
-            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
-                assert isinstance(page, Page)
-                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
-                words = join_page_text(lines)
-                if count_letters(words) >= MIN_LETTERS:
-                    telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
-                    found.append(Raw((path.name, number), e5.passage(words), e5.passage(telling)))
-    return found, {label.query: e5.query(label.query) for label in labels(corpus)}
+    for path in list_page_files(corpus):
+        for number, page in enumerate(open_file(path, limits), 1):
+            assert isinstance(page, Page)
+            lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+            words = join_page_text(lines)
+            if count_letters(words) >= MIN_LETTERS:
+                telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
+                found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
+    return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
 
 
-def ranked(raw: Sequence[Raw], queries: dict[str, Vectors], wanted: Sequence[Label], variant: Variant) -> list[Outcome]:
+def rank_queries(
+    raw: Sequence[RawPage], queries: dict[str, Vectors], labels: Sequence[LabelledQuery], variant: Variant
+) -> list[QueryRank]:
+    """Return the rank of the right page for each query by one variant; a tie counts against it."""
     shipped = LanguageCentering.load()
     neutral = LanguageCentering(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
     lines = [neutral(page.lines) for page in raw]
     keys = [page.key for page in raw]
-    outcomes = []
-    for label in wanted:
+    ranks = []
+    for label in labels:
         query = neutral(queries[label.query])
         best = np.array([(vectors @ query).max() for vectors in lines])
         scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
         right = keys.index((label.file, label.page))
-        outcomes.append(Outcome(label, int((scores >= scores[right]).sum())))
-    return outcomes
+        ranks.append(QueryRank(label, int((scores >= scores[right]).sum())))
+    return ranks
 
 
-def run(corpus: Path, limits: Settings) -> dict[str, Any]:
-    raw, queries = read(corpus, limits)
-    wanted = labels(corpus)
+def compare_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+    """Print the figures of each variant, and return the result file's content."""
+    raw, queries = embed_corpus(corpus, limits)
+    labels = load_labels(corpus)
     found = []
     for variant in VARIANTS:
-        outcomes = table(ranked(raw, queries, wanted, variant))
-        print(f"{variant.name}\n{text(outcomes)}\n")
-        found.append({**asdict(variant), "table": [asdict(row) for row in outcomes]})
+        table = summarise_kinds(rank_queries(raw, queries, labels, variant))
+        print(f"{variant.name}\n{render_table(table)}\n")
+        found.append({**asdict(variant), "table": [asdict(row) for row in table]})
     return {"pages": len(raw), "variants": found}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_corpus(parser)
+    record.add_out(parser, "ablation-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare the variants and write the result file. Raises ValueError, OSError."""
+    where = record.describe_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare_variants(options.corpus, Settings(data=Path(folder)))
+    print(f"written to {record.save_result(options.out, 'ablation', found, where)}")
+    return 0

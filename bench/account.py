@@ -1,7 +1,6 @@
-"""What the official client tells of a Modal account, with an end to each question and a sentence for each failure.
+"""A Modal account by the official client, with a deadline for each question and a sentence for each failure.
 
-The client is imported when the first question is asked: nobody who does not use Modal needs it. Nothing here wakes a
-container. Not known here: which apps are Dormouse's (`bench/modal_app.py`), and how much of a GPU an account may have.
+The client is imported with the first question: who does not use Modal does not need it. Nothing here wakes a container.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from serving.deadlines import Late, within
 T = TypeVar("T")
 
 ANSWER_S = 40.0
-"""Of one question. The client itself tries for a minute before it says that nobody is there."""
+"""Time for one question. The client itself tries for a minute before it says that nothing is there."""
 COMMAND_S = 60.0
 INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
 SIGN_IN = "run `python -m modal setup`"
@@ -31,23 +30,28 @@ class AccountError(Exception):
     """In a sentence that says what to run."""
 
 
-class NotInstalled(AccountError): ...
+class NotInstalled(AccountError):
+    """The client is not installed."""
 
 
-class NoToken(AccountError): ...
+class NoToken(AccountError):
+    """No token is set."""
 
 
-class Refused(AccountError): ...
+class Refused(AccountError):
+    """Modal refused the token, or what it asked for."""
 
 
-class Unreachable(AccountError): ...
+class Unreachable(AccountError):
+    """Modal did not answer, or not in time."""
 
 
-class NotFound(AccountError): ...
+class NotFound(AccountError):
+    """The account has no such app, secret or volume."""
 
 
-def client() -> ModuleType:
-    """The package `modal`. Raises NotInstalled."""
+def import_client() -> ModuleType:
+    """Return the package `modal`. Raises NotInstalled."""
     try:
         import modal
     except ImportError:
@@ -55,8 +59,8 @@ def client() -> ModuleType:
     return modal
 
 
-def signed_in() -> bool:
-    """Whether a token is set here, by file or environment. Asks nobody; whether it is a good one is not known."""
+def has_token() -> bool:
+    """Tell whether a token is set here, by file or environment, valid or not. Asks nobody."""
     try:
         from modal.config import config
     except ImportError:
@@ -64,72 +68,72 @@ def signed_in() -> bool:
     return bool(config.get("token_id")) and bool(config.get("token_secret"))
 
 
-def asked(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
-    """What the client answers. `missing`: the sentence for what is not there. Raises AccountError."""
-    client()
+def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
+    """Return the client's answer. `missing`: the sentence for NotFound. Raises AccountError."""
+    import_client()
     try:
         return within(seconds, question)
     except Late:
         raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
     except Exception as error:
-        raise failure(error, missing) from None
+        raise translate_error(error, missing) from None
 
 
-def failure(error: Exception, missing: str = "") -> Exception:
-    """The AccountError that an exception of the client's stands for; others are left as they are."""
-    kinds = client().exception
+def translate_error(error: Exception, missing: str = "") -> Exception:
+    """Return the AccountError for an exception of the client's; others as they are."""
+    kinds = import_client().exception
     if isinstance(error, AccountError):
         return error
     if isinstance(error, kinds.AuthError):
         if "Token missing" in str(error):
             return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
-        return Refused(f"Modal refused the token ({told(error)}): {SIGN_IN}")
+        return Refused(f"Modal refused the token ({first_line(error)}): {SIGN_IN}")
     if isinstance(error, kinds.PermissionDeniedError):
-        return Refused(f"this token may not do that ({told(error)}): ask the workspace's owner, or {SIGN_IN}")
+        return Refused(f"this token may not do that ({first_line(error)}): ask the workspace's owner, or {SIGN_IN}")
     if isinstance(error, kinds.NotFoundError):
-        return NotFound(missing or f"Modal does not know it: {told(error)}")
+        return NotFound(missing or f"Modal does not know it: {first_line(error)}")
     if isinstance(error, kinds.ServiceError | kinds.InternalError):
-        return Unreachable(f"Modal could not do that now ({told(error)}): try again, and see status.modal.com")
+        return Unreachable(f"Modal could not do that now ({first_line(error)}): try again, and see status.modal.com")
     broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
     if broken or isinstance(error, kinds.ConnectionError | OSError):
-        return Unreachable(f"Modal cannot be reached ({told(error)}): is this machine online?")
-    return AccountError(f"Modal says: {told(error)}") if isinstance(error, kinds.Error) else error
+        return Unreachable(f"Modal cannot be reached ({first_line(error)}): is this machine online?")
+    return AccountError(f"Modal says: {first_line(error)}") if isinstance(error, kinds.Error) else error
 
 
-def told(error: BaseException) -> str:
-    """Its first line, without a full stop."""
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def workspace() -> str:
-    """The name that the token belongs to: a call that a wrong token fails. Raises AccountError."""
-    return str(asked(lambda: client().Workspace.from_context().hydrate().name or ""))
+def read_workspace_name() -> str:
+    """Return the name of the token's workspace: a call that a wrong token fails. Raises AccountError."""
+    return str(ask_modal(lambda: import_client().Workspace.from_context().hydrate().name or ""))
 
 
 @dataclass(frozen=True)
-class App:
-    """A deployed one."""
+class DeployedApp:
+    """An app that is deployed."""
 
     app_id: str
     version: int
     deployed_at: float
-    """Seconds since 1970; 0 where it is not told."""
+    """Seconds since 1970; 0 where Modal does not say."""
 
 
-def app(name: str, missing: str = "") -> App:
-    """Raises NotFound if it is not deployed, AccountError."""
-    return asked(lambda: looked_up(name), missing or f"{name} is not deployed")
+def look_up_app(name: str, missing: str = "") -> DeployedApp:
+    """Return a deployed app. `missing`: the sentence if it is not. Raises NotFound, AccountError."""
+
+    def look_up() -> DeployedApp:
+        found = import_client().App.lookup(name)
+        life = found.info().lifecycle
+        return DeployedApp(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+
+    return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
-def looked_up(name: str) -> App:
-    found = client().App.lookup(name)
-    life = found.info().lifecycle
-    return App(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
-
-
-def command(*words: str, seconds: float = COMMAND_S) -> str:
-    """What the client's own command prints: for what it offers no method. Raises AccountError."""
-    client()
+def run_command(*words: str, seconds: float = COMMAND_S) -> str:
+    """Return the output of the client's own command, for what it offers no method. Raises AccountError."""
+    import_client()
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
@@ -143,51 +147,52 @@ def command(*words: str, seconds: float = COMMAND_S) -> str:
     return found.stdout
 
 
-def containers(app_id: str) -> list[str]:
-    """Ids of those that the app holds now, all of its functions together. Raises AccountError."""
-    text = command("container", "list", "--app-id", app_id, "--json")
+def list_containers(app_id: str) -> list[str]:
+    """Return the ids of the app's containers, of all its functions together. Raises AccountError."""
+    text = run_command("container", "list", "--app-id", app_id, "--json")
     try:
         return [str(row["container_id"]) for row in json.loads(text)]
     except (ValueError, KeyError, TypeError):
         raise AccountError("`modal container list --json` told something else than a list of containers") from None
 
 
-def stop(container_ids: Sequence[str]) -> None:
-    """At once, without a last answer. Raises AccountError; one that has gone by itself is none."""
+def stop_containers(container_ids: Sequence[str]) -> None:
+    """Stop containers at once, without a last answer; those that are gone are passed over. Raises AccountError."""
     for container_id in container_ids:
         try:
-            command("container", "stop", container_id, "-y")
+            run_command("container", "stop", container_id, "-y")
         except AccountError as error:
             if "not found" not in str(error).lower():
                 raise
 
 
 def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
-    """Raises AccountError, also for one without these keys."""
-    return there(lambda: client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+    """Tell whether a secret is there. Raises AccountError, also for one without these keys."""
+    return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
-    """Raises AccountError."""
-    return there(lambda: client().Volume.from_name(name).hydrate())
+    """Tell whether a volume is there. Raises AccountError."""
+    return exists(lambda: import_client().Volume.from_name(name).hydrate())
 
 
-def there(question: Callable[[], object]) -> bool:
+def exists(question: Callable[[], object]) -> bool:
+    """Tell whether a question finds something. Raises AccountError."""
     try:
-        asked(question)
+        ask_modal(question)
     except NotFound:
         return False
     return True
 
 
-def make_secret(name: str, values: Mapping[str, str]) -> None:
-    """By the client's method: a command's words can be read by everybody on this machine. Raises AccountError."""
-    asked(lambda: client().Secret.objects.create(name, dict(values)))
+def create_secret(name: str, values: Mapping[str, str]) -> None:
+    """Create a secret, and not by a command, whose words everybody on this machine can read. Raises AccountError."""
+    ask_modal(lambda: import_client().Secret.objects.create(name, dict(values)))
 
 
-def make_proxy_token(name: str) -> tuple[str, str]:
-    """What Modal's edge asks for as Modal-Key and Modal-Secret; told once, here. Raises AccountError."""
-    made = asked(lambda: client().Workspace.from_context().proxy_tokens.create(name=name))
+def create_proxy_token(name: str) -> tuple[str, str]:
+    """Create a token, and return its Modal-Key and Modal-Secret: they are shown only now. Raises AccountError."""
+    made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))
     if not made.token_id or not made.token_secret:
         raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
                            " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
@@ -195,31 +200,31 @@ def make_proxy_token(name: str) -> tuple[str, str]:
 
 
 def delete_volume(name: str) -> None:
-    """With all that is in it. Raises AccountError."""
-    asked(lambda: client().Volume.objects.delete(name, allow_missing=True))
+    """Delete a volume with all that is in it. Raises AccountError."""
+    ask_modal(lambda: import_client().Volume.objects.delete(name, allow_missing=True))
 
 
 def delete_dict(name: str) -> None:
-    """Raises AccountError."""
-    asked(lambda: client().Dict.objects.delete(name, allow_missing=True))
+    """Delete a dict. Raises AccountError."""
+    ask_modal(lambda: import_client().Dict.objects.delete(name, allow_missing=True))
 
 
-def spent(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
-    """Dollars this month (UTC) up to the last full hour, of each name in `apps` by its app id; 0 where none is told.
+def read_spending(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    """Return the dollars of each app this month (UTC) up to the last full hour; 0 where the bill has none.
 
-    `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    `apps`: app ids by name; `now` in UTC. Raises AccountError, also for an answer that is no bill.
     """
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def bill() -> list[tuple[str, str, Decimal]]:
-        billing = client().Workspace.from_context().billing
+        billing = import_client().Workspace.from_context().billing
         rows = list(billing.report(start=month, end=today, resolution="d")) if today > month else []
         rows += billing.report(start=today, end=now, resolution="h")
         return [(row.object_id, row.description, row.cost) for row in rows]
 
     try:
-        rows = asked(bill)
+        rows = ask_modal(bill)
     except ArithmeticError:
         raise AccountError("Modal told no bill") from None
     return {

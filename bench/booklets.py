@@ -1,6 +1,6 @@
-"""PDFs of made-up pages, each about something else, and questions that one page of them answers.
+"""PDFs of made-up pages, each about something else, and questions that exactly one page answers.
 
-Their text is a layer of the PDF, so that reading them costs what keeping pages costs, and no OCR.
+Their text is a layer of the PDF, so that the time to add them is that of keeping pages, and not of OCR.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.browser import PACKAGES, BrowserFailed
 
 FILES = 5
 LEAST, MOST = 2 * FILES, 1000
-"""Pages: two of each file at least; each place meets each thing once at most."""
+"""Pages in all: two in each file at least; each place meets each thing once at most."""
 PLACES = (
     "Alderholm", "Brackwater", "Cinderford", "Dunmere", "Eastermoor", "Fennick", "Gallowdale", "Harrowby", "Inverlune",
     "Jessamine", "Kettlewick", "Larkspur", "Marrowgate", "Netherby", "Oakhollow", "Pellworth", "Quillbrook", "Ravenna",
@@ -51,61 +51,64 @@ ASKED = (
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledQuestion:
+    """A question with the one page that answers it; pages count from 1."""
+
     question: str
     file: str
     page: int
-    """From 1; that of the one page about this place and this thing."""
 
 
-def sizes(pages: int) -> list[int]:
-    """Pages of each file."""
+def split_pages(pages: int) -> list[int]:
+    """Return the number of pages in each file."""
     return [pages // FILES + (number < pages % FILES) for number in range(FILES)]
 
 
-def about(number: int) -> tuple[str, str]:
-    """Place and thing of one page of all; no two have the same."""
+def pick_subject(number: int) -> tuple[str, str]:
+    """Return place and thing of a page; no two pages have the same."""
     place = number % len(PLACES)
     return PLACES[place], THINGS[(place + number // len(PLACES)) % len(THINGS)]
 
 
-def name(file: int) -> str:
+def name_booklet(file: int) -> str:
+    """Return a file's name."""
     return f"booklet {file + 1}, {KINDS[file]}.pdf"
 
 
-def questions(pages: int, count: int) -> list[Labelled]:
-    """Spread over all pages; no two are answered by the same one as long as there are as many pages."""
+def write_questions(pages: int, count: int) -> list[LabelledQuestion]:
+    """Return questions spread over all pages, each answered by another page as long as there are enough."""
     step = next(step for step in range(round(0.618 * pages), pages) if math.gcd(step, pages) == 1)
-    starts = [sum(sizes(pages)[:file]) for file in range(FILES)]
+    starts = [sum(split_pages(pages)[:file]) for file in range(FILES)]
     found = []
     for number in range(count):
         page = number * step % pages
         file = max(file for file in range(FILES) if starts[file] <= page)
-        place, thing = about(page)
+        place, thing = pick_subject(page)
         text = ASKED[number % len(ASKED)].format(place=place, thing=thing)
-        found.append(Labelled(text, name(file), page - starts[file] + 1))
+        found.append(LabelledQuestion(text, name_booklet(file), page - starts[file] + 1))
     return found
 
 
-def write(folder: Path, pages: int, seed: int = 7) -> list[Path]:
-    """The files. Raises BrowserFailed if the package that draws them is missing."""
+def write_booklets(folder: Path, pages: int, seed: int = 7) -> list[Path]:
+    """Draw the files into a folder, and return their paths. Raises BrowserFailed where reportlab is not installed."""
     try:
         from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
     except ImportError:
         raise BrowserFailed(PACKAGES.format("reportlab")) from None
     draw = random.Random(seed)
     paths, number = [], 0
-    for file, size in enumerate(sizes(pages)):
-        paths.append(folder / name(file))
+    for file, size in enumerate(split_pages(pages)):
+        paths.append(folder / name_booklet(file))
         canvas = Canvas(str(paths[-1]), pagesize=(595, 842), invariant=True)
         for _ in range(size):
-            page(canvas, KINDS[file], *about(number), draw)
+            draw_page(canvas, KINDS[file], *pick_subject(number), draw)
             number += 1
         canvas.save()
     return paths
 
 
-def page(canvas: Any, kind: str, place: str, thing: str, draw: random.Random) -> None:
+def draw_page(canvas: Any, kind: str, place: str, thing: str, draw: random.Random) -> None:
+    """Draw one page: a coloured head, bars, and sentences."""
     hue = draw.random()
     canvas.setFillColorRGB(0.3 + 0.4 * hue, 0.5, 0.9 - 0.5 * hue)
     canvas.rect(0, 762, 595, 80, stroke=0, fill=1)

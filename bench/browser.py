@@ -1,4 +1,4 @@
-"""A real browser, for the bench of the page and for the tests: an installed one, else Playwright's own."""
+"""A real browser for the page's bench and for tests: an installed one, else Playwright's own."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ ARGUMENTS = (
 
 
 class BrowserFailed(Exception):
-    """There is none, or it did not do or show what was asked for: in a sentence."""
+    """In a sentence: there is no browser, or it did not do or show what was expected."""
 
 
-def installed() -> str | None:
-    """Path of a browser that is here. Needs Playwright only if none is installed."""
+def find_browser() -> str | None:
+    """Return the path of a browser; None if there is none. Needs Playwright only if none is installed."""
     named = os.environ.get("CHROMIUM")
     if named:
         return named
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    return found or next((app for app in APPS if Path(app).exists()), None) or downloaded()
+    return found or next((app for app in APPS if Path(app).exists()), None) or find_downloaded_browser()
 
 
-def downloaded() -> str | None:
+def find_downloaded_browser() -> str | None:
+    """Return the path of Playwright's own browser; None if it was not downloaded."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -51,16 +52,16 @@ def downloaded() -> str | None:
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
-    """As long as it lives, an event loop runs in this thread: asyncio.run and Modal's client do not work beside it.
+def launch_browser() -> Iterator[Browser]:
+    """Start a browser for the block. Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
 
-    Raises BrowserFailed, also for what goes wrong in the browser meanwhile.
+    An event loop runs in this thread as long as the block does: asyncio.run and Modal's client do not work beside it.
     """
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         raise BrowserFailed(PACKAGES.format("Playwright")) from None
-    path = installed()
+    path = find_browser()
     if path is None:
         raise BrowserFailed(ADVICE)
     try:

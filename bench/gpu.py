@@ -1,7 +1,7 @@
-"""BiGemma3's servers on one GPU, side by side in one run, the same JPEGs over HTTP: `python -m bench gpu`.
+"""`python -m bench gpu`: BiGemma3's servers on one GPU, side by side in one run, the same JPEGs over HTTP.
 
-Each part has a process of its own, so that GPU memory is free for the next. With weights of their own trained values
-or random ones of the same shapes: speed does not depend on them.
+Each part has a process of its own, so that GPU memory is free for the next. Weights may be random ones of the same
+shapes: speed does not depend on their values.
 """
 
 from __future__ import annotations
@@ -17,119 +17,103 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import load, parity, quality, random_weights
-from bench.load import Say, Target
-from bench.options import counts, real
+from bench import load, parity, quality, random_weights, record
+from bench.load import LoadTarget
+from bench.options import check_counts, float_between
+from bench.record import Say
 from serving.equivalence import Threshold
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
 
+ABOUT = "BiGemma3's servers side by side on one GPU, over HTTP, beside what the GPU does without them"
 JPEGS = 64
 QUERIES = 200
 CLIENTS = (1, 8, 32)
 START_S = 400.0
 THRESHOLD = 0.999
-"""Two implementations in bfloat16 do not agree to more."""
+"""The cosine to which two implementations in bfloat16 agree."""
 RAW = ("samples_ms", "server_timings")
-"""Kept, and too long to tell."""
+"""Fields of the result file that are too long to print."""
 STOCK_PORTS = {"vllm-serve": "8123", "vllm-serve-eager": "8124"}
-"""vLLM's own server as it comes, and without compilation and graphs, as it was measured when our goals were set."""
+"""Ports of vLLM's own server as it comes, and without compilation and graphs, as it was when our goals were set."""
 STOCK = (
     "--runner", "pooling", "--convert", "embed", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs",
     "32", "--max-num-batched-tokens", "8192", "--limit-mm-per-prompt", '{"image":1}', "--kv-cache-memory-bytes",
     "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--gpu-memory-utilization",
     "0.1", "--hf-overrides", '{"architectures":["Gemma3ForConditionalGeneration"]}',
 )  # fmt: skip
-"""How vLLM's own server is started for comparison, beside the others on one GPU; compiled, as by default."""
+"""Arguments of vLLM's own server beside the others on one GPU."""
+Server = tuple[str, tuple[LoadTarget, LoadTarget]]
+"""The address of a server that has answered a page, and where to send pages and queries."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
-    parser.add_argument("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="of random weights")
-    parser.add_argument(
-        "--servers",
-        default="bigemma3,vllm",
-        help="of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s",
-    )
-    parser.add_argument(
-        "--seconds", type=real(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s"
-    )
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
-    parser.add_argument(
-        "--batches", type=counts, default=None, help="of pages in the loop; default: those that are served"
-    )
-    parser.add_argument("--no-loop", action="store_true", help="only the servers")
-    parser.add_argument("--quick", action="store_true", help="only 32 clients")
-    parser.add_argument("--out", type=Path, help="result file; default: assets/runs/gpu.json")
+def measure_servers(
+    options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:  # fmt: skip
+    """Measure all parts, and return the result file's content.
 
-
-def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """`keep` gets what there is so far after each part: a GPU's time is too dear to lose it."""
+    `keep` gets what there is so far after each part: a GPU's time is too dear to lose it.
+    """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        weights = options.weights or made(folder / "weights", options.shape, options.device, say)
-        found: dict[str, Any] = {"weights": str(options.weights or f"random {options.shape}")}
+        weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
+        named = str(options.weights or f"random {options.shape}")
+        found: dict[str, Any] = {"gpu": record.list_gpus(), "weights": named}
         if options.device == "cuda" and not options.no_loop:
-            found["loop"] = loop(weights, options.batches, say)
+            found["loop"] = run_gpu_loop(weights, options.batches, say)
             keep(found)
-        jpegs = load.drawn_jpegs(JPEGS)
-        asked = started(options, weights, folder, jpegs, stack, found, say)
-        for name, (_, targets) in asked.items():
-            found[name] |= measured(targets, options, partial(named, say, name))
+        jpegs = load.draw_jpegs(JPEGS)
+        servers = start_servers(options, weights, folder, jpegs, stack, found, say)
+        for name, (_, targets) in servers.items():
+            found[name] |= measure_server(name, *targets, options, say)
             keep(found)
-        urls = {name: url for name, (url, _) in asked.items()}
-        if {"bigemma3", "vllm"} <= urls.keys():
-            found["parity"] = compared(urls["bigemma3"], urls["vllm"], say)
+        if {"bigemma3", "vllm"} <= servers.keys():
+            found["parity"] = compare_servers(servers["bigemma3"][0], servers["vllm"][0], say)
     return found
 
 
-def named(say: Say, name: str, text: str) -> None:
-    say(f"{name}: {text}")
-
-
-Asked = tuple[str, tuple[Target, Target]]
-
-
-def started(
+def start_servers(
     options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
     found: dict[str, Any], say: Say,
-) -> dict[str, Asked]:  # fmt: skip
-    """All servers, which come up beside each other; one that does not is a row with its reason."""
+) -> dict[str, Server]:  # fmt: skip
+    """Start all servers beside each other; `found` gets a row for each, with the reason of one that does not start."""
 
-    def start(name: str) -> Asked | None:
+    def start(name: str) -> Server | None:
         began = time.perf_counter()
         try:
-            asked: Asked = stack.enter_context(server(name, weights, options.device, folder / name, jpegs))
+            server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
         except (ProcessFailed, OSError) as error:
             found[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
             return None
         found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
         say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
-        return asked
+        return server
 
     names = options.servers.split(",")
     with ThreadPoolExecutor(len(names)) as pool:
-        results = list(pool.map(start, names))
-    return {name: asked for name, asked in zip(names, results, strict=True) if asked is not None}
+        servers = list(pool.map(start, names))
+    return {name: server for name, server in zip(names, servers, strict=True) if server is not None}
 
 
-def made(out: Path, shape: str, device: str, say: Say) -> Path:
-    """In a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives."""
+def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
+    """Make random weights in a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives.
+
+    Raises ProcessFailed.
+    """
     say(f"making random weights, {shape}")
-    code = (
-        "import sys; from pathlib import Path; from bench.random_weights import build;"
-        "build(Path(sys.argv[1]), sys.argv[2], device=sys.argv[3])"
-    )
-    subprocess.run([sys.executable, "-c", code, str(out), shape, device], check=True)  # noqa: S603
+    command = [sys.executable, "-m", "bench", "weights", str(out), "--shape", shape, "--device", device]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ProcessFailed(f"random weights were not made:\n{done.stderr}")
     return out
 
 
-def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
+def run_gpu_loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
+    """Return what `bench.gpu_loop` measures."""
     command = [sys.executable, "-m", "bench.gpu_loop", str(weights), *(["--batches", batches] if batches else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
@@ -141,37 +125,42 @@ def loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def server(
-    name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]
-) -> Iterator[tuple[str, tuple[Target, Target]]]:
-    """Address, and where to ask for pages and queries, once it has answered its first page. Raises ProcessFailed."""
+def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]) -> Iterator[Server]:
+    """Run a server for the block, from its first answered page on. Raises ProcessFailed, OSError."""
     texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
     if name in STOCK_PORTS:
-        pages = load.write_bodies(folder / "pages", [load.as_chat(jpeg, "stock") for jpeg in jpegs])
-        asked = [
+        path = "/v1/embeddings"
+        pages: list[object] = [load.build_chat_body(jpeg, "stock") for jpeg in jpegs]
+        queries: list[object] = [
             {"model": "stock", "messages": [{"role": "user", "content": "Query: " + text}], "add_special_tokens": True}
             for text in texts
         ]
-        queries = load.write_bodies(folder / "queries", asked)
-        with stock(weights, folder, name) as url:
-            targets = Target(url, "/v1/embeddings", pages), Target(url, "/v1/embeddings", queries)
-            first(targets[0])
-            yield url, targets
-        return
-    pages = load.write_bodies(folder / "pages", [load.as_pages(jpeg) for jpeg in jpegs])
-    queries = load.write_bodies(folder / "queries", [{"texts": [text]} for text in texts])
+    else:
+        path = "/embed"
+        pages = [load.build_page_body(jpeg) for jpeg in jpegs]
+        queries = [{"texts": [text]} for text in texts]
+    bodies = load.write_bodies(folder / "pages", pages), load.write_bodies(folder / "queries", queries)
+    stock = name in STOCK_PORTS
+    running = start_stock_server(name, weights, folder) if stock else start_engine(name, weights, folder, device)
+    with running as url:
+        targets = LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1])
+        ask_first_page(targets[0])
+        yield url, targets
+
+
+@contextmanager
+def start_engine(name: str, weights: Path, folder: Path, device: str) -> Iterator[str]:
+    """Run our engine with an embedder for the block; yields its address. Raises ProcessFailed."""
     arguments = [
         "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
         str(folder / "data"), "--scaledown-window", "3600",
     ]  # fmt: skip
     with ServerProcess("serving", arguments) as process:
-        url = process.wait()
-        targets = Target(url, "/embed", pages), Target(url, "/embed", queries)
-        first(targets[0])
-        yield url, targets
+        yield process.wait()
 
 
-def first(pages: Target) -> None:
+def ask_first_page(pages: LoadTarget) -> None:
+    """Return once a page was answered. Raises OSError."""
     body = min(pages.bodies.iterdir()).read_bytes()
     request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
@@ -179,8 +168,8 @@ def first(pages: Target) -> None:
 
 
 @contextmanager
-def stock(weights: Path, folder: Path, name: str) -> Iterator[str]:
-    """vLLM's own server. Raises ProcessFailed."""
+def start_stock_server(name: str, weights: Path, folder: Path) -> Iterator[str]:
+    """Run a vLLM server as it comes for the block; yields its address. Raises ProcessFailed."""
     port = STOCK_PORTS[name]
     eager = ["--enforce-eager"] if name.endswith("eager") else []
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(weights), "--served-model-name", "stock"]
@@ -208,44 +197,72 @@ def stock(weights: Path, folder: Path, name: str) -> Iterator[str]:
             process.kill()
 
 
-def measured(asked: tuple[Target, Target], options: argparse.Namespace, say: Say) -> dict[str, Any]:
-    pages, queries = asked
+def measure_server(
+    name: str, pages: LoadTarget, queries: LoadTarget, options: argparse.Namespace, say: Say
+) -> dict[str, Any]:
+    """Measure pages and queries by 1, 8 and 32 clients, and queries during an ingest."""
     for clients in (1, 2, 3, 8, 32):  # every shape has been used once
-        load.run(pages, clients, 0.2)
-        load.run(queries, clients, 0.2)
+        load.run_clients(pages, clients, 0.2)
+        load.run_clients(queries, clients, 0.2)
     found: dict[str, Any] = {"pages": [], "queries": []}
     for clients in CLIENTS[-1:] if options.quick else CLIENTS:
+        seconds = options.seconds if clients > 1 else options.seconds / 2
         for kind, target in (("pages", pages), ("queries", queries)):
-            told = load.run(target, clients, options.seconds if clients > 1 else options.seconds / 2).told()
-            found[kind].append(told)
-            say(f"{kind} {told}")
-    found["queries_during_ingest"] = during_ingest(pages, queries, options.seconds * 2.5)
-    told = {name: value for name, value in found["queries_during_ingest"].items() if name not in RAW}
-    say(f"queries during ingest {told}")
+            figures = load.run_clients(target, clients, seconds).as_json()
+            found[kind].append(figures)
+            say(f"{name}: {kind} {figures}")
+    found["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
+    short = {field: value for field, value in found["queries_during_ingest"].items() if field not in RAW}
+    say(f"{name}: queries during ingest {short}")
     return found
 
 
-def during_ingest(pages: Target, queries: Target, seconds: float) -> dict[str, Any]:
-    """One client asks, five times a second at most, while 32 others send pages."""
-    ingest: list[load.Load] = []
-    thread = threading.Thread(target=lambda: ingest.append(load.run(pages, 32, seconds + 3)))
+def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:
+    """Measure one client's queries, 20 a second at most, while 32 others send pages."""
+    ingest: list[load.LoadResult] = []
+    thread = threading.Thread(target=lambda: ingest.append(load.run_clients(pages, 32, seconds + 3)))
     thread.start()
     time.sleep(3)
-    samples = load.run(queries, 1, seconds, gap_s=0.05)
-    asked = samples.told()
+    asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
     thread.join()
     return {
-        **asked,
-        "samples_ms": [round(value, 1) for value in samples.milliseconds],
-        "server_timings": samples.server_timings,
+        **asked.as_json(),
+        "samples_ms": [round(value, 1) for value in asked.milliseconds],
+        "server_timings": asked.server_timings,
         "pages_per_s": round(ingest[0].rate, 1),
     }
 
 
-def compared(a: str, b: str, say: Say) -> dict[str, Any]:
-    """The sample corpus through both servers."""
-    servers = [parity.client(url, "") for url in (a, b)]
-    embedded = parity.embedded(servers, quality.CORPUS, Settings(), parity.progress())
-    found = parity.compared(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
-    say(parity.table(found))
+def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
+    """Return the parity of two servers on the sample corpus. Raises ServingError."""
+    servers = [parity.open_client(url, "") for url in (a, b)]
+    embedded = parity.embed_on_both(servers, quality.CORPUS, Settings(), parity.make_progress())
+    found = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
+    say(parity.render_table(found))
     return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
+    add("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="shape of random weights")
+    servers = "a list of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s"
+    add("--servers", default="bigemma3,vllm", help=servers)
+    add("--seconds", type=float_between(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
+    add("--batches", type=check_counts, help="batches of pages in the loop; default: those that are served")
+    add("--no-loop", action="store_true", help="measure only the servers")
+    add("--quick", action="store_true", help="measure only 32 clients")
+    record.add_out(parser, "gpu.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure both servers, and write the result file after each part. Raises ProcessFailed, ServingError, OSError."""
+    where = record.describe_environment()
+
+    def keep(found: dict[str, Any]) -> Path:
+        return record.save_result(options.out, "gpu", found, where)
+
+    print(f"written to {keep(measure_servers(options, print, keep))}")
+    return 0

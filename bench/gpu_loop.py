@@ -1,4 +1,4 @@
-"""What the GPU itself does with BiGemma3, without HTTP: `python -m bench.gpu_loop WEIGHTS`, one JSON object on stdout.
+"""`python -m bench.gpu_loop WEIGHTS`: what the GPU itself does with BiGemma3, without HTTP, as JSON on stdout.
 
 The loop feeds pages that are on the GPU already, as fast as it takes them: no server can be faster.
 """
@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.parity import cosines
-from serving.embedders import batch_shapes
+from bench.parity import compute_cosines
+from bench.stats import percentile
+from serving.embedders import bigemma3
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
 
 ROUNDS = 12
 GAP_S = 0.03
-"""Between queries that are asked beside pages."""
+"""The pause between queries beside pages."""
 
 
-def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Seconds of one call, the GPU's work included."""
+def time_median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Return the median seconds of one call, the GPU's work included."""
     work()
     torch.cuda.synchronize()
     seconds = []
@@ -42,24 +43,26 @@ def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(seconds)
 
 
-def graph_of(graphs: Any, lane: str, count: int) -> Any:
+def find_graph(graphs: Any, lane: str, count: int) -> Any:
+    """Return the CUDA graph of a lane for a batch of `count`."""
     found = getattr(graphs, lane)._graphs
     return next(graph for key, graph in found.items() if key[0][0] == count)
 
 
-def loops(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
+def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
+    """Measure one batch of each size, of pages and then of queries."""
     rows = []
     for count in batches:
-        seconds = median_s(graph_of(graphs, "_pages", count).replay)
+        seconds = time_median(find_graph(graphs, "_pages", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
-    for count in batch_shapes.QUERY_BATCHES:
-        seconds = median_s(graph_of(graphs, "_queries", count).replay)
+    for count in bigemma3.QUERY_BATCHES:
+        seconds = time_median(find_graph(graphs, "_queries", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
     return rows
 
 
-def beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, seconds: float) -> dict[str, Any]:
-    """Two threads feed pages from the host, one asks a query now and then."""
+def measure_beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, seconds: float) -> dict[str, Any]:
+    """Measure queries, one now and then, while two threads feed pages from the host."""
     graphs: Any = embedder._runner
     done, stop = [0, 0], threading.Event()
 
@@ -82,16 +85,14 @@ def beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch: int, se
     stop.set()
     for thread in threads:
         thread.join()
-    took.sort()
     return {
-        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took),
-        "query_p50_ms": round(statistics.median(took), 1),
-        "query_p95_ms": round(took[int(0.95 * len(took))], 1), "query_max_ms": round(took[-1], 1),
+        "batch": batch, "pages_per_s": round(rate, 1), "n": len(took), "query_p50_ms": round(percentile(took, 50), 1),
+        "query_p95_ms": round(percentile(took, 95), 1), "query_max_ms": round(max(took), 1),
     }  # fmt: skip
 
 
-def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str, Any]:
-    """Against colpali-engine's own forward, in the same bfloat16: pages and queries, cosines."""
+def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str, Any]:
+    """Return cosines of our vectors and those of colpali-engine's own forward, in the same bfloat16."""
     from PIL import Image
 
     from serving.embedders import bigemma3_model, colpali
@@ -111,18 +112,20 @@ def reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]) -> dict[str
     ours = embedder._running.pages(squares[:4])
     asked = embedder.embed_queries(texts)
     return {
-        "pages": [round(float(c), 6) for c in cosines(pages, ours)],
-        "causal": [round(float(c), 6) for c in cosines(causal, ours)],
-        "queries": [round(float(c), 6) for c in cosines(queries, asked)],
-        "between_pages": [round(float(c), 4) for c in cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])],
+        "pages": [round(float(c), 6) for c in compute_cosines(pages, ours)],
+        "causal": [round(float(c), 6) for c in compute_cosines(causal, ours)],
+        "queries": [round(float(c), 6) for c in compute_cosines(queries, asked)],
+        "between_pages": [
+            round(float(c), 4) for c in compute_cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])
+        ],
     }
 
 
-def kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
-    """Where the time goes: the kernels of one batch, the longest first."""
+def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
+    """Return the kernels of one batch, the longest first, with their times."""
     from torch.profiler import ProfilerActivity, profile
 
-    replay = graph_of(graphs, "_pages", count).replay
+    replay = find_graph(graphs, "_pages", count).replay
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         replay()
         torch.cuda.synchronize()
@@ -134,9 +137,10 @@ def kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Measure all, and print it."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_loop", description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: those that are served")
+    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: %(default)s")
     options = parser.parse_args(argv)
     batch_shapes.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:
@@ -153,10 +157,10 @@ def main(argv: list[str] | None = None) -> int:
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
-        "loops": loops(embedder._runner, batch_shapes.PAGE_BATCHES),
-        "beside": [beside(embedder, squares, batch, 5.0) for batch in batch_shapes.PAGE_BATCHES if batch >= 4],
-        "kernels": kernels(embedder._runner, 8),
-        "reference": reference(embedder, squares),
+        "loops": time_graphs(embedder._runner, bigemma3.PAGE_BATCHES),
+        "beside": [measure_beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
+        "kernels": list_kernels(embedder._runner, 8),
+        "reference": compare_with_reference(embedder, squares),
     }  # fmt: skip
     json.dump(found, sys.stdout)
     return 0

@@ -1,42 +1,41 @@
-"""How long the first answer takes after scale to zero on a GPU, by what is held meanwhile: `python -m bench tiers`.
+"""`python -m bench tiers`: how long the first answer takes after scale to zero on a GPU, by what is held meanwhile.
 
-The engine itself, over HTTP, the tiers in turn; one worker goes through `context` and `host` by the engine's own steps,
-another one is a file. Whoever is not asked is at zero. Each answer says by which way its worker came, and its vector is
-compared with the first one. Beside them, in the same run, what the bus can do: page-locked memory to the GPU, by torch.
+The engine itself is measured over HTTP, the tiers in turn; one worker goes through `context` and `host` by the engine's
+own steps, another one is a file. Engines whose turn it is not are at zero. Each answer says from which tier its worker
+came, and its vector is compared with the first one. Beside them, in the same run, stands what the bus can do:
+page-locked memory to the GPU, by torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 
 from bench import record
-from bench.gpu import made
-from bench.load import Say
-from bench.options import count, real
+from bench.gpu import make_weights
+from bench.options import float_between, int_between
+from bench.record import Say
+from bench.targets import LocalEngine, TargetError, start_engine
 from serving.embedders.checkpoint import Checkpoint
-from serving.process import ProcessFailed, ServerProcess
+from serving.process import ProcessFailed
 
-KEY = "bench"
+ABOUT = "time to the first answer after scale to zero on a GPU, by what is held meanwhile, beside the bus's own speed"
 CONTEXT_S = 2.5
-"""How long the worker stays in this step: the bench asks while it is in the one that is measured."""
+"""How long the worker stays in this step: the bench sends its request while it is in the one that is measured."""
 START_S = 900.0
+TIER_S = 30.0
 REQUEST = {"texts": ["what was the total revenue in the third quarter?"]}
 TIERS = ("context", "host", "disk", "none", "vllm_host")
 CEILING = """
@@ -53,8 +52,8 @@ print(statistics.median(rates[2:]))
 
 
 @dataclass(frozen=True)
-class Way:
-    """One engine. `tiers`: what it holds at zero, in the order of its steps."""
+class StartMode:
+    """How one engine starts. `tiers`: what it holds at zero, in the order of its steps."""
 
     name: str
     tiers: tuple[str, ...]
@@ -62,73 +61,70 @@ class Way:
     environment: Mapping[str, str]
 
 
-def ways(tiers: Sequence[str]) -> list[Way]:
+def list_start_modes(tiers: Sequence[str]) -> list[StartMode]:
+    """Return the modes that these tiers need."""
     kept = tuple(tier for tier in ("context", "host") if tier in tiers)
     step = {"DORMOUSE_CONTEXT_S": str(CONTEXT_S)} if "context" in tiers else {}
     found = [
-        Way("kept", kept, ("--embedder", "bigemma3", "--snapshot", "cuda"), step),
-        Way("file", ("disk",), ("--embedder", "bigemma3", "--snapshot", "criu+cuda"), {}),
-        Way("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
-        Way("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
+        StartMode("kept", kept, ("--embedder", "bigemma3", "--snapshot", "cuda"), step),
+        StartMode("file", ("disk",), ("--embedder", "bigemma3", "--snapshot", "criu+cuda"), {}),
+        StartMode("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
+        StartMode("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
     ]
-    return [way for way in found if set(way.tiers) & set(tiers)]
+    return [mode for mode in found if set(mode.tiers) & set(tiers)]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
-    parser.add_argument("--tiers", default=",".join(TIERS), help="default: %(default)s")
-    parser.add_argument("--rounds", type=count(1, 1000), default=10, help="of each; default: %(default)s")
-    parser.add_argument(
-        "--minutes", type=real(0.1, 600), default=60.0, help="no new round after these; default: %(default)s"
-    )
-    parser.add_argument("--out", type=Path, help="result file; default: assets/runs/bench-gpu.json")
+def measure_tiers(
+    options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:  # fmt: skip
+    """Measure all tiers, and return the result file's content.
 
-
-def run(options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """`keep` gets what there is so far after each round: a GPU's time is too dear to lose it."""
+    `keep` gets what there is so far after each round: a GPU's time is too dear to lose it. Raises ValueError for an
+    unknown tier, TargetError and OSError for an engine that is gone.
+    """
     tiers = options.tiers.split(",")
     if unknown := set(tiers) - set(TIERS):
         raise ValueError(f"there is no tier {min(unknown)}: {', '.join(TIERS)}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        folder = Path(scratch)
-        weights = options.weights or made(folder / "weights", "4b", "cuda", say)
+        weights = options.weights or make_weights(Path(scratch) / "weights", "4b", "cuda", say)
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
-        ceiling = copy_ceiling()
+        ceiling = measure_copy_ceiling()
         found: dict[str, Any] = {
-            "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "gpu": record.list_gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
         say(f"copy ceiling {ceiling:.1f} GB/s")
         engines = []
-        for way in ways(tiers):
+        for mode in list_start_modes(tiers):
             try:
-                engines.append(stack.enter_context(engine(way, weights, folder / way.name, say)))
-            except (ProcessFailed, OSError) as error:
-                found[f"{way.name}_failed"] = str(error)[-3000:]
-                say(f"{way.name} failed: {str(error)[-3000:]}")
+                engines.append(start_tier_engine(mode, weights, stack, say))
+            except (ProcessFailed, TargetError, OSError) as error:
+                found[f"{mode.name}_failed"] = str(error)[-3000:]
+                say(f"{mode.name} failed: {str(error)[-3000:]}")
         for number in range(options.rounds):
             if time.monotonic() - began > options.minutes * 60:
                 break
-            for own in engines:
-                for tier in own.way.tiers:
+            for engine in engines:
+                for tier in engine.mode.tiers:
                     if tier in tiers:
-                        row = own.sample(tier)
+                        row = engine.take_sample(tier)
                         found["tiers"][tier]["samples"].append(row)
-                        say(f"round {number + 1}, {tier}: {told(row)}")
-            summarise(found)
+                        say(f"round {number + 1}, {tier}: {render_sample(row)}")
+            summarise_tiers(found)
             keep(found)
-        found["memory"] = {own.way.name: own.holds for own in engines}
+        found["memory"] = {engine.mode.name: engine.memory for engine in engines}
     return found
 
 
-def copy_ceiling() -> float:
+def measure_copy_ceiling() -> float:
+    """Return GB/s of the bus."""
     done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
     return round(float(done.stdout), 2)
 
 
-def summarise(found: dict[str, Any]) -> None:
-    """Of samples that came by the way that was meant, with the right vector."""
+def summarise_tiers(found: dict[str, Any]) -> None:
+    """Fill in the figures of each tier, from samples that came from it with the right vector."""
     rates = []
     for tier in found["tiers"].values():
         good = [row for row in tier["samples"] if row["counts"]]
@@ -143,104 +139,129 @@ def summarise(found: dict[str, Any]) -> None:
     found["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
 
 
-def told(row: Mapping[str, Any]) -> str:
+def render_sample(row: Mapping[str, Any]) -> str:
+    """Return a sample in a line."""
     phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
     return f"{row['seconds']:.3f} s ({phases}){'' if row['counts'] else ' ' + row['why_not']}"
 
 
-class Asked:
-    """An engine that has answered once: its vector is what later ones are compared with."""
+class TierEngine:
+    """An engine that has answered once: later vectors are compared with that one."""
 
-    def __init__(self, way: Way, url: str) -> None:
-        self.way = way
-        self.url = url
-        self.holds: dict[str, Any] = {}
+    def __init__(self, mode: StartMode, engine: LocalEngine) -> None:
+        """Send the first request, and scale down. Raises ProcessFailed for an answer that is none, TargetError."""
+        self.mode = mode
+        self.engine = engine
+        self.memory: dict[str, Any] = {}
         """What is held in each tier, as it was last seen."""
-        _, first = self._embed()
-        self._vector = first
-        self.created = self._engine()["last_start"]
-        ask(self.url + "/engine/scaledown", {})
+        answer = self._embed()
+        if not answer.ok:
+            raise ProcessFailed(f"the first answer was {answer.status_code}: {answer.text}")
+        self._vector = read_vector(answer)
+        self.created = engine.read_status()["last_start"]
+        self._scale_down()
 
-    def sample(self, tier: str) -> dict[str, Any]:
-        """From zero to the answer, and back to zero. Raises OSError for an engine that is gone."""
+    def take_sample(self, tier: str) -> dict[str, Any]:
+        """Measure from zero to the answer, and scale down again. Raises TargetError, OSError."""
         try:
-            return self._sample(tier)
+            return self._take_sample(tier)
         finally:
-            ask(self.url + "/engine/scaledown", {})
+            self._scale_down()
 
-    def _sample(self, tier: str) -> dict[str, Any]:
+    def _take_sample(self, tier: str) -> dict[str, Any]:
         if tier == "context":  # it has gone deeper while others were asked
             self._embed()
-        ask(self.url + "/engine/scaledown", {})
+        self._scale_down()
         held = {"vllm_host": "host"}.get(tier, tier)
-        deadline = time.monotonic() + 30
-        while (status := self._engine())["state"] != "zero" or status["tier"] != held:
+        deadline = time.monotonic() + TIER_S
+        while (status := self.engine.read_status())["state"] != "zero" or status["tier"] != held:
             if time.monotonic() > deadline:
-                return failed(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
+                return build_failed_sample(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
             time.sleep(0.02)
-        if tier not in self.holds:
-            self.holds[tier] = {"held": status.get("held"), "gpu_used_mib": gpu_used()}
+        if tier not in self.memory:
+            self.memory[tier] = {"held": status.get("held"), "gpu_used_mib": read_gpu_used()}
         began = time.perf_counter()
-        try:
-            headers, vector = self._embed()
-        except urllib.error.HTTPError as error:
-            return failed(f"{error.code}: {error.read()[:500].decode('utf-8', 'replace')}")
+        answer = self._embed()
         seconds = time.perf_counter() - began
+        if not answer.ok:
+            return build_failed_sample(f"{answer.status_code}: {answer.text[:500]}")
+        vector, headers = read_vector(answer), answer.headers
         cosine = float(vector @ self._vector)
-        came = headers.get("X-Snapshot-Tier", "")
-        kind = headers.get("X-Start-Kind", "")
+        came, kind = headers.get("X-Snapshot-Tier", ""), headers.get("X-Start-Kind", "")
         wanted = ("none", "plain") if held == "none" else (held, "restored")
-        right = (came, kind) == wanted and headers.get("X-Boot-Requests") == "1" and cosine >= 0.9999
+        counts = (came, kind) == wanted and headers.get("X-Boot-Requests") == "1" and cosine >= 0.9999
         return {
             "seconds": round(seconds, 4),
-            "phases_ms": self._engine()["last_start"]["phases"],
+            "phases_ms": self.engine.read_status()["last_start"]["phases"],
             "cosine": cosine,
             "largest_difference": float(np.abs(vector - self._vector).max()),
-            "counts": right,
-            "why_not": "" if right else f"it came as {kind} from {came}, cosine {cosine:.6f}",
+            "counts": counts,
+            "why_not": "" if counts else f"it came as {kind} from {came}, cosine {cosine:.6f}",
         }
 
-    def _embed(self) -> tuple[Mapping[str, str], np.ndarray]:
-        headers, body = ask(self.url + "/embed", REQUEST)
-        return headers, np.asarray(body["embeddings"][0], dtype=np.float32)
+    def _embed(self) -> requests.Response:
+        return requests.post(f"{self.engine.url}/embed", json=REQUEST, timeout=START_S)
 
-    def _engine(self) -> dict[str, Any]:
-        found: dict[str, Any] = ask(self.url + "/engine", None)[1]
-        return found
+    def _scale_down(self) -> None:
+        self.engine.scale_down(lambda _: None)
 
 
-def failed(why: str) -> dict[str, Any]:
+def read_vector(answer: requests.Response) -> np.ndarray:
+    """Return float32[dimension]."""
+    return np.asarray(answer.json()["embeddings"][0], dtype=np.float32)
+
+
+def build_failed_sample(why: str) -> dict[str, Any]:
+    """Return a sample that does not count."""
     return {"seconds": 0.0, "phases_ms": {}, "counts": False, "why_not": why}
 
 
-@contextmanager
-def engine(way: Way, weights: Path, data: Path, say: Say) -> Iterator[Asked]:
-    """Raises ProcessFailed, OSError."""
-    options = ["--weights", str(weights), "--device", "cuda", "--data", str(data), "--scaledown-window", "3600"]
-    own = {"DORMOUSE_ADMIN_KEY": KEY, "DORMOUSE_HOLD_TIMEOUT_S": str(START_S), **way.environment}
-    if shutil.which("criu") is None and "DORMOUSE_CRIU" in os.environ:
-        own["DORMOUSE_CRIU"] = os.environ["DORMOUSE_CRIU"]
+def start_tier_engine(mode: StartMode, weights: Path, stack: ExitStack, say: Say) -> TierEngine:
+    """Start an engine, which `stack` stops, and return it after its first answer.
+
+    Raises ProcessFailed, TargetError, OSError.
+    """
+    options = ["--weights", str(weights), "--device", "cuda", "--scaledown-window", "3600"]
+    environment = {"DORMOUSE_HOLD_TIMEOUT_S": str(START_S), **mode.environment}
     began = time.perf_counter()
-    with ServerProcess("serving", [*way.options, *options], own) as process:
-        url = process.wait(START_S)
-        try:
-            asked = Asked(way, url)
-        except urllib.error.HTTPError as error:
-            raise ProcessFailed(f"{error.read().decode('utf-8', 'replace')}\n{process.tail}") from None
-        say(f"{way.name}: first answer after {time.perf_counter() - began:.1f} s, {asked.created}")
-        try:
-            yield asked
-        finally:
-            say(f"{way.name}: {process.tail[-1500:]}")
+    engine = stack.enter_context(closing(start_engine(mode.name, [*mode.options, *options], environment, START_S)))
+    assert engine.process is not None
+    process = engine.process
+    try:
+        found = TierEngine(mode, engine)
+    except ProcessFailed as error:
+        raise ProcessFailed(f"{error}\n{process.tail}") from None
+    say(f"{mode.name}: first answer after {time.perf_counter() - began:.1f} s, {found.created}")
+    stack.callback(lambda: say(f"{mode.name}: {process.tail[-1500:]}"))
+    return found
 
 
-def ask(url: str, body: object) -> tuple[Mapping[str, str], Any]:
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", "X-Admin-Key": KEY}
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=START_S) as answer:  # noqa: S310
-        return answer.headers, json.loads(answer.read())
+def read_gpu_used() -> int | None:
+    """Return the MiB that are used on the GPU; None where it does not say."""
+    used = record.query_gpus("memory.used", "nounits")
+    return int(used[0]) if used and used[0].strip().isdigit() else None
 
 
-def gpu_used() -> int | None:
-    told = record.nvidia_smi("memory.used", "nounits")
-    return int(told[0]) if told and told[0].strip().isdigit() else None
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
+    add("--tiers", default=",".join(TIERS), help="default: %(default)s")
+    add("--rounds", type=int_between(1, 1000), default=10, help="samples of each tier; default: %(default)s")
+    minutes = "begin no new round after these; default: %(default)s"
+    add("--minutes", type=float_between(0.1, 600), default=60.0, help=minutes)
+    record.add_out(parser, "bench-gpu.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure the tiers, and write the result file after each round.
+
+    Raises ValueError, ProcessFailed, TargetError, OSError.
+    """
+    where = record.describe_environment()
+
+    def keep(found: dict[str, Any]) -> Path:
+        return record.save_result(options.out, "gpu-tiers", found, where)
+
+    print(f"written to {keep(measure_tiers(options, print, keep))}")
+    return 0

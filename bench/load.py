@@ -1,7 +1,7 @@
 """Many clients at once against one server: requests a second, and how long each took.
 
-Clients are threads of a few processes, so that the interpreter of the one who measures is not what is measured. Bodies
-are made before; a client takes the next one as soon as it has its answer.
+Clients are threads of a few processes, so that this interpreter is not what is measured. Bodies are made before; a
+client sends the next one as soon as it has its answer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import io
 import json
 import multiprocessing
 import random
-import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,18 @@ from urllib.parse import urlsplit
 
 from PIL import Image, ImageDraw
 
+from bench.stats import percentile
+
 PROCESSES = 4
 LEAD_S = 1.0
-"""Until all clients are at work; not counted."""
+"""Until all clients are at work; answers before are not counted."""
 TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Target:
+class LoadTarget:
+    """A route of a server, and what is sent to it."""
+
     url: str
     path: str
     bodies: Path
@@ -42,7 +45,9 @@ Answer = tuple[float, str]
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
+    """The answers to a number of clients."""
+
     clients: int
     seconds: float
     milliseconds: list[float]
@@ -52,44 +57,47 @@ class Load:
 
     @property
     def rate(self) -> float:
+        """Answers a second."""
         return len(self.milliseconds) / self.seconds
 
-    def told(self) -> dict[str, Any]:
-        ordered = sorted(self.milliseconds)
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as result files have them."""
         found: dict[str, Any] = {
-            "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(ordered),
+            "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(self.milliseconds),
             "per_s": round(self.rate, 1), "failures": len(self.failures), "first_failures": self.failures[:3],
         }  # fmt: skip
-        if ordered:
-            found["p50_ms"] = round(statistics.median(ordered), 1)
-            found["p95_ms"] = round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1)
-            found["max_ms"] = round(ordered[-1], 1)
+        if self.milliseconds:
+            for name, q in (("p50_ms", 50), ("p95_ms", 95), ("max_ms", 100)):
+                found[name] = round(percentile(self.milliseconds, q), 1)
         return found
 
 
-def run(target: Target, clients: int, seconds: float, gap_s: float = 0.0) -> Load:
-    """`gap_s`: what each client waits between an answer and its next request."""
+def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float = 0.0) -> LoadResult:
+    """Send requests for some seconds. `gap_s`: the pause of each client between an answer and its next request."""
     processes = min(PROCESSES, clients)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
     context = multiprocessing.get_context("spawn")
     begin = context.Barrier(processes)
     with context.Pool(processes, initializer=set_barrier, initargs=(begin,)) as pool:
         jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
-        results = pool.starmap(drive, jobs, chunksize=1)
+        results = pool.starmap(drive_clients, jobs, chunksize=1)
     answers = [answer for part in results for answer in part[0]]
     failures = [reason for part in results for reason in part[1]]
-    return Load(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
+    return LoadResult(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
 
 
 BARRIER: list[Any] = []
 
 
 def set_barrier(barrier: Any) -> None:
+    """Give a process the barrier at which all begin."""
     BARRIER[:] = [barrier]
 
 
-def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int) -> tuple[list[Answer], list[str]]:
-    """Answers, and why there was none."""
+def drive_clients(
+    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int
+) -> tuple[list[Answer], list[str]]:
+    """Run the clients of one process, and return their answers and failures."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
     took: list[Answer] = []
     failures: list[str] = []
@@ -102,7 +110,7 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT_S)
         turn = seed + number * 7
         while (began := time.perf_counter()) < ends:
-            reason, timing = once(connection, target.path, bodies[turn % len(bodies)])
+            reason, timing = post_body(connection, target.path, bodies[turn % len(bodies)])
             ended = time.perf_counter()
             turn += 1
             if counted <= ended < ends:
@@ -120,8 +128,8 @@ def drive(target: Target, clients: int, seconds: float, gap_s: float, seed: int)
     return took, failures
 
 
-def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
-    """What went wrong, if anything did, and the Server-Timing."""
+def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
+    """Send one body; return why there was no answer, else None, and the Server-Timing."""
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -134,8 +142,8 @@ def once(connection: http.client.HTTPConnection, path: str, body: bytes) -> tupl
     return reason, answer.getheader("Server-Timing", "")
 
 
-def drawn_jpegs(count: int) -> list[bytes]:
-    """Pages of 1240 x 1754 pixels full of small text, 0.5 MB each: what a scanner makes of A4 at 150 dpi."""
+def draw_jpegs(count: int) -> list[bytes]:
+    """Return pages of 1240 x 1754 pixels full of small text, 0.5 MB each, as a scanner makes them of A4 at 150 dpi."""
     pages = []
     for seed in range(count):
         letters = random.Random(seed)
@@ -150,24 +158,23 @@ def drawn_jpegs(count: int) -> list[bytes]:
 
 
 def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
+    """Write one file a body, and return the folder."""
     folder.mkdir(parents=True)
     for number, body in enumerate(bodies):
         (folder / f"{number:04}.json").write_text(json.dumps(body))
     return folder
 
 
-def as_pages(jpeg: bytes) -> dict[str, Any]:
+def build_page_body(jpeg: bytes) -> dict[str, Any]:
+    """Return a page as our servers take it."""
     return {"images": [base64.b64encode(jpeg).decode()]}
 
 
-def as_chat(jpeg: bytes, model: str) -> dict[str, Any]:
-    """A page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
+def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:
+    """Return a page as vLLM's own server has to be asked for the same vector: two `<bos>`, and the trained prompt."""
     image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
     content = [image, {"type": "text", "text": "Describe this image"}]
     return {
         "model": model, "messages": [{"role": "user", "content": content}], "add_special_tokens": True,
         "encoding_format": "base64",
     }  # fmt: skip
-
-
-Say = Callable[[str], None]

@@ -1,7 +1,6 @@
-"""One request to one server, timed by the one who waits for it, and what its answer proves.
+"""A sample: one request to one server, timed by the client, and what its answer proves.
 
-A fault of the server is a row like any other, never an exception: what failed belongs in the result too. Knows nothing
-of how a server is scaled down, nor of figures.
+A fault of the server is a sample like any other, never an exception: what failed belongs in the result too.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import errno
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,21 +18,28 @@ import orjson
 import requests
 import urllib3
 
-from bench.plan import COLD, Trial
+from bench.plan import COLD_KINDS, Trial
 from serving.client import CONNECT_S, RETRY_S, retry_after, server_timing
 from serving.edge import FOLLOWED, NO_HEADERS, find_redirect
 from serving.errors import ServingError
 
 ASK = orjson.dumps({"texts": ["total amount due"]})
-"""The same for every server and every trial."""
+"""The same body for every server and every trial."""
 RETRIED = ("refused", "reset", "http_429", "http_503")
-"""It is starting, or its port is not bound yet: what a patient client waits out."""
+"""Outcomes of a server that is starting or has not bound its port yet: a patient client tries again."""
 CHUNK = 65_536
+KINDS = ("plain", "restored", "warm")
+"""What figures count, in the order of every figure and table."""
+NOT_OURS = "not a Dormouse server"
+NEW = "a warm request met a new process"
+WARM = "warm"
+CREATED = "created"
+RESTORED = "restored"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One trial with what came of it. Milliseconds; header values are empty or 0 where the server sent none."""
+    """One trial with its outcome. Times in ms; header values are empty or 0 where the server sent none."""
 
     number: int
     target: str
@@ -44,8 +50,8 @@ class Sample:
     client_ms: float
     """From the first try to the last byte of the answer, or to giving up; waiting between tries included."""
     outcome: str
-    """ok, timeout, refused, reset, unreachable, redirected (to another server), http_<status>, not_vectors or
-    not_scaled_down: of the last try."""
+    """The last try's: ok, timeout, refused, reset, unreachable, redirected (to another server), http_<status>,
+    not_vectors or not_scaled_down."""
     boot_id: str = ""
     start_kind: str = ""
     boot_requests: int = 0
@@ -56,67 +62,67 @@ class Sample:
     why_not: str = ""
     retries: int = 0
     failed_tries: dict[str, int] = field(default_factory=dict)
-    """How often what came before the last try. http_303: the answer was not there in time, and was picked up later."""
+    """How often each outcome came before the last try. http_303: the answer was not there in time and was picked up
+    later."""
 
     @property
-    def cold(self) -> bool:
-        """Counts in cold figures."""
+    def counts_as_cold(self) -> bool:
+        """Whether cold figures count it."""
         return self.verified and self.outcome == "ok"
 
     @property
-    def warm(self) -> bool:
-        """Counts in warm figures: not if it met a process that nobody had asked before."""
+    def counts_as_warm(self) -> bool:
+        """Whether warm figures count it: not if it met a process that nobody had asked before."""
         return self.kind == "warm" and self.outcome == "ok" and self.why_not != NEW
 
 
-NOT_OURS = "not a Dormouse server"
-NEW = "a warm request met a new process"
-WARM = "warm"
-CREATED = "created"
-RESTORED = "restored"
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a request."""
 
-
-@dataclass(frozen=True, eq=False)
-class Try:
     outcome: str
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     wait_s: float = RETRY_S
-    sent_on: int = 0
+    redirects: int = 0
     """303s that were followed."""
 
 
-def measure(
+def measure_trial(
     trial: Trial, url: str, key: str, timeout_s: float, seen: set[str], headers: Mapping[str, str] = NO_HEADERS
 ) -> Sample:
-    """`seen`: the boot ids of this run so far; the one of this answer is added. `headers` go with every request.
+    """Send the trial's request, again until the deadline while the server is starting, and return the sample.
 
-    Each request has a connection of its own, so that warm and cold ones pay the same for it.
+    `seen` holds the boot ids of this run so far; this answer's is added. `headers` go with every request. Each try has
+    a connection of its own, so that warm and cold requests pay the same for it.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     began = time.perf_counter()
     failed: Counter[str] = Counter()
     while True:
-        last = once(url, key, began + timeout_s, headers)
+        last = send_once(url, key, began + timeout_s, headers)
         ended = time.perf_counter()
-        if last.sent_on:
-            failed["http_303"] += last.sent_on
+        if last.redirects:
+            failed["http_303"] += last.redirects
         if last.outcome not in RETRIED or ended + last.wait_s >= began + timeout_s:
             break
         failed[last.outcome] += 1
         time.sleep(last.wait_s)
-    return sample(trial, started, (ended - began) * 1000, last, dict(failed), seen)
+    return build_sample(trial, started, (ended - began) * 1000, last, dict(failed), seen)
 
 
-def not_scaled_down(trial: Trial, reason: str) -> Sample:
-    """The row of a cold trial whose target could not be brought to zero: no request was sent."""
+def record_unsent_trial(trial: Trial, reason: str) -> Sample:
+    """Return the sample of a cold trial whose target could not be scaled down: no request was sent."""
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     where = (trial.number, trial.target, trial.kind, trial.repetition)
     return Sample(*where, started, 0.0, "not_scaled_down", why_not=reason)
 
 
-def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Try:
-    """One try. `ends` is on perf_counter; a server that sends byte by byte is left at most one `CONNECT_S` later."""
+def send_once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Attempt:
+    """Send the request once, following redirects on the same host.
+
+    `ends` is on perf_counter; a server that sends byte by byte is left at most one `CONNECT_S` later.
+    """
     sent = {**headers, "Content-Type": "application/json", "Accept-Encoding": "identity"}
     if key:
         sent["Authorization"] = f"Bearer {key}"
@@ -133,32 +139,35 @@ def once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADER
                 ) as response:  # fmt: skip
                     after = find_redirect(where, response) if followed < FOLLOWED else None
                     if after is None:
-                        return replace(read(response, ends), sent_on=followed)
+                        return replace(read_attempt(response, ends), redirects=followed)
                 where, method, body = after, "GET", b""
                 followed += 1
     except ServingError:
-        return Try("redirected", sent_on=followed)
+        return Attempt("redirected", redirects=followed)
     except requests.Timeout as error:
         connecting = isinstance(error, requests.ConnectTimeout) and time.perf_counter() < ends
-        return Try("refused" if connecting else "timeout", sent_on=followed)
+        return Attempt("refused" if connecting else "timeout", redirects=followed)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        return Try(broken(error, time.perf_counter() >= ends), sent_on=followed)
+        return Attempt(classify_failure(error, time.perf_counter() >= ends), redirects=followed)
 
 
-def read(response: requests.Response, ends: float) -> Try:
+def read_attempt(response: requests.Response, ends: float) -> Attempt:
+    """Read the answer to its last byte, or until `ends` (perf_counter)."""
     content = b""
     while chunk := response.raw.read1(CHUNK):
         content += chunk
         if time.perf_counter() >= ends:
-            return Try("timeout")
+            return Attempt("timeout")
     if response.status_code != 200:
         wait = retry_after(response)
-        return Try(f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait)
-    return Try("ok" if vector_in(content) else "not_vectors", content, response.headers)
+        return Attempt(
+            f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait
+        )
+    return Attempt("ok" if holds_vector(content) else "not_vectors", content, response.headers)
 
 
-def broken(error: BaseException, late: bool) -> str:
-    """In one word, what ended a connection. The libraries wrap the system's own error several layers deep."""
+def classify_failure(error: BaseException, late: bool) -> str:
+    """Return the outcome of a broken connection. The libraries wrap the system's own error several layers deep."""
     found: list[BaseException] = [error]
     for layer in found:
         if isinstance(layer, OSError) and layer.errno == errno.ECONNREFUSED:
@@ -175,8 +184,8 @@ def broken(error: BaseException, late: bool) -> str:
     return "reset" if whole or "IncompleteRead" in said else "unreachable"
 
 
-def vector_in(content: bytes) -> bool:
-    """One vector of finite numbers, as it was asked for."""
+def holds_vector(content: bytes) -> bool:
+    """Tell whether an answer is one vector of finite numbers, as it was asked for."""
     try:
         vectors = orjson.loads(content)["embeddings"]
         return len(vectors) == 1 and len(vectors[0]) > 0 and all(math.isfinite(value) for value in vectors[0])
@@ -184,31 +193,35 @@ def vector_in(content: bytes) -> bool:
         return False
 
 
-def sample(
-    trial: Trial, started: str, client_ms: float, last: Try, failed: dict[str, int], seen: set[str]
+def build_sample(
+    trial: Trial, started: str, client_ms: float, last: Attempt, failed: dict[str, int], seen: set[str]
 ) -> Sample:  # fmt: skip
+    """Return the sample of a trial whose last try is `last`, and add its boot id to `seen`."""
     headers = last.headers
     boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
-    told = headers.get("X-Boot-Requests", "")
-    count = int(told) if told.isascii() and told.isdigit() else 0
-    why_not = doubt(trial, last.outcome, boot, kind, count, boot in seen)
+    requests_text = headers.get("X-Boot-Requests", "")
+    count = int(requests_text) if requests_text.isascii() and requests_text.isdigit() else 0
+    reason = why_not_cold(trial, last.outcome, boot, kind, count, boot in seen)
     if boot:
         seen.add(boot)
     return Sample(
         trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
         boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=phases(headers.get("Server-Timing", "")), verified=not why_not, why_not=why_not,
+        server_ms=parse_phases(headers.get("Server-Timing", "")), verified=not reason, why_not=reason,
         retries=sum(failed.values()), failed_tries=failed,
     )  # fmt: skip
 
 
-def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
-    """Why this answer is no proof of a cold start; empty if it is one."""
+def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
+    """Return why an answer does not prove a cold start; empty if it does.
+
+    `boot`, `kind` and `count` are its headers; `known` says whether this run has met that boot id before.
+    """
     if outcome != "ok":
         return f"no answer: {outcome}"
     if not boot or not kind or not count:
         return NOT_OURS
-    if trial.kind not in COLD:
+    if trial.kind not in COLD_KINDS:
         return WARM if known or count > 1 else NEW
     if known:
         return "the same process answered before"
@@ -219,24 +232,31 @@ def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: b
     return "" if kind in ("plain", "restored") else f"the start kind {kind!r} is not known"
 
 
-def phases(header: str) -> dict[str, float]:
+def parse_phases(header: str) -> dict[str, float]:
+    """Return the ms of each phase in a Server-Timing header; none for a header that cannot be read."""
     try:
         return server_timing(header)
     except ValueError:
         return {}
 
 
-def times(samples: Sequence[Sample], kind: str) -> list[float]:
-    """Milliseconds of the warm ones, or of those that are verified cold with that start kind."""
+def select_counted(samples: Iterable[Sample], kind: str, target: str = "") -> list[Sample]:
+    """Return the samples that figures of one of `KINDS` count, of one target or of all."""
+    found = [sample for sample in samples if target in ("", sample.target)]
     if kind == "warm":
-        return [sample.client_ms for sample in samples if sample.warm]
-    return [sample.client_ms for sample in samples if sample.cold and sample.start_kind == kind]
+        return [sample for sample in found if sample.counts_as_warm]
+    return [sample for sample in found if sample.counts_as_cold and sample.start_kind == kind]
 
 
-def counts(samples: Sequence[Sample]) -> dict[str, Any]:
-    """`excluded` made the snapshot; `unverified` is the rest of the cold trials."""
-    cold = [sample for sample in samples if sample.kind in COLD]
-    verified = sum(sample.cold for sample in cold)
+def select_times(samples: Iterable[Sample], kind: str, target: str = "") -> list[float]:
+    """Return the ms of `select_counted`."""
+    return [sample.client_ms for sample in select_counted(samples, kind, target)]
+
+
+def count_outcomes(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return counts for the result file: `excluded` made the snapshot, `unverified` is the rest of the cold trials."""
+    cold = [sample for sample in samples if sample.kind in COLD_KINDS]
+    verified = sum(sample.counts_as_cold for sample in cold)
     excluded = sum(sample.start_kind == CREATED and sample.outcome == "ok" for sample in cold)
     return {
         "verified": verified,
@@ -247,22 +267,22 @@ def counts(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def never_cold(samples: Sequence[Sample]) -> str:
-    """A sentence if not one try was verified cold; else empty."""
-    tries = [sample for sample in samples if sample.kind in COLD]
-    if not tries or any(sample.cold for sample in tries):
+def explain_never_cold(samples: Sequence[Sample]) -> str:
+    """Return why no trial was verified cold, in a sentence; empty if one was, or none was tried."""
+    tries = [sample for sample in samples if sample.kind in COLD_KINDS]
+    if not tries or any(sample.counts_as_cold for sample in tries):
         return ""
     reasons = Counter(sample.why_not for sample in tries)
     why = "; ".join(f"{reason}, {count} of {len(tries)}" for reason, count in reasons.most_common())
     found = f"never verified cold in {len(tries)} tries ({why})"
     if all(sample.start_kind == CREATED for sample in tries):
-        return f"{found}: --test-scaledown or more repetitions measure what comes back from it"
+        return f"{found}: --test-scaledown or more repetitions measure restores from it"
     warm = any(s.outcome == "ok" and s.start_kind != CREATED and s.why_not != NOT_OURS for s in tries)
     return found + (": someone else may keep it warm" if warm else "")
 
 
-def gone(samples: Sequence[Sample]) -> str:
-    """A sentence if the last of a target's trials had no answer; else empty."""
+def explain_no_answer(samples: Sequence[Sample]) -> str:
+    """Return in a sentence that the last trials of a target had no answer; empty if the very last had one."""
     answered = max((place for place, sample in enumerate(samples, 1) if sample.outcome == "ok"), default=0)
     if answered == len(samples):
         return ""
@@ -271,10 +291,13 @@ def gone(samples: Sequence[Sample]) -> str:
     return f"no answer to its last {len(samples) - answered} of {len(samples)} trials ({why}): is the server gone?"
 
 
-def chosen(samples: Sequence[Sample], names: Sequence[str]) -> str:
-    """Of the target whose figures stand at the top; empty if none was cold."""
+def choose_headline(samples: Sequence[Sample], targets: Sequence[str]) -> str:
+    """Return the target whose figures stand at the top: the first that was restored, else the first that was cold.
+
+    Empty if none was cold.
+    """
     for kind in ("restored", "plain"):
-        for name in names:
-            if times([sample for sample in samples if sample.target == name], kind):
-                return name
+        for target in targets:
+            if select_counted(samples, kind, target):
+                return target
     return ""

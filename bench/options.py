@@ -1,4 +1,4 @@
-"""Numbers on a command line: what is none, or absurd, is refused by argparse with a sentence and exit code 2."""
+"""Types for argparse: a number that is absurd, or none, ends the command with a sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 
 
-def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
-    """For argparse's `type`."""
+def number_between(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    """Return a type for argparse that takes numbers from `least` to `most`."""
 
-    def read(text: str) -> float:
+    def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
@@ -20,19 +20,19 @@ def number(kind: type[int] | type[float], least: float, most: float) -> Callable
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
         return value
 
-    return read
+    return parse
 
 
-count, real = partial(number, int), partial(number, float)
-seed = count(0, 2**32 - 1)
+int_between, float_between = partial(number_between, int), partial(number_between, float)
+parse_seed = int_between(0, 2**32 - 1)
 
 
-def counts(text: str) -> str:
-    """The same text, if it is a list such as `1,8,32`."""
+def check_counts(text: str) -> str:
+    """Return the text if it is a list of counts such as `1,8,32`. Raises ArgumentTypeError."""
     try:
-        good = all(1 <= int(part) <= 100_000 for part in text.split(","))
+        valid = all(1 <= int(part) <= 100_000 for part in text.split(","))
     except ValueError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to 100000, such as 1,8,32")
     return text

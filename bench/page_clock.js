@@ -43,7 +43,7 @@
         frame: end - decoded};
     };
     window.dormouseTimed = Promise.race([answer(), late(`${box} ${image}`)]);
-    window.dormouseTimed.catch(() => {});  // told to who asks for it
+    window.dormouseTimed.catch(() => {});  // who awaits it gets the error
   };
 
   const usable = () => document.querySelector('#files :is(.files, .empty)') && document.querySelector('#ask textarea');

@@ -1,15 +1,16 @@
-"""Do two servers compute the same vectors? All pages and labelled queries of a corpus through both, compared.
+"""`python -m bench parity`: whether two servers compute the same vectors, by the pages and queries of a corpus.
 
-Rank agreement: for each query, each server ranks the pages by its own vectors. Told are the share of queries for which
-both put the same page first, and how much of the first three is the same, in any order, on average. Ranks further down
-swap among pages that answer nothing, so they are not counted.
+Cosines decide. Beside them stands rank agreement: for each query, each server ranks the pages by its own vectors; the
+result has the share of queries for which both put the same page first, and how much of the first three is the same, in
+any order, on average. Ranks further down swap among pages that answer nothing, so they are not counted.
 
-Weights that cannot tell pages apart (random ones, for example) agree whatever is wrong in between. So it is looked at
-how far different inputs are apart on each server, and where they are not, nothing counts as shown.
+Weights that cannot tell pages apart (random ones, for example) agree whatever is wrong in between. So the cosines of
+different inputs on one server are measured too, and where those are close to 1, nothing counts as shown.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import quality
+from bench import quality, record
+from bench.options import float_between
+from bench.record import Say
 from serving import equivalence
 from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
 from serving.edge import select_proxy_headers
@@ -31,22 +34,24 @@ from serving.embedders import Vectors
 from serving.equivalence import Pair, Spread, Threshold
 from serving.settings import Settings
 
+ABOUT = "whether two servers compute the same vectors; if so, their pages may share a collection"
 IN_FLIGHT = 4
 DEADLINE_S = 900.0
-"""For one answer: a first start of a large model takes minutes."""
+"""Time for one answer: a first start of a large model takes minutes."""
 UNREACHABLE_S = 30.0
 BLURRED = 0.9
-"""Median cosine of different inputs from which weights cannot tell them apart. The built-in embedder is at 0.2 to 0.3
-on the sample pages."""
+"""Median cosine of different inputs from which weights cannot tell them apart. The built-in embedder has 0.2 to 0.3 on
+the sample pages."""
 FIRST = 3
+KINDS = ("pages", "queries")
 NOTHING_SHOWN = "these weights cannot tell pages apart, this proves nothing"
 
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
+@dataclass(frozen=True)
+class EmbeddedCorpus:
     """One server's answers. `pages`, `queries` and `lines` are float32[n, dimension], in the order of the corpus.
 
-    `lines` are those of all pages together, for servers that compare lines; `texts` is what they say.
+    `lines` are those of all pages together, for servers that compare lines; `texts` are their words.
     """
 
     info: ModelInfo
@@ -57,28 +62,28 @@ class Embedded:
     seconds: float
 
 
-Told = Callable[[str], None]
+def open_client(url: str, key: str) -> EmbeddingClient:
+    """Return a client that waits for a first start."""
+    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=headers_for(url, os.environ))
 
 
-def client(url: str, key: str) -> EmbeddingClient:
-    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=select_proxy_headers(url, os.environ))
-
-
-def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], told: Told) -> Embedded:
-    """Raises ServingError, or ValueError for a server that changed meanwhile."""
+def embed_corpus(
+    server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], say: Say
+) -> EmbeddedCorpus:
+    """Return one server's vectors. Raises ServingError, and ValueError for a server that changed meanwhile."""
     info = server.info()
     began = time.perf_counter()
     calls: list[Callable[[], Answer]] = [
         *(partial(server.embed_pages, [page], explain=True) for page in pages),
         *(partial(server.embed_queries, [query]) for query in queries),
     ]
-    answers = all_of(calls, lambda done: told(f"{info.title}: {done} of {len(calls)}"))
+    answers = gather_answers(calls, lambda done: say(f"{info.title}: {done} of {len(calls)}"))
     if {answer.fingerprint for answer in answers} != {info.fingerprint}:
         raise ValueError(f"{server.url} became another server meanwhile: its fingerprint changed")
     vectors = np.concatenate([answer.vectors for answer in answers])
     read = [text for answer in answers for text in answer.pages if text.lines is not None and text.vectors is not None]
     lines = [text.vectors for text in read if text.vectors is not None]
-    return Embedded(
+    return EmbeddedCorpus(
         info,
         vectors[: len(pages)],
         vectors[len(pages) :],
@@ -88,8 +93,8 @@ def embed(server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequen
     )
 
 
-def all_of(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
-    """The answers in order, a few calls at a time; the first failure ends it."""
+def gather_answers(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
+    """Return the answers in order, a few calls at a time. Raises the first failure at once."""
     found = []
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         running: list[Future[Answer]] = [pool.submit(call) for call in calls]
@@ -103,42 +108,39 @@ def all_of(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -
     return found
 
 
-def progress() -> Told:
-    """To stderr, once a second: nothing for what is done in less."""
-    told = time.monotonic()
+def make_progress() -> Say:
+    """Return what prints to stderr, once a second at most, and nothing in the first second."""
+    printed = time.monotonic()
 
-    def tell(text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told >= 1:
-            told = time.monotonic()
+    def say(text: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= 1:
+            printed = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
-    return tell
+    return say
 
 
-def embedded(
-    servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, told: Told
-) -> tuple[Embedded, Embedded]:
-    """The corpus through each of two servers, one after the other: they may share a GPU.
+def embed_on_both(
+    servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, say: Say
+) -> tuple[EmbeddedCorpus, EmbeddedCorpus]:
+    """Embed the corpus on each of two servers, one after the other: they may share a GPU.
 
-    Raises ServingError, or ValueError where there is nothing to compare.
+    Raises ServingError, and ValueError where there is nothing to compare.
     """
-    queries = list(dict.fromkeys(label.query for label in quality.labels(corpus)))
-    pages = [payload for _, payload in quality.pages(corpus, limits)]
+    queries = list(dict.fromkeys(label.query for label in quality.load_labels(corpus)))
+    pages = [payload for _, payload in quality.read_pages(corpus, limits)]
     if min(len(pages), len(queries)) < 2:
         raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
     sizes = {server.info().dimension for server in servers}
     if len(sizes) > 1:
         raise ValueError(f"vectors of {' and '.join(map(str, sorted(sizes)))} numbers cannot be compared")
-    one, other = (embed(server, pages, queries, told) for server in servers)
+    one, other = (embed_corpus(server, pages, queries, say) for server in servers)
     return one, other
 
 
-# Figures
-
-
-def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """float64[n] of the rows in pairs. Two rows of zeros (lines that can answer nothing) agree."""
+def compute_cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
+    """Return float64[n], the cosine of each pair of rows. Two rows of zeros (lines that can answer nothing) agree."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: NDArray[np.float64] = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
@@ -146,41 +148,49 @@ def cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     return found.clip(-1.0, 1.0)
 
 
-def spread(found: NDArray[np.float64]) -> Spread:
+def summarise_cosines(found: NDArray[np.float64]) -> Spread:
+    """Return n, least and median."""
     return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
 
 
-def apart(vectors: Vectors) -> dict[str, float]:
-    """Median and largest cosine of two different rows."""
+def measure_separation(vectors: Vectors) -> dict[str, float]:
+    """Return median and largest cosine of two different rows."""
     rows = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     found = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
     return {"median": float(np.median(found)), "max": float(found.max())}
 
 
-def ranks(a: Embedded, b: Embedded) -> dict[str, float]:
-    """Shares of 1: `first`, queries with the same best page; `first_three`, pages in the best three of both."""
+def compare_ranks(a: EmbeddedCorpus, b: EmbeddedCorpus) -> dict[str, float]:
+    """Return from 0 to 1: `first`, queries with the same best page; `first_three`, pages in the best three of both."""
     one, other = (np.argsort(-(server.queries @ server.pages.T), axis=1, kind="stable") for server in (a, b))
     count = min(FIRST, one.shape[1])
     shared = [len({*x[:count]} & {*y[:count]}) / count for x, y in zip(one, other, strict=True)]
     return {"first": float((one[:, 0] == other[:, 0]).mean()), "first_three": float(np.mean(shared))}
 
 
-def compared(a: Embedded, b: Embedded, threshold: Threshold) -> dict[str, Any]:
-    """The result file's content. `equal` is whether all cosines reach the threshold, `blurred` whether that is void."""
-    pages, queries = cosines(a.pages, b.pages), cosines(a.queries, b.queries)
-    found: dict[str, Any] = {"pages": spread(pages).model_dump(), "queries": spread(queries).model_dump()}
+def compare_vectors(a: EmbeddedCorpus, b: EmbeddedCorpus, threshold: Threshold) -> dict[str, Any]:
+    """Return the result file's content.
+
+    `equal`: all cosines reach the threshold. `blurred`: that proves nothing, because different inputs have nearly the
+    same vector.
+    """
+    pages, queries = compute_cosines(a.pages, b.pages), compute_cosines(a.queries, b.queries)
+    found: dict[str, Any] = {
+        "pages": summarise_cosines(pages).model_dump(),
+        "queries": summarise_cosines(queries).model_dump(),
+    }
     equal = bool(pages.min() >= threshold.pages and queries.min() >= threshold.queries)
     if a.texts or b.texts:
         same = a.texts == b.texts and a.lines.shape == b.lines.shape
-        lines = cosines(a.lines, b.lines) if same else np.zeros(1)
-        found["lines"] = spread(lines).model_dump() if same else None
+        lines = compute_cosines(a.lines, b.lines) if same else np.zeros(1)
+        found["lines"] = summarise_cosines(lines).model_dump() if same else None
         equal = equal and bool(lines.min() >= threshold.pages)
-    servers = {"a": side(a), "b": side(b)}
+    servers = {"a": describe_server(a), "b": describe_server(b)}
     blurred = any(server["apart"][kind]["median"] >= BLURRED for server in servers.values() for kind in KINDS)
     return {
         **servers,
         **found,
-        "ranks": ranks(a, b),
+        "ranks": compare_ranks(a, b),
         "threshold": threshold.model_dump(),
         "equal": equal,
         "blurred": blurred,
@@ -188,10 +198,8 @@ def compared(a: Embedded, b: Embedded, threshold: Threshold) -> dict[str, Any]:
     }
 
 
-KINDS = ("pages", "queries")
-
-
-def side(server: Embedded) -> dict[str, Any]:
+def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
+    """Return one server's part of the result file."""
     info = server.info
     return {
         "model": info.name,
@@ -199,14 +207,12 @@ def side(server: Embedded) -> dict[str, Any]:
         "dimension": info.dimension,
         "fingerprint": info.fingerprint,
         "seconds": round(server.seconds, 3),
-        "apart": {"pages": apart(server.pages), "queries": apart(server.queries)},
+        "apart": {"pages": measure_separation(server.pages), "queries": measure_separation(server.queries)},
     }
 
 
-# Words
-
-
-def table(found: dict[str, Any]) -> str:
+def render_table(found: dict[str, Any]) -> str:
+    """Return the result in plain text."""
     needed = {**found["threshold"], "lines": found["threshold"]["pages"]}
     rows = [f"{name}: {found[name]['title']} ({found[name]['fingerprint']})" for name in ("a", "b")]
     rows += ["", f"{'a beside b':<12}{'n':>6}{'min cosine':>13}{'median':>11}{'needed':>9}"]
@@ -225,10 +231,10 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def kept(found: dict[str, Any], folder: Path, measured: str) -> str:
-    """Records the proof in the data folder, or withdraws an earlier one. Returns what was done, in words.
+def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
+    """Record the proof in the data folder, or withdraw an earlier one, and return in words what was done.
 
-    Raises ServingError or OSError.
+    Raises ServingError, OSError.
     """
     one, other = (found[name]["fingerprint"] for name in ("a", "b"))
     if one == other:
@@ -246,8 +252,51 @@ def kept(found: dict[str, Any], folder: Path, measured: str) -> str:
     return f"recorded in {folder / equivalence.FILE}: the two may share a collection"
 
 
-def not_shown(found: dict[str, Any]) -> str:
-    """Why the servers do not count as equal; empty if they do."""
+def why_not_equal(found: dict[str, Any]) -> str:
+    """Return why the servers do not count as equal; empty if they do."""
     if found["blurred"]:
         return NOTHING_SHOWN
     return "" if found["equal"] else "the two servers do not compute the same vectors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    for name in ("a", "b"):
+        key = f"its key comes from DORMOUSE_WORKER_KEY_{name.upper()}, else DORMOUSE_WORKER_KEY"
+        add(f"--{name}", metavar="URL", required=True, help=f"a worker or engine; {key}")
+    for kind, least in (("pages", 0.999), ("queries", 0.9999)):
+        least_help = f"the least cosine of {kind} that counts as equal; default: %(default)s"
+        add(f"--threshold-{kind}", type=float_between(1e-6, 1), default=least, metavar="C", help=least_help)
+    quality.add_corpus(parser)
+    add("--data", type=Path, help="folder whose collections may rely on it; default: DORMOUSE_DATA or data")
+    add("--no-record", action="store_true", help="write the result only, and leave the data folder alone")
+    record.add_out(parser, "parity.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare the servers, write the result, record the proof; return 1 if they do not count as equal.
+
+    Raises ServingError, ValueError, OSError.
+    """
+    where = record.describe_environment()
+    limits = Settings() if options.data is None else Settings(data=options.data)
+    if options.out.resolve() == (limits.data / equivalence.FILE).resolve():
+        raise ValueError(f"{options.out} is where proofs are kept: write the result elsewhere")
+    both = os.environ.get("DORMOUSE_WORKER_KEY", "")
+    servers = [
+        open_client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
+        for name, url in (("A", options.a), ("B", options.b))
+    ]
+    a, b = embed_on_both(servers, options.corpus, limits, make_progress())
+    threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
+    found = compare_vectors(a, b, threshold)
+    print(render_table(found))
+    saved = record.save_result(options.out, "parity", found, where)
+    if not options.no_record:
+        print(record_proof(found, limits.data, where["time"]))
+    if reason := why_not_equal(found):
+        print(f"{reason} (written to {saved})", file=sys.stderr)
+        return 1
+    print(f"written to {saved}")
+    return 0

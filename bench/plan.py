@@ -1,7 +1,7 @@
-"""The trials of a cold-start bench as data, in an order that a seed fixes.
+"""The order of a cold-start run: which target is asked when, as data that a seed fixes.
 
-The ways that are compared are measured in turn within each repetition, and in an order drawn anew for each: what
-changes on the machine meanwhile (its load, its page cache) then meets all of them. Knows nothing of servers.
+Targets take turns within each repetition, in an order drawn anew each time: what changes on the machine meanwhile (its
+load, its page cache) then meets all of them. This module knows no servers.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["initial", "warm", "after_scaledown"]
-COLD: tuple[Kind, ...] = ("initial", "after_scaledown")
+TrialKind = Literal["initial", "warm", "after_scaledown"]
+COLD_KINDS: tuple[TrialKind, ...] = ("initial", "after_scaledown")
 """Kinds before which a target is scaled down."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One request. `number` counts from 1 through the whole plan, `repetition` from 1."""
+    """One request to come. `number` counts from 1 through the whole plan, `repetition` from 1."""
 
     number: int
     target: str
-    kind: Kind
+    kind: TrialKind
     repetition: int
 
 
-def plan(targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledown: bool, seed: int) -> list[Trial]:
-    """For each repetition and target: a cold request, `num_warmup` warm ones, and one more that is cold.
+def plan_trials(
+    targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledown: bool, seed: int
+) -> list[Trial]:
+    """Return for each repetition and target a cold request, `num_warmup` warm ones, and one more that is cold.
 
     Raises ValueError for a name that comes twice, negative counts, and a plan without a trial.
     """
@@ -36,7 +38,7 @@ def plan(targets: Sequence[str], num_warmup: int, repetitions: int, test_scaledo
     if not targets or repetitions < 1 or num_warmup < 0:
         raise ValueError("a plan needs a target, a repetition or more, and no negative number of warm requests")
     draw = random.Random(seed)
-    kinds: list[Kind] = ["initial"]
+    kinds: list[TrialKind] = ["initial"]
     kinds += ["warm"] * num_warmup
     kinds += ["after_scaledown"] * test_scaledown
     trials: list[Trial] = []

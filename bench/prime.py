@@ -1,8 +1,8 @@
-"""`python -m bench prime`: after a deploy, start and scale down until starts come back from a snapshot.
+"""`python -m bench prime`: after a deploy, start and scale down until starts are restored from a snapshot.
 
-The platform makes two or three snapshots of a new deployment, one for each kind of machine, and each start that makes
-one is the slowest of all. Who primes pays for those before a user waits for them. Nothing is kept: what is measured is
-for the bench itself.
+Modal makes two or three snapshots of a new deployment, one for each kind of machine, and each start that makes one is
+the slowest of all. Priming pays for those before a user waits for them. No result is kept: measuring is the cold-start
+command's part.
 """
 
 from __future__ import annotations
@@ -13,188 +13,202 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from bench import account, prices
-from bench.account import AccountError
-from bench.coldstart import MODAL_TIMEOUT_S, Display, display, interrupted_by_sigterm
+from bench.coldstart import MODAL_TIMEOUT_S, Display, interrupt_on_sigterm, open_display
 from bench.keys import NAMES
-from bench.measure import CREATED, RESTORED, Sample, measure
-from bench.options import count, real
+from bench.measure import CREATED, RESTORED, Sample, measure_trial
+from bench.modal_app import SETTLE_S, open_modal_target
+from bench.options import float_between, int_between
 from bench.plan import Trial
 from bench.prices import Price
-from bench.targets import MODES, Target, TargetError, attached
+from bench.select_targets import MODES
+from bench.targets import Target, TargetError, attach_target
 
-GIVEN_UP = 3
-"""Failures in a row; each may have started a GPU."""
+ABOUT = "after a deploy: start a server on Modal and scale it down until starts are restored from a snapshot"
+MOST_FAILURES = 3
+"""Failures in a row after which a target is given up: each may have started a GPU."""
 
 
 @dataclass
-class Primed:
-    """What came of one target so far."""
+class PrimeProgress:
+    """The starts of one target so far."""
 
     starts: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """Of the answers that came; `failed` for those that did not, and `warm` for those of a process that was there."""
+    """How often each kind came: those of `classify_start`."""
     outcomes: list[str] = field(default_factory=list)
     up_s: float = 0.0
-    """From each request until nothing was held any more: what is billed, nearly."""
+    """From each request until no container was held any more: nearly what is billed."""
 
     @property
     def restored(self) -> int:
+        """How many starts were restored."""
         return self.kinds[RESTORED]
 
     @property
-    def hopeless(self) -> bool:
-        last = self.outcomes[-GIVEN_UP:]
-        return len(last) == GIVEN_UP and "ok" not in last
+    def is_hopeless(self) -> bool:
+        """Whether the latest starts all failed."""
+        latest = self.outcomes[-MOST_FAILURES:]
+        return len(latest) == MOST_FAILURES and "ok" not in latest
 
 
-def prime(
-    target: Target, found: Primed, wanted: int, most: int, timeout_s: float, price: Price, told: Display
+def prime_target(
+    target: Target, progress: PrimeProgress, wanted: int, most: int, timeout_s: float, price: Price, display: Display
 ) -> None:  # fmt: skip
-    """Starts until `wanted` were restored, `most` of them at most, and leaves it at zero. Raises TargetError.
+    """Start the target until `wanted` starts were restored, `most` times at most, and leave it at zero.
 
-    `found` is filled as they come. What fails again and again is given up before that.
+    Gives up early if it fails again and again. Fills `progress` after each start. Raises TargetError.
     """
     seen: set[str] = set()
 
-    def phase(text: str) -> None:
-        told.phase(f"{target.name}: {text}")
+    def say(text: str) -> None:
+        display.show_phase(f"{target.name}: {text}")
 
-    target.scale_down(phase)
-    while found.starts < most and found.restored < wanted and not found.hopeless:
+    target.scale_down(say)
+    while progress.starts < most and progress.restored < wanted and not progress.is_hopeless:
         began = time.monotonic()
-        found.starts += 1
-        phase(f"start {found.starts} of {most} at most, {found.restored} of {wanted} restored")
-        trial = Trial(found.starts, target.name, "initial" if found.starts == 1 else "after_scaledown", 1)
-        sample = measure(trial, target.url, target.key, timeout_s, seen, target.headers)
-        target.answered(sample.start_kind)
-        found.outcomes.append(sample.outcome)
-        found.kinds[kind(sample)] += 1
-        told.row(line(target.name, sample, found, wanted, most))
+        progress.starts += 1
+        say(f"start {progress.starts} of {most} at most, {progress.restored} of {wanted} restored")
+        trial = Trial(progress.starts, target.name, "initial" if progress.starts == 1 else "after_scaledown", 1)
+        sample = measure_trial(trial, target.url, target.key, timeout_s, seen, target.headers)
+        target.note_start(sample.start_kind)
+        progress.outcomes.append(sample.outcome)
+        progress.kinds[classify_start(sample)] += 1
+        display.show_row(render_start(target.name, sample, progress, wanted, most))
         try:
-            target.scale_down(phase)
+            target.scale_down(say)
         finally:
-            found.up_s += time.monotonic() - began
+            progress.up_s += time.monotonic() - began
         if price.per_hour:
-            told.row(f"{target.name}: about ${found.up_s * price.per_s:.3f} so far, {found.up_s:.0f} s up")
+            cost = progress.up_s * price.per_s
+            display.show_row(f"{target.name}: about ${cost:.3f} so far, {progress.up_s:.0f} s up")
 
 
-def kind(sample: Sample) -> str:
+def classify_start(sample: Sample) -> str:
+    """Return the start kind; `failed` without an answer, `warm` for one of a process that was there before."""
     if sample.outcome != "ok":
         return "failed"
-    if sample.start_kind == CREATED or sample.cold:
+    if sample.start_kind == CREATED or sample.counts_as_cold:
         return sample.start_kind
     return "warm"
 
 
-def line(name: str, sample: Sample, found: Primed, wanted: int, most: int) -> str:
-    what = kind(sample)
-    why = "" if what not in ("failed", "warm") else f" ({sample.why_not})"
+def render_start(name: str, sample: Sample, progress: PrimeProgress, wanted: int, most: int) -> str:
+    """Return a start and the count of restored ones in a line."""
+    kind = classify_start(sample)
+    why = "" if kind not in ("failed", "warm") else f" ({sample.why_not})"
     tries = f", {sample.retries} tries before" if sample.retries else ""
     return (
-        f"{name} {found.starts}/{most}: {what}{why}, {sample.client_ms / 1000:.2f} s{tries};"
-        f" {found.restored} of {wanted} restored"
+        f"{name} {progress.starts}/{most}: {kind}{why}, {sample.client_ms / 1000:.2f} s{tries};"
+        f" {progress.restored} of {wanted} restored"
     )
 
 
-def verdict(name: str, found: Primed, wanted: int, price: Price) -> str:
-    """In words: what came, what it cost, and what to do if it was not enough."""
-    counted = ", ".join(f"{count} {what}" for what, count in found.kinds.most_common()) or "no start"
-    cost = f", about ${found.up_s * price.per_s:.3f} ({price.gpu} at ${price.per_hour:.2f} an hour)"
-    text = f"{name}: {counted}; {found.up_s:.0f} s up{cost if price.per_hour else ''}"
-    if found.restored >= wanted:
+def render_verdict(name: str, progress: PrimeProgress, wanted: int, price: Price) -> str:
+    """Return how the starts went, what they cost, and what to do if too few were restored."""
+    counted = ", ".join(f"{count} {kind}" for kind, count in progress.kinds.most_common()) or "no start"
+    cost = f", about ${progress.up_s * price.per_s:.3f} ({price.gpu} at ${price.per_hour:.2f} an hour)"
+    text = f"{name}: {counted}; {progress.up_s:.0f} s up{cost if price.per_hour else ''}"
+    if progress.restored >= wanted:
         return f"{text}. Primed"
-    if found.kinds[RESTORED]:
-        return f"{text}. Not primed: {found.restored} of {wanted} restored; run it again, or allow more --max-starts"
-    if found.kinds[CREATED]:
-        return f"{text}. Not primed: snapshots were made and none came back yet; run it again in a few minutes"
-    if found.kinds["plain"]:
+    if progress.restored:
+        return f"{text}. Not primed: {progress.restored} of {wanted} restored; run it again, or allow more --max-starts"
+    if progress.kinds[CREATED]:
+        return f"{text}. Not primed: snapshots were made and none was restored yet; run it again in a few minutes"
+    if progress.kinds["plain"]:
         return f"{text}. Not primed: no snapshot is made; `modal serve` and `modal run` make none, `modal deploy` does"
-    if {"http_401", "http_403"} & set(found.outcomes):
+    if {"http_401", "http_403"} & set(progress.outcomes):
         return f"{text}. Not primed: it refused the keys; set {', '.join(NAMES[:4])} to those of the deployment"
     return f"{text}. Not primed: see the reasons above"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add = parser.add_argument
     modes = tuple(mode for mode in MODES if mode != "builtin")
     add("--mode", choices=modes, default="both", help="which server on Modal; default: %(default)s")
     add("--app", default="", help="the name of its app on Modal, if that is not its file's")
     add("--url", help="any other server instead: an engine by its admin key, others by waiting")
-    add("--restores", type=count(1, 100), default=3, metavar="N", help="to see of each; default: %(default)s")
-    add("--max-starts", type=count(1, 1000), default=12, metavar="N", help="of each; default: %(default)s")
-    add("--settle", type=real(0, 3600), metavar="S", help="left to write a snapshot before it is stopped; default: 30")
-    add("--timeout", type=real(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help="default: %(default)g")
-    add("--scaledown-wait", type=real(0, 86_400), default=65.0, metavar="S", help="as of the bench")
+    restores = "restored starts to wait for, of each server; default: %(default)s"
+    add("--restores", type=int_between(1, 100), default=3, metavar="N", help=restores)
+    most = "starts at most, of each server; default: %(default)s"
+    add("--max-starts", type=int_between(1, 1000), default=12, metavar="N", help=most)
+    settle = "seconds left to write a snapshot before the container is stopped; default: 30"
+    add("--settle", type=float_between(0, 3600), metavar="S", help=settle)
+    timeout = "seconds for one request; default: %(default)g"
+    add("--timeout", type=float_between(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help=timeout)
+    wait = "seconds without a request after which --url counts as at zero; default: %(default)g"
+    add("--scaledown-wait", type=float_between(0, 86_400), default=65.0, metavar="S", help=wait)
     prices.add_arguments(parser)
     parser.set_defaults(gpu=None)
 
 
-def wanted_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
-    """Raises TargetError, ValueError."""
-    from bench.modal_app import SETTLE_S, modal_target
-
+def select_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
+    """Return the servers to prime; `stack` closes them. Raises TargetError, ValueError."""
     if options.url:
-        found = [attached("server", options.url, os.environ.get("DORMOUSE_WORKER_KEY", ""), options.scaledown_wait)]
-    else:
-        if options.app and options.mode == "both":
-            raise ValueError("--app is for one server: give its --mode")
-        settle = SETTLE_S if options.settle is None else options.settle
-        found = [modal_target(deployment, options.app, settle) for deployment in MODES[options.mode]]
-    for target in found:
-        stack.callback(target.close)
-    return found
+        key = os.environ.get("DORMOUSE_WORKER_KEY", "")
+        return [stack.enter_context(closing(attach_target("server", options.url, key, options.scaledown_wait)))]
+    if options.app and options.mode == "both":
+        raise ValueError("--app is for one server: give its --mode")
+    settle = SETTLE_S if options.settle is None else options.settle
+    found = (open_modal_target(deployment, options.app, settle) for deployment in MODES[options.mode])
+    return [stack.enter_context(closing(target)) for target in found]
 
 
-def price_of(options: argparse.Namespace) -> Price:
-    """As the servers are deployed; of one elsewhere only if it is given. Raises ValueError, NotInstalled."""
+def choose_price(options: argparse.Namespace) -> Price:
+    """Return the price of what is deployed; for a server elsewhere 0, unless one is given.
+
+    Raises ValueError, NotInstalled.
+    """
     if options.gpu is None and options.url:
         options.gpu = "none"
     elif options.gpu is None:
-        account.client()
+        account.import_client()
         from serving.modal_app import read_deployment
 
         deployed = read_deployment()
         options.gpu = deployed.gpu.rstrip("!") or "none"
         options.cores, options.memory_gib = options.cores or deployed.cpu, options.memory_gib or deployed.memory / 1024
-    return prices.chosen(options)
+    return prices.choose_price(options)
 
 
 def main(options: argparse.Namespace) -> int:
-    """0 if all are primed; 1 if not, or for what keeps it from running; 130 for Ctrl-C."""
+    """Prime the servers, and return 0 if all are; 1 if not, 130 for Ctrl-C.
+
+    Raises TargetError, AccountError, ValueError, OSError for what keeps it from starting.
+    """
     try:
         with ExitStack() as stack:
-            stack.enter_context(interrupted_by_sigterm())
-            price = price_of(options)
-            targets = wanted_targets(options, stack)
-            told = stack.enter_context(display())
+            stack.enter_context(interrupt_on_sigterm())
+            price = choose_price(options)
+            targets = select_targets(options, stack)
+            display = stack.enter_context(open_display())
             for target in targets:
-                told.row(f"{target.name}: {target.title}")
-            return each(targets, options, price, told)
-    except (TargetError, AccountError, ValueError, OSError) as error:
-        print(f"not primed: {error}", file=sys.stderr)
-        return 1
+                display.show_row(f"{target.name}: {target.title}")
+            return prime_targets(targets, options, price, display)
     except KeyboardInterrupt:
-        print("stopped: what runs now goes to zero by itself, when it has idled for its window", file=sys.stderr)
+        print("stopped: a container that is up goes to zero by itself after its scaledown window", file=sys.stderr)
         return 130
 
 
-def each(targets: Sequence[Target], options: argparse.Namespace, price: Price, told: Display) -> int:
-    """One after the other: one that fails does not keep the others from it. Says at the end what came, also if it is
-    interrupted; the exit code."""
-    done: dict[str, Primed] = {}
+def prime_targets(targets: Sequence[Target], options: argparse.Namespace, price: Price, display: Display) -> int:
+    """Prime one server after the other, print a verdict on each, and return the exit code.
+
+    One that fails does not keep the others from it. The verdicts come also if it is interrupted.
+    """
+    done: dict[str, PrimeProgress] = {}
     try:
         for target in targets:
-            found = done[target.name] = Primed()
+            progress = done[target.name] = PrimeProgress()
             try:
-                prime(target, found, options.restores, options.max_starts, options.timeout, price, told)
+                prime_target(target, progress, options.restores, options.max_starts, options.timeout, price, display)
             except TargetError as error:
-                told.row(f"{target.name}: {error}")
+                display.show_row(f"{target.name}: {error}")
     finally:
-        told.end()
-        for name, found in done.items():
-            print(verdict(name, found, options.restores, price), flush=True)
-    return 0 if all(found.restored >= options.restores for found in done.values()) else 1
+        display.close()
+        for name, progress in done.items():
+            print(render_verdict(name, progress, options.restores, price), flush=True)
+    return 0 if all(progress.restored >= options.restores for progress in done.values()) else 1

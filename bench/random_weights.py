@@ -1,4 +1,4 @@
-"""Gemma 3 checkpoints with random weights, for tests and throughput: `python -m bench weights OUT --shape tiny|4b`.
+"""`python -m bench weights OUT`: a Gemma 3 checkpoint with random weights, for tests and throughput.
 
 They find nothing, but they tell pages apart: two servers that agree on them compute the same thing. Plain random
 weights do not (all pages get one vector), so three things are chosen: patch filters ignore an even background, position
@@ -8,33 +8,38 @@ decides.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.options import parse_seed
 from serving.embedders.colpali import block_unused_imports
 
+ABOUT = "a Gemma 3 checkpoint with random weights, for tests and throughput"
 LAYOUTS: Mapping[str, tuple[str, str, str]] = {
     "hub": ("language_model.model.", "vision_tower.vision_model.", "multi_modal_projector."),
     "nested": ("model.language_model.", "model.vision_tower.vision_model.", "model.multi_modal_projector."),
     "base": ("language_model.", "vision_tower.vision_model.", "multi_modal_projector."),
     "flat": ("language_model.", "vision_tower.", "multi_modal_projector."),
 }
-"""Tensor names in the wild: as google/gemma-3-4b-it has them, as transformers 4.52 to 4.57 saves the whole model, the
-same for its core (BiGemma3), and as transformers 5.17 and later save the core."""
+"""Prefixes of tensor names in the wild: as google/gemma-3-4b-it has them, as transformers 4.52 to 4.57 saves the whole
+model, the same for its core (BiGemma3), and as transformers 5.17 and later save the core."""
 PARTS = ("language_model.", "vision_tower.", "multi_modal_projector.")
 SHARD_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
 class Shape:
+    """The sizes of a model."""
+
     text: Mapping[str, int]
     vision: Mapping[str, int]
     vocabulary: int
     every: int
-    """Each such layer of the language model sees everything, the others a window."""
+    """Every so many layers of the language model, one sees everything; the others see a window."""
 
 
 SHAPES = {
@@ -88,11 +93,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(
+def build_checkpoint(
     out: Path, shape: str = "tiny", layout: str = "hub", seed: int = 0, device: str = "cpu",
     architecture: str = "Gemma3ForConditionalGeneration",
 ) -> Path:  # fmt: skip
-    """Writes a whole checkpoint, bfloat16, into the folder `out`, which it returns."""
+    """Write a whole checkpoint, bfloat16, into the folder `out`, and return it."""
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(out)
     config = write_configs(out, SHAPES[shape], vocabulary, architecture)
@@ -101,7 +106,10 @@ def build(
 
 
 def write_tokenizer(out: Path) -> dict[str, int]:
-    """Byte-fallback BPE like Gemma's, trained on a few lines. Runs of newlines are plain tokens, as vLLM expects."""
+    """Write a byte-fallback BPE like Gemma's, trained on a few lines, and return its vocabulary.
+
+    Runs of newlines are plain tokens, as vLLM expects.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))  # noqa: S106
@@ -131,6 +139,7 @@ def write_tokenizer(out: Path) -> dict[str, int]:
 
 
 def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architecture: str) -> Any:
+    """Write all files but the tokenizer's and the tensors, and return the model's configuration."""
     block_unused_imports()
     from transformers import Gemma3Config
 
@@ -181,19 +190,21 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON file."""
     path.write_text(json.dumps(content, indent=1))
 
 
 def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -> None:
+    """Write the tensors, in several files above `SHARD_BYTES`."""
     from safetensors.torch import save_file
 
     shards: list[dict[str, Any]] = [{}]
     size = 0
-    for name, tensor in tensors(config, seed, device):
+    for name, tensor in draw_tensors(config, seed, device):
         if size + tensor.nbytes > SHARD_BYTES:
             shards.append({})
             size = 0
-        shards[-1][renamed(name, layout)] = tensor.cpu()
+        shards[-1][rename_tensor(name, layout)] = tensor.cpu()
         size += tensor.nbytes
     names = ["model.safetensors"]
     if len(shards) > 1:
@@ -205,15 +216,16 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
         save_file(shard, out / name, metadata={"format": "pt"})
 
 
-def renamed(name: str, layout: str) -> str:
+def rename_tensor(name: str, layout: str) -> str:
+    """Return a tensor's name in a layout."""
     for part, prefix in zip(PARTS, LAYOUTS[layout], strict=True):
         if name.startswith(part):
             return prefix + name[len(part) :]
     raise ValueError(name)
 
 
-def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
-    """Name (as BiGemma3 on a current transformers has it) and bfloat16 values of each parameter."""
+def draw_tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
+    """Yield name (as BiGemma3 on a current transformers has it) and bfloat16 values of each parameter."""
     block_unused_imports()
     import torch
     from transformers.models.gemma3 import Gemma3Model
@@ -224,11 +236,11 @@ def tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
     generator = torch.Generator(device).manual_seed(seed)
     for name, shape in sorted(shapes.items()):
         drawn = torch.randn(shape, generator=generator, device=device)
-        yield name, chosen(name, drawn).to(torch.bfloat16).contiguous()
+        yield name, scale_tensor(name, drawn).to(torch.bfloat16).contiguous()
 
 
-def chosen(name: str, drawn: Any) -> Any:
-    """`drawn` are normal numbers of the right shape."""
+def scale_tensor(name: str, drawn: Any) -> Any:
+    """Return a tensor's values, made of normal numbers of its shape."""
     if name.endswith("patch_embedding.weight"):
         return (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (drawn[0].numel() ** 0.5)
     if name.endswith("position_embedding.weight"):
@@ -244,3 +256,20 @@ def chosen(name: str, drawn: Any) -> Any:
     # Layer norms multiply by their weight, the language model's RMS norms by one more than theirs.
     layer_norm = name.startswith("vision_tower") and "norm" in name and name.endswith("weight")
     return drawn * 0.05 + (1 if layer_norm else 0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--shape", choices=tuple(SHAPES), default="tiny", help="default: %(default)s")
+    add("--layout", choices=tuple(LAYOUTS), default="hub", help="layout of tensor names; default: %(default)s")
+    add("--seed", type=parse_seed, default=0, help="default: %(default)s")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="device that draws them; default: %(default)s")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Write the checkpoint. Raises OSError."""
+    folder = build_checkpoint(options.folder, options.shape, options.layout, options.seed, options.device)
+    print(f"written to {folder}")
+    return 0

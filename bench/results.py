@@ -1,7 +1,7 @@
 """Result files of the cold-start command, read back: whole and of a version this release knows, or refused.
 
-The shapes here are what `bench.coldstart` writes; their JSON Schema is published beside the recorded runs
-(`python -m bench.results` writes it). Knows nothing of how results are drawn or told.
+The models here are what `bench.coldstart` writes; their JSON Schema is published beside the recorded runs, and written
+by `python -m bench.results`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,27 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from bench.measure import CREATED, Sample
+from bench.measure import CREATED, KINDS, Sample, select_counted
 from bench.record import SCHEMA_VERSION
-from bench.stats import Ratio, Summary, ratio_interval
+from bench.stats import Ratio, Summary, bootstrap_ratio
 
 SCHEMA = Path(__file__).parent.parent / "assets" / "cold_start_results.schema.json"
-KINDS = ("plain", "restored", "warm")
-"""What is counted, in the order of every figure and table."""
 SEED = 0
-"""Of the bootstraps of what is drawn from a file: the same file always gives the same words."""
+"""Seed of the bootstraps of what is drawn from a file: the same file always gives the same words."""
 
 
 class ResultError(ValueError):
     """A file that is no result this release can read; says which file and why."""
 
 
-class Shape(BaseModel):
-    """Fields of a newer release of the same version are ignored."""
+class ResultModel(BaseModel):
+    """A part of a result file. Fields of a newer release of the same version are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Environment(Shape):
-    """The machine that asked; what else was recorded of it is kept too."""
+class Environment(ResultModel):
+    """The machine that sent the requests; fields that are not named here are kept too."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="allow")
 
@@ -52,21 +50,21 @@ class Environment(Shape):
     commit: str
     load_average: float
     gpu: str = ""
-    """Its name, memory and driver; files before 2026-11-26 do not tell."""
+    """Its name, memory and driver; files before 2026-11-26 have none."""
 
     @property
     def gpu_name(self) -> str:
-        """Of the first one; empty if there was none."""
+        """The first GPU's name; empty if there was none."""
         return self.gpu.partition(",")[0]
 
     @property
     def machine(self) -> str:
-        """In a few words."""
+        """Processor, cores and GPU in a line."""
         return ", ".join(filter(None, [self.cpu, f"{self.cores} cores", self.gpu_name]))
 
 
-class Comparison(Shape):
-    """Of two medians, with its 95 % interval and n of both."""
+class MedianRatio(ResultModel):
+    """A ratio of two medians with its 95 % interval and n of both."""
 
     value: float
     low: float
@@ -74,7 +72,7 @@ class Comparison(Shape):
     n: tuple[int, int]
 
 
-class Spread(Shape):
+class KindFigures(ResultModel):
     """Milliseconds of one start kind of one target."""
 
     n: int
@@ -88,7 +86,9 @@ class Spread(Shape):
     p50_interval: tuple[float, float] | None
 
 
-class Counts(Shape):
+class TrialCounts(ResultModel):
+    """How the trials ended."""
+
     verified: int
     excluded: int
     unverified: int
@@ -96,30 +96,32 @@ class Counts(Shape):
     failed_tries: int
 
 
-class OfTarget(Counts):
-    """One way of coming back."""
+class TargetFigures(TrialCounts):
+    """Figures of one target."""
 
     title: str
-    plain: Spread
-    restored: Spread
-    warm: Spread
-    cold_over_warm: Comparison | None
-    plain_over_restored: Comparison | None
+    plain: KindFigures
+    restored: KindFigures
+    warm: KindFigures
+    cold_over_warm: MedianRatio | None
+    plain_over_restored: MedianRatio | None
     never_cold: str
 
 
-class Totals(Shape):
+class RunFigures(ResultModel):
+    """Figures of all targets together, and of each."""
+
     plain: Summary
     restored: Summary
     warm: Summary
-    cold_over_warm: Comparison | None
-    plain_over_restored: Comparison | None
-    counts: Counts
-    targets: dict[str, OfTarget]
+    cold_over_warm: MedianRatio | None
+    plain_over_restored: MedianRatio | None
+    counts: TrialCounts
+    targets: dict[str, TargetFigures]
 
 
-class Result(Shape):
-    """One deployment's run. Milliseconds; None where nothing was measured."""
+class Result(ResultModel):
+    """One deployment's run. Times in ms; None where nothing was measured."""
 
     schema_version: int
     kind: Literal["cold_start"]
@@ -128,20 +130,21 @@ class Result(Shape):
     complete: bool
     """False if it was stopped before its plan was done."""
     headline: str
-    """The target that the figures at the top are of; empty if none was verified cold."""
+    """The target that the figures at the top belong to; empty if none was verified cold."""
     cold_start_ms: float | None
     warm_start_avg_ms: float | None
     warm_start_p50_ms: float | None
     warm_start_p95_ms: float | None
     post_scaledown_cold_start_ms: float | None
-    summary: Totals
+    summary: RunFigures
     samples: tuple[Sample, ...]
 
     @model_validator(mode="after")
-    def drawable(self) -> Result:
-        when(self.environment.time)
+    def check_times(self) -> Result:
+        """Raise ValueError for a time that cannot be drawn."""
+        parse_time(self.environment.time)
         for sample in self.samples:
-            when(sample.started)
+            parse_time(sample.started)
             if min(sample.client_ms, *sample.server_ms.values(), 0) < 0 or (
                 sample.outcome == "ok" and sample.client_ms == 0
             ):
@@ -149,11 +152,11 @@ class Result(Shape):
         return self
 
 
-def load(path: Path) -> Result:
-    """Raises ResultError for what is not a whole result of this version, OSError for what cannot be read."""
+def load_result(path: Path) -> Result:
+    """Read a result file. Raises ResultError for one that is not whole or of another version, and OSError."""
     content = path.read_bytes()
     try:
-        found = json.loads(content, parse_constant=not_finite, parse_float=finite)
+        found = json.loads(content, parse_constant=refuse_number, parse_float=parse_finite)
     except ResultError as error:
         raise ResultError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -173,96 +176,107 @@ def load(path: Path) -> Result:
         raise ResultError(f"{path} is not a result as this release writes it: {where}: {first['msg']}") from None
 
 
-def not_finite(name: str) -> NoReturn:
-    raise ResultError(f"it holds {name}, which is not a number that can be measured")
+def refuse_number(text: str) -> NoReturn:
+    """Raise ResultError for a number that is not finite."""
+    raise ResultError(f"it holds {text}, which is not a number that can be measured")
 
 
-def finite(text: str) -> float:
+def parse_finite(text: str) -> float:
+    """Return the number. Raises ResultError if it is infinite."""
     value = float(text)
-    return value if math.isfinite(value) else not_finite(text)
+    return value if math.isfinite(value) else refuse_number(text)
 
 
-def when(text: str) -> datetime:
-    """Raises ValueError for what is no time with a zone."""
+def parse_time(text: str) -> datetime:
+    """Return the time. Raises ValueError for one without a zone."""
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError(f"{text} does not say in which zone")
     return found
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema of a result file."""
+def build_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a result file."""
     found = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "Cold-start result"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """The samples that count as one start kind of one deployment, in one way of coming back."""
+    """The samples that count as one start kind of one deployment, of one target where several were restored."""
 
     label: str
     kind: str
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
 
     @property
     def ms(self) -> list[float]:
+        """The client's time of each sample."""
         return [sample.client_ms for sample in self.samples]
 
     @property
     def titled(self) -> str:
+        """The label with n."""
         return f"{self.label} (n={len(self.samples)})"
 
 
-def counted(result: Result, kind: str, target: str = "") -> tuple[Sample, ...]:
-    """Of all targets, or of one. Nothing that is not verified is ever among them."""
-    if kind == "warm":
-        return tuple(s for s in result.samples if s.warm and target in ("", s.target))
-    return tuple(s for s in result.samples if s.cold and s.start_kind == kind and target in ("", s.target))
-
-
-def series(results: Sequence[Result]) -> list[Series]:
-    """Those with a sample. Each way of coming back stands alone; warm is one server, however it came back."""
+def split_series(results: Sequence[Result]) -> list[Series]:
+    """Return the series that have a sample. Cold starts are split by target; warm answers are one series."""
     found = []
     for number, result in enumerate(results, 1):
-        prefix = f"{named(results, number)}: " if len(results) > 1 else ""
+        prefix = f"{name_result(results, number)}: " if len(results) > 1 else ""
         for kind in KINDS:
-            targets = [""] if kind == "warm" else list(dict.fromkeys(s.target for s in counted(result, kind)))
+            counted = select_counted(result.samples, kind)
+            targets = [""] if kind == "warm" else list(dict.fromkeys(sample.target for sample in counted))
             for target in targets:
-                way = f", {target}" if len(targets) > 1 else ""
-                found.append(Series(f"{prefix}{kind}{way}", kind, counted(result, kind, target)))
+                label = f"{prefix}{kind}, {target}" if len(targets) > 1 else f"{prefix}{kind}"
+                found.append(Series(label, kind, select_counted(counted, kind, target)))
     return [one for one in found if one.samples]
 
 
-def named(results: Sequence[Result], number: int) -> str:
-    """The deployment's name, with its number where two have the same. `number` counts from 1."""
+def name_result(results: Sequence[Result], number: int) -> str:
+    """Return the deployment's name, with `number` (from 1) where two results have the same name."""
     name = results[number - 1].deployment_name
     return f"{name} {number}" if sum(one.deployment_name == name for one in results) > 1 else name
 
 
-def headline_of(result: Result, kind: str) -> tuple[Sample, ...]:
-    """What the headline speaks of: of several ways of being restored, the file's own choice."""
-    ways = {sample.target for sample in counted(result, "restored")}
-    return counted(result, kind, result.headline if kind == "restored" and result.headline in ways else "")
+def select_headline(result: Result, kind: str) -> list[Sample]:
+    """Return the samples that the headline speaks of: of several restored targets, those of the file's own choice."""
+    restored = {sample.target for sample in select_counted(result.samples, "restored")}
+    target = result.headline if kind == "restored" and result.headline in restored else ""
+    return select_counted(result.samples, kind, target)
 
 
-def ratio_of(above: Sequence[Sample], below: Sequence[Sample]) -> Ratio | None:
-    """Of the medians of their times; None where one is missing."""
+def select_start_seconds(result: Result) -> list[float]:
+    """Return the seconds of each verified cold start of the headline's target, less the median warm answer.
+
+    Raises ResultError if there is none.
+    """
+    cold = [s.client_ms for s in result.samples if s.counts_as_cold and s.target == result.headline]
+    if not cold:
+        raise ResultError("the result file has no verified cold starts")
+    return [max(0.0, ms - (result.warm_start_p50_ms or 0.0)) / 1000 for ms in cold]
+
+
+def compare_medians(above: Sequence[Sample], below: Sequence[Sample]) -> Ratio | None:
+    """Return the ratio of the medians of their times; None where one has no sample."""
     if not above or not below:
         return None
-    return ratio_interval([s.client_ms for s in above], [s.client_ms for s in below], SEED)
+    return bootstrap_ratio([s.client_ms for s in above], [s.client_ms for s in below], SEED)
 
 
-def left_out(result: Result) -> dict[str, list[Sample]]:
-    """The samples that no figure counts, by why: each is in one group."""
-    used = {id(sample) for kind in KINDS for sample in counted(result, kind)}
+def group_uncounted(result: Result) -> dict[str, list[Sample]]:
+    """Return the samples that no figure counts, each in one group, by the reason."""
+    used = {id(sample) for kind in KINDS for sample in select_counted(result.samples, kind)}
     groups: dict[str, list[Sample]] = {"made the snapshot": [], "not verified": [], "failed": [], "not sent": []}
     for sample in result.samples:
         if id(sample) not in used:
-            groups[why_left_out(sample)].append(sample)
+            groups[why_uncounted(sample)].append(sample)
     return groups
 
 
-def why_left_out(sample: Sample) -> str:
+def why_uncounted(sample: Sample) -> str:
+    """Return the reason for which no figure counts this sample."""
     if sample.outcome == "not_scaled_down" or sample.client_ms == 0:
         return "not sent"
     if sample.outcome != "ok":
@@ -271,4 +285,4 @@ def why_left_out(sample: Sample) -> str:
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+    SCHEMA.write_text(json.dumps(build_schema(), indent=2) + "\n", encoding="utf-8")

@@ -1,81 +1,65 @@
-"""What a cold-start bench asks, and how each is brought to zero: our engine by its route, others by waiting.
-
-Knows nothing of trials and figures.
-"""
+"""Servers that a cold-start run measures, and how each is scaled down: our engine by its route, others by waiting."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 
+from bench.record import Say
 from serving.client import CONNECT_S
 from serving.edge import NO_HEADERS, select_proxy_headers
 from serving.errors import BadValueError
 from serving.process import ServerProcess
 from serving.server import is_loopback
 from serving.settings import Settings
-from serving.snapshots import NAMES
 
 ZERO_S = 60.0
-"""The engine answers a scaledown after half a minute at the latest; a worker that is being started is waited for."""
+"""Until the engine is at zero: it answers a scaledown within half a minute, and finishes a start first."""
+START_S = 120.0
 STATE_S = 10.0
 POLL_S = 0.05
 TICK_S = 1.0
-EMBEDDERS = {"builtin": "builtin", "hf": "bigemma3", "vllm": "vllm"}
-MODES = {"builtin": ("builtin",), "huggingface": ("hf",), "vllm": ("vllm",), "both": ("vllm", "hf")}
-WINDOW_S = "3600"
-"""Of engines started here: they are scaled down by the plan only."""
 PORTS = {"http": 80, "https": 443}
-
-Told = Callable[[str], None]
-"""What is going on, in words; a countdown calls it each second."""
 
 
 class TargetError(Exception):
     """In a sentence: unreachable, not a Dormouse server, or a wrong key."""
 
 
-class NotOurs(TargetError):
-    """It answers, or accepts a connection, and is no engine of ours: it may still be asked as a plain address."""
+class NotDormouse(TargetError):
+    """A server that answers, or accepts a connection, and is no engine of ours: it can be measured as a plain URL."""
 
 
 class Target(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def key(self) -> str:
-        """Of its API; empty where none is asked for."""
+    """A server to measure. `title` is for people; `key` may be empty; `headers` go with every request."""
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """That go with every request beside the key."""
+    name: str
+    title: str
+    url: str
+    key: str
+    headers: Mapping[str, str]
 
-    def answered(self, start_kind: str) -> None:
-        """What its latest answer said of its start; empty if it did not answer."""
+    def note_start(self, start_kind: str) -> None:
+        """Take note of the start kind in its latest answer; empty if it did not answer."""
 
-    def scale_down(self, told: Told) -> None:
-        """Returns when no worker is held, as far as that can be known. Raises TargetError."""
+    def scale_down(self, say: Say) -> None:
+        """Return once no worker is held, as far as that can be known. Raises TargetError."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop what was started for this run."""
 
 
 class LocalEngine:
-    """`python -m serving`: attached to by its address, and taken along at `close` if it was started for this bench."""
+    """`python -m serving`: attached to by its address, and stopped by `close` if it was started for this bench."""
 
     headers = NO_HEADERS
 
@@ -83,43 +67,47 @@ class LocalEngine:
         self, name: str, url: str, key: str, admin_key: str, process: ServerProcess | None = None,
         folder: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:  # fmt: skip
-        """Asks for its state. Raises TargetError."""
+        """Attach, and ask for its state. Raises TargetError."""
         self.name = name
-        self.url = address(url)
+        self.url = check_address(url)
         self.key = key
+        self.process = process
+        self.folder = folder
+        """Its data; None, as `process`, if it was not started here."""
         self._admin = {"X-Admin-Key": admin_key}
-        self._process = process
-        self._folder = folder
         self._session = requests.Session()
         self._session.trust_env = False
-        found = self.status()
-        self.backend = str(found.get("backend", ""))
-        """How its workers come back: plain, criu, fork, ..."""
-        self.refused = {str(name): str(reason) for name, reason in found.get("refused", {}).items()}
-        """Backends that it would have preferred, and why they do not work here."""
-        self.title = f"the engine of {found.get('embedder', '?')} ({self.backend}) at {self.url}"
+        status = self.read_status()
+        self.backend = str(status.get("backend", ""))
+        """Snapshot backend of its workers: plain, criu, fork, ..."""
+        self.refused = {str(name): str(reason) for name, reason in status.get("refused", {}).items()}
+        """Backends that it would have preferred, with the reason why they do not work here."""
+        self.title = f"the engine of {status.get('embedder', '?')} ({self.backend}) at {self.url}"
 
-    def status(self) -> dict[str, Any]:
-        """`GET /engine`; wakes nobody. Raises TargetError."""
+    def read_status(self) -> dict[str, Any]:
+        """Return the answer of `GET /engine`, which wakes no worker. Raises TargetError."""
         return self._ask("GET", "/engine", STATE_S, "state")
 
-    def answered(self, start_kind: str) -> None: ...
+    def note_start(self, start_kind: str) -> None:
+        """Do nothing: how it is scaled down does not depend on it."""
 
-    def scale_down(self, told: Told) -> None:
-        told("scaling down")
+    def scale_down(self, say: Say) -> None:
+        """Return once it is at zero. Raises TargetError."""
+        say("scaling down")
         self._ask("POST", "/engine/scaledown", ZERO_S, "status")
         ends = time.monotonic() + ZERO_S
-        while (state := self.status().get("state")) != "zero":
+        while (state := self.read_status().get("state")) != "zero":
             if time.monotonic() >= ends:
                 raise TargetError(f"{self.url} is {state} and not at zero after {ZERO_S:g} s")
             time.sleep(POLL_S)
 
     def close(self) -> None:
+        """Stop the engine, and remove its data, if it was started here."""
         self._session.close()
-        if self._process is not None:
-            self._process.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self.process is not None:
+            self.process.stop()
+        if self.folder is not None:
+            self.folder.cleanup()
 
     def _ask(self, method: str, path: str, timeout: float, wanted: str) -> dict[str, Any]:
         try:
@@ -127,9 +115,9 @@ class LocalEngine:
                 method, self.url + path, headers=self._admin, timeout=timeout, allow_redirects=False
             )
         except requests.ReadTimeout:
-            raise NotOurs(f"{self.url} did not answer {path} within {timeout:g} s") from None
+            raise NotDormouse(f"{self.url} did not answer {path} within {timeout:g} s") from None
         except (requests.RequestException, ValueError):
-            raise TargetError(nobody(self.url)) from None
+            raise TargetError(explain_unreachable(self.url)) from None
         if answer.status_code == 401:
             raise TargetError(f"{self.url} refused the admin key: set DORMOUSE_ADMIN_KEY to its own, or DORMOUSE_DATA"
                               " to the data folder it runs in")  # fmt: skip
@@ -138,7 +126,7 @@ class LocalEngine:
         except ValueError:
             found = None
         if not isinstance(found, dict) or wanted not in found:
-            raise NotOurs(f"{self.url} is not a Dormouse server: {path} answered {answer.status_code}")
+            raise NotDormouse(f"{self.url} is not a Dormouse server: {path} answered {answer.status_code}")
         return found
 
 
@@ -148,57 +136,65 @@ class PlainUrl:
     def __init__(
         self, name: str, url: str, key: str, scaledown_wait_s: float, headers: Mapping[str, str] = NO_HEADERS
     ) -> None:
-        """Sends nothing: that would keep it warm. Raises TargetError for what is no address."""
+        """Send nothing: that would keep it warm. Raises TargetError for what is no address."""
         self.name = name
-        self.url = address(url)
+        self.url = check_address(url)
         self.key = key
         self.headers = headers
         self.title = self.url
         self._wait_s = scaledown_wait_s
 
-    def answered(self, start_kind: str) -> None: ...
+    def note_start(self, start_kind: str) -> None:
+        """Do nothing: how it is scaled down does not depend on it."""
 
-    def scale_down(self, told: Told) -> None:
-        counted_down(self._wait_s, told, "waiting for it to scale down")
+    def scale_down(self, say: Say) -> None:
+        """Return after the time it takes to scale down."""
+        count_down(self._wait_s, say, "waiting for it to scale down")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing: it was not started here."""
 
 
-def counted_down(seconds: float, told: Told, what: str) -> None:
+def count_down(seconds: float, say: Say, what: str) -> None:
+    """Wait, and say each second how much is left."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
-        told(f"{what}, {left:.0f} s left")
+        say(f"{what}, {left:.0f} s left")
         time.sleep(min(TICK_S, left))
 
 
-def address(url: str) -> str:
-    """Raises TargetError."""
+def check_address(url: str) -> str:
+    """Return the address without a slash at its end. Raises TargetError for what is none."""
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise TargetError(f"{url!r} is not an address: it looks like http://127.0.0.1:8000")
     return url.rstrip("/")
 
 
-def nobody(url: str) -> str:
+def explain_unreachable(url: str) -> str:
+    """Return in a sentence that nothing answers."""
     return f"nothing answers at {url}: is the server running?"
 
 
-def started(name: str, arguments: Sequence[str]) -> LocalEngine:
-    """An engine with a data folder of its own, so that neither snapshot nor key of another run is met.
+def start_engine(
+    name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = START_S
+) -> LocalEngine:
+    """Start an engine with a data folder of its own, so that it meets neither snapshot nor key of another run.
 
     Raises ProcessFailed if it does not come up, TargetError if it cannot be asked.
     """
     folder = tempfile.TemporaryDirectory(prefix="dormouse-bench-", ignore_cleanup_errors=True)
     process: ServerProcess | None = None
     try:
-        process = ServerProcess("serving", [*arguments, "--data", folder.name])
-        url = process.wait()
+        process = ServerProcess("serving", [*arguments, "--data", folder.name], environment)
+        url = process.wait(timeout_s)
         settings = Settings(data=Path(folder.name))
-        return LocalEngine(name, url, next(iter(settings.keys), ""), admin_key(settings, url), process, folder)
+        key = next(iter(settings.keys), "")
+        return LocalEngine(name, url, key, find_admin_key(settings, url), process, folder)
     except BaseException:
         if process is not None:
             process.stop()
@@ -206,34 +202,30 @@ def started(name: str, arguments: Sequence[str]) -> LocalEngine:
         raise
 
 
-def attached(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
-    """An engine of ours if its admin key is here, else a plain address.
+def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
+    """Return an engine of ours if its admin key is here, else a plain URL.
 
-    Raises TargetError if nobody accepts a connection, and for a wrong admin key.
+    Raises TargetError if nothing accepts a connection, and for a wrong admin key.
     """
-    where = urlsplit(address(url))
+    where = urlsplit(check_address(url))
     try:
         socket.create_connection((where.hostname or "", where.port or PORTS[where.scheme]), CONNECT_S).close()
     except OSError:
-        raise TargetError(nobody(url)) from None
-    if admin := admin_key(Settings(), url):
-        with contextlib.suppress(NotOurs):
+        raise TargetError(explain_unreachable(url)) from None
+    if admin := find_admin_key(Settings(), url):
+        with contextlib.suppress(NotDormouse):
             return LocalEngine(name, url, key, admin)
-    return PlainUrl(name, url, key, scaledown_wait_s, edge_headers(url))
-
-
-def edge_headers(url: str) -> dict[str, str]:
-    """That an address at Modal may ask for. Raises TargetError for half of them."""
     try:
-        return select_proxy_headers(url, os.environ)
+        headers = headers_for(url, os.environ)
     except BadValueError as error:
         raise TargetError(error.message) from None
+    return PlainUrl(name, url, key, scaledown_wait_s, headers)
 
 
-def admin_key(settings: Settings, url: str) -> str:
-    """The configured one; for an address of this machine else that of the data folder, which no other host is told.
+def find_admin_key(settings: Settings, url: str) -> str:
+    """Return the configured admin key, for an address of this machine else that of the data folder.
 
-    Empty if there is none.
+    Another host is never sent the folder's key. Empty if there is none.
     """
     configured = settings.admin_key.get_secret_value()
     if configured or not is_loopback(urlsplit(url).hostname or ""):
@@ -242,82 +234,3 @@ def admin_key(settings: Settings, url: str) -> str:
         return (settings.data / "admin.key").read_text().strip()
     except OSError:
         return ""
-
-
-def wanted_targets(options: argparse.Namespace, stack: ExitStack, say: Told) -> dict[str, list[Target]]:
-    """Of each deployment. Raises TargetError, ProcessFailed, and ValueError for an address that belongs to no mode."""
-    given = {"vllm": options.vllm_url, "hf": options.hf_url}
-    wanted = MODES[options.mode]
-    check_modal(options)
-    if options.url and options.mode == "both":
-        raise ValueError("--mode both takes --vllm-url and --hf-url: --url does not say which of them it is")
-    if options.url and given.get(wanted[0]):
-        raise ValueError(f"--url and --{wanted[0]}-url both name the server of {options.mode}: give one of them")
-    if unused := [name for name, url in given.items() if url and name not in wanted]:
-        raise ValueError(f"--{unused[0]}-url is not for --mode {options.mode}")
-    found: dict[str, list[Target]] = {}
-    for deployment in wanted:
-        url = options.url or given.get(deployment)
-        if options.modal is not None:
-            found[deployment] = [on_modal(deployment, options.modal, stack)]
-        elif url:
-            key = os.environ.get("DORMOUSE_WORKER_KEY", "")
-            target = attached(deployment, url, key, options.scaledown_wait)
-            stack.callback(target.close)
-            found[deployment] = [target]
-        else:
-            found[deployment] = engines(deployment, options, stack, say)
-        for target in found[deployment]:
-            say(f"{target.name}: {target.title}")
-    return found
-
-
-def check_modal(options: argparse.Namespace) -> None:
-    """Raises ValueError for what does not go together with `--modal`."""
-    if options.modal is None:
-        return
-    if options.mode == "builtin":
-        raise ValueError("--modal is for --mode huggingface, vllm or both")
-    if options.url or options.vllm_url or options.hf_url:
-        raise ValueError("--modal finds the address by itself: give no address beside it")
-    if options.modal and options.mode == "both":
-        raise ValueError("--mode both takes the apps' own names: --modal APP does not say which of them it is")
-
-
-def on_modal(deployment: str, app: str, stack: ExitStack) -> Target:
-    """Raises TargetError, ValueError."""
-    from bench.modal_app import modal_target  # it is a target: it imports this file
-
-    target = modal_target(deployment, app)
-    stack.callback(target.close)
-    return target
-
-
-def engines(
-    deployment: str, options: argparse.Namespace, stack: ExitStack, say: Told
-) -> list[Target]:  # fmt: skip
-    """One for each way of coming back; `auto` that turns out to be one of them already is left out, with a word."""
-    found: dict[str, Target] = {}
-    given: dict[str, str | None] = {} if deployment == "builtin" else vars(options)
-    for way in sorted(options.snapshots, key="auto".__eq__):
-        say(f"starting an engine for {deployment}, snapshots by {way}")
-        arguments = ["--embedder", EMBEDDERS[deployment], "--snapshot", way, "--scaledown-window", WINDOW_S]
-        arguments += [part for name in ("weights", "device") if given.get(name) for part in (f"--{name}", given[name])]
-        engine: LocalEngine = started(f"{deployment} {way}", arguments)
-        stack.callback(engine.close)
-        engine.name = f"{deployment} {engine.backend}"
-        if engine.backend in found:
-            why = "; ".join(f"{name}: {reason}" for name, reason in engine.refused.items())
-            say(f"auto is {engine.backend} here, which is measured already" + (f" ({why})" if why else ""))
-            engine.close()
-        else:
-            found[engine.backend] = engine
-    return list(found.values())
-
-
-def ways(text: str) -> tuple[str, ...]:
-    """For argparse."""
-    found = tuple(name.strip() for name in text.split(","))
-    if len(set(found)) != len(found) or not set(found) <= {"auto", *NAMES}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different ones of auto, {', '.join(NAMES)}")
-    return found

@@ -2,8 +2,8 @@
 
 First the engine's own starts and warm answers are measured, proven as in the cold-start bench; then the arrivals are
 sent to it; then they are simulated with times drawn from what was measured before. So the simulation has seen nothing
-of the run it is held against. One engine of this machine with the built-in embedder: that a GPU in a cloud, more than
-one container, or arrivals near the end of a window behave so is not shown.
+of the run it is compared with. It is one engine of this machine with the built-in embedder: nothing is shown about a
+GPU in a cloud, more than one container, or arrivals near the end of a window.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import coldstart, record
-from bench.fleet import Fleet, simulate
-from bench.measure import Sample, measure, times
-from bench.plan import COLD, Trial, plan
+from bench import record
+from bench.coldstart import Display, open_display, render_progress
+from bench.fleet import Fleet, simulate_fleet
+from bench.measure import Sample, measure_trial, select_times
+from bench.plan import COLD_KINDS, Trial, plan_trials
 from bench.stats import percentile
-from bench.targets import LocalEngine, TargetError, started
-from serving.process import ProcessFailed
+from bench.targets import LocalEngine, start_engine
 
 WINDOW_S = 3.0
 SPAN_S = 80.0
 APART_S = 1.0
-"""How far each pause is from the window at least: nearer, chance decides who meets a start."""
+"""The least distance of each pause from the window: nearer, chance decides whether a request meets a start."""
 SLOW_S = 2.0
 """Longer than a start takes, on top: a window runs from an answer, not from an arrival."""
 VISIT = 6
 """Requests that come close to each other, at most."""
 REPETITIONS, WARM = 13, 3
-"""Of the measurement before: 12 starts, after the one that makes the snapshot, and 39 warm answers."""
+"""Rounds of the measurement before: 12 starts, after the one that makes the snapshot, and 39 warm answers."""
 REST_S, PAUSE_S = (2.0, 4.0), (0.0, 1.0)
-"""Before a start, and before a warm answer; from, to."""
+"""The pause before a start, and before a warm answer; from, to."""
 TIMES = 200
-"""That the same arrivals are simulated, each with other draws."""
+"""Simulations of the same arrivals, each with other draws."""
 GOAL = 0.15
-"""Of the p95, either way."""
+"""The largest difference of the p95, either way."""
 TIMEOUT_S = 60.0
 PLACES = 256
 FILE = record.RUNS / "simulate_validation.json"
@@ -51,18 +51,18 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Seconds, of the engine at rest."""
+class EngineTimes:
+    """Measured seconds of an engine at rest."""
 
     starts: list[float]
     """Beyond a warm answer."""
     service: list[float]
 
 
-def trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
-    """Arrivals in seconds: visits of a few requests with pauses that keep it awake, and longer ones between them.
+def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
+    """Draw arrivals: visits of a few requests with pauses that keep the engine awake, and longer ones between them.
 
-    The same seed gives the same ones. Raises ValueError for a window with no room for a pause below it.
+    Raises ValueError for a window with no room for a pause below it.
     """
     if window_s < 2 * APART_S:
         raise ValueError(f"a window of {window_s:g} s is too short: pauses keep {APART_S:g} s away from it")
@@ -77,74 +77,75 @@ def trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
     return found
 
 
-def replay(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
-    """Sends each request at its second, whether earlier answers have come or not; the answers in their order.
+def send_requests(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
+    """Send each request at its second, whether earlier answers have come or not, and return the answers in order.
 
-    Raises what the first `ask` that failed has raised, once all have ended.
+    Raises the first error of `ask`, once all have ended.
     """
     began = time.monotonic()
     answers: dict[int, Answer] = {}
-    faults: list[BaseException] = []
+    errors: list[BaseException] = []
 
-    def one(number: int) -> None:
+    def send(number: int) -> None:
         try:
             time.sleep(max(0.0, began + arrivals[number] - time.monotonic()))
             answers[number] = ask(number)
         except BaseException as error:
-            faults.append(error)
+            errors.append(error)
 
-    threads = [threading.Thread(target=one, args=[number], daemon=True) for number in range(len(arrivals))]
+    threads = [threading.Thread(target=send, args=[number], daemon=True) for number in range(len(arrivals))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if faults:
-        raise faults[0]
+    if errors:
+        raise errors[0]
     return [answers[number] for number in range(len(arrivals))]
 
 
-def measured(engine: LocalEngine, told: coldstart.Display, repetitions: int, warm: int, seed: int) -> Measured:
-    """With pauses as the arrivals have them: on a machine that rested, a start takes longer than right after another.
+def measure_engine(engine: LocalEngine, display: Display, repetitions: int, warm: int, seed: int) -> EngineTimes:
+    """Measure starts and warm answers, with pauses as the arrivals have them.
 
-    Raises ValueError where no start or no warm answer was proven, TargetError if the engine does not go to zero.
+    On a machine that rested, a start takes longer than right after another. Raises ValueError where no start or no
+    warm answer was proven, TargetError if the engine does not go to zero.
     """
     draws, seen = random.Random(seed), set[str]()
     samples: list[Sample] = []
-    for trial in plan([engine.name], warm, repetitions, False, seed):
-        if trial.kind in COLD:
+    for trial in plan_trials([engine.name], warm, repetitions, False, seed):
+        if trial.kind in COLD_KINDS:
             engine.scale_down(lambda _: None)
-        time.sleep(draws.uniform(*(REST_S if trial.kind in COLD else PAUSE_S)))
-        samples.append(measure(trial, engine.url, engine.key, TIMEOUT_S, seen))
-        told.row(coldstart.line(samples, repetitions * (warm + 1)))
+        time.sleep(draws.uniform(*(REST_S if trial.kind in COLD_KINDS else PAUSE_S)))
+        samples.append(measure_trial(trial, engine.url, engine.key, TIMEOUT_S, seen))
+        display.show_row(render_progress(samples, repetitions * (warm + 1)))
     kind = "plain" if engine.backend == "plain" else "restored"
-    cold, served = times(samples, kind), times(samples, "warm")
+    cold, served = select_times(samples, kind), select_times(samples, "warm")
     if not cold or not served:
         raise ValueError(f"{engine.title}: {len(cold)} starts were verified and {len(served)} warm answers came")
     usual = statistics.median(served)
-    return Measured([max(0.0, took - usual) / 1000 for took in cold], [took / 1000 for took in served])
+    return EngineTimes([max(0.0, took - usual) / 1000 for took in cold], [took / 1000 for took in served])
 
 
-def replayed(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
-    """From zero. Raises ValueError if a request had no answer: there is then nothing to compare."""
+def replay_trace(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
+    """Send the arrivals to an engine at zero. Raises ValueError if a request had no answer: nothing can be compared."""
     engine.scale_down(lambda _: None)
     seen: set[str] = set()
 
     def ask(number: int) -> Sample:
-        return measure(Trial(number + 1, engine.name, "warm", 1), engine.url, engine.key, TIMEOUT_S, seen)
+        return measure_trial(Trial(number + 1, engine.name, "warm", 1), engine.url, engine.key, TIMEOUT_S, seen)
 
-    samples = replay(arrivals, ask)
+    samples = send_requests(arrivals, ask)
     if failed := [sample.outcome for sample in samples if sample.outcome != "ok"]:
         raise ValueError(f"{len(failed)} of {len(samples)} requests had no answer, the first for {failed[0]}")
     return samples
 
 
-def compared(
-    arrivals: Sequence[float], window_s: float, known: Measured, samples: Sequence[Sample], seed: int
+def compare_runs(
+    arrivals: Sequence[float], window_s: float, known: EngineTimes, samples: Sequence[Sample], seed: int
 ) -> dict[str, Any]:  # fmt: skip
-    """Both sides in seconds. Starts of the real one are counted by the processes that its answers came from."""
+    """Return the result file's content. The engine's cold starts are the processes that its answers came from."""
     real = [sample.client_ms / 1000 for sample in samples]
     fleet = Fleet(concurrency=PLACES, window_s=window_s)
-    runs = [simulate(fleet, arrivals, known.service, known.starts, seed + number) for number in range(TIMES)]
+    runs = [simulate_fleet(fleet, arrivals, known.service, known.starts, seed + number) for number in range(TIMES)]
     tails = [run.percentile(95) for run in runs]
     tail, simulated = percentile(real, 95), statistics.median(tails)
     counts = sorted({run.cold_starts for run in runs})
@@ -161,7 +162,7 @@ def compared(
             "p50_s": statistics.median(run.percentile(50) for run in runs), "p95_s": simulated,
             "p95_from_s": percentile(tails, 2.5), "p95_to_s": percentile(tails, 97.5),
         },
-        "nearest_to_the_window_s": nearest(arrivals, real, window_s),
+        "nearest_to_the_window_s": find_nearest_pause(arrivals, real, window_s),
         "same_cold_starts": counts == [cold],
         "p95_difference": simulated / tail - 1,
         "p95_goal": GOAL,
@@ -169,8 +170,8 @@ def compared(
     }  # fmt: skip
 
 
-def nearest(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
-    """Seconds between the window and the pause that came nearest to it, as it was: from an answer to an arrival."""
+def find_nearest_pause(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
+    """Return the seconds between the window and the pause nearest to it, each from an answer to an arrival."""
     ends, found = 0.0, []
     for moment, seconds in zip(arrivals, took, strict=True):
         if moment > ends > 0:
@@ -179,12 +180,14 @@ def nearest(arrivals: Sequence[float], took: Sequence[float], window_s: float) -
     return min(found, default=0.0)
 
 
-def table(found: dict[str, Any]) -> str:
-    real, drawn = found["real"], found["simulated"]
-    before = found["measured_before"]
-    lines = [f"{name}: median {statistics.median(took):.3f} s (n={len(took)})" for name, took in
-             (("starts", before["starts_s"]), ("warm answers", before["service_s"]))]  # fmt: skip
-    lines = [f"measured before: {'; '.join(lines)}"]
+def render_table(found: dict[str, Any]) -> str:
+    """Return both sides in plain text."""
+    real, drawn, before = found["real"], found["simulated"], found["measured_before"]
+    measured = "; ".join(
+        f"{name}: median {statistics.median(took):.3f} s (n={len(took)})"
+        for name, took in (("starts", before["starts_s"]), ("warm answers", before["service_s"]))
+    )
+    lines = [f"measured before: {measured}"]
     lines.append(f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times")
     counts = " or ".join(str(count) for count in drawn["cold_starts"])
     same = "the same" if found["same_cold_starts"] else "NOT the same"
@@ -198,44 +201,41 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def busy(found: dict[str, Any]) -> str:
-    """What to do, where answers took so long that pauses came near the window: chance then decided."""
+def explain_slow_machine(found: dict[str, Any]) -> str:
+    """Return what to do where answers took so long that pauses came near the window: chance decided then."""
     slowest = max(*found["real"]["latencies_s"], *found["measured_before"]["starts_s"])
     if slowest <= SLOW_S and found["nearest_to_the_window_s"] >= APART_S:
         return ""
     return f": an answer took {slowest:.1f} s, so pauses came near the window; run it again on an idle machine"
 
 
-def run(window_s: float, seed: int, told: coldstart.Display) -> dict[str, Any]:
-    """Raises ValueError, TargetError, ProcessFailed."""
-    arrivals = trace(window_s, seed)
-    engine = started("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])
-    try:
-        told.row(f"{engine.title}, window {window_s:g} s")
-        known = measured(engine, told, REPETITIONS, WARM, seed)
-        told.row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
-        samples = replayed(engine, arrivals)
-    finally:
-        engine.close()
-    return {"engine": engine.title, "backend": engine.backend, **compared(arrivals, window_s, known, samples, seed)}
+def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, Any]:
+    """Run the trace on an engine and in the simulation, and return the result file's content.
+
+    Raises ValueError, TargetError, ProcessFailed.
+    """
+    arrivals = draw_trace(window_s, seed)
+    with closing(start_engine("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])) as engine:
+        display.show_row(f"{engine.title}, window {window_s:g} s")
+        known = measure_engine(engine, display, REPETITIONS, WARM, seed)
+        display.show_row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
+        samples = replay_trace(engine, arrivals)
+    return {
+        "engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)
+    }  # fmt: skip
 
 
 def main(options: argparse.Namespace) -> int:
-    """0 if both have as many cold starts, whatever the p95; else 1, with a sentence. 130 for Ctrl-C."""
-    try:
-        where = record.environment()
-        with coldstart.display() as told:
-            found = run(WINDOW_S if options.window is None else options.window, options.seed, told)
-        path: Path = record.save(options.out or FILE, "simulate_validation", found, where)
-    except (TargetError, ProcessFailed, ValueError, OSError) as error:
-        print(f"nothing was compared: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    print(table(found))
-    print(f"written to {path}")
-    if not found["same_cold_starts"]:
-        print(f"the simulation does not start as often as the engine did{busy(found)}", file=sys.stderr)
-        return 1
-    return 0
+    """Write the result and print it; return 1 if the cold starts differ, whatever the p95.
+
+    Raises ValueError, TargetError, ProcessFailed, OSError.
+    """
+    where = record.describe_environment()
+    with open_display() as display:
+        found = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, display)
+    path = record.save_result(options.out or FILE, "simulate_validation", found, where)
+    print(f"{render_table(found)}\nwritten to {path}")
+    if found["same_cold_starts"]:
+        return 0
+    print(f"the simulation does not start as often as the engine did{explain_slow_machine(found)}", file=sys.stderr)
+    return 1

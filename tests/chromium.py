@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from bench.browser import ADVICE, installed
+from bench.browser import ADVICE, find_browser
 
 
 def install() -> None:
@@ -19,7 +19,7 @@ def install() -> None:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "update", "-qq"], quiet)
         run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-noto-core"], quiet)
-    if installed() is None:
+    if find_browser() is None:
         run([sys.executable, "-m", "playwright", "install", "chromium"], dict(os.environ))
 
 
@@ -33,6 +33,6 @@ def run(command: list[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    if installed() is None:
+    if find_browser() is None:
         install()
-    print(f"browser for the tests: {installed() or ADVICE}")
+    print(f"browser for the tests: {find_browser() or ADVICE}")

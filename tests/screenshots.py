@@ -9,7 +9,7 @@ from pathlib import Path
 from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
-from bench.browser import launched
+from bench.browser import launch_browser
 from serving.process import ServerProcess
 from tests.e2e.visit import LOOKS, PHONE
 
@@ -24,7 +24,7 @@ QUESTIONS = (
 def main() -> None:
     with tempfile.TemporaryDirectory() as data, ServerProcess("ui.app", ["--no-browser", "--data", data]) as server:
         url = server.wait()
-        with launched() as browser:
+        with launch_browser() as browser:
             filled(browser, url)
             desk(browser, url)
             phone(browser, url)
@@ -64,7 +64,7 @@ def cold_starts() -> None:
     with (
         tempfile.TemporaryDirectory() as data,
         ServerProcess("ui.app", ["--no-browser", "--data", data, "--scaledown-window", "8"]) as server,
-        launched() as browser,
+        launch_browser() as browser,
     ):
         url = server.wait()
         page = browser.new_page(viewport={"width": 1440, "height": 1150})

@@ -13,7 +13,7 @@ import pytest
 from grpclib.exceptions import StreamTerminatedError
 
 from bench import account
-from bench.account import AccountError, NotInstalled, failure
+from bench.account import AccountError, NotInstalled, translate_error
 from serving.deadlines import Late, within
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,7 @@ ASK = """
 import sys
 from bench import account
 try:
-    account.asked(lambda: account.client().Workspace.from_context().hydrate(), seconds=float(sys.argv[1]))
+    account.ask_modal(lambda: account.import_client().Workspace.from_context().hydrate(), seconds=float(sys.argv[1]))
 except account.AccountError as error:
     print(type(error).__name__, error)
 """
@@ -38,9 +38,9 @@ def asked(seconds: float, **environment: str) -> str:
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "modal", None)
     with pytest.raises(NotInstalled, match=r"pip install 'dormouse-search\[modal\]'"):
-        account.workspace()
+        account.read_workspace_name()
     with pytest.raises(NotInstalled):
-        account.command("app", "list")
+        account.run_command("app", "list")
 
 
 def test_without_a_token() -> None:
@@ -68,7 +68,7 @@ def test_one_that_blocks_is_left_and_one_that_fails_is_told() -> None:
 
 
 def test_each_failure_of_the_client_s_has_its_sentence() -> None:
-    kinds = account.client().exception
+    kinds = account.import_client().exception
     told = {
         kinds.AuthError("the token was deleted.\nmore"): (
             "Modal refused the token (the token was deleted): run `python -m modal setup`"
@@ -83,12 +83,12 @@ def test_each_failure_of_the_client_s_has_its_sentence() -> None:
         kinds.ResourceExhaustedError("full"): "Modal says: full",
     }
     for error, words in told.items():
-        found = failure(error, "it is not here")
+        found = translate_error(error, "it is not here")
         assert isinstance(found, AccountError) and str(found).startswith(words)
     other = KeyError("x")
-    assert failure(other) is other
+    assert translate_error(other) is other
 
 
 def test_a_command_that_fails_says_why() -> None:
     with pytest.raises(AccountError, match=r"`modal app nonsense` failed: .*No such command"):
-        account.command("app", "nonsense")
+        account.run_command("app", "nonsense")

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 
 from bench import arrivals
-from bench.arrivals import bursts, poisson
+from bench.arrivals import draw_bursts, draw_poisson
 
 
 def test_bursts_have_the_mean_that_was_asked_for() -> None:
-    found = bursts(2000, 200, 300, 3300, 5)
+    found = draw_bursts(2000, 200, 300, 3300, 5)
     assert len(found) == pytest.approx(400_000, rel=0.1) and found == sorted(found)
-    assert found[-1] < 200 * 86_400 and found == bursts(2000, 200, 300, 3300, 5)
+    assert found[-1] < 200 * 86_400 and found == draw_bursts(2000, 200, 300, 3300, 5)
     gaps = np.diff(found)
     assert gaps.std() > 5 * gaps.mean(), "Poisson has a deviation as large as the mean"
 
 
 REFUSED: list[Callable[[], object]] = [
-    lambda: poisson(1e6, 30, 0),
-    lambda: bursts(0, 30, 10, 10, 0),
-    lambda: bursts(100, 30, 0, 10, 0),
-    lambda: bursts(100, math.nan, 10, 10, 0),
-    lambda: bursts(1e6, 30, 10, 10, 0),
+    lambda: draw_poisson(1e6, 30, 0),
+    lambda: draw_bursts(0, 30, 10, 10, 0),
+    lambda: draw_bursts(100, 30, 0, 10, 0),
+    lambda: draw_bursts(100, math.nan, 10, 10, 0),
+    lambda: draw_bursts(1e6, 30, 10, 10, 0),
 ]
 
 
@@ -39,9 +39,9 @@ def test_refused_with_a_sentence(wrong: Callable[[], object]) -> None:
 def test_arrivals_from_files(tmp_path: Path) -> None:
     path = tmp_path / "arrivals.csv"
     path.write_bytes(b"\xef\xbb\xbfarrival,path\n3.5,/embed\n\n1e0,/embed\r\n")
-    assert arrivals.read(path) == [1.0, 3.5]
+    assert arrivals.read_arrivals(path) == [1.0, 3.5]
     path.write_text("2026-11-24T00:00:10Z\n2026-11-24T01:00:00+01:00\n2026-11-24 00:00:05\n")
-    moments = arrivals.read(path)
+    moments = arrivals.read_arrivals(path)
     assert [moment - moments[0] for moment in moments] == [0, 5, 10]
 
 
@@ -62,4 +62,4 @@ def test_files_that_are_refused(tmp_path: Path, content: bytes, why: str) -> Non
     path = tmp_path / "arrivals.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=why):
-        arrivals.read(path)
+        arrivals.read_arrivals(path)

@@ -17,8 +17,8 @@ import pytest
 import requests
 from PIL import Image
 
-from bench.quality import CORPUS, labels, pages
-from bench.random_weights import LAYOUTS, build
+from bench.quality import CORPUS, load_labels, read_pages
+from bench.random_weights import LAYOUTS, build_checkpoint
 from serving.client import EmbeddingClient
 from serving.embedders import bigemma3, colpali
 from serving.embedders.bigemma3 import BiGemma3Embedder, check_gpu
@@ -45,7 +45,7 @@ QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("weights"))
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
 def embedder_of(weights: Path) -> BiGemma3Embedder:
@@ -63,8 +63,8 @@ def embedder(weights: Path) -> BiGemma3Embedder:
 def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
     """Every fourth page of the samples, as the model sees it."""
     size = embedder.checkpoint.image_size
-    payloads = [payload for _, payload in pages(CORPUS, Settings())][::4]
-    return [resize_square(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+    payloads = [payload for _, payload in read_pages(CORPUS, Settings())][::4]
+    return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def lowest(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_these_weights_tell_pages_and_queries_apart(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
     """Without this, nothing below would prove anything."""
-    asked = embedder.embed_queries([label.query for label in labels(CORPUS)][::2])
+    asked = embedder.embed_queries([label.query for label in load_labels(CORPUS)][::2])
     for vectors in (of_pages(embedder, squares), asked):
         between = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
         assert np.median(between) < 0.9 and between.min() < 0.7
@@ -169,7 +169,7 @@ def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, t
 def test_every_layout_of_names_loads_whole(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
     expected = embedder.probe()
     for layout in LAYOUTS:
-        found = embedder_of(build(tmp_path / layout, layout=layout))
+        found = embedder_of(build_checkpoint(tmp_path / layout, layout=layout))
         found.load()
         assert np.array_equal(found.probe(), expected), layout
 
@@ -182,8 +182,8 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
     from serving.embedders import bigemma3_model
     from serving.embedders.siglip import join_tensors
 
-    checkpoint = Checkpoint.read(build(tmp_path, layout=layout))
-    reference = colpali.import_bigemma3().BiGemma3.from_pretrained(
+    checkpoint = Checkpoint.read(build_checkpoint(tmp_path, layout=layout))
+    reference = colpali.gemma().BiGemma3.from_pretrained(
         checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
         attn_implementation="sdpa",
     )  # fmt: skip
@@ -267,7 +267,10 @@ def test_another_way_to_prepare_images_is_refused(weights: Path, tmp_path: Path)
 
 
 def test_the_fingerprint_is_that_of_the_weights(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
-    same, other = embedder_of(shutil.copytree(weights, tmp_path / "a")), embedder_of(build(tmp_path / "b", seed=1))
+    same, other = (
+        embedder_of(shutil.copytree(weights, tmp_path / "a")),
+        embedder_of(build_checkpoint(tmp_path / "b", seed=1)),
+    )
     assert embedder.fingerprint == same.fingerprint != other.fingerprint
     assert embedder.fingerprint.startswith("bigemma3-hf-")
 

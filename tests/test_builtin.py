@@ -166,7 +166,10 @@ def test_bad_input_over_http_leaves_memory_flat(builtin_process: ServerProcess) 
 
 def test_finds_the_right_pages(builtin_url: str) -> None:
     """The sample corpus; the figures themselves are the bench's, this holds that nothing broke."""
-    rows = {row.kind: row for row in quality.table(quality.ranks(EmbeddingClient(builtin_url), SAMPLES, Settings()))}
+    rows = {
+        row.kind: row
+        for row in quality.summarise_kinds(quality.rank_pages(EmbeddingClient(builtin_url), SAMPLES, Settings()))
+    }
     assert rows["all"].n >= 60 and set(rows) == {"keyword", "paraphrase", "language", "all"}
     assert rows["all"].recall_at_1 >= 0.82 and rows["all"].recall_at_3 >= 0.9
     assert rows["language"].recall_at_1 >= 0.6

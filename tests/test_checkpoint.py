@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from serving.embedders.checkpoint import Checkpoint, WeightsError
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("weights"))
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
 def test_it_is_read_without_its_tensors(weights: Path) -> None:
@@ -38,14 +38,14 @@ def shapes(weights: Path) -> dict[str, list[int]]:
 def test_the_digest_tells_weights_apart_wherever_they_lie(weights: Path, tmp_path: Path) -> None:
     digest = Checkpoint.read(weights).digest
     assert Checkpoint.read(shutil.copytree(weights, tmp_path / "a")).digest == digest
-    assert Checkpoint.read(build(tmp_path / "b", seed=1)).digest != digest
+    assert Checkpoint.read(build_checkpoint(tmp_path / "b", seed=1)).digest != digest
     tokens = shutil.copytree(weights, tmp_path / "c") / "tokenizer.json"
     tokens.write_text(tokens.read_text().replace("total", "lotat"))
     assert Checkpoint.read(tmp_path / "c").digest != digest
 
 
 def test_bigemma3s_own_name_is_known(tmp_path: Path) -> None:
-    assert Checkpoint.read(build(tmp_path, architecture="BiGemma3")).hidden_size == 2560
+    assert Checkpoint.read(build_checkpoint(tmp_path, architecture="BiGemma3")).hidden_size == 2560
 
 
 @pytest.mark.parametrize(

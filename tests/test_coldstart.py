@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -18,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from bench.coldstart import Display, add_arguments, line, main, result, run, table
-from bench.fleet import starts_in
+from bench.__main__ import main
+from bench.coldstart import Display, build_result, render_progress, render_table, run_trials
 from bench.measure import NOT_OURS, Sample
-from bench.plan import plan
-from bench.targets import LocalEngine, PlainUrl, TargetError, attached
+from bench.plan import plan_trials
+from bench.results import load_result, select_start_seconds
+from bench.targets import LocalEngine, PlainUrl, TargetError, attach_target
 from tests import criu
 from tests.engines import EngineProcess
 from tests.scripted_engine import script
@@ -30,12 +30,10 @@ from tests.test_measure import answer, ours, server
 
 ROOT = Path(__file__).parent.parent
 COMMAND = """
-import argparse, signal, sys
-from bench import coldstart
+import signal, sys
+from bench.__main__ import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-parser = argparse.ArgumentParser()
-coldstart.add_arguments(parser)
-sys.exit(coldstart.main(parser.parse_args()))
+sys.exit(main())
 """
 FILE = "cold_start_results_builtin.json"
 
@@ -47,21 +45,15 @@ class Heard(Display):
         self.phases: list[str] = []
         self._then = then
 
-    def phase(self, text: str) -> None:
+    def show_phase(self, text: str) -> None:
         self.phases.append(text)
         self._then(text)
 
-    def row(self, text: str) -> None:
+    def show_row(self, text: str) -> None:
         self.rows.append(text)
 
 
 def nowhere(_: Sequence[Sample], __: bool) -> None: ...
-
-
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
 
 
 def target(name: str, engine: EngineProcess) -> LocalEngine:
@@ -106,9 +98,9 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     kept: list[tuple[int, bool]] = []
     with EngineProcess(tmp_path, restoring) as engine:
         targets = [target("plain", plain_engine), target("back", engine)]
-        trials = plan(["plain", "back"], 2, 2, True, 3)
+        trials = plan_trials(["plain", "back"], 2, 2, True, 3)
         heard = Heard()
-        samples, complete = run(trials, targets, heard, lambda s, whole: kept.append((len(s), whole)), 60)
+        samples, complete = run_trials(trials, targets, heard, lambda s, whole: kept.append((len(s), whole)), 60)
         for one in targets:
             one.close()
     assert complete and kept == [*[(n + 1, False) for n in range(16)], (16, True)]
@@ -117,10 +109,10 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert len(created) == 1 and not created[0].verified and created[0].why_not == "made the snapshot"
     assert all(sample.verified for sample in cold if sample is not created[0])
     assert not any(sample.verified for sample in samples if sample.kind == "warm")
-    assert all(sample.warm for sample in samples if sample.kind == "warm")
+    assert all(sample.counts_as_warm for sample in samples if sample.kind == "warm")
 
     titles = {one.name: one.title for one in targets}
-    found = result("builtin", samples, titles, 0, True)
+    found = build_result("builtin", samples, titles, 0, True)
     assert found["headline"] == "back" and restoring in titles["back"]
     assert found["cold_start_ms"] and found["warm_start_avg_ms"] and found["post_scaledown_cold_start_ms"]
     assert found["warm_start_p50_ms"] <= found["warm_start_p95_ms"]
@@ -131,9 +123,9 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert figures["cold_over_warm"]["low"] <= figures["cold_over_warm"]["value"] <= figures["cold_over_warm"]["high"]
     assert figures["counts"]["verified"] == 7 and figures["counts"]["excluded"] == 1
     assert len(found["samples"]) == 16
-    text = table(found)
+    text = render_table(found)
     assert "back: plain over restored" in text and "n=4 and 3" in text and "?" in text
-    assert "made the snapshot" in "\n".join(heard.rows) and "[16/16]" in line(samples, 16)
+    assert "made the snapshot" in "\n".join(heard.rows) and "[16/16]" in render_progress(samples, 16)
 
 
 def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_on(
@@ -154,8 +146,8 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
                 killers[0].start()
 
         living = target("living", plain_engine)
-        trials = plan(["dying", "living"], 1, 2, True, 0)
-        samples, complete = run(trials, [dying, living], Heard(then), nowhere, 6)
+        trials = plan_trials(["dying", "living"], 1, 2, True, 0)
+        samples, complete = run_trials(trials, [dying, living], Heard(then), nowhere, 6)
         killers[0].join()
         dying.close()
         living.close()
@@ -163,16 +155,16 @@ def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_o
     of = [sample for sample in samples if sample.target == "dying"]
     assert [sample.outcome for sample in of[:3]] == ["ok", "refused", "not_scaled_down"]
     assert of[1].failed_tries["reset"] == 1 and "nothing answers" in of[2].why_not
-    assert not any(sample.verified or sample.warm for sample in of[1:])
+    assert not any(sample.verified or sample.counts_as_warm for sample in of[1:])
     assert all(sample.outcome == "ok" for sample in samples if sample.target == "living")
-    assert "outcomes" in table(result("builtin", samples, {"dying": "", "living": ""}, 0, True))
+    assert "outcomes" in render_table(build_result("builtin", samples, {"dying": "", "living": ""}, 0, True))
 
 
 def test_another_server_is_never_verified_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server(answer()) as (url, bodies):
-        code = main(options("--url", url, "--scaledown-wait", "0.01", "--num-warmup", "1", "--out", str(tmp_path)))
+        code = main(["--url", url, "--scaledown-wait", "0.01", "--num-warmup", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / FILE).read_text())
     assert code == 1 and len(bodies) == 6
     assert all(not sample["verified"] for sample in found["samples"])
@@ -207,7 +199,7 @@ def test_a_wrong_admin_key_is_told(
     plain_engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "another")
-    assert main(options("--url", plain_engine.wait(), "--out", str(tmp_path))) == 1
+    assert main(["--url", plain_engine.wait(), "--out", str(tmp_path)]) == 1
     assert "refused the admin key: set DORMOUSE_ADMIN_KEY" in capsys.readouterr().err
     assert not (tmp_path / FILE).exists()
 
@@ -216,11 +208,11 @@ def test_an_engine_is_attached_to_by_the_key_of_its_folder(
     plain_engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DORMOUSE_DATA", str(plain_engine.data))
-    found = attached("t", plain_engine.wait() + "/", "", 65)
+    found = attach_target("t", plain_engine.wait() + "/", "", 65)
     assert isinstance(found, LocalEngine) and found.backend == "plain"
     found.close()
     monkeypatch.setenv("DORMOUSE_DATA", str(tmp_path))
-    assert isinstance(attached("t", plain_engine.wait(), "", 65), PlainUrl)
+    assert isinstance(attach_target("t", plain_engine.wait(), "", 65), PlainUrl)
 
 
 def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,11 +220,11 @@ def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPa
         with pytest.raises(TargetError, match="is not a Dormouse server: /engine answered 200"):
             LocalEngine("t", url, "", "key")
         monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "key")
-        assert isinstance(attached("t", url, "", 65), PlainUrl)
+        assert isinstance(attach_target("t", url, "", 65), PlainUrl)
     with pytest.raises(TargetError, match="nothing answers at"):
-        attached("t", url, "", 65)
+        attach_target("t", url, "", 65)
     with pytest.raises(TargetError, match="is not an address"):
-        attached("t", "localhost:8000", "", 65)
+        attach_target("t", "localhost:8000", "", 65)
 
 
 def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_engine: EngineProcess) -> None:
@@ -313,7 +305,7 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     assert all(0 <= ms < took_ms for row in history for ms in (row["ready_ms"], row["first_answer_ms"]))
     assert found["summary"]["counts"]["verified"] == 6 and found["headline"] == "builtin"
     assert 0 < found["warm_start_p50_ms"] < found["post_scaledown_cold_start_ms"] < took_ms
-    assert starts_in(tmp_path / FILE) == pytest.approx(
+    assert select_start_seconds(load_result(tmp_path / FILE)) == pytest.approx(
         [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
     )
 
@@ -334,7 +326,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(
 def test_the_command_starts_its_own_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The built-in embedder; where nothing but plain is asked for, `auto` has no part."""
     words = ["--num-warmup", "1", "--repetitions", "1", "--test-scaledown", "--snapshots", "plain"]
-    assert main(options(*words, "--out", str(tmp_path))) == 0
+    assert main([*words, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / FILE).read_text())
     assert found["headline"] == "builtin plain" and found["summary"]["counts"]["verified"] == 2
     assert "written to" in capsys.readouterr().out
@@ -348,7 +340,7 @@ def test_the_command_starts_its_own_engines(tmp_path: Path, capsys: pytest.Captu
 )  # fmt: skip
 def test_absurd_parameters_are_refused_with_a_sentence(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options(*words.split())
+        main(words.split())
     assert ended.value.code == 2
     assert " is not a " in capsys.readouterr().err
 
@@ -365,5 +357,5 @@ def test_absurd_parameters_are_refused_with_a_sentence(words: str, capsys: pytes
 def test_addresses_that_fit_no_mode(
     words: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(options(*words.split(), "--out", str(tmp_path))) == 1
+    assert main([*words.split(), "--out", str(tmp_path)]) == 1
     assert reason in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_the_words_that_come_first() -> None:
 
 
 def test_the_figures_hold_what_the_command_prints() -> None:
-    billed = costs.bill(10.0, Usage(5, 60, 15), prices.price("L40S", None, 4, 32))
+    billed = costs.compute_bill(10.0, Usage(5, 60, 15), prices.price_machine("L40S", None, 4, 32))
     _, bars, curve = told(Asked())
     assert bars is not None and curve is not None
     drawn = {trace.name: trace.x[0] for trace in bars.data}
@@ -45,7 +45,7 @@ def test_the_figures_hold_what_the_command_prints() -> None:
         billed.total
     )
     assert drawn["always on $1,725"] == pytest.approx(billed.always_on)
-    assert drawn[f"scale to zero {costs.dollars(billed.total)}"] == pytest.approx(billed.total)
+    assert drawn[f"scale to zero {costs.format_dollars(billed.total)}"] == pytest.approx(billed.total)
     assert len({trace.marker.pattern.shape for trace in bars.data[:3]}) == 3, "told apart without colour"
     every, yours = curve.data
     assert len(every.x) == len(costs.WINDOWS) + 1 and yours.name == "yours: 60 s"
@@ -109,7 +109,7 @@ def test_no_requests_cost_nothing_and_have_no_curve() -> None:
 
 def test_prices_of_the_list_and_typed_ones() -> None:
     by_list = priced(Asked(rate=cost.listed_rate("L40S")))
-    assert by_list == prices.price("L40S", None, 4, 32) and by_list.date == prices.DATE
+    assert by_list == prices.price_machine("L40S", None, 4, 32) and by_list.date == prices.DATE
     typed = priced(Asked(rate=1.0))
     beside = 3600 * (4 * prices.CORE_PER_S + 32 * prices.GIB_PER_S)
     assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as typed"
@@ -160,4 +160,9 @@ def test_inputs_stand_in_the_order_in_which_they_are_asked() -> None:
 
 
 def test_seconds_are_short() -> None:
-    assert [cost_figures.seconds(value) for value in (2.0, 2.77, 60.0, 1234.56)] == ["2 s", "2.8 s", "60 s", "1235 s"]
+    assert [cost_figures.format_seconds(value) for value in (2.0, 2.77, 60.0, 1234.56)] == [
+        "2 s",
+        "2.8 s",
+        "60 s",
+        "1235 s",
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from serving.process import ProcessFailed
 from tests import criu
 from tests.conftest import SAMPLES
@@ -23,7 +23,7 @@ INVOICE = base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("weights"))
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
 def bigemma3(data: Path, weights: Path | str, snapshot: str, **environment: str) -> EngineProcess:

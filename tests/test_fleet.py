@@ -2,89 +2,90 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import fleet, prices
-from bench.arrivals import bursts
-from bench.fleet import Fleet, Outcome, simulate, starts_in
-from bench.validation import replay
+from bench import prices
+from bench.__main__ import main
+from bench.arrivals import draw_bursts
+from bench.fleet import Fleet, Simulation, simulate_fleet
+from bench.validation import send_requests
 from tests.engines import EngineProcess, kind
+from tests.test_results import written
 
 
-def conserved(found: Outcome, requests: int, one: Fleet) -> None:
+def conserved(found: Simulation, requests: int, one: Fleet) -> None:
     """Each request has an answer; each second of each container is of one kind; never more than are allowed."""
-    assert len(found.latencies_s) == requests and found.cold_starts == len(found.lives)
-    for life in found.lives:
-        parts = life.starting_s + life.serving_s + life.idle_s
-        assert parts == pytest.approx(life.ended - life.began, rel=1e-9, abs=1e-6)
-        assert min(life.starting_s, life.serving_s, life.idle_s) >= 0
-        assert life.idle_s >= one.window_s - 1e-6, "a container goes only after a whole window"
-    changes = sorted([(life.began, 1) for life in found.lives] + [(life.ended, -1) for life in found.lives])
+    assert len(found.latencies_s) == requests and found.cold_starts == len(found.containers)
+    for usage in found.containers:
+        parts = usage.starting_s + usage.serving_s + usage.idle_s
+        assert parts == pytest.approx(usage.ended - usage.began, rel=1e-9, abs=1e-6)
+        assert min(usage.starting_s, usage.serving_s, usage.idle_s) >= 0
+        assert usage.idle_s >= one.window_s - 1e-6, "a container goes only after a whole window"
+    changes = sorted(
+        [(usage.began, 1) for usage in found.containers] + [(usage.ended, -1) for usage in found.containers]
+    )
     assert max(np.cumsum([change for _, change in changes])) <= one.max_containers
 
 
 def test_a_hundred_at_zero_are_one_start() -> None:
-    found = simulate(Fleet(concurrency=256), [0.0] * 100, [1.0], [10.0])
+    found = simulate_fleet(Fleet(concurrency=256), [0.0] * 100, [1.0], [10.0])
     assert (found.cold_starts, found.waited) == (1, 100) and set(found.latencies_s) == {11.0}
-    found = simulate(Fleet(concurrency=10), [0.0] * 100, [1.0], [10.0])
+    found = simulate_fleet(Fleet(concurrency=10), [0.0] * 100, [1.0], [10.0])
     assert (found.cold_starts, found.waited) == (1, 100)
     assert found.latencies_s == [11.0 + n // 10 for n in range(100)]
-    assert found.seconds() == {"starting": 10, "serving": 10, "idle": 60}
+    assert found.sum_seconds() == {"starting": 10, "serving": 10, "idle": 60}
 
 
 def test_the_timer_runs_from_the_last_answer_and_the_very_end_is_served() -> None:
-    assert simulate(Fleet(), [0.0, 75.0], [5.0], [10.0]).cold_starts == 1
-    assert simulate(Fleet(), [0.0, 75.5], [5.0], [10.0]).cold_starts == 2
-    found = simulate(Fleet(), [0.0, 75.0], [5.0], [10.0])
+    assert simulate_fleet(Fleet(), [0.0, 75.0], [5.0], [10.0]).cold_starts == 1
+    assert simulate_fleet(Fleet(), [0.0, 75.5], [5.0], [10.0]).cold_starts == 2
+    found = simulate_fleet(Fleet(), [0.0, 75.0], [5.0], [10.0])
     assert found.latencies_s == [15.0, 5.0] and found.waited == 1
 
 
 def test_who_comes_during_the_start_waits_only_for_its_rest() -> None:
-    found = simulate(Fleet(concurrency=2), [0.0, 4.0, 10.0], [1.0], [10.0])
+    found = simulate_fleet(Fleet(concurrency=2), [0.0, 4.0, 10.0], [1.0], [10.0])
     assert found.latencies_s == [11.0, 7.0, 2.0], "the third finds both places taken"
     assert found.waited == 2
 
 
 def test_more_containers_for_more_than_one_can_take() -> None:
-    found = simulate(Fleet(max_containers=10), [0.0] * 25, [1.0], [10.0])
+    found = simulate_fleet(Fleet(max_containers=10), [0.0] * 25, [1.0], [10.0])
     assert found.cold_starts == 10 and found.percentile(100) == 13
-    assert simulate(Fleet(max_containers=10, concurrency=5), [0.0] * 25, [1.0], [10.0]).cold_starts == 5
+    assert simulate_fleet(Fleet(max_containers=10, concurrency=5), [0.0] * 25, [1.0], [10.0]).cold_starts == 5
 
 
 def test_a_busy_container_may_answer_before_the_new_one_is_up() -> None:
-    found = simulate(Fleet(max_containers=2), [0.0, 10.5], [1.0], [10.0])
+    found = simulate_fleet(Fleet(max_containers=2), [0.0, 10.5], [1.0], [10.0])
     assert found.latencies_s == [11.0, 1.5] and found.waited == 1, "the second took the first one's place"
-    assert found.cold_starts == 2 and found.lives[1].serving_s + found.lives[0].serving_s == 2
+    assert found.cold_starts == 2 and found.containers[1].serving_s + found.containers[0].serving_s == 2
 
 
 def test_the_place_freed_last_is_taken_first_so_that_others_go() -> None:
     arrivals = [0.0, 0.0, *[20.0 + 10 * n for n in range(20)]]
-    found = simulate(Fleet(max_containers=2), arrivals, [1.0], [10.0])
-    assert sorted(life.ended for life in found.lives) == [71.0, 271.0]
+    found = simulate_fleet(Fleet(max_containers=2), arrivals, [1.0], [10.0])
+    assert sorted(usage.ended for usage in found.containers) == [71.0, 271.0]
 
 
 def test_a_buffer_stays_while_there_are_requests() -> None:
     arrivals = [0.0, 12.0, *[30.0 + n for n in range(300)]]
-    without = simulate(Fleet(max_containers=4), arrivals, [1.5], [10.0])
-    buffered = simulate(Fleet(max_containers=4, buffer_containers=1), arrivals, [1.5], [10.0])
+    without = simulate_fleet(Fleet(max_containers=4), arrivals, [1.5], [10.0])
+    buffered = simulate_fleet(Fleet(max_containers=4, buffer_containers=1), arrivals, [1.5], [10.0])
     assert buffered.cold_starts == 3, "two requests at most, and one more: none goes and comes again"
     assert buffered.waited == 1 < without.waited
     assert buffered.percentile(99) <= without.percentile(99)
-    assert sum(buffered.seconds().values()) > sum(without.seconds().values())
+    assert sum(buffered.sum_seconds().values()) > sum(without.sum_seconds().values())
     conserved(buffered, len(arrivals), Fleet(max_containers=4))
-    long = simulate(Fleet(max_containers=2, window_s=5, buffer_containers=1), [0.0], [50.0], [10.0])
-    assert sorted(life.ended for life in long.lives) == [60.0, 65.0], "idle from 10, kept until the last answer"
+    long = simulate_fleet(Fleet(max_containers=2, window_s=5, buffer_containers=1), [0.0], [50.0], [10.0])
+    assert sorted(usage.ended for usage in long.containers) == [60.0, 65.0], "idle from 10, kept until the last answer"
 
 
 fleets = st.builds(
@@ -101,17 +102,17 @@ fleets = st.builds(
 def test_nothing_is_lost(one: Fleet, steps: list[float], seed: int) -> None:
     arrivals = [float(moment) for moment in np.cumsum(steps)]
     service, starts = [0.5, 3.0, 40.0], [1.0, 20.0]
-    found = simulate(one, arrivals, service, starts, seed)
+    found = simulate_fleet(one, arrivals, service, starts, seed)
     conserved(found, len(arrivals), one)
     assert min(found.latencies_s) >= 0.5 - 1e-9
-    assert found == simulate(one, arrivals, service, starts, seed), "the same seed, the same outcome"
+    assert found == simulate_fleet(one, arrivals, service, starts, seed), "the same seed, the same outcome"
 
 
 def test_a_longer_window_has_fewer_starts_and_costs_more() -> None:
-    arrivals = bursts(500, 20, 600, 3000, 1)
-    found = [simulate(Fleet(window_s=window), arrivals, [2.0], [15.0]) for window in (2, 15, 60, 300, 1800)]
+    arrivals = draw_bursts(500, 20, 600, 3000, 1)
+    found = [simulate_fleet(Fleet(window_s=window), arrivals, [2.0], [15.0]) for window in (2, 15, 60, 300, 1800)]
     starts = [one.cold_starts for one in found]
-    dollars = [one.cost(prices.price("L40S")) for one in found]
+    dollars = [one.compute_cost(prices.price_machine("L40S")) for one in found]
     assert starts == sorted(starts, reverse=True) and dollars == sorted(dollars) and starts[0] > 5 * starts[-1]
 
 
@@ -120,14 +121,14 @@ REFUSED: list[Callable[[], object]] = [
     lambda: Fleet(concurrency=-1),
     lambda: Fleet(window_s=math.nan),
     lambda: Fleet(buffer_containers=10**9),
-    lambda: simulate(Fleet(), [], [1.0], [1.0]),
-    lambda: simulate(Fleet(), [2.0, 1.0], [1.0], [1.0]),
-    lambda: simulate(Fleet(), [math.inf], [1.0], [1.0]),
-    lambda: simulate(Fleet(), [0.0], [], [1.0]),
-    lambda: simulate(Fleet(), [0.0], [1.0], []),
-    lambda: simulate(Fleet(), [0.0], [-1.0], [1.0]),
-    lambda: simulate(Fleet(), [0.0], [1.0], [math.nan]),
-    lambda: simulate(Fleet(), [0.0], [1.0], [1e9]),
+    lambda: simulate_fleet(Fleet(), [], [1.0], [1.0]),
+    lambda: simulate_fleet(Fleet(), [2.0, 1.0], [1.0], [1.0]),
+    lambda: simulate_fleet(Fleet(), [math.inf], [1.0], [1.0]),
+    lambda: simulate_fleet(Fleet(), [0.0], [], [1.0]),
+    lambda: simulate_fleet(Fleet(), [0.0], [1.0], []),
+    lambda: simulate_fleet(Fleet(), [0.0], [-1.0], [1.0]),
+    lambda: simulate_fleet(Fleet(), [0.0], [1.0], [math.nan]),
+    lambda: simulate_fleet(Fleet(), [0.0], [1.0], [1e9]),
 ]
 
 
@@ -137,59 +138,25 @@ def test_refused_with_a_sentence(wrong: Callable[[], object]) -> None:
         wrong()
 
 
-def sample(milliseconds: object, **more: object) -> dict[str, object]:
-    return {"client_ms": milliseconds, "verified": True, "start_kind": "restored", **more}
-
-
-def test_starts_of_a_result_file(tmp_path: Path) -> None:
-    path = tmp_path / "cold_start_results_builtin.json"
-    rows = [sample(310), sample(9000, start_kind="created"), sample(20, verified=False), sample(5, outcome="reset")]
-    rows.append(sample(290.0, outcome="ok"))
-    path.write_text(json.dumps({"warm_start_p50_ms": 10, "samples": rows}))
-    assert starts_in(path) == pytest.approx([0.30, 0.28])
-    path.write_text(json.dumps({"samples": rows}))
-    assert fleet.seconds_of(str(path)) == pytest.approx([0.31, 0.29])
-    rows.append(sample(70.0, target="fork"))
-    path.write_text(json.dumps({"headline": "fork", "samples": rows}))
-    assert starts_in(path) == [0.07]
-    wrong: list[Any] = [
-        [],
-        {},
-        {"samples": 3},
-        {"samples": [1]},
-        {"samples": []},
-        {"samples": [sample(None)]},
-        {"samples": [sample(math.nan)]},
-        {"samples": [sample(-5)]},
-    ]
-    for content in wrong:
-        path.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"is not a result file|has no verified"):
-            starts_in(path)
-
-
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    fleet.add_arguments(parser)
-    return parser.parse_args(words)
-
-
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text("0\n80\n3600\n")
     words = ["--arrivals", str(path), "--starts", "10", "--service", "5,5", "--price-per-hour", "36"]
-    assert fleet.main(options(*words)) == 0
+    assert main(["simulate", *words]) == 0
     told = capsys.readouterr().out
     assert "3 requests in 1 days" in told and "weak: fewer than 20" in told and "3 cold starts; 100.0%" in told
     assert "2.25 $" in told and "67.50 $" in told
     words = ["--requests-per-day", "100", "--days", "3", "--starts", "0.3,0.31", "--service", "0.01"]
-    assert fleet.main(options(*words, "--burst", "60", "--quiet", "6000", "--max-containers", "3")) == 0
+    assert main(["simulate", *words, "--burst", "60", "--quiet", "6000", "--max-containers", "3"]) == 0
     assert "p99" in capsys.readouterr().out
-    assert fleet.main(options("--arrivals", str(path), "--burst", "5", "--starts", "1", "--service", "1")) == 1
+    measured = str(written(tmp_path))
+    assert main(["simulate", *words[:4], "--starts", measured, "--service", "0.01"]) == 0
+    assert "cold starts" in capsys.readouterr().out
+    assert main(["simulate", "--arrivals", str(path), "--burst", "5", "--starts", "1", "--service", "1"]) == 1
     assert "--burst draws arrivals" in capsys.readouterr().err
-    assert fleet.main(options("--requests-per-day", "1", "--starts", "1")) == 2
+    assert main(["simulate", "--requests-per-day", "1", "--starts", "1"]) == 2
     assert "name --starts and --service" in capsys.readouterr().err
-    assert fleet.main(options("--requests-per-day", "1", "--starts", "none.json", "--service", "1")) == 1
+    assert main(["simulate", "--requests-per-day", "1", "--starts", "none.json", "--service", "1"]) == 1
     assert "none.json" in capsys.readouterr().err
 
 
@@ -204,12 +171,12 @@ def test_the_real_engine_starts_as_often(tmp_path: Path) -> None:
         assert kind(engine.ask()) == "created"
         engine.to_zero()
         before = len(engine.status()["history"])
-        assert replay(TRACE, lambda _: kind(engine.ask())) == ["restored"] * len(TRACE)
+        assert send_requests(TRACE, lambda _: kind(engine.ask())) == ["restored"] * len(TRACE)
         told = engine.status()
         history = told["history"][: len(told["history"]) - before]
     assert all(row["outcome"] == "served" and row["kind"] == "restored" for row in history)
     one = Fleet(concurrency=256, window_s=2)
     starts = [row["ready_ms"] / 1000 for row in history]
     for seed in range(5):
-        found = simulate(one, TRACE, [random.Random(seed).uniform(0.01, 0.2)], starts, seed)
+        found = simulate_fleet(one, TRACE, [random.Random(seed).uniform(0.01, 0.2)], starts, seed)
         assert found.cold_starts == len(history) == 4

@@ -7,6 +7,8 @@ import pytest
 
 from bench import gpu_tiers as bench
 from bench.record import RUNS
+from bench.targets import LocalEngine
+from tests.engines import EngineProcess
 from ui import gpu_tiers
 
 
@@ -39,18 +41,36 @@ def test_a_file_that_is_something_else_is_left_out(tmp_path: Path, content: byte
     assert gpu_tiers.table(tmp_path) == ""
 
 
+def test_an_engine_is_measured_from_zero_and_left_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real engine that restores nothing, which is the tier `none`."""
+    (plain,) = bench.list_start_modes(["none"])
+    with EngineProcess(tmp_path, "plain") as process:
+        local = LocalEngine("t", process.wait(), "", process.admin["X-Admin-Key"])
+        engine = bench.TierEngine(plain, local)
+        row = engine.take_sample("none")
+        assert row["counts"] and row["seconds"] > 0 and row["cosine"] == pytest.approx(1), row
+        assert local.read_status()["state"] == "zero" and engine.memory["none"]["gpu_used_mib"] is None
+        monkeypatch.setattr(bench, "TIER_S", 0.1)
+        assert "not at zero with host" in engine.take_sample("host")["why_not"]
+        local.close()
+
+
 def test_only_answers_that_came_as_meant_count() -> None:
     good = {"seconds": 0.5, "phases_ms": {"restore": 250.0, "weights": 200.0}, "counts": True, "why_not": ""}
     found = {
         "weights_bytes": 8_000_000_000,
-        "tiers": {"host": {"samples": [good, bench.failed("it came as plain from none"), {**good, "seconds": 0.7}]}},
+        "tiers": {
+            "host": {
+                "samples": [good, bench.build_failed_sample("it came as plain from none"), {**good, "seconds": 0.7}]
+            }
+        },
     }
-    bench.summarise(found)
+    bench.summarise_tiers(found)
     assert found["tiers"]["host"]["samples_s"] == [0.5, 0.7]  # type: ignore[index]
     assert found["tiers"]["host"]["median_s"] == 0.6 and found["weights_gbps"] == 40.0  # type: ignore[index]
 
 
-def test_ways_serve_the_tiers_that_are_asked_for() -> None:
-    assert [way.name for way in bench.ways(bench.TIERS)] == ["kept", "file", "plain", "vllm"]
-    (kept,) = bench.ways(["host"])
+def test_start_modes_serve_the_tiers_that_are_asked_for() -> None:
+    assert [mode.name for mode in bench.list_start_modes(bench.TIERS)] == ["kept", "file", "plain", "vllm"]
+    (kept,) = bench.list_start_modes(["host"])
     assert kept.tiers == ("host",) and not kept.environment

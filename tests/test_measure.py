@@ -12,8 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench.measure import NEW, NOT_OURS, Sample, counts, measure, never_cold, not_scaled_down, times
-from bench.plan import Kind, Trial
+from bench.measure import (
+    NEW,
+    NOT_OURS,
+    Sample,
+    count_outcomes,
+    explain_never_cold,
+    measure_trial,
+    record_unsent_trial,
+    select_times,
+)
+from bench.plan import Trial, TrialKind
 from tests.conftest import ScriptedWorker
 
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
@@ -85,11 +94,13 @@ def ours(boot: str = "b1", kind: str = "plain", requests: str = "1", **more: str
     return answer(X_Boot_Id=boot, X_Start_Kind=kind, X_Boot_Requests=requests, **more)
 
 
-def ask(url: str, kind: Kind = "initial", seen: set[str] | None = None, timeout: float = 20) -> Sample:
-    return measure(Trial(1, "t", kind, 1), url, "", timeout, set() if seen is None else seen)
+def ask(url: str, kind: TrialKind = "initial", seen: set[str] | None = None, timeout: float = 20) -> Sample:
+    return measure_trial(Trial(1, "t", kind, 1), url, "", timeout, set() if seen is None else seen)
 
 
-def asked(*behaviours: Behaviour, kind: Kind = "initial", seen: set[str] | None = None, timeout: float = 20) -> Sample:
+def asked(
+    *behaviours: Behaviour, kind: TrialKind = "initial", seen: set[str] | None = None, timeout: float = 20
+) -> Sample:
     with server(*behaviours) as (url, _):
         return ask(url, kind, seen, timeout)
 
@@ -99,7 +110,7 @@ def test_a_cold_answer_proves_itself_and_its_boot_is_remembered() -> None:
     timing = {"Server-Timing": "restore;dur=120.50, embed;dur=3.10", "X-Snapshot-Tier": "disk"}
     with server(ours("b7", "restored", **timing)) as (url, bodies):
         first, second = ask(url, "after_scaledown", seen), ask(url, "after_scaledown", seen)
-    assert first.verified and first.cold and not first.why_not and first.outcome == "ok"
+    assert first.verified and first.counts_as_cold and not first.why_not and first.outcome == "ok"
     assert (first.boot_id, first.start_kind, first.boot_requests, first.tier) == ("b7", "restored", 1, "disk")
     assert first.server_ms == {"restore": 120.5, "embed": 3.1}
     assert first.client_ms > 0 and first.started.endswith("+00:00")
@@ -126,9 +137,9 @@ def test_what_proves_nothing_is_kept_with_the_reason(behaviour: Behaviour, reaso
 
 def test_a_warm_request_is_never_verified_cold() -> None:
     warm, fresh = asked(ours(), kind="warm", seen={"b1"}), asked(ours("b2"), kind="warm", seen={"b1"})
-    assert warm.warm and not warm.verified
-    assert not fresh.warm and not fresh.verified and fresh.why_not == NEW
-    assert asked(answer(), kind="warm").warm, "another server's warm answers are still times"
+    assert warm.counts_as_warm and not warm.verified
+    assert not fresh.counts_as_warm and not fresh.verified and fresh.why_not == NEW
+    assert asked(answer(), kind="warm").counts_as_warm, "another server's warm answers are still times"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +206,7 @@ def test_keys_go_along_to_the_same_server_only() -> None:
 
     with server(noted) as (url, _):
         trial = Trial(1, "t", "initial", 1)
-        found = measure(trial, url, "key", 20, set(), {"Modal-Key": "wk", "Modal-Secret": "ws"})
+        found = measure_trial(trial, url, "key", 20, set(), {"Modal-Key": "wk", "Modal-Secret": "ws"})
     assert (found.outcome, found.retries, found.why_not) == ("redirected", 0, "no answer: redirected")
     assert [(sent["Modal-Key"], sent["Modal-Secret"], sent["Authorization"]) for sent in headers] == [
         ("wk", "ws", "Bearer key")
@@ -206,26 +217,30 @@ def test_a_worker_of_ours(scripted: ScriptedWorker) -> None:
     seen: set[str] = set()
     cold, warm = ask(scripted.url, seen=seen), ask(scripted.url, "warm", seen)
     assert cold.verified and cold.start_kind == "plain" and "embed" in cold.server_ms
-    assert warm.warm and warm.boot_requests == 2
+    assert warm.counts_as_warm and warm.boot_requests == 2
 
 
 def test_only_what_is_proven_is_counted_as_cold() -> None:
     seen: set[str] = set()
     with server(ours("a", "created"), ours("b"), ours("b", requests="2"), answer(500)) as (url, _):
         samples = [ask(url, seen=seen), ask(url, seen=seen), ask(url, "warm", seen), ask(url, seen=seen)]
-    samples.append(not_scaled_down(Trial(5, "t", "initial", 1), "nothing answers"))
-    assert len(times(samples, "plain")) == 1 and len(times(samples, "warm")) == 1 and not times(samples, "restored")
-    found = counts(samples)
+    samples.append(record_unsent_trial(Trial(5, "t", "initial", 1), "nothing answers"))
+    assert (
+        len(select_times(samples, "plain")) == 1
+        and len(select_times(samples, "warm")) == 1
+        and not select_times(samples, "restored")
+    )
+    found = count_outcomes(samples)
     assert (found["verified"], found["excluded"], found["unverified"]) == (1, 1, 2)
     assert found["outcomes"] == {"ok": 3, "http_500": 1, "not_scaled_down": 1}
-    assert not never_cold(samples)
+    assert not explain_never_cold(samples)
 
 
 def test_never_cold_is_said() -> None:
     with server(ours(requests="9")) as (url, _):
         busy = [ask(url, seen=set()) for _ in range(3)]
-    assert never_cold(busy) == (
+    assert explain_never_cold(busy) == (
         "never verified cold in 3 tries (its process had answered 8 before, 3 of 3): someone else may keep it warm"
     )
-    assert never_cold([asked(answer())]) == f"never verified cold in 1 tries ({NOT_OURS}, 1 of 1)"
-    assert never_cold([asked(ours(kind="created"))]).endswith("more repetitions measure what comes back from it")
+    assert explain_never_cold([asked(answer())]) == f"never verified cold in 1 tries ({NOT_OURS}, 1 of 1)"
+    assert explain_never_cold([asked(ours(kind="created"))]).endswith("more repetitions measure restores from it")

@@ -16,10 +16,10 @@ import numpy as np
 import orjson
 import pytest
 
-from bench.__main__ import arguments as bench_arguments
+from bench.__main__ import build_parser as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
-from bench.modal_app import not_deployed
+from bench.modal_app import explain_not_deployed
 from serving.client import Answer
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library import FingerprintError, Library
@@ -66,12 +66,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     def function(app: str) -> Counted:
         found.lookups += 1
         if not found.url:
-            raise NotFound(not_deployed(app))
+            raise NotFound(explain_not_deployed(app))
         return found
 
-    monkeypatch.setattr(modal_workers, "function", function)
-    monkeypatch.setattr(modal_workers, "asked", lambda question, missing="": question())
-    monkeypatch.setattr(modal_workers.account, "app", lambda name, missing="": SimpleNamespace(version=found.version))
+    monkeypatch.setattr(modal_workers, "look_up_function", function)
+    monkeypatch.setattr(modal_workers, "ask_modal", lambda question, missing="": question())
+    monkeypatch.setattr(
+        modal_workers.account, "look_up_app", lambda name, missing="": SimpleNamespace(version=found.version)
+    )
     return found
 
 
@@ -323,6 +325,6 @@ def test_scaledown_goes_by_the_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         def close(self) -> None:
             asked.append("closed")
 
-    monkeypatch.setattr(modal_workers, "ModalApp", Held)
+    monkeypatch.setattr(modal_workers, "ModalServer", Held)
     coldstart.scale_down(ModalTarget("M", APP, Keys(admin="key"), tmp_path))
     assert asked == ["hf", APP, "key", "down", "closed"]

@@ -54,11 +54,11 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
 
-def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
-    assert len({booklets.about(number) for number in range(booklets.MOST)}) == booklets.MOST
-    assert sum(booklets.sizes(13)) == 13
-    files = {path.name: open_file(path, Settings(data=tmp_path), parse) for path in booklets.write(tmp_path, 13)}
-    asked = booklets.questions(13, 13)
+def test_each_question_is_about_one_page(tmp_path: Path) -> None:
+    assert len({booklets.pick_subject(number) for number in range(booklets.MOST)}) == booklets.MOST
+    assert sum(booklets.split_pages(13)) == 13
+    files = {path.name: open_file(path, Settings(data=tmp_path)) for path in booklets.write_booklets(tmp_path, 13)}
+    asked = booklets.write_questions(13, 13)
     assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
     for label in asked:
         lines = files[label.file].read(label.page - 1).lines
@@ -85,6 +85,6 @@ def test_what_is_not_installed_is_told(
 def test_no_browser_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.browser.installed", lambda: None)
+    monkeypatch.setattr("bench.browser.find_browser", lambda: None)
     assert main(["page", "--pages", "10", "--out", str(tmp_path / "page.json")]) == 1
     assert "apt install chromium" in capsys.readouterr().err

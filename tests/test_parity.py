@@ -186,20 +186,23 @@ def test_keys_of_each_server(
 
 def test_ranks_and_cosines() -> None:
     rows = np.eye(4, dtype=np.float32)
-    assert parity.cosines(
+    assert parity.compute_cosines(
         np.vstack([rows[0], rows[1], 0 * rows[0], 0 * rows[0]]), np.vstack([rows[0], rows[2], 0 * rows[0], rows[0]])
     ).tolist() == [1, 0, 1, 0]
-    assert parity.apart(np.stack([rows[0], rows[0] * 3, rows[1]])) == {"median": 0.0, "max": pytest.approx(1)}
+    assert parity.measure_separation(np.stack([rows[0], rows[0] * 3, rows[1]])) == {
+        "median": 0.0,
+        "max": pytest.approx(1),
+    }
 
-    def server(order: Sequence[int]) -> parity.Embedded:
+    def server(order: Sequence[int]) -> parity.EmbeddedCorpus:
         """One query; the pages stand in this order of nearness to it."""
         pages = np.zeros((len(order), 2), np.float32)
         for rank, page in enumerate(order):
             angle = 0.1 + 0.2 * rank
             pages[page] = np.cos(angle), np.sin(angle)
         none = np.empty((0, 2), np.float32)
-        return parity.Embedded(None, pages, np.array([[1, 0]], np.float32), none, (), 0.0)  # type: ignore[arg-type]
+        return parity.EmbeddedCorpus(None, pages, np.array([[1, 0]], np.float32), none, (), 0.0)  # type: ignore[arg-type]
 
-    swapped = parity.ranks(server([0, 1, 2, 3, 4]), server([1, 0, 3, 2, 4]))
+    swapped = parity.compare_ranks(server([0, 1, 2, 3, 4]), server([1, 0, 3, 2, 4]))
     assert swapped == {"first": 0.0, "first_three": pytest.approx(2 / 3)}
-    assert parity.ranks(server([0, 1, 2, 3]), server([0, 2, 1, 3])) == {"first": 1.0, "first_three": 1.0}
+    assert parity.compare_ranks(server([0, 1, 2, 3]), server([0, 2, 1, 3])) == {"first": 1.0, "first_three": 1.0}

@@ -6,26 +6,26 @@ from itertools import groupby
 
 import pytest
 
-from bench.plan import plan
+from bench.plan import plan_trials
 
 
 def test_a_repetition_asks_each_target_cold_warm_and_cold_again() -> None:
-    trials = plan(["a"], 2, 2, True, 0)
+    trials = plan_trials(["a"], 2, 2, True, 0)
     assert [trial.kind for trial in trials] == ["initial", "warm", "warm", "after_scaledown"] * 2
     assert [trial.number for trial in trials] == list(range(1, 9))
     assert [trial.repetition for trial in trials] == [1] * 4 + [2] * 4
 
 
 def test_without_scaledown_and_without_warm_requests() -> None:
-    assert [trial.kind for trial in plan(["a"], 0, 3, False, 0)] == ["initial"] * 3
-    assert [trial.kind for trial in plan(["a"], 1, 1, False, 0)] == ["initial", "warm"]
+    assert [trial.kind for trial in plan_trials(["a"], 0, 3, False, 0)] == ["initial"] * 3
+    assert [trial.kind for trial in plan_trials(["a"], 1, 1, False, 0)] == ["initial", "warm"]
 
 
 def test_targets_are_interleaved_in_an_order_that_the_seed_fixes() -> None:
     names = ["a", "b", "c"]
-    trials = plan(names, 3, 20, True, 7)
-    assert trials == plan(names, 3, 20, True, 7)
-    assert trials != plan(names, 3, 20, True, 8)
+    trials = plan_trials(names, 3, 20, True, 7)
+    assert trials == plan_trials(names, 3, 20, True, 7)
+    assert trials != plan_trials(names, 3, 20, True, 8)
     orders = set()
     for _, of in groupby(trials, key=lambda trial: trial.repetition):
         order = [name for name, _ in groupby(trial.target for trial in of)]
@@ -40,4 +40,4 @@ def test_targets_are_interleaved_in_an_order_that_the_seed_fixes() -> None:
 )
 def test_what_is_no_plan(targets: list[str], num_warmup: int, repetitions: int) -> None:
     with pytest.raises(ValueError):
-        plan(targets, num_warmup, repetitions, True, 0)
+        plan_trials(targets, num_warmup, repetitions, True, 0)

@@ -14,9 +14,10 @@ import pytest
 from bench.__main__ import main
 from bench.coldstart import Display
 from bench.measure import Sample
-from bench.prices import price
-from bench.prime import Primed, each, kind, verdict
-from bench.targets import PlainUrl, TargetError, Told
+from bench.prices import price_machine
+from bench.prime import PrimeProgress, classify_start, prime_targets, render_verdict
+from bench.record import Say
+from bench.targets import PlainUrl, TargetError
 from tests.engines import EngineProcess
 from tests.test_measure import answer, ours, server
 
@@ -72,13 +73,13 @@ def test_wrong_keys_are_told(data: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_one_that_does_not_come_to_zero_keeps_the_next_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     class Stuck(PlainUrl):
-        def scale_down(self, told: Told) -> None:
+        def scale_down(self, say: Say) -> None:
             raise TargetError("it is held up")
 
     options = Namespace(restores=1, max_starts=1, timeout=20.0)
     with server(ours(kind="restored")) as (url, _):
         targets = [Stuck("a", url, "", 0), PlainUrl("b", url, "", 0)]
-        assert each(targets, options, price("any", 0), Display()) == 1
+        assert prime_targets(targets, options, price_machine("any", 0), Display()) == 1
     out = capsys.readouterr().out
     assert "a: it is held up" in out and "a: no start; " in out and "b: 1 restored; 0 s up. Primed" in out
 
@@ -110,16 +111,16 @@ def test_ctrl_c_ends_it_with_a_word(data: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=60)
     assert "server: " in out and " plain; " in out, "what came is told"
-    assert process.returncode == 130 and said.startswith("stopped: what runs now goes to zero by itself")
+    assert process.returncode == 130 and said.startswith("stopped: a container that is up goes to zero")
 
 
 def test_the_verdict_fits_what_came() -> None:
-    hour = price("any", 3.6)
+    hour = price_machine("any", 3.6)
 
     def told(**kinds: int) -> str:
-        found = Primed(starts=sum(kinds.values()), up_s=100.0)
+        found = PrimeProgress(starts=sum(kinds.values()), up_s=100.0)
         found.kinds.update(kinds)
-        return verdict("hf", found, 2, hour)
+        return render_verdict("hf", found, 2, hour)
 
     assert told(created=1, restored=2) == (
         "hf: 2 restored, 1 created; 100 s up, about $0.100 (any at $3.60 an hour). Primed"
@@ -131,4 +132,4 @@ def test_the_verdict_fits_what_came() -> None:
 
 def test_a_process_that_was_there_already_is_warm() -> None:
     row = Sample(1, "hf", "initial", 1, "", 1.0, "ok", boot_id="b", start_kind="restored", boot_requests=2)
-    assert kind(row) == "warm"
+    assert classify_start(row) == "warm"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import add_arguments, compare, html, main
+from bench.__main__ import main
+from bench.report import render_comparison, render_page
 from tests.test_results import every_kind, made, sample, written
 
 ROOT = Path(__file__).parent.parent
@@ -40,15 +40,9 @@ def parsed(page: str) -> Tags:
     return tags
 
 
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(words)
-
-
 @pytest.fixture(scope="module")
 def page() -> str:
-    return html([made()], "Cold starts of November")
+    return render_page([made()], "Cold starts of November")
 
 
 def test_it_loads_nothing(page: str) -> None:
@@ -77,7 +71,7 @@ def test_it_tells_what_was_measured(page: str) -> None:
 
 
 def test_enough_samples_are_not_marked_weak() -> None:
-    page = html([made([sample(n, "plain", 100.0 + n) for n in range(100)])], "x")
+    page = render_page([made([sample(n, "plain", 100.0 + n) for n in range(100)])], "x")
     assert 'class="weak"' not in page
 
 
@@ -87,7 +81,7 @@ def test_markup_in_a_file_is_text(tmp_path: Path) -> None:
         for n, kind in enumerate(("plain", "restored", "created", "plain"), 1)
     ]
     results = [made(hostile, MARKUP, cpu=MARKUP), made(hostile, MARKUP, cpu="other", gpu=MARKUP)]
-    tags = parsed(html(results, MARKUP))
+    tags = parsed(render_page(results, MARKUP))
     assert "img" not in {tag for tag, _ in tags.found}
     assert not [attributes for _, attributes in tags.found if "onerror" in attributes]
     assert "".join(tags.text).count(MARKUP) > 5
@@ -95,23 +89,25 @@ def test_markup_in_a_file_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("samples", [[], every_kind()[-2:]])
 def test_a_page_of_nothing_says_so(samples: list[object]) -> None:
-    page = html([made(samples)], "x")  # type: ignore[arg-type]
+    page = render_page([made(samples)], "x")  # type: ignore[arg-type]
     assert "no sample that counts" in page
     assert "cannot be compared" in page
 
 
 def test_what_was_never_cold_or_stopped_is_told() -> None:
     found = made([sample(1, "plain", 5.0, verified=False, why_not="the same process answered before")])
-    page = html([found.model_copy(update={"complete": False})], "x")
+    page = render_page([found.model_copy(update={"complete": False})], "x")
     assert "never verified cold in 1 tries" in page
     assert "stopped before its plan was done" in page
 
 
 def test_compare() -> None:
     half = [
-        sample(one.number, "restored", one.client_ms / 2) for one in every_kind() if one.cold and one.client_ms < 200
+        sample(one.number, "restored", one.client_ms / 2)
+        for one in every_kind()
+        if one.counts_as_cold and one.client_ms < 200
     ]
-    lines = compare(made(), made(half, "other\x1b[2J")).splitlines()
+    lines = render_comparison(made(), made(half, "other\x1b[2J")).splitlines()
     assert lines[0].startswith("A: builtin, 20") and lines[0].endswith(", restored as builtin criu")
     assert lines[1].startswith("B: other?[2J, ")
     plain, restored, warm = (line.split() for line in lines[3:6])
@@ -123,13 +119,13 @@ def test_compare() -> None:
 
 @pytest.mark.parametrize("other", [{"cpu": "Another"}, {"cores": 999}, {"gpu": "NVIDIA H200, 143771 MiB, 580.159.04"}])
 def test_compare_warns_of_another_machine(other: dict[str, object]) -> None:
-    last = compare(made(), made(**other)).splitlines()[-1]  # type: ignore[arg-type]
+    last = render_comparison(made(), made(**other)).splitlines()[-1]  # type: ignore[arg-type]
     assert last.startswith("warning: the machines differ (")
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = written(tmp_path), tmp_path / "new" / "page.html"
-    assert main(options(str(file), "--out", str(out), "--title", "A & B", "--compare", str(file), str(file))) == 0
+    assert main(["report", str(file), "--out", str(out), "--title", "A & B", "--compare", str(file), str(file)]) == 0
     assert "<title>A &amp; B</title>" in out.read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "A over B (95 %)" in said and f"written to {out}" in said
@@ -138,7 +134,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_compare_at_the_top_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, as a person calls it."""
     file = str(written(tmp_path))
-    assert main(options("--compare", file, file)) == 0
+    assert main(["report", "--compare", file, file]) == 0
     expected = capsys.readouterr().out
     command = [sys.executable, "-m", "bench", "--compare", file]
     found = subprocess.run([*command, file], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -159,8 +155,8 @@ def test_command_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFix
         ([str(tmp_path / "none.json")], "No such file"),
         (["--compare", str(file), str(cut)], "is not a whole JSON file"),
     ):
-        assert main(options(*words, "--out", str(out))) == 1
+        assert main(["report", *words, "--out", str(out)]) == 1
         assert why in capsys.readouterr().err
-    assert main(options(str(file), "--out", str(file))) == 1
+    assert main(["report", str(file), "--out", str(file)]) == 1
     assert file.read_bytes() == before
     assert not out.exists()

@@ -14,9 +14,19 @@ from typing import Any
 import pytest
 
 from bench import coldstart, record
-from bench.measure import NEW, Sample
-from bench.results import SCHEMA, Result, ResultError, counted, headline_of, left_out, load, schema, series
-from bench.stats import summary
+from bench.measure import NEW, Sample, select_counted
+from bench.results import (
+    SCHEMA,
+    Result,
+    ResultError,
+    build_schema,
+    group_uncounted,
+    load_result,
+    select_headline,
+    select_start_seconds,
+    split_series,
+)
+from bench.stats import summarise
 
 BEGUN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PLAIN_MS, RESTORED_MS, WARM_MS = (900.0, 1000.0, 1100.0), (100.0, 110.0, 120.0), (9.0, 10.0, 11.0, 12.0)
@@ -61,9 +71,9 @@ def content(samples: Sequence[Sample] | None = None, name: str = "builtin", **wh
     """What the command writes, but for the file."""
     samples = every_kind() if samples is None else samples
     titles = {target: f"the engine of {target}" for target in dict.fromkeys(one.target for one in samples)}
-    found = coldstart.result(name, samples, titles, 0, True)
+    found = coldstart.build_result(name, samples, titles, 0, True)
     head = {"schema_version": record.SCHEMA_VERSION, "kind": "cold_start"}
-    return {**head, "environment": {**record.environment(), **where}, **found}
+    return {**head, "environment": {**record.describe_environment(), **where}, **found}
 
 
 def made(samples: Sequence[Sample] | None = None, name: str = "builtin", **where: Any) -> Result:
@@ -71,8 +81,10 @@ def made(samples: Sequence[Sample] | None = None, name: str = "builtin", **where
 
 
 def written(folder: Path, samples: Sequence[Sample] | None = None) -> Path:
-    found = coldstart.result("builtin", *arguments(every_kind() if samples is None else samples))
-    return record.save(folder / "cold_start_results_builtin.json", "cold_start", found, record.environment())
+    found = coldstart.build_result("builtin", *arguments(every_kind() if samples is None else samples))
+    return record.save_result(
+        folder / "cold_start_results_builtin.json", "cold_start", found, record.describe_environment()
+    )
 
 
 def arguments(samples: Sequence[Sample]) -> tuple[Sequence[Sample], dict[str, str], int, bool]:
@@ -80,17 +92,17 @@ def arguments(samples: Sequence[Sample]) -> tuple[Sequence[Sample], dict[str, st
 
 
 def test_a_written_result_is_read_back(tmp_path: Path) -> None:
-    found = load(written(tmp_path))
+    found = load_result(written(tmp_path))
     assert list(found.samples) == every_kind()
     assert found.headline == "builtin criu"
-    assert found.summary.restored == summary(RESTORED_MS)
+    assert found.summary.restored == summarise(RESTORED_MS)
     assert found.summary.targets["builtin plain"].plain.p50 == 1000
-    assert found.environment.cpu == record.environment()["cpu"]
+    assert found.environment.cpu == record.describe_environment()["cpu"]
 
 
 @pytest.mark.parametrize("samples", [[], every_kind()[-2:], every_kind()[:1]])
 def test_results_without_a_figure_are_read_too(tmp_path: Path, samples: list[Sample]) -> None:
-    assert load(written(tmp_path, samples)).headline == ""
+    assert load_result(written(tmp_path, samples)).headline == ""
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
@@ -99,7 +111,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
         cut = tmp_path / "cut.json"
         cut.write_bytes(whole[:length])
         with pytest.raises(ResultError, match=r"cut\.json is not a whole JSON file"):
-            load(cut)
+            load_result(cut)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:
@@ -130,7 +142,7 @@ def test_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
     file = tmp_path / "some.json"
     file.write_text(changed(change), encoding="utf-8")
     with pytest.raises(ResultError, match=why) as refused:
-        load(file)
+        load_result(file)
     assert str(refused.value).startswith(str(file))
 
 
@@ -141,12 +153,12 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "other.json"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(ResultError):
-        load(file)
+        load_result(file)
 
 
 def test_the_published_schema_is_the_code_s() -> None:
     published = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    assert published == schema(), "write it again: python -m bench.results"
+    assert published == build_schema(), "write it again: python -m bench.results"
 
 
 def test_a_written_result_fits_the_published_schema(tmp_path: Path) -> None:
@@ -158,23 +170,32 @@ def test_a_written_result_fits_the_published_schema(tmp_path: Path) -> None:
 
 
 def test_only_what_counts_is_in_a_series() -> None:
-    found = series([made()])
+    found = split_series([made()])
     assert [(one.label, one.ms) for one in found] == [
         ("plain", list(PLAIN_MS)), ("restored", list(RESTORED_MS)), ("warm", list(WARM_MS)),
     ]  # fmt: skip
-    groups = {why: [one.number for one in samples] for why, samples in left_out(made()).items()}
+    groups = {why: [one.number for one in samples] for why, samples in group_uncounted(made()).items()}
     assert groups == {"made the snapshot": [1], "not verified": [20, 21], "failed": [22], "not sent": [23]}
 
 
 def test_each_way_of_coming_back_stands_alone() -> None:
     samples = every_kind() + [sample(40 + n, "restored", 50.0, target="builtin fork") for n in range(2)]
     found = made(samples)
-    labels = [one.titled for one in series([found])]
+    labels = [one.titled for one in split_series([found])]
     assert labels == ["plain (n=3)", "restored, builtin criu (n=3)", "restored, builtin fork (n=2)", "warm (n=4)"]
-    assert [one.client_ms for one in headline_of(found, "restored")] == list(RESTORED_MS)
-    assert len(counted(found, "restored")) == 5
+    assert [one.client_ms for one in select_headline(found, "restored")] == list(RESTORED_MS)
+    assert len(select_counted(found.samples, "restored")) == 5
+
+
+def test_starts_are_those_of_the_headline_less_a_warm_answer() -> None:
+    fork = [sample(40 + n, "restored", 50.0, target="builtin fork") for n in range(2)]
+    assert select_start_seconds(made(every_kind() + fork)) == pytest.approx([(ms - 10.5) / 1000 for ms in RESTORED_MS])
+    faster_than_warm = [sample(1, "restored", 7.0), *(sample(2 + n, "warm", 9.0) for n in range(2))]
+    assert select_start_seconds(made(faster_than_warm)) == [0.0]
+    with pytest.raises(ResultError, match="has no verified cold starts"):
+        select_start_seconds(made(every_kind()[-2:]))
 
 
 def test_two_results_of_one_name_are_numbered() -> None:
-    labels = {one.label.partition(":")[0] for one in series([made(), made()])}
+    labels = {one.label.partition(":")[0] for one in split_series([made(), made()])}
     assert labels == {"builtin 1", "builtin 2"}

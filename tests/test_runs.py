@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.results import ResultError, load
+from bench.results import ResultError, load_result
 from serving.errors import BadValueError, NotFoundError
 from tests.engines import EngineProcess
 from ui import coldstart
@@ -95,6 +95,7 @@ def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> 
     runs = Runs(tmp_path)
     words = ["--snapshots", "plain", "--repetitions", "1000"]
     running = runs.start("local", words, {})
+    until(lambda: running.lines(9), lambda lines: any("starting an engine" in line for line in lines))
     until(lambda: psutil.Process(running.process.pid).children(recursive=True), bool)
     children = psutil.Process(running.process.pid).children(recursive=True)
     runs.close()
@@ -117,7 +118,7 @@ def test_a_run_that_cannot_be_says_why(runs: Runs) -> None:
 def test_loaded_files_are_checked_and_copied(runs: Runs, tmp_path: Path) -> None:
     before = len(runs.choices())
     name = runs.keep(RECORDED_RUN)
-    assert runs.path(name) != RECORDED_RUN and load(runs.path(name)) == load(RECORDED_RUN)
+    assert runs.path(name) != RECORDED_RUN and load_result(runs.path(name)) == load_result(RECORDED_RUN)
     broken = tmp_path / "broken.json"
     for content, why in (
         (b"{", "not a whole JSON file"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from serving.embedders.checkpoint import WeightsError
 from serving.embedders.vllm import VllmEmbedder
 from serving.embedders.vllm_engine import EngineMissingError
@@ -19,7 +19,7 @@ from tests.servers import settings
 
 @pytest.fixture
 def embedder(tmp_path: Path) -> VllmEmbedder:
-    return VllmEmbedder(settings(tmp_path, weights=str(build(tmp_path / "weights")), device="cpu"))
+    return VllmEmbedder(settings(tmp_path, weights=str(build_checkpoint(tmp_path / "weights")), device="cpu"))
 
 
 def test_it_is_known_without_being_loaded(embedder: VllmEmbedder) -> None:
@@ -30,7 +30,7 @@ def test_it_is_known_without_being_loaded(embedder: VllmEmbedder) -> None:
 def test_its_fingerprint_is_its_own(tmp_path: Path, embedder: VllmEmbedder) -> None:
     weights = tmp_path / "weights"
     assert VllmEmbedder(settings(tmp_path, weights=str(weights), device="cpu")).fingerprint == embedder.fingerprint
-    other = build(tmp_path / "other", seed=1)
+    other = build_checkpoint(tmp_path / "other", seed=1)
     prints = {
         VllmEmbedder(settings(tmp_path, weights=str(folder), device=device)).fingerprint
         for folder in (weights, other)

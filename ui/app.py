@@ -31,7 +31,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from bench.keys import Keys, keys
+from bench.keys import Keys, load_keys
 from bench.results import ResultError
 from serving import exports
 from serving.client import EmbeddingClient
@@ -322,7 +322,7 @@ def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings, folder: Path
 def access(limits: Settings) -> Keys:
     """To servers on Modal. Raises BadValueError."""
     try:
-        return keys(limits.data, os.environ)
+        return load_keys(limits.data, os.environ)
     except ValueError as error:
         raise BadValueError(str(error)) from None
 

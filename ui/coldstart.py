@@ -18,7 +18,7 @@ import gradio as gr
 from gradio.components import Component
 
 from bench import report
-from bench.modal_app import ModalApp
+from bench.modal_app import ModalServer
 from bench.record import RUNS
 from bench.results import Result, ResultError
 from bench.targets import LocalEngine, TargetError
@@ -246,7 +246,7 @@ def scale_down(target: Target) -> None:
         server.scale_down(lambda _: None)
 
 
-def held(target: Target) -> LocalEngine | ModalApp:
+def held(target: Target) -> LocalEngine | ModalServer:
     """What brings it to zero. Raises as `scale_down` does."""
     if isinstance(target, ModalTarget):
         return target.bench_target()
@@ -320,7 +320,7 @@ def exported(service: Service, name: str, kind: str, beside: str = "") -> tuple[
     results = [service.runs.result(one) for one in (name, beside) if one]
     if kind == "csv":
         return table(results), "text/csv; charset=utf-8"
-    return report.html(results, report.TITLE).encode(), "text/html; charset=utf-8"
+    return report.render_page(results, report.TITLE).encode(), "text/html; charset=utf-8"
 
 
 def table(results: Sequence[Result]) -> bytes:

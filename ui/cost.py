@@ -20,8 +20,8 @@ import plotly.graph_objects as go
 from bench import account, arrivals, cost_figures, costs, prices
 from bench.account import AccountError
 from bench.costs import Bill, Curve, Usage
-from bench.fleet import starts_in
 from bench.prices import LISTED, Price, Rates
+from bench.results import load_result, select_start_seconds
 from serving.errors import NotFoundError
 from ui import render
 from ui.service import Service
@@ -121,7 +121,7 @@ def widgets() -> tuple[Inputs, gr.HTML]:
 
 def opening() -> tuple[bool, Any]:
     """Also whether an account can be asked: to know it, Modal's client is imported, which no page's start waits for."""
-    return True, gr.update(visible=account.signed_in())
+    return True, gr.update(visible=account.has_token())
 
 
 def updated(opened: bool, *values: Any) -> tuple[Any, Any, Any]:
@@ -136,17 +136,17 @@ def told(asked: Asked) -> Shown:
     try:
         usage, price = Usage(*numbers(asked)), priced(asked)
         demand = demanded(asked)
-        billed = costs.bill(demand, usage, price)
+        billed = costs.compute_bill(demand, usage, price)
         found = None
         if billed.requests:
-            found = costs.curve(demand, usage, price, sorted({*costs.WINDOWS, usage.window_s}))
+            found = costs.compute_curve(demand, usage, price, sorted({*costs.WINDOWS, usage.window_s}))
     except (ValueError, OSError) as error:
         why = str(error)
         if asked.file:
             why = why.replace(asked.file, "the file")
         return render.notice("Nothing was reckoned", why[:1].upper() + why[1:] + ".", "error"), None, None
-    curve = None if found is None else cost_figures.cost_curve(found, usage.window_s)
-    return words(billed, usage, found), cost_figures.bill_bars(billed), curve
+    curve = None if found is None else cost_figures.draw_curve(found, usage.window_s)
+    return words(billed, usage, found), cost_figures.draw_bill(billed), curve
 
 
 def numbers(asked: Asked) -> tuple[float, float, float]:
@@ -168,7 +168,7 @@ def demanded(asked: Asked) -> float | Sequence[float]:
     """Requests a day, or the arrivals of the file if there is one. Raises ValueError, OSError."""
     if not asked.file:
         return typed("requests a day", asked.requests)
-    found = arrivals.read(Path(asked.file))
+    found = arrivals.read_arrivals(Path(asked.file))
     if len(found) > MOST:
         raise ValueError(
             f"the file has {len(found):,} arrivals, and this page takes {MOST:,}: python -m bench cost takes them all"
@@ -178,7 +178,7 @@ def demanded(asked: Asked) -> float | Sequence[float]:
 
 def listed_rate(gpu: str, rates: Rates = LISTED) -> float:
     """Dollars an hour of that GPU alone. Raises ValueError where those rates do not name it."""
-    return round(prices.price(gpu, rates=rates).per_hour, 3)
+    return round(prices.price_machine(gpu, rates=rates).per_hour, 3)
 
 
 def rate_of(gpu: str, rates: Rates) -> Any:
@@ -195,16 +195,16 @@ def priced(asked: Asked) -> Price:
     known = rate_of(asked.gpu, asked.rates)
     rate = known if asked.rate is None else typed("the price of the GPU", asked.rate)
     if rate == known:
-        return prices.price(asked.gpu, None, cores, memory, asked.rates)
-    prices.within("dollars an hour of the GPU", rate, 0.0, prices.MOST_PER_HOUR)
-    beside = prices.price("none", None, cores, memory, asked.rates).per_hour
+        return prices.price_machine(asked.gpu, None, cores, memory, asked.rates)
+    prices.check_range("dollars an hour of the GPU", rate, 0.0, prices.MOST_PER_HOUR)
+    beside = prices.price_machine("none", None, cores, memory, asked.rates).per_hour
     return Price(f"{asked.gpu}, with {cores:g} cores and {memory:g} GiB", rate + beside, "the GPU's price as typed", "")
 
 
 def account_prices(gpu: str) -> tuple[Any, Any, str]:
     """Rates, the GPU's, and their source; the list's stay, with the reason, where the account cannot be asked."""
     try:
-        found = prices.live()
+        found = prices.fetch_rates()
     except AccountError as error:
         return gr.skip(), gr.skip(), source_note(LISTED, f"The list's prices stay: {error}.")
     return found, rate_of(gpu, found), source_note(found)
@@ -219,7 +219,7 @@ def source_note(rates: Rates, problem: str = "") -> str:
 def measured_start(service: Service, run: str | None) -> tuple[Any, str]:
     """Seconds, and where they are from; a guess, and said to be one, if the run that is shown has measured none."""
     try:
-        found = starts_in(service.runs.path(run or ""))
+        found = select_start_seconds(load_result(service.runs.path(run or "")))
     except (NotFoundError, ValueError, OSError):
         return START_S, f'<p class="note">{DEFAULT_NOTE}</p>'
     median = statistics.median(found)
@@ -233,14 +233,15 @@ def words(billed: Bill, usage: Usage, found: Curve | None) -> str:
     if billed.requests:
         starts = render.plural(round(billed.cold_starts), "start")
         lines.append(f"{billed.cold_share:.0%} of the requests wait for a start: {starts} a month.")
-    lines.append(f"{costs.even_words(usage, price)}.")
+    lines.append(f"{costs.render_break_even(usage, price)}.")
     if found is not None:
         lines.append(knee_words(found))
     when = f", read {price.date}" if price.date else ""
     note = f"{price.gpu} at ${price.per_hour:.3f} an hour ({price.source}{when}); 30 days. Not counted: credits, failed"
     listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    headline = escape(costs.render_headline(billed))
     return (
-        f'<div class="cost" role="status"><p class="headline">{escape(costs.headline(billed))}</p><ul>{listed}</ul>'
+        f'<div class="cost" role="status"><p class="headline">{headline}</p><ul>{listed}</ul>'
         f'<p class="note">{escape(note)} starts, and what a deploy bills for its snapshots.</p></div>'
     )
 
@@ -249,8 +250,8 @@ def knee_words(found: Curve) -> str:
     if found.knee is None:
         return "No window brings a shorter p95 cheaply."
     best = found.points[found.knee]
-    spent = costs.dollars(best.dollars)
+    spent = costs.format_dollars(best.dollars)
     return (
-        f"The knee is a window of {cost_figures.seconds(best.window_s)}: {spent} a month, p95 {best.p95_s:.2f} s."
-        " Longer ones buy less for each dollar."
+        f"The knee is a window of {cost_figures.format_seconds(best.window_s)}: {spent} a month, p95"
+        f" {best.p95_s:.2f} s. Longer ones buy less for each dollar."
     )

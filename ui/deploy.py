@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench import account, prices
 from bench.account import AccountError
-from bench.keys import ADMIN, API, PASSWORD, keep, keys
+from bench.keys import ADMIN, API, PASSWORD, load_keys, save_keys
 from bench.keys import PROXY as PROXY_NAMES
 from serving.settings import Settings
 from ui.parts import NAMES, ROOT, Part, Setup, costs, parts, setup
@@ -64,12 +64,12 @@ def deploy(options: argparse.Namespace) -> int:
         print("\n".join(["Would run:", *(f"  {line}" for line in planned(chosen, of))]))
         return 0
     settings = Settings()
-    found = checks(chosen, of, keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
+    found = checks(chosen, of, load_keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
     print("\n".join(str(check) for check in found))
     if any(check.mark is Mark.BAD for check in found):
         print("not deployed: see the lines with `no`", file=sys.stderr)
         return 1
-    print(costs(chosen, of, prices.rates_now()[0]))
+    print(costs(chosen, of, prices.fetch_rates_or_list()[0]))
     if not agreed(f"Deploy {', '.join(part.app for part in chosen)}?", options.yes, default=True):
         return 1
     make(found, of, settings)
@@ -98,25 +98,25 @@ def planned(chosen: Sequence[Part], of: Setup) -> list[str]:
 def make(found: Sequence[Check], of: Setup, settings: Settings) -> None:
     """Secrets and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
     missing = {check.name for check in found if check.mark is Mark.MAKE}
-    access = keys(settings.data, os.environ)
+    access = load_keys(settings.data, os.environ)
     if "secret" in missing:
         api, admin = access.api or new_key(), access.admin or new_key()
         # Kept first: a key that is at Modal and nowhere else would be lost.
-        path = keep(settings.data, {API: api, ADMIN: admin})
-        account.make_secret(
+        path = save_keys(settings.data, {API: api, ADMIN: admin})
+        account.create_secret(
             of.servers.secret_name, {"HF_TOKEN": hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
         )  # fmt: skip
         print(f"made the secret {of.servers.secret_name}; its keys are kept in {path}, for you alone")
     if "edge" in missing:
-        path = keep(settings.data, dict(zip(PROXY_NAMES, account.make_proxy_token(PROXY), strict=True)))
+        path = save_keys(settings.data, dict(zip(PROXY_NAMES, account.create_proxy_token(PROXY), strict=True)))
         print(f"made a proxy token; it is kept in {path}, for you alone")
     if "page secret" in missing:
         password = access.password or new_key()
-        path = keep(settings.data, {PASSWORD: password})
-        access = keys(settings.data, os.environ)
+        path = save_keys(settings.data, {PASSWORD: password})
+        access = load_keys(settings.data, os.environ)
         token = zip(PROXY_NAMES, access.headers.values(), strict=False)
         values = {PASSWORD: password, API: access.api, ADMIN: access.admin, **dict(token)}
-        account.make_secret(of.page.secret_name, {name: value for name, value in values.items() if value})
+        account.create_secret(of.page.secret_name, {name: value for name, value in values.items() if value})
         print(f"made the secret {of.page.secret_name}; user dormouse, {PASSWORD} is kept in {path}, for you alone")
 
 
@@ -142,7 +142,7 @@ def after(chosen: Sequence[Part]) -> str:
     lines = []
     for part in chosen:
         try:
-            url = account.asked(part.function().get_web_url, part.missing) or "it has no address"
+            url = account.ask_modal(part.function().get_web_url, part.missing) or "it has no address"
         except AccountError as error:
             url = str(error)
         lines.append(f"  {part.app:<22} {url}")
@@ -182,7 +182,7 @@ def destroy(options: argparse.Namespace) -> int:
     there: list[Part] = []
     for part in parts(of, options.only):
         try:
-            held = len(account.containers(account.app(part.app, part.missing).app_id))
+            held = len(account.list_containers(account.look_up_app(part.app, part.missing).app_id))
         except account.NotFound:
             print(f"  {part.app:<22} is not deployed")
             continue
@@ -198,7 +198,7 @@ def destroy(options: argparse.Namespace) -> int:
     if not agreed(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
         return 1
     for part in reversed(there):
-        account.command("app", "stop", part.app, "-y")
+        account.run_command("app", "stop", part.app, "-y")
         print(f"stopped {part.app}")
     for name in doomed:
         account.delete_volume(name)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from bench import account
-from bench.account import AccountError, NotFound, asked
+from bench.account import AccountError, NotFound, ask_modal
 from ui.parts import Part, parts, setup
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     now = datetime.now(UTC)
     try:
-        workspace = account.workspace()
+        workspace = account.read_workspace_name()
         rows, bill = rows_of(parts(setup()), now)
     except AccountError as error:
         print(f"no status: {error}", file=sys.stderr)
@@ -58,7 +58,7 @@ def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
     rows, ids = [], {}
     for part in chosen:
         try:
-            found = account.app(part.app, part.missing)
+            found = account.look_up_app(part.app, part.missing)
         except NotFound as error:
             rows.append(Row(part.app, False, note=str(error)))
             continue
@@ -68,7 +68,7 @@ def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
         rows.append(row)
         ids[part.app] = found.app_id
     try:
-        costs = account.spent(ids, now) if ids else {}
+        costs = account.read_spending(ids, now) if ids else {}
     except AccountError as error:
         return rows, str(error)
     for row in rows:
@@ -80,9 +80,9 @@ def fill(row: Row, part: Part) -> None:
     """Of an app that is there; what its function does not tell stays unknown, with a note."""
     try:
         function = part.function()
-        row.url = asked(function.get_web_url) or ""
-        row.containers = int(asked(function.get_current_stats).num_total_runners)
-        row.window_s = asked(function.autoscaler.settings).scaledown_window
+        row.url = ask_modal(function.get_web_url) or ""
+        row.containers = int(ask_modal(function.get_current_stats).num_total_runners)
+        row.window_s = ask_modal(function.autoscaler.settings).scaledown_window
     except AccountError as error:
         row.note = str(error)
 

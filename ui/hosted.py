@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.keys import keys  # before the library: see `bench/__init__.py`
+from bench.keys import load_keys  # before the library: see `bench/__init__.py`
 from serving.backup import Backup
 from serving.disk import copy_file
 from serving.errors import ServingError
@@ -60,7 +60,7 @@ class Hosted:
         a proxy token.
         """
         random.seed()  # what was saved would draw the same numbers in each life
-        access = keys(self._limits.data, os.environ)  # a secret may have been changed since
+        access = load_keys(self._limits.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
                 target.use(access)

@@ -18,9 +18,9 @@ from typing import Any
 import orjson
 
 from bench import account
-from bench.account import AccountError, asked
+from bench.account import AccountError, ask_modal
 from bench.keys import Keys
-from bench.modal_app import APPS, ModalApp, function, not_deployed
+from bench.modal_app import APPS, ModalServer, explain_not_deployed, look_up_function
 from serving.client import Answer, EmbeddingClient, ModelInfo
 from serving.disk import write_file
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
@@ -103,17 +103,17 @@ class Lookup:
     def url(self) -> str:
         """Raises NotReadyError: not deployed, or Modal cannot be asked."""
         try:
-            url = asked(self._function().get_web_url, not_deployed(self.app))
+            url = ask_modal(self._function().get_web_url, explain_not_deployed(self.app))
         except AccountError as error:
             raise NotReadyError(str(error), code="not_deployed") from None
         if not url:
-            raise NotReadyError(not_deployed(self.app), code="not_deployed")
+            raise NotReadyError(explain_not_deployed(self.app), code="not_deployed")
         return str(url).rstrip("/")
 
     def stats(self) -> Stats:
         """Raises AccountError."""
         try:
-            found = asked(self._function().get_current_stats, not_deployed(self.app))
+            found = ask_modal(self._function().get_current_stats, explain_not_deployed(self.app))
         except AccountError:
             self._found = None
             raise
@@ -121,11 +121,11 @@ class Lookup:
 
     def version(self) -> int:
         """Counted up by each deployment. Raises AccountError."""
-        return account.app(self.app, not_deployed(self.app)).version
+        return account.look_up_app(self.app, explain_not_deployed(self.app)).version
 
     def _function(self) -> Any:
         if self._found is None:
-            self._found = function(self.app)
+            self._found = look_up_function(self.app)
         return self._found
 
 
@@ -150,7 +150,7 @@ class ModalClient(EmbeddingClient):
             return super()._call(method, path, body, deadline_s)
         except NotFoundError:  # Modal's edge, for an app that was stopped: each path that we ask for is there
             self.url = NOT_YET
-            raise NotReadyError(not_deployed(self._lookup.app), code="not_deployed") from None
+            raise NotReadyError(explain_not_deployed(self._lookup.app), code="not_deployed") from None
         except UnauthorizedError:
             if self.headers:
                 raise
@@ -219,9 +219,9 @@ class ModalTarget(Target):
         self.client.key = access.api
         self.client.headers = dict(access.headers)
 
-    def bench_target(self) -> ModalApp:
+    def bench_target(self) -> ModalServer:
         """To bring it to zero. Raises TargetError."""
-        return ModalApp(self.deployment, self.app, self._access)
+        return ModalServer(self.deployment, self.app, self._access)
 
     def _learn(self, answer: Answer) -> None:
         """From an answer: how its container came up, if it is the first of it; and what it is, now that it is awake."""

@@ -39,7 +39,7 @@ class Setup:
 
 def setup() -> Setup:
     """Raises NotInstalled; ends the program with a sentence for a setting that cannot be."""
-    account.client()
+    account.import_client()
     from serving import modal_app as servers
     from ui import cloud
 
@@ -63,7 +63,7 @@ class Part:
 
     def function(self) -> Any:
         """Its web function, looked up. Raises AccountError."""
-        return modal_app.function(self.app, "Page" if self.page else modal_app.CLASS, self.missing)
+        return modal_app.look_up_function(self.app, "Page" if self.page else modal_app.CLASS, self.missing)
 
 
 def parts(of: Setup, names: Sequence[str] | None = None) -> list[Part]:
@@ -77,7 +77,7 @@ def price(part: Part, of: Setup, rates: Rates) -> Price:
     """Raises ValueError for a GPU that has no price."""
     deployed = of.page if part.page else of.servers
     gpu = "none" if part.page else of.servers.gpu.rstrip("!") or "none"
-    return prices.price(gpu, None, deployed.cpu, deployed.memory / 1024, rates)
+    return prices.price_machine(gpu, None, deployed.cpu, deployed.memory / 1024, rates)
 
 
 def costs(chosen: Sequence[Part], of: Setup, rates: Rates) -> str:

@@ -47,7 +47,7 @@ def checks(
     """In the order in which they are told; after one that keeps the others from being asked there are none."""
     servers = any(not part.page for part in parts)
     try:
-        name = account.workspace() or "without a name"
+        name = account.read_workspace_name() or "without a name"
         found = [Check("account", Mark.GOOD, f"signed in to Modal, workspace {name}")]
         if servers:
             found.append(secret(of.servers.secret_name, access, environment))

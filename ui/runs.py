@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from bench.results import Result, ResultError, load, when
+from bench.results import Result, ResultError, load_result, parse_time
 from serving.disk import write_file
 from serving.errors import BadValueError, NotFoundError
 
@@ -125,7 +125,7 @@ class Runs:
     def result(self, name: str) -> Result:
         """Raises NotFoundError, or ResultError for a file that cannot be read."""
         try:
-            return load(self.path(name))
+            return load_result(self.path(name))
         except OSError as error:
             raise ResultError(f"the run cannot be read: {error.strerror}") from None
 
@@ -151,7 +151,7 @@ class Runs:
         if file.stat().st_size > MOST_BYTES:
             raise ResultError(f"the file is larger than {MOST_BYTES // 2**20} MiB")
         try:
-            load(file)
+            load_result(file)
         except ResultError as error:
             raise ResultError(str(error).replace(str(file), "the file")) from None
         folder = self._new()
@@ -176,4 +176,4 @@ class Runs:
         stored = ", stored run" if self.path(name).parent == RECORDED else ""
         part = "" if found.complete else ", stopped"
         gpu = f" on {found.environment.gpu_name}" if found.environment.gpu_name else ""
-        return f"{when(found.environment.time):%Y-%m-%d %H:%M} UTC, {found.deployment_name}{gpu}{stored}{part}"
+        return f"{parse_time(found.environment.time):%Y-%m-%d %H:%M} UTC, {found.deployment_name}{gpu}{stored}{part}"

@@ -15,9 +15,9 @@ from html import escape
 from pathlib import Path
 
 from bench import figures
-from bench.measure import Sample, never_cold
-from bench.plan import COLD
-from bench.results import KINDS, Result, left_out, load, series
+from bench.measure import KINDS, Sample, explain_never_cold
+from bench.plan import COLD_KINDS
+from bench.results import Result, group_uncounted, load_result, split_series
 from ui.waterfall import after_each_other, falls, milliseconds
 
 LANES = 5
@@ -54,8 +54,8 @@ def told(file: Path, changed: int, going: bool) -> Told:
 
     Raises ResultError, OSError.
     """
-    result = load(file)
-    headline = f'<p class="headline">{escape(figures.headline([result]))}</p>{warning(result, going)}'
+    result = load_result(file)
+    headline = f'<p class="headline">{escape(figures.render_headline([result]))}</p>{warning(result, going)}'
     return Told(headline, dots(result, going))
 
 
@@ -65,7 +65,7 @@ def dots(result: Result, going: bool) -> str:
     axis = bounds(times)
     last = result.samples[-1] if result.samples else None
     drawn = "".join(drawn_row(row, axis, last if going else None) for row in found)
-    left = ", ".join(f"{why} {len(samples)}" for why, samples in left_out(result).items() if samples)
+    left = ", ".join(f"{why} {len(samples)}" for why, samples in group_uncounted(result).items() if samples)
     hollow = f'<p class="note">Hollow, and in no figure: {left}.</p>' if left else ""
     ticks = "".join(f'<span style="--x:{place(at, axis):.1f}">{at:,.10g}</span>' for at in marks(axis))
     return (
@@ -78,12 +78,12 @@ def dots(result: Result, going: bool) -> str:
 
 def rows(result: Result) -> list[Row]:
     """Those that are counted, an empty one for a kind that has none yet, and one for what fits nowhere."""
-    found = [Row(one.label, one.kind, one.samples) for one in series([result])]
+    found = [Row(one.label, one.kind, one.samples) for one in split_series([result])]
     kinds = {row.kind for row in found}
     found += [Row(kind, kind) for kind in KINDS if kind not in kinds]
     found.sort(key=lambda row: KINDS.index(row.kind))
     rest = Row("not counted", "")
-    for samples in left_out(result).values():
+    for samples in group_uncounted(result).values():
         for sample in samples:
             if sample.client_ms:
                 home(found, sample, rest).hollow.append(sample)
@@ -122,7 +122,7 @@ def drawn_row(row: Row, axis: tuple[float, float], last: Sample | None) -> str:
 def dot(sample: Sample, x: float, hollow: bool, last: bool) -> str:
     """Warm ones are many, and each is like the others: they say nothing when pointed at."""
     looks = "".join(f" {name}" for name, true in (("hollow", hollow), ("last", last)) if true)
-    words = f"{figures.about(sample)}: {figure(sample.client_ms)}".replace('"', "&quot;")
+    words = f"{figures.describe_sample(sample)}: {figure(sample.client_ms)}".replace('"', "&quot;")
     title = f' title="{words}"' if sample.kind != "warm" or hollow else ""
     return f'<i class="dot{looks}" style="--x:{x:.1f};--lane:{sample.number % LANES}"{title}></i>'
 
@@ -154,12 +154,12 @@ def place(ms: float, axis: tuple[float, float]) -> float:
 
 def latest_cold(result: Result) -> str:
     """The newest answer of a cold trial, by the phases that it names itself."""
-    cold = [sample for sample in result.samples if sample.kind in COLD and sample.outcome == "ok"]
+    cold = [sample for sample in result.samples if sample.kind in COLD_KINDS and sample.outcome == "ok"]
     if not cold:
         return ""
     sample = cold[-1]
-    bars, ends = after_each_other(figures.parts(sample))
-    proof = "verified cold" if sample.cold else sample.why_not
+    bars, ends = after_each_other(figures.split_time(sample))
+    proof = "verified cold" if sample.counts_as_cold else sample.why_not
     words = " · ".join(word for word in (sample.target, sample.start_kind, proof) if word)
     return (
         f'<div class="waterfall"><h3>Latest cold start <small>{escape(words)}</small></h3>'
@@ -178,7 +178,7 @@ def warning(result: Result, going: bool) -> str:
     said = []
     for target in result.summary.targets:
         of = [sample for sample in result.samples if sample.target == target]
-        tries = sum(sample.kind in COLD for sample in of)
-        if (words := never_cold(of)) and (tries >= TRIES or not going):
+        tries = sum(sample.kind in COLD_KINDS for sample in of)
+        if (words := explain_never_cold(of)) and (tries >= TRIES or not going):
             said.append(f'<p class="warning" role="note">{escape(f"{target}: {words}")}</p>')
     return "".join(said)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from bench.browser import launched
+from bench.browser import launch_browser
 from tests.e2e.visit import LOOKS
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    with launched() as browser:
+    with launch_browser() as browser:
         yield browser
 
 

@@ -18,8 +18,8 @@ from grpclib.const import Status
 from bench import account, prices
 from bench.account import AccountError
 from bench.keys import Keys
-from bench.measure import Sample, measure
-from bench.modal_app import SHORTEST_S, ModalApp
+from bench.measure import Sample, measure_trial
+from bench.modal_app import SHORTEST_S, ModalServer
 from bench.plan import Trial
 from bench.prices import LISTED
 from bench.targets import TargetError
@@ -48,18 +48,18 @@ def served() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def target(served: Cloud) -> Iterator[ModalApp]:
+def target(served: Cloud) -> Iterator[ModalServer]:
     """At zero, before and after."""
     served.stop_containers(APP)
     with served.client():
-        yield ModalApp("hf", APP, Keys("api", "admin", HEADERS), settle_s=0)
+        yield ModalServer("hf", APP, Keys("api", "admin", HEADERS), settle_s=0)
     served.stop_containers(APP)
 
 
-def ask(target: ModalApp, seen: set[str] | None = None) -> Sample:
+def ask(target: ModalServer, seen: set[str] | None = None) -> Sample:
     trial = Trial(1, target.name, "initial", 1)
-    found = measure(trial, target.url, target.key, 120, set() if seen is None else seen, target.headers)
-    target.answered(found.start_kind)
+    found = measure_trial(trial, target.url, target.key, 120, set() if seen is None else seen, target.headers)
+    target.note_start(found.start_kind)
     return found
 
 
@@ -117,19 +117,19 @@ def test_a_deployment_without_snapshots_is_plain_and_never_primed(served: Cloud,
     assert [(one["start_kind"], one["verified"]) for one in found["samples"]] == [("plain", True)]
 
 
-def test_the_worker_ends_by_itself_and_a_start_is_not_made_for_that(target: ModalApp, served: Cloud) -> None:
+def test_the_worker_ends_by_itself_and_a_start_is_not_made_for_that(target: ModalServer, served: Cloud) -> None:
     past = len(served.past)
     heard: list[str] = []
     target.scale_down(heard.append)
     assert heard == [] and len(served.past) == past and not served.containers(APP), "nobody is woken to be put to sleep"
-    assert ask(target).outcome == "ok" and target.runners() == 1
+    assert ask(target).outcome == "ok" and target.count_containers() == 1
     target.scale_down(heard.append)
-    assert heard[0] == "asking its worker to end" and target.runners() == 0
+    assert heard[0] == "asking its worker to end" and target.count_containers() == 0
     served.until(lambda: served.past[-1].code == 0)
 
 
 @pytest.mark.parametrize("admin", ["", "wrong"])
-def test_without_its_admin_key_the_containers_are_stopped(admin: str, target: ModalApp, served: Cloud) -> None:
+def test_without_its_admin_key_the_containers_are_stopped(admin: str, target: ModalServer, served: Cloud) -> None:
     target._admin = admin
     assert ask(target).outcome == "ok"
     heard: list[str] = []
@@ -138,7 +138,7 @@ def test_without_its_admin_key_the_containers_are_stopped(admin: str, target: Mo
     assert ("its worker answered 401: having its containers stopped by Modal instead" in heard) == (admin == "wrong")
 
 
-def test_the_window_is_the_last_way_only_after_a_restore_and_put_back(target: ModalApp, served: Cloud) -> None:
+def test_the_window_is_the_last_way_only_after_a_restore_and_put_back(target: ModalServer, served: Cloud) -> None:
     target._admin = ""
     served.fail("ContainerStop", Status.PERMISSION_DENIED, "this token stops nothing")
     try:
@@ -150,12 +150,12 @@ def test_the_window_is_the_last_way_only_after_a_restore_and_put_back(target: Mo
         assert set(windows) == {60}, "a window of two seconds may end what is writing its snapshot"
         target._restores = True
         target.scale_down(lambda _: windows.append(window(served)))
-        assert target.runners() == 0 and SHORTEST_S in windows and window(served) == 60
+        assert target.count_containers() == 0 and SHORTEST_S in windows and window(served) == 60
     finally:
         served.mend("ContainerStop")
 
 
-def test_ctrl_c_in_the_middle_puts_the_window_back(target: ModalApp, served: Cloud) -> None:
+def test_ctrl_c_in_the_middle_puts_the_window_back(target: ModalServer, served: Cloud) -> None:
     target._admin, target._restores = "", True
     served.fail("ContainerStop", Status.PERMISSION_DENIED, "this token stops nothing")
     try:
@@ -176,7 +176,7 @@ def test_ctrl_c_in_the_middle_puts_the_window_back(target: ModalApp, served: Clo
         served.mend("FunctionUpdateSchedulingParams")
 
 
-def test_sigterm_in_the_middle_puts_the_window_back(target: ModalApp, served: Cloud) -> None:
+def test_sigterm_in_the_middle_puts_the_window_back(target: ModalServer, served: Cloud) -> None:
     """A worker that somebody keeps busy, so that it does not go: `prime` waits for it, and is told to end."""
     ended = threading.Event()
     seen: set[str] = set()
@@ -186,7 +186,7 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalApp, served: Cl
             ask(target, seen)
 
     script = (
-        "import bench.modal_app as m; m.ModalApp._restores = property(lambda s: True, lambda s, v: None);"
+        "import bench.modal_app as m; m.ModalServer._restores = property(lambda s: True, lambda s, v: None);"
         " from bench.__main__ import main; raise SystemExit(main())"
     )
     assert ask(target).outcome == "ok"
@@ -211,27 +211,27 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalApp, served: Cl
 
 
 def test_one_that_is_kept_up_never_comes_to_zero(
-    target: ModalApp, served: Cloud, monkeypatch: pytest.MonkeyPatch
+    target: ModalServer, served: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.modal_app.LEAVE_S", 0.5)
     target._function.autoscaler.update(min_containers=1)
     try:
-        served.until(lambda: target.runners() == 1)
+        served.until(lambda: target.count_containers() == 1)
         with pytest.raises(TargetError, match="never comes to zero: it is deployed with min_containers=1"):
             target.scale_down(lambda _: None)
     finally:
         target._function.autoscaler.update(min_containers=0)
 
 
-def test_it_is_left_alone_while_it_writes_its_snapshot(target: ModalApp) -> None:
+def test_it_is_left_alone_while_it_writes_its_snapshot(target: ModalServer) -> None:
     target._settle_s = 1.2
     heard: list[str] = []
-    target.answered("created")
+    target.note_start("created")
     began = time.monotonic()
     target.scale_down(heard.append)
     assert time.monotonic() - began >= 1.2 and heard[0] == "leaving it the time to write its snapshot, 1 s left"
     heard.clear()
-    target.answered("restored")
+    target.note_start("restored")
     target.scale_down(heard.append)
     assert heard == []
 
@@ -241,7 +241,7 @@ def test_a_start_that_takes_longer_than_modal_waits_is_picked_up_later(tmp_path:
         cloud.secrets["dormouse"] = SECRET
         assert cloud.deploy("serving/serve_hf_snapshot.py", env=EMBEDDER).returncode == 0
         with cloud.client():
-            found = ask(ModalApp("hf", APP, Keys("api", "admin", HEADERS)))
+            found = ask(ModalServer("hf", APP, Keys("api", "admin", HEADERS)))
     assert (found.outcome, found.start_kind, found.boot_requests) == ("ok", "created", 1)
     assert found.failed_tries["http_303"] >= 2, "each of them was waited out, and the request was made once"
 
@@ -249,7 +249,7 @@ def test_a_start_that_takes_longer_than_modal_waits_is_picked_up_later(tmp_path:
 def test_who_has_no_proxy_token_is_turned_away_and_wakes_nobody(served: Cloud) -> None:
     past = len(served.past)
     with served.client():
-        stranger = ModalApp("hf", APP, Keys("api", "admin", {}))
+        stranger = ModalServer("hf", APP, Keys("api", "admin", {}))
         assert ask(stranger).outcome == "http_401"
     assert len(served.past) == past and not served.containers(APP)
 
@@ -278,23 +278,23 @@ def test_what_cannot_be_measured_is_said(
 def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
     with served.client():
         with pytest.raises(AccountError, match="other names"):
-            prices.live()
-        assert prices.rates_now()[0] is LISTED
+            prices.fetch_rates()
+        assert prices.fetch_rates_or_list()[0] is LISTED
         told = {"gpu_hour_cost_l40s": "1.8", "gpu_hour_cost_a10g": "1.10", "cpu_hour_cost": "0.036"}
         served.rates.update({**told, "mem_gib_hour_cost": "0.0072", "gpu_hour_cost_unheard_of": "9"})
-        rates = prices.live()
+        rates = prices.fetch_rates()
         assert rates.gpu == {"L40S": 0.0005, "A10": pytest.approx(1.1 / 3600), "none": 0.0}
         assert (rates.core, rates.gib) == (pytest.approx(1e-5), pytest.approx(2e-6))
-        assert prices.price("L40S", cores=4, memory_gib=16, rates=rates).per_s == pytest.approx(0.000572)
+        assert prices.price_machine("L40S", cores=4, memory_gib=16, rates=rates).per_s == pytest.approx(0.000572)
         with pytest.raises(ValueError, match="no price is known for 'H100'"):
-            prices.price("H100", rates=rates)
+            prices.price_machine("H100", rates=rates)
         for wrong in ("-1", "NaN", "1e9"):
             served.rates["cpu_hour_cost"] = wrong
             with pytest.raises(AccountError, match="other names"):
-                prices.live()
+                prices.fetch_rates()
     served.rates["cpu_hour_cost"] = "0.036"
     with served.client():
-        assert account.signed_in()
+        assert account.has_token()
         found, rate, note = cost.account_prices("L40S")
         assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#x27;s rates" in note
     words = ("cost", "--requests-per-day", "10", "--duration", "5", "--start", "15", "--live-prices")
@@ -302,4 +302,4 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
     assert asked.returncode == 0 and "L40S at $1.800 an hour (this account's rates" in asked.stdout, asked.stderr
     without = bench(served, *words, MODAL_TOKEN_ID="")
     assert "L40S at $1.951 an hour (Modal's price list" in without.stdout
-    assert "the list's prices of 2026-11-23 are taken: no token" in without.stderr
+    assert "prices are those of the list of 2026-11-23: no token" in without.stderr

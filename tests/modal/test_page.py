@@ -17,7 +17,7 @@ import requests
 from grpclib.const import Status
 from playwright.sync_api import Browser, expect
 
-from bench.browser import launched
+from bench.browser import launch_browser
 from tests.conftest import SAMPLES
 from tests.e2e.visit import Visit
 from tests.modal.cloud import PROXY_TOKEN, Cloud
@@ -93,7 +93,7 @@ class Hosted:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    with launched() as found:
+    with launch_browser() as found:
         yield found
 
 

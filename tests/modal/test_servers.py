@@ -22,7 +22,7 @@ import pytest
 import requests
 from PIL import Image
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from tests import guide
 from tests.conftest import SAMPLES
 from tests.modal.cloud import Cloud
@@ -251,7 +251,7 @@ def test_created_then_restored_from_what_was_uploaded(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("weights"))
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.mark.parametrize(("server", "client"), [("hf", guide.FASTAPI), ("vllm", guide.OPENAI)])

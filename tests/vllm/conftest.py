@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import requests
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from serving.embedders import Vectors
 from tests.engines import EngineProcess
 from tests.reference import Reference
@@ -61,7 +61,7 @@ def nearest(vectors: Vectors) -> float:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("weights"))
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
 def served(embedder: str, weights: Path, data: Path) -> EngineProcess:

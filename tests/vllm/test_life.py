@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from bench.random_weights import build
+from bench.random_weights import build_checkpoint
 from serving.process import ServerProcess
 from tests.engines import EngineProcess
 from tests.servers import ADMIN_KEY
@@ -89,7 +89,7 @@ def test_sleep_and_wake(vllm: Served, tmp_path: Path) -> None:
 
     Its weights are the others' under the tensor names of a current transformers, which vLLM does not know by itself.
     """
-    weights = build(tmp_path / "weights", layout="flat", architecture="BiGemma3")
+    weights = build_checkpoint(tmp_path / "weights", layout="flat", architecture="BiGemma3")
     options = ["--weights", str(weights), "--data", str(tmp_path)]
     with ServerProcess("tests.vllm.bare_worker", options) as server:
         url, admin, body = server.wait(START_S), {"X-Admin-Key": ADMIN_KEY}, {"texts": ["total revenue"]}
