@@ -30,6 +30,7 @@ from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbe
 from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
 from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
+from serving.parser_pool import ParserPool
 from serving.rows import join_rows
 from serving.settings import Settings
 
@@ -38,7 +39,7 @@ ABOUT = "what each part of the built-in ranking brings"
 
 @dataclass(frozen=True)
 class Variant:
-    """A ranking. `centre` and `shrink` are those of `LanguageCentering`; `line_weight` is the best line's share of a score."""
+    """A ranking: `centre` and `shrink` of `LanguageCentering`, and the best line's share of a score."""
 
     name: str
     centre: float
@@ -57,7 +58,7 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawPage:
     """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines."""
 
@@ -72,14 +73,15 @@ def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[st
     embedder.load()
     e5 = embedder._e5
     found = []
-    for path in list_page_files(corpus):
-        for number, page in enumerate(open_file(path, limits), 1):
-            assert isinstance(page, Page)
-            lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
-            words = join_page_text(lines)
-            if count_letters(words) >= MIN_LETTERS:
-                telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
-                found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
+    with ParserPool(limits) as parsers:
+        for path in list_page_files(corpus):
+            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+                assert isinstance(page, Page)
+                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+                words = join_page_text(lines)
+                if count_letters(words) >= MIN_LETTERS:
+                    telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
+                    found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
     return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
 
 

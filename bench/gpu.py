@@ -61,7 +61,7 @@ def measure_servers(
         folder = Path(scratch)
         weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
         named = str(options.weights or f"random {options.shape}")
-        found: dict[str, Any] = {"gpu": record.list_gpus(), "weights": named}
+        found: dict[str, Any] = {"weights": named}
         if options.device == "cuda" and not options.no_loop:
             found["loop"] = run_gpu_loop(weights, options.batches, say)
             keep(found)

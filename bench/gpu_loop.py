@@ -21,7 +21,7 @@ import torch
 
 from bench.parity import compute_cosines
 from bench.stats import percentile
-from serving.embedders import bigemma3
+from serving.embedders import batch_shapes
 from serving.embedders.bigemma3 import BiGemma3Embedder
 from serving.settings import Settings
 
@@ -55,7 +55,7 @@ def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
     for count in batches:
         seconds = time_median(find_graph(graphs, "_pages", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
-    for count in bigemma3.QUERY_BATCHES:
+    for count in batch_shapes.QUERY_BATCHES:
         seconds = time_median(find_graph(graphs, "_queries", count).replay)
         rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
     return rows
@@ -157,8 +157,8 @@ def main(argv: list[str] | None = None) -> int:
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
-        "loops": time_graphs(embedder._runner, bigemma3.PAGE_BATCHES),
-        "beside": [measure_beside(embedder, squares, batch, 5.0) for batch in bigemma3.PAGE_BATCHES if batch >= 4],
+        "loops": time_graphs(embedder._runner, batch_shapes.PAGE_BATCHES),
+        "beside": [measure_beside(embedder, squares, batch, 5.0) for batch in batch_shapes.PAGE_BATCHES if batch >= 4],
         "kernels": list_kernels(embedder._runner, 8),
         "reference": compare_with_reference(embedder, squares),
     }  # fmt: skip

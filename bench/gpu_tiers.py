@@ -91,7 +91,7 @@ def measure_tiers(
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
         ceiling = measure_copy_ceiling()
         found: dict[str, Any] = {
-            "gpu": record.list_gpus(), "weights": str(options.weights or "random 4b"), "weights_bytes": size,
+            "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
         say(f"copy ceiling {ceiling:.1f} GB/s")

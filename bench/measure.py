@@ -76,7 +76,7 @@ class Sample:
         return self.kind == "warm" and self.outcome == "ok" and self.why_not != NEW
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attempt:
     """One try of a request."""
 

@@ -47,7 +47,7 @@ KINDS = ("pages", "queries")
 NOTHING_SHOWN = "these weights cannot tell pages apart, this proves nothing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmbeddedCorpus:
     """One server's answers. `pages`, `queries` and `lines` are float32[n, dimension], in the order of the corpus.
 
@@ -64,7 +64,7 @@ class EmbeddedCorpus:
 
 def open_client(url: str, key: str) -> EmbeddingClient:
     """Return a client that waits for a first start."""
-    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=headers_for(url, os.environ))
+    return EmbeddingClient(url, key, DEADLINE_S, UNREACHABLE_S, headers=select_proxy_headers(url, os.environ))
 
 
 def embed_corpus(

@@ -17,8 +17,9 @@ import numpy as np
 
 from bench import record
 from serving.client import EmbeddingClient, PagePayload
-from serving.edge import headers_for
+from serving.edge import select_proxy_headers
 from serving.pages import Page, encode_jpeg, open_file
+from serving.parser_pool import ParserPool
 from serving.process import ServerProcess
 from serving.records import NewPage
 from serving.settings import Settings
@@ -78,10 +79,11 @@ def list_page_files(corpus: Path) -> list[Path]:
 
 def read_pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int], PagePayload]]:
     """Yield file, number and payload of each page as the search page sends it: JPEG, and the text layer if any."""
-    for path in list_page_files(corpus):
-        for number, page in enumerate(open_file(path, limits), 1):
-            if isinstance(page, Page) and page.image is not None:
-                yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
+    with ParserPool(limits) as parsers:
+        for path in list_page_files(corpus):
+            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+                if isinstance(page, Page) and page.image is not None:
+                    yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
 
 
 def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[QueryRank]:
@@ -167,7 +169,9 @@ def add_worker(parser: argparse.ArgumentParser) -> None:
 def open_worker(url: str | None) -> Iterator[EmbeddingClient]:
     """Return a client of the named worker, or of one that lives as long as the block. Raises ProcessFailed."""
     if url:
-        yield EmbeddingClient(url, os.environ.get("DORMOUSE_WORKER_KEY", ""), headers=headers_for(url, os.environ))
+        yield EmbeddingClient(
+            url, os.environ.get("DORMOUSE_WORKER_KEY", ""), headers=select_proxy_headers(url, os.environ)
+        )
         return
     with tempfile.TemporaryDirectory() as data, ServerProcess("serving", ["--data", data]) as process:
         yield EmbeddingClient(process.wait())

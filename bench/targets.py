@@ -216,7 +216,7 @@ def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Tar
         with contextlib.suppress(NotDormouse):
             return LocalEngine(name, url, key, admin)
     try:
-        headers = headers_for(url, os.environ)
+        headers = select_proxy_headers(url, os.environ)
     except BadValueError as error:
         raise TargetError(error.message) from None
     return PlainUrl(name, url, key, scaledown_wait_s, headers)

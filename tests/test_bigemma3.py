@@ -64,7 +64,7 @@ def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
     """Every fourth page of the samples, as the model sees it."""
     size = embedder.checkpoint.image_size
     payloads = [payload for _, payload in read_pages(CORPUS, Settings())][::4]
-    return [squared(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+    return [resize_square(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
 
 
 @pytest.fixture(scope="module")
