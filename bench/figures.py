@@ -15,7 +15,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from bench.measure import Sample
+from bench.measure import BOOT, Sample
 from bench.results import Result, Series, counted, headline_of, left_out, named, ratio_of, series
 
 COLOURS = {"plain": "#D55E00", "restored": "#0072B2", "warm": "#009E73"}
@@ -47,8 +47,6 @@ PHASES = {
 }
 """In the order of a request. What else a server names is drawn grey, after these."""
 PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
-BOOT = ("start", "restore", "wake")
-"""Of the process, not of the request: a warm answer names them too."""
 REST = "rest of the client's time"
 INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
 MARKED = 60

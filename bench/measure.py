@@ -71,9 +71,12 @@ class Sample:
 
 NOT_OURS = "not a Dormouse server"
 NEW = "a warm request met a new process"
+STARTED_BEFORE = "its process had started before it was asked"
 WARM = "warm"
 CREATED = "created"
 RESTORED = "restored"
+BOOT = ("start", "restore", "wake")
+"""Phases of a start in Server-Timing: of the process, not of the request, so a warm answer names them too."""
 
 
 @dataclass(frozen=True)
@@ -191,19 +194,21 @@ def sample(
     boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
     told = headers.get("X-Boot-Requests", "")
     count = int(told) if told.isascii() and told.isdigit() else 0
-    why_not = doubt(trial, last.outcome, boot, kind, count, boot in seen)
+    server_ms = phases(headers.get("Server-Timing", ""))
+    waited = client_ms >= max(server_ms.get(name, 0.0) for name in BOOT)
+    why_not = doubt(trial, last.outcome, boot, kind, count, boot in seen, waited)
     if boot:
         seen.add(boot)
     return Sample(
         trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
         boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=phases(headers.get("Server-Timing", "")), verified=not why_not, why_not=why_not,
+        server_ms=server_ms, verified=not why_not, why_not=why_not,
         retries=sum(failed.values()), failed_tries=failed,
     )  # fmt: skip
 
 
-def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
-    """Why this answer is no proof of a cold start; empty if it is one."""
+def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool, waited: bool) -> str:
+    """Why this answer is no proof of a cold start; empty if it is one. `waited`: for all that its start took."""
     if outcome != "ok":
         return f"no answer: {outcome}"
     if not boot or not kind or not count:
@@ -216,6 +221,8 @@ def doubt(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: b
         return f"its process had answered {count - 1} before"
     if kind == CREATED:
         return "made the snapshot"
+    if not waited:
+        return STARTED_BEFORE
     return "" if kind in ("plain", "restored") else f"the start kind {kind!r} is not known"
 
 
