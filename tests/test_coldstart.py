@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from bench.coldstart import Display, add_arguments, line, main, result, run, table
 from bench.fleet import starts_in
-from bench.measure import NOT_OURS, Sample
-from bench.plan import plan
+from bench.measure import NOT_OURS, STARTED_BEFORE, Sample, measure
+from bench.plan import Trial, plan
 from bench.targets import LocalEngine, PlainUrl, TargetError, attached
 from tests import criu
 from tests.engines import EngineProcess
@@ -316,6 +317,14 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     assert starts_in(tmp_path / FILE) == pytest.approx(
         [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
     )
+
+
+def test_a_worker_that_was_up_before_it_was_asked_is_no_cold_start(plain_engine: EngineProcess) -> None:
+    plain_engine.to_zero()
+    assert requests.post(plain_engine.wait() + "/wake_up", headers=plain_engine.admin, timeout=30).ok
+    found = measure(Trial(1, "t", "initial", 1), plain_engine.wait(), "", 30, set())
+    assert (found.outcome, found.boot_requests, found.why_not) == ("ok", 1, STARTED_BEFORE)
+    assert plain_engine.status()["last_start"]["first_answer_ms"] is None
 
 
 def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(
