@@ -23,7 +23,7 @@ FOREIGN = [
     {"Origin": "http://[::1"},
     {"Sec-Fetch-Site": "cross-site"},
 ]
-ROUTES = ["upload", "queue/join", "call/add_pages", "call/v2/search", "run/scaledown", "api/delete_pages", "cancel", "reset"]
+ROUTES = ["upload", "queue/join", "call/add_pages", "call/v2/search", "run/scaledown", "api/delete_pages", "cancel"]
 
 
 class Site:
@@ -36,7 +36,12 @@ class Site:
 
     def ask(self, method: str, path: str, headers: dict[str, str], **more: object) -> requests.Response:
         return requests.request(
-            method, f"{self.url}/{path}", headers=headers, auth=self.auth, timeout=30, **more  # type: ignore[arg-type]
+            method,
+            f"{self.url}/{path}",
+            headers=headers,
+            auth=self.auth,
+            timeout=30,
+            **more,  # type: ignore[arg-type]
         )
 
     def upload(self, headers: dict[str, str]) -> requests.Response:
