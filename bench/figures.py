@@ -15,7 +15,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from bench.measure import Sample, select_counted
+from bench.measure import BOOT, Sample, select_counted
 from bench.results import (
     Result,
     Series,
@@ -55,8 +55,6 @@ PHASES = {
 }
 """Phases in the order of a request. Others that a server names are drawn grey, after these."""
 PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
-BOOT = ("start", "restore", "wake")
-"""Phases of the process, not of the request: a warm answer names them too."""
 REST = "rest of the client's time"
 INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
 MARKED = 60

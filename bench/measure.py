@@ -32,9 +32,12 @@ KINDS = ("plain", "restored", "warm")
 """What figures count, in the order of every figure and table."""
 NOT_OURS = "not a Dormouse server"
 NEW = "a warm request met a new process"
+STARTED_BEFORE = "its process had started before it was asked"
 WARM = "warm"
 CREATED = "created"
 RESTORED = "restored"
+BOOT = ("start", "restore", "wake")
+"""Phases of a start in Server-Timing: they belong to the process, so a warm answer names them too."""
 
 
 @dataclass(frozen=True)
@@ -201,21 +204,24 @@ def build_sample(
     boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
     requests_text = headers.get("X-Boot-Requests", "")
     count = int(requests_text) if requests_text.isascii() and requests_text.isdigit() else 0
-    reason = why_not_cold(trial, last.outcome, boot, kind, count, boot in seen)
+    server_ms = parse_phases(headers.get("Server-Timing", ""))
+    waited = client_ms >= max(server_ms.get(name, 0.0) for name in BOOT)
+    reason = why_not_cold(trial, last.outcome, boot, kind, count, known=boot in seen, waited=waited)
     if boot:
         seen.add(boot)
     return Sample(
         trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
         boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=parse_phases(headers.get("Server-Timing", "")), verified=not reason, why_not=reason,
+        server_ms=server_ms, verified=not reason, why_not=reason,
         retries=sum(failed.values()), failed_tries=failed,
     )  # fmt: skip
 
 
-def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, known: bool) -> str:
+def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *, known: bool, waited: bool) -> str:
     """Return why an answer does not prove a cold start; empty if it does.
 
-    `boot`, `kind` and `count` are its headers; `known` says whether this run has met that boot id before.
+    `boot`, `kind` and `count` are its headers; `known`: this run has met that boot id before; `waited`: the client
+    waited at least as long as the start took.
     """
     if outcome != "ok":
         return f"no answer: {outcome}"
@@ -229,6 +235,8 @@ def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, k
         return f"its process had answered {count - 1} before"
     if kind == CREATED:
         return "made the snapshot"
+    if not waited:
+        return STARTED_BEFORE
     return "" if kind in ("plain", "restored") else f"the start kind {kind!r} is not known"
 
 

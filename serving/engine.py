@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from serving.clock import Clock
 from serving.errors import NotReadyError
+from serving.growing_pause import GrowingPause
 from serving.news import News
 from serving.snapshots import SnapshotFailed, StartFailed
 from serving.start_metrics import StartMetrics
@@ -32,7 +33,7 @@ from serving.waiting import WaitQueue
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
-"""After the first, second, ... start in a row that failed."""
+"""After the first, second, ... start in a row that failed, and before a worker that died is replaced unasked."""
 RETRY_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,12 @@ class Engine:
         """The same for any client."""
         self._row_began = self._idle_since = self._zero_since = self.clock.monotonic()
         self._retry_at = 0.0
-        self._failed_in_a_row = 0
+        self._failing, self._dying = GrowingPause(PAUSES_S), GrowingPause(PAUSES_S)
         self._changed = asyncio.Event()
         self._down = self._wake = self._rebuild = self._closing = False
         self._gone: list[asyncio.Future[None]] = []
         """Done when the worker of now, or the one that is starting, is gone and what was wished for then is done."""
         self._not_before = 0.0
-        self._died_in_a_row = 0
         self._owner: asyncio.Task[None] | None = None
 
     # Lifecycle
@@ -125,15 +125,21 @@ class Engine:
     @property
     def elapsed_ms(self) -> float:
         """Of the start that is going on, from the request that asked for it."""
-        return round((self.clock.monotonic() - self._row_began) * 1000, 1)
+        return round((self.clock.monotonic() - self._row_began) * 1000, 2)
 
     def answered(self, life: Life) -> None:
-        """A worker's first answer has begun: the start is complete."""
-        if life.start.first_answer_ms is None:
-            life.start.first_answer_ms = round((self.clock.monotonic() - self._row_began) * 1000, 2)
-            self.starts.write(life.start)
+        """A worker has begun to answer: the first answer completes the start, if somebody waited for it."""
+        if not life.complete:
+            life.start.first_answer_ms = self.elapsed_ms
+            self._complete(life)
             self.metrics.first_answer(life.start)
             self.news.publish()
+
+    def _complete(self, life: Life) -> None:
+        """Nobody waits for the start any more: what comes later is idle time."""
+        if not life.complete:
+            life.complete = True
+            self.starts.write(life.start)
 
     def refuse_waiting(self) -> None:
         self.waiting.refuse(NotReadyError("the server is stopping", retry_after=1))
@@ -180,6 +186,8 @@ class Engine:
         life.in_flight -= 1
         self._idle_since = self.clock.monotonic()
         self._admit()
+        if not life.in_flight:
+            self._complete(life)
         self._changed.set()
         self.news.publish()
 
@@ -192,7 +200,7 @@ class Engine:
 
     def wake(self) -> None:
         """Brings a worker up without a request; the idle timer runs from then on."""
-        if self.state in ("zero", "scaling_down"):
+        if self._down or self.state in ("zero", "scaling_down"):
             self._wake = True
             self._changed.set()
 
@@ -205,7 +213,9 @@ class Engine:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gone.append(done)
         self._rebuild |= rebuild
-        if self.state not in ("zero", "failed"):
+        self._wake = False
+        # The state is still zero while a start looks for a snapshot, and until the owner hears of who waits.
+        if self.row is not None or self.waiting or self.state not in ("zero", "failed"):
             self._down = True
             if self.state == "serving":
                 self._enter("scaling_down")
@@ -254,7 +264,9 @@ class Engine:
             except Exception:  # the next start may find it again; requests must not wait for an owner that is gone
                 log.exception("the snapshot could not be removed")
             self.news.publish()
-        self._done()
+        self._down = self._down and bool(self.waiting)
+        if not self._down:
+            self._done()
 
     def _done(self) -> None:
         for done in self._gone:
@@ -275,16 +287,18 @@ class Engine:
             self._settle(row)
             raise
         self._settle(row)
-        self._failed_in_a_row = 0
-        self._wake = False
+        self._failing.reset()
+        self._wake = self._wake and self._down
         self.life = life
         self._idle_since = self.clock.monotonic()
         self._enter("serving")
         self._admit()
+        if not life.in_flight:
+            self._complete(life)
         return life
 
     def _settle(self, row: Start) -> None:
-        row.ready_ms = round((self.clock.monotonic() - self._row_began) * 1000, 2)
+        row.ready_ms = self.elapsed_ms
         self.row = self.phase = None
         self.starts.add(row)
         self.metrics.started(row)
@@ -304,6 +318,7 @@ class Engine:
 
     async def _tend(self, life: Life) -> None:
         """Returns when the worker is no longer wanted, or gone."""
+        began = self.clock.monotonic()
         if self._down:
             self._enter("scaling_down")
         while not life.handle.ended.is_set():
@@ -317,12 +332,9 @@ class Engine:
                     return
             await self._hear(left, life.handle.ended)
         log.warning("the worker ended unasked")
-        if life.start.first_answer_ms is None:
-            # With min_containers nobody need ask for the next one: it must not become a loop.
-            self._not_before = self.clock.monotonic() + PAUSES_S[min(self._died_in_a_row, len(PAUSES_S) - 1)]
-            self._died_in_a_row += 1
-        else:
-            self._died_in_a_row = 0
+        # With min_containers nobody need ask for the next one: it must not become a loop.
+        now = self.clock.monotonic()
+        self._not_before = now + self._dying.after(now - began)
 
     async def _take_down(self, life: Life) -> None:
         self._enter("scaling_down")
@@ -332,8 +344,7 @@ class Engine:
             self.starter.lost(str(error))
         if life.handle.socket is not None:
             life.handle.socket.unlink(missing_ok=True)
-        if life.start.first_answer_ms is None:
-            self.starts.write(life.start)
+        self._complete(life)
         self.life = None
         self._down = False
         self._zero_since = self.clock.monotonic()
@@ -347,8 +358,7 @@ class Engine:
 
     async def _pause(self, reason: str, *, public: bool = False) -> None:
         """Requests are refused with the reason until the pause is over; then the next one may try again."""
-        pause = PAUSES_S[min(self._failed_in_a_row, len(PAUSES_S) - 1)]
-        self._failed_in_a_row += 1
+        pause = self._failing.after(0.0)
         self._down = self._wake = False
         self._told = reason if public else "its log has the reason"
         self._retry_at = self.clock.monotonic() + pause

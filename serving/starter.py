@@ -35,6 +35,8 @@ class Life:
     start: Start
     tier: Tier
     in_flight: int = 0
+    complete: bool = False
+    """Its start is over and recorded: it has answered, or nobody waits for its first answer."""
 
 
 class Starter:

@@ -36,7 +36,7 @@ class Start:
     ready_ms: float = 0.0
     """Until the worker could answer."""
     first_answer_ms: float | None = None
-    """Until the first answer's headers; None before."""
+    """Until the first answer's headers; None before, and of a start that nobody waited for."""
 
 
 class Starts:

@@ -82,6 +82,8 @@ class Bench:
         self.discarded = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.find_gate = asyncio.Event()
+        self.find_gate.set()
         self.plain_fails = ""
         self.create_fails = ""
         self.restore_fails = ""
@@ -121,6 +123,7 @@ class NoBackend:
         return Support(True)
 
     async def find(self, spec: Spec) -> Snapshot | None:
+        await self.bench.find_gate.wait()
         return self.snapshot
 
     async def create(self, spec: Spec, report: Report) -> Snapshot:
@@ -157,11 +160,16 @@ class NoBackend:
 Test = Callable[[Engine, Bench, HandClock], Awaitable[None]]
 
 
-def with_engine(test: Test, folder: Path, *, backend: bool = True, **settings: Any) -> None:
-    """Runs `test` with an engine of doubles, on a loop of its own."""
+def with_engine(test: Test, folder: Path, *, backend: bool = True, finds: bool = True, **settings: Any) -> None:
+    """Runs `test` with an engine of doubles, on a loop of its own.
+
+    `finds`: a snapshot is looked for at once, else when the test opens the gate.
+    """
 
     async def main() -> None:
         bench, clock = Bench(), HandClock()
+        if not finds:
+            bench.find_gate.clear()
         spec = Spec("double", "fingerprint", Settings(data=folder, **settings))
         choice = Choice("auto", NoBackend(bench) if backend else None)
         engine = Engine(Starter(spec, choice, folder, NoPlain(bench)), clock=clock)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from bench.__main__ import main
 from bench.coldstart import Display, build_result, render_progress, render_table, run_trials
-from bench.measure import NOT_OURS, Sample
-from bench.plan import plan_trials
+from bench.measure import NOT_OURS, STARTED_BEFORE, Sample, measure_trial
+from bench.plan import Trial, plan_trials
 from bench.results import load_result, select_start_seconds
 from bench.targets import LocalEngine, PlainUrl, TargetError, attach_target
 from tests import criu
@@ -308,6 +309,14 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     assert select_start_seconds(load_result(tmp_path / FILE)) == pytest.approx(
         [(s["client_ms"] - found["warm_start_p50_ms"]) / 1000 for s in samples if s["verified"]]
     )
+
+
+def test_a_worker_that_was_up_before_it_was_asked_is_no_cold_start(plain_engine: EngineProcess) -> None:
+    plain_engine.to_zero()
+    assert requests.post(plain_engine.wait() + "/wake_up", headers=plain_engine.admin, timeout=30).ok
+    found = measure_trial(Trial(1, "t", "initial", 1), plain_engine.wait(), "", 30, set())
+    assert (found.outcome, found.boot_requests, found.why_not) == ("ok", 1, STARTED_BEFORE)
+    assert plain_engine.status()["last_start"]["first_answer_ms"] is None
 
 
 def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving.engine import PAUSES_S, Engine
 from serving.engine_metrics import EngineCollector
 from serving.errors import NotReadyError
+from serving.growing_pause import LASTING_S
 from serving.starts import Start, Starts
 from serving.status import status
 from tests.doubles import Bench, HandClock, settle, with_engine
@@ -166,6 +168,68 @@ def test_requests_during_a_scaledown_are_served_by_the_next_worker(tmp_path: Pat
         await engine.until("zero")
 
     with_engine(test, tmp_path)
+
+
+@pytest.mark.parametrize("asked", ["request", "wake"])
+def test_a_scaledown_while_a_snapshot_is_looked_for_is_carried_out(tmp_path: Path, asked: str) -> None:
+    """The state is still zero then."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        await settle()
+        for number in range(1, 3):
+            bench.find_gate.clear()
+            asking = asyncio.create_task(ask(engine)) if asked == "request" else None
+            if asking is None:
+                engine.wake()
+            await settle()
+            assert engine.state == "zero" and status(engine)["start"]["phase"] == "find"
+            gone = engine.scale_down()
+            await settle()
+            assert not gone.done(), "its worker has not come yet"
+            bench.find_gate.set()
+            await gone
+            assert engine.state == "zero" and all(handle.stopped for handle in bench.handles)
+            if asking is not None:
+                assert await asking
+            await settle()
+            assert engine.state == "zero" and len(bench.handles) == number
+        assert await ask(engine), "the next request starts another one"
+
+    with_engine(test, tmp_path)
+
+
+def test_a_scaledown_takes_back_a_wake_that_was_not_heard_yet(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        engine.wake()
+        await engine.scale_down()
+        await settle()
+        assert engine.state == "zero" and not bench.handles
+        bench.gate.clear()
+        engine.wake()
+        await settle()
+        engine.scale_down()
+        engine.wake()
+        bench.gate.set()
+        await settle()
+        assert engine.state == "serving" and len(bench.handles) == 2, "the last word counts"
+
+    with_engine(test, tmp_path)
+
+
+def test_a_scaledown_while_the_engine_itself_starts_is_carried_out(tmp_path: Path) -> None:
+    """An earlier engine's snapshot is looked for before the first request is heard."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        asking = asyncio.create_task(ask(engine))
+        await settle()
+        gone = engine.scale_down()
+        bench.find_gate.set()
+        await gone
+        assert await asking
+        await settle()
+        assert engine.state == "zero" and len(bench.handles) == 1 and bench.handles[0].stopped
+
+    with_engine(test, tmp_path, finds=False)
 
 
 def test_a_restore_that_fails_costs_time_and_no_answer(tmp_path: Path) -> None:
@@ -340,6 +404,29 @@ def test_min_containers_keeps_one(tmp_path: Path) -> None:
     with_engine(test, tmp_path, min_containers=1)
 
 
+def test_a_worker_that_answers_and_dies_again_and_again_is_not_started_in_a_loop(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        await engine.until("serving")
+        for number in range(3):
+            assert await ask(engine)
+            bench.handles[number].ended.set()
+            await settle()
+            clock.advance(PAUSES_S[number] - 0.1)
+            await settle()
+            assert len(bench.handles) == number + 1
+            clock.advance(0.2)
+            await settle()
+            assert len(bench.handles) == number + 2 and engine.state == "serving"
+        clock.advance(LASTING_S)
+        bench.handles[3].ended.set()
+        await settle()
+        clock.advance(PAUSES_S[0])
+        await settle()
+        assert engine.state == "serving", "this one had lasted"
+
+    with_engine(test, tmp_path, min_containers=1)
+
+
 def test_a_worker_that_dies_is_replaced_by_the_next_request(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         first = await ask(engine)
@@ -375,6 +462,57 @@ def test_wake_brings_one_up_and_the_timer_runs(tmp_path: Path) -> None:
         assert bench.kinds == ["created"] and engine.starts.rows[0].first_answer_ms is None
 
     with_engine(test, tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> None:
+    """A start without a request ends when its worker is ready, not with an answer minutes later."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        engine.wake()
+        await engine.until("serving")
+        await settle()
+        assert len(recorded(tmp_path)) == 1, "complete as it is"
+        clock.advance(50)
+        assert await ask(engine)
+        told = status(engine)["last_start"]
+        assert told["first_answer_ms"] is None and told["ready_ms"] == 0.0
+        assert b"first_answer_seconds_count" not in engine.metrics.text()
+        await engine.scale_down()
+        assert len(recorded(tmp_path)) == 1 + kept
+
+    with_engine(test, tmp_path, min_containers=kept)
+
+
+def test_an_answer_after_those_who_waited_have_left_is_in_no_figure(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        async with engine.lease():
+            pass  # let in, and gone before it was answered
+        clock.advance(50)
+        assert await ask(engine)
+        assert status(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
+
+    with_engine(test, tmp_path)
+
+
+def test_a_start_that_is_waited_for_counts_from_the_moment_it_began(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        bench.gate.clear()
+        engine.wake()
+        await settle()
+        clock.advance(0.5)
+        asking = asyncio.create_task(ask(engine))
+        await settle()
+        clock.advance(0.25)
+        bench.gate.set()
+        assert await asking
+        assert [(row["ready_ms"], row["first_answer_ms"]) for row in recorded(tmp_path)] == [(750.0, 750.0)]
+
+    with_engine(test, tmp_path)
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]
 
 
 def test_close_in_every_state(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from bench.measure import (
     NEW,
     NOT_OURS,
+    STARTED_BEFORE,
     Sample,
     count_outcomes,
     explain_never_cold,
@@ -107,12 +108,12 @@ def asked(
 
 def test_a_cold_answer_proves_itself_and_its_boot_is_remembered() -> None:
     seen: set[str] = set()
-    timing = {"Server-Timing": "restore;dur=120.50, embed;dur=3.10", "X-Snapshot-Tier": "disk"}
+    timing = {"Server-Timing": "restore;dur=0.02, embed;dur=3.10", "X-Snapshot-Tier": "disk"}
     with server(ours("b7", "restored", **timing)) as (url, bodies):
         first, second = ask(url, "after_scaledown", seen), ask(url, "after_scaledown", seen)
     assert first.verified and first.counts_as_cold and not first.why_not and first.outcome == "ok"
     assert (first.boot_id, first.start_kind, first.boot_requests, first.tier) == ("b7", "restored", 1, "disk")
-    assert first.server_ms == {"restore": 120.5, "embed": 3.1}
+    assert first.server_ms == {"restore": 0.02, "embed": 3.1}
     assert first.client_ms > 0 and first.started.endswith("+00:00")
     assert not second.verified and second.why_not == "the same process answered before"
     assert bodies[0] == bodies[1] and json.loads(bodies[0])["texts"]
@@ -127,6 +128,8 @@ def test_a_cold_answer_proves_itself_and_its_boot_is_remembered() -> None:
         (ours(requests="x"), NOT_OURS),
         (ours(kind="lukewarm"), "the start kind 'lukewarm' is not known"),
         (answer(), NOT_OURS),
+        (ours(kind="restored", Server_Timing="restore;dur=60000.00, hold;dur=0.02"), STARTED_BEFORE),
+        (ours(Server_Timing="start;dur=60000.00"), STARTED_BEFORE),
     ],
 )
 def test_what_proves_nothing_is_kept_with_the_reason(behaviour: Behaviour, reason: str) -> None:

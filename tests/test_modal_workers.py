@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -260,6 +260,8 @@ def test_phases_of_a_start_come_in_their_order() -> None:
     found = modal_workers.row(answer)
     assert list(found.phases) == ["platform", "restore", "wake", "probe"]
     assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (547.0, 967.0, 1000.0)
+    found = modal_workers.row(replace(answer, seconds=0.04))  # of a container that was up before it was asked
+    assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (0.0, 420.0, None)
 
 
 def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:

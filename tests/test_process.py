@@ -19,9 +19,11 @@ from gradio_client import Client, handle_file
 
 from serving.process import ProcessFailed, ServerProcess
 from serving.server import is_loopback
+from serving.settings import Settings
 from tests.conftest import SAMPLES
 from tests.hostile_pdfs import NESTED, hostile_pdf
 from tests.test_app import until
+from ui.engine import LocalEngine
 
 ROOT = Path(__file__).parent.parent
 
@@ -175,6 +177,23 @@ def test_killed_worker_and_killed_engine_are_started_again_and_a_search_waits(tm
         assert again.pid != engine.pid
         assert not psutil.wait_procs(family, timeout=10)[1], "the killed engine's workers are gone"
         client.close()
+
+
+def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = LocalEngine(Settings(data=tmp_path), "plain")
+    try:
+        for number, pause in enumerate(("0.5", "2"), 1):
+            asked = engine.client.info()
+            assert asked.name
+            before = engine.client.url
+            engine._process.kill()
+            until(lambda before=before: engine.client.url != before, 60)  # type: ignore[misc]
+            told = [record.getMessage() for record in caplog.records if record.name == "ui.engine"]
+            assert len(told) == number and told[-1].endswith(f"started again in {pause} s")
+    finally:
+        engine.stop()
 
 
 def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:

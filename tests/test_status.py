@@ -263,6 +263,19 @@ def test_what_is_not_understood_is_told() -> None:
             watch.close()
 
 
+def test_engine_that_says_one_word_and_hangs_up_is_asked_after_a_growing_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ui.watch.PAUSES_S", (0.01, 3600.0))
+    with elsewhere(200, b"data: " + json.dumps(engine()).encode() + b"\n\n") as (url, asked):
+        watch = Watch(lambda: (url, "k"))
+        watch.start()
+        until(lambda: len(asked) == 2)
+        time.sleep(0.5)
+        watch.close()
+    assert len(asked) == 2
+
+
 def test_engine_that_is_not_there_is_told() -> None:
     def nowhere() -> tuple[str, str]:
         raise FileNotFoundError("admin.key")

@@ -46,6 +46,7 @@ from ui.door import PASSWORD, Door, unguarded
 from ui.engine import LocalEngine
 from ui.facts import told
 from ui.modal_workers import ModalTarget, app_name
+from ui.same_origin import SameOrigin
 from ui.service import Service
 from ui.shelf import Visitors
 from ui.targets import Target, Targets, named
@@ -106,6 +107,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
     app.add_middleware(Visitors, shelf=service.shelf)
+    app.add_middleware(SameOrigin)
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
 

@@ -8,7 +8,6 @@ import hmac
 import os
 from collections.abc import Callable
 from html import escape
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
@@ -20,7 +19,6 @@ USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOU
 DEFAULT_USER = "dormouse"
 WRONG_S = 0.5
 """Before a wrong password is told so."""
-SAFE = ("GET", "HEAD", "OPTIONS")
 PLAIN = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Dormouse</title>
 <body style="font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem"><h1>Dormouse</h1><p>{text}</p>"""
@@ -34,8 +32,7 @@ class Door:
        could read and delete pages, and start containers that somebody pays for
     2. wrong user or password: 401. HTTP's own, because browsers send it with pictures, streams and uploads too, which
        Gradio's login does not cover
-    3. a request that another site's page sent: 403. A browser would add the password to it
-    4. the library is not open: 503 with the reason
+    3. the library is not open: 503 with the reason
     """
 
     def __init__(self, page: ASGIApp, ready: Callable[[], str]) -> None:
@@ -60,8 +57,6 @@ class Door:
                 await asyncio.sleep(WRONG_S)
             challenge = {"WWW-Authenticate": 'Basic realm="Dormouse", charset="UTF-8"'}
             return told(401, "This page asks for a user and a password.", challenge)
-        if scope["method"] not in SAFE and foreign(headers):
-            return told(403, "This came from a page of another site.")
         if why := await asyncio.to_thread(self._ready):
             return told(503, f"The page is up, but its collections are not: {why}.", {"Retry-After": "5"})
         return None
@@ -102,14 +97,6 @@ def known(authorization: str) -> bool:
         given = b""
     wanted = f"{os.environ.get(USER) or DEFAULT_USER}:{password}".encode()
     return hmac.compare_digest(given, wanted)
-
-
-def foreign(headers: Headers) -> bool:
-    """Sent by a page of another site, as its browser tells."""
-    if headers.get("sec-fetch-site", "") in ("cross-site", "same-site"):
-        return True
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 def told(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 
 from serving.client import EmbeddingClient
 from serving.environment import process_variables, settings_variables
+from serving.growing_pause import GrowingPause
 from serving.process import ProcessFailed, ServerProcess
 from serving.settings import Settings
 
@@ -61,16 +63,16 @@ class LocalEngine:
         return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
 
     def _watch(self) -> None:
-        failures = 0
+        pause = GrowingPause(PAUSES_S)
         while not self._stopping.is_set():
+            began = time.monotonic()
             self._process.ended.wait()
-            if self._stopping.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
+            seconds = pause.after(time.monotonic() - began)
+            log.warning("the engine ended (exit code %s); it is started again in %g s", self._process.stop(), seconds)
+            if self._stopping.wait(seconds):
                 return
-            log.warning("the engine ended (exit code %s); starting it again", self._process.stop())
             self._process = self._start()
             try:
                 self.client.url = self._process.wait()
-                failures = 0
             except ProcessFailed as error:
-                failures += 1
                 log.error("%s", error)

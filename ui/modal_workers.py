@@ -244,16 +244,17 @@ class ModalTarget(Target):
 
 
 def row(answer: Answer) -> Row:
-    """The start that this answer waited for. What its server does not tell is Modal's part: a place, a container."""
+    """The start of the container that gave this answer. What its server does not tell is Modal's part: a place, a
+    container. An answer in less time than the start took did not wait for it."""
     told = {name: max(0.0, value) for name, value in answer.server_ms.items()}
     names = sorted(set(told) - set(REQUEST), key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
     start = {name: told[name] for name in names}
     whole = answer.seconds * 1000
-    platform = max(0.0, whole - sum(told.values()))
-    phases = {"platform": platform, **start}
+    platform = whole - sum(told.values())
+    phases = {"platform": max(0.0, platform), **start}
     return Row(
         at=time.time() - answer.seconds, backend="modal", kind=answer.start_kind, outcome="ok", phases=phases,
-        ready_ms=sum(phases.values()), first_answer_ms=whole,
+        ready_ms=sum(phases.values()), first_answer_ms=whole if platform >= 0 else None,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 import orjson
 import requests
 
+from serving.growing_pause import GrowingPause
 from ui import facts
 from ui.facts import Facts, News
 from ui.past import Band, Past
@@ -134,12 +135,12 @@ class Watch(Board):
     # The thread
 
     def _run(self) -> None:
-        failures = 0
+        pause = GrowingPause(PAUSES_S)
         while not self._closing.is_set():
+            began = time.monotonic()
             try:
                 for found in self._events():
                     self._tell(found)
-                    failures = 0
                 self._tell(facts.SILENT)
             except Refused as refusal:
                 log.warning("the engine does not tell its state: %s", refusal)
@@ -150,9 +151,8 @@ class Watch(Board):
             except ValueError as error:
                 log.warning("what the engine tells is not understood: %s", error)
                 self._tell(facts.STRANGE)
-            if self._closing.wait(PAUSES_S[min(failures, len(PAUSES_S) - 1)]):
+            if self._closing.wait(pause.after(time.monotonic() - began)):
                 return
-            failures += 1
 
     def _events(self) -> Iterator[Facts]:
         """Raises Refused, RequestException, OSError, or ValueError for what is not an engine's word."""
