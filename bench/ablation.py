@@ -16,8 +16,8 @@ from bench.quality import Label, Outcome, labels, page_files, table, text
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, Builtin, letters, page_text
 from serving.embedders.neutral import CENTRE, SHRINK, Neutral
-from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
+from serving.ranking import LINE_WEIGHT
 from serving.rows import rows
 from serving.settings import Settings
 

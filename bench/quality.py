@@ -15,7 +15,7 @@ import numpy as np
 
 from serving.client import EmbeddingClient, PagePayload
 from serving.pages import Page, encode_jpeg, open_file
-from serving.records import NewPage
+from serving.records import CollectionKey, NewPage
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,21 +81,24 @@ def ranks(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[Outco
     wanted = labels(corpus)
     info = client.info()
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
-        keys = fill(library, client, corpus, limits)
+        collection = library.create(COLLECTION).key
+        keys = fill(library, collection, client, corpus, limits)
         missing = {(label.file, label.page) for label in wanted} - keys
         if missing:
             raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
         outcomes = []
         for label in wanted:
             query = client.embed_queries([label.query]).vectors[0]
-            hits = library.search(COLLECTION, query, len(keys), info.fingerprint)
+            hits = library.ranking.search(collection, query, len(keys), info.fingerprint)
             right = next(hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page))
             # A tie counts against us.
             outcomes.append(Outcome(label, sum(hit.score >= right.score for hit in hits)))
     return outcomes
 
 
-def fill(library: Library, client: EmbeddingClient, corpus: Path, limits: Settings) -> set[tuple[str, int]]:
+def fill(
+    library: Library, collection: CollectionKey, client: EmbeddingClient, corpus: Path, limits: Settings
+) -> set[tuple[str, int]]:
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         embedding = [
             (key, pool.submit(client.embed_pages, [payload], explain=True)) for key, payload in pages(corpus, limits)
@@ -104,7 +107,7 @@ def fill(library: Library, client: EmbeddingClient, corpus: Path, limits: Settin
             answer = future.result()
             text = answer.pages[0]
             page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], text.lines, text.vectors)
-            library.add(COLLECTION, page, fingerprint=answer.fingerprint, model=answer.model)
+            library.add(collection, page, fingerprint=answer.fingerprint, model=answer.model)
     return {key for key, _ in embedding}
 
 

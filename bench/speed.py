@@ -183,11 +183,12 @@ def searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, An
 
 def search_pairs(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
     """The two in turn, after five pairs that are not counted."""
-    first = timed(partial(library.search, "bench", query(rows, 0), 10, FINGERPRINT))
+    key = library.catalogue.named("bench").key
+    first = timed(partial(library.ranking.search, key, query(rows, 0), 10, FINGERPRINT))
     ours, bare = [], []
     for number in range(n + 5):
         vector = query(rows, number)
-        ours.append(timed(partial(library.search, "bench", vector, 10, FINGERPRINT)))
+        ours.append(timed(partial(library.ranking.search, key, vector, 10, FINGERPRINT)))
         half = vector.astype(np.float16)
         bare.append(timed(partial(bare_search, rows, half, 10, MetricKind.IP, exact=True)))
     ours, bare = ours[5:], bare[5:]

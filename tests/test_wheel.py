@@ -21,7 +21,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.parametrize("package", ["serving", "bench", "ui"])
 def test_types_are_seen_by_whoever_installs_it(names: set[str], package: str) -> None:
-    """"Typing :: Typed" is no more than a word without this file (PEP 561)."""
+    """The classifier "Typing :: Typed" is no more than a word without this file (PEP 561)."""
     assert f"{package}/py.typed" in names
 
 
