@@ -33,7 +33,7 @@ from serving.vector_index import VectorIndex
 ARRIVING = "!"
 """Owner of a collection that is not whole yet; what a kill leaves of it goes when the library is opened."""
 EMPTY_S = 30 * 24 * 3600.0
-"""A browser that only looked has left an empty collection, which stays so long."""
+"""An empty collection that was made on an open page stays so long: whoever made it may be gone."""
 FILE_CHARS = 255
 MADE_WITH = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
 
