@@ -28,9 +28,9 @@ from bench.quality import (
 from serving.embedders import Vectors
 from serving.embedders.builtin import MIN_LETTERS, MIN_LINE_LETTERS, BuiltinEmbedder, count_letters, join_page_text
 from serving.embedders.neutral import CENTRE, SHRINK, LanguageCentering
-from serving.library import LINE_WEIGHT
 from serving.pages import Page, open_file
 from serving.parser_pool import ParserPool
+from serving.ranking import LINE_WEIGHT
 from serving.rows import join_rows
 from serving.settings import Settings
 

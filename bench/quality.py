@@ -21,7 +21,7 @@ from serving.edge import select_proxy_headers
 from serving.pages import Page, encode_jpeg, open_file
 from serving.parser_pool import ParserPool
 from serving.process import ServerProcess
-from serving.records import NewPage
+from serving.records import CollectionKey, NewPage
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,21 +96,24 @@ def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[
     labels = load_labels(corpus)
     info = client.info()
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
-        keys = fill_library(library, client, corpus, limits)
+        collection = library.create(COLLECTION).key
+        keys = fill_library(library, collection, client, corpus, limits)
         missing = {(label.file, label.page) for label in labels} - keys
         if missing:
             raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
         ranks = []
         for label in labels:
             query = client.embed_queries([label.query]).vectors[0]
-            hits = library.search(COLLECTION, query, len(keys), info.fingerprint)
+            hits = library.ranking.search(collection, query, len(keys), info.fingerprint)
             right = next(hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page))
             # A tie counts against us.
             ranks.append(QueryRank(label, sum(hit.score >= right.score for hit in hits)))
     return ranks
 
 
-def fill_library(library: Library, client: EmbeddingClient, corpus: Path, limits: Settings) -> set[tuple[str, int]]:
+def fill_library(
+    library: Library, collection: CollectionKey, client: EmbeddingClient, corpus: Path, limits: Settings
+) -> set[tuple[str, int]]:
     """Add all pages of the corpus, and return their files and numbers. Raises ServingError."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         embedding = [
@@ -121,7 +124,7 @@ def fill_library(library: Library, client: EmbeddingClient, corpus: Path, limits
             answer = future.result()
             text = answer.pages[0]
             page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], text.lines, text.vectors)
-            library.add(COLLECTION, page, fingerprint=answer.fingerprint, model=answer.model)
+            library.add(collection, page, fingerprint=answer.fingerprint, model=answer.model)
     return {key for key, _ in embedding}
 
 

@@ -233,11 +233,12 @@ def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict
 
 def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
     """Search by the library and by usearch in turn, after five pairs that are not counted."""
+    key = library.catalogue.named("bench").key
     queries = [mix_query(rows, number) for number in range(n + 5)]
     halves = [query.astype(np.float16) for query in queries]
 
     def search_library(number: int) -> None:
-        library.search("bench", queries[number], 10, FINGERPRINT)
+        library.ranking.search(key, queries[number], 10, FINGERPRINT)
 
     def search_rows(number: int) -> None:
         bare_search(rows, halves[number], 10, MetricKind.IP, exact=True)

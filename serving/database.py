@@ -1,18 +1,21 @@
-"""The library's SQLite file: its tables, opening it safely, and the lock that one process holds."""
+"""The library's SQLite file: its tables, opening it safely, reading and changing it, and the lock that one process
+holds."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from serving.disk import exclusive, remove
 from serving.errors import ServingError
+from serving.records import CollectionKey
 
 SCHEMA_VERSION = 2
 COLLECTIONS = """
@@ -110,6 +113,69 @@ def told(error: sqlite3.DatabaseError) -> Exception:
     return LibraryError(f"the library's database cannot be used: {error}")
 
 
+class Database:
+    """The library's database while it is open. One connection reads and writes, under one lock."""
+
+    def __init__(self, path: Path, kept: Path) -> None:
+        """Opens nothing. `kept`: the folder that gets a copy of a database of an older schema."""
+        self.path = path
+        self.lock = threading.RLock()
+        """Held from before a change until everything in memory agrees with it."""
+        self._kept = kept
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Raises LibraryError."""
+        self._connection = opened(self.path, self._kept)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """Raises LibraryError before it was opened."""
+        if self._connection is None:
+            raise LibraryError("the library is not open")
+        return self._connection
+
+    def rows(self, select: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return all rows of a query. Raises LibraryError."""
+        with self.lock:
+            return self.connection.execute(select, values).fetchall()
+
+    def row(self, select: str, values: Sequence[object] = ()) -> Any:
+        """Return the first row of a query, None where there is none. Raises LibraryError."""
+        with self.lock:
+            return self.connection.execute(select, values).fetchone()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Keep all that is done in it, or nothing. Raises LibraryError."""
+        with self.lock:
+            db = self.connection
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # SQLite ends it by itself where the disk is full
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection of its own, which sees the database as it was when this began, without the lock.
+
+        Raises LibraryError.
+        """
+        address, connect = f"{self.path.resolve().as_uri()}?mode=ro", telling(sqlite3.connect)
+        with closing(connect(address, uri=True, timeout=BUSY_S, factory=Connection)) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT 1 FROM collections LIMIT 1").fetchone()  # what is seen is decided by the first read
+            yield db
+
+
 def locked(path: Path) -> int:
     """A descriptor that holds the lock until it is closed or its process ends. Raises LibraryError."""
     try:
@@ -122,9 +188,9 @@ def locked(path: Path) -> int:
         raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
 
 
-def new_key() -> str:
-    """Of a collection: 128 bits that nobody can guess, in a form that no name is taken for."""
-    return f"c-{secrets.token_hex(16)}"
+def new_key() -> CollectionKey:
+    """Return 128 bits that nobody can guess, in a form that no name is taken for."""
+    return CollectionKey(f"c-{secrets.token_hex(16)}")
 
 
 def opened(path: Path, kept: Path) -> sqlite3.Connection:

@@ -9,7 +9,8 @@ line_vectors.npy        float16[lines, dimension], those of all pages that have 
 pictures/ID.jpg
 ```
 
-numpy.load reads the vectors of the zip as it is. Written page by page as of one moment; memory stays small.
+numpy.load reads the vectors of the zip as it is. Written page by page as of one moment; memory stays small. Nothing is
+packed: pictures would not get smaller, and what is in the zip is never more than the zip, which bounds an import.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ import sqlite3
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import orjson
 
-from serving.catalogue import LINE
+from serving.catalogue import LINE, CollectionGoneError
 from serving.database import LibraryError
 from serving.disk import remove, sync_folder
-from serving.errors import NotFoundError
+from serving.errors import TooLargeError
 from serving.library import Library
 from serving.names import cell
+from serving.records import CollectionKey
+from serving.settings import Settings
 
 FORMAT = "dormouse-collection"
 VERSION = 1
@@ -47,8 +50,6 @@ KEPT_S = 3600.0
 """An export can be fetched for so long."""
 Step = Callable[[int, int], None]
 """Told how many pages are done, of how many. What it raises ends the work."""
-LARGE = 2**30
-"""A member that may become larger than a plain zip can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +64,25 @@ def unwatched(done: int, total: int) -> None:
     """A `Step` where nobody looks."""
 
 
-def export(library: Library, collection: str, folder: Path, step: Step = unwatched) -> Export:
-    """Raises NotFoundError; LibraryError if it cannot be written, or what `step` raises: then nothing is left of it."""
-    key = library.existing(collection).key
+def export(library: Library, key: CollectionKey, folder: Path, limits: Settings, step: Step = unwatched) -> Export:
+    """Raises CollectionGoneError; TooLargeError for more than can be brought back; LibraryError if it cannot be
+    written, or what `step` raises: then nothing is left of it."""
     path = folder / NAME.format(secrets.token_hex(16))
     part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         with part.open("xb") as stream:
-            pages = write(library, key, stream, step)
+            pages = write(library, key, stream, limits, step)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
         sync_folder(folder)
         return Export(path, pages, path.stat().st_size)
-    except (OSError, sqlite3.Error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise LibraryError(f"the collection could not be exported: {why}. Nothing of it was left") from error
+    except OSError as error:
+        raise LibraryError(
+            f"the collection could not be exported: {error.strerror or error}. Nothing of it was left"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -92,45 +94,63 @@ def sweep(folder: Path) -> None:
     remove([path for path in ours if path.stat().st_mtime < old])
 
 
-def write(library: Library, key: str, stream: io.BufferedWriter, step: Step) -> int:
-    """How many pages it has."""
-    database = f"{(library.folder / 'library.db').resolve().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(database, uri=True)) as db, zipfile.ZipFile(stream, "w") as archive:
-        db.execute("BEGIN")  # all that follows is of one moment
+def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limits: Settings, step: Step) -> int:
+    """Return how many pages it has. Raises as `export`, and OSError."""
+    begin = stream.tell()
+
+    def check_size() -> None:
+        if stream.tell() - begin > limits.max_export_bytes:
+            raise too_large(f"more than {limits.max_export_bytes / 1e9:.1f} GB")
+
+    with library.database.snapshot() as db:  # all that follows is of one moment
         head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
         if (found := head.fetchone()) is None:
-            raise NotFoundError("the collection was deleted meanwhile", param="collection")
+            raise CollectionGoneError
         number, name, fingerprint, model, dimension = found
         rows = db.execute(PAGES, [number]).fetchall()
-        there = []
-        for done, row in enumerate(rows, 1):
-            there += [row] * write_picture(library, archive, row[0])
-            step(done, len(rows))
-        ids = [row[0] for row in there]
-        about = {"format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint}
-        packed(archive, "collection.json", [orjson.dumps({**about, "dimension": dimension, "pages": len(ids)})])
-        packed(archive, "pages.csv", table(there))
-        packed(archive, "pages.jsonl", (described(db, row) for row in there))
-        if ids:
-            write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
-            write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
-        return len(ids)
+        if len(rows) > limits.max_export_pages:
+            raise too_large(f"{len(rows):,} pages, more than {limits.max_export_pages:,}")
+        with zipfile.ZipFile(stream, "w") as archive:
+            there = []
+            for done, row in enumerate(rows, 1):
+                there += [row] * write_picture(library, archive, row[0])
+                check_size()
+                step(done, len(rows))
+            ids = [row[0] for row in there]
+            about = {
+                "format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint,
+                "dimension": dimension, "pages": len(ids),
+            }  # fmt: skip
+            write_parts(archive, "collection.json", [orjson.dumps(about)])
+            write_parts(archive, "pages.csv", table(there))
+            write_parts(archive, "pages.jsonl", (described(db, row) for row in there))
+            if ids:
+                write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
+                write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
+    check_size()
+    return len(ids)
+
+
+def too_large(what: str) -> TooLargeError:
+    return TooLargeError(
+        f"the collection has {what}, which cannot be brought back as one: move some of its files to another collection,"
+        " and export both"
+    )
 
 
 def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
-    """False for a page that is deleted just now."""
+    """Return False for a page that is deleted just now."""
     try:
-        data = library.picture(page_id).read_bytes()
+        data = library.pictures.picture(page_id).read_bytes()
     except FileNotFoundError:
         return False
     archive.writestr(f"pictures/{page_id}.jpg", data)
     return True
 
 
-def packed(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
-    info = zipfile.ZipInfo(name, time.localtime()[:6])
-    info.compress_type = zipfile.ZIP_DEFLATED
-    with archive.open(info, "w", force_zip64=True) as stream:
+def write_parts(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
+    # Nobody knows how long it will be: said in the way that also fits more than 4 GB.
+    with archive.open(zipfile.ZipInfo(name, time.localtime()[:6]), "w", force_zip64=True) as stream:
         for part in parts:
             stream.write(part)
 
@@ -161,8 +181,9 @@ def write_vectors(
     total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
     if not total:
         return
-    with archive.open(name, "w", force_zip64=total > LARGE) as stream:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (total // 2 // dimension, dimension)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for page_id in ids:
-            stream.write(db.execute(data, [page_id]).fetchone()[0] or b"")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f2", "fortran_order": False, "shape": (total // 2 // dimension, dimension)}
+    )
+    vectors = (db.execute(data, [page_id]).fetchone()[0] or b"" for page_id in ids)
+    write_parts(archive, name, chain([header.getvalue()], vectors))

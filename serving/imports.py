@@ -1,38 +1,40 @@
 """An exported collection, back as a new one: all of it, or nothing.
 
 Anybody may have made the zip. Nothing in it is taken as a path or an id; text, numbers and vectors are checked, and
-pictures are decoded within the limits of any upload.
+pictures are decoded within limits. These follow from what an export can have in it, so that each can be brought back.
 """
 
 from __future__ import annotations
 
 import io
-import secrets
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.catalogue import NAME_CHARS, as_name
+from serving.catalogue import NAME_CHARS, new_name
 from serving.embedders import Vectors
 from serving.errors import BadValueError, TooLargeError, UnreadableError
 from serving.exports import FORMAT, VERSION, Step, unwatched
-from serving.library import ARRIVING, Library, taken
+from serving.library import Library, taken
 from serving.names import shown_path
 from serving.pages import Line, decode_image, encode_jpeg, encode_thumbnail
-from serving.records import Collection, NewPage
-from serving.settings import MiB, Settings
-from serving.zips import opened
+from serving.records import Collection, CollectionKey, NewPage
+from serving.settings import Settings
+from serving.zips import Bounds, MemberReader, open_member, opened
 
 HEAD_BYTES = 64 * 1024
-PAGE_BYTES = 4 * MiB
-"""Of one page's text with its boxes: 2,000 lines of 300 letters take 0.9 MB."""
-MAX_PAGES = 50_000
+READ_LINES = 1_000
+"""At most of one page by the OCR."""
+JPEG_BYTES = 4
+"""For each pixel, at most, of the JPEGs that are written here: those of noise have 1."""
+OTHERS = 10
+"""Files of an export that are no pictures, and then some."""
 TRIES = 100
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,11 +50,11 @@ class Head(Shape):
     model: Annotated[str, Field(max_length=200)] | None
     fingerprint: Annotated[str, Field(max_length=200)] | None
     dimension: Annotated[int, Field(ge=1, le=16_384)] | None
-    pages: Annotated[int, Field(ge=0, le=MAX_PAGES)]
+    pages: Annotated[int, Field(ge=0)]
 
 
 class TextLine(Shape):
-    text: Annotated[str, Field(max_length=10_000)]
+    text: str
     box: tuple[Share, Share, Share, Share] | None
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
@@ -76,30 +78,39 @@ def bring_back(
     """`check` raises for a fingerprint that nobody here could ask about; `name` is the new collection's, else the old
     one's, with a number where it is taken. `step` hears of each page.
 
-    Nobody sees the collection before it is whole. Raises ServingError, or what `step` raises: nothing is left of it.
+    Nobody sees the collection before it is whole, and it is kept once, with its last page. Raises ServingError, or what
+    `step` raises: nothing is left of it.
     """
-    with opened(path, limits, MAX_PAGES + 10) as archive:
-        head = read_head(archive)
+    with opened_export(path, limits) as archive:
+        head = read_head(archive, limits)
         if head.fingerprint is not None:
             check(head.fingerprint)
-        if name and library.collection(as_name(name), owner).key:
+        if name and library.catalogue.named(new_name(name), owner).key:
             raise taken(name)
-        made = library.create(secrets.token_hex(16), ARRIVING)
+        key = library.begin_arrival()
         count = 0
         try:
             for count, page in enumerate(pages(archive, head, limits), 1):
-                library.add(made.key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                if count > head.pages:
+                    break
+                library.put(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
                 step(count, head.pages)
             if count != head.pages:
-                raise UnreadableError(f"the export is not whole: {count} of {head.pages} pages are in it")
-            return named(library, made.key, name, head.name, owner)
+                more = "or more " if count > head.pages else ""
+                raise UnreadableError(f"the export is not whole: {count} {more}of {head.pages} pages are in it")
+            return hand_over(library, key, name, head.name, owner)
         except BaseException:
-            library.delete_collection(made.key)
+            library.delete_collection(key)
             raise
 
 
-def named(library: Library, key: str, name: str, old: str, owner: str) -> Collection:
-    """Handed over to its owner. Raises BadValueError."""
+def opened_export(path: Path, limits: Settings) -> AbstractContextManager[zipfile.ZipFile]:
+    """Raises TooLargeError or UnreadableError."""
+    return opened(path, Bounds(limits.max_export_pages + OTHERS, limits.max_export_bytes, limits.max_zip_ratio))
+
+
+def hand_over(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
+    """Give the collection to its owner, and keep it. Raises BadValueError or LibraryError."""
     if name:
         return library.rename(key, name, owner)
     cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
@@ -112,30 +123,34 @@ def named(library: Library, key: str, name: str, old: str, owner: str) -> Collec
     raise BadValueError("give the collection a name: there are many of its own already", param="name")
 
 
-def read_head(archive: zipfile.ZipFile) -> Head:
-    """Raises BadValueError or UnreadableError."""
+def read_head(archive: zipfile.ZipFile, limits: Settings) -> Head:
+    """Raises BadValueError, TooLargeError or UnreadableError."""
     with member(archive, "collection.json") as stream:
-        try:
-            head = Head.model_validate_json(stream.read(HEAD_BYTES))
-        except ValidationError:
-            raise UnreadableError("this zip is no exported collection, or it was changed") from None
+        data = stream.read(HEAD_BYTES)
+    try:
+        head = Head.model_validate_json(data)
+    except ValidationError:
+        raise UnreadableError("this zip is no exported collection, or it was changed") from None
     if head.version != VERSION:
         raise BadValueError(f"this {FORMAT} was written by a newer release (version {head.version}): update Dormouse")
+    if head.pages > limits.max_export_pages:
+        raise TooLargeError(f"the export has {head.pages:,} pages; the limit is {limits.max_export_pages:,}")
     if head.pages and not (head.fingerprint and head.dimension):
         raise UnreadableError("the export does not say what made its vectors")
     return head
 
 
-@contextmanager
-def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+def member(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
+    """Raises UnreadableError."""
+    return open_member(archive, info_of(archive, name), "the export is damaged")
+
+
+def info_of(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """Raises UnreadableError."""
     try:
-        with archive.open(name) as stream:
-            yield stream
+        return archive.getinfo(name)
     except KeyError:
         raise UnreadableError(f"this zip is no exported collection, or not whole: {name} is missing") from None
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
-        raise UnreadableError(f"the export is damaged: {error}") from None
 
 
 def pages(archive: zipfile.ZipFile, head: Head, limits: Settings) -> Iterator[NewPage]:
@@ -149,15 +164,16 @@ def pages(archive: zipfile.ZipFile, head: Head, limits: Settings) -> Iterator[Ne
         rows(archive, "vectors.npy", head.dimension) as vectors,
         rows(archive, "line_vectors.npy" if lined else "vectors.npy", head.dimension) as lines,
     ):
-        while text := described.readline(PAGE_BYTES):
+        # A page's text came here in one request, together with its picture.
+        while text := described.readline(limits.max_body_bytes):
             try:
                 page = Described.model_validate_json(text)
             except ValidationError:
                 raise UnreadableError("the export is damaged, or was changed: a page's description cannot be") from None
             if page.line_vectors and not lined:
                 raise UnreadableError("the export is not whole: line_vectors.npy is missing")
-            if len(page.lines) > limits.max_lines_per_page:
-                raise TooLargeError(f"a page of the export has more than {limits.max_lines_per_page} lines")
+            if len(page.lines) > (most := max(limits.max_lines_per_page, READ_LINES)):
+                raise TooLargeError(f"a page of the export has more than {most} lines")
             yield restored(archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, limits)
 
 
@@ -184,13 +200,16 @@ def restored(
 
 
 def read_picture(archive: zipfile.ZipFile, page_id: str, limits: Settings) -> tuple[bytes, Image.Image]:
-    """As it is where it is what we would keep, else made so."""
-    name = f"pictures/{page_id}.jpg"
+    """Return it as it is where it is what we would keep, else made so. Raises ServingError.
+
+    A page of a PDF is kept as large as `max_side` allows, whatever an uploaded picture may be.
+    """
+    name, pixels = f"pictures/{page_id}.jpg", limits.max_side**2
+    if info_of(archive, name).file_size > max(limits.max_file_bytes, JPEG_BYTES * pixels):
+        raise TooLargeError("a picture of the export is larger than any that is kept here")
     with member(archive, name) as stream:
-        if archive.getinfo(name).file_size > limits.max_file_bytes:
-            raise TooLargeError("a picture of the export is larger than any upload may be")
         data = stream.read()
-    image = decode_image(data, limits)
+    image = decode_image(data, limits.model_copy(update={"max_pixels": max(limits.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:
         same = header.format == "JPEG" and header.size == image.size
     return (data if same else encode_jpeg(image)), image
@@ -201,13 +220,13 @@ def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callab
     """Takes the next so many rows, float32[count, dimension]. Raises UnreadableError."""
     with member(archive, name) as stream:
         try:
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError
+            version = np.lib.format.read_magic(stream)
             shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-            if fortran or kind != np.dtype("<f2") or len(shape) != 2 or shape[1] != dimension:
-                raise ValueError
+            fits = version == (1, 0) and not fortran and kind == np.dtype("<f2") and shape[1:] == (dimension,)
         except Exception:  # numpy takes the header for Python: SyntaxError, TokenError and more
-            raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read") from None
+            fits = False
+        if not fits:
+            raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read")
 
         def take(count: int) -> Vectors:
             data = stream.read(count * dimension * 2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from serving.embedders import Vectors
 Half = NDArray[np.float16]
 BLOCK = 4_096
 """Rows that are float32 at the same time: 42 MB of 2560 numbers each."""
+ID_BYTES = 73
+"""A text of 16 letters and its place in a list."""
 
 
 class Matrix:
@@ -43,6 +46,11 @@ class Matrix:
         return len(self._ids)
 
     @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self._rows.nbytes + ID_BYTES * len(self._ids)
+
+    @property
     def width(self) -> int:
         """Numbers of a row."""
         return int(self._rows.shape[1])
@@ -59,7 +67,7 @@ class Matrix:
             # A new list would be O(n); readers cut theirs to the length they saw.
             self._ids.append(page_id)
 
-    def remove(self, ids: set[str]) -> None:
+    def remove(self, ids: AbstractSet[str]) -> None:
         with self._lock:
             keep = [n for n, page_id in enumerate(self._ids) if page_id not in ids]
             self._rows = self._rows[keep]

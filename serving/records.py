@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NewType
 
 from serving.embedders import Vectors
 from serving.pages import Line
+
+CollectionKey = NewType("CollectionKey", str)
+"""Opens a collection: whoever has it may use that, and nobody can guess it. A name is only what a collection is called;
+the page finds the key once, where a name or a key comes in, and below that there are keys alone."""
+ABSENT = CollectionKey("")
+"""Stands for a collection that does not exist yet: there is nothing in it, and nothing can be put into it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,8 +105,7 @@ class Collection:
     fingerprint: str | None
     model: str | None
     dimension: int | None
-    key: str = ""
-    """Whoever knows it may use the collection; empty for one that does not exist yet."""
+    key: CollectionKey = ABSENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ PREFIX = "DORMOUSE_"
 LOADED_WITH = frozenset({"data", "weights", "device", "vllm_eager", "hf_eager", "cores"})
 """Settings that a worker reads while it loads, so that its snapshot belongs to them. It does not know any other before
 its launch, and gets all of them then."""
+VECTOR_BYTES = 1024 * MiB
 LAST_BATCH_S = 3.0
 """Of the grace at a shutdown, for what runs: what has not been started by then is refused, so that its client hears."""
 
@@ -105,9 +106,20 @@ class Settings(BaseSettings):
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
     """Of one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
-    """A zip as it is uploaded, and what is in it: so much of the disk it takes while its pages are added."""
+    """What is in a zip of pages: so much of the disk it takes while they are added."""
     max_zip_ratio: Annotated[int, Field(ge=2)] = 100
     """Of what is in a zip to the zip, where that is much: pages and photos pack 1 to 20 times, bombs a thousandfold."""
+
+    max_export_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * MiB
+    """An exported collection, as it is written and as it is uploaded again: 50,000 pages of a third of a MB. On its way
+    in it takes that much of the disk twice. A collection that is larger is refused when it is exported, not later."""
+    max_export_pages: Annotated[int, Field(ge=1)] = 100_000
+    """Of an exported collection. Each is a file in the zip, of which Python holds a description of half a kilobyte."""
+
+    vector_bytes: Annotated[int, Field(ge=0)] = VECTOR_BYTES
+    """Vectors in memory, of all collections that are searched: 200,000 pages of BiGemma3, or more than a million of the
+    built-in embedder. The least recently searched collection goes, and is read again by its next search; one that is
+    larger is held alone."""
 
     page_queue: Annotated[int, Field(ge=1)] = 64
     """Pages waiting in a worker; with 0.7 s a page the last one waits 45 s. More get 429 and come back."""

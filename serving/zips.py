@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import io
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.names import shown_path
@@ -25,8 +27,14 @@ MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DIRECTORY_BYTES = 4 * MiB
 """The list of what is in it takes 100 to 300 bytes a file, and ten times that in memory."""
+ENTRY_BYTES = 128
+"""Of one whose name has 30 letters, at most."""
 SMALL_BYTES = 256 * MiB
 """Below this the ratio says nothing: a white page in BMP packs a thousandfold."""
+PARSER_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What `zipfile` raises for a zip that is damaged, or was made to be."""
 CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 """What systems put into folders, which nobody means to add."""
 
@@ -39,15 +47,48 @@ class Member:
     found: Path | ServingError
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a zip may have in it."""
+
+    files: int
+    bytes: int
+    ratio: int
+    """Of what is in it to the zip, where that is much."""
+
+    @property
+    def directory(self) -> int:
+        return max(DIRECTORY_BYTES, ENTRY_BYTES * self.files)
+
+
 class Bounded(io.BufferedReader):
-    """Reads no piece that is larger than a zip's directory may be."""
+    """Reads no piece that is larger than a zip's directory may be, as long as `largest` is set."""
+
+    largest: int | None = None
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:
-            size = DIRECTORY_BYTES
-        if size > DIRECTORY_BYTES:
-            raise TooLargeError("the zip lists too many files: split it")
+        if self.largest is not None:
+            if size is None or size < 0:
+                size = self.largest
+            if size > self.largest:
+                raise TooLargeError("the zip lists too many files: split it")
         return super().read(size)
+
+
+class MemberReader:
+    """Reads a member of a zip; what the parser finds wrong in it is an UnreadableError that begins with `damaged`."""
+
+    def __init__(self, stream: IO[bytes], damaged: str) -> None:
+        self._stream = stream
+        self._damaged = damaged
+
+    def read(self, size: int = -1) -> bytes:
+        with parsing(self._damaged):
+            return self._stream.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        with parsing(self._damaged):
+            return self._stream.readline(size)
 
 
 def is_zip(path: Path) -> bool:
@@ -60,30 +101,52 @@ def is_clutter(name: str) -> bool:
 
 
 @contextmanager
-def opened(path: Path, limits: Settings, max_files: int | None = None) -> Iterator[zipfile.ZipFile]:
-    """`max_files`: where it is another limit than that of uploads. Raises TooLargeError or UnreadableError."""
-    size = path.stat().st_size
+def parsing(damaged: str) -> Iterator[None]:
+    """Around the parser alone: whoever uses what was read has errors of the same types. Raises UnreadableError."""
     try:
-        with Bounded(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
-            check(archive, size, limits, max_files or limits.max_zip_files)
+        yield
+    except PARSER_ERRORS as error:
+        raise UnreadableError(f"{damaged}: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of the disk
+            raise
+        raise UnreadableError(f"{damaged}: it begins before the zip does") from None
+
+
+@contextmanager
+def opened(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
+    """Raises TooLargeError or UnreadableError."""
+    size = path.stat().st_size
+    with Bounded(io.FileIO(path)) as stream:
+        stream.largest = bounds.directory
+        with parsing("the zip is damaged"):
+            archive = zipfile.ZipFile(stream)
+        stream.largest = None
+        with archive:
+            check(archive, size, bounds)
             yield archive
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UnreadableError(f"the zip is damaged: {error}") from None
 
 
-def check(archive: zipfile.ZipFile, size: int, limits: Settings, max_files: int) -> None:
+@contextmanager
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, damaged: str) -> Iterator[MemberReader]:
+    """Raises UnreadableError."""
+    with parsing(damaged):
+        stream = archive.open(info)
+    with stream:
+        yield MemberReader(stream, damaged)
+
+
+def check(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
     """`size`: of the zip itself. Raises TooLargeError."""
     count, total = len(archive.infolist()), sum(info.file_size for info in archive.infolist())
-    if count > max_files:
-        raise TooLargeError(f"the zip has {count} files; the limit is {max_files}: split it")
-    if total > limits.max_zip_bytes:
+    if count > bounds.files:
+        raise TooLargeError(f"the zip has {count} files; the limit is {bounds.files}: split it")
+    if total > bounds.bytes:
+        most = f"{bounds.bytes / 1e6:.0f} MB"
+        raise TooLargeError(f"the zip has {total / 1e6:.0f} MB in it; the limit is {most}: split it")
+    if total > SMALL_BYTES and total > bounds.ratio * size:
         raise TooLargeError(
-            f"the zip has {total / 1e6:.0f} MB in it; the limit is {limits.max_zip_bytes / 1e6:.0f} MB: split it"
-        )
-    if total > SMALL_BYTES and total > limits.max_zip_ratio * size:
-        raise TooLargeError(
-            f"the zip unpacks to {total // size} times its size; the limit is {limits.max_zip_ratio}:"
-            " add its files without it"
+            f"the zip unpacks to {total // size} times its size; the limit is {bounds.ratio}: add its files without it"
         )
 
 
@@ -92,7 +155,7 @@ def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
 
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
-    with opened(path, limits) as archive:
+    with opened(path, Bounds(limits.max_zip_files, limits.max_zip_bytes, limits.max_zip_ratio)) as archive:
         files = (info for info in archive.infolist() if not info.filename.endswith("/"))
         infos = [info for info in files if not is_clutter(info.filename)]
         names = {info.filename for info in infos}
@@ -126,15 +189,11 @@ def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits:
             f"the file has {info.file_size / 1e6:.1f} MB; the limit is {limits.max_file_bytes / 1e6:.1f} MB"
         )
     try:
-        with archive.open(info) as source, target.open("wb") as stream:
+        with open_member(archive, info, "the file is damaged in the zip") as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream, MiB)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except UnreadableError:
         target.unlink(missing_ok=True)
-        raise UnreadableError(f"the file is damaged in the zip: {error}") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # of the disk
-            raise
-        raise UnreadableError("the file is damaged in the zip: it begins before the zip does") from None
+        raise
     if is_zip(target):
         target.unlink()
         raise NotAnImageError("a zip inside a zip is not opened: unpack it and add its files")

@@ -31,10 +31,11 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     from serving.parser_pool import ParserPool
     from serving.schema import EmbeddingsRequest, EmbedRequest, parse_body, read_embed_items, read_embeddings_items
     from serving.settings import Settings
-    from serving.zips import opened, unpacked
+    from serving.zips import unpacked
 
 from tests.files import encoded, pdf, picture
 from tests.test_exports import page
+from tests.test_library import made
 from tests.test_zips import zipped
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -82,8 +83,8 @@ def read_export(data: bytes) -> None:
         for name, part in zip(NAMES, parts, strict=False):
             archive.writestr(name, part)
         archive.writestr(f"pictures/{'0' * 16}.jpg", last)
-    with opened(write(buffer.getvalue()), LIMITS) as archive:
-        for found in imports.pages(archive, imports.read_head(archive), LIMITS):
+    with imports.opened_export(write(buffer.getvalue()), LIMITS) as archive:
+        for found in imports.pages(archive, imports.read_head(archive, LIMITS), LIMITS):
             assert np.isfinite(found.vector).all() and found.file == shown_path(found.file)
 
 
@@ -130,8 +131,9 @@ def exported() -> Iterator[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         library = Library(Path(folder))
         for number in range(2):
-            library.add("house", page(number), fingerprint="f1", model="m")
-        with zipfile.ZipFile(export(library, "house", Path(folder) / "exports").path) as archive:
+            key = made(library, "house")
+            library.add(key, page(number), fingerprint="f1", model="m")
+        with zipfile.ZipFile(export(library, key, Path(folder) / "exports", LIMITS).path) as archive:
             (first, *_) = (name for name in archive.namelist() if name.endswith(".jpg"))
             parts = [archive.read(name) for name in (*NAMES, first)]
             every = [name[9:25] for name in archive.namelist() if name.endswith(".jpg")]

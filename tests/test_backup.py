@@ -19,7 +19,7 @@ from serving.database import LibraryError
 from serving.errors import NotFoundError
 from serving.library import Library
 from tests.scripted import unit
-from tests.test_library import LINES, add, new
+from tests.test_library import LINES, add, at, new
 from tests.volumes import Container
 
 
@@ -49,20 +49,20 @@ class Numbers:
 
 
 def ids(library: Library) -> set[str]:
-    return {page_id for (page_id,) in library._db.execute("SELECT id FROM pages")}
+    return {page_id for (page_id,) in library.database.connection.execute("SELECT id FROM pages")}
 
 
 def test_what_was_acknowledged_is_there_in_the_next_container(tmp_path: Path) -> None:
     first = Container(tmp_path, "a")
     kept = [add(first.library, new("a.pdf", page)) for page in (1, 2, 3)]
-    assert first.library.delete("c", [kept[0]]) == [kept[0]]
+    assert first.library.delete(at(first.library), [kept[0]]) == [kept[0]]
     second = Container(tmp_path, "b")  # the first one was killed: nobody closed it
     assert ids(second.library) == set(kept[1:])
-    hit = second.library.search("c", unit("a.pdf 2", 64), 1, "f1")[0]
-    assert hit.page.id == kept[1] and second.library.lines(kept[1]) == LINES
-    assert second.library.picture(kept[1]).read_bytes() == b"jpeg"
-    assert not second.library.picture(kept[0]).exists()
-    assert second.library.delete_file("c", "sha of a.pdf") == kept[1:]
+    hit = second.library.ranking.search(at(second.library), unit("a.pdf 2", 64), 1, "f1")[0]
+    assert hit.page.id == kept[1] and second.library.catalogue.lines(kept[1]) == LINES
+    assert second.library.pictures.picture(kept[1]).read_bytes() == b"jpeg"
+    assert not second.library.pictures.picture(kept[0]).exists()
+    assert second.library.delete_file(at(second.library), "sha of a.pdf") == kept[1:]
     assert ids(Container(tmp_path, "c").library) == set()
 
 
@@ -103,14 +103,19 @@ def test_pages_added_at_once_share_copies(tmp_path: Path) -> None:
 def test_what_could_not_be_kept_is_not_acknowledged(tmp_path: Path, failure: Exception, told: str) -> None:
     container = Container(tmp_path, "a")
     first = add(container.library, new("a.png"))
-    container.library.search("c", unit("q", 64), 3, "f1")
+    container.library.ranking.search(at(container.library), unit("q", 64), 3, "f1")
     container.fail(failure)
     with pytest.raises(LibraryError, match=told):
         add(container.library, new("b.png"))
-    assert ids(container.library) == {first} and container.library.has("c", "sha of b.png") == {}
-    assert [hit.page.id for hit in container.library.search("c", unit("b.png 1", 64), 9, "f1")] == [first]
+    assert (
+        ids(container.library) == {first}
+        and container.library.catalogue.has(at(container.library), "sha of b.png") == {}
+    )
+    assert [
+        hit.page.id for hit in container.library.ranking.search(at(container.library), unit("b.png 1", 64), 9, "f1")
+    ] == [first]
     with pytest.raises(LibraryError, match=told):
-        container.library.delete("c", [first])
+        container.library.delete(at(container.library), [first])
     assert ids(Container(tmp_path, "b").library) == {first}
     container.fail(None)
     again = add(container.library, new("b.png"))
@@ -281,12 +286,13 @@ import os, sys
 from pathlib import Path
 from serving.library import Library
 from tests.volumes import Container
-from tests.test_library import new
+from tests.test_library import made, new
 del os.link
 container = Container(Path(sys.argv[1]), sys.argv[2])
 start = int(sys.argv[3])
 for page in range(start, start + 100_000):
-    stored = container.library.add("c", new("a.pdf", page, picture=b"p" * 5_000), fingerprint="f1", model="m")
+    given = new("a.pdf", page, picture=b"p" * 5_000)
+    stored = container.library.add(made(container.library), given, fingerprint="f1", model="m")
     print(page, stored.id, flush=True)
 """
 
@@ -308,7 +314,10 @@ def test_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     assert len(acknowledged) >= 6
     library = Container(tmp_path, "last").library
     for page, page_id in acknowledged.items():
-        assert library.page(page_id).page == page
-        assert library.picture(page_id).read_bytes() == b"p" * 5_000 and library.thumbnail(page_id).is_file()
+        assert library.catalogue.page(page_id).page == page
+        assert (
+            library.pictures.picture(page_id).read_bytes() == b"p" * 5_000
+            and library.pictures.thumbnail(page_id).is_file()
+        )
     with pytest.raises(NotFoundError):
-        library.page("0123456789abcdef")
+        library.catalogue.page("0123456789abcdef")

@@ -35,6 +35,7 @@ from tests.guide import FASTAPI, OPENAI, run
 from tests.reference import Reference
 from tests.servers import running, settings
 from tests.test_ingest import run as run_job
+from tests.test_library import at
 from ui import tiles
 from ui.ingest import Upload
 from ui.service import Service
@@ -314,9 +315,9 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
     source = CORPUS / "invoice-aurora-lamps.jpg"
     (page,) = run_job(service, Upload(source, source.name)).added
     before = answers()
-    found = tiles.answer(service, QUERIES[0], page.id, "c", None, 768)
+    found = tiles.answer(service, QUERIES[0], page.id, at(service.library), None, 768)
     assert answers() == before + 2, "the question and the parts"
-    picture = Image.open(service.library.picture(page.id))
+    picture = Image.open(service.library.pictures.picture(page.id))
     squares = [
         resize_square(tiles.crop(picture, tile["box"]), embedder.checkpoint.image_size) for tile in found["tiles"]
     ]

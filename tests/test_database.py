@@ -16,7 +16,7 @@ from serving.database import LibraryError
 from serving.library import Library
 from serving.records import Selection
 from tests.scripted import unit
-from tests.test_library import add, new
+from tests.test_library import add, at, new
 
 HOLD = """
 import sqlite3, sys
@@ -44,20 +44,20 @@ def changes(library: Library, page: str) -> list[Callable[[], object]]:
     """Everything that writes."""
     return [
         lambda: add(library, new("b.png")),
-        lambda: library.delete("c", [page]),
-        lambda: library.delete_file("c", "sha of a.png"),
-        lambda: library.delete_collection("c"),
+        lambda: library.delete(at(library), [page]),
+        lambda: library.delete_file(at(library), "sha of a.png"),
+        lambda: library.delete_collection(at(library)),
         lambda: library.create("d"),
-        lambda: library.rename("c", "d"),
-        lambda: library.move("c", [page], "other"),
+        lambda: library.rename(at(library), "d"),
+        lambda: library.move(at(library), [page], at(library, "other")),
     ]
 
 
 def whole(library: Library, page: str) -> None:
     """Nothing was lost, and nothing half done is left."""
-    assert [(found.name, found.pages) for found in library.collections()] == [("c", 1), ("other", 0)]
-    assert [hit.page.id for hit in library.search("c", unit("a.png 1", 64), 9, "f1")] == [page]
-    assert {path.name.partition(".")[0] for path in library.pictures.iterdir()} == {page}
+    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("c", 1), ("other", 0)]
+    assert [hit.page.id for hit in library.ranking.search(at(library), unit("a.png 1", 64), 9, "f1")] == [page]
+    assert {path.name.partition(".")[0] for path in library.pictures.folder.iterdir()} == {page}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_held_by_another_program_is_told_and_nothing_is_lost(library: Library) -
             assert caught.value.code == "locked"
         whole(library, page)  # who only reads does not notice
     second = add(library, new("b.png"))
-    assert library.delete("c", [page, second]) == [page, second]
+    assert library.delete(at(library), [page, second]) == [page, second]
 
 
 def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,22 +93,24 @@ def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with held(path), pytest.raises(LibraryError, match="database is locked"):
         Library(tmp_path)
     library = Library(tmp_path)
-    assert library.page(page).file == "a.png"
+    assert library.catalogue.page(page).file == "a.png"
     library.close()
 
 
 def test_full_database_is_told_and_nothing_is_lost(library: Library) -> None:
     """SQLite ends the transaction by itself; the next one begins all the same."""
     page = add(library, new("a.png"))
-    library._db.execute(f"PRAGMA max_page_count = {library._db.execute('PRAGMA page_count').fetchone()[0]}")
+    library.database.connection.execute(
+        f"PRAGMA max_page_count = {library.database.connection.execute('PRAGMA page_count').fetchone()[0]}"
+    )
     large = tuple(new().lines or ()) * 500
     for _ in range(2):
         with pytest.raises(LibraryError, match="the disk is full") as caught:
             add(library, new("b.png", lines=large))
-        assert caught.value.code == "disk_full" and not library._db.in_transaction
+        assert caught.value.code == "disk_full" and not library.database.connection.in_transaction
     whole(library, page)
-    library._db.execute("PRAGMA max_page_count = 100000")
-    assert add(library, new("b.png", lines=large)) and library.collection("c").pages == 2
+    library.database.connection.execute("PRAGMA max_page_count = 100000")
+    assert add(library, new("b.png", lines=large)) and library.catalogue.named("c").pages == 2
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
@@ -121,13 +123,13 @@ def test_truncated_is_refused_and_left_as_it_is(tmp_path: Path, share: float) ->
     data = path.read_bytes()
     cut = data[: int(len(data) * share)]
     path.write_bytes(cut)
-    pictures = len(list(library.pictures.iterdir()))
+    pictures = len(list(library.pictures.folder.iterdir()))
     with pytest.raises(LibraryError, match="damaged"):
         Library(tmp_path)
-    assert path.read_bytes() == cut and len(list(library.pictures.iterdir())) == pictures
+    assert path.read_bytes() == cut and len(list(library.pictures.folder.iterdir())) == pictures
     path.write_bytes(data)  # and the lock was given back
     library = Library(tmp_path)
-    assert library.collection("c").pages == 40
+    assert library.catalogue.named("c").pages == 40
     library.close()
 
 
@@ -138,15 +140,15 @@ def test_damaged_in_the_middle_is_told_by_who_meets_it(tmp_path: Path) -> None:
     path = tmp_path / "library.db"
     data = path.read_bytes()
     path.write_bytes(data[: 4096 * 2] + b"\xff" * (len(data) - 4096 * 2))
-    pictures = len(list(library.pictures.iterdir()))
+    pictures = len(list(library.pictures.folder.iterdir()))
 
     def use() -> None:
         damaged = Library(tmp_path)
         try:
             for read in (
-                lambda: damaged.search("c", unit("a", 64), 5, "f1", Selection()),
-                lambda: damaged.files("c"),
-                lambda: [damaged.lines(page) for page in ids],
+                lambda: damaged.ranking.search(at(damaged), unit("a", 64), 5, "f1", Selection()),
+                lambda: damaged.catalogue.files(at(damaged)),
+                lambda: [damaged.catalogue.lines(page) for page in ids],
             ):
                 read()
         finally:
@@ -154,4 +156,4 @@ def test_damaged_in_the_middle_is_told_by_who_meets_it(tmp_path: Path) -> None:
 
     with pytest.raises(LibraryError, match="damaged"):
         use()
-    assert len(list(library.pictures.iterdir())) == pictures
+    assert len(list(library.pictures.folder.iterdir())) == pictures

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from serving import equivalence
+from serving.catalogue import FingerprintError
 from serving.equivalence import Equivalence, EquivalenceError, Pair, Spread, Threshold
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from tests.scripted import unit
-from tests.test_library import add, new
+from tests.test_library import add, at, new
 
 
 def proof(one: str, other: str) -> Pair:
@@ -102,18 +103,18 @@ def test_library_lets_shown_fingerprints_share_a_collection(tmp_path: Path) -> N
     with pytest.raises(FingerprintError, match="python -m bench parity --a URL --b URL"):
         add(library, new("b.png"), fingerprint="f2")
     with pytest.raises(FingerprintError, match="new collection"):
-        library.check("c", "f2")
+        library.catalogue.check(at(library), "f2")
     equivalence.record(tmp_path, proof("f1", "f2"))
-    library.check("c", "f2")
+    library.catalogue.check(at(library), "f2")
     second = add(library, new("b.png"), fingerprint="f2")
     for fingerprint in ("f1", "f2"):
-        hits = library.search("c", unit("b.png 1", 64), 2, fingerprint)
+        hits = library.ranking.search(at(library), unit("b.png 1", 64), 2, fingerprint)
         assert [hit.page.id for hit in hits] == [second, first]
-    assert library.collection("c").fingerprint == "f1"
+    assert library.catalogue.named("c").fingerprint == "f1"
     with pytest.raises(FingerprintError):
-        library.search("c", unit("q", 64), 2, "f3")
+        library.ranking.search(at(library), unit("q", 64), 2, "f3")
     equivalence.withdraw(tmp_path, "f1", "f2")
     with pytest.raises(FingerprintError):
-        library.search("c", unit("q", 64), 2, "f2")
-    library.check("nobody", "f2")
+        library.ranking.search(at(library), unit("q", 64), 2, "f2")
+    library.catalogue.check(at(library, "nobody"), "f2")
     library.close()

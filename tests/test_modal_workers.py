@@ -20,13 +20,14 @@ from bench.__main__ import build_parser as bench_arguments
 from bench.account import AccountError, NotFound
 from bench.keys import Keys
 from bench.modal_app import explain_not_deployed
+from serving.catalogue import FingerprintError
 from serving.client import Answer
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.test_client import ANSWER, PROOF, answering
-from tests.test_library import add, new
+from tests.test_library import add, at, new
 from ui import coldstart, masthead, modal_workers, status
 from ui.app import elsewhere
 from ui.facts import Facts, Row, Unknown
@@ -158,15 +159,15 @@ def test_mismatch_is_told_before_anything_is_woken(
     library = Library(tmp_path / "library")
     add(library, new(), fingerprint="another-1")
     counted.url = scripted.url
-    target.check(library, "c")  # nothing is known of the server: it has to answer first
+    target.check(library, at(library))  # nothing is known of the server: it has to answer first
     target.client.embed_queries(["a"])
     until(lambda: target.known is not None)
     asked = scripted.worker.boot.requests
     with pytest.raises(FingerprintError, match="made with another embedder"):
-        target.check(library, "c")
+        target.check(library, at(library))
     assert scripted.worker.boot.requests == asked
     counted.version = 2  # deployed again: it may be another model now
-    target.check(library, "c")
+    target.check(library, at(library))
     assert target.known is None
     library.close()
 

@@ -17,7 +17,7 @@ import requests
 
 from serving.process import ServerProcess
 from tests.conftest import ScriptedWorker
-from tests.files import encoded, picture
+from tests.files import encoded, pdf, picture
 from tests.scripted import Scripted
 from tests.servers import running, settings
 from tests.test_app import until
@@ -118,6 +118,20 @@ def test_what_is_old_goes_while_the_page_runs(site: Site) -> None:
     assert '"file": "waits.png", "page": 1' in requests.get(later, timeout=60).text
     until(lambda: not waits.exists())
     assert site.call("delete_collection", "needed") == {"deleted": 2}
+
+
+def test_a_collection_that_is_deleted_during_its_upload_is_gone(site: Site) -> None:
+    site.worker.embedder.gate.clear()
+    calls = len(site.worker.embedder.calls)
+    adding = site.begin(
+        "add_pages", [entry(site.upload("a.pdf", pdf([[f"Words of page {n}"] for n in range(9)])))], "gone"
+    )
+    until(lambda: len(site.worker.embedder.calls) > calls)
+    assert site.call("delete_collection", "gone") == {"deleted": 0}
+    site.worker.embedder.gate.set()
+    assert '"error": "the collection was deleted"' in requests.get(adding, timeout=60).text
+    assert "gone" not in [found["name"] for found in site.call("collections")["collections"]]
+    assert not any((site.data / "pages").iterdir())
 
 
 def sent(url: str, path: str, body: bytes, length: int, kind: str) -> socket.socket:

@@ -39,7 +39,7 @@ def operators_library(folder: Path) -> str:
     """With a page of whoever has the machine; its key."""
     library = Library(folder)
     add(library, new(dimension=2560), "house", "scripted-1")
-    key = library.collection("house").key
+    key = library.catalogue.named("house").key
     library.close()
     return key
 
@@ -110,7 +110,7 @@ def test_names_reach_ones_own_and_keys_what_was_shared(open_page: tuple[str, str
 
     assert ben.predict("a", None, "house", 5, None, api_name="/search")["hits"] == []
     assert ben.predict("house", [page], api_name="/delete_pages")["deleted"] == []
-    assert [found["pages"] for found in ben.predict(api_name="/collections")["collections"]] == [0]
+    assert ben.predict(api_name="/collections")["collections"] == [], "who asks about a name makes nothing"
     assert ben.predict("a", None, mine["collection"], 5, None, api_name="/search")["hits"][0]["id"] == page
     assert ben.predict("a", None, operators, 5, None, api_name="/search")["hits"][0]["file"] == "a.png"
 
@@ -182,12 +182,13 @@ def test_what_others_have_is_not_reached_by_their_pages_or_names(open_page: tupl
         with pytest.raises(AppError, match="not in the collection"):
             ben.predict("", None, collection, 5, None, None, None, page, api_name="/search")
         assert ben.predict(collection, [page], api_name="/delete_pages") == {"deleted": [], "missing": [page]}
-        assert ben.predict(collection, [page], mine, api_name="/move_pages") == {"moved": [], "stayed": [page]}
-    assert ben.predict("papers", api_name="/export_collection")["pages"] == 0
-    assert ben.predict("papers", "stolen", api_name="/rename_collection")["collection"] != key
-    assert ben.predict("stolen", api_name="/delete_collection") == {"deleted": 0}
+    assert ben.predict(mine, [page], mine, api_name="/move_pages") == {"moved": [], "stayed": [page]}
+    assert ben.predict("papers", api_name="/delete_collection") == {"deleted": 0}
     guess = key[:-1] + ("0" if key[-1] != "0" else "1")
     for call in (
+        lambda: ben.predict("papers", [page], mine, api_name="/move_pages"),
+        lambda: ben.predict("papers", api_name="/export_collection"),
+        lambda: ben.predict("papers", "stolen", api_name="/rename_collection"),
         lambda: ben.predict(guess, [page], api_name="/delete_pages"),
         lambda: ben.predict(guess, "stolen", api_name="/rename_collection"),
         lambda: ben.predict(guess, [page], mine, api_name="/move_pages"),
@@ -211,6 +212,29 @@ def test_what_others_have_is_not_reached_by_their_pages_or_names(open_page: tupl
         call_of_a_tool = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         assert requests.post(url + path, json=call_of_a_tool, timeout=10).status_code in (404, 405)
     anna.close(), ben.close()
+
+
+def test_a_name_makes_a_collection_where_pages_are_added_or_it_is_typed_and_nowhere_else(
+    open_page: tuple[str, str], tmp_path: Path
+) -> None:
+    url, _ = open_page
+    token = secrets.token_hex(16)
+    somebody, browser = visitor(url, token), Browsing(url, token)
+    names = lambda: [found["name"] for found in somebody.predict(api_name="/collections")["collections"]]  # noqa: E731
+    somebody.predict("a question", None, "asked about", 5, None, api_name="/search")
+    somebody.predict("asked about", ["0" * 16], api_name="/delete_pages")
+    browser.event("search", "click", "a question", "asked about", "5", None, None, 50, 0, [], [], "all")
+    assert requests.get(f"{url}/?c=asked%20about", cookies={"dormouse": token}, timeout=30).ok and names() == []
+    browser.event("collection", "input", "typed")
+    assert names() == ["typed"]
+    (tmp_path / "a.png").write_bytes(encoded(picture((90, 60))))
+    assert somebody.predict([handle_file(tmp_path / "a.png")], "added to", api_name="/add_pages")["added"]
+    assert names() == ["added to", "typed"]
+    for name in names():
+        somebody.predict(name, api_name="/delete_collection")
+        assert somebody.predict("a", None, name, 5, None, api_name="/search")["hits"] == []
+    assert names() == []
+    somebody.close()
 
 
 def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str]) -> None:
@@ -268,7 +292,7 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
             Browsing(url, ANNA).event("scaledown", "click", "", True)
         assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")
-    assert [(found.name, found.pages) for found in library.collections()] == [("house", 1)]
+    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("house", 1)]
     library.close()
 
 

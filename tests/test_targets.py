@@ -10,9 +10,10 @@ import pytest
 import requests
 
 from serving import equivalence
+from serving.catalogue import FingerprintError
 from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotReadyError
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from serving.process import ServerProcess
 from serving.settings import Settings
 from tests.files import encoded, picture
@@ -21,6 +22,7 @@ from tests.servers import running, settings
 from tests.test_app import until
 from tests.test_equivalence import proof
 from tests.test_ingest import upload
+from tests.test_library import at, made
 from ui.app import arguments, elsewhere
 from ui.service import Question, Service
 from ui.targets import Target, Targets, host, named
@@ -52,7 +54,7 @@ def two(tmp_path: Path, limits: Settings) -> Iterator[tuple[Service, Scripted, S
 def add(service: Service, folder: Path, collection: str, target: str, side: int = 40) -> str:
     """What went wrong, if anything."""
     file = upload(folder, f"{side}.png", encoded(picture((side, side))))
-    job = service.ingestor.start(collection, [file], service.targets.of(target))
+    job = service.ingestor.start(made(service.library, collection), [file], service.targets.of(target))
     assert job.finished.wait(30)
     return job.error
 
@@ -61,11 +63,14 @@ def test_each_call_goes_to_the_server_it_names(two: tuple[Service, Scripted, Scr
     service, first, second = two
     assert add(service, tmp_path, "a", "one") == "" and (len(first.calls), len(second.calls)) == (1, 0)
     assert add(service, tmp_path, "b", "two") == "" and (len(first.calls), len(second.calls)) == (1, 1)
-    assert service.search(Question("q"), "a", 3).hits and service.search(Question("q"), "b", 3, target="two").hits
+    assert (
+        service.search(Question("q"), at(service.library, "a"), 3).hits
+        and service.search(Question("q"), at(service.library, "b"), 3, target="two").hits
+    )
     assert (len(first.calls), len(second.calls)) == (2, 2)
     for name in ("three", "ONE", ["one"], 7):
         with pytest.raises(BadValueError, match="there is no server of that name: one, two, gone"):
-            service.search(Question("q"), "a", 3, target=name)  # type: ignore[arg-type]
+            service.search(Question("q"), at(service.library, "a"), 3, target=name)  # type: ignore[arg-type]
 
 
 def test_vectors_that_cannot_meet_are_refused_before_a_worker_is_woken(
@@ -74,13 +79,13 @@ def test_vectors_that_cannot_meet_are_refused_before_a_worker_is_woken(
     service, _, second = two
     assert add(service, tmp_path, "a", "one") == ""
     with pytest.raises(FingerprintError, match="python -m bench parity"):
-        service.search(Question("q"), "a", 3, target="two")
+        service.search(Question("q"), at(service.library, "a"), 3, target="two")
     assert "another embedder" in add(service, tmp_path, "a", "two", 50)
-    assert second.calls == [] and service.library.collection("a").pages == 1
+    assert second.calls == [] and service.library.catalogue.named("a").pages == 1
     equivalence.record(service.library.folder, proof("scripted-2", "scripted-1"))
-    assert add(service, tmp_path, "a", "two", 50) == "" and service.library.collection("a").pages == 2
-    assert len(service.search(Question("q"), "a", 3, target="two").hits) == 2
-    assert len(service.search(Question("q"), "a", 3, target="one").hits) == 2
+    assert add(service, tmp_path, "a", "two", 50) == "" and service.library.catalogue.named("a").pages == 2
+    assert len(service.search(Question("q"), at(service.library, "a"), 3, target="two").hits) == 2
+    assert len(service.search(Question("q"), at(service.library, "a"), 3, target="one").hits) == 2
 
 
 def test_server_that_was_started_with_another_model_is_asked_again(
@@ -90,10 +95,12 @@ def test_server_that_was_started_with_another_model_is_asked_again(
     assert add(service, tmp_path, "a", "one") == ""
     assert service.targets.of("two").info().fingerprint == "scripted-2"
     second.fingerprint = "scripted-1"
-    assert service.search(Question("q"), "a", 3, target="two").hits, "what it said earlier is not held against it"
+    assert service.search(Question("q"), at(service.library, "a"), 3, target="two").hits, (
+        "what it said earlier is not held against it"
+    )
     first.fingerprint = "scripted-9"
     with pytest.raises(FingerprintError, match="now scripted-9"):
-        service.search(Question("q"), "a", 3, target="one")
+        service.search(Question("q"), at(service.library, "a"), 3, target="one")
 
 
 def test_one_that_is_not_there_fails_alone_and_soon(two: tuple[Service, Scripted, Scripted], tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_one_that_is_not_there_fails_alone_and_soon(two: tuple[Service, Scripted
     began = time.monotonic()
     assert "nothing answers" in add(service, tmp_path, "a", "gone")
     with pytest.raises(NotReadyError, match=r"nothing answers at http://127\.0\.0\.1:9: is the worker running"):
-        service.search(Question("q"), "a", 3, target="gone")
+        service.search(Question("q"), at(service.library, "a"), 3, target="gone")
     assert time.monotonic() - began < 20, "it does not wait as long as a start may take"
     assert add(service, tmp_path, "a", "two") == ""
 

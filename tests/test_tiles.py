@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from serving.catalogue import FingerprintError
 from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotFoundError
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from serving.pages import Box
-from serving.records import Hit, StoredPage
+from serving.records import ABSENT, Hit, StoredPage
 from serving.settings import Settings
 from tests.files import encoded, pdf, picture
 from tests.scripted import Coloured
 from tests.servers import running, settings
 from tests.test_app import until
 from tests.test_ingest import run, upload
+from tests.test_library import at
 from tests.test_render import NASTY, hit
 from ui import tiles
 from ui.asking import Asked
@@ -68,7 +70,7 @@ def kept(service: Service, folder: Path, image: Image.Image, name: str = "a.png"
 
 
 def asked(service: Service, query: str = "red") -> Asked:
-    found = service.search(Question(query), COLLECTION, 5)
+    found = service.search(Question(query), at(service.library), 5)
     return Asked(Question(query), tuple(found.hits), found.query.tobytes(), found.fingerprint)
 
 
@@ -155,7 +157,7 @@ def test_the_part_with_the_colour_asked_for_is_best(
 ) -> None:
     page = kept(service, tmp_path, cornered(place))
     calls = len(double.calls)
-    found = tiles.answer(service, "red", page.id, COLLECTION, None, None)
+    found = tiles.answer(service, "red", page.id, at(service.library), None, None)
     assert [len(call) for call in double.calls[calls:]] == [len(found["tiles"])] == [12], "one call for all"
     across, down = CORNERS[place]
     box = best_box(found)
@@ -170,10 +172,10 @@ def test_the_part_with_the_colour_asked_for_is_best(
 
 def test_fewer_numbers_are_compared_as_the_search_did(service: Service, tmp_path: Path) -> None:
     page = kept(service, tmp_path, cornered())
-    scores = [tile["score"] for tile in tiles.answer(service, "red", page.id, COLLECTION, None, 2)["tiles"]]
+    scores = [tile["score"] for tile in tiles.answer(service, "red", page.id, at(service.library), None, 2)["tiles"]]
     assert min(scores) == pytest.approx(1 / np.sqrt(2), abs=0.01), "white is (1, 1) by two numbers"
     with pytest.raises(BadValueError, match="2 or 3 dimensions"):
-        tiles.answer(service, "red", page.id, COLLECTION, None, 1)
+        tiles.answer(service, "red", page.id, at(service.library), None, 1)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_a_server_that_takes_less_at_once_is_asked_more_often(
     for service in served(double, tmp_path, settings(tmp_path, **page), **worker):
         stored = kept(service, tmp_path, cornered("lower right"))
         double.calls.clear()
-        found = tiles.answer(service, "red", stored.id, COLLECTION, None, None)
+        found = tiles.answer(service, "red", stored.id, at(service.library), None, None)
         assert [len(call) for call in double.calls] == calls
         assert len(found["tiles"]) == 12 and best_box(found)[2:] == (1, 1)
 
@@ -205,7 +207,7 @@ def test_vectors_of_another_model_are_refused(service: Service, double: Coloured
     assert len(double.calls) == calls + 1, "who was known by its fingerprint is found out by its answer"
     service.targets.first.info()
     with pytest.raises(FingerprintError, match="made with another embedder"):
-        tiles.answer(service, "red", page.id, COLLECTION, None, None)
+        tiles.answer(service, "red", page.id, at(service.library), None, None)
     assert len(double.calls) == calls + 1, "a worker was woken in vain"
 
 
@@ -213,12 +215,13 @@ def test_what_cannot_be_looked_at_is_told(service: Service, double: Coloured, tm
     small = kept(service, tmp_path, picture((70, 60)))
     double.calls.clear()
     with pytest.raises(BadValueError, match="only 70 x 60 pixels"):
-        tiles.answer(service, "red", small.id, COLLECTION, None, None)
-    for page_id, collection in (("0" * 16, COLLECTION), (small.id, "another"), ("", COLLECTION)):
+        tiles.answer(service, "red", small.id, at(service.library), None, None)
+    key = at(service.library)
+    for page_id, collection in (("0" * 16, key), (small.id, ABSENT), ("", key)):
         with pytest.raises(NotFoundError, match="not in the collection"):
             tiles.answer(service, "red", page_id, collection, None, None)
     with pytest.raises(BadValueError, match="no server"):
-        tiles.answer(service, "red", small.id, COLLECTION, "none", None)
+        tiles.answer(service, "red", small.id, at(service.library), "none", None)
     assert double.calls == []
 
 
@@ -239,7 +242,7 @@ def test_a_page_deleted_meanwhile_is_gone(service: Service, double: Coloured, tm
     thread = threading.Thread(target=lambda: told.append(tiles.looked(service, before, COLLECTION, "", page.id)))
     thread.start()
     until(lambda: len(double.calls) > calls)
-    service.delete(COLLECTION, [page.id])
+    service.delete(at(service.library), [page.id])
     double.gate.set()
     thread.join(20)
     assert "This page is gone" in told[0] and "sheet" not in told[0]
@@ -259,10 +262,10 @@ def test_a_server_that_does_not_answer_leaves_the_page_and_the_button(service: S
 def test_a_page_in_place_of_a_question(service: Service, tmp_path: Path) -> None:
     red = kept(service, tmp_path, Image.new("RGB", (300, 300), "red"), NASTY)
     page = kept(service, tmp_path, cornered("lower left"), "b.png")
-    found = service.search(Question(like=red.id), COLLECTION, 5)
+    found = service.search(Question(like=red.id), at(service.library), 5)
     before = Asked(Question(like=red.id), tuple(found.hits), found.query.tobytes(), found.fingerprint)
     html = tiles.looked(service, before, COLLECTION, "", page.id)
     assert "Best part: lower left" in html and "<img src=x" not in html
     assert "Compared with “&lt;img" in html and html.count('class="best"') == 1
-    service.delete(COLLECTION, [red.id])
+    service.delete(at(service.library), [red.id])
     assert "Best part: lower left" in tiles.looked(service, before, COLLECTION, "", page.id)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from serving import zips
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
-from serving.zips import DIRECTORY_BYTES, is_zip, unpacked
+from serving.zips import DIRECTORY_BYTES, Bounds, is_zip, unpacked
 from tests.files import encoded, pdf, picture
 
 PNG = encoded(picture((30, 20)))
@@ -158,3 +159,18 @@ def test_members_without_a_name_or_before_the_beginning(tmp_path: Path, limits: 
     cut = data[:30] + data[40:]  # all that the directory names has moved up, the first of it out of the file
     found = opened(tmp_path, cut, limits)
     assert "begins before the zip" in str(found["a.png"]) and found["b.png"] == PNG
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours"), NotImplementedError("ours")])
+def test_errors_of_whoever_uses_a_zip_stay_what_they_are(error: Exception, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({"a.png": PNG}))
+    with pytest.raises(type(error), match=r"^ours$"), zips.opened(path, Bounds(1, 10_000, 100)):
+        raise error
+    with (
+        zips.opened(path, Bounds(1, 10_000, 100)) as archive,
+        pytest.raises(type(error), match=r"^ours$"),
+        zips.open_member(archive, archive.infolist()[0], "damaged") as stream,
+    ):
+        assert stream.read() == PNG
+        raise error

@@ -34,11 +34,12 @@ def build(service: Service) -> None:
             collection: its id, or its name; one of this name is made if there is none
             target: name of the server that reads the pages, where the page has several; left out, the first
         """
-        server = service.targets.of(target)
-        job = service.ingestor.start(service.shelf.ref(collection), uploads(files), server)
+        server, given = service.targets.of(target), uploads(files)
+        job = service.ingestor.start(service.shelf.make(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
-            raise ServingError(f"{job.error} ({len(job.added)} pages were added before that and are kept)")
+            kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
+            raise ServingError(job.error + kept)
         order = sorted(job.added, key=lambda page: (page.file, page.page))
         return {
             "added": [{"id": page.id, "file": page.file, "page": page.page} for page in order],
@@ -82,7 +83,7 @@ def build(service: Service) -> None:
             query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
         )
         found = service.search(
-            question, service.shelf.ref(collection), whole(top_k, "top_k"), optional(dimension), target
+            question, service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
         )
         return {
             "hits": [
@@ -120,7 +121,7 @@ def build(service: Service) -> None:
         """
         asked = listed(queries, "queries")
         found = service.scores(
-            asked, service.shelf.ref(collection), selection(files, types), optional(dimension), target
+            asked, service.shelf.key(collection), selection(files, types), optional(dimension), target
         )
         return {
             "queries": found.queries,
@@ -147,7 +148,7 @@ def build(service: Service) -> None:
             target: name of the server that is asked, where the page has several; left out, the first
         """
         return tiles.answer(
-            service, str(query or ""), str(page), service.shelf.ref(collection), target, optional(dimension)
+            service, str(query or ""), str(page), service.shelf.key(collection), target, optional(dimension)
         )
 
     def delete_pages(collection: str, ids: list[str]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def build(service: Service) -> None:
             ids: page ids, as /search and /add_pages answer them
         """
         wanted = page_ids(ids)
-        gone = service.delete(service.shelf.ref(collection), wanted)
+        gone = service.delete(service.shelf.key(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
     def scaledown(target: str | None = None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     def picture(name: str) -> Response:
         if not PICTURE.fullmatch(name):
             return JSONResponse({"error": "no such page"}, 404)
-        path = service.library.pictures / name
+        path = service.library.pictures.folder / name
         if not path.is_file():
             return JSONResponse({"error": "no such page"}, 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
@@ -163,7 +163,8 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         css_paths=STYLES,
         head=HEAD,
         footer_links=["api", "settings"],
-        max_file_size=service.limits.max_zip_bytes,  # what is no zip is held to less when it is opened
+        # What is no export is held to less when it is opened.
+        max_file_size=max(service.limits.max_zip_bytes, service.limits.max_export_bytes),
         ssr_mode=False,
         enable_monitoring=False,
         show_error=True,
@@ -283,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     try:
-        library = Library(limits.data)
+        library = Library(limits.data, vector_bytes=limits.vector_bytes)
     except ServingError as error:
         print(error.message, file=sys.stderr)
         return 2

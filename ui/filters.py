@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from serving.errors import ServingError
-from serving.records import TYPES, type_of
+from serving.records import TYPES, CollectionKey, type_of
 from ui.asking import Asked
 from ui.render import plural
 from ui.service import Service
@@ -83,9 +83,9 @@ def size(chosen: object) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def ranks(service: Service, asked: Asked, collection: str, dimension: int | None) -> dict[str, int]:
+def ranks(service: Service, asked: Asked, collection: CollectionKey, dimension: int | None) -> dict[str, int]:
     """Where each page was by that many numbers, as far as it is told: page ids to ranks. Raises ServingError."""
-    hits = service.library.search(
+    hits = service.library.ranking.search(
         collection, asked.vector, FAR, asked.fingerprint, asked.question.of, dimension
     )  # fmt: skip
     others = [hit for hit in hits if hit.page.id != asked.question.like]

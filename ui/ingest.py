@@ -27,14 +27,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from serving.catalogue import CollectionGoneError, FingerprintError
 from serving.client import PagePayload
 from serving.database import LibraryError
 from serving.errors import GONE, BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from serving.names import shown_path
 from serving.pages import Line, PageFile, encode_jpeg, encode_thumbnail, open_file
 from serving.parser_pool import ParserPool
-from serving.records import NewPage, StoredPage
+from serving.records import CollectionKey, NewPage, StoredPage
 from serving.settings import Settings
 from serving.zips import is_clutter, is_zip, unpacked
 from ui.targets import Target
@@ -43,6 +44,8 @@ ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, Librar
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
 TOLD_S = 600.0
 """How long a page that is opened tells how the last upload ended."""
+UNEXPECTED = "something went wrong here that was not foreseen; the log of this page says more"
+DELETED = "the collection was deleted"
 log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
@@ -92,7 +95,7 @@ class Drawn:
 class Job:
     """Changed by its own thread under `lock`; everybody else reads `snapshot`s."""
 
-    collection: str
+    collection: CollectionKey
     uploads: Sequence[Upload]
     target: Target
     """The server that reads these pages; others may be chosen meanwhile."""
@@ -146,7 +149,7 @@ class Ingestor:
         self._in_flight = limits.pages_ahead + 1
         self._sending = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
 
-    def start(self, collection: str, uploads: Sequence[Upload], target: Target | None = None) -> Job:
+    def start(self, collection: CollectionKey, uploads: Sequence[Upload], target: Target | None = None) -> Job:
         job = Job(collection, list(uploads), target or self._first)
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
@@ -168,31 +171,31 @@ class Ingestor:
                     self._running[job.collection] = job
                     self._runner.submit(self._run, job)
 
-    def active(self, collection: str) -> Job | None:
+    def active(self, collection: CollectionKey) -> Job | None:
         """The job of this collection that has not ended, oldest first."""
         return next((job for job in self._of(collection) if not job.finished.is_set()), None)
 
-    def recent(self, collection: str) -> list[Job]:
+    def recent(self, collection: CollectionKey) -> list[Job]:
         """The collection's newest job and those it had to wait for, until a while after its end."""
         jobs = self._of(collection)
         if not jobs or (jobs[-1].ended and time.monotonic() - jobs[-1].ended > TOLD_S):
             return []
         return [job for job in jobs if not job.finished.is_set() or job.ended >= jobs[-1].asked]
 
-    def forget(self, collection: str) -> None:
+    def forget(self, collection: CollectionKey) -> None:
         """What ended is no longer told, as after a deletion, which makes it untrue."""
         for job in self._of(collection):
             if job.finished.is_set():
                 self._jobs.pop(job.id, None)
 
-    def _of(self, collection: str) -> list[Job]:
+    def _of(self, collection: CollectionKey) -> list[Job]:
         return [job for job in list(self._jobs.values()) if job.collection == collection]
 
     def needed(self) -> set[Path]:
         """Uploads that jobs have still to read."""
         return {upload.path for job in list(self._jobs.values()) if not job.finished.is_set() for upload in job.uploads}
 
-    def cancel(self, collection: str) -> None:
+    def cancel(self, collection: CollectionKey) -> None:
         """Ends the collection's jobs; pages that are with the worker already are still kept."""
         for job in self._of(collection):
             job.cancelled.set()
@@ -222,12 +225,17 @@ class Ingestor:
             with unpacking(self._unpacked) as folder:
                 files = self._open_all(job, folder)
                 self._add_all(job, files)
+            self._library.catalogue.collection(job.collection)  # raises if it was deleted
             job.state = "cancelled" if job.cancelled.is_set() else "done"
+        except CollectionGoneError:
+            with job.lock:
+                job.added, job.unread = [], []
+            job.state, job.error = "failed", DELETED
         except ServingError as error:
             job.state, job.error = "failed", error.message
-        except Exception as error:
-            job.state, job.error = "failed", f"{type(error).__name__}: {error}"
-            raise
+        except Exception:
+            log.exception("an upload failed")
+            job.state, job.error = "failed", UNEXPECTED
         finally:
             job.ended = time.monotonic()
             with self._turn:
@@ -254,9 +262,9 @@ class Ingestor:
                 self._skip(job, upload.name, error.message)
             except OSError:
                 self._skip(job, upload.name, GONE)
-            except Exception as error:
+            except Exception:
                 log.exception("a file could not be opened")
-                self._skip(job, upload.name, f"the file cannot be read ({type(error).__name__})")
+                self._skip(job, upload.name, UNEXPECTED)
             else:
                 files.append((upload, digest, found))
                 with job.lock:
@@ -323,7 +331,7 @@ class Ingestor:
         sent: dict[str, dict[int, str]] = {}
         for upload, digest, file in files:
             # A twin in the same upload is on its way already, though not in the library yet.
-            known = sent.setdefault(digest, self._library.has(job.collection, digest))
+            known = sent.setdefault(digest, self._library.catalogue.has(job.collection, digest))
             if known:
                 self._skip_known(job, upload, known, file)
             for number in range(1, file.count + 1):
@@ -343,11 +351,14 @@ class Ingestor:
             return
         try:
             stored, lines_found = self._embed_and_keep(job, page, drawing.result())
+        except ENDS_A_JOB:
+            job.cancelled.set()
+            raise
         except ServingError as error:
-            if isinstance(error, ENDS_A_JOB):
-                job.cancelled.set()
-                raise
             self._skip(job, page.name, error.message)
+        except Exception:
+            log.exception("a page could not be added")
+            self._skip(job, page.name, UNEXPECTED)
         else:
             with job.lock:
                 job.added.append(stored)

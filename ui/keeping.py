@@ -35,6 +35,8 @@ class Controls:
     box: gr.Accordion
     about: gr.HTML
     name: gr.Textbox
+    named: gr.State
+    """What the collection was called when that was put into the box: what somebody types there meanwhile stays."""
     rename: gr.Button
     files: gr.Dropdown
     to: gr.Dropdown
@@ -54,6 +56,7 @@ def build(read_only: bool = False) -> Controls:
         about = gr.HTML(elem_id="about-collection", js_on_load=COPY)
         with gr.Group(visible=not read_only):
             name = gr.Textbox(label="Name", max_lines=1, max_length=80, elem_id="collection-name")
+            named = gr.State("")
             rename = gr.Button("Rename", size="sm", elem_id="rename")
         with gr.Group(visible=not read_only):
             files = gr.Dropdown([], multiselect=True, label="Files to move", elem_id="move-files")
@@ -64,7 +67,7 @@ def build(read_only: bool = False) -> Controls:
             archive = gr.UploadButton("Import", size="sm", elem_id="import", min_width=90, visible=not read_only)
         told = gr.HTML(elem_id="kept")
         stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
-    return Controls(box, about, name, rename, files, to, move, export, archive, stop, told)
+    return Controls(box, about, name, named, rename, files, to, move, export, archive, stop, told)
 
 
 class Keeping:
@@ -80,9 +83,9 @@ class Keeping:
         """`panel`: the widgets that `Panel` fills, `share`: the event that puts the collection into the address."""
         c = self._c
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        own = [c.about, c.name, c.files, c.to, c.told]
-        c.box.expand(self.fill, [self._collection], own, **hidden)
-        self._collection.change(self.fill, [self._collection], own, **hidden)
+        own = [c.about, c.name, c.named, c.files, c.to, c.told]
+        c.box.expand(self.fill, [self._collection, c.named], own, **hidden)
+        self._collection.change(self.fill, [self._collection, c.named], own, **hidden)
         self._collection.input(lambda: "", None, [c.told], **hidden)
         c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **hidden).then(**share)
         c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **hidden)
@@ -92,30 +95,30 @@ class Keeping:
             self.bring_back, [c.archive, self._collection, target], [*panel, *own, c.stop], preprocess=False, **hidden
         ).then(**share)
 
-    def fill(self, collection: str) -> dict[Any, Any]:
-        """The controls as they are for this collection."""
+    def fill(self, collection: str, named: str = "") -> dict[Any, Any]:
+        """The controls as they are for this collection. `named`: what it was called before."""
         c, service = self._c, self._service
         try:
-            ref = service.shelf.ref(collection)
-            found, files = service.library.collection(ref), service.library.files(ref)
-            others = [choice for choice in service.shelf.choices(ref, ()) if choice[1] != ref]
-            text = about(found, service.library.storage(ref))
+            found = service.shelf.find(collection)
+            files, address = service.library.catalogue.files(found.key), service.shelf.address(found)
+            others = [choice for choice in service.shelf.choices(found, ()) if choice[1] != address]
+            text = about(found, service.library.storage(found.key))
         except ServingError as error:
             return {c.about: render.notice("This collection cannot be shown", error.message, "error")}
         return {
             c.about: text,
-            c.name: found.name,
+            c.name: gr.skip() if found.name == named else found.name,
+            c.named: found.name,
             c.files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
             c.to: gr.update(choices=others, value=None),
         }
 
     def _done(self, collection: str, told: str) -> dict[Any, Any]:
-        ref = self._service.shelf.ref(collection)
-        return {**self._panel(ref), **self.fill(ref), self._c.told: told}
+        return {**self._panel(collection), **self.fill(collection), self._c.told: told}
 
     def rename(self, collection: str, name: str) -> dict[Any, Any]:
         try:
-            renamed = self._service.rename(self._service.shelf.ref(collection), name)
+            renamed = self._service.library.rename(self._service.shelf.key(collection), name)
         except ServingError as error:
             return {self._c.told: render.notice("It was not renamed", error.message, "error")}
         return self._done(renamed.key, render.notice(f"It is called {renamed.name} now"))
@@ -124,9 +127,9 @@ class Keeping:
         try:
             if not files or not to:
                 raise BadValueError("choose files, and a collection to move them to")
-            ref = self._service.shelf.ref(collection)
-            ids = self._service.library.pages_of(ref, files)
-            moved = self._service.library.move(ref, ids, self._service.shelf.ref(to))
+            library, key = self._service.library, self._service.shelf.key(collection)
+            ids = library.catalogue.pages_of(key, files)
+            moved = library.move(key, ids, self._service.shelf.key(to))
         except ServingError as error:
             return {self._c.told: render.notice("Nothing was moved", error.message, "error")}
         stayed = (
@@ -136,15 +139,14 @@ class Keeping:
 
     def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         try:
-            ref = self._service.shelf.ref(collection)
-            name = self._service.library.collection(ref).name
-            task = Task(lambda step: self._service.export(ref, step))
+            exported = self._service.shelf.find(collection)
+            task = Task(lambda step: self._service.export(exported.key, step))
             yield from self._followed(task, "Exporting", request)
             found = task.result()
         except ServingError as error:
             yield self._ended(render.notice("It was not exported", error.message, "error"))
             return
-        size, title = render.megabytes(found.bytes), escape(name, quote=True)
+        size, title = render.megabytes(found.bytes), escape(exported.name, quote=True)
         yield self._ended(
             f'<div class="notice" role="status"><b><a href="/exports/{found.path.name}" download="{title}.zip">'
             f"Download {title}.zip</a></b><p>{render.plural(found.pages, 'page')}, {size}. The link works for an hour."

@@ -37,7 +37,7 @@ def build(service: Service) -> None:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(service.rename(shelf.ref(collection), name))
+        return told(library.rename(shelf.key(collection), name))
 
     def delete_collection(collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
@@ -45,7 +45,7 @@ def build(service: Service) -> None:
         Args:
             collection: its id or name
         """
-        return {"deleted": service.delete_collection(shelf.ref(collection))}
+        return {"deleted": service.delete_collection(shelf.key(collection))}
 
     def move_pages(collection: str, ids: list[str], to: str) -> dict[str, Any]:
         """Move pages into another collection of the same embedder. Those that are there already stay.
@@ -56,7 +56,7 @@ def build(service: Service) -> None:
             to: id or name of the other collection
         """
         wanted = page_ids(ids)
-        moved = library.move(shelf.ref(collection), wanted, shelf.ref(to))
+        moved = library.move(shelf.key(collection), wanted, shelf.key(to))
         return {"moved": moved, "stayed": [page_id for page_id in wanted if page_id not in moved]}
 
     def export_collection(collection: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def build(service: Service) -> None:
         Args:
             collection: its id or name
         """
-        found = service.export(shelf.ref(collection))
+        found = service.export(shelf.key(collection))
         return {"url": f"/exports/{found.path.name}", "pages": found.pages, "bytes": found.bytes}
 
     def import_collection(file: gr.FileData, name: str = "", target: str | None = None) -> dict[str, Any]:

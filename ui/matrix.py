@@ -69,7 +69,7 @@ def connect(service: Service, many: Many, inputs: Sequence[Component]) -> None:
         try:
             lines = str(questions or "").splitlines()
             of = selection(files, types)
-            found = service.scores(lines, service.shelf.ref(collection), of, filters.size(dimension), target)
+            found = service.scores(lines, service.shelf.key(collection), of, filters.size(dimension), target)
         except ServingError as error:
             return notice("The questions were not scored", error.message, "error"), gr.update(visible=False)
         if not found.pages:

@@ -21,10 +21,12 @@ from bench import account
 from bench.account import AccountError, ask_modal
 from bench.keys import Keys
 from bench.modal_app import APPS, ModalServer, explain_not_deployed, look_up_function
+from serving.catalogue import FingerprintError
 from serving.client import Answer, EmbeddingClient, ModelInfo
 from serving.disk import write_file
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
-from serving.library import FingerprintError, Library
+from serving.library import Library
+from serving.records import CollectionKey
 from ui.facts import Row
 from ui.modal_watch import ModalWatch, Stats
 from ui.targets import ANSWER_S, Target
@@ -200,12 +202,12 @@ class ModalTarget(Target):
             )
         return found
 
-    def check(self, library: Library, collection: str) -> None:
+    def check(self, library: Library, collection: CollectionKey) -> None:
         """Raises FingerprintError, unless it was deployed again since it told its fingerprint: then it may answer."""
-        if (found := self.known) is None or library.collection(collection).fingerprint is None:
+        if (found := self.known) is None or library.catalogue.collection(collection).fingerprint is None:
             return
         try:
-            library.check(collection, found.fingerprint)
+            library.catalogue.check(collection, found.fingerprint)
         except FingerprintError:
             with suppress(AccountError):
                 if self._lookup.version() != self._memory.known.version:

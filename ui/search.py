@@ -12,16 +12,15 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
+from serving.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
 from serving.errors import NotFoundError, ServingError
-from serving.library import NAME_CHARS, FingerprintError
-from serving.records import EVERY
+from serving.records import EVERY, Collection, CollectionKey
 from ui import filters, keeping, layout, matrix, render, tiles
 from ui.asking import TOP_K, Asked, asked_with, named, none_found, selection, shown
 from ui.corpus import sample_chips, sample_files
 from ui.ingest import Upload
 from ui.layout import MINE, SAMPLES, Widgets
 from ui.service import Found, Question, Service
-from ui.shelf import is_key
 from ui.targets import Target
 from ui.uploads import uploads
 from ui.views import Views
@@ -76,7 +75,7 @@ class Events:
         share: Arguments = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **HIDDEN)
-        opened.then(self.search_if_asked, question, results, **ASKING).then(**share)
+        opened.then(self.search_if_asked, question, results, **ASKING)
         page.load(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
         self.connect_pages(controls, opened, place, results, share)
         self.connect_asking(place, question, results, share)
@@ -89,7 +88,6 @@ class Events:
         everything = [*self.panels, *results, w.many.table, w.many.save]
         adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **HIDDEN}
         switched = w.collection.input(self.switch, [w.collection], everything, **HIDDEN)
-        switched.then(**share)
         for begun in (
             opened,
             switched,
@@ -98,6 +96,7 @@ class Events:
             w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
         ):
             begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **HIDDEN)
+            begun.then(**share)
         w.cancel.click(self.cancel, [w.collection], None, **HIDDEN)
         keeping.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
         w.listing.click(self.delete_file, [w.collection], everything, **HIDDEN)
@@ -133,21 +132,22 @@ class Events:
     # Pages
 
     def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
-        into = self.service.shelf.ref(collection or MINE)
-        self.service.ingestor.start(into, uploads(payload), self.service.targets.of(target))
+        given, server = uploads(payload), self.service.targets.of(target)
+        into = self.service.shelf.make(collection or MINE)
+        self.service.ingestor.start(into.key, given, server)
         self.views.turn(into)
         return {self.w.files: None, self.w.collection: self.choices(into)}
 
     def add_samples(self, target: str) -> dict[Any, Any]:
         chosen = self.service.targets.of(target)
-        name = self.service.shelf.ref(self.samples_of(chosen))
-        self.service.ingestor.start(name, [Upload(path, path.name) for path in sample_files()], chosen)
-        return self.fresh(name)
+        into = self.service.shelf.make(self.samples_of(chosen))
+        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in sample_files()], chosen)
+        return self.fresh(into.key)
 
     def samples_of(self, target: Target) -> str:
         """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
         try:
-            target.check(self.service.library, self.service.shelf.ref(SAMPLES))
+            target.check(self.service.library, self.service.shelf.key(SAMPLES))
         except FingerprintError:
             return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
         except ServingError:
@@ -159,23 +159,29 @@ class Events:
         another collection; also for who comes later."""
         ingestor, shown, view = self.service.ingestor, "", self.views.current()
         try:
-            ref = self.service.shelf.ref(collection)
+            found = self.service.shelf.find(collection)
         except ServingError:
             yield gr.skip()  # told by whoever led here
             return
-        if not ingestor.recent(ref):
+        key = found.key
+        if not ingestor.recent(key):
             yield gr.skip()
             return
-        while (job := ingestor.active(ref)) is not None and not self.views.left(ref, view):
+        while (job := ingestor.active(key)) is not None and not self.views.left(found, view):
             job.finished.wait(TICK_S)
-            now = render.progress(ingestor.recent(ref))
-            if now != shown and not self.views.left(ref, view):
+            now = render.progress(ingestor.recent(key))
+            if now != shown and not self.views.left(found, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
-        yield {self.w.progress: gr.skip()} if self.views.left(ref, view) else self.panel(ref)
+        if self.views.left(found, view):
+            yield {self.w.progress: gr.skip()}
+            return
+        with suppress(CollectionGoneError):  # else it may have another name by now
+            collection = self.service.shelf.address(self.service.shelf.find(key))
+        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent(key))}
 
     def cancel(self, collection: str) -> None:
-        self.service.ingestor.cancel(self.service.shelf.ref(collection))
+        self.service.ingestor.cancel(self.service.shelf.key(collection))
 
     @property
     def panels(self) -> list[Component]:
@@ -184,16 +190,15 @@ class Events:
 
     def panel(self, collection: str, *, anew: bool = False) -> dict[Any, Any]:
         """`anew`: another collection than before."""
-        library, ref = self.service.library, self.there(collection)
-        found, ingestor = library.collection(ref), self.service.ingestor
-        self.views.turn(ref)
+        catalogue, ingestor, found = self.service.library.catalogue, self.service.ingestor, self.there(collection)
+        self.views.turn(found)
         return {
-            self.w.progress: render.progress(ingestor.recent(ref)),
-            self.w.cancel: gr.update(visible=ingestor.active(ref) is not None),
-            self.w.listing: render.files(library.files(ref), found),
-            self.w.collection: self.choices(ref),
+            self.w.progress: render.progress(ingestor.recent(found.key)),
+            self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
+            self.w.listing: render.files(catalogue.files(found.key), found),
+            self.w.collection: self.choices(found),
             self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
-            **filters.choices(self.w.filters, library.names(ref), anew=anew),
+            **filters.choices(self.w.filters, catalogue.names(found.key), anew=anew),
         }
 
     def fresh(self, collection: str) -> dict[Any, Any]:
@@ -203,23 +208,26 @@ class Events:
     def left(self) -> dict[Any, Any]:
         return {**self.nothing(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
 
-    def choices(self, ref: str) -> Any:
-        return gr.update(choices=self.service.shelf.choices(ref, (MINE, SAMPLES)), value=ref)
+    def choices(self, found: Collection) -> Any:
+        shelf = self.service.shelf
+        return gr.update(choices=shelf.choices(found, (MINE, SAMPLES)), value=shelf.address(found))
 
-    def there(self, collection: str) -> str:
-        """What the library is asked for; one's own pages in place of a collection that is gone."""
+    def there(self, collection: str) -> Collection:
+        """Return the collection; one's own pages in place of one that is gone."""
         try:
-            return self.service.shelf.ref(collection)
+            return self.service.shelf.find(collection)
         except NotFoundError:
-            return self.service.shelf.ref(MINE)
+            return self.service.shelf.find(MINE)
 
     def switch(self, collection: str) -> dict[Any, Any]:
+        shelf = self.service.shelf
         try:
-            ref = self.service.shelf.ref(collection)
-            if self.views.shown(self.views.current()) == ref:
+            # On a shelf of one's own a name that is typed makes a collection: to be shared, or to move pages to.
+            found = shelf.make(collection) if shelf.own else shelf.find(collection)
+            if self.views.shows(found, self.views.current()):
                 # A list tells its choice also when it is only left: nothing of what was found goes for that.
                 return {self.w.summary: gr.skip()}
-            return self.fresh(ref)
+            return self.fresh(shelf.address(found))
         except ServingError as error:
             told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
             with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
@@ -229,7 +237,7 @@ class Events:
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
         try:
-            self.service.targets.of(target).check(self.service.library, self.service.shelf.ref(collection))
+            self.service.targets.of(target).check(self.service.library, self.service.shelf.key(collection))
         except ServingError as error:
             return failed("This server cannot search this collection", error)
         return gr.skip()
@@ -240,11 +248,11 @@ class Events:
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         told = ""
         try:
-            ref = self.service.shelf.ref(collection)
+            key = self.service.shelf.key(collection)
             if event.file:
-                self.service.delete_file(ref, event.file)
+                self.service.delete_file(key, event.file)
             else:
-                self.service.delete_collection(ref)
+                self.service.delete_collection(key)
         except ServingError as error:
             told = failed(NOT_DELETED, error)
         return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
@@ -270,19 +278,19 @@ class Events:
     def greeting(self, collection: str, wanted: str) -> str:
         if is_key(wanted):
             try:
-                self.service.library.collection(wanted)
-            except ServingError:
+                self.service.shelf.find(wanted)
+            except CollectionGoneError:
                 gone = "It was deleted, or the link was cut. What you see is yours."
                 return render.notice("There is no such collection", gone, "error")
-        return "" if self.service.library.collection(collection).pages else self.welcome
+        return "" if self.service.shelf.find(collection).pages else self.welcome
 
     def requested(self, request: gr.Request) -> str:
         """The collection in the address; else the one last added to."""
         shelf, name = self.service.shelf, dict(request.query_params).get("c", "")
         try:
-            return shelf.ref(name or shelf.latest() or MINE)
+            return shelf.address(shelf.find(name or shelf.latest() or MINE))
         except ServingError:
-            return shelf.ref(MINE)
+            return shelf.address(shelf.find(MINE))
 
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
@@ -312,9 +320,9 @@ class Events:
         self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
     ) -> dict[Any, Any]:
         try:
-            ref = self.service.shelf.ref(collection)
-            found = self.service.search(question, ref, shown(top_k), dimension, target)
-            return self.told(question, found, ref, dimension)
+            key = self.service.shelf.key(collection)
+            found = self.service.search(question, key, shown(top_k), dimension, target)
+            return self.told(question, found, key, dimension)
         except ServingError as error:
             return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
 
@@ -331,45 +339,45 @@ class Events:
             if (size, question.of) == (asked.dimension, asked.question.of):
                 # A dropdown may tell one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
-            ref = self.service.shelf.ref(collection)
-            found = self.service.rank(question, asked.vector, asked.fingerprint, ref, shown(top_k), size)
+            key = self.service.shelf.key(collection)
+            found = self.service.rank(question, asked.vector, asked.fingerprint, key, shown(top_k), size)
             was: dict[str, int] = {}
             if question.of == asked.question.of:
-                was = filters.ranks(self.service, asked, ref, asked.dimension)
-            return self.told(question, found, ref, size, was)
+                was = filters.ranks(self.service, asked, key, asked.dimension)
+            return self.told(question, found, key, size, was)
         except ServingError as error:
             # The question is kept: another choice ranks it again.
             kept = replace(asked, question=question, dimension=size, hits=())
             return {**self.nothing(), self.w.summary: failed("The search did not work", error), self.w.asked: kept}
 
     def told(
-        self, question: Question, found: Found, collection: str, dimension: int | None,
+        self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
         was: Mapping[str, int] = render.NO_RANKS,
     ) -> dict[Any, Any]:  # fmt: skip
         """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
-        library = self.service.library
+        catalogue = self.service.library.catalogue
         asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
             return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
         first = found.hits[0]
-        like = named(library.page(question.like)) if question.like else ""
+        like = named(catalogue.page(question.like)) if question.like else ""
         summary = render.summary(
-            found.hits, library.collection(collection), found.timings, found.below, like,
+            found.hits, catalogue.collection(collection), found.timings, found.below, like,
             ranked=None if question.of == EVERY else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
             self.w.gallery: render.gallery(found.hits, was),
-            self.w.detail: tiles.detail(first, library.lines(first.page.id)),
+            self.w.detail: tiles.detail(first, catalogue.lines(first.page.id)),
             self.w.asked: asked,
         }
 
     def show(self, asked: Asked, event: gr.EventData) -> str:
         """Of the hits shown, as they were found: looking at a page never asks the worker again."""
         hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
-        if hit is None or not self.service.library.picture(hit.page.id).is_file():
+        if hit is None or not self.service.library.pictures.picture(hit.page.id).is_file():
             return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-        return tiles.detail(hit, self.service.library.lines(hit.page.id))
+        return tiles.detail(hit, self.service.library.catalogue.lines(hit.page.id))
 
     def act(
         self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
@@ -381,7 +389,7 @@ class Events:
             yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
-            self.service.delete(self.service.shelf.ref(collection), [page])
+            self.service.delete(self.service.shelf.key(collection), [page])
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return

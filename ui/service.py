@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.catalogue import FingerprintError
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
 from serving.errors import BadValueError, BusyError, NotReadyError, TooLargeError, UnreadableError
 from serving.exports import Export, Step, export, unwatched
 from serving.imports import bring_back
-from serving.library import FingerprintError, Library
+from serving.library import Library
 from serving.pages import encode_jpeg, open_file
 from serving.parser_pool import ParserPool
 from serving.prompts import canonicalise_query
-from serving.records import EVERY, TYPES, Collection, Hit, Selection, StoredPage
+from serving.records import EVERY, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
 from serving.settings import Settings
 from ui.ingest import Ingestor
 from ui.runs import Runs
@@ -98,7 +99,7 @@ class Service:
     def search(
         self,
         question: Question,
-        collection: str,
+        collection: CollectionKey,
         top_k: int,
         dimension: int | None = None,
         target: str | None = None,
@@ -114,7 +115,7 @@ class Service:
         sized(chosen, dimension)
         check(question)
         if question.like:
-            query, fingerprint = self.library.vector(collection, question.like)
+            query, fingerprint = self.library.catalogue.vector(collection, question.like)
         else:
             chosen.check(self.library, collection)
             query, fingerprint = self.vector(chosen.client, question)
@@ -127,7 +128,7 @@ class Service:
         question: Question,
         query: Vectors,
         fingerprint: str,
-        collection: str,
+        collection: CollectionKey,
         top_k: int,
         dimension: int | None = None,
     ) -> Found:
@@ -137,8 +138,8 @@ class Service:
         """
         began = time.perf_counter()
         more = 1 if question.like else 0  # itself, which nobody looks for
-        passing = self.library.count(collection, question.of)
-        ranked = self.library.search(collection, query, top_k + more, fingerprint, question.of, dimension)
+        passing = self.library.ranking.count(collection, question.of)
+        ranked = self.library.ranking.search(collection, query, top_k + more, fingerprint, question.of, dimension)
         itself = sum(hit.page.id == question.like for hit in ranked)
         least = -1.0 if question.minimum is None else question.minimum
         others = [hit for hit in ranked if hit.page.id != question.like][:top_k]
@@ -152,7 +153,7 @@ class Service:
     def scores(
         self,
         queries: Sequence[str],
-        collection: str,
+        collection: CollectionKey,
         of: Selection = EVERY,
         dimension: int | None = None,
         target: str | None = None,
@@ -163,7 +164,7 @@ class Service:
         sized(chosen, dimension)
         check(Question(of=of))
         asked = self._questions(queries)
-        pages = self.library.count(collection, of)
+        pages = self.library.ranking.count(collection, of)
         if len(asked) * pages > self.limits.max_matrix_cells:
             raise TooLargeError(
                 f"{len(asked)} questions with {pages:,} pages are more than {self.limits.max_matrix_cells:,} scores:"
@@ -175,7 +176,7 @@ class Service:
         chosen.check(self.library, collection)
         answer = chosen.client.embed_queries(asked)
         embed = milliseconds(began)
-        found, values = self.library.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
+        found, values = self.library.ranking.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
         order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
         found, values = [found[n] for n in order], values[:, order]
         total = milliseconds(began)
@@ -215,18 +216,20 @@ class Service:
         mean = np.sum([weight * vector for weight, vector in weighed], axis=0)
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
-    def delete(self, collection: str, ids: Sequence[str]) -> list[str]:
+    def delete(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
         """Pages; as `Library.delete`, as the next two are as its own. What an upload has told is no longer true."""
         gone = self.library.delete(collection, ids)
         self.ingestor.forget(collection)
         return gone
 
-    def delete_file(self, collection: str, sha256: str) -> None:
+    def delete_file(self, collection: CollectionKey, sha256: str) -> None:
         self.library.delete_file(collection, sha256)
         self.ingestor.forget(collection)
 
-    def delete_collection(self, collection: str) -> int:
+    def delete_collection(self, collection: CollectionKey) -> int:
+        """An upload that goes on ends, and says why."""
         gone = self.library.delete_collection(collection)
+        self.ingestor.cancel(collection)
         self.ingestor.forget(collection)
         return gone
 
@@ -234,18 +237,12 @@ class Service:
         """An empty one. Raises ServingError."""
         return self.library.create(name, self.shelf.maker)
 
-    def rename(self, collection: str, name: str) -> Collection:
-        """Raises ServingError; BusyError while pages are added, which would come under the old name."""
-        if self.ingestor.active(collection) is not None:
-            raise BusyError("pages are being added to it: rename it when they are there", retry_after=5)
-        return self.library.rename(collection, name)
-
-    def export(self, collection: str, step: Step = unwatched) -> Export:
+    def export(self, collection: CollectionKey, step: Step = unwatched) -> Export:
         """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
         if not self._exporting.acquire(blocking=False):
             raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
         try:
-            return export(self.library, collection, self.exports, step)
+            return export(self.library, collection, self.exports, self.limits, step)
         finally:
             self._exporting.release()
 
@@ -262,7 +259,7 @@ class Service:
         def check(fingerprint: str) -> None:
             with suppress(NotReadyError):
                 here = chosen.info().fingerprint
-                if not self.library.comparable(fingerprint, here):
+                if not self.library.catalogue.comparable(fingerprint, here):
                     raise FingerprintError(
                         f"the collection was exported from another embedder ({fingerprint}, here {here}): take the"
                         " server it was made with, or unpack the zip and add its pictures, which embeds them again"

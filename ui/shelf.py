@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 
 from gradio.context import LocalContext
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.catalogue import KEY
-from serving.errors import NotFoundError
+from serving.catalogue import is_key
+from serving.errors import BadValueError, NotFoundError
 from serving.library import Library
-from serving.records import Collection
+from serving.records import Collection, CollectionKey
 
 COOKIE = "dormouse"
 TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -55,44 +56,54 @@ class Shelf:
         except NotFoundError:
             return secrets.token_hex(16)
 
-    def ref(self, collection: str) -> str:
-        """What the library is asked for: the same for a key and a name of one collection.
+    def find(self, collection: str) -> Collection:
+        """Return the collection of this key or name, which may be one that does not exist yet. Makes nothing.
 
-        On a shelf of one's own a name that is new makes a collection. Raises NotFoundError for a key that is none,
+        Raises CollectionGoneError for a key that is none, NotFoundError for a name of somebody who cannot be told,
         BadValueError for what is no name.
         """
-        found = self._library.collection(collection, "" if is_key(collection) else self.owner)
-        if not self.own:
-            by_name = self._library.collection(found.name)
-            return found.key if found.key != by_name.key else found.name
+        if is_key(collection):
+            return self._library.catalogue.collection(collection)
+        return self._library.catalogue.named(collection, self.owner)
+
+    def key(self, collection: str) -> CollectionKey:
+        """Return the key of what `find` finds, and raise as it does."""
+        return self.find(collection).key
+
+    def make(self, collection: str) -> Collection:
+        """Return the collection of this key or name; one of this name is made if there is none. Raises as `find`, and
+        ReadOnlyError or LibraryError."""
+        found = self.find(collection)
         if found.key:
-            return found.key
-        return self._library.create(found.name, self.owner).key
+            return found
+        with suppress(BadValueError):  # somebody else has just made it
+            return self._library.create(found.name, self.owner)
+        return self.find(collection)
+
+    def address(self, found: Collection) -> str:
+        """Return what stands for a collection in a list and in the page's address: a name where that is enough."""
+        if not found.key or (not self.own and self._library.catalogue.named(found.name).key == found.key):
+            return found.name
+        return found.key
 
     def mine(self) -> list[Collection]:
         try:
-            return self._library.collections(self.owner)
+            return self._library.catalogue.collections(self.owner)
         except NotFoundError:
             return []
 
     def latest(self) -> str | None:
-        return self._library.latest(self.owner)
+        return self._library.catalogue.latest(self.owner)
 
-    def choices(self, chosen: str, always: tuple[str, ...]) -> list[tuple[str, str]]:
+    def choices(self, chosen: Collection, always: tuple[str, ...]) -> list[tuple[str, str]]:
         """For a list, as (what is read, what is sent): one's own, the one that is shown, and names that are offered."""
-        listed = {found.key: found.name for found in self.mine()}
-        if not self.own:
-            names = {*always, *listed.values()}
-            others = [] if not is_key(chosen) else [(f"{self._library.collection(chosen).name} (shared)", chosen)]
-            return [(name, name) for name in sorted(names | ({chosen} if not is_key(chosen) else set()))] + others
-        offered = [(name, name) for name in always if name not in listed.values()]
-        if chosen not in listed:
-            offered.append((f"{self._library.collection(chosen).name} (shared with you)", chosen))
-        return sorted([*((name, key) for key, name in listed.items()), *offered])
-
-
-def is_key(collection: object) -> bool:
-    return isinstance(collection, str) and KEY.fullmatch(collection) is not None
+        mine = self.mine()
+        listed = {(found.name, self.address(found)) for found in mine}
+        names = {found.name for found in mine}
+        offered = {(name, name) for name in (*always, *([] if chosen.key else [chosen.name])) if name not in names}
+        if chosen.key and chosen.key not in {found.key for found in mine}:
+            offered.add((f"{chosen.name} (shared{' with you' if self.own else ''})", chosen.key))
+        return sorted(listed | offered)
 
 
 class Visitors:

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from serving.catalogue import FingerprintError
 from serving.client import EmbeddingClient, ModelInfo
 from serving.errors import BadValueError, NotReadyError, ServingError
-from serving.library import FingerprintError, Library
+from serving.library import Library
+from serving.records import CollectionKey
 from serving.server import is_loopback
 from ui.watch import Board, Watch
 
@@ -57,19 +59,19 @@ class Target:
         self._info = self.client.info(ANSWER_S)
         return self._info
 
-    def check(self, library: Library, collection: str) -> None:
+    def check(self, library: Library, collection: CollectionKey) -> None:
         """Raises FingerprintError where its vectors cannot join the collection: known before a worker is woken.
 
         Says nothing where the server does not answer now. Raises ServingError for one that is none of ours.
         """
-        if library.collection(collection).fingerprint is None:
+        if library.catalogue.collection(collection).fingerprint is None:
             return
         if self._info is not None:
             with suppress(FingerprintError):
-                library.check(collection, self._info.fingerprint)
+                library.catalogue.check(collection, self._info.fingerprint)
                 return
         with suppress(NotReadyError):
-            library.check(collection, self.info().fingerprint)
+            library.catalogue.check(collection, self.info().fingerprint)
 
 
 class Targets:

@@ -21,13 +21,13 @@ import orjson
 from gradio.components import Component
 from PIL import Image
 
+from serving.catalogue import FingerprintError
 from serving.client import EmbeddingClient, PagePayload
 from serving.embedders import Vectors
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, TooLargeError
-from serving.library import FingerprintError
 from serving.matrix import cut
 from serving.pages import Box, Line, decode_image, encode_jpeg
-from serving.records import Hit
+from serving.records import CollectionKey, Hit
 from ui import render
 from ui.asking import Asked, named
 from ui.service import Question, Service, milliseconds, sized
@@ -173,7 +173,7 @@ def place(box: Box) -> str:
 def look(
     service: Service,
     query: Callable[[EmbeddingClient], tuple[Vectors, str]],
-    collection: str,
+    collection: CollectionKey,
     page_id: str,
     target: str | None = None,
     dimension: int | None = None,
@@ -198,7 +198,7 @@ def look(
     sent = time.perf_counter()
     vectors, here = embedded(chosen.client, pages, service, dimension)
     embed = milliseconds(sent)
-    if not service.library.comparable(here, fingerprint):
+    if not service.library.catalogue.comparable(here, fingerprint):
         raise FingerprintError(
             f"the question was asked of another embedder ({fingerprint}, here {here}): search again", param="target"
         )
@@ -208,22 +208,22 @@ def look(
     return Parts(tiles, embed, milliseconds(began))
 
 
-def kept(service: Service, collection: str, page_id: str) -> Image.Image:
+def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
     """A page's picture. Raises NotFoundError; BadValueError for a page whose lines are known."""
     belongs(service, collection, page_id)
-    if service.library.page(page_id).read:
+    if service.library.catalogue.page(page_id).read:
         raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
     try:
-        data = service.library.picture(page_id).read_bytes()
+        data = service.library.pictures.picture(page_id).read_bytes()
     except OSError:
         raise NotFoundError("the picture of this page is gone", param="page") from None
     return decode_image(data, service.limits)
 
 
-def belongs(service: Service, collection: str, page_id: str) -> None:
+def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
     """Raises NotFoundError."""
     try:
-        service.library.vector(collection, page_id)
+        service.library.catalogue.vector(collection, page_id)
     except NotFoundError as error:
         raise NotFoundError(error.message, param="page" if error.param == "like" else error.param) from None
 
@@ -251,7 +251,7 @@ def embedded(
 
 
 def answer(
-    service: Service, query: str, page_id: str, collection: str, target: str | None, dimension: int | None
+    service: Service, query: str, page_id: str, collection: CollectionKey, target: str | None, dimension: int | None
 ) -> dict[str, Any]:
     """For the API. Raises ServingError."""
 
@@ -355,14 +355,14 @@ def looked(service: Service, asked: Asked, collection: str, target: str, page_id
         return render.notice("This page is gone", GONE, "error")
     like = ""
     with suppress(NotFoundError):
-        like = named(service.library.page(asked.question.like)) if asked.question.like else ""
+        like = named(service.library.catalogue.page(asked.question.like)) if asked.question.like else ""
     try:
-        ref = service.shelf.ref(collection)
+        key = service.shelf.key(collection)
         known = asked.vector, asked.fingerprint
-        parts = look(service, lambda _: known, ref, page_id, target, asked.dimension)
+        parts = look(service, lambda _: known, key, page_id, target, asked.dimension)
     except NotFoundError:
         return render.notice("This page is gone", GONE, "error")
     except ServingError as error:
-        lines = service.library.lines(page_id)
+        lines = service.library.catalogue.lines(page_id)
         return detail(hit, lines, told=render.notice("The parts were not ranked", error.message, "error"))
-    return detail(hit, service.library.lines(page_id), parts, like=like)
+    return detail(hit, service.library.catalogue.lines(page_id), parts, like=like)

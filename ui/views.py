@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from gradio.context import LocalContext
 
+from serving.records import Collection
+
 KEPT = 4096
 """Page views, the latest ones."""
 
@@ -20,17 +22,22 @@ class Views:
         request = LocalContext.request.get(None)
         return getattr(request, "session_hash", None) or ""
 
-    def turn(self, collection: str) -> None:
+    def turn(self, collection: Collection) -> None:
         """The current view shows this from now on."""
         view = self.current()
-        self._shown[view] = collection
+        self._shown[view] = mark(collection)
         self._shown.move_to_end(view)
         while len(self._shown) > KEPT:
             self._shown.popitem(last=False)
 
-    def shown(self, view: str) -> str | None:
-        return self._shown.get(view)
+    def shows(self, collection: Collection, view: str) -> bool:
+        return self._shown.get(view) == mark(collection)
 
-    def left(self, collection: str, view: str) -> bool:
+    def left(self, collection: Collection, view: str) -> bool:
         """It is known to show another one by now."""
-        return self._shown.get(view, collection) != collection
+        return view in self._shown and not self.shows(collection, view)
+
+
+def mark(collection: Collection) -> str:
+    """Its key, which stays when it gets another name; the name of one that does not exist yet."""
+    return collection.key or collection.name

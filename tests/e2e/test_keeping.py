@@ -16,7 +16,7 @@ from tests.e2e.visit import LOOKS, Visit
 from tests.files import encoded, pdf, picture
 from tests.scripted import Scripted
 from tests.servers import running, settings
-from tests.test_library import add, new
+from tests.test_library import add, at, new
 from tests.test_zips import zipped
 
 pytestmark = pytest.mark.e2e
@@ -24,9 +24,14 @@ NASTY = "<img src=x onerror=document.title='hacked'>"
 
 
 @pytest.fixture(scope="module")
-def keep_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def embedder() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture(scope="module")
+def keep_url(tmp_path_factory: pytest.TempPathFactory, embedder: Scripted) -> Iterator[str]:
     """A page that is open to everybody, whose worker reads at once."""
-    with running(Scripted(), settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+    with running(embedder, settings(tmp_path_factory.mktemp("worker"))) as (url, _):
         words = ["--no-browser", "--host", "0.0.0.0", "--worker", url]  # noqa: S104
         with ServerProcess("ui.app", [*words, "--data", str(tmp_path_factory.mktemp("data"))]) as page:
             yield page.wait().replace("0.0.0.0", "127.0.0.1")  # noqa: S104
@@ -150,7 +155,7 @@ def test_a_long_import_tells_how_far_it_is_and_can_be_stopped(visit: Visit, keep
     for number in range(1, 401):
         kept = new("long.pdf", number, 2560, picture=image, sha256="0" * 64, pages=400)
         add(library, kept, "long", "scripted-1")
-    archive = export(library, "long", tmp_path).path
+    archive = export(library, at(library, "long"), tmp_path, settings(tmp_path)).path
     library.close()
     page = visit.open(f"{keep_url}/?c=stopped")
     page.click("#keeping > button")
@@ -162,3 +167,40 @@ def test_a_long_import_tells_how_far_it_is_and_can_be_stopped(visit: Visit, keep
     page.click("#collection input")
     expect(page.get_by_role("option", name="stopped")).to_be_visible()
     assert page.get_by_role("option", name="long").count() == 0
+
+
+@pytest.mark.parametrize("look", ["desktop"], indirect=True)
+def test_a_collection_that_somebody_else_deletes_or_renames_during_an_upload(
+    visit: Visit, browser: Browser, keep_url: str, embedder: Scripted, tmp_path: Path
+) -> None:
+    """Who adds pages is told, and sees them where they are; nothing comes back."""
+    document = tmp_path / "long.pdf"
+    document.write_bytes(pdf([[f"Words of page number {n}"] for n in range(12)]))
+    page, other = visit.open(keep_url), visited(browser, keep_url)
+    for renames in (True, False):
+        embedder.gate.clear()
+        page.set_input_files("#dropzone input[type=file]", [document])
+        expect(page.locator(".progress[role=status]:not(.done)")).to_contain_text("of 12")
+        page.wait_for_url(re.compile(r"c=c-[0-9a-f]{32}"))
+        link = page.url
+        other.open(link)
+        if renames:
+            other.page.click("#keeping > button")
+            other.page.fill("#collection-name :is(input, textarea)", "renamed")
+            other.page.click("#rename")
+            expect(other.page.locator("#kept .notice")).to_contain_text("It is called renamed now")
+        else:
+            other.page.locator(".files > summary").click()
+            other.page.locator(".files > .confirm summary").click()
+            other.page.locator(".files > .confirm .danger").click()
+            expect(other.page.locator("#collection input")).to_have_value("my-pages")
+        embedder.gate.set()
+        if renames:
+            added(page, 12)
+            expect(page.locator("#collection input")).to_have_value("renamed")
+            document.write_bytes(pdf([[f"Other words of page number {n}"] for n in range(12)]))
+    expect(page.locator(".notice.error")).to_contain_text("the collection was deleted")
+    expect(page.locator("#collection input")).to_have_value("my-pages")
+    other.open(link)
+    expect(other.page.locator(".notice")).to_contain_text("There is no such collection")
+    other.page.context.close()
