@@ -25,13 +25,13 @@ serve: $(BASE) ## only the engine, without a page, on port 8000 (DATA=)
 	.venv/bin/python -m serving --data "$(DATA)"
 
 criu: $(BASE) ## unpack a criu into .criu/ (root on Debian; elsewhere install the package criu, 4.1 or newer)
-	.venv/bin/python -m tests.criu
+	.venv/bin/python -m tests.support.criu
 
 install: $(BASE) ## make .venv: the page, the worker, the built-in embedder; no torch
 
 test: $(TEST) ## run all tests, browser included
-	.venv-test/bin/python -m tests.chromium
-	.venv-test/bin/python -m tests.criu
+	.venv-test/bin/python -m tests.support.chromium
+	.venv-test/bin/python -m tests.support.criu
 	.venv-test/bin/python -m pytest
 
 test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
@@ -54,19 +54,19 @@ bench: $(TEST) ## measure quality, speed, sleeping workers and the page, hold th
 	.venv-test/bin/python -m bench ablation
 	.venv-test/bin/python -m bench speed
 	.venv-test/bin/python -m bench snapshots
-	.venv-test/bin/python -m tests.chromium
+	.venv-test/bin/python -m tests.support.chromium
 	.venv-test/bin/python -m bench page
 	.venv-test/bin/python -m bench simulate --validate
 
 pins: $(TEST) ## write again the exact versions that images on Modal are built of
 	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	.venv-test/bin/python -m tests.pins
+	.venv-test/bin/python -m tests.support.pins
 
 samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker
 
 screenshots: $(TEST) ## draw the README's pictures of the page again (needs fonts-noto-core, fonts-noto-cjk)
-	.venv-test/bin/python -m tests.screenshots
+	.venv-test/bin/python -m tests.support.screenshots
 
 clean: ## remove what was installed here; collections in data/ stay
 	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -7,27 +7,17 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import (
-    ablation,
-    coldstart,
-    costs,
-    gpu,
-    gpu_tiers,
-    page,
-    parity,
-    prime,
-    quality,
-    random_weights,
-    report,
-    simulate,
-    snapshots,
-    speed,
-)
-from bench.account import AccountError
-from bench.browser import BrowserFailed
-from bench.targets import TargetError
+from bench import prime
+from bench.coldstart import report
+from bench.coldstart import run as coldstart
+from bench.coldstart.target import TargetError
+from bench.cost import bill, simulate
+from bench.quality import ablation, parity, recall
+from bench.speed import gpu_servers, gpu_tiers, page, random_weights, snapshots, worker
+from bench.speed.browser import BrowserFailed
+from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
-from serving.process import ProcessFailed
+from serving.http.child_server import ProcessFailed
 
 ABOUT = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
 FAILURES = (ServingError, ProcessFailed, BrowserFailed, TargetError, AccountError, ValueError, OSError)
@@ -49,15 +39,15 @@ class Command(Protocol):
 COMMANDS: Mapping[str, Command] = {
     "report": report,
     "prime": prime,
-    "cost": costs,
+    "cost": bill,
     "simulate": simulate,
-    "quality": quality,
-    "speed": speed,
+    "quality": recall,
+    "speed": worker,
     "snapshots": snapshots,
     "page": page,
     "ablation": ablation,
     "parity": parity,
-    "gpu": gpu,
+    "gpu": gpu_servers,
     "tiers": gpu_tiers,
     "weights": random_weights,
 }

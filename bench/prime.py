@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-from bench import account, prices
-from bench.coldstart import MODAL_TIMEOUT_S, Display, interrupt_on_sigterm, open_display
-from bench.keys import NAMES
-from bench.measure import CREATED, RESTORED, Sample, measure_trial
-from bench.modal_app import SETTLE_S, open_modal_target
+from bench.coldstart.modal_target import SETTLE_S, open_modal_target
+from bench.coldstart.plan import Trial
+from bench.coldstart.run import MODAL_TIMEOUT_S, Display, interrupt_on_sigterm, open_display
+from bench.coldstart.sample import CREATED, RESTORED, Sample, measure_trial
+from bench.coldstart.select_targets import MODES
+from bench.coldstart.target import Target, TargetError, attach_target
+from bench.cost import prices
+from bench.cost.prices import Price
 from bench.options import float_between, int_between
-from bench.plan import Trial
-from bench.prices import Price
-from bench.select_targets import MODES
-from bench.targets import Target, TargetError, attach_target
+from serving.cloud import modal_account
+from serving.cloud.credentials import NAMES
 
 ABOUT = "after a deploy: start a server on Modal and scale it down until starts are restored from a snapshot"
 MOST_FAILURES = 3
@@ -166,8 +167,8 @@ def choose_price(options: argparse.Namespace) -> Price:
     if options.gpu is None and options.url:
         options.gpu = "none"
     elif options.gpu is None:
-        account.import_client()
-        from serving.modal_app import read_deployment
+        modal_account.import_client()
+        from serving.cloud.modal_app import read_deployment
 
         deployed = read_deployment()
         options.gpu = deployed.gpu.rstrip("!") or "none"

@@ -16,20 +16,21 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
-from serving import embedders, logs
-from serving.disk import exclusive
-from serving.engine import Engine
-from serving.engine_metrics import EngineCollector
-from serving.engine_routes import create_routes
+from serving.embedders import base
+from serving.engine.engine import Engine
+from serving.engine.metrics import EngineCollector
+from serving.engine.proxy import EngineProxy
+from serving.engine.routes import create_routes
+from serving.engine.runtime_dir import run_folder
+from serving.engine.starter import Starter
 from serving.errors import ServingError
-from serving.front import EngineProxy
-from serving.guard import RequestGuard
-from serving.run_folder import run_folder
-from serving.server import Server, bind_listener, format_address, is_loopback, parse_port
+from serving.http.access import RequestGuard
+from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
 from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
-from serving.snapshots import NAMES, Spec
-from serving.snapshots.choice import Choice, Unsupported, backends, choose
-from serving.starter import Starter
+from serving.snapshots.base import NAMES, Spec
+from serving.snapshots.choose import Choice, Unsupported, backends, choose
+from serving.system import log as logs
+from serving.system.files import exclusive
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -39,7 +40,7 @@ def arguments() -> argparse.ArgumentParser:
         " worker is started by the first request, goes when it was idle for a while, and comes back from a snapshot.",
         epilog="Keys: DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY. Limits: DORMOUSE_<NAME>.",
     )
-    known = ", ".join(embedders.EMBEDDERS)
+    known = ", ".join(base.EMBEDDERS)
     parser.add_argument(
         "--embedder",
         default="builtin",
@@ -131,10 +132,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
-    embedder = embedders.find_embedder_class(options.embedder)(settings)
+    embedder = base.find_embedder_class(options.embedder)(settings)
     spec = Spec(
         options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
-        *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, embedders.GpuEmbedder) else ()),
+        *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()),
     )  # fmt: skip
     choice = await choose(options.snapshot, spec, backends(settings, run))
     tell(choice)

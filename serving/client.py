@@ -18,10 +18,10 @@ import numpy as np
 import orjson
 import requests
 
-from serving.edge import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
-from serving.embedders import Vectors
+from serving.documents.page import Line
+from serving.embedders.base import Vectors
 from serving.errors import BadValueError, NotReadyError, ServingError, from_response
-from serving.pages import Line
+from serving.http.redirects import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
 
 RETRY_S = 0.5
 """Between tries where a worker does not say how long: it is starting, or its port is not bound yet."""

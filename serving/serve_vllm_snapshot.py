@@ -1,6 +1,6 @@
 """BiGemma3 by vLLM, on Modal: `modal deploy serving/serve_vllm_snapshot.py`.
 
-Settings: `serving/modal_app.py`. What each hook does: `serving/cloud.py`.
+Settings: `serving/cloud/modal_app.py`. What each hook does: `serving/cloud/worker_lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import modal
 from starlette.types import ASGIApp
 
-from serving.modal_app import ModalServer
+from serving.cloud.modal_app import ModalServer
 
 server = ModalServer("vllm")
 app = modal.App("bigemma3-vllm-serve")

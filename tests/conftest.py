@@ -8,12 +8,12 @@ from pathlib import Path
 import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
 import pytest
 
-from serving.parser_pool import Parse, ParserPool
-from serving.process import ServerProcess
+from serving.documents.parser_pool import Parse, ParserPool
+from serving.http.child_server import ServerProcess
 from serving.settings import Settings
-from serving.worker import Worker
-from tests.scripted import Scripted
-from tests.servers import running, settings
+from serving.worker.worker import Worker
+from tests.support.scripted import Scripted
+from tests.support.servers import running, settings
 
 for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
     del os.environ[name]  # settings of whoever runs the tests are not part of them

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bench.record import RUNS
-from serving.process import ServerProcess
+from bench.results.record import RUNS
+from serving.http.child_server import ServerProcess
 
 ROOT = Path(__file__).parent.parent
 BYTES = {"README.md": 6_000, "ARCHITECTURE.md": 10_000, "CONTRIBUTING.md": 6_000}

@@ -64,7 +64,7 @@ def test_no_two_modules_need_each_other(package: str) -> None:
 
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     """A worker process is snapshotted: what it does not need must not be in it."""
-    code = "import sys, serving.worker_process, serving.service, serving.embedders.builtin; print(*sys.modules)"
+    code = "import sys, serving.worker.process, serving.worker.server, serving.embedders.builtin.embedder; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in found.stdout.split()}
     assert not loaded & {"gradio", "ui", "bench", "usearch", "sqlite3", "torch", "modal", "plotly", "pandas", "aiohttp"}

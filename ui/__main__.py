@@ -38,15 +38,15 @@ def main() -> int:
 
         return bench(rest)
     if command == "deploy":
-        from ui.deploy import main as deploy
+        from ui.deploy.deploy import main as deploy
 
         return deploy(rest)
     if command == "status":
-        from ui.deployed import main as status
+        from ui.deploy.status import main as status
 
         return status(rest)
     if command == "destroy":
-        from ui.deploy import destroy_main
+        from ui.deploy.deploy import destroy_main
 
         return destroy_main(rest)
     print(USAGE, file=sys.stderr)

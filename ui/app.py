@@ -31,28 +31,31 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from bench.keys import Keys, load_keys
-from bench.results import ResultError
-from serving import exports
+from bench.coldstart.result_file import ResultError
 from serving.client import EmbeddingClient
+from serving.cloud.credentials import Keys, load_keys
 from serving.errors import BadValueError, NotFoundError, ServingError
-from serving.library import Library
-from serving.process import ProcessFailed
-from serving.server import Server, bind_listener, is_loopback, parse_port
+from serving.http.child_server import ProcessFailed
+from serving.http.server import Server, bind_listener, is_loopback, parse_port
+from serving.library import exporting
+from serving.library.library import Library
 from serving.settings import Settings
-from serving.snapshots import NAMES
-from ui import about, api, coldstart, keeping_api, masthead, search, status, timeline
-from ui.door import PASSWORD, Door, unguarded
-from ui.engine import LocalEngine
-from ui.facts import told
-from ui.modal_workers import ModalTarget, app_name
-from ui.same_origin import SameOrigin
-from ui.service import Service
-from ui.shelf import Visitors
-from ui.targets import Target, Targets, named
-from ui.theme import theme
-from ui.uploads import UploadsOnly, sweep
-from ui.watch import Watch
+from serving.snapshots.base import NAMES
+from ui.access.ownership import Visitors
+from ui.access.password import PASSWORD, Door, unguarded
+from ui.access.same_origin import SameOrigin
+from ui.access.uploads import UploadsOnly, sweep
+from ui.api import collections_api, search_api
+from ui.coldstart import tab, timeline
+from ui.components import about, header, status_pill
+from ui.components.theme import theme
+from ui.core.service import Service
+from ui.search import tab
+from ui.servers.engine_process import LocalEngine
+from ui.servers.modal_target import ModalTarget, app_name
+from ui.servers.state import told
+from ui.servers.state_feed import Watch
+from ui.servers.target import Target, Targets, named
 
 ASSETS = Path(__file__).parent.parent / "assets"
 STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
@@ -70,16 +73,18 @@ HEAD = f"""
 
 
 def blocks(service: Service) -> gr.Blocks:
-    page = api.Page(title="Dormouse", analytics_enabled=False)
+    page = search_api.Page(title="Dormouse", analytics_enabled=False)
     with page:
-        api.build(service)  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
-        keeping_api.build(service)
-        target = masthead.build(service)
+        search_api.build(
+            service
+        )  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
+        collections_api.build(service)
+        target = header.build(service)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
-                search.build(service, target)
+                tab.build(service, target)
             with gr.Tab("Cold starts", id="cold-starts"):
-                coldstart.build(service, target)
+                tab.build(service, target)
             with gr.Tab("About", id="about"):
                 about.build(service)
     page.queue(default_concurrency_limit=16)
@@ -137,7 +142,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         if kind not in ("json", "csv", "html"):
             return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
         try:
-            content, media = coldstart.exported(service, name, kind, beside)
+            content, media = tab.exported(service, name, kind, beside)
         except NotFoundError as error:
             return JSONResponse({"error": error.message}, 404)
         except ResultError as error:
@@ -177,7 +182,7 @@ async def tidy(service: Service) -> None:
     while True:
         with suppress(OSError):
             await asyncio.to_thread(sweep, uploads_of(service.limits), service.ingestor.needed())
-            await asyncio.to_thread(exports.sweep, service.exports)
+            await asyncio.to_thread(exporting.sweep, service.exports)
         await asyncio.sleep(TIDY_S)
 
 
@@ -192,7 +197,7 @@ async def events(service: Service, target: Target) -> AsyncIterator[bytes]:
         async for news in followed:
             run = service.runs.going(target.name)
             more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
-            yield b"event: status\ndata: " + orjson.dumps({**status.message(news), **more}) + b"\n\n"
+            yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
 
 
 def has_screen() -> bool:
@@ -385,14 +390,14 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
 def __getattr__(name: str) -> Any:
     """`app`, the page as a Modal app: only who asks for it needs Modal's client."""
     if name == "app":
-        from ui.cloud import app
+        from ui.deploy.modal_app import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if "modal" in sys.modules:  # `modal serve ui/app.py` and `modal deploy ui/app.py` list what is here
-    from ui.cloud import app as app
+    from ui.deploy.modal_app import app as app
 
 if __name__ == "__main__":
     sys.exit(main())

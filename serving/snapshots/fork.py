@@ -15,9 +15,19 @@ import socket
 import sys
 import time
 
-from serving.snapshots import Launch, Report, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed, Support, Tier
-from serving.snapshots.handle import Pipes, WorkerHandle
+from serving.snapshots.base import (
+    Launch,
+    Report,
+    RestoreFailed,
+    Snapshot,
+    SnapshotFailed,
+    Spec,
+    StartFailed,
+    Support,
+    Tier,
+)
 from serving.snapshots.plain import command, launched, output_of, report_all, started, until_warm
+from serving.snapshots.worker_handle import Pipes, WorkerHandle
 
 PROBE_S = 10.0
 CANARY = """

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from serving.embedders import EMBEDDERS
-from serving.environment import library_variables
-from serving.snapshots import Spec
+from serving.embedders.base import EMBEDDERS
+from serving.snapshots.base import Spec
+from serving.system.environment import library_variables
 
 Identity = Mapping[str, str]
 
@@ -63,7 +63,7 @@ def sources(embedder: str, maker: str) -> list[Path]:
     Found by reading import statements, those inside of functions too: nothing is imported, and what a worker loads
     only later is among it. A package of an embedder that is not ours counts as ours.
     """
-    waiting = ["serving.worker_process", maker, EMBEDDERS.get(embedder, embedder).partition(":")[0]]
+    waiting = ["serving.worker.process", maker, EMBEDDERS.get(embedder, embedder).partition(":")[0]]
     folders = {top: folder for name in waiting if (folder := folder_of(top := name.partition(".")[0])) is not None}
     found: dict[str, Path] = {}
     while waiting:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.environment import process_variables
-from serving.snapshots import Launch, Report, Spec, StartFailed
-from serving.snapshots.handle import Pipes, WorkerHandle, end
+from serving.snapshots.base import Launch, Report, Spec, StartFailed
+from serving.snapshots.worker_handle import Pipes, WorkerHandle, end
+from serving.system.environment import process_variables
 
 
 class Plain:
@@ -35,7 +35,7 @@ def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[
     numbers = [str(number) for number in pipes]
     settings = json.dumps(spec.settings.known_at_load())
     return [
-        sys.executable, "-m", "serving.worker_process", "--embedder", spec.embedder, "--settings", settings,
+        sys.executable, "-m", "serving.worker.process", "--embedder", spec.embedder, "--settings", settings,
         "--pipes", *numbers, *more,
     ]  # fmt: skip
 

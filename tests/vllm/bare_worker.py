@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from serving.embedders.vllm import VllmEmbedder
-from serving.server import READY
-from tests.servers import running, settings
+from serving.embedders.bigemma3.vllm import VllmEmbedder
+from serving.http.server import READY
+from tests.support.servers import running, settings
 
 
 def main() -> None:

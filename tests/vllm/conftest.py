@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import requests
 
-from bench.random_weights import build_checkpoint
-from serving.embedders import Vectors
-from tests.engines import EngineProcess
-from tests.reference import Reference
+from bench.speed.random_weights import build_checkpoint
+from serving.embedders.base import Vectors
+from tests.support.engines import EngineProcess
+from tests.support.reference import Reference
 from tests.vllm.pictures import Picture, pictures
 
 START_S = 240

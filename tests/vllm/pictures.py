@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tests.files import encoded, rotated_jpeg
+from tests.support.files import encoded, rotated_jpeg
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.guide import FASTAPI, OPENAI, run
+from tests.support.guide import FASTAPI, OPENAI, run
 from tests.vllm.conftest import Served, cosines
 from tests.vllm.pictures import drawn
 

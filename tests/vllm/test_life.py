@@ -12,10 +12,10 @@ import psutil
 import pytest
 import requests
 
-from bench.random_weights import build_checkpoint
-from serving.process import ServerProcess
-from tests.engines import EngineProcess
-from tests.servers import ADMIN_KEY
+from bench.speed.random_weights import build_checkpoint
+from serving.http.child_server import ServerProcess
+from tests.support.engines import EngineProcess
+from tests.support.servers import ADMIN_KEY
 from tests.vllm.conftest import START_S, Served, cosines
 
 GONE_S = 15
@@ -56,7 +56,7 @@ def test_a_killed_worker_leaves_nothing_behind(vllm: Served) -> None:
     before = answered(vllm, "total revenue")
     family = vllm.engine.family()
     assert any("EngineCore" in " ".join(one.cmdline()) for one in family), family
-    named(vllm, "serving.worker_process").kill()
+    named(vllm, "serving.worker.process").kill()
     assert until_gone(family) == []
     after = answered(vllm, "total revenue")
     assert after.headers["X-Boot-Id"] != before.headers["X-Boot-Id"]
@@ -116,7 +116,7 @@ def test_without_a_gpu_it_says_so(weights: Path, tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_to_know_what_it_is(weights: Path) -> None:
     script = (
         "import sys\n"
-        "from serving.embedders.vllm import VllmEmbedder\n"
+        "from serving.embedders.bigemma3.vllm import VllmEmbedder\n"
         "from serving.settings import Settings\n"
         "found = VllmEmbedder(Settings(weights=sys.argv[1], device='cpu'))\n"
         "heavy = {'torch', 'vllm', 'transformers'} & {*sys.modules}\n"

@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from serving.process import ServerProcess
+from serving.http.child_server import ServerProcess
 from tests.conftest import SAMPLES
 from tests.vllm.conftest import Served
 

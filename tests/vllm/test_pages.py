@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.reference import Reference, canonical
+from tests.support.reference import Reference, canonical
 from tests.vllm.conftest import Served, cosines, nearest
 from tests.vllm.pictures import Picture
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from serving.embedders.tokens import MAX_QUERY_TOKENS, PromptTokens
+from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS, PromptTokens
 from serving.errors import TooLargeError
-from tests.reference import Reference
+from tests.support.reference import Reference
 from tests.vllm.conftest import Served, cosines, nearest
 
 SAME = 0.9999

@@ -6,7 +6,7 @@ from typing import Any
 
 import modal
 
-from serving.modal_app import ModalServer
+from serving.cloud.modal_app import ModalServer
 
 server = ModalServer("hf")
 app = modal.App("unsnapped")

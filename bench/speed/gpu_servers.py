@@ -1,0 +1,276 @@
+"""`python -m bench gpu`: BiGemma3's servers on one GPU, side by side in one run, the same JPEGs over HTTP.
+
+Each part has a process of its own, so that GPU memory is free for the next. Weights may be random ones of the same
+shapes: speed does not depend on their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.options import check_counts, float_between
+from bench.quality import parity, recall
+from bench.results import record
+from bench.results.record import Say
+from bench.speed import load, random_weights
+from bench.speed.load import LoadTarget
+from serving.http.child_server import ProcessFailed, ServerProcess
+from serving.library.fingerprints import Threshold
+from serving.settings import Settings
+
+ABOUT = "BiGemma3's servers side by side on one GPU, over HTTP, beside what the GPU does without them"
+JPEGS = 64
+QUERIES = 200
+CLIENTS = (1, 8, 32)
+START_S = 400.0
+THRESHOLD = 0.999
+"""The cosine to which two implementations in bfloat16 agree."""
+RAW = ("samples_ms", "server_timings")
+"""Fields of the result file that are too long to print."""
+STOCK_PORTS = {"vllm-serve": "8123", "vllm-serve-eager": "8124"}
+"""Ports of vLLM's own server as it comes, and without compilation and graphs, as it was when our goals were set."""
+STOCK = (
+    "--runner", "pooling", "--convert", "embed", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs",
+    "32", "--max-num-batched-tokens", "8192", "--limit-mm-per-prompt", '{"image":1}', "--kv-cache-memory-bytes",
+    "2147483648", "--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--gpu-memory-utilization",
+    "0.1", "--hf-overrides", '{"architectures":["Gemma3ForConditionalGeneration"]}',
+)  # fmt: skip
+"""Arguments of vLLM's own server beside the others on one GPU."""
+Server = tuple[str, tuple[LoadTarget, LoadTarget]]
+"""The address of a server that has answered a page, and where to send pages and queries."""
+
+
+def measure_servers(
+    options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:  # fmt: skip
+    """Measure all parts, and return the result file's content.
+
+    `keep` gets what there is so far after each part: a GPU's time is too dear to lose it.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
+        named = str(options.weights or f"random {options.shape}")
+        found: dict[str, Any] = {"weights": named}
+        if options.device == "cuda" and not options.no_loop:
+            found["loop"] = run_gpu_loop(weights, options.batches, say)
+            keep(found)
+        jpegs = load.draw_jpegs(JPEGS)
+        servers = start_servers(options, weights, folder, jpegs, stack, found, say)
+        for name, (_, targets) in servers.items():
+            found[name] |= measure_server(name, *targets, options, say)
+            keep(found)
+        if {"bigemma3", "vllm"} <= servers.keys():
+            found["parity"] = compare_servers(servers["bigemma3"][0], servers["vllm"][0], say)
+    return found
+
+
+def start_servers(
+    options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
+    found: dict[str, Any], say: Say,
+) -> dict[str, Server]:  # fmt: skip
+    """Start all servers beside each other; `found` gets a row for each, with the reason of one that does not start."""
+
+    def start(name: str) -> Server | None:
+        began = time.perf_counter()
+        try:
+            server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
+        except (ProcessFailed, OSError) as error:
+            found[name] = {"failed": str(error)[-2000:]}
+            say(f"{name} failed: {str(error)[-600:]}")
+            return None
+        found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
+        say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
+        return server
+
+    names = options.servers.split(",")
+    with ThreadPoolExecutor(len(names)) as pool:
+        servers = list(pool.map(start, names))
+    return {name: server for name, server in zip(names, servers, strict=True) if server is not None}
+
+
+def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
+    """Make random weights in a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives.
+
+    Raises ProcessFailed.
+    """
+    say(f"making random weights, {shape}")
+    command = [sys.executable, "-m", "bench", "weights", str(out), "--shape", shape, "--device", device]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ProcessFailed(f"random weights were not made:\n{done.stderr}")
+    return out
+
+
+def run_gpu_loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
+    """Return what `bench.speed.gpu_kernels` measures."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.speed.gpu_kernels",
+        str(weights),
+        *(["--batches", batches] if batches else []),
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        return {"failed": done.returncode}
+    found: dict[str, Any] = json.loads(done.stdout)
+    for row in [*found["loops"], *found["beside"]]:
+        say("loop: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    return found
+
+
+@contextmanager
+def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]) -> Iterator[Server]:
+    """Run a server for the block, from its first answered page on. Raises ProcessFailed, OSError."""
+    texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
+    if name in STOCK_PORTS:
+        path = "/v1/embeddings"
+        pages: list[object] = [load.build_chat_body(jpeg, "stock") for jpeg in jpegs]
+        queries: list[object] = [
+            {"model": "stock", "messages": [{"role": "user", "content": "Query: " + text}], "add_special_tokens": True}
+            for text in texts
+        ]
+    else:
+        path = "/embed"
+        pages = [load.build_page_body(jpeg) for jpeg in jpegs]
+        queries = [{"texts": [text]} for text in texts]
+    bodies = load.write_bodies(folder / "pages", pages), load.write_bodies(folder / "queries", queries)
+    stock = name in STOCK_PORTS
+    running = start_stock_server(name, weights, folder) if stock else start_engine(name, weights, folder, device)
+    with running as url:
+        targets = LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1])
+        ask_first_page(targets[0])
+        yield url, targets
+
+
+@contextmanager
+def start_engine(name: str, weights: Path, folder: Path, device: str) -> Iterator[str]:
+    """Run our engine with an embedder for the block; yields its address. Raises ProcessFailed."""
+    arguments = [
+        "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
+        str(folder / "data"), "--scaledown-window", "3600",
+    ]  # fmt: skip
+    with ServerProcess("serving", arguments) as process:
+        yield process.wait()
+
+
+def ask_first_page(pages: LoadTarget) -> None:
+    """Return once a page was answered. Raises OSError."""
+    body = min(pages.bodies.iterdir()).read_bytes()
+    request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
+        answer.read()
+
+
+@contextmanager
+def start_stock_server(name: str, weights: Path, folder: Path) -> Iterator[str]:
+    """Run a vLLM server as it comes for the block; yields its address. Raises ProcessFailed."""
+    port = STOCK_PORTS[name]
+    eager = ["--enforce-eager"] if name.endswith("eager") else []
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(weights), "--served-model-name", "stock"]
+    log = folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603
+            [*command, "--host", "127.0.0.1", "--port", port, *eager, *STOCK], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        ends = time.monotonic() + START_S
+        while True:
+            if process.poll() is not None or time.monotonic() > ends:
+                raise ProcessFailed(log.read_text()[-2000:])
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def measure_server(
+    name: str, pages: LoadTarget, queries: LoadTarget, options: argparse.Namespace, say: Say
+) -> dict[str, Any]:
+    """Measure pages and queries by 1, 8 and 32 clients, and queries during an ingest."""
+    for clients in (1, 2, 3, 8, 32):  # every shape has been used once
+        load.run_clients(pages, clients, 0.2)
+        load.run_clients(queries, clients, 0.2)
+    found: dict[str, Any] = {"pages": [], "queries": []}
+    for clients in CLIENTS[-1:] if options.quick else CLIENTS:
+        seconds = options.seconds if clients > 1 else options.seconds / 2
+        for kind, target in (("pages", pages), ("queries", queries)):
+            figures = load.run_clients(target, clients, seconds).as_json()
+            found[kind].append(figures)
+            say(f"{name}: {kind} {figures}")
+    found["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
+    short = {field: value for field, value in found["queries_during_ingest"].items() if field not in RAW}
+    say(f"{name}: queries during ingest {short}")
+    return found
+
+
+def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:
+    """Measure one client's queries, 20 a second at most, while 32 others send pages."""
+    ingest: list[load.LoadResult] = []
+    thread = threading.Thread(target=lambda: ingest.append(load.run_clients(pages, 32, seconds + 3)))
+    thread.start()
+    time.sleep(3)
+    asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
+    thread.join()
+    return {
+        **asked.as_json(),
+        "samples_ms": [round(value, 1) for value in asked.milliseconds],
+        "server_timings": asked.server_timings,
+        "pages_per_s": round(ingest[0].rate, 1),
+    }
+
+
+def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
+    """Return the parity of two servers on the sample corpus. Raises ServingError."""
+    servers = [parity.open_client(url, "") for url in (a, b)]
+    embedded = parity.embed_on_both(servers, recall.CORPUS, Settings(), parity.make_progress())
+    found = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
+    say(parity.render_table(found))
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
+    add("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="shape of random weights")
+    servers = "a list of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s"
+    add("--servers", default="bigemma3,vllm", help=servers)
+    add("--seconds", type=float_between(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
+    add("--batches", type=check_counts, help="batches of pages in the loop; default: those that are served")
+    add("--no-loop", action="store_true", help="measure only the servers")
+    add("--quick", action="store_true", help="measure only 32 clients")
+    record.add_out(parser, "gpu.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure both servers, and write the result file after each part. Raises ProcessFailed, ServingError, OSError."""
+    where = record.describe_environment()
+
+    def keep(found: dict[str, Any]) -> Path:
+        return record.save_result(options.out, "gpu", found, where)
+
+    print(f"written to {keep(measure_servers(options, print, keep))}")
+    return 0

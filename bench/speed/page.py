@@ -1,0 +1,425 @@
+"""`python -m bench page`: how quick the page is with many pages in a collection, in a real browser.
+
+Times a person waits for are taken by the browser's clock (`page_clock.js`), from the input to the frame after the one
+that shows its answer. Each question also goes by the page's API, in turn: the difference is what the browser adds.
+Counts and sizes carry over between machines; times on a shared CPU do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from gradio_client import Client
+
+from bench.options import int_between
+from bench.results import record
+from bench.results.record import Say
+from bench.speed import booklets
+from bench.speed.booklets import LabelledQuestion
+from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
+from bench.speed.worker import summarise_seconds, time_call
+from serving.http.child_server import ServerProcess
+from serving.settings import usable_cores
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, CDPSession, Page
+
+ABOUT = "the page with many pages in a collection, in a real browser: from Enter to the first hit painted"
+COLLECTION = "bench"
+CLOCK = (Path(__file__).parent / "page_clock.js").read_text()
+WINDOW = {"width": 1440, "height": 900}
+HIT, SHEET = ("#gallery .hits", "img"), ("#detail .detail", ".sheet img")
+"""Selectors of the box where an answer appears, and of the picture in it that is waited for."""
+ENTER_MS = 500.0
+"""The goal for the median from Enter to the first hit painted."""
+AWAKE_S = "3600"
+"""The worker's scaledown window: it sleeps when it is told to, so that no waking up gets into the other times."""
+REPORT_S = 20.0
+"""Between two reports on an ingest that goes on."""
+TOP_K, ALL = 8, 50
+OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
+"""How often each is measured, if as many questions are asked; the warm-up is not counted."""
+STATE_S = 10.0
+"""Until the page must have heard of a change of its engine."""
+QUIET_MS = 300
+"""Left after an answer for what the page still loads."""
+SERVER_MS = re.compile(r"total ([\d,]+) ms")
+
+
+def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
+    """Add booklets, ask questions, and return the result file's content. Raises BrowserFailed, ProcessFailed."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dormouse-bench-")))
+        data = folder / "data"
+        if (load := os.getloadavg()[0]) > usable_cores() / 2:
+            say(f"other work is going on here (load {load:.1f} on {usable_cores()} cores): times will be too long")
+        say(f"drawing {pages} pages")
+        files = booklets.write_booklets(folder, pages)
+        browser = stack.enter_context(launch_browser())
+        arguments = ["--no-browser", "--data", str(data), "--scaledown-window", AWAKE_S]
+        process = stack.enter_context(ServerProcess("ui.app", arguments))
+        bench = PageBench(browser, process, data, say)
+        found = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
+        process.stop()
+        found["uploads"]["after_stop"] = measure_folder(data / "uploads")
+    return found
+
+
+class PageBench:
+    """One page that is used by a person in a browser. Its methods raise BrowserFailed for what does not happen."""
+
+    def __init__(self, browser: Browser, process: ServerProcess, data: Path, say: Say) -> None:
+        self.browser = browser
+        self.url = process.wait()
+        self.say = say
+        self.uploads = data / "uploads"
+        self.process = open_process(process.pid)
+        self.tab = self.open_tab()
+
+    def open_tab(self) -> Page:
+        """Return a tab in which nothing is cached."""
+        context = self.browser.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+        context.set_default_timeout(60_000)
+        context.add_init_script(CLOCK)
+        return context.new_page()
+
+    def load_page(self, tab: Page, query: str = "") -> float:
+        """Load the page, and return the seconds until it can be used."""
+        tab.goto(f"{self.url}/?c={COLLECTION}{query}")
+        return float(tab.evaluate("window.dormouseOpened")) / 1000
+
+    def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuestion], pages: int) -> dict[str, Any]:
+        """Measure all. Every second question is counted; the others only show what they leave in memory."""
+        memory = {"start_mb": self.read_rss_mb()}
+        found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
+        memory["after_ingest_mb"] = self.read_rss_mb()
+        sent = {"files": len(files), "kb": to_kb(sum(path.stat().st_size for path in files))}
+        found["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
+        count = len(asked) // 2
+        found["open"] = self.measure_opening(min(OPENS, count))
+        found.update(self.measure_searches(asked[::2], asked[1::2], memory))
+        found["hit_to_detail"] = self.measure_details(min(CLICKS, count))
+        found["filter_to_hits"] = self.measure_filters(asked[::2], min(FILTERS, count))
+        found["gallery"] = self.measure_gallery(asked[0], min(ALL, pages))
+        found.update(self.measure_waking(asked[::2], min(ASLEEP, count)))
+        memory["end_mb"] = self.read_rss_mb()
+        found["uploads"]["before_stop"] = measure_folder(self.uploads)
+        return {**found, "page_process": memory}
+
+    # One figure each
+
+    def measure_ingest(self, files: Sequence[Path], pages: int) -> dict[str, Any]:
+        """Measure from the choice of the files to the word that all are added; the worker's first start is in it."""
+        tab = self.tab
+        self.load_page(tab)
+        began = time.perf_counter()
+        tab.set_input_files("#dropzone input[type=file]", list(files))
+        ended, reported = "#progress :is(.progress.done, .notice)", began
+        while not tab.locator(ended).count():
+            if time.perf_counter() - reported > REPORT_S:
+                reported = time.perf_counter()
+                self.say(f"adding pages: {read_text(tab, '#progress .progress b')}")
+            tab.wait_for_timeout(100)
+        seconds = time.perf_counter() - began
+        done = read_text(tab, ended)
+        if not done.startswith(f"{pages:,} pages added"):
+            raise BrowserFailed(f"not all {pages} pages were added: {done}")
+        self.say(f"ingest through the page: {pages} pages in {seconds:.0f} s, {60 * pages / seconds:.0f} a minute")
+        return {"pages": pages, "seconds": round(seconds, 2), "pages_per_minute": round(60 * pages / seconds, 1)}
+
+    def measure_opening(self, n: int) -> dict[str, Any]:
+        """Measure the time until the page can be used, nothing cached."""
+        seconds = []
+        for _ in range(n):
+            tab = self.open_tab()
+            seconds.append(self.load_page(tab))
+            tab.context.close()
+        return self.say_figures("opening the page, nothing cached, until it can be used", summarise_seconds(seconds, 1))
+
+    def measure_searches(
+        self, asked: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion], memory: dict[str, float]
+    ) -> dict[str, Any]:
+        """Measure from Enter to the first hit painted, with its parts, and the same question by the API in turn."""
+        tab, client = self.tab, Client(self.url, verbose=False)
+        self.load_page(tab)
+        traffic = TabTraffic(tab)
+        for number in range(WARM):
+            self.ask(tab, f"what is number {number}")
+            self.ask_api(client, f"what is number {number}")
+        self.wait_for_state("serving")
+        memory["before_searches_mb"], before = self.read_rss_mb(), traffic.read_heap()
+        began, *work = time.monotonic(), *read_cpu_seconds()
+        seen, plain, server, first = [], [], [], 0
+        for number, label in enumerate(asked):
+            if number % 2:
+                plain.append(self.ask_api(client, label.question))
+            traffic.start()
+            seen.append(self.ask(tab, label.question))
+            traffic.stop()
+            server.append(self.read_server_ms() / 1000)
+            shown = read_text(tab, ".hit .name"), read_text(tab, ".hit .sub")
+            first += shown[0].startswith(label.file) and f"page {label.page} of" in shown[1]
+            if not number % 2:
+                plain.append(self.ask_api(client, label.question))
+        memory["after_searches_mb"] = self.read_rss_mb()
+        of_all, ours = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
+        elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
+        for label in others:
+            self.ask(tab, label.question)
+        hits = {
+            **summarise_answers(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": summarise_phases(seen),
+            "server": summarise_seconds(server, 0),
+        }  # fmt: skip
+        totals, parts = zip(*plain, strict=True)
+        by_api = {**summarise_seconds(totals, 1), "server": summarise_seconds(parts, 1)}
+        self.say_figures(f"from Enter to the first hit painted (goal: p50 under {ENTER_MS:g} ms)", hits)
+        self.say(f"  of which: {render_phases(hits['phases_p50_ms'])}")
+        self.say_figures("  the server's own part of it", hits["server"])
+        self.say_figures("  the same question by the API, first picture included", by_api)
+        self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
+        return {
+            "enter_to_hits": hits, "same_by_api": by_api, "cores_busy_with_other_work": round(elsewhere, 2),
+            "right_page_first": {"n": len(asked), "first": first}, "per_search": traffic.summarise_searches(),
+            "browser": {"searches": len(asked) + len(others), "before": before, "after": traffic.read_heap()},
+        }  # fmt: skip
+
+    def measure_details(self, n: int) -> dict[str, Any]:
+        """Measure clicks on the hits of the question asked last, from the second on: the first is shown already."""
+        tab = self.tab
+        seen = []
+        for number in range(n):
+            hit = tab.locator("#gallery .hit").nth(1 + number % (TOP_K - 1))
+            if number % (TOP_K - 1) == 0:
+                self.ask(tab, f"pages about repair number {number}")
+            seen.append(self.time_input(tab, "click", SHEET, hit.click))
+        found = {**summarise_answers(seen), "phases_p50_ms": summarise_phases(seen)}
+        return self.say_figures("from a click on a hit to its page painted", found)
+
+    def measure_filters(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+        """Measure the choice of a file that the first hit is not in; it is taken out before the next question."""
+        tab = self.tab
+        tab.locator("#refine > button").click()
+        seen = []
+        for number in range(n):
+            self.ask(tab, asked[number].question)
+            names = (booklets.name_booklet(file) for file in range(booklets.FILES))
+            first = read_text(tab, ".hit .name")
+            other = next(name for name in names if not first.startswith(name))
+            tab.locator("#only-files input").click()
+            option = tab.get_by_role("option", name=other)
+            seen.append(self.time_input(tab, "mousedown", HIT, option.click))
+            tab.locator("#only-files input").press("Escape")
+            self.time_input(tab, "click", HIT, tab.locator("#only-files .remove-all").click)
+        tab.locator("#refine > button").click()
+        return self.say_figures("from the choice of a file to the hits ranked again", summarise_answers(seen))
+
+    def measure_gallery(self, label: LabelledQuestion, expected: int) -> dict[str, Any]:
+        """Count the pictures of a long gallery that are loaded before anybody scrolls, and after."""
+        tab = self.open_tab()
+        loaded: list[str] = []
+        tab.on("request", lambda request: loaded.extend([request.url] * request.url.endswith(".webp")))
+        self.load_page(tab, f"&k={ALL}")
+        self.ask(tab, label.question)
+        tab.wait_for_timeout(3 * QUIET_MS)
+        before = len(loaded)
+        tab.locator("#gallery .hit").last.scroll_into_view_if_needed()
+        tab.wait_for_timeout(3 * QUIET_MS)
+        found = {"hits": tab.locator("#gallery .hit").count(), "loaded_at_first": before, "loaded_at_end": len(loaded)}
+        tab.context.close()
+        if found["hits"] != expected:
+            raise BrowserFailed(f"{found['hits']} hits were shown and not {expected}")
+        self.say(f"a gallery of {found['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
+        return found
+
+    def measure_waking(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+        """Measure questions at zero. One counts if the engine has restored its worker once since."""
+        client, tab = Client(self.url, verbose=False), self.tab
+        seen, backend = [], ""
+        for label in asked[:n]:
+            client.predict(api_name="/scaledown")
+            before = self.wait_for_state("zero")
+            taken = self.ask(tab, label.question)
+            start = self.wait_for_state("serving", before["now"])["last_start"]
+            if start["kind"] == "restored":
+                seen.append(taken)
+                backend = str(start["backend"])
+        if not seen:
+            self.say("the worker that slept is left out: this machine has no way to restore one")
+            return {}
+        found = {**summarise_answers(seen), "backend": backend, "phases_p50_ms": summarise_phases(seen)}
+        words = f"the same with the worker asleep, restored by {backend}"
+        return {"enter_to_hits_asleep": self.say_figures(words, found)}
+
+    # What they share
+
+    def ask(self, tab: Page, question: str) -> dict[str, float]:
+        """Ask by Enter, and return the times of `time_input`."""
+        tab.locator("#ask textarea").fill(question)
+        return self.time_input(tab, "keydown", HIT, lambda: tab.locator("#ask textarea").press("Enter"))
+
+    def time_input(self, tab: Page, kind: str, what: tuple[str, str], act: Callable[[], object]) -> dict[str, float]:
+        """Return the ms from an input of this kind to its answer painted, and their parts."""
+        tab.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
+        act()
+        found: dict[str, float] = tab.evaluate("window.dormouseTimed")
+        return found
+
+    def ask_api(self, client: Client, question: str) -> tuple[float, float]:
+        """Return the seconds of one search and its first picture without a browser, and the server's own part."""
+        answer: dict[str, Any] = {}
+
+        def call() -> None:
+            answer.update(client.predict(question, None, COLLECTION, TOP_K, api_name="/search"))
+            requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
+
+        return time_call(call), answer["timings"]["total"] / 1000
+
+    def read_server_ms(self) -> float:
+        """Return the server's part in the question asked last, as the page itself shows it."""
+        shown = SERVER_MS.search(read_text(self.tab, ".summary"))
+        if shown is None:
+            raise BrowserFailed("the page does not show how long the server took")
+        return float(shown[1].replace(",", ""))
+
+    def wait_for_state(self, wanted: str, since: float = 0.0) -> dict[str, Any]:
+        """Return the engine's state, as the page shows it, once it is `wanted` and its last start later than `since`.
+
+        The page hears of a change by an event.
+        """
+        ends = time.monotonic() + STATE_S
+        while True:
+            found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
+            if found["state"] == wanted and found["last_start"]["at"] >= since:
+                return found
+            if time.monotonic() > ends:
+                raise BrowserFailed(f"the worker is {found['state']} and not {wanted}, or was not started again")
+            time.sleep(0.05)
+
+    def read_rss_mb(self) -> float:
+        """Return the megabytes that the page's process holds."""
+        return to_mb(self.process.memory_info().rss)
+
+    def say_figures(self, what: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Say the figures, and return them."""
+        self.say(f"{what}: p50 {found['p50_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms (n={found['n']})")
+        return found
+
+
+class TabTraffic:
+    """What a tab loads and holds, by the browser's own protocol."""
+
+    def __init__(self, tab: Page) -> None:
+        self._tab = tab
+        self._session: CDPSession = tab.context.new_cdp_session(tab)
+        for domain in ("Network", "Performance", "HeapProfiler"):
+            self._session.send(f"{domain}.enable")
+        self._session.on("Network.loadingFinished", lambda event: self._sizes.append(event["encodedDataLength"]))
+        self._sizes: list[float] = []
+        self._searches: list[tuple[int, float]] = []
+
+    def start(self) -> None:
+        """Begin to count what one search loads."""
+        self._sizes.clear()
+
+    def stop(self) -> None:
+        """End it, once the page is quiet."""
+        self._tab.wait_for_timeout(QUIET_MS)
+        self._searches.append((len(self._sizes), sum(self._sizes)))
+
+    def summarise_searches(self) -> dict[str, float]:
+        """Return medians; what came from the browser's cache counts as a request of no bytes."""
+        requests, size = zip(*self._searches, strict=True)
+        return {"requests_p50": statistics.median(requests), "kb_p50": to_kb(statistics.median(size))}
+
+    def read_heap(self) -> dict[str, float]:
+        """Return what is used once the garbage is gone."""
+        self._session.send("HeapProfiler.collectGarbage")
+        metrics = {entry["name"]: entry["value"] for entry in self._session.send("Performance.getMetrics")["metrics"]}
+        return {"heap_mb": to_mb(metrics["JSHeapUsedSize"]), "elements": metrics["Nodes"]}
+
+
+def open_process(pid: int) -> Any:
+    """Return psutil's view of a process. Raises BrowserFailed where psutil is not installed."""
+    try:
+        import psutil
+    except ImportError:
+        raise BrowserFailed(PACKAGES.format("psutil")) from None
+    return psutil.Process(pid)
+
+
+def read_cpu_seconds() -> tuple[float, float]:
+    """Return the CPU seconds so far of this machine, and of this process with all running ones that it has started."""
+    import psutil
+
+    spent, me = psutil.cpu_times(), psutil.Process()
+    ours = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error):
+            own = process.cpu_times()
+            ours += own.user + own.system
+    return sum(spent) - spent.idle - getattr(spent, "iowait", 0.0), ours
+
+
+def read_text(tab: Page, selector: str) -> str:
+    """Return the text of the first such element; empty if there is none any more."""
+    return str(tab.evaluate("(selector) => document.querySelector(selector)?.innerText ?? ''", selector)).strip()
+
+
+def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the figures of the whole times."""
+    return summarise_seconds([one["total"] / 1000 for one in seen], 1)
+
+
+def summarise_phases(seen: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return medians: input to request, the request's place in the queue, input to answer, its picture, its frame."""
+    names = [name for name in seen[0] if name != "total"]
+    return {name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in names}
+
+
+def render_phases(phases: dict[str, float]) -> str:
+    """Return the phases in a line."""
+    return ", ".join(f"{name} {value:.0f} ms" for name, value in phases.items())
+
+
+def measure_folder(folder: Path) -> dict[str, float]:
+    """Return the number of files and their kilobytes."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return {"files": len(sizes), "kb": to_kb(sum(sizes))}
+
+
+def to_kb(count: float) -> float:
+    """Return kilobytes."""
+    return round(count / 1e3, 1)
+
+
+def to_mb(count: float) -> float:
+    """Return megabytes."""
+    return round(count / 1e6, 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    pages = int_between(booklets.LEAST, booklets.MOST)
+    parser.add_argument("--pages", type=pages, default=500, help="pages in the collection; default: %(default)s")
+    questions = "measured questions; as many more show what they leave in memory; default: %(default)s"
+    parser.add_argument("--questions", type=int_between(1, 300), default=30, help=questions)
+    record.add_out(parser, "page-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure the page, and write the result file. Raises BrowserFailed, ProcessFailed."""
+    where = record.describe_environment()
+    found = measure_page(options.pages, options.questions, partial(print, flush=True))
+    print(f"written to {record.save_result(options.out, 'page', found, where)}")
+    return 0

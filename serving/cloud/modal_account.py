@@ -1,0 +1,233 @@
+"""A Modal account by the official client, with a deadline for each question and a sentence for each failure.
+
+The client is imported with the first question: who does not use Modal does not need it. Nothing here wakes a container.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+from typing import TypeVar
+
+from serving.system.timeouts import Late, within
+
+T = TypeVar("T")
+
+ANSWER_S = 40.0
+"""Time for one question. The client itself tries for a minute before it says that nothing is there."""
+COMMAND_S = 60.0
+INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
+SIGN_IN = "run `python -m modal setup`"
+
+
+class AccountError(Exception):
+    """In a sentence that says what to run."""
+
+
+class NotInstalled(AccountError):
+    """The client is not installed."""
+
+
+class NoToken(AccountError):
+    """No token is set."""
+
+
+class Refused(AccountError):
+    """Modal refused the token, or what it asked for."""
+
+
+class Unreachable(AccountError):
+    """Modal did not answer, or not in time."""
+
+
+class NotFound(AccountError):
+    """The account has no such app, secret or volume."""
+
+
+def import_client() -> ModuleType:
+    """Return the package `modal`. Raises NotInstalled."""
+    try:
+        import modal
+    except ImportError:
+        raise NotInstalled(f"Modal's client is not installed here: {INSTALL}") from None
+    return modal
+
+
+def has_token() -> bool:
+    """Tell whether a token is set here, by file or environment, valid or not. Asks nobody."""
+    try:
+        from modal.config import config
+    except ImportError:
+        return False
+    return bool(config.get("token_id")) and bool(config.get("token_secret"))
+
+
+def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANSWER_S) -> T:
+    """Return the client's answer. `missing`: the sentence for NotFound. Raises AccountError."""
+    import_client()
+    try:
+        return within(seconds, question)
+    except Late:
+        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+    except Exception as error:
+        raise translate_error(error, missing) from None
+
+
+def translate_error(error: Exception, missing: str = "") -> Exception:
+    """Return the AccountError for an exception of the client's; others as they are."""
+    kinds = import_client().exception
+    if isinstance(error, AccountError):
+        return error
+    if isinstance(error, kinds.AuthError):
+        if "Token missing" in str(error):
+            return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
+        return Refused(f"Modal refused the token ({first_line(error)}): {SIGN_IN}")
+    if isinstance(error, kinds.PermissionDeniedError):
+        return Refused(f"this token may not do that ({first_line(error)}): ask the workspace's owner, or {SIGN_IN}")
+    if isinstance(error, kinds.NotFoundError):
+        return NotFound(missing or f"Modal does not know it: {first_line(error)}")
+    if isinstance(error, kinds.ServiceError | kinds.InternalError):
+        return Unreachable(f"Modal could not do that now ({first_line(error)}): try again, and see status.modal.com")
+    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
+    if broken or isinstance(error, kinds.ConnectionError | OSError):
+        return Unreachable(f"Modal cannot be reached ({first_line(error)}): is this machine online?")
+    return AccountError(f"Modal says: {first_line(error)}") if isinstance(error, kinds.Error) else error
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def read_workspace_name() -> str:
+    """Return the name of the token's workspace: a call that a wrong token fails. Raises AccountError."""
+    return str(ask_modal(lambda: import_client().Workspace.from_context().hydrate().name or ""))
+
+
+@dataclass(frozen=True)
+class DeployedApp:
+    """An app that is deployed."""
+
+    app_id: str
+    version: int
+    deployed_at: float
+    """Seconds since 1970; 0 where Modal does not say."""
+
+
+def look_up_app(name: str, missing: str = "") -> DeployedApp:
+    """Return a deployed app. `missing`: the sentence if it is not. Raises NotFound, AccountError."""
+
+    def look_up() -> DeployedApp:
+        found = import_client().App.lookup(name)
+        life = found.info().lifecycle
+        return DeployedApp(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+
+    return ask_modal(look_up, missing or f"{name} is not deployed")
+
+
+def run_command(*words: str, seconds: float = COMMAND_S) -> str:
+    """Return the output of the client's own command, for what it offers no method. Raises AccountError."""
+    import_client()
+    try:
+        found = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+    if found.returncode:
+        said = (found.stderr.strip() or found.stdout.strip()).splitlines()
+        raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")
+    return found.stdout
+
+
+def list_containers(app_id: str) -> list[str]:
+    """Return the ids of the app's containers, of all its functions together. Raises AccountError."""
+    text = run_command("container", "list", "--app-id", app_id, "--json")
+    try:
+        return [str(row["container_id"]) for row in json.loads(text)]
+    except (ValueError, KeyError, TypeError):
+        raise AccountError("`modal container list --json` told something else than a list of containers") from None
+
+
+def stop_containers(container_ids: Sequence[str]) -> None:
+    """Stop containers at once, without a last answer; those that are gone are passed over. Raises AccountError."""
+    for container_id in container_ids:
+        try:
+            run_command("container", "stop", container_id, "-y")
+        except AccountError as error:
+            if "not found" not in str(error).lower():
+                raise
+
+
+def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
+    """Tell whether a secret is there. Raises AccountError, also for one without these keys."""
+    return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+
+
+def has_volume(name: str) -> bool:
+    """Tell whether a volume is there. Raises AccountError."""
+    return exists(lambda: import_client().Volume.from_name(name).hydrate())
+
+
+def exists(question: Callable[[], object]) -> bool:
+    """Tell whether a question finds something. Raises AccountError."""
+    try:
+        ask_modal(question)
+    except NotFound:
+        return False
+    return True
+
+
+def create_secret(name: str, values: Mapping[str, str]) -> None:
+    """Create a secret, and not by a command, whose words everybody on this machine can read. Raises AccountError."""
+    ask_modal(lambda: import_client().Secret.objects.create(name, dict(values)))
+
+
+def create_proxy_token(name: str) -> tuple[str, str]:
+    """Create a token, and return its Modal-Key and Modal-Secret: they are shown only now. Raises AccountError."""
+    made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))
+    if not made.token_id or not made.token_secret:
+        raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
+                           " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
+    return str(made.token_id), str(made.token_secret)
+
+
+def delete_volume(name: str) -> None:
+    """Delete a volume with all that is in it. Raises AccountError."""
+    ask_modal(lambda: import_client().Volume.objects.delete(name, allow_missing=True))
+
+
+def delete_dict(name: str) -> None:
+    """Delete a dict. Raises AccountError."""
+    ask_modal(lambda: import_client().Dict.objects.delete(name, allow_missing=True))
+
+
+def read_spending(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    """Return the dollars of each app this month (UTC) up to the last full hour; 0 where the bill has none.
+
+    `apps`: app ids by name; `now` in UTC. Raises AccountError, also for an answer that is no bill.
+    """
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def bill() -> list[tuple[str, str, Decimal]]:
+        billing = import_client().Workspace.from_context().billing
+        rows = list(billing.report(start=month, end=today, resolution="d")) if today > month else []
+        rows += billing.report(start=today, end=now, resolution="h")
+        return [(row.object_id, row.description, row.cost) for row in rows]
+
+    try:
+        rows = ask_modal(bill)
+    except ArithmeticError:
+        raise AccountError("Modal told no bill") from None
+    return {
+        name: sum((cost for object_id, title, cost in rows if app_id == object_id or name == title), Decimal(0))
+        for name, app_id in apps.items()
+    }

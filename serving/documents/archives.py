@@ -1,0 +1,199 @@
+"""Zip files, member by member, within limits of count, bytes and ratio.
+
+What a zip says of itself bounds what is read of it: the directory is refused before it is in memory if it is too large,
+zipfile reads no more of a member than the directory says, and only methods that unpack in small steps are taken (a few
+kilobytes of bzip2 or LZMA become gigabytes in one). Knows nothing of images, and never uses a name as a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
+from serving.settings import MiB, Settings
+from serving.system.display_names import shown_path
+
+MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+DIRECTORY_BYTES = 4 * MiB
+"""The list of what is in it takes 100 to 300 bytes a file, and ten times that in memory."""
+ENTRY_BYTES = 128
+"""Of one whose name has 30 letters, at most."""
+SMALL_BYTES = 256 * MiB
+"""Below this the ratio says nothing: a white page in BMP packs a thousandfold."""
+PARSER_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What `zipfile` raises for a zip that is damaged, or was made to be."""
+CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+"""What systems put into folders, which nobody means to add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`found` is where it was unpacked, or why it was not."""
+
+    name: str
+    found: Path | ServingError
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a zip may have in it."""
+
+    files: int
+    bytes: int
+    ratio: int
+    """Of what is in it to the zip, where that is much."""
+
+    @property
+    def directory(self) -> int:
+        return max(DIRECTORY_BYTES, ENTRY_BYTES * self.files)
+
+
+class Bounded(io.BufferedReader):
+    """Reads no piece that is larger than a zip's directory may be, as long as `largest` is set."""
+
+    largest: int | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.largest is not None:
+            if size is None or size < 0:
+                size = self.largest
+            if size > self.largest:
+                raise TooLargeError("the zip lists too many files: split it")
+        return super().read(size)
+
+
+class MemberReader:
+    """Reads a member of a zip; what the parser finds wrong in it is an UnreadableError that begins with `damaged`."""
+
+    def __init__(self, stream: IO[bytes], damaged: str) -> None:
+        self._stream = stream
+        self._damaged = damaged
+
+    def read(self, size: int = -1) -> bytes:
+        with parsing(self._damaged):
+            return self._stream.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        with parsing(self._damaged):
+            return self._stream.readline(size)
+
+
+def is_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) in MAGIC
+
+
+def is_clutter(name: str) -> bool:
+    return any(part in CLUTTER or part.startswith("._") for part in name.replace("\\", "/").split("/"))
+
+
+@contextmanager
+def parsing(damaged: str) -> Iterator[None]:
+    """Around the parser alone: whoever uses what was read has errors of the same types. Raises UnreadableError."""
+    try:
+        yield
+    except PARSER_ERRORS as error:
+        raise UnreadableError(f"{damaged}: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of the disk
+            raise
+        raise UnreadableError(f"{damaged}: it begins before the zip does") from None
+
+
+@contextmanager
+def opened(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
+    """Raises TooLargeError or UnreadableError."""
+    size = path.stat().st_size
+    with Bounded(io.FileIO(path)) as stream:
+        stream.largest = bounds.directory
+        with parsing("the zip is damaged"):
+            archive = zipfile.ZipFile(stream)
+        stream.largest = None
+        with archive:
+            check(archive, size, bounds)
+            yield archive
+
+
+@contextmanager
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, damaged: str) -> Iterator[MemberReader]:
+    """Raises UnreadableError."""
+    with parsing(damaged):
+        stream = archive.open(info)
+    with stream:
+        yield MemberReader(stream, damaged)
+
+
+def check(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
+    """`size`: of the zip itself. Raises TooLargeError."""
+    count, total = len(archive.infolist()), sum(info.file_size for info in archive.infolist())
+    if count > bounds.files:
+        raise TooLargeError(f"the zip has {count} files; the limit is {bounds.files}: split it")
+    if total > bounds.bytes:
+        most = f"{bounds.bytes / 1e6:.0f} MB"
+        raise TooLargeError(f"the zip has {total / 1e6:.0f} MB in it; the limit is {most}: split it")
+    if total > SMALL_BYTES and total > bounds.ratio * size:
+        raise TooLargeError(
+            f"the zip unpacks to {total // size} times its size; the limit is {bounds.ratio}: add its files without it"
+        )
+
+
+def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
+    """Its files one by one, each written into `folder` under a name of ours before the next is begun.
+
+    Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
+    """
+    with opened(path, Bounds(limits.max_zip_files, limits.max_zip_bytes, limits.max_zip_ratio)) as archive:
+        files = (info for info in archive.infolist() if not info.filename.endswith("/"))
+        infos = [info for info in files if not is_clutter(info.filename)]
+        names = {info.filename for info in infos}
+        if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
+            raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")
+        if "collection.json" in names:
+            raise NotAnImageError("this is an exported collection: bring it back with Import, below the list of files")
+        if not infos:
+            raise UnreadableError("the zip is empty")
+        for number, info in enumerate(infos):
+            target = folder / f"{number:06d}"
+            name = shown_path(info.filename)
+            try:
+                write(archive, info, target, limits)
+            except ServingError as error:
+                yield Member(name, error)
+            else:
+                yield Member(name, target)
+
+
+def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits: Settings) -> None:
+    """Raises ServingError."""
+    if info.flag_bits & 1:
+        raise UnreadableError(
+            "the file is encrypted: unpack the zip with its password and add the file", code="encrypted"
+        )
+    if info.compress_type not in METHODS:
+        raise UnreadableError("the file is packed in a way that is not read here: make the zip anew, with deflate")
+    if info.file_size > limits.max_file_bytes:
+        raise TooLargeError(
+            f"the file has {info.file_size / 1e6:.1f} MB; the limit is {limits.max_file_bytes / 1e6:.1f} MB"
+        )
+    try:
+        with open_member(archive, info, "the file is damaged in the zip") as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, MiB)
+    except UnreadableError:
+        target.unlink(missing_ok=True)
+        raise
+    if is_zip(target):
+        target.unlink()
+        raise NotAnImageError("a zip inside a zip is not opened: unpack it and add its files")

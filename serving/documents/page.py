@@ -1,0 +1,50 @@
+"""The types that a file becomes on its way to an embedder: pages, their lines and the boxes of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from PIL import Image
+
+from serving.errors import ServingError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, each 0..1 of the page's width or height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text on a page."""
+
+    text: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Page:
+    """One page. `lines` is None if nobody has read it yet, else its text (a PDF's text layer) in reading order.
+
+    `image` is RGB; it is None only for a page that is sent as text alone.
+    """
+
+    image: Image.Image | None
+    lines: tuple[Line, ...] | None = None
+    explain: bool = False
+    """True if the caller wants the lines' own vectors as well."""
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """A file with a known number of pages, each read when it is asked for, so that a long PDF never fills memory."""
+
+    count: int
+    read: Callable[[int], Page]
+
+    def __iter__(self) -> Iterator[Page | ServingError]:
+        """Yield all pages in order; one that cannot be read is yielded as its error, and the others follow."""
+        for index in range(self.count):
+            try:
+                yield self.read(index)
+            except ServingError as error:
+                yield error

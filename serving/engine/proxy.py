@@ -1,0 +1,262 @@
+"""The engine's proxy: holds requests while a worker comes back, passes bodies on as they come.
+
+Decisions in their order, for each request that `guard` has let through:
+
+1. `/embed` and `/v1/embeddings` are passed on; they alone start a worker and reset the idle timer. All other routes are
+   answered here, at zero too (`engine_routes`)
+2. the request waits for the worker, and gives its place up when its client leaves
+3. a worker that is gone before it has taken anything of the request: once more from 2
+4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
+5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed,
+   which the engine hears of at once: who comes next waits for another one. Nobody but the proxy can tell: a client that
+   sends slowly, or reads slowly, keeps it waiting as well
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.engine.engine import Engine, Lease
+from serving.errors import MethodNotAllowedError, NotReadyError
+from serving.http.access import EMBEDDING
+from serving.snapshots.worker_handle import WorkerHandle
+
+HELD_BYTES = 64 * 1024
+"""Read of a body before its request is admitted: a server that reads nothing does not hear of a client that leaves."""
+QUEUED_BYTES = 1024 * 1024
+"""The same at zero, where it waits: a page or two, so that their clients may leave too."""
+ALL_QUEUED_BYTES = 64 * 1024 * 1024
+"""Read of all that wait; beyond it bodies stay in their sockets, and a place is freed when its time is up."""
+HUNG_S = 10.0
+"""A worker answers within its own time limit, if only with an error; this much later it is hung."""
+KEPT_S = 3600.0
+"""An idle connection to the worker; the worker's own limit is the same."""
+TRIES = 3
+"""For a request whose worker is gone before it took anything of it."""
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+     "upgrade", "host", "expect"}
+)  # fmt: skip
+log = logging.getLogger(__name__)
+
+
+class ClientLeft(Exception):
+    """Ends a request whose answer nobody waits for any more."""
+
+
+@dataclass(eq=False)
+class RequestBody:
+    """Yields a request's body: what was read while it waited, then what comes."""
+
+    receive: Receive
+    read: list[bytes] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: bool = False
+    """True once a worker has been given something of it."""
+    failed: Exception | None = None
+    """Why no more of it comes: its client has left, or the guard refuses it."""
+
+    @property
+    def held(self) -> int:
+        return sum(len(chunk) for chunk in self.read)
+
+    async def read_ahead(self, most: int) -> None:
+        """Read up to that many bytes, so that after a whole body only the client's leaving can come."""
+        while not self.ended.is_set() and self.held < most:
+            self.read.append(await self._next())
+
+    async def _next(self) -> bytes:
+        try:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+        except Exception as error:
+            self.failed = error
+            raise
+        if not message.get("more_body", False):
+            self.ended.set()
+        return bytes(message.get("body", b""))
+
+    async def stream(self, watchdog: WorkerWatchdog) -> AsyncIterator[bytes]:
+        """Yield the chunks; `watchdog` runs while the worker has one that it has not taken."""
+        while self.read or not self.ended.is_set():
+            chunk = self.read.pop(0) if self.read else await self._next()
+            self.taken = True
+            with watchdog.running():
+                yield chunk
+        watchdog.start()  # until its answer
+
+    async def wait_until_client_left(self) -> None:
+        """Return when the client has gone; as long as there is body, who reads it hears of that."""
+        await self.ended.wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class WorkerWatchdog:
+    """Times how long only the worker is waited for, and kills it when the time is over, which ends the wait."""
+
+    def __init__(self, handle: WorkerHandle, seconds: float) -> None:
+        self.fired = False
+        self._handle = handle
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fire)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def _fire(self) -> None:
+        log.error("the worker did not answer within its time limit and is killed")
+        self.fired = True
+        self._handle.strike()
+
+
+class EngineProxy:
+    def __init__(self, engine: Engine, own_routes: ASGIApp) -> None:
+        """`own_routes` are answered here, without a worker."""
+        self.engine = engine
+        self.own_routes = own_routes
+        self._client: tuple[Path, aiohttp.ClientSession] | None = None
+        self._bodies: set[RequestBody] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in EMBEDDING:
+            await self.own_routes(scope, receive, send)
+        elif scope["method"] != "POST":
+            raise MethodNotAllowedError(f"{scope['method']} is not for this route")
+        else:
+            with contextlib.suppress(ClientLeft):
+                await self._embed(scope, RequestBody(receive), send)
+
+    # Embedding
+
+    async def _embed(self, scope: Scope, body: RequestBody, send: Send) -> None:
+        await body.read_ahead(HELD_BYTES)
+        self._bodies.add(body)
+        if self.engine.state != "serving" and sum(other.held for other in self._bodies) < ALL_QUEUED_BYTES:
+            await body.read_ahead(QUEUED_BYTES)
+        work = asyncio.ensure_future(self._pass_on(scope, body, send))
+        gone = asyncio.ensure_future(body.wait_until_client_left())
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            self._bodies.discard(body)
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    async def _pass_on(self, scope: Scope, body: RequestBody, send: Send) -> None:
+        for _ in range(TRIES):
+            async with self.engine.lease() as lease:
+                if await self._pass_to_worker(lease, scope, body, send):
+                    return
+        raise NotReadyError("the worker ended each time before it took this request", retry_after=1)
+
+    async def _pass_to_worker(self, lease: Lease, scope: Scope, body: RequestBody, send: Send) -> bool:
+        """Return False if this worker was gone before anything of the body was taken."""
+        handle = lease.life.handle
+        headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
+        # The body's framing is ours: one of the two, as the proxy's own parser took it. Without a length it is chunked.
+        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        headers = [(name, value) for name, value in headers if name != b"content-length" or not chunked]
+        watchdog = WorkerWatchdog(handle, self.engine.settings.request_timeout_s + HUNG_S)
+        answered = False
+        try:
+            async with (await self._reuse_client(handle)).post(
+                scope["path"],
+                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+                data=body.stream(watchdog),
+                allow_redirects=False,
+            ) as response:
+                self.engine.answered(lease.life)
+                answered = True
+                await self._pass_back(response, lease, watchdog, send)
+        except aiohttp.ClientError as error:
+            if body.failed is not None:
+                raise body.failed from None
+            if answered:
+                raise  # the client sees its connection break: half an answer is none
+            if watchdog.fired:
+                raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await handle.ended.wait()
+            if not body.taken:
+                return False
+            log.warning("the worker ended in the middle of a request: %s", error)
+            raise NotReadyError(
+                "the worker ended in the middle of this request: send it again", retry_after=1
+            ) from None
+        finally:
+            watchdog.stop()
+        return True
+
+    async def _pass_back(
+        self, response: aiohttp.ClientResponse, lease: Lease, watchdog: WorkerWatchdog, send: Send
+    ) -> None:
+        watchdog.stop()
+        await send(self._make_head(response, lease))
+        while True:
+            with watchdog.running():
+                chunk = await response.content.readany()
+            if not chunk:
+                break
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _reuse_client(self, handle: WorkerHandle) -> aiohttp.ClientSession:
+        """Return this worker's client: a connection to the worker before is never used again."""
+        assert handle.socket is not None
+        if self._client is None or self._client[0] != handle.socket:
+            old, self._client = self._client, (handle.socket, open_client(handle.socket))
+            if old is not None:
+                await old[1].close()
+        return self._client[1]
+
+    def _make_head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
+        row = lease.life.start
+        start = "restore" if row.kind == "restored" else "start"
+        took = f"{start};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}".encode()
+        headers = []
+        for name, value in response.raw_headers:
+            key = name.lower()
+            if key.decode("latin-1") not in HOP_BY_HOP:
+                value = b", ".join(part for part in (took, value) if part) if key == b"server-timing" else value
+                headers.append((key, value))
+        headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
+        return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def open_client(socket: Path) -> aiohttp.ClientSession:
+    """Return a client of a worker, which adds nothing to what it sends. Its only time limit is that of a connection."""
+    return aiohttp.ClientSession(
+        "http://localhost",
+        connector=aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=KEPT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=HUNG_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+    )

@@ -1,0 +1,216 @@
+"""How a worker comes up: from a snapshot where there is one, in full where there is none or it fails.
+
+Counts what fails. Knows no request, no timer and no state but its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from serving.embedders.probe import describe_difference, why_unusable
+from serving.engine.start_history import Start
+from serving.snapshots.base import (
+    Launch,
+    NoRoom,
+    Report,
+    RestoreFailed,
+    Snapshot,
+    SnapshotFailed,
+    Spec,
+    StartFailed,
+    Tier,
+)
+from serving.snapshots.choose import Choice
+from serving.snapshots.plain import Plain
+from serving.snapshots.worker_handle import WorkerHandle
+
+FAILURES_IN_A_ROW = 2
+"""Of snapshots or restores; then the backend is disabled until it is told to rebuild or the engine starts again."""
+Way = Literal["starting", "restoring"]
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Life:
+    """One worker, from its start to its end."""
+
+    handle: WorkerHandle
+    start: Start
+    tier: Tier
+    in_flight: int = 0
+    complete: bool = False
+    """Its start is over and recorded: it has answered, or nobody waits for its first answer."""
+
+
+class Starter:
+    def __init__(self, spec: Spec, choice: Choice, run: Path, plain: Plain | None = None) -> None:
+        """`run`: a folder for the workers' sockets."""
+        self.spec = spec
+        self.choice = choice
+        self.snapshot: Snapshot | None = None
+        self.disabled = ""
+        """Why the chosen backend is not used any more; empty while it is."""
+        self.failures: dict[tuple[str, str], int] = {}
+        """(backend, snapshot, restore or park) -> how often that failed."""
+        self.fallbacks = 0
+        """Plain starts where a snapshot was meant."""
+        self._run = run
+        self._plain = plain or Plain()
+        self._in_a_row = 0
+
+    @property
+    def next_kind(self) -> str:
+        if self.choice.backend is None or self.disabled:
+            return "plain"
+        return "created" if self.snapshot is None else "restored"
+
+    async def adopt(self) -> None:
+        """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
+        if self.choice.backend is not None:
+            self.snapshot = await self._find()
+
+    async def rebuild(self) -> None:
+        """The snapshot goes and its backend is tried again: the next start makes a new one."""
+        backend, snapshot = self.choice.backend, self.snapshot
+        self.snapshot, self.disabled, self._in_a_row = None, "", 0
+        if backend is not None and snapshot is not None:
+            await backend.discard(snapshot)
+
+    async def rest(self, seconds: float) -> float | None:
+        """At zero for so long: seconds until it wants to know again."""
+        if self.choice.backend is None:
+            return None
+        try:
+            return await self.choice.backend.rest(seconds)
+        except SnapshotFailed as error:
+            self.lost(str(error))
+            return None
+
+    def lost(self, reason: str) -> None:
+        """What was kept at zero is gone: the next start makes another."""
+        self.snapshot = None
+        self._count("park", reason)
+
+    async def start(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life:
+        """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
+        if self.choice.backend is not None and not self.disabled:
+            life = await self._by_snapshot(row, enter, report)
+            if life is not None:
+                return life
+            self.fallbacks += 1
+        enter("starting")
+        row.kind = "plain"
+        handle = await self._plain.start(self.spec, self._launch("plain"), report)
+        reason = await judged(handle, why_unusable)
+        if reason is not None:
+            raise StartFailed(reason, public=True)
+        return Life(handle, row, "none")
+
+    async def _by_snapshot(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life | None:
+        """None if it has to be a plain start. Raises StartFailed."""
+        backend = self.choice.backend
+        assert backend is not None
+        report("find", None)
+        began = time.perf_counter()
+        snapshot = self.snapshot = await self._find()
+        report("find", (time.perf_counter() - began) * 1000)
+        row.kind = "created" if snapshot is None else "restored"
+        if snapshot is None:
+            enter("starting")
+            try:
+                snapshot = self.snapshot = await self._create(report)
+            except SnapshotFailed as error:
+                self._failed(row, "snapshot", str(error))
+                return None
+        enter("restoring")
+        tier = backend.tier
+        try:
+            handle = await self._restore(snapshot, row.kind, report)
+        except NoRoom as error:  # a plain start would find no more of it
+            raise StartFailed(str(error), public=True) from None
+        except RestoreFailed as error:
+            self.snapshot = None
+            await backend.discard(snapshot)
+            self._failed(row, "restore", str(error))
+            return None
+        self._in_a_row = 0
+        return Life(handle, row, tier)
+
+    async def _create(self, report: Report) -> Snapshot:
+        """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
+        backend = self.choice.backend
+        assert backend is not None
+        try:
+            snapshot = await backend.create(self.spec, report)
+        except (SnapshotFailed, StartFailed):
+            raise
+        except Exception as error:
+            log.exception("the backend failed")
+            raise SnapshotFailed(f"{type(error).__name__}: {error}") from error
+        reason = why_unusable(snapshot.probe)
+        if reason is not None:
+            await backend.discard(snapshot)
+            raise StartFailed(reason, public=True)
+        return snapshot
+
+    async def _restore(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
+        """Raises RestoreFailed, also for a worker that came back and computes something else."""
+        backend = self.choice.backend
+        assert backend is not None
+        try:
+            handle = await backend.restore(snapshot, self._launch(kind), report)
+            reason = await judged(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
+        except RestoreFailed:
+            raise
+        except Exception as error:
+            log.exception("the backend failed")
+            raise RestoreFailed(f"{type(error).__name__}: {error}") from error
+        if reason is not None:
+            raise RestoreFailed(reason)
+        return handle
+
+    async def _find(self) -> Snapshot | None:
+        assert self.choice.backend is not None
+        try:
+            return await self.choice.backend.find(self.spec)
+        except Exception:
+            log.exception("no snapshot could be looked for")
+            return None
+
+    def _failed(self, row: Start, what: str, reason: str) -> None:
+        row.reason = f"{what} failed: {reason}"
+        self._count(what, reason)
+
+    def _count(self, what: str, reason: str) -> None:
+        name = self.choice.name
+        self.failures[name, what] = self.failures.get((name, what), 0) + 1
+        self._in_a_row += 1
+        log.warning("%s: %s failed, the next start is a full one: %s", name, what, reason)
+        if self._in_a_row >= FAILURES_IN_A_ROW:
+            self.disabled = f"{self._in_a_row} failures in a row, the last: {what} failed: {reason}"
+            log.error("%s is disabled: %s", name, self.disabled)
+
+    def _launch(self, kind: str) -> Launch:
+        self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
+        socket = self._run / f"{secrets.token_hex(6)}.sock"
+        assert kind in ("plain", "created", "restored")
+        return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
+
+
+async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
+    """What is wrong with its probe; the worker has ended then, also if judging itself failed."""
+    try:
+        reason = judge(handle.about["probe"])
+    except BaseException:
+        await handle.kill()
+        raise
+    if reason is not None:
+        await handle.kill()
+    return reason

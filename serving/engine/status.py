@@ -1,0 +1,66 @@
+"""What the engine tells of itself: `GET /engine`, its events, and what the page shows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from serving.engine.engine import Engine
+
+HISTORY = 20
+
+
+def status(engine: Engine) -> dict[str, Any]:
+    """Times ending in `_at`, `since` and `now` are Unix seconds, `_ms` milliseconds, `_s` seconds.
+
+    `start` is the start that is going on, `next` what a request at zero would meet; `expected_ms` is the median of such
+    starts so far, or null.
+    """
+    starter, choice, now = engine.starter, engine.starter.choice, engine.clock.time()
+    left = engine.seconds_left
+    return {
+        "state": engine.state,
+        "since": engine.since,
+        "now": now,
+        "reason": engine.reason,
+        "scaledown_at": None if left is None else now + left,
+        "scaledown_window": engine.window,
+        "min_containers": engine.settings.min_containers,
+        "in_flight": engine.in_flight,
+        "waiting": len(engine.waiting),
+        "embedder": starter.spec.embedder,
+        "backend": choice.name,
+        "tier": "none" if choice.backend is None else choice.backend.tier,
+        "held": getattr(choice.backend, "held", None),
+        "requested": choice.requested,
+        "refused": dict(choice.refused),
+        "detail": dict(choice.detail),
+        "disabled": starter.disabled,
+        "snapshot": snapshot(engine, now),
+        "start": going_on(engine),
+        "next": {"kind": starter.next_kind, "expected_ms": engine.starts.expected_ms(starter.next_kind, choice.name)},
+        "last_start": next(iter(engine.starts.latest(1)), None),
+        "history": engine.starts.latest(HISTORY),
+        "failures": {f"{backend} {what}": count for (backend, what), count in starter.failures.items()},
+        "fallbacks": starter.fallbacks,
+        "worker_pid": None if engine.life is None else engine.life.handle.pid,
+    }
+
+
+def snapshot(engine: Engine, now: float) -> dict[str, Any] | None:
+    found = engine.starter.snapshot
+    if found is None:
+        return None
+    return {"bytes": found.bytes, "created": found.created, "age_s": round(now - found.created, 1)}
+
+
+def going_on(engine: Engine) -> dict[str, Any] | None:
+    row = engine.row
+    if row is None:
+        return None
+    return {
+        **{name: value for name, value in asdict(row).items() if name in ("at", "kind", "phases", "reason")},
+        "phase": engine.phase,
+        "elapsed_ms": engine.elapsed_ms,
+        "expected_ms": engine.starts.expected_ms(row.kind, row.backend),
+    }

@@ -1,0 +1,190 @@
+"""Shapes of what a worker and the engine answer, and their JSON: errors, and what the server is.
+
+FastAPI makes the OpenAPI document of these shapes (`app.openapi`); what is answered is a plain dictionary, which orjson
+writes without a second look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired, get_args
+
+import orjson
+from pydantic import Field, GetPydanticSchema, TypeAdapter
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from serving.embedders.base import Embedder, Vectors
+from serving.errors import (
+    BadValueError,
+    BusyError,
+    ErrorBody,
+    MethodNotAllowedError,
+    NotFoundError,
+    NotReadyError,
+    ServingError,
+)
+from serving.http.schema import Box
+
+Count = Annotated[int, Field(ge=0)]
+Vector = Annotated[list[float], Field(min_length=1)]
+Matrix = Annotated[Vectors, GetPydanticSchema(lambda _, handler: handler(Annotated[list[Vector], Field(min_length=1)]))]
+"""float32[n, dimension], written as lists of numbers."""
+VectorOrBase64 = Annotated[Vectors | str, GetPydanticSchema(lambda _, handler: handler(Vector | str))]
+Level = Literal["1", "2"]
+"""vLLM's two depths of sleep; here they are one."""
+RetryHeaders = TypedDict("RetryHeaders", {"Retry-After": Annotated[int, Field(ge=1)]})
+
+
+class Status(TypedDict, closed=True):
+    status: str
+
+
+class About(TypedDict, closed=True):
+    name: str
+    model: str
+    title: str
+    dimension: Count
+    dimensions: tuple[Count, ...]
+    reads_text: bool
+    fingerprint: str
+    routes: list[str]
+
+
+class Model(TypedDict, closed=True):
+    id: str
+    object: Literal["model"]
+    created: Count
+    owned_by: str
+
+
+class Models(TypedDict, closed=True):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Timings(TypedDict, closed=True):
+    """Milliseconds."""
+
+    decode: float
+    queue: float
+    embed: float
+
+
+class FoundLine(TypedDict, closed=True):
+    text: str
+    box: Box | None
+    embedding: NotRequired[str]
+    """Base64 of little-endian float32, where the embedder compares lines."""
+
+
+class FoundPage(TypedDict, closed=True):
+    lines: list[FoundLine] | None
+    """None if no text was looked for."""
+
+
+class EmbedAnswer(TypedDict, closed=True):
+    embeddings: Matrix
+    dimension: Count
+    model: str
+    fingerprint: str
+    timings: Timings
+    pages: NotRequired[list[FoundPage]]
+
+
+class Embedding(TypedDict, closed=True):
+    object: Literal["embedding"]
+    index: Count
+    embedding: VectorOrBase64
+
+
+class Usage(TypedDict, closed=True):
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+class EmbeddingsAnswer(TypedDict, closed=True):
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+def respond(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return `content` as JSON; arrays of numpy are written as lists, at their own precision."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, dict(headers or {}), "application/json")
+
+
+def describe_server(embedder: Embedder) -> About:
+    """Return the answer of `GET /`. The embedder need not be loaded."""
+    return {
+        "name": "dormouse",
+        "model": embedder.name,
+        "title": embedder.title,
+        "dimension": embedder.dimension,
+        "dimensions": embedder.dimensions,
+        "reads_text": embedder.reads_text,
+        "fingerprint": embedder.fingerprint,
+        "routes": ["/embed", "/v1/embeddings", "/v1/models", "/health", "/ready", "/metrics"],
+    }
+
+
+def list_models(embedder: Embedder) -> Models:
+    """Return the answer of `GET /v1/models`, in OpenAI's shape."""
+    entry: Model = {"id": embedder.name, "object": "model", "created": 0, "owned_by": "dormouse"}
+    return {"object": "list", "data": [entry]}
+
+
+def check_level(request: Request) -> None:
+    """Raise BadValueError for a level of `POST /sleep` that there is not."""
+    if request.query_params.get("level", "1") not in get_args(Level):
+        raise BadValueError("level is 1 or 2", param="level")
+
+
+def add_error_handlers(app: Starlette) -> None:
+    """Make every error of `app` an answer in the shape of ErrorBody."""
+
+    async def answer_known(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ServingError)
+        return respond(error.body(), error.status, error.headers())
+
+    async def answer_routing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == MethodNotAllowedError.status:
+            kind: ServingError = MethodNotAllowedError(f"{request.method} is not for this route")
+            return respond(kind.body(), kind.status, {**(error.headers or {})})
+        return respond(NotFoundError("there is no such route").body(), 404)
+
+    async def answer_unknown(_: Request, error: Exception) -> Response:
+        # Starlette logs the traceback; a client learns only that it was our fault.
+        return respond(ServingError("the server failed on this request; its log has the reason").body(), 500)
+
+    app.add_exception_handler(ServingError, answer_known)
+    app.add_exception_handler(HTTPException, answer_routing)
+    app.add_exception_handler(Exception, answer_unknown)
+
+
+def document_errors(*kinds: type[ServingError], headers: type | None = None) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` of these errors. `headers`: a TypedDict of those that all of them have."""
+    return {
+        kind.status: {
+            "model": ErrorBody,
+            "description": kind.code,
+            "headers": document_headers(headers, RetryHeaders if kind in (BusyError, NotReadyError) else None),
+        }
+        for kind in kinds
+    }
+
+
+def document_headers(*shapes: type | None) -> dict[str, Any]:
+    """Return the headers of these TypedDicts as OpenAPI has them."""
+    found = [TypeAdapter(shape).json_schema() for shape in shapes if shape is not None]
+    return {
+        name: {"required": name in schema["required"], "schema": header}
+        for schema in found
+        for name, header in schema["properties"].items()
+    }

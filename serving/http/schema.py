@@ -1,0 +1,210 @@
+"""Shapes of requests, and how they are read: as a list of queries and pages. No I/O, no decoding of pictures."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from serving.documents.page import Line
+from serving.embedders.prompts import canonicalise_query
+from serving.errors import BadValueError, NotAnImageError, TooLargeError
+
+MAX_MARKS = 1_000_000
+"""Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
+would take gigabytes before they could be counted."""
+MAX_ENTRIES = 4_096
+"""Entries of one list; a worker's own limits are lower, and are checked later."""
+MESSAGE_CHARS = 300
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+Part = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Box = tuple[Part, Part, Part, Part]
+
+
+class LineInput(Shape):
+    text: StrictStr
+    box: Box | None = None
+
+
+class PageInput(Shape):
+    image: StrictStr | None = None
+    lines: Annotated[list[LineInput | StrictStr], Field(max_length=MAX_ENTRIES)] | None = None
+
+
+class EmbedRequest(Shape):
+    """Asks for vectors of images (or pages), then of texts, in this order; texts are queries."""
+
+    model: StrictStr | None = None
+    images: Annotated[list[StrictStr], Field(max_length=MAX_ENTRIES)] = []
+    pages: Annotated[list[PageInput], Field(max_length=MAX_ENTRIES)] = []
+    texts: Annotated[list[StrictStr], Field(max_length=MAX_ENTRIES)] = []
+    normalize: StrictBool = True
+    dimensions: StrictInt | None = None
+    explain: StrictBool = False
+
+
+class ImageUrl(Shape):
+    url: StrictStr
+
+
+class TextPart(Shape):
+    type: Literal["text"]
+    text: StrictStr
+
+
+class ImagePart(Shape):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class Message(Shape):
+    role: StrictStr
+    content: StrictStr | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+
+
+class EmbeddingsRequest(Shape):
+    """Asks for vectors as OpenAI's clients do; `messages` are vLLM's: one conversation or a list of them."""
+
+    model: StrictStr | None = None
+    input: StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]] | None = None
+    messages: list[Message] | list[list[Message]] | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: StrictInt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    text: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RawPage:
+    """A page before decoding: the bytes of its image, its text, or both. `param` names it in an error."""
+
+    data: bytes | None
+    lines: tuple[Line, ...] | None
+    param: str
+    explain: bool = False
+
+
+Item = Query | RawPage
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse_body(shape: type[S], body: bytes) -> S:
+    """Return the request in a JSON text. Raises BadValueError that names the field, or TooLargeError."""
+    if max(body.count(b'"'), body.count(b",")) > MAX_MARKS:
+        raise TooLargeError("the body has more entries than any request within the limits: send fewer")
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "too_long":
+            raise TooLargeError(f"a list has more than {MAX_ENTRIES} entries", param=str(first["loc"][0])) from None
+        param = ".".join(str(part) for part in first["loc"]) or None
+        # Some messages hold what was sent.
+        raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}"[:MESSAGE_CHARS], param=param) from None
+
+
+def decode_base64(text: str, param: str) -> bytes:
+    """Return the bytes in a base64 string or data URI. An address is refused: nothing remote is ever fetched."""
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        mime = header[5:].split(";")[0].strip().lower()
+        if not comma or ";base64" not in header:
+            raise BadValueError("a data URI must be base64: data:image/png;base64,...", param=param)
+        if mime and not mime.startswith("image/") and mime != "application/octet-stream":
+            raise NotAnImageError(f"the data URI says {mime[:60]!r}: send an image", param=param)
+    elif "://" in text[:40] or text.startswith(("//", "file:", "javascript:")):
+        raise BadValueError("addresses are never fetched: send the image itself, in base64", param=param)
+    try:
+        data = base64.b64decode("".join(text.split()) if any(c in text for c in "\n\r ") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadValueError("this is not valid base64", param=param) from None
+    if not data:
+        raise BadValueError("the image is empty", param=param)
+    return data
+
+
+def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /embed` in the order of its answer. `max_chars`: of a query.
+
+    Raises BadValueError, NotAnImageError or TooLargeError.
+    """
+    if request.images and request.pages:
+        raise BadValueError("send images or pages, not both", param="pages")
+    items: list[Item] = [
+        RawPage(decode_base64(image, f"images.{n}"), None, f"images.{n}", request.explain)
+        for n, image in enumerate(request.images)
+    ]
+    items += [read_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
+    items += [Query(canonicalise_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
+    if not items:
+        raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
+    return items
+
+
+def read_page(page: PageInput, param: str, explain: bool) -> RawPage:
+    if page.image is None and not page.lines:
+        raise BadValueError("a page needs an image, lines, or both", param=param)
+    lines = None
+    if page.lines is not None:
+        lines = tuple(Line(line) if isinstance(line, str) else Line(line.text, line.box) for line in page.lines)
+    return RawPage(None if page.image is None else decode_base64(page.image, param), lines, param, explain)
+
+
+def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page.
+
+    Raises as `read_embed_items`.
+    """
+    if (request.input is None) == (request.messages is None):
+        raise BadValueError('send either "input" or "messages"', param="input")
+    if request.messages is not None:
+        conversations = split_conversations(request.messages)
+        items = [read_conversation(messages, f"messages.{n}", max_chars) for n, messages in enumerate(conversations)]
+    else:
+        texts = [request.input] if isinstance(request.input, str) else list(request.input or [])
+        items = [read_input(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
+    if not items:
+        raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
+    return items
+
+
+def read_input(text: Any, param: str, max_chars: int) -> Item:
+    if not isinstance(text, str):
+        raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
+    return Query(canonicalise_query(text, param, max_chars))
+
+
+def split_conversations(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
+    single: list[Message] = [message for message in messages if isinstance(message, Message)]
+    return [single] if single else [conversation for conversation in messages if isinstance(conversation, list)]
+
+
+def read_conversation(messages: list[Message], param: str, max_chars: int) -> Item:
+    """Return the query or page of one conversation.
+
+    Raises BadValueError for more than one turn: the models were trained on one user turn.
+    """
+    if len(messages) != 1 or messages[0].role != "user":
+        raise BadValueError("send exactly one message, of the user", param=param)
+    content = messages[0].content
+    if isinstance(content, str):
+        return Query(canonicalise_query(content, param, max_chars))
+    images = [part.image_url.url for part in content if isinstance(part, ImagePart)]
+    if len(images) > 1:
+        raise BadValueError("one message is one page: send one image in it", param=param)
+    if images:
+        # The text beside an image is the model's own prompt, whatever the caller wrote there.
+        return RawPage(decode_base64(images[0], param), None, param)
+    text = " ".join(part.text for part in content if isinstance(part, TextPart))
+    return Query(canonicalise_query(text, param, max_chars))

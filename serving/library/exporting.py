@@ -1,0 +1,189 @@
+"""A whole collection as one zip that other programs can read, and `imports` can bring back.
+
+```
+collection.json         what made its vectors
+pages.csv               one row a page, for people
+pages.jsonl             one object a page, in the order of the vectors: file, number, text with boxes
+vectors.npy             float16[pages, dimension]
+line_vectors.npy        float16[lines, dimension], those of all pages that have some, one after another
+pictures/ID.jpg
+```
+
+numpy.load reads the vectors of the zip as it is. Written page by page as of one moment; memory stays small. Nothing is
+packed: pictures would not get smaller, and what is in the zip is never more than the zip, which bounds an import.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import secrets
+import sqlite3
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from serving.errors import TooLargeError
+from serving.library.catalogue import LINE, CollectionGoneError
+from serving.library.database import LibraryError
+from serving.library.library import Library
+from serving.library.records import CollectionKey
+from serving.settings import Settings
+from serving.system.display_names import cell
+from serving.system.files import remove, sync_folder
+
+FORMAT = "dormouse-collection"
+VERSION = 1
+NAME = "{}.zip"
+OURS = re.compile(r"[0-9a-f]{32}\.(zip|part)")
+COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
+PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
+KEPT_S = 3600.0
+"""An export can be fetched for so long."""
+Step = Callable[[int, int], None]
+"""Told how many pages are done, of how many. What it raises ends the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    path: Path
+    """Under a name that nobody can guess."""
+    pages: int
+    bytes: int
+
+
+def unwatched(done: int, total: int) -> None:
+    """A `Step` where nobody looks."""
+
+
+def export(library: Library, key: CollectionKey, folder: Path, limits: Settings, step: Step = unwatched) -> Export:
+    """Raises CollectionGoneError; TooLargeError for more than can be brought back; LibraryError if it cannot be
+    written, or what `step` raises: then nothing is left of it."""
+    path = folder / NAME.format(secrets.token_hex(16))
+    part = path.with_suffix(".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        with part.open("xb") as stream:
+            pages = write(library, key, stream, limits, step)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        sync_folder(folder)
+        return Export(path, pages, path.stat().st_size)
+    except OSError as error:
+        raise LibraryError(
+            f"the collection could not be exported: {error.strerror or error}. Nothing of it was left"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Those that had their time, and what a kill left behind."""
+    old = time.time() - KEPT_S
+    ours = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
+    remove([path for path in ours if path.stat().st_mtime < old])
+
+
+def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limits: Settings, step: Step) -> int:
+    """Return how many pages it has. Raises as `export`, and OSError."""
+    begin = stream.tell()
+
+    def check_size() -> None:
+        if stream.tell() - begin > limits.max_export_bytes:
+            raise too_large(f"more than {limits.max_export_bytes / 1e9:.1f} GB")
+
+    with library.database.snapshot() as db:  # all that follows is of one moment
+        head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
+        if (found := head.fetchone()) is None:
+            raise CollectionGoneError
+        number, name, fingerprint, model, dimension = found
+        rows = db.execute(PAGES, [number]).fetchall()
+        if len(rows) > limits.max_export_pages:
+            raise too_large(f"{len(rows):,} pages, more than {limits.max_export_pages:,}")
+        with zipfile.ZipFile(stream, "w") as archive:
+            there = []
+            for done, row in enumerate(rows, 1):
+                there += [row] * write_picture(library, archive, row[0])
+                check_size()
+                step(done, len(rows))
+            ids = [row[0] for row in there]
+            about = {
+                "format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint,
+                "dimension": dimension, "pages": len(ids),
+            }  # fmt: skip
+            write_parts(archive, "collection.json", [orjson.dumps(about)])
+            write_parts(archive, "pages.csv", table(there))
+            write_parts(archive, "pages.jsonl", (described(db, row) for row in there))
+            if ids:
+                write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
+                write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
+    check_size()
+    return len(ids)
+
+
+def too_large(what: str) -> TooLargeError:
+    return TooLargeError(
+        f"the collection has {what}, which cannot be brought back as one: move some of its files to another collection,"
+        " and export both"
+    )
+
+
+def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
+    """Return False for a page that is deleted just now."""
+    try:
+        data = library.pictures.picture(page_id).read_bytes()
+    except FileNotFoundError:
+        return False
+    archive.writestr(f"pictures/{page_id}.jpg", data)
+    return True
+
+
+def write_parts(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
+    # Nobody knows how long it will be: said in the way that also fits more than 4 GB.
+    with archive.open(zipfile.ZipInfo(name, time.localtime()[:6]), "w", force_zip64=True) as stream:
+        for part in parts:
+            stream.write(part)
+
+
+def table(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
+    for row in (COLUMNS, *rows):
+        line = io.StringIO()
+        csv.writer(line).writerow([cell(value) for value in row])
+        yield line.getvalue().encode()
+
+
+def described(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
+    page = dict(zip(COLUMNS, row, strict=True))
+    lines = db.execute(f"{LINE} ORDER BY number", [row[0]]).fetchall()
+    (lined,) = db.execute("SELECT lines IS NOT NULL FROM vectors WHERE page = ?", [row[0]]).fetchone()
+    told = [{"text": text, "box": None if box[0] is None else box} for text, *box in lines]
+    return orjson.dumps({**page, "read": bool(page["read"]), "line_vectors": bool(lined), "lines": told}) + b"\n"
+
+
+def write_vectors(
+    archive: zipfile.ZipFile, name: str, db: sqlite3.Connection, column: str, ids: list[str], dimension: int
+) -> None:
+    """Nothing where no page has any."""
+    size = "SELECT coalesce(length(lines), 0) FROM vectors WHERE page = ?"
+    data = "SELECT lines FROM vectors WHERE page = ?"
+    if column == "vector":
+        size, data = size.replace("lines", "vector"), data.replace("lines", "vector")
+    total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
+    if not total:
+        return
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f2", "fortran_order": False, "shape": (total // 2 // dimension, dimension)}
+    )
+    vectors = (db.execute(data, [page_id]).fetchone()[0] or b"" for page_id in ids)
+    write_parts(archive, name, chain([header.getvalue()], vectors))

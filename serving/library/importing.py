@@ -1,0 +1,241 @@
+"""An exported collection, back as a new one: all of it, or nothing.
+
+Anybody may have made the zip. Nothing in it is taken as a path or an id; text, numbers and vectors are checked, and
+pictures are decoded within limits. These follow from what an export can have in it, so that each can be brought back.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.documents.archives import Bounds, MemberReader, open_member, opened
+from serving.documents.images import decode_image, encode_jpeg, encode_thumbnail
+from serving.documents.page import Line
+from serving.embedders.base import Vectors
+from serving.errors import BadValueError, TooLargeError, UnreadableError
+from serving.library.catalogue import NAME_CHARS, new_name
+from serving.library.exporting import FORMAT, VERSION, Step, unwatched
+from serving.library.library import Library, taken
+from serving.library.records import Collection, CollectionKey, NewPage
+from serving.settings import Settings
+from serving.system.display_names import shown_path
+
+HEAD_BYTES = 64 * 1024
+READ_LINES = 1_000
+"""At most of one page by the OCR."""
+JPEG_BYTES = 4
+"""For each pixel, at most, of the JPEGs that are written here: those of noise have 1."""
+OTHERS = 10
+"""Files of an export that are no pictures, and then some."""
+TRIES = 100
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Head(Shape):
+    format: Literal["dormouse-collection"]
+    version: int
+    name: str
+    model: Annotated[str, Field(max_length=200)] | None
+    fingerprint: Annotated[str, Field(max_length=200)] | None
+    dimension: Annotated[int, Field(ge=1, le=16_384)] | None
+    pages: Annotated[int, Field(ge=0)]
+
+
+class TextLine(Shape):
+    text: str
+    box: tuple[Share, Share, Share, Share] | None
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
+
+
+class Described(Shape):
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    page: Annotated[int, Field(ge=1, le=1_000_000)]
+    pages: Annotated[int, Field(ge=1, le=1_000_000)]
+    read: bool
+    line_vectors: bool
+    lines: list[TextLine]
+
+
+def bring_back(
+    library: Library, path: Path, limits: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
+    step: Step = unwatched,
+) -> Collection:  # fmt: skip
+    """`check` raises for a fingerprint that nobody here could ask about; `name` is the new collection's, else the old
+    one's, with a number where it is taken. `step` hears of each page.
+
+    Nobody sees the collection before it is whole, and it is kept once, with its last page. Raises ServingError, or what
+    `step` raises: nothing is left of it.
+    """
+    with opened_export(path, limits) as archive:
+        head = read_head(archive, limits)
+        if head.fingerprint is not None:
+            check(head.fingerprint)
+        if name and library.catalogue.named(new_name(name), owner).key:
+            raise taken(name)
+        key = library.begin_arrival()
+        count = 0
+        try:
+            for count, page in enumerate(pages(archive, head, limits), 1):
+                if count > head.pages:
+                    break
+                library.put(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                step(count, head.pages)
+            if count != head.pages:
+                more = "or more " if count > head.pages else ""
+                raise UnreadableError(f"the export is not whole: {count} {more}of {head.pages} pages are in it")
+            return hand_over(library, key, name, head.name, owner)
+        except BaseException:
+            library.delete_collection(key)
+            raise
+
+
+def opened_export(path: Path, limits: Settings) -> AbstractContextManager[zipfile.ZipFile]:
+    """Raises TooLargeError or UnreadableError."""
+    return opened(path, Bounds(limits.max_export_pages + OTHERS, limits.max_export_bytes, limits.max_zip_ratio))
+
+
+def hand_over(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
+    """Give the collection to its owner, and keep it. Raises BadValueError or LibraryError."""
+    if name:
+        return library.rename(key, name, owner)
+    cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
+    for number in range(1, TRIES):
+        wanted = f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported"
+        try:
+            return library.rename(key, wanted, owner)
+        except BadValueError:
+            continue
+    raise BadValueError("give the collection a name: there are many of its own already", param="name")
+
+
+def read_head(archive: zipfile.ZipFile, limits: Settings) -> Head:
+    """Raises BadValueError, TooLargeError or UnreadableError."""
+    with member(archive, "collection.json") as stream:
+        data = stream.read(HEAD_BYTES)
+    try:
+        head = Head.model_validate_json(data)
+    except ValidationError:
+        raise UnreadableError("this zip is no exported collection, or it was changed") from None
+    if head.version != VERSION:
+        raise BadValueError(f"this {FORMAT} was written by a newer release (version {head.version}): update Dormouse")
+    if head.pages > limits.max_export_pages:
+        raise TooLargeError(f"the export has {head.pages:,} pages; the limit is {limits.max_export_pages:,}")
+    if head.pages and not (head.fingerprint and head.dimension):
+        raise UnreadableError("the export does not say what made its vectors")
+    return head
+
+
+def member(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
+    """Raises UnreadableError."""
+    return open_member(archive, info_of(archive, name), "the export is damaged")
+
+
+def info_of(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Raises UnreadableError."""
+    try:
+        return archive.getinfo(name)
+    except KeyError:
+        raise UnreadableError(f"this zip is no exported collection, or not whole: {name} is missing") from None
+
+
+def pages(archive: zipfile.ZipFile, head: Head, limits: Settings) -> Iterator[NewPage]:
+    """One by one. Raises ServingError."""
+    if not head.pages:
+        return
+    assert head.dimension is not None
+    lined = "line_vectors.npy" in archive.namelist()
+    with (
+        member(archive, "pages.jsonl") as described,
+        rows(archive, "vectors.npy", head.dimension) as vectors,
+        rows(archive, "line_vectors.npy" if lined else "vectors.npy", head.dimension) as lines,
+    ):
+        # A page's text came here in one request, together with its picture.
+        while text := described.readline(limits.max_body_bytes):
+            try:
+                page = Described.model_validate_json(text)
+            except ValidationError:
+                raise UnreadableError("the export is damaged, or was changed: a page's description cannot be") from None
+            if page.line_vectors and not lined:
+                raise UnreadableError("the export is not whole: line_vectors.npy is missing")
+            if len(page.lines) > (most := max(limits.max_lines_per_page, READ_LINES)):
+                raise TooLargeError(f"a page of the export has more than {most} lines")
+            yield restored(archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, limits)
+
+
+def restored(
+    archive: zipfile.ZipFile, page: Described, vector: Vectors, lines: Vectors | None, limits: Settings
+) -> NewPage:
+    if abs(float(np.linalg.norm(vector)) - 1) > 0.01:
+        raise UnreadableError("the export is damaged, or was changed: a vector has not the length 1")
+    picture, image = read_picture(archive, page.id, limits)
+    found = tuple(Line(line.text, line.box) for line in page.lines)
+    return NewPage(
+        file=shown_path(page.file),
+        sha256=page.sha256,
+        page=page.page,
+        pages=max(page.pages, page.page),
+        width=image.width,
+        height=image.height,
+        picture=picture,
+        thumbnail=encode_thumbnail(image),
+        vector=vector,
+        lines=found if page.read else None,
+        line_vectors=lines,
+    )
+
+
+def read_picture(archive: zipfile.ZipFile, page_id: str, limits: Settings) -> tuple[bytes, Image.Image]:
+    """Return it as it is where it is what we would keep, else made so. Raises ServingError.
+
+    A page of a PDF is kept as large as `max_side` allows, whatever an uploaded picture may be.
+    """
+    name, pixels = f"pictures/{page_id}.jpg", limits.max_side**2
+    if info_of(archive, name).file_size > max(limits.max_file_bytes, JPEG_BYTES * pixels):
+        raise TooLargeError("a picture of the export is larger than any that is kept here")
+    with member(archive, name) as stream:
+        data = stream.read()
+    image = decode_image(data, limits.model_copy(update={"max_pixels": max(limits.max_pixels, pixels)}))
+    with Image.open(io.BytesIO(data)) as header:
+        same = header.format == "JPEG" and header.size == image.size
+    return (data if same else encode_jpeg(image)), image
+
+
+@contextmanager
+def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callable[[int], Vectors]]:
+    """Takes the next so many rows, float32[count, dimension]. Raises UnreadableError."""
+    with member(archive, name) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+            fits = version == (1, 0) and not fortran and kind == np.dtype("<f2") and shape[1:] == (dimension,)
+        except Exception:  # numpy takes the header for Python: SyntaxError, TokenError and more
+            fits = False
+        if not fits:
+            raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read")
+
+        def take(count: int) -> Vectors:
+            data = stream.read(count * dimension * 2)
+            if len(data) != count * dimension * 2:
+                raise UnreadableError(f"the export is not whole: {name} ends too early")
+            found = np.frombuffer(data, "<f2").astype(np.float32).reshape(count, dimension)
+            if not np.isfinite(found).all() or float(np.abs(found).max(initial=0.0)) > 1.01:
+                raise UnreadableError(f"the export is damaged, or was changed: {name} has what is no vector")
+            return found
+
+        yield take

@@ -1,0 +1,428 @@
+"""A worker on a GPU, kept without its GPU: the CUDA driver moves what it holds there into the process and back.
+
+`cuda`: the process stays in memory, asleep (its weights are read again, `serving.embedders.gpu.weight_arena`), and
+lives one life after the other. `criu+cuda`: it is a file, and each life is a process of its own; on the way there it
+may be kept in steps.
+
+    serving -> context     parked: weights and working memory gone, the GPU's context (1 GB) there     `context_s`
+            -> host        the driver has moved the rest into the process: no GPU memory               `host_s`
+            -> disk        criu+cuda: the process is ended, its file was written when it was made
+
+1. The worker parks itself, by the same way that it was first made: asleep, no socket, blocked on its control pipe.
+2. A restore looks first whether the GPU has the memory; what is kept stays kept if it has not (`NoRoom`).
+3. A process that compiled code itself is not kept: another one, that finds it in the cache, comes back in half the time
+   (docs/design/gpu.md).
+4. Whatever fails in between ends the process: half a GPU state is of no use to anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightsFileError, digest_files, stamp_file
+from serving.settings import Settings
+from serving.snapshots.base import (
+    Launch,
+    NoRoom,
+    Report,
+    RestoreFailed,
+    Snapshot,
+    SnapshotFailed,
+    Spec,
+    StartFailed,
+    Support,
+    Tier,
+)
+from serving.snapshots.criu.backend import Criu, Tool, dumped, quiet, restored
+from serving.snapshots.cuda.driver import Driver, DriverFailed, tree
+from serving.snapshots.cuda.parked import CANARY, Compiled, Held, Saved, boot, host_bytes
+from serving.snapshots.identity import identity
+from serving.snapshots.plain import command, died, launched, report_all, started, until_warm
+from serving.snapshots.store import FILES, Store
+from serving.snapshots.worker_handle import Pipes, WorkerHandle
+from serving.system.files import write_file
+
+CANARY_S = 30.0
+SLOWEST_DISK = 200e6
+"""Bytes a second at which weights are read that are not in the page cache: a restore is given the time for that."""
+PARK_S = 5.0
+"""Beyond the worker's grace: to give its memory back and make the next life's app."""
+log = logging.getLogger(__name__)
+
+
+class Cuda:
+    def __init__(self, settings: Settings, run: Path, criu: Criu | None = None) -> None:
+        """`run`: a folder for what lives as long as one restore. `criu`: finds the tool that `criu+cuda` saves with."""
+        self.name = "cuda" if criu is None else "criu+cuda"
+        self._settings = settings
+        self._criu = criu
+        self._run = run
+        self._store = Store(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._driver = Driver()
+        self._tool: Tool | None = None
+        self._held: Held | None = None
+        self._snapshot: Snapshot | None = None
+        self._identity: dict[str, str] = {}
+        self._marks: list[str] | None = None
+        """Of the weights' files when the identity was made."""
+
+    @property
+    def tier(self) -> Tier:
+        if self._held is not None:
+            return self._held.tier
+        return "host" if self._criu is None else "disk"
+
+    @property
+    def held(self) -> dict[str, Any] | None:
+        held = self._held
+        if held is None:
+            return None
+        return {"tier": held.tier, "since": held.since, "host_bytes": held.host_bytes, "gpu_saved": held.saved.bytes}
+
+    # Whether it works here
+
+    async def probe(self, spec: Spec) -> Support:
+        if spec.cpu:
+            return Support(False, "no GPU is in use: it is for --device cuda")
+        if not sys.platform.startswith("linux"):
+            return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
+        support = await self._works()
+        if not support.ok:
+            await self._driver.close()
+        return support
+
+    async def _works(self) -> Support:
+        try:
+            await self._driver.open()
+            gpu = self._driver.gpu
+            detail = {"gpu": gpu.name, "driver": gpu.driver}
+            if self._criu is not None:
+                found = await self._criu.tool()
+                if isinstance(found, str):
+                    return Support(False, found)
+                self._tool = found.for_gpu()
+                self._store.open()
+                detail |= {"version": found.version, "path": found.path, "way": self._tool.way}
+            reason = await self._tried([*detail.values(), gpu.uuid])
+        except DriverFailed as error:
+            return Support(False, str(error))
+        except OSError as error:
+            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
+        return Support(reason is None, reason or "", detail)
+
+    async def _tried(self, belongs: list[str]) -> str | None:
+        """Why a small process does not come back with its GPU memory; a verdict that it does is kept for this boot."""
+        verdict = self._settings.data / f"checked-{self.name}.json"
+        belongs = [*belongs, sys.executable, boot()]
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(verdict.read_bytes()) == belongs:
+                return None
+        reason = await self._canary()
+        if reason is None:
+            with contextlib.suppress(OSError):  # asked again next time
+                write_file(verdict, json.dumps(belongs).encode())
+        return reason
+
+    async def _canary(self) -> str | None:
+        async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
+            await self._save_all(handle)
+
+        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._run))
+        handle = None
+        try:
+            pipes = Pipes()
+            names = pipes.names
+            argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.theirs)]
+            if self._tool is None:
+                handle = await started(argv, pipes)
+                await until_warm(handle, CANARY_S, quiet)
+                await self._load(await self._save(handle, CANARY_S), CANARY_S)
+                await launched(handle, {}, CANARY_S)
+            else:
+                await dumped(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet, save)
+                handle, _ = await restored(
+                    self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_all, CANARY_S)
+                )
+        except (StartFailed, SnapshotFailed, RestoreFailed, DriverFailed, OSError) as error:
+            return f"a small process on the GPU was not saved and brought back ({error})"
+        finally:
+            if handle is not None:
+                await handle.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    # Making one
+
+    async def find(self, spec: Spec) -> Snapshot | None:
+        if self._held is not None and self._held.handle.ended.is_set():
+            log.warning("the process that was kept has ended")
+            self._held = None
+        if self._tool is not None:
+            return await asyncio.to_thread(self._store.find, await self._belongs(spec))
+        return self._snapshot if self._held is not None else None
+
+    async def _belongs(self, spec: Spec) -> dict[str, str]:
+        """All of the weights are read for it, once, and again when their files have changed."""
+        try:
+            marks = [stamp_file(file) for file in spec.files]
+            if marks != self._marks:
+                weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
+                gpu, tool = self._driver.gpu, self._tool
+                assert tool is not None
+                self._identity = dict(
+                    await asyncio.to_thread(
+                        identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
+                        driver=gpu.driver, weights=weights,
+                    )
+                )  # fmt: skip
+                self._marks = marks
+        except WeightsFileError as error:
+            raise StartFailed(error.message, public=True) from None
+        return self._identity
+
+    async def create(self, spec: Spec, report: Report) -> Snapshot:
+        await self._forget()
+        create = self._create_process if self._tool is None else self._create_file
+        try:
+            return await create(spec, report, last=False)
+        except Compiled as error:
+            log.info("%d pieces of code were compiled: another process is started, which is kept", error.pieces)
+            return await create(spec, report, last=True)
+
+    async def _create_process(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+        pipes = Pipes()
+        argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps", "--dies-with-parent"])
+        handle = await started(argv, pipes)
+        try:
+            said: dict[str, Any] = await until_warm(handle, spec.settings.start_timeout_s, report)
+            if said["compiled"] and not last:
+                raise Compiled(said["compiled"])
+            report("snapshot", None)
+            began = time.perf_counter()
+            saved = await self._save(handle, spec.settings.snapshot_timeout_s)
+            report("snapshot", (time.perf_counter() - began) * 1000)
+        except BaseException as error:
+            await handle.kill()
+            if isinstance(error, DriverFailed):
+                raise SnapshotFailed(str(error)) from None
+            raise
+        self._held = Held(handle, "host", saved, host_bytes(handle.pid))
+        self._snapshot = Snapshot("process", time.time(), 0, said["probe"])
+        return self._snapshot
+
+    async def _create_file(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+        assert self._tool is not None
+        belongs = await self._belongs(spec)
+        try:
+            part = self._store.part()
+        except OSError as error:
+            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
+        saved: list[Saved] = []
+
+        async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
+            if said["compiled"] and not last:
+                raise Compiled(said["compiled"])
+            saved.append(await self._save_all(handle))
+
+        try:
+            pipes = Pipes()
+            names = pipes.names
+            argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps"])
+            limits = spec.settings
+            said = await dumped(
+                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report, save
+            )
+            report("keep", None)
+            began = time.perf_counter()
+            extra = {"pipes": names, "gpu_bytes": saved[0].bytes}
+            kept = await asyncio.to_thread(self._store.keep, part, belongs, said["probe"], extra)
+            report("keep", (time.perf_counter() - began) * 1000)
+            return kept
+        finally:
+            await asyncio.to_thread(self._store.forget, part)
+
+    # A life, and after it
+
+    async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
+        """Raises NoRoom as well, and then what was kept still is."""
+        held = self._held
+        report("restore", None)
+        began = time.perf_counter()
+        try:
+            free_for = launch.waking_bytes + (self._from_file(snapshot) if held is None else held.saved.bytes)
+            await self._room(free_for)
+            self._held = None
+            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK
+            if held is None:
+                handle, phases = await self._restore_file(snapshot, launch, deadline)
+            else:
+                handle = held.handle
+                phases = await self._restore_process(held, launch, deadline)
+        except DriverFailed as error:
+            raise RestoreFailed(str(error)) from None
+        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
+        report_all(report, phases)
+        handle.socket = launch.socket
+        if self._first_step is not None:
+            handle.park = partial(self._park, handle)
+        return handle
+
+    async def _restore_process(self, held: Held, launch: Launch, deadline: float) -> dict[str, float]:
+        try:
+            if held.tier == "host":
+                await self._load(held.saved, deadline)
+            return await launched(held.handle, launch.message(), deadline)
+        except StartFailed as error:
+            raise RestoreFailed(str(error)) from None
+        except BaseException:
+            await held.handle.kill()
+            raise
+
+    async def _restore_file(
+        self, snapshot: Snapshot, launch: Launch, deadline: float
+    ) -> tuple[WorkerHandle, dict[str, float]]:
+        if self._tool is None:
+            raise RestoreFailed("the process that was kept has ended")
+        folder, content = snapshot.where
+        try:
+            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+        except OSError as error:
+            raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
+        try:
+            return await restored(
+                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(), deadline,
+                partial(self._load_all, deadline),
+            )  # fmt: skip
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    @property
+    def _first_step(self) -> Tier | None:
+        """Where a worker goes that is not wanted any more; None if it can end, because its file is there."""
+        if self._settings.context_s > 0:
+            return "context"
+        return "host" if self._tool is None or self._settings.host_s > 0 else None
+
+    async def _park(self, handle: WorkerHandle, grace: float) -> None:
+        """Raises SnapshotFailed; the process has ended then."""
+        step = self._first_step
+        assert step is not None
+        try:
+            handle.send({"park": True})
+            async with asyncio.timeout(grace + PARK_S):
+                while (message := await handle.message()) is not None and "parked" not in message:
+                    pass
+            if message is None:
+                raise SnapshotFailed(died(handle))
+            saved = Saved() if step == "context" else await self._save(handle, self._settings.snapshot_timeout_s)
+        except BaseException as error:
+            await handle.kill()
+            reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
+            if isinstance(error, OSError | DriverFailed):  # TimeoutError is an OSError
+                raise SnapshotFailed(reason) from None
+            raise
+        handle.park = None
+        self._held = Held(handle, step, saved, host_bytes(handle.pid))
+
+    async def rest(self, seconds: float) -> float | None:
+        """One step down or more, if it is time. Raises SnapshotFailed; the process has ended then."""
+        while (held := self._held) is not None:
+            ends = self._ends(held.tier)
+            if ends is None:
+                return None
+            if seconds < ends:
+                return ends - seconds
+            await self._deeper(held)
+        return None
+
+    def _ends(self, tier: Tier) -> float | None:
+        """Seconds at zero after which that step is over."""
+        if tier == "context":
+            return self._settings.context_s
+        return None if self._tool is None else self._settings.context_s + self._settings.host_s
+
+    async def _deeper(self, held: Held) -> None:
+        if held.tier == "host" or (self._tool is not None and not self._settings.host_s):
+            self._held = None
+            await held.handle.kill()
+            return
+        try:
+            saved = await self._save(held.handle, self._settings.snapshot_timeout_s)
+        except BaseException as error:
+            self._held = None
+            await held.handle.kill()
+            if isinstance(error, DriverFailed):
+                raise SnapshotFailed(str(error)) from None
+            raise
+        self._held = Held(held.handle, "host", saved, host_bytes(held.handle.pid))
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        await self._forget()
+        if self._tool is not None:
+            await asyncio.to_thread(self._store.discard, snapshot)
+
+    async def close(self) -> None:
+        await self._forget()
+        await self._driver.close()
+
+    async def _forget(self) -> None:
+        held, self._held, self._snapshot = self._held, None, None
+        if held is not None:
+            await held.handle.kill()
+
+    # The driver
+
+    async def _save(self, handle: WorkerHandle, deadline: float) -> Saved:
+        """Raises DriverFailed."""
+        processes = await self._driver.processes(tree(handle.pid))
+        if not processes:
+            raise DriverFailed("save: the worker has no process that uses the GPU")
+        before, _ = await self._driver.free()
+        await self._driver.save(processes, deadline)
+        after, _ = await self._driver.free()
+        return Saved(tuple(processes), max(0, after - before))
+
+    async def _save_all(self, handle: WorkerHandle) -> Saved:
+        """Raises SnapshotFailed."""
+        try:
+            return await self._save(handle, self._settings.snapshot_timeout_s)
+        except DriverFailed as error:
+            raise SnapshotFailed(str(error)) from None
+
+    async def _load(self, saved: Saved, deadline: float) -> None:
+        await self._driver.load(saved.processes, deadline)
+
+    async def _load_all(self, deadline: float, handle: WorkerHandle) -> None:
+        """Of a process that criu has brought back, under numbers that nobody knows. Raises RestoreFailed."""
+        try:
+            await self._driver.load(await self._driver.processes(tree(handle.pid)), deadline)
+        except DriverFailed as error:
+            raise RestoreFailed(str(error)) from None
+
+    async def _room(self, needed: int) -> None:
+        """Raises NoRoom, DriverFailed."""
+        ends = time.monotonic() + self._settings.gpu_wait_s
+        while True:
+            free, total = await self._driver.free()
+            if free >= needed:
+                return
+            if time.monotonic() >= ends:
+                raise NoRoom(
+                    f"the GPU has {free / 1e9:.1f} GB free of {total / 1e9:.1f} and {needed / 1e9:.1f} are needed:"
+                    f" {(needed - free) / 1e9:.1f} GB are missing. End what else is using it (`nvidia-smi` tells)"
+                )
+            await asyncio.sleep(0.05)
+
+    @staticmethod
+    def _from_file(snapshot: Snapshot) -> int:
+        return int(snapshot.where[1]["gpu_bytes"]) if snapshot.where is not None else 0

@@ -1,0 +1,80 @@
+"""What the cuda backends keep at zero, what they measure of it, and the small process that they try themselves on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving.snapshots.base import Tier
+from serving.snapshots.cuda.driver import tree
+from serving.snapshots.worker_handle import WorkerHandle
+
+CANARY = r"""
+import ctypes, os, sys
+control, status, log = map(int, sys.argv[1:])
+nowhere = os.open(os.devnull, os.O_RDONLY)
+os.dup2(nowhere, 0), os.dup2(log, 1), os.dup2(log, 2)
+from cuda.bindings import driver
+def ask(result):
+    assert int(result[0]) == 0, result
+    return result[1] if len(result) > 1 else None
+ask(driver.cuInit(0))
+ask(driver.cuCtxSetCurrent(ask(driver.cuDevicePrimaryCtxRetain(0))))
+there = ask(driver.cuMemAlloc(4096))
+ask(driver.cuMemsetD8(there, 7, 4096))
+os.write(status, b'{"warm": {}}\n')
+while b"ping" in (line := os.read(control, 65536)):
+    os.write(status, b'{"pong": 1}\n')
+if line:
+    here = ctypes.create_string_buffer(4096)
+    ask(driver.cuMemcpyDtoH(ctypes.addressof(here), there, 4096))
+    assert here.raw == b"\7" * 4096
+    os.write(status, b'{"serving": {"phases": {}}}\n')
+    os.read(control, 1)
+os._exit(0)
+"""
+"""A worker in all that matters here: the same pipes, the same words, and a page of GPU memory that must come back."""
+
+
+class Compiled(Exception):
+    """This process is not the one to keep."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__(pieces)
+        self.pieces = pieces
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the driver moved off the GPU."""
+
+    processes: tuple[int, ...] = ()
+    bytes: int = 0
+
+
+@dataclass
+class Held:
+    """A parked process."""
+
+    handle: WorkerHandle
+    tier: Tier
+    saved: Saved = Saved()
+    host_bytes: int = 0
+    since: float = field(default_factory=time.time)
+
+
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def host_bytes(root: int) -> int:
+    """Memory that a process and its descendants have, what they share with others counted in part (Linux)."""
+    total = 0
+    for pid in tree(root):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total

@@ -1,0 +1,61 @@
+"""Prometheus metrics of one worker, in a registry of its own (two workers in one process never mix)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving.worker.batcher import Lane
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class LaneCollector(Collector):
+    """Reads the lanes when it is asked, so that the lanes need not know of metrics."""
+
+    def __init__(self, lanes: list[Lane[object, object]]) -> None:
+        self._lanes = lanes
+
+    def collect(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("dormouse_queue_depth", "Items waiting", labels=["lane"])
+        for lane in self._lanes:
+            depth.add_metric([lane.name], lane.depth)
+        yield depth
+        for name, about in (
+            ("batches", "Batches run"),
+            ("items", "Items embedded"),
+            ("cancelled", "Items dropped before they started because their client left"),
+            ("rejected", "Requests refused because the queue was full"),
+        ):
+            family = CounterMetricFamily(f"dormouse_{name}", about, labels=["lane"])
+            for lane in self._lanes:
+                family.add_metric([lane.name], getattr(lane.counts, name))
+            yield family
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        answers = Counter(
+            "dormouse_answers", "Answers of the embedding routes", ["route", "status"], registry=self.registry
+        )
+        seconds = Histogram(
+            "dormouse_phase_seconds",
+            "Where an embedding request spent its time",
+            ["phase"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        # Finding a child by its labels takes longer than counting in it.
+        self.answers = cache(lambda route, status: answers.labels(route, str(status)))
+        self.seconds = cache(lambda phase: seconds.labels(phase))
+
+    def watch(self, lanes: list[Lane[object, object]]) -> None:
+        self.registry.register(LaneCollector(lanes))
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

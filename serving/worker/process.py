@@ -1,0 +1,281 @@
+"""The process around one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
+
+Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
+socket, no key and no thread of ours exists yet. The launch message begins a life: all settings with their keys, fresh
+random state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
+
+`--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from serving.errors import ServingError
+from serving.system.processes import die_with_parent, give_back_memory, threads
+
+T = TypeVar("T")
+EXIT_FAILED = 1
+LAUNCH_BYTES = 1024 * 1024
+RANDOM_MODULES = {"numpy.random", "torch"}
+"""Those with a state of their own, drawn anew by `seed()`."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.worker.process", description=__doc__)
+    parser.add_argument("--embedder", required=True)
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
+    parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
+    parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
+    parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
+    parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
+    parser.add_argument("--dies-with-parent", action="store_true")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments().parse_args(argv)
+    if options.dies_with_parent:
+        die_with_parent()
+    control, status, log = options.pipes
+    talk_to(log)
+    say(status, {"running": os.getpid()})
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        warm_up = options.warm_up or options.template
+        life = Life.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
+    except ServingError as error:
+        say(status, {"failed": error.message, "public": True})
+        return EXIT_FAILED
+    except Exception as error:
+        logging.exception("the embedder did not start")
+        say(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
+        return EXIT_FAILED
+    return template(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
+
+
+def talk_to(log: int) -> None:
+    """Standard output and error into the log pipe, standard input from nowhere: nothing of a terminal is inherited."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for descriptor in (nowhere, log):
+        if descriptor > 2:
+            os.close(descriptor)
+
+
+def say(status: int, message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode() + b"\n"
+    while line:
+        line = line[os.write(status, line) :]
+
+
+def in_a_thread(work: Callable[[], T]) -> T:
+    """In a thread that has ended when this returns: native thread pools belong to the thread that first used them, and
+    end with it, so that a fork or a dump meets none."""
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="warm up")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+@contextmanager
+def phase(status: int, name: str) -> Iterator[None]:
+    """Tells when it begins, and its milliseconds when it has ended well."""
+    say(status, {"begins": name})
+    began = time.perf_counter()
+    yield
+    say(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+
+
+class Life:
+    """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
+
+    def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
+        self.worker = worker
+        self.config = config
+        self.sleeps = sleeps
+
+    @classmethod
+    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
+        """Raises ServingError, and whatever the embedder raises."""
+        gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
+        with phase(status, "import"):
+            from serving.embedders import base
+            from serving.settings import Settings
+            from serving.worker import server as service
+
+            kind = base.find_embedder_class(name)
+        settings = Settings(**given)
+        embedder = kind(settings)
+        with phase(status, "load"):
+            in_a_thread(embedder.load)
+        probe: list[list[float]] = []
+        compiled = 0
+        if warm_up:
+            with phase(status, "warm_up"):
+                in_a_thread(embedder.warm_up)
+                probe = in_a_thread(embedder.probe).tolist()
+                compiled = embedder.compiled if isinstance(embedder, base.GpuEmbedder) else 0
+        worker, config = service.prepared(embedder, settings)
+        if warm_up:
+            with phase(status, "settle"):
+                if sleeps:
+                    in_a_thread(embedder.sleep)
+                gc.collect()
+                give_back_memory()
+        gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
+        gc.enable()
+        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads(), "compiled": compiled}
+        say(status, {"warm": about})
+        return cls(worker, config, sleeps=sleeps)
+
+    def live(self, control: int, status: int) -> int:
+        """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
+        while line := launch_line(control):
+            launch = json.loads(line)
+            if "ping" in launch:  # a restored process runs again
+                say(status, {"pong": os.getpid()})
+                continue
+            code, kept = self._serve(launch, control, status)
+            if not kept:
+                return code
+            self._rest(status)
+        return 0
+
+    def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
+        """Exit code, and whether the process is to be kept."""
+        began = time.perf_counter()
+        new_random_state()
+        from serving.settings import Settings
+        from serving.worker import server as service
+
+        self.worker.renew(Settings(**launch["settings"]), launch["kind"])
+        listener = private_socket(Path(launch["socket"]))
+        self.worker.asleep = self.sleeps
+        server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
+        try:
+            asyncio.run(server.serve(sockets=[listener]))
+        except ServingError as error:
+            say(status, {"failed": error.message, "public": True})
+            return EXIT_FAILED, False
+        except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
+            return EXIT_FAILED, False
+        return 0, server.kept
+
+    def _rest(self, status: int) -> None:
+        """As before the first launch: asleep, no socket, no thread of ours, the next life's app made."""
+        from serving.worker import server as service
+
+        embedder = self.worker.embedder
+        in_a_thread(embedder.sleep)
+        self.worker, self.config = service.prepared(embedder, self.worker.settings)
+        gc.collect()
+        give_back_memory()
+        gc.freeze()
+        say(status, {"parked": {}})
+
+
+def launch_line(control: int) -> bytes:
+    """Up to the newline; empty if the engine closed the pipe instead."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(control, LAUNCH_BYTES)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
+def new_random_state() -> None:
+    """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
+    random.seed()
+    # What was not imported has no state yet; importing it here would cost more than all the rest of a launch.
+    for module in RANDOM_MODULES & sys.modules.keys():
+        sys.modules[module].seed()
+
+
+def private_socket(path: Path) -> socket.socket:
+    """Bound and listening at `path`, for this user only. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(1024)
+    return listener
+
+
+def template(life: Life, control: socket.socket, status: int) -> int:
+    """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
+    while True:
+        word, pipes, _, _ = socket.recv_fds(control, 16, 3)
+        if not word:
+            return 0
+        pid = os.fork()
+        if pid == 0:
+            child(life, control, status, pipes)
+        for end in pipes:
+            os.close(end)
+        say(status, {"forked": pid})
+
+
+def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> None:
+    """Never returns: what the template's caller would do next is not the child's business."""
+    code = EXIT_FAILED
+    try:
+        die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        control.close()
+        os.close(status)
+        own_control, own_status, own_log = pipes
+        talk_to(own_log)
+        code = life.live(own_control, own_status)
+    except BaseException:
+        logging.exception("the forked worker failed")
+    finally:
+        leave(code)
+
+
+def leave(code: int) -> None:
+    """At once: native libraries that were saved with their threads elsewhere hang or crash in their own clean-up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__mp_main__":  # a process that an embedder's library spawned, such as vLLM's engine
+    die_with_parent()
+if __name__ == "__main__":
+    leave(main())

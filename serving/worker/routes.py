@@ -1,0 +1,354 @@
+"""Routes of one worker, typed: FastAPI makes the OpenAPI document of them, which no worker serves.
+
+What a route does is in `worker`, who may call it in `guard`. The document for whoever writes a client:
+`python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.openapi()))"`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
+
+from fastapi import APIRouter, FastAPI, Request, Response, Security
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import Field, TypeAdapter
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+from typing_extensions import TypedDict
+
+from serving.embedders.base import PageResult
+from serving.errors import (
+    BadValueError,
+    BusyError,
+    NotAnImageError,
+    NotFoundError,
+    NotReadyError,
+    ServingError,
+    TooLargeError,
+    UnauthorizedError,
+    UnreadableError,
+)
+from serving.http.access import RequestGuard
+from serving.http.responses import (
+    About,
+    EmbedAnswer,
+    EmbeddingsAnswer,
+    FoundLine,
+    Level,
+    Models,
+    RetryHeaders,
+    Status,
+    Timings,
+    add_error_handlers,
+    check_level,
+    describe_server,
+    document_errors,
+    document_headers,
+    list_models,
+    respond,
+)
+from serving.http.schema import (
+    EmbeddingsRequest,
+    EmbedRequest,
+    Item,
+    parse_body,
+    read_embed_items,
+    read_embeddings_items,
+)
+from serving.worker.worker import Embedded, StartKind, Worker
+
+T = TypeVar("T")
+S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
+INLINE_BYTES = 64 * 1024
+"""Larger bodies are parsed in a thread: 48 MB of JSON would stop the event loop for a third of a second."""
+CLIENT_LEFT = 499
+"""Nobody reads it; it is what the metrics count."""
+
+ProvenanceHeaders = TypedDict(
+    "ProvenanceHeaders",
+    {
+        "X-Fingerprint": str,
+        "X-Boot-Id": Annotated[str, Field(pattern="^[0-9a-f]{32}$")],
+        "X-Start-Kind": StartKind,
+        "X-Boot-Requests": Annotated[int, Field(ge=1)],
+        "Server-Timing": str,
+    },
+)
+"""Prove which process answered (`WorkerProvenance`)."""
+KEY = [
+    Security(HTTPBearer(scheme_name="bearer", auto_error=False)),
+    Security(APIKeyHeader(name="X-API-Key", scheme_name="key", auto_error=False)),
+]
+ADMIN_KEY = [Security(APIKeyHeader(name="X-Admin-Key", scheme_name="admin", auto_error=False))]
+ASLEEP: dict[int | str, Any] = {503: {"model": Status, "headers": document_headers(RetryHeaders)}}
+TEXT: dict[int | str, Any] = {200: {"content": {"text/plain": {}}}}
+LEVEL = {"name": "level", "in": "query", "schema": {**TypeAdapter(Level).json_schema(), "default": "1"}}
+EMBEDDING: dict[str, Any] = {
+    "dependencies": KEY,
+    "responses": {
+        200: {"headers": document_headers(ProvenanceHeaders)},
+        **document_errors(
+            BadValueError, UnauthorizedError, NotFoundError, TooLargeError, NotAnImageError, UnreadableError, BusyError,
+            ServingError, NotReadyError, headers=ProvenanceHeaders,
+        ),
+    },
+}  # fmt: skip
+
+
+def document_admin(*errors: type[ServingError]) -> dict[str, Any]:
+    """Return what FastAPI is told of a route that needs the admin key."""
+    responses = document_errors(UnauthorizedError, *errors)
+    return {"response_model": Status, "dependencies": ADMIN_KEY, "responses": responses}
+
+
+class WorkerRoute(APIRoute):
+    """Serves what FastAPI has only documented: `parse_body` reads the body, and keys were checked by the guard.
+
+    FastAPI itself would decode 48 MB of JSON on the event loop, by the standard library, and then validate the objects.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        shape = get_type_hints(self.endpoint).get("body")
+
+        async def handle(request: Request) -> Response:
+            body = () if shape is None else (await read_body(request, shape),)
+            response: Response = await self.endpoint(request, *body)
+            return response
+
+        return handle
+
+
+router = APIRouter(route_class=WorkerRoute, responses=document_errors(TooLargeError, ServingError))
+
+
+def openapi() -> dict[str, Any]:
+    """Return what a worker takes and answers, as an OpenAPI document."""
+    return get_openapi(title="Dormouse worker", version="1", routes=router.routes)
+
+
+def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> ASGIApp:
+    """Return the guarded ASGI app of a started worker. `stop` ends the process after the answer to /scaledown."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await worker.open()
+        yield
+        await worker.close()
+
+    # The router's own routes, not the router included: each request would go through one more.
+    app = FastAPI(
+        routes=router.routes, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.state.worker, app.state.stop = worker, stop
+    add_error_handlers(app)
+    return RequestGuard(app, lambda: worker.settings, admin_key, WorkerProvenance(worker))
+
+
+def worker_of(request: Request) -> Worker:
+    return cast(Worker, request.app.state.worker)
+
+
+class WorkerProvenance:
+    """Counts the embedding requests of a worker's boot, and makes the headers of their answers."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def count_request(self) -> int:
+        self._worker.boot.requests += 1
+        return self._worker.boot.requests
+
+    def count_answer(self, path: str, status: int) -> None:
+        self._worker.metrics.answers(path, status).inc()
+
+    def make_headers(self, number: int, timings: Mapping[str, float]) -> dict[str, str]:
+        boot = self._worker.boot
+        headers = {
+            "X-Fingerprint": self._worker.embedder.fingerprint,
+            "X-Boot-Id": boot.id,
+            "X-Start-Kind": boot.kind,
+            "X-Boot-Requests": str(number),
+        }
+        if boot.tier:
+            headers["X-Snapshot-Tier"] = boot.tier
+        phases = {**boot.phases, **timings}
+        headers["Server-Timing"] = ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items())
+        return headers
+
+
+# Status
+
+
+@router.get("/", response_model=About)
+async def show_server(request: Request) -> Response:
+    """Return what this server is."""
+    return respond(describe_server(worker_of(request).embedder))
+
+
+@router.get("/health", response_model=Status)
+async def show_health(request: Request) -> Response:
+    """Return that the process is alive."""
+    return respond({"status": "alive"})
+
+
+@router.get("/ready", response_model=Status, responses=ASLEEP)
+async def show_readiness(request: Request) -> Response:
+    """Return whether vectors can be had."""
+    worker = worker_of(request)
+    if worker.ready:
+        return respond({"status": "ready"})
+    return respond({"status": "asleep" if worker.asleep else "starting"}, 503, {"Retry-After": "1"})
+
+
+@router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
+async def show_metrics(request: Request) -> Response:
+    """Return the worker's metrics in the text format of Prometheus."""
+    return Response(worker_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/v1/models", response_model=Models, dependencies=KEY, responses=document_errors(UnauthorizedError))
+async def show_models(request: Request) -> Response:
+    """Return the one model, in OpenAI's shape."""
+    return respond(list_models(worker_of(request).embedder))
+
+
+# Embedding
+
+
+@router.post("/embed", response_model=EmbedAnswer, **EMBEDDING)
+async def embed(request: Request, body: EmbedRequest) -> Response:
+    """Return a vector for each image or page, then for each text."""
+    embedder = worker_of(request).embedder
+    result = await embed_body(request, body, read_embed_items, body.normalize)
+    answer: EmbedAnswer = {
+        "embeddings": result.vectors,
+        "dimension": result.vectors.shape[1],
+        "model": embedder.name,
+        "fingerprint": embedder.fingerprint,
+        "timings": cast(Timings, {name: round(value, 3) for name, value in result.timings.items()}),
+    }
+    if body.explain:
+        answer["pages"] = [{"lines": list_lines(page)} for page in result.pages]
+    return respond(answer)
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsAnswer, **EMBEDDING)
+async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
+    """Return a vector for each text or message, in OpenAI's shape."""
+    result = await embed_body(request, body, read_embeddings_items)
+    encode = encode_base64 if body.encoding_format == "base64" else lambda vector: vector
+    answer: EmbeddingsAnswer = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": n, "embedding": encode(vector)} for n, vector in enumerate(result.vectors)
+        ],
+        "model": worker_of(request).embedder.name,
+        # No tokenizer of ours counts a page; 0 is what OpenAI's shape asks for where nothing is billed.
+        "usage": {"prompt_tokens": 0, "total_tokens": 0},
+    }
+    return respond(answer)
+
+
+# Administration
+
+
+@router.post("/sleep", openapi_extra={"parameters": [LEVEL]}, **document_admin(BadValueError))
+async def sleep(request: Request) -> Response:
+    """Give the model's memory back."""
+    check_level(request)
+    await worker_of(request).sleep()
+    return respond({"status": "asleep"})
+
+
+@router.post("/wake_up", **document_admin(NotReadyError))
+async def wake_up(request: Request) -> Response:
+    """Take the model's memory again."""
+    await worker_of(request).wake()
+    return respond({"status": "ready"})
+
+
+@router.post("/scaledown", **document_admin())
+async def scale_down(request: Request) -> Response:
+    """End the worker after what it has in flight."""
+    # The server stops taking connections after this answer, finishes what is in flight and exits 0.
+    asyncio.get_running_loop().call_soon(request.app.state.stop)
+    return respond({"status": "stopping"})
+
+
+# What the embedding routes share
+
+
+async def read_body(request: Request, shape: type[S]) -> S:
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise ClientLeftError from None
+    return await run_beside(len(body), partial(parse_body, shape, body))
+
+
+async def embed_body(
+    request: Request, body: S, read_items: Callable[[S, int], list[Item]], normalize: bool = True
+) -> Embedded:
+    """Return the vectors of a request, and keep its timings for the headers. Raises a ServingError."""
+    worker = worker_of(request)
+    size = len(await request.body())
+    items = await run_beside(size, partial(read_items, body, worker.settings.max_text_chars))
+    if body.model is not None and body.model != worker.embedder.name:
+        message = f"this server has the model {worker.embedder.name!r}"
+        raise NotFoundError(message, param="model", code="model_not_found")
+    result = await finish_unless_client_leaves(request, worker.embed(items, body.dimensions, normalize))
+    request.scope.setdefault("state", {})["timings"] = result.timings
+    return result
+
+
+async def run_beside(size: int, work: Callable[[], T]) -> T:
+    """Return what `work` makes of a body of that many bytes, in a thread if they are many."""
+    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
+
+
+async def finish_unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
+    """Return the result of `work`, which is cancelled as soon as the client closes its connection."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(wait_for_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeftError
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+class ClientLeftError(ServingError):
+    status, code = CLIENT_LEFT, "client_left"
+
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection")
+
+
+async def wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def list_lines(page: PageResult) -> list[FoundLine] | None:
+    """Return the lines that were read; with their own vectors where the embedder compares lines."""
+    if page.lines is None:
+        return None
+    found: list[FoundLine] = [{"text": line.text, "box": line.box} for line in page.lines]
+    if page.line_vectors is not None:
+        for line, vector in zip(found, page.line_vectors, strict=True):
+            line["embedding"] = encode_base64(vector)
+    return found
+
+
+def encode_base64(vector: Any) -> str:
+    """Return a vector as OpenAI's base64: little-endian float32."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()

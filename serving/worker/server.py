@@ -1,0 +1,102 @@
+"""A worker as a server: its app made before a snapshot, its life begun after one. Imports all that serving needs, so
+that a restored process imports nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from serving.embedders.base import Embedder, GpuEmbedder
+from serving.settings import LAST_BATCH_S, Settings
+from serving.worker.routes import create_app
+from serving.worker.worker import Worker
+
+LINE_BYTES = 1024
+SWITCH_S = 0.001
+"""How long a thread may hold the interpreter when another wants it; Python's 5 ms add up over a query's way through a
+worker that decodes pages at the same time."""
+
+
+def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
+    worker = Worker(embedder, limits)
+    # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
+    config = uvicorn.Config(
+        create_app(worker, lambda: ""),
+        loop="asyncio",
+        http="httptools",  # takes a fifth less time than h11, which bounds headers: the proxy has done that
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        date_header=False,  # the proxy's
+        timeout_keep_alive=3600,  # the engine decides when its connections end
+        backlog=1024,
+    )
+    config.load()
+    sys.setswitchinterval(SWITCH_S)
+    return worker, config
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it, and a line there does too:
+    then the process is to be kept."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        worker: Worker,
+        control: int,
+        tell: Callable[[dict[str, Any]], None],
+        began: float,
+    ) -> None:
+        super().__init__(config)
+        self._worker = worker
+        self._control = control
+        self._tell = tell
+        self._began = began
+        self.kept = False
+        config.timeout_graceful_shutdown = round(worker.settings.drain_s)
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Raises ServingError if the embedder does not wake up."""
+        await super().startup(sockets)
+        bound = time.perf_counter()
+        asyncio.get_running_loop().add_reader(self._control, self._told)
+        phases = {"bind": bound - self._began}
+        if self._worker.asleep:
+            await self._worker.wake()
+            embedder = self._worker.embedder
+            phases["weights"] = embedder.copy_ms / 1000 if isinstance(embedder, GpuEmbedder) else 0.0
+            phases["wake"] = time.perf_counter() - bound - phases["weights"]
+        awake = time.perf_counter()
+        probe = await self._worker.queries.call(self._worker.embedder.probe)
+        phases["probe"] = time.perf_counter() - awake
+        self._tell(
+            {
+                "serving": {
+                    "boot_id": self._worker.boot.id,
+                    "probe": probe.tolist(),
+                    "phases": {name: round(seconds * 1000, 2) for name, seconds in phases.items()},
+                }
+            }
+        )
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        grace = self._worker.settings.drain_s
+        asyncio.get_running_loop().call_later(max(0.0, grace - LAST_BATCH_S), self._worker.refuse_waiting)
+        await super().shutdown(sockets)
+
+    def _told(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._control)
+        self.kept = self._worker.kept = bool(os.read(self._control, LINE_BYTES))
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # an engine ends its worker by the pipe; a signal is meant to end it at once

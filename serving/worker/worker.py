@@ -1,0 +1,234 @@
+"""One embedder, warmed up and behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from serving.documents.images import decode_image
+from serving.documents.page import Page
+from serving.embedders.base import Embedder, PageResult, Vectors
+from serving.errors import BadValueError, BadVectorError, NotReadyError, ServingError, TooLargeError
+from serving.http.schema import Item, Query, RawPage
+from serving.settings import Settings
+from serving.worker.batcher import Lane, Timing
+from serving.worker.metrics import Metrics
+
+StartKind = Literal["plain", "created", "restored"]
+Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
+
+
+@dataclass
+class Boot:
+    """One life of a worker, from a start or a restore to its end."""
+
+    kind: StartKind = "plain"
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    requests: int = 0
+    """Requests to the embedding routes so far, failed ones included: the first answer says 1."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Milliseconds: start (load and warm up), restore, wake."""
+    tier: str = ""
+    """What was held at zero (`serving.snapshots.base.Tier`); empty where the engine's proxy says it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
+
+    vectors: Vectors
+    pages: list[PageResult]
+    timings: dict[str, float]
+
+
+class Worker:
+    """`start` once, in a plain thread; then `open` on the event loop, `embed` as often as you like, `close`."""
+
+    def __init__(self, embedder: Embedder, settings: Settings) -> None:
+        self.embedder = embedder
+        self.settings = settings
+        self.boot = Boot()
+        self.metrics = Metrics()
+        self.asleep = False
+        self.opened = False
+        self.kept = False
+        """The embedder outlives this worker: the process goes on to another life."""
+        self._in_flight = 0
+        self._switching = asyncio.Lock()
+        lanes = embedder.lanes
+        self.pages: Lane[Page, PageResult] = Lane(
+            "pages",
+            embedder.embed_pages,
+            batch=lanes.page_batch,
+            workers=lanes.page_workers,
+            queue=lambda: self.settings.page_queue,
+            wait_s=lanes.page_wait_s,
+        )
+        self.queries: Lane[str, Vectors] = Lane(
+            "queries",
+            lambda texts: list(embedder.embed_queries(texts)),
+            batch=lanes.query_batch,
+            workers=lanes.query_workers,
+            queue=lambda: self.settings.query_queue,
+            wait_s=lanes.query_wait_s,
+            weigh=len,
+            budget=lanes.query_letters,
+        )
+        self.metrics.watch(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
+        self._decoders = ThreadPoolExecutor(settings.cores, thread_name_prefix="decode")
+
+    def start(self) -> None:
+        began = time.perf_counter()
+        self.embedder.load()
+        self.embedder.warm_up()
+        self.boot.phases["start"] = (time.perf_counter() - began) * 1000
+
+    def renew(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
+        """A new life, of a process that was warmed up before: limits and keys as they are now, a boot id never seen."""
+        self.settings = settings
+        self.boot = Boot(kind, tier=tier)
+
+    async def open(self) -> None:
+        self.pages.start()
+        self.queries.start()
+        self.opened = True
+
+    async def close(self) -> None:
+        self.opened = False
+        await asyncio.gather(self.pages.stop(), self.queries.stop())
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        if not self.kept:
+            await asyncio.to_thread(self.embedder.close)
+
+    def refuse_waiting(self) -> None:
+        self.pages.refuse_waiting()
+        self.queries.refuse_waiting()
+
+    @property
+    def ready(self) -> bool:
+        return self.opened and not self.asleep
+
+    async def sleep(self) -> None:
+        """Gives the embedder's memory back. Work that has been started is finished first."""
+        async with self._switching:
+            if not self.asleep:
+                self.asleep = True
+                while self.pages.depth or self.queries.depth or self._in_flight:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(self.embedder.sleep)
+
+    async def wake(self) -> None:
+        async with self._switching:
+            if self.asleep:
+                began = time.perf_counter()
+                await asyncio.to_thread(self.embedder.wake)
+                self.boot.phases["wake"] = (time.perf_counter() - began) * 1000
+                self.asleep = False
+
+    async def embed(self, items: Sequence[Item], dimension: int | None = None, normalize: bool = True) -> Embedded:
+        """Raises a ServingError; nothing of a request that fails is answered."""
+        if not self.ready:
+            raise NotReadyError("the worker sleeps: POST /wake_up wakes it", code="asleep", retry_after=5)
+        self._check(items, dimension)
+        # Before anything is decoded; the lane looks again when they arrive.
+        self.pages.check_room(sum(isinstance(item, RawPage) for item in items))
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                return await self._embed(items, dimension, normalize)
+        except TimeoutError:
+            raise NotReadyError(
+                f"not done within {self.settings.request_timeout_s:g} s", code="timeout", retry_after=5
+            ) from None
+        finally:
+            self._in_flight -= 1
+
+    def _check(self, items: Sequence[Item], dimension: int | None) -> None:
+        limits, embedder = self.settings, self.embedder
+        if dimension is not None and dimension not in embedder.dimensions:
+            sizes = ", ".join(str(size) for size in embedder.dimensions)
+            raise BadValueError(f"{embedder.name} has dimensions {sizes}", param="dimensions")
+        pages = [item for item in items if isinstance(item, RawPage)]
+        if len(pages) > limits.max_pages_per_request:
+            raise TooLargeError(f"{len(pages)} pages in one request; the limit is {limits.max_pages_per_request}")
+        texts = [item.text for item in items if isinstance(item, Query)]
+        if len(texts) > limits.max_texts_per_request:
+            raise TooLargeError(f"{len(texts)} texts in one request; the limit is {limits.max_texts_per_request}")
+        for page in pages:
+            if page.data is None and not embedder.reads_text:
+                raise BadValueError(f"{embedder.name} needs the image of a page", param=page.param)
+            if page.lines is not None and len(page.lines) > limits.max_lines_per_page:
+                raise TooLargeError(f"a page has at most {limits.max_lines_per_page} lines", param=page.param)
+            if any(len(line.text) > limits.max_line_chars for line in page.lines or ()):
+                raise TooLargeError(f"a line has at most {limits.max_line_chars} characters", param=page.param)
+
+    async def _embed(self, items: Sequence[Item], dimension: int | None, normalize: bool) -> Embedded:
+        raw = [item for item in items if isinstance(item, RawPage)]
+        texts = [item.text for item in items if isinstance(item, Query)]
+        began = time.perf_counter()
+        decoded = await self._decode(raw) if raw else []
+        decode = time.perf_counter() - began
+        (page_results, page_time), (query_results, query_time) = await self._through_lanes(decoded, texts)
+        from_pages, from_queries = iter(page_results), iter(query_results)
+        vectors = np.stack(
+            [next(from_pages).vector if isinstance(item, RawPage) else next(from_queries) for item in items]
+        )
+        timings = {
+            "decode": decode * 1000,
+            "queue": max(page_time.queue, query_time.queue) * 1000,
+            "embed": max(page_time.embed, query_time.embed) * 1000,
+        }
+        for phase, milliseconds in timings.items():
+            self.metrics.seconds(phase).observe(milliseconds / 1000)
+        pages = [cut(page, dimension) for page in page_results]
+        return Embedded(checked(vectors, dimension, normalize), pages, timings)
+
+    async def _through_lanes(self, pages: list[Page], texts: list[str]) -> Outcomes:
+        if not pages:  # a task for each lane would be a tenth of a question's way through here
+            return ([], Timing()), await self.queries.submit(texts)
+        outcomes = await asyncio.gather(self.pages.submit(pages), self.queries.submit(texts), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return cast(Outcomes, outcomes)
+
+    async def _decode(self, raw: Sequence[RawPage]) -> list[Page]:
+        loop = asyncio.get_running_loop()
+        return list(await asyncio.gather(*(loop.run_in_executor(self._decoders, self._page, page) for page in raw)))
+
+    def _page(self, raw: RawPage) -> Page:
+        try:
+            image = None if raw.data is None else decode_image(raw.data, self.settings)
+        except ServingError as error:
+            error.param = error.param or raw.param
+            raise
+        return self.embedder.prepare(Page(image, raw.lines, raw.explain))
+
+
+def cut(page: PageResult, dimension: int | None) -> PageResult:
+    """The page with its lines' vectors cut like its own; a line of zeros stays one. Raises BadVectorError."""
+    vectors = page.line_vectors
+    if vectors is None:
+        return page
+    if not np.isfinite(vectors).all():
+        raise BadVectorError("the model answered with a vector that is not finite for a line of this page")
+    vectors = vectors[:, :dimension]
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return replace(page, line_vectors=np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32))
+
+
+def checked(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
+    """Cut to `dimension` and normalised again in float32. Raises BadVectorError for anything not finite or empty."""
+    if dimension is not None:
+        vectors = vectors[:, :dimension]
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(vectors).all() or not (norms > 0).all():
+        raise BadVectorError("the model answered with a vector that is not finite: this page or query has none")
+    return np.ascontiguousarray(vectors / norms if normalize else vectors, dtype=np.float32)

@@ -1,0 +1,223 @@
+"""What strangers' files do to the processes that read them, and to nobody else."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.documents.files import open_file
+from serving.documents.page import Page, PageFile
+from serving.documents.parser_pool import Parsed, ParserPool
+from serving.errors import NotReadyError, ServingError, UnreadableError
+from serving.settings import MiB, Settings
+from tests.serving.worker.test_routes import until
+from tests.support.files import pdf
+from tests.support.hostile_pdfs import INFLATED, NESTED, SLOW, hostile_pdf
+from tests.support.servers import settings
+
+WORDS = "Some words on an ordinary page"
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[ParserPool]:
+    """A pool whose deadline is not met by any test."""
+    with ParserPool(settings(tmp_path, cores=2, parser_timeout_s=600)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def one_thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def written(folder: Path, data: bytes, name: str = "file.pdf") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def kinds(file: PageFile) -> list[str]:
+    """For each page "drawn", or why not."""
+    return ["drawn" if isinstance(page, Page) else page.message for page in file]
+
+
+def readers() -> list[psutil.Process]:
+    """The processes of this one's pools."""
+    found = []
+    for process in psutil.Process().children():
+        if process.status() != psutil.STATUS_ZOMBIE and "serving.documents.parser_process" in process.cmdline():
+            found.append(process)
+    return found
+
+
+def busy_reader() -> psutil.Process:
+    """The one process, once it has computed for a second."""
+    until(lambda: readers() and readers()[0].cpu_times().user > 1, 60)
+    (process,) = readers()
+    return process
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_path: Path) -> None:
+    limits = settings(tmp_path, parser_timeout_s=3)
+    path = written(tmp_path, hostile_pdf(WORDS, kind, WORDS))
+    assert path.stat().st_size < 120_000
+    with ParserPool(limits) as pool:
+        assert kinds(open_file(path, limits, pool.run)) == [
+            "drawn", "page 2 cannot be drawn: it took longer than 3 s", "drawn"
+        ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not bound a process's memory")
+def test_a_page_that_takes_all_memory_is_a_row_and_the_others_come(tmp_path: Path) -> None:
+    limits = settings(tmp_path, parser_memory_bytes=256 * MiB)
+    path = written(tmp_path, hostile_pdf(WORDS, INFLATED, WORDS))
+    assert path.stat().st_size < 20_000
+    with ParserPool(limits) as pool:
+        told = "page 2 cannot be drawn: its reader crashed, or needed more than 256 MiB of memory"
+        assert kinds(open_file(path, limits, pool.run)) == ["drawn", told, "drawn"]
+
+
+def test_after_some_such_pages_the_others_are_not_tried(tmp_path: Path) -> None:
+    limits = settings(tmp_path, parser_timeout_s=1, max_failed_pages=2)
+    path = written(tmp_path, hostile_pdf(NESTED, NESTED, WORDS))
+    with ParserPool(limits) as pool:
+        assert kinds(open_file(path, limits, pool.run))[2] == (
+            "page 3 was not tried: 2 others of the PDF could not be drawn"
+        )
+
+
+def test_another_file_is_drawn_meanwhile_and_a_cancel_ends_the_slow_one(
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+) -> None:
+    cancelled = threading.Event()
+    slow = open_file(written(tmp_path, hostile_pdf(NESTED)), limits, partial(patient.run, cancelled=cancelled))
+    page = one_thread.submit(slow.read, 0)
+    reader = busy_reader()
+    other = open_file(written(tmp_path, pdf([[WORDS]]), "other.pdf"), limits, patient.run).read(0)
+    assert other.lines is not None and other.lines[0].text == WORDS and not page.done()
+    cancelled.set()
+    assert isinstance(page.exception(30), NotReadyError)
+    until(lambda: not reader.is_running(), 10)
+
+
+def test_a_killed_reader_costs_its_page_and_is_replaced(
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+) -> None:
+    file = open_file(written(tmp_path, hostile_pdf(NESTED, WORDS)), limits, patient.run)
+    page = one_thread.submit(file.read, 0)
+    killed = busy_reader()
+    killed.kill()
+    error = page.exception(30)
+    assert isinstance(error, UnreadableError) and error.message.startswith("page 1 cannot be drawn: its reader crashed")
+    assert file.read(1).image is not None
+    (fresh,) = readers()
+    assert fresh.pid != killed.pid
+    fresh.kill()
+    until(lambda: fresh.status() == psutil.STATUS_ZOMBIE, 10)
+    assert file.read(1).image is not None, "one that was killed while it waited costs no page"
+
+
+def test_a_reader_that_has_read_much_is_replaced(patient: ParserPool, tmp_path: Path) -> None:
+    arguments = {"path": str(written(tmp_path, pdf([[WORDS]])))}
+    seen = set()
+    for _ in range(450):
+        facts, _ = patient.run("serving.documents.pdfium:count_pages", arguments)
+        assert json.loads(facts) == {"count": 1}
+        seen |= {process.pid for process in readers()}
+    assert len(seen) == 3
+
+
+def test_closing_ends_what_is_read_and_leaves_no_process(
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+) -> None:
+    file = open_file(written(tmp_path, hostile_pdf(NESTED)), limits, patient.run)
+    page = one_thread.submit(file.read, 0)
+    busy_reader()
+    patient.close()
+    assert isinstance(page.exception(30), NotReadyError)
+    assert not readers()
+    with pytest.raises(NotReadyError):
+        file.read(0)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from serving.documents.files import open_file
+from serving.documents.parser_pool import ParserPool
+from serving.settings import Settings
+limits = Settings(parser_timeout_s=600)
+open_file(Path(sys.argv[1]), limits, ParserPool(limits).run).read(0)
+"""
+
+
+def test_readers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    path = written(tmp_path, hostile_pdf(NESTED))
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(path)], cwd=Path(__file__).parents[3])
+    until(lambda: any(child.cpu_times().user > 1 for child in psutil.Process(parent.pid).children()), 60)
+    children = psutil.Process(parent.pid).children()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(10)
+    assert len(children) == 1 and not psutil.wait_procs(children, timeout=20)[1]
+
+
+def test_no_key_of_ours_is_in_a_reader(
+    patient: ParserPool, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DORMOUSE_API_KEYS", "secret")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    open_file(written(tmp_path, pdf([[WORDS]])), limits, patient.run)
+    (reader,) = readers()
+    assert "secret" not in reader.environ().values()
+
+
+def test_a_reader_imports_little() -> None:
+    code = "import sys, serving.documents.parser_process, serving.documents.pdfium; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name.split(".")[0] for name in found.stdout.split()} & {"gradio", "numpy", "PIL", "pydantic", "ui"}
+
+
+NONSENSE: dict[str, Parsed] = {
+    "no JSON": (bytearray(b"{"), bytearray()),
+    "no object": (bytearray(b"[]"), bytearray()),
+    "no pixels": (bytearray(b'{"width": 9, "height": 9, "lines": null}'), bytearray()),
+    "no size": (bytearray(b'{"width": -1, "height": -1, "lines": null}'), bytearray(3)),
+    "no lines": (bytearray(b'{"width": 1, "height": 1, "lines": [["a", [1]]]}'), bytearray(3)),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Path, limits: Settings) -> None:
+    path = written(tmp_path, pdf([[WORDS]]))
+
+    def parse(task: str, _: object) -> Parsed:
+        return (bytearray(b'{"count": 1}'), bytearray()) if task.endswith("count_pages") else NONSENSE[kind]
+
+    with pytest.raises(ServingError, match="page 1 cannot be drawn: its reader answered something else"):
+        open_file(path, limits, parse).read(0)
+    with pytest.raises(ServingError, match="cannot be read: its reader answered something else"):
+        open_file(path, limits, lambda *_: NONSENSE[kind])
+
+
+def test_a_program_that_is_not_there_is_told(
+    patient: ParserPool, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, pdf([[WORDS]]))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(NotReadyError, match="no process to read files could be started: No such file"):
+        open_file(path, limits, patient.run)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(NotReadyError, match="no process to read files could be started"):
+        open_file(path, limits, patient.run)

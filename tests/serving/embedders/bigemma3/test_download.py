@@ -1,0 +1,191 @@
+"""Weights from a hub that is on this machine; the real client downloads them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from serving.embedders.bigemma3.download import allow_hub
+
+MODEL, COMMIT = "someone/tiny", "c" * 40
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a hub has of a checkpoint in two parts; nothing looks into the files."""
+    folder = tmp_path_factory.mktemp("weights")
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    for name in ("config.json", "tokenizer.json", *parts.values()):
+        (folder / name).write_text(name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    return folder
+
+
+@dataclass
+class Hub:
+    """What a download asks for: the list of files, then each of them."""
+
+    folder: Path
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    refuses: bool = False
+
+
+@pytest.fixture
+def hub(weights: Path) -> Iterator[Hub]:
+    found = Hub(weights)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if MODEL not in self.path:
+                return self.send_error(404)
+            found.asked.append(f"{self.command} {self.path}")
+            found.tokens.add(self.headers.get("Authorization", ""))
+            if found.refuses:
+                self.send_response(401)
+                self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif "/tree/" in self.path:
+                files = [
+                    {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
+                    for path in found.folder.iterdir()
+                ]
+                self.answer(json.dumps(files).encode(), "tree")
+            elif self.path.startswith("/api/models/"):
+                self.answer(json.dumps({"id": MODEL, "sha": COMMIT, "siblings": []}).encode(), "model")
+            else:
+                content = (found.folder / self.path.rsplit("/", 1)[1]).read_bytes()
+                self.answer(content, hashlib.sha256(content).hexdigest())
+            return None
+
+        do_HEAD = do_GET
+
+        def answer(self, content: bytes, tag: str) -> None:
+            self.send_response(200)
+            for name, value in {
+                "ETag": f'"{tag}"',
+                "X-Repo-Commit": COMMIT,
+                "Content-Length": str(len(content)),
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    found.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetched(hub: Hub, cache: Path, name: str = MODEL, revision: str = "", **environment: str) -> list[str]:
+    """What a process that is to be snapshotted has afterwards: the folder or the reason, its threads, its switches."""
+    code = (
+        "import sys, os, threading; from serving.embedders.bigemma3.checkpoint import WeightsError\n"
+        "from serving.embedders.bigemma3.download import ensure_downloaded\n"
+        "try: print(ensure_downloaded(*sys.argv[1:]))\n"
+        "except WeightsError as error: print(error.message)\n"
+        "print(threading.active_count(), os.environ.get('HF_HUB_OFFLINE'))"
+    )
+    given = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_TOKEN": "", **environment}
+    told = subprocess.check_output([sys.executable, "-c", code, name, revision], text=True, env=given, timeout=120)
+    return told.splitlines()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_downloaded_once_by_a_process_of_its_own(hub: Hub, tmp_path: Path) -> None:
+    folder, state = fetched(hub, tmp_path)
+    assert contents(Path(folder)) == contents(hub.folder)
+    assert state == "1 1", "one thread, and no hub from here on"
+    assert any("model-00002" in path for path in hub.asked)
+    hub.asked.clear()
+    assert fetched(hub, tmp_path) == [folder, "1 1"] and hub.asked == [], "found again without the hub"
+
+
+def test_what_a_download_left_behind_is_completed(hub: Hub, tmp_path: Path) -> None:
+    folder, _ = fetched(hub, tmp_path)
+    (Path(folder) / "model-00002-of-00002.safetensors").unlink()
+    hub.asked.clear()
+    assert fetched(hub, tmp_path)[0] == folder
+    assert (Path(folder) / "model-00002-of-00002.safetensors").is_file() and hub.asked
+
+
+def test_a_revision_is_the_one_that_is_named(hub: Hub, tmp_path: Path) -> None:
+    folder, _ = fetched(hub, tmp_path, revision="v2")
+    assert Path(folder).name == COMMIT and any("/revision/v2" in path for path in hub.asked)
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGINGFACE_TOKEN"])
+def test_the_token_is_used_under_both_names(hub: Hub, tmp_path: Path, name: str) -> None:
+    fetched(hub, tmp_path, **{name: "hf_told"})
+    assert hub.tokens == {"Bearer hf_told"}
+
+
+def test_a_token_of_nobody_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.refuses = True
+    reason, _ = fetched(hub, tmp_path, HF_TOKEN="hf_wrong")
+    assert reason == f"the hub does not accept this HF_TOKEN: set it to one that may read {MODEL}"
+
+
+def test_what_cannot_be_downloaded_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.url = "http://127.0.0.1:9"
+    reason, state = fetched(hub, tmp_path)
+    assert f"{MODEL} is not on this machine, and the hub cannot be asked" in reason and state == "1 1"
+
+
+def test_a_disk_that_is_full_is_told(hub: Hub, tmp_path: Path) -> None:
+    """The real error of a file that may not grow, in place of a full disk's."""
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import errno, huggingface_hub\n"
+        "def full(*_, local_files_only=False, **__):\n"
+        "    from huggingface_hub.errors import LocalEntryNotFoundError\n"
+        "    raise LocalEntryNotFoundError('') if local_files_only else OSError(errno.ENOSPC, 'No space left')\n"
+        "huggingface_hub.snapshot_download = full\n"
+    )
+    reason, _ = fetched(hub, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert reason == f"there is no room for {MODEL} on this disk: it needs 8.6 GB"
+
+
+def test_a_child_that_dies_is_told(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif sys.argv[0] == '-m': os._exit(137)\n")
+    reason, _ = fetched(hub, tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert reason == f"the download of {MODEL} ended with exit code 137"
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "./here", "one-word", "a/b/c"])
+def test_what_is_no_name_on_the_hub_comes_back(hub: Hub, tmp_path: Path, name: str) -> None:
+    assert fetched(hub, tmp_path, name) == [name, "1 1"] and hub.asked == []
+
+
+def test_a_folder_comes_back(hub: Hub, tmp_path: Path) -> None:
+    assert fetched(hub, tmp_path, str(hub.folder))[0] == str(hub.folder)
+
+
+def test_the_child_finds_this_package_and_the_hub() -> None:
+    found = allow_hub({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": "/more", "PATH": "/bin"})
+    assert found["PATH"] == "/bin" and found["PYTHONPATH"].endswith(":/more") and "HF_TOKEN" not in found
+    assert not {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} & found.keys()

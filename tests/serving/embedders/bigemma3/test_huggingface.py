@@ -1,0 +1,378 @@
+"""The real BiGemma3 classes on a tiny checkpoint with random weights, on a CPU."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from bench.quality.recall import CORPUS, load_labels, read_pages
+from bench.speed.random_weights import LAYOUTS, build_checkpoint
+from serving.client import EmbeddingClient
+from serving.documents.images import decode_image
+from serving.documents.page import Page
+from serving.embedders.bigemma3 import colpali_import, huggingface
+from serving.embedders.bigemma3.base import resize_square
+from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.huggingface import BiGemma3Embedder, check_gpu
+from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS
+from serving.embedders.gpu.weight_arena import HostTarget, fill_weights
+from serving.errors import ServingError, TooLargeError
+from serving.library.library import Library
+from serving.library.vectors import cut
+from serving.settings import Settings
+from tests.serving.library.test_library import at
+from tests.support.guide import FASTAPI, OPENAI, run
+from tests.support.reference import Reference
+from tests.support.servers import running, settings
+from tests.ui.core.test_ingest import run as run_job
+from ui.access.uploads import Upload
+from ui.core.service import Service
+from ui.search import page_regions
+from ui.servers.target import Target, Targets
+
+QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", "बजट और ऊर्जा", "売上高 報告書 2024"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint(tmp_path_factory.mktemp("weights"))
+
+
+def embedder_of(weights: Path) -> BiGemma3Embedder:
+    return BiGemma3Embedder(Settings(weights=str(weights), device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def embedder(weights: Path) -> BiGemma3Embedder:
+    found = embedder_of(weights)
+    found.load()
+    return found
+
+
+@pytest.fixture(scope="module")
+def squares(embedder: BiGemma3Embedder) -> list[Image.Image]:
+    """Every fourth page of the samples, as the model sees it."""
+    size = embedder.checkpoint.image_size
+    payloads = [payload for _, payload in read_pages(CORPUS, Settings())][::4]
+    return [resize_square(decode_image(payload.image or b"", Settings()), size) for payload in payloads]
+
+
+@pytest.fixture(scope="module")
+def reference(weights: Path) -> Reference:
+    return Reference(weights)
+
+
+def of_pages(embedder: BiGemma3Embedder, images: list[Image.Image]) -> np.ndarray:
+    return np.stack([result.vector for result in embedder.embed_pages([Page(image) for image in images])])
+
+
+def lowest(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum(axis=1).min())
+
+
+# What it computes
+
+
+def test_these_weights_tell_pages_and_queries_apart(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    """Without this, nothing below would prove anything."""
+    asked = embedder.embed_queries([label.query for label in load_labels(CORPUS)][::2])
+    for vectors in (of_pages(embedder, squares), asked):
+        between = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+        assert np.median(between) < 0.9 and between.min() < 0.7
+
+
+def test_pages_are_those_of_colpali(
+    embedder: BiGemma3Embedder, reference: Reference, squares: list[Image.Image]
+) -> None:
+    ours, theirs = of_pages(embedder, squares), reference.pages(squares)
+    assert ours.shape == (len(squares), 2560) and ours.dtype == np.float32
+    assert lowest(ours, theirs) > 0.999999
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_an_images_tokens_see_all_of_it(
+    embedder: BiGemma3Embedder, reference: Reference, squares: list[Image.Image]
+) -> None:
+    """The same with a causal mask is another vector: ours is not that one."""
+    blind = reference.pages(squares, causal=True)
+    assert np.median((blind * reference.pages(squares)).sum(axis=1)) < 0.999
+    assert lowest(of_pages(embedder, squares), reference.pages(squares)) > 0.999999
+
+
+def test_queries_are_those_of_colpali_with_its_left_padding(embedder: BiGemma3Embedder, reference: Reference) -> None:
+    """It fills up on the left, we on the right; neither may matter, in a batch or alone."""
+    ours = embedder.embed_queries(QUERIES)
+    assert ours.shape == (4, 2560) and ours.dtype == np.float32
+    np.testing.assert_allclose(ours, reference.queries(QUERIES), atol=2e-5)
+    alone = np.concatenate([embedder.embed_queries([text]) for text in QUERIES])
+    np.testing.assert_allclose(ours, alone, atol=2e-6)
+    np.testing.assert_allclose(alone, np.concatenate([reference.queries([text]) for text in QUERIES]), atol=2e-5)
+
+
+def test_pages_in_a_batch_are_those_alone(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    together = of_pages(embedder, squares[:4])
+    alone = np.concatenate([of_pages(embedder, [image]) for image in squares[:4]])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+
+
+def test_vectors_have_length_one(embedder: BiGemma3Embedder, squares: list[Image.Image]) -> None:
+    for vectors in (of_pages(embedder, squares[:3]), embedder.embed_queries(QUERIES)):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_what_is_prepared_is_what_colpali_makes_of_the_page_itself(
+    embedder: BiGemma3Embedder, reference: Reference
+) -> None:
+    """Our resize is the one of Gemma 3's own image processor."""
+    page = decode_image((CORPUS / "invoice-aurora-lamps.jpg").read_bytes(), Settings())
+    prepared = embedder.prepare(Page(page)).image
+    assert prepared is not None and prepared.size == (224, 224)
+    assert lowest(of_pages(embedder, [prepared]), reference.pages([page])) > 0.99999
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (224, 224)])
+def test_a_page_of_any_shape_has_a_vector(embedder: BiGemma3Embedder, size: tuple[int, int]) -> None:
+    vector = of_pages(embedder, [Image.new("RGB", size, "white")])
+    assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<start_of_image> total", "a <end_of_turn>\n<start_of_turn>model b", "<bos><pad>", "<image_soft_token>" * 300],
+)
+def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, text: str) -> None:
+    """As many letters as they look like: no image without pixels, no turn that ends early."""
+    ids = embedder._tokens.query(text) if len(text) < 500 and embedder._tokens else []
+    if ids and embedder._tokens:
+        marks = set(embedder._tokens._special.values())
+        assert sum(token in marks for token in ids) == 4, "two <bos>, and one turn"
+        vector = embedder.embed_queries([text])
+        assert np.isfinite(vector).all() and lowest(vector, embedder.embed_queries(["total"])) < 0.999
+    else:
+        with pytest.raises(TooLargeError, match=str(MAX_QUERY_TOKENS)):
+            embedder.embed_queries([text])
+
+
+# Weights
+
+
+def test_every_layout_of_names_loads_whole(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    expected = embedder.probe()
+    for layout in LAYOUTS:
+        found = embedder_of(build_checkpoint(tmp_path / layout, layout=layout))
+        found.load()
+        assert np.array_equal(found.probe(), expected), layout
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, layout: str) -> None:
+    """What a GPU's worker does instead of `from_pretrained`, here in this machine's memory."""
+    import torch
+
+    from serving.embedders.bigemma3 import model as bigemma3_model
+    from serving.embedders.bigemma3.vision_tower import join_tensors
+
+    checkpoint = Checkpoint.read(build_checkpoint(tmp_path, layout=layout))
+    reference = colpali_import.gemma().BiGemma3.from_pretrained(
+        checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    planned = bigemma3_model.plan_tensors(checkpoint)
+    memory = torch.zeros(planned.size, dtype=torch.uint8)
+    model = bigemma3_model.build_model_in_memory(checkpoint, planned, memory)
+    fill_weights(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
+    assert checkpoint.stored_as == {"BF16"}
+    for ours, theirs in (
+        (dict(model.named_parameters()), dict(reference.named_parameters())),
+        (dict(model.named_buffers()), dict(reference.named_buffers())),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, values in theirs.items():
+            assert ours[name].dtype == values.dtype and torch.equal(ours[name], values), name
+    own = model.vision_tower.encoder.layers[0].self_attn
+    parts = [own.q_proj.weight, own.k_proj.weight, own.v_proj.weight]
+    one = join_tensors(parts)
+    assert one.data_ptr() == parts[0].data_ptr() and torch.equal(one, torch.cat(parts))
+    assert join_tensors(parts[::-1]).data_ptr() != parts[-1].data_ptr()
+
+
+def test_without_the_mapping_a_layout_would_be_random_and_is_refused(weights: Path) -> None:
+    """Why the mapping is ours: transformers only warns, and the vectors have length one."""
+    from serving.embedders.bigemma3 import model as bigemma3_model
+
+    checkpoint = Checkpoint.read(weights)
+    _, info = colpali_import.import_bigemma3().BiGemma3.from_pretrained(
+        weights, key_mapping={}, output_loading_info=True, local_files_only=True
+    )
+    assert info["missing_keys"] and info["unexpected_keys"]
+    with pytest.raises(WeightsError, match=r"lacks .* tensors, such as language_model"):
+        bigemma3_model.check_loading_info(info, checkpoint)
+
+
+def changed(weights: Path, out: Path, change: Any) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(weights, out)
+    tensors = load_file(out / "model.safetensors")
+    change(tensors)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+def test_a_missing_or_unknown_tensor_is_refused(weights: Path, tmp_path: Path) -> None:
+    norm = "language_model.model.layers.1.mlp.up_proj.weight"
+    lacking = embedder_of(changed(weights, tmp_path / "a", lambda tensors: tensors.pop(norm)))
+    with pytest.raises(WeightsError, match=r"lacks 1 .* such as language_model\.layers\.1\.mlp\.up_proj\.weight"):
+        lacking.load()
+    more = changed(weights, tmp_path / "b", lambda tensors: tensors.update(custom_head=tensors[norm].clone()))
+    with pytest.raises(WeightsError, match=r"unknown tensors 1 .* such as custom_head"):
+        embedder_of(more).load()
+
+
+def test_a_saved_output_layer_is_left_aside(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    def add_head(tensors: dict[str, Any]) -> None:
+        tensors["language_model.lm_head.weight"] = tensors["language_model.model.embed_tokens.weight"].clone()
+
+    found = embedder_of(changed(weights, tmp_path / "a", add_head))
+    found.load()
+    assert np.array_equal(found.probe(), embedder.probe())
+
+
+def test_another_chat_template_is_refused(weights: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights, tmp_path / "a")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        content = json.loads((folder / name).read_text())
+        content["chat_template"] = content["chat_template"].replace("<start_of_turn>", "<turn>")
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="another chat template"):
+        embedder_of(folder).load()
+
+
+def test_another_way_to_prepare_images_is_refused(weights: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights, tmp_path / "a")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_mean": [0.48, 0.46, 0.41]}))
+    with pytest.raises(WeightsError, match="prepares images in another way"):
+        embedder_of(folder).load()
+
+
+def test_the_fingerprint_is_that_of_the_weights(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    same, other = (
+        embedder_of(shutil.copytree(weights, tmp_path / "a")),
+        embedder_of(build_checkpoint(tmp_path / "b", seed=1)),
+    )
+    assert embedder.fingerprint == same.fingerprint != other.fingerprint
+    assert embedder.fingerprint.startswith("bigemma3-hf-")
+
+
+# Devices
+
+
+def test_without_a_gpu_it_says_what_to_do(weights: Path) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    with pytest.raises(ServingError, match=r"no NVIDIA GPU .* --device cpu"):
+        check_gpu(torch, Checkpoint.read(weights))
+
+
+def test_with_too_little_memory_it_says_how_much_is_missing(weights: Path) -> None:
+    memory = SimpleNamespace(is_available=lambda: True, mem_get_info=lambda: (2_000_000_000, 24_000_000_000))
+    with pytest.raises(ServingError, match=r"2\.0 GB free of 24\.0; BiGemma3 needs 3\.0"):
+        check_gpu(SimpleNamespace(cuda=memory), Checkpoint.read(weights))
+
+
+# Served
+
+
+def jpeg(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with running(embedder, settings(tmp_path_factory.mktemp("served"))) as (address, _):
+        yield address
+
+
+def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
+    def answers() -> int:
+        told = requests.get(url + "/metrics", timeout=10).text
+        return int(float(re.findall(r'answers_total\{route="/embed",status="200"\} (.+)', told)[0]))
+
+    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), settings(tmp_path))
+    source = CORPUS / "invoice-aurora-lamps.jpg"
+    (page,) = run_job(service, Upload(source, source.name)).added
+    before = answers()
+    found = page_regions.answer(service, QUERIES[0], page.id, at(service.library), None, 768)
+    assert answers() == before + 2, "the question and the parts"
+    picture = Image.open(service.library.pictures.picture(page.id))
+    squares = [
+        resize_square(page_regions.crop(picture, tile["box"]), embedder.checkpoint.image_size)
+        for tile in found["tiles"]
+    ]
+    service.close()
+    expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
+    assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"
+    np.testing.assert_allclose([tile["score"] for tile in found["tiles"]], expected, atol=0.01)
+
+
+def test_matryoshka_is_cut_and_normalised_as_colpali_does_it(url: str, reference: Reference) -> None:
+    for dimension in (768, 1536, 2560):
+        answer = requests.post(url + "/embed", json={"texts": QUERIES, "dimensions": dimension}, timeout=60).json()
+        found = np.asarray(answer["embeddings"], np.float32)
+        assert found.shape == (4, dimension) == (4, answer["dimension"])
+        np.testing.assert_allclose(found, reference.queries(QUERIES, dimension), atol=3e-5)
+    refused = requests.post(url + "/embed", json={"texts": ["a"], "dimensions": 512}, timeout=60)
+    assert refused.status_code == 400 and "768, 1536, 2560" in refused.text
+
+
+def test_a_page_that_fails_leaves_the_others_alone(url: str, squares: list[Image.Image]) -> None:
+    good = [jpeg(image) for image in squares[:6]]
+    bad = [base64.b64encode(b"\xff\xd8\xff\xe0 not a jpeg").decode(), good[0][: len(good[0]) // 2 // 4 * 4]]
+
+    def ask(image: str) -> requests.Response:
+        return requests.post(url + "/embed", json={"images": [image]}, timeout=60)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [*good, *bad]))
+    assert [answer.status_code for answer in answers[:6]] == [200] * 6
+    assert {answer.status_code for answer in answers[6:]} <= {415, 422}
+
+
+def test_the_guides_snippets_give_the_canonical_vectors(
+    url: str, reference: Reference, squares: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the deployment guide prints them, but for the address."""
+    squares[0].save(tmp_path / "test.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    seen = reference.pages([Image.open("test.jpg").convert("RGB")])[0]
+
+    embeddings = run(OPENAI, url)["embeddings"]
+    assert len(embeddings) == 2560 and float(np.dot(embeddings, seen)) > 0.999  # it was compressed once more
+
+    result = run(FASTAPI, url)["result"]
+    assert result["dimension"] == 2560 and len(result["embeddings"]) == 2
+    assert float(np.dot(result["embeddings"][0], embeddings)) > 0.999999
+    assert float(np.dot(result["embeddings"][1], reference.queries(["query text"])[0])) > 0.999999
+
+
+def test_it_is_not_imported_before_it_is_loaded() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, serving.embedders.bigemma3.huggingface; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+    assert huggingface.GPU_LANES.page_workers == 2

@@ -1,0 +1,202 @@
+"""Backends by themselves: many restores of one snapshot, at once and in a row, and what they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+
+from serving.settings import Settings
+from serving.snapshots.base import Launch, Snapshot, SnapshotBackend, SnapshotFailed, Spec
+from serving.snapshots.choose import Unsupported, choose
+from serving.snapshots.criu.backend import Criu, last_error
+from serving.snapshots.fork import Fork
+from serving.snapshots.worker_handle import WorkerHandle
+from tests.support import criu
+from tests.support.scripted import unit
+from tests.support.scripted_engine import NAME
+
+BACKENDS = ["criu", "fork"]
+Test = Callable[[SnapshotBackend, Snapshot, Path], Awaitable[None]]
+
+
+def quiet(phase: str, milliseconds: float | None) -> None: ...
+
+
+def spec_of(folder: Path, **settings: object) -> Spec:
+    return Spec(NAME, "scripted-1", Settings(data=folder, criu=criu.tool() or "", **settings))  # type: ignore[arg-type]
+
+
+def with_snapshot(name: str, folder: Path, test: Test) -> None:
+    if name == "criu":
+        criu.need()
+
+    async def main() -> None:
+        spec = spec_of(folder)
+        backend: SnapshotBackend = Criu(spec.settings, folder) if name == "criu" else Fork()
+        support = await backend.probe(spec)
+        assert support.ok, support.reason
+        try:
+            await test(backend, await backend.create(spec, quiet), folder)
+        finally:
+            await backend.close()
+
+    asyncio.run(main())
+
+
+async def restore(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> WorkerHandle:
+    socket = folder / f"{secrets.token_hex(4)}.sock"
+    return await backend.restore(snapshot, Launch(socket, "restored", {}), quiet)
+
+
+async def ask(handle: WorkerHandle, text: str = "total due") -> list[float]:
+    assert handle.socket is not None
+    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(handle.socket))) as client:
+        answer = await client.post("http://localhost/embed", json={"texts": [text]}, timeout=20)
+    found: list[float] = answer.json()["embeddings"][0]
+    return found
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> None:
+    async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
+        handles = await asyncio.gather(*(restore(backend, snapshot, folder) for _ in range(4)))
+        vectors = await asyncio.gather(*(ask(handle) for handle in handles))
+        for vector in vectors:
+            np.testing.assert_allclose(vector, unit("total due", 2560), atol=1e-6)
+        drawn = await asyncio.gather(*(ask(handle, "random") for handle in handles))
+        assert len({tuple(numbers[:3]) for numbers in drawn}) == 4
+        assert len({handle.about["boot_id"] for handle in handles}) == 4
+        await asyncio.gather(*(handle.stop(5) for handle in handles))
+
+    with_snapshot(name, tmp_path, test)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path: Path, name: str) -> None:
+    async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
+        handle = await restore(backend, snapshot, folder)
+        assert handle.usable
+        handle.strike()
+        assert not handle.usable and not handle.ended.is_set()
+        await asyncio.wait_for(handle.ended.wait(), 10)
+        await handle.kill()  # of one that has gone, it does nothing
+
+    with_snapshot(name, tmp_path, test)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_five_hundred_restores_leave_nothing_behind(tmp_path: Path, name: str) -> None:
+    """No hang (each has the settings' deadline), no process, descriptor, thread, file or memory that stays."""
+
+    me = psutil.Process()
+    others = me.children(recursive=True)  # servers that other tests share
+
+    async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
+        async def cycle(number: int) -> None:
+            handle = await restore(backend, snapshot, folder)
+            assert handle.about["probe"] == snapshot.probe
+            if number % 50 == 0:
+                np.testing.assert_allclose(await ask(handle), unit("total due", 2560), atol=1e-6)
+            await (handle.kill() if number % 10 else handle.stop(5))
+            assert handle.socket is not None
+            handle.socket.unlink()
+
+        for number in range(20):
+            await cycle(number)
+        held = added(me, others)  # of fork the template, of criu nothing
+        before = me.num_fds(), me.num_threads(), [child.num_fds() for child in held], memory([me, *held])
+        files = everything(folder)
+        for number in range(500):
+            await cycle(number)
+        await asyncio.sleep(0.1)
+        assert added(me, others) == held and len(held) == (name == "fork")
+        after = me.num_fds(), me.num_threads(), [child.num_fds() for child in held], memory([me, *held])
+        assert after[:3] == before[:3]
+        assert after[3] - before[3] < 8_000_000, f"{(after[3] - before[3]) / 1e6:.1f} MB grown"
+        assert everything(folder) == files
+
+    with_snapshot(name, tmp_path, test)
+
+
+def added(me: psutil.Process, others: list[psutil.Process]) -> list[psutil.Process]:
+    return [child for child in me.children(recursive=True) if child not in others]
+
+
+def memory(processes: list[psutil.Process]) -> int:
+    return sum(process.memory_info().rss for process in processes)
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+class Threaded:
+    """An embedder that leaves a thread behind, as an HTTP client or a tokenizer may."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.fingerprint = "threaded"
+        self.settings = settings
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner(), name)
+
+    def _inner(self) -> object:
+        from tests.support.scripted_engine import ScriptedEmbedder
+
+        return ScriptedEmbedder(self.settings)
+
+    def warm_up(self) -> None:
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+
+def test_template_with_threads_is_refused(tmp_path: Path) -> None:
+    """Its children would hang on a lock that a thread held which they have not."""
+
+    async def main() -> None:
+        spec = Spec("tests.serving.snapshots.test_restores:Threaded", "threaded", Settings(data=tmp_path))
+        with pytest.raises(SnapshotFailed, match="threads that no fork would keep"):
+            await Fork().create(spec, quiet)
+
+    me = psutil.Process()
+    others = me.children(recursive=True)
+    asyncio.run(main())
+    assert added(me, others) == []
+
+
+def test_choice(tmp_path: Path) -> None:
+    async def main() -> None:
+        spec = spec_of(tmp_path, cores=1)
+        gpu = Spec(NAME, "scripted-1", Settings(data=tmp_path), cpu=False)
+        candidates: list[SnapshotBackend] = [Criu(Settings(data=tmp_path, criu="/nowhere/criu"), tmp_path), Fork()]
+        nowhere = Spec(NAME, "scripted-1", Settings(data=tmp_path, criu="/nowhere/criu"))
+        choice = await choose("auto", nowhere, candidates)
+        assert choice.name == "fork" and "/nowhere/criu is not installed" in choice.refused["criu"]
+        assert (await choose("plain", spec, candidates)).backend is None
+        with pytest.raises(Unsupported, match=r"--snapshot criu cannot be used here.*--snapshot auto"):
+            await choose("criu", nowhere, candidates)
+        left = await choose("auto", gpu, candidates)
+        assert left.name == "plain" and set(left.refused) == {"criu", "fork"}
+
+    asyncio.run(main())
+
+
+def test_the_error_that_criu_tells(tmp_path: Path) -> None:
+    log = tmp_path / "restore.log"
+    assert last_error(log) == ""
+    log.write_text("Error (criu/net.c:1): net: Unexpected error: -1\n")
+    assert last_error(log) == "", "said without privileges, and harmless"
+    log.write_text(
+        "Error (criu/net.c:1): net: Unexpected error: -1\n(00.1) Error (criu/files-reg.c:2): File a.so has bad size 1\n"
+        "(00.2) Error (criu/cr-restore.c:3): Restoring FAILED.\n"
+    )
+    assert last_error(log) == "File a.so has bad size 1"

@@ -1,0 +1,11 @@
+"""`python -m tests.support.tidy_page`: the page, which clears away all the time and not every ten minutes."""
+
+from __future__ import annotations
+
+import sys
+
+from ui import app
+
+if __name__ == "__main__":
+    app.TIDY_S = 0.05
+    sys.exit(app.main())

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from serving.client import EmbeddingClient, ModelInfo
+from serving.documents.page import Line
+from serving.library.records import Collection, Hit, StoredFile, StoredPage
+from serving.system.display_names import shown_name
+from ui.components import results
+from ui.core.ingest import Job, Skipped
+from ui.servers.target import Target
+
+NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
+NASTY = '<img src=x onerror=alert(1)>".png'
+
+
+def hit(rank: int = 1, score: float = 0.5, line: Line | None = None, **values: object) -> Hit:
+    fields: dict[str, object] = {
+        "id": "0123456789abcdef", "collection": "c", "file": NASTY, "page": 2, "pages": 6, "width": 100, "height": 200,
+        "read": True,
+    }  # fmt: skip
+    return Hit(rank, score, StoredPage(**{**fields, **values}), line)  # type: ignore[arg-type]
+
+
+def test_nothing_of_a_user_is_markup() -> None:
+    job = Job("c", [], NOWHERE)
+    job.skipped.append(Skipped(NASTY, NASTY))
+    job.finished.set()
+    job.state = "done"
+    line = Line(NASTY, (0, 0, 1, 1))
+    collection = Collection(NASTY, 1, "f", "m", 2)
+    failed = Job("c", [], NOWHERE, state="failed", error=NASTY)
+    failed.finished.set()
+    for html in (
+        results.gallery([hit(line=line)]),
+        results.detail(hit(line=line), [line, Line("other")]),
+        results.summary([hit()], collection, {"embed": 1.0}),
+        results.files([StoredFile(NASTY, "s", 1)], collection),
+        results.progress([job]),
+        results.progress([failed]),
+        results.chips([NASTY]),
+        results.notice(NASTY, NASTY),
+        results.model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
+        results.no_model(NASTY),
+    ):
+        assert "<img src=x" not in html and 'onerror=alert(1)>"' not in html
+        assert "&lt;img" in html
+
+
+def test_bars_are_relative_to_the_result_set() -> None:
+    assert results.bars([0.9, 0.8, 0.7]) == [100, 56, 12]
+    assert results.bars([0.5]) == [100] and results.bars([0.5, 0.5]) == [100, 100] and results.bars([]) == []
+
+
+def test_detail_marks_the_line_on_the_page() -> None:
+    answer = Line("answer", (0.1, 0.2, 0.5, 0.25))
+    html = results.detail(hit(line=answer), [answer])
+    assert 'class="mark" style="left:9.20%;top:19.60%;width:41.60%;height:5.80%"' in html
+    assert "page 2 of 6" in html and "aspect-ratio:100/200" in html
+    assert 'class="mark"' not in results.detail(hit(line=Line("no box")), [Line("no box")])
+    assert "No text could be read" in results.detail(hit(), [])
+    assert "No text could be read" not in results.detail(hit(read=False), [])
+
+
+def test_progress_of_a_job() -> None:
+    job = Job("c", [], NOWHERE)
+    assert "Waiting for the upload" in results.progress([job])
+    job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
+    assert "Page 5 of 10" in results.progress([job]) and 'value="4"' in results.progress([job])
+    job.cancelled.set()
+    assert "Cancelling" in results.progress([job])
+    job.state, job.ended = "cancelled", 3.0
+    job.finished.set()
+    assert "what was added is kept" in results.progress([job])
+    assert results.progress([]) == ""
+
+
+def test_shown_names() -> None:
+    assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\x::$DATA") == "x::$DATA"
+    assert shown_name("a\u202egpj.exe") == "a gpj.exe" and shown_name("..") == "unnamed" and shown_name("") == "unnamed"
+    assert len(shown_name("x" * 300)) == 255 and shown_name("Rechnung (März) #1.pdf") == "Rechnung (März) #1.pdf"
+
+
+def test_welcome_says_where_pages_go() -> None:
+    assert "stays on this machine" in results.welcome(True) and "stays on this machine" not in results.welcome(False)
+    assert "{" not in results.welcome(True) + results.welcome(False)

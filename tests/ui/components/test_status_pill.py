@@ -1,0 +1,379 @@
+"""The engine's state on the page: what a browser may see, its words, and the way it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from serving.http.child_server import ServerProcess
+from tests.serving.worker.test_routes import until
+from ui.app import arguments
+from ui.components import status_pill as status
+from ui.servers import state
+from ui.servers.state import Facts, News, Unknown, scrubbed, told
+from ui.servers.state_feed import Watch, events
+
+NASTY = '<img src=x onerror=alert(1)>"&'
+NOW = 1_800_000_000.0
+RESTORED = {
+    "at": NOW - 130, "backend": "criu", "kind": "restored", "outcome": "served", "reason": "",
+    "phases": {"queue": 0.07, "restore": 196.6, "bind": 11.2, "probe": 27.4}, "ready_ms": 238.8,
+    "first_answer_ms": 257.0,
+}  # fmt: skip
+CREATED = {**RESTORED, "at": NOW - 7_300, "kind": "created", "phases": {"load": 858.0}, "ready_ms": 2_974.0}
+
+
+def engine(**changes: Any) -> dict[str, Any]:
+    """What `GET /engine` answers: all of it, also what no browser may see."""
+    return {
+        "state": "zero", "since": NOW - 1, "now": NOW, "reason": "", "scaledown_at": None, "scaledown_window": 60.0,
+        "min_containers": 0, "in_flight": 0, "waiting": 0, "embedder": "secret.module:Class", "backend": "criu",
+        "tier": "disk", "requested": "auto", "refused": {}, "detail": {"path": "/usr/secret/criu"}, "disabled": "",
+        "snapshot": {"bytes": 176_777_556, "created": NOW - 7_300, "age_s": 7_300.0, "where": "/home/secret"},
+        "start": None, "next": {"kind": "restored", "expected_ms": 238.8}, "last_start": RESTORED,
+        "history": [RESTORED, CREATED], "failures": {"criu restore": 1}, "fallbacks": 3, "worker_pid": 424_242,
+        **changes,
+    }  # fmt: skip
+
+
+def start(**changes: Any) -> dict[str, Any]:
+    return {
+        "at": NOW, "kind": "created", "reason": "", "phases": {"queue": 0.1, "process": 250.0}, "phase": "import",
+        "elapsed_ms": 1_211.0, "expected_ms": 2_974.0, **changes,
+    }  # fmt: skip
+
+
+def text(markup: str) -> str:
+    return re.sub(r"<[^>]+>", "", markup)
+
+
+def words(**changes: Any) -> str:
+    return text(status.parts(Facts.of(engine(**changes)))["words"])
+
+
+def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
+    held = {"tier": "host", "since": NOW - 5, "host_bytes": 2_419_282_944, "gpu_saved": 958_726_144, "more": "secret"}
+    assert words(backend="cuda", tier="host", held=held).endswith(
+        "cuda · process in memory (2.4 GB, 1.0 GB of it from the GPU)"
+    )
+    kept = {**held, "gpu_saved": 0}
+    assert words(backend="cuda", tier="context", held=kept).endswith("cuda · GPU context in memory (2.4 GB)")
+
+
+# What a browser may see
+
+
+def test_only_what_is_listed_leaves_the_server() -> None:
+    seen = told(Facts.of(engine()))
+    assert set(seen) == {
+        "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier", "held",
+        "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
+    }  # fmt: skip
+    assert set(seen["snapshot"]) == {"bytes", "age_s"}
+    everything = json.dumps(seen) + json.dumps(status.message(Facts.of(engine())))
+    assert "secret" not in everything and "424242" not in everything
+
+
+def test_reasons_lose_folders_and_keys() -> None:
+    assert scrubbed("/home/me/data/snapshots cannot be used: Permission denied") == (
+        "snapshots cannot be used: Permission denied"
+    )
+    assert scrubbed("'/usr/bin/criu' is criu 3.17, too old. Install criu 4.1") == (
+        "'criu' is criu 3.17, too old. Install criu 4.1"
+    )
+    assert scrubbed("Can't open C:\\Users\\me\\x.img\n  at once") == "Can't open x.img at once"
+    assert scrubbed("key=Zk3v9QmW81_aLpX-0TyRbnC2 refused") == "key=… refused"
+    assert scrubbed("AttributeErrorInAVeryLongWord") == "AttributeErrorInAVeryLongWord"
+    assert len(scrubbed("x y " * 1_000)) == 300
+    seen = told(Facts.of(engine(refused={"criu": "/opt/x/criu is no criu"}, disabled="/a/b c", reason="/d/e")))
+    assert seen["refused"] == {"criu": "criu is no criu"} and seen["disabled"] == "b c" and seen["reason"] == "e"
+
+
+@pytest.mark.parametrize(
+    "status", [None, [], {}, engine(state="dancing"), engine(backend=NASTY), engine(next={"kind": "a b"})]
+)
+def test_what_is_no_status_is_refused(status: object) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        Facts.of(status)
+
+
+def test_facts_grow_old() -> None:
+    old = Facts.of(engine(state="serving", scaledown_at=NOW + 58.2, start=start())).aged(10)
+    assert old.seconds_left == pytest.approx(48.2) and old.start is not None and old.snapshot is not None
+    assert old.start.elapsed_ms == 11_211 and old.snapshot.age_s == 7_310
+    assert old.aged(100).seconds_left == 0
+    assert told(Facts.of(engine()))["seconds_left"] is None
+
+
+# Words
+
+
+def test_each_state_has_words_and_a_shape_of_its_own() -> None:
+    found: list[News] = [Facts.of(engine(state=name)) for name in status.TITLES]
+    assert len({status.parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
+    assert len({status.said(news) for news in found}) == 7
+    assert set(status.TITLES) == set(status.SAID) == set(status.ICONS) - {"unknown"}
+
+
+def test_pill_in_words() -> None:
+    assert words() == "Asleep wakes in about 0.24 scriu · nothing held in memory"
+    assert words(backend="fork", tier="host").endswith("fork · process in memory")
+    first = engine(next={"kind": "created", "expected_ms": None}, snapshot=None, backend="fork", tier="host")
+    assert words(**first) == "Asleep starts with the next searchfork · nothing held in memory"
+    assert words(state="starting", start=start()) == "Starting 1.21 s of about 2.97 scriu · import"
+    assert words(state="serving", in_flight=1) == "Awake workingcriu · restored in 0.24 s"
+    assert words(state="serving", scaledown_at=NOW + 58.2).startswith("Awake asleep in 59 s")
+    assert words(state="serving", min_containers=1).startswith("Awake stays awake")
+    assert words(state="failed", reason="out of memory") == "Could not start out of memory"
+    assert words(disabled="2 failures").startswith("Asleep") and "criu is switched off" in words(disabled="2 failures")
+    restoring = words(state="restoring", start=start(kind="restored", phase="restore", elapsed_ms=121.0))
+    assert restoring == "Waking up 0.12 s of about 2.97 scriu · from its snapshot · restore"
+
+
+def test_a_start_that_was_asked_for_has_begun() -> None:
+    """The engine is at zero for the first moment of a start, and does not know its kind yet."""
+    asked = Facts.of(engine(waiting=1, start=start(kind="plain", phases={"queue": 0.1}, elapsed_ms=1.0)))
+    assert status.state(asked) == "restoring"
+    assert text(status.parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
+    assert status.state(Facts.of(engine(waiting=1, next={"kind": "created"}))) == "starting"
+
+
+def test_progress_is_measured_by_earlier_starts() -> None:
+    known = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=743.5))))["words"]
+    assert 'data-elapsed="743.5"' in known and 'data-meter="2974.0" style="width:25.0%"' in known
+    slow = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=9_000.0))))["words"]
+    assert "width:100.0%" in slow
+    unknown = status.parts(Facts.of(engine(state="starting", start=start(expected_ms=None))))["words"]
+    assert "endless" in unknown and "about" not in unknown
+    assert "meter" not in status.parts(Facts.of(engine()))["words"]
+
+
+def test_panel_tells_the_last_start_phase_by_phase() -> None:
+    panel = status.parts(Facts.of(engine()))["panel"]
+    assert "No embedder runs (nothing held in memory)" in panel
+    assert "<span>restore</span>" in panel and "197 ms" in panel and "<span>wait</span>" not in panel
+    assert "left:83.6%;width:4.8%" in panel, "a bar begins where the one before ended"
+    assert "Ready after 0.24 s, first answer after 0.26 s." in panel and "restored, 2 min ago" in panel
+    assert "criu: 177 MB on disk, made 2 h ago" in panel
+    assert "<td>2 h ago</td><td>started and saved</td><td>2.97 s</td>" in panel
+
+
+def test_panel_tells_what_was_passed_over_and_what_failed() -> None:
+    failed = {**RESTORED, "outcome": "failed", "reason": "no memory", "kind": "plain", "phases": {"restore": -0.2}}
+    panel = status.parts(
+        Facts.of(engine(refused={"criu": "not installed"}, disabled="2 failures", last_start=failed, history=[failed]))
+    )["panel"]
+    assert "<b>criu</b>: not installed" in panel and "switched off until the engine starts again: 2 failures" in panel
+    assert "started plainly, 2 min ago" in panel and '<p class="why">No memory.</p>' in panel and "Failed." in panel
+    plain = status.parts(Facts.of(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[])))
+    assert "None: every start is a full one." in plain["panel"] and "None yet." in plain["panel"]
+
+
+def test_nothing_of_the_engine_is_markup() -> None:
+    going = start(reason=NASTY, phases={}, phase=None)
+    row = {**RESTORED, "reason": NASTY, "outcome": "failed"}
+    cases: list[News] = [
+        Facts.of(engine(state="failed", reason=NASTY, refused={"fork": NASTY}, disabled=NASTY, last_start=row)),
+        Facts.of(engine(state="starting", start=going)),
+        Unknown(title=NASTY, why=NASTY),
+    ]
+    for found in cases:
+        for markup in (*status.parts(found).values(), status.pill(found)):
+            assert "<img src" not in markup
+        assert "&lt;img" in "".join(status.parts(found).values())
+
+
+def test_figures() -> None:
+    assert [status.seconds(value) for value in (4, 150, 9_994, 12_345)] == ["0.00 s", "0.15 s", "9.99 s", "12 s"]
+    ages = [status.ago(age) for age in (-5, 59, 60, 7_200, 86_400, 200_000)]
+    assert ages == ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]
+    assert status.sentence("a. b") == "A. b." and status.sentence("why?") == "Why?" and status.sentence("") == ""
+
+
+# The way it takes
+
+
+def test_events_are_cut_out_of_a_stream() -> None:
+    stream = b"retry: 1\n\nevent: engine\ndata: {}\n\n: nothing new\n\ndata: a\ndata: b\n\ndata: unfinished"
+    for size in (1, 7, 1_000):
+        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert list(events(chunks)) == [b"{}", b"a\nb"]
+    with pytest.raises(ValueError, match="without an end"):
+        list(events([b"x" * 600_000] * 2))
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server elsewhere. What it answers is set on the class made for each test."""
+
+    code = 404
+    body = b""
+    asked: list[tuple[str, str]]
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("X-Admin-Key", "")))
+        self.send_response(self.code)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def elsewhere(code: int, body: bytes = b"") -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    asked: list[tuple[str, str]] = []
+    handler = type("Answers", (Answers,), {"code": code, "body": body, "asked": asked})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("code", [302, 401, 404])
+def test_who_will_not_tell_is_asked_once(code: int) -> None:
+    with elsewhere(code) as (url, asked):
+        watch = Watch(lambda: (url, "the-key"))
+        watch.start()
+        until(lambda: watch.news == state.REFUSED)
+        watch.close()
+    assert asked == [("/engine/events", "the-key")], "the key goes to no other address"
+
+
+def test_what_is_not_understood_is_told() -> None:
+    for body in (b"data: {}\n\n", b"data: not JSON\n\n"):
+        with elsewhere(200, body) as (url, _):
+            watch = Watch(lambda url=url: (url, "k"))  # type: ignore[misc]
+            watch.start()
+            until(lambda watch=watch: watch.news == state.STRANGE)
+            watch.close()
+
+
+def test_engine_that_says_one_word_and_hangs_up_is_asked_after_a_growing_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ui.servers.state_feed.PAUSES_S", (0.01, 3600.0))
+    with elsewhere(200, b"data: " + json.dumps(engine()).encode() + b"\n\n") as (url, asked):
+        watch = Watch(lambda: (url, "k"))
+        watch.start()
+        until(lambda: len(asked) == 2)
+        time.sleep(0.5)
+        watch.close()
+    assert len(asked) == 2
+
+
+def test_engine_that_is_not_there_is_told() -> None:
+    def nowhere() -> tuple[str, str]:
+        raise FileNotFoundError("admin.key")
+
+    watch = Watch(nowhere)
+    assert watch.news == state.STARTING
+    watch.start()
+    until(lambda: watch.news == state.SILENT)
+    watch.close()
+
+
+def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.servers.state_feed.BROWSERS", 1)
+
+    async def test() -> None:
+        watch = Watch(None)
+        followed = watch.follow()
+        assert await anext(followed) == state.ELSEWHERE and watch.full
+        await followed.aclose()
+        assert not watch.full
+        last = [news async for news in ending(watch)]
+        assert last == [state.ELSEWHERE], "closing ends a stream that waits"
+
+    async def ending(watch: Watch) -> AsyncIterator[News]:
+        async for news in watch.follow():
+            threading.Timer(0.05, watch.close).start()
+            yield news
+
+    asyncio.run(test())
+
+
+def test_options_of_the_engine_are_checked_by_the_page() -> None:
+    options = arguments().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
+    assert options.snapshot == "fork" and options.scaledown_window == 2.5
+    for bad in (["--snapshot", "magic"], ["--scaledown-window", "1"], ["--scaledown-window", "nan"]):
+        with pytest.raises(SystemExit):
+            arguments().parse_args(bad)
+
+
+# The real page
+
+
+def stream(url: str) -> Iterator[dict[str, Any]]:
+    with requests.get(url + "/status/events", stream=True, timeout=(5, 30)) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert response.headers["Cache-Control"] == "no-store"
+        for data in events(response.iter_content(None)):
+            yield json.loads(data)
+
+
+def test_page_tells_of_its_engine_and_stops_with_open_streams(tmp_path: Path) -> None:
+    arguments = ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]
+    page = ServerProcess("ui.app", arguments)
+    url = page.wait()
+    until(lambda: requests.get(url + "/status", timeout=5).json()["state"] == "zero", 20)
+    found = requests.get(url + "/status", timeout=5)
+    assert found.headers["Cache-Control"] == "no-store" and found.json()["backend"] == "plain"
+    (engine,) = psutil.Process(page.pid).children()
+    for secret in ((tmp_path / "admin.key").read_text(), str(tmp_path), "pid"):
+        assert secret not in found.text
+    for path in ("/status", "/status/events"):
+        foreign = requests.get(url + path, headers={"Host": "evil.example"}, timeout=5)
+        assert foreign.status_code == 400, "a name that points at this machine reads nothing"
+        assert requests.post(url + path, timeout=5).status_code == 404
+
+    tabs = [stream(url) for _ in range(3)]
+    assert [next(tab)["state"] for tab in tabs] == ["zero"] * 3
+    engine.kill()
+    told = [next(tabs[0])["state"] for _ in range(2)]
+    assert told == ["unknown", "zero"], "an engine that was started again has another port"
+
+    began = time.monotonic()
+    page.terminate()
+    assert list(tabs[1])[-1]["state"] == "zero", "a stream ends whole"
+    assert page.stop() == 0 and time.monotonic() - began < 10
+    assert "Traceback" not in page.tail
+
+
+def test_page_asks_nothing_of_an_embedder_elsewhere(tmp_path: Path) -> None:
+    with elsewhere(200, b"{}") as (worker, asked):
+        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
+        with ServerProcess("ui.app", arguments) as page:
+            url = page.wait()
+            tab = stream(url)
+            assert "Runs elsewhere" in next(tab)["parts"]["words"]
+            found = requests.get(url + "/status", timeout=5).json()
+            assert found == {"state": "unknown", "reason": "Runs elsewhere: its state is not known to this page"}
+            tab.close()  # type: ignore[attr-defined]
+        assert asked == []
+
+
+def test_page_reads_an_engine_elsewhere_with_its_admin_key(tmp_path: Path) -> None:
+    body = b"event: engine\ndata: " + json.dumps(engine(state="serving", scaledown_at=NOW + 30)).encode() + b"\n\n"
+    with elsewhere(200, body) as (worker, asked):
+        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
+        with ServerProcess("ui.app", arguments, {"DORMOUSE_ADMIN_KEY": "of-the-engine"}) as page:
+            seen = [next(tab) for tab in [stream(page.wait())]]
+            until(lambda: asked)
+        assert set(asked) == {("/engine/events", "of-the-engine")}
+        assert seen[0]["state"] in ("serving", "unknown")

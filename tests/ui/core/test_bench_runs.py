@@ -1,0 +1,155 @@
+"""Runs that a page starts and shows: real bench processes, recorded and loaded files, and what is none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.coldstart.result_file import ResultError, load_result
+from serving.errors import BadValueError, NotFoundError
+from tests.support.engines import EngineProcess
+from ui.coldstart import tab
+from ui.core.bench_runs import RECORDED, Running, Runs
+
+RECORDED_RUN = RECORDED / "cold_start_results_builtin.json"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Runs]:
+    runs = Runs(tmp_path / "data")
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    with EngineProcess(tmp_path_factory.mktemp("engine"), "plain", "--scaledown-window", "3600") as engine:
+        yield engine
+
+
+def begun(runs: Runs, engine: EngineProcess, *more: str) -> Running:
+    url = engine.wait()
+    admin = {"DORMOUSE_ADMIN_KEY": engine.admin["X-Admin-Key"]}
+    return runs.start("local", ["--url", url, "--num-warmup", "1", *more], admin)
+
+
+def until(told: Any, wanted: Any) -> None:
+    ends = time.monotonic() + 60
+    while not wanted(told()):
+        assert time.monotonic() < ends, told()
+        time.sleep(0.05)
+
+
+def test_recorded_runs_are_there_from_the_first_moment(runs: Runs) -> None:
+    assert ("builtin" in [name for _, name in runs.choices()]) and "stored run" in runs.choices()[-1][0]
+    assert runs.result("builtin").summary.plain_over_restored
+    assert runs.told("builtin")["state"] == "done"
+
+
+def test_a_run_is_a_file_that_grows(runs: Runs, engine: EngineProcess) -> None:
+    running = begun(runs, engine, "--repetitions", "2", "--test-scaledown")
+    with pytest.raises(BadValueError, match="going on"):
+        begun(runs, engine)
+    until(lambda: runs.told(running.id), lambda told: told["state"] != "running")
+    told = runs.told(running.id)
+    assert told["state"] == "done" and len(told["result"]["samples"]) == 6, running.lines(20)
+    assert sum(sample["verified"] and sample["kind"] != "warm" for sample in told["result"]["samples"]) == 4
+    assert runs.choices()[0][1] == running.id
+    assert "stopped" not in runs.choices()[0][0]
+    begun(runs, engine, "--repetitions", "1").stop()
+
+
+def test_a_stopped_run_keeps_what_it_measured(runs: Runs, engine: EngineProcess) -> None:
+    running = begun(runs, engine, "--repetitions", "1000")
+    until(lambda: runs.told(running.id)["result"], bool)
+    running.stop()
+    running.stop()
+    assert running.process.wait(30) == 130
+    told = runs.told(running.id)
+    assert told["state"] == "stopped" and told["result"]["samples"] and not told["result"]["complete"]
+    assert runs.choices()[0][0].endswith("stopped")
+
+
+def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: Runs, engine: EngineProcess) -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts behind `&`
+    try:
+        running = begun(runs, engine, "--repetitions", "1000")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    until(lambda: runs.told(running.id)["result"], bool)
+    running.stop()
+    assert running.process.wait(30) == 130
+
+
+def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    words = ["--snapshots", "plain", "--repetitions", "1000"]
+    running = runs.start("local", words, {})
+    until(lambda: running.lines(9), lambda lines: any("starting an engine" in line for line in lines))
+    until(lambda: psutil.Process(running.process.pid).children(recursive=True), bool)
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    runs.close()
+    assert running.process.returncode == 130
+    gone, alive = psutil.wait_procs(children, 10)
+    assert gone and not alive
+
+
+def test_a_run_that_cannot_be_says_why(runs: Runs) -> None:
+    running = runs.start("local", ["--url", "http://127.0.0.1:9"], {})
+    assert running.process.wait(30) == 1
+    assert "nothing answers" in running.lines(5)[-1]
+    service: Any = SimpleNamespace(runs=runs)
+    assert "nothing answers" in tab.live(service, running)
+    with pytest.raises(NotFoundError):
+        runs.result(running.id)
+    assert runs.told(running.id) == {"run": running.id, "state": "failed", "result": None}
+
+
+def test_loaded_files_are_checked_and_copied(runs: Runs, tmp_path: Path) -> None:
+    before = len(runs.choices())
+    name = runs.keep(RECORDED_RUN)
+    assert runs.path(name) != RECORDED_RUN and load_result(runs.path(name)) == load_result(RECORDED_RUN)
+    broken = tmp_path / "broken.json"
+    for content, why in (
+        (b"{", "not a whole JSON file"),
+        (b"{}", "not a result"),
+        (json.dumps({"kind": "cold_start", "schema_version": 99}).encode(), "newer release"),
+        (b" " * (16 * 2**20 + 1), "larger than 16 MiB"),
+    ):
+        broken.write_bytes(content)
+        with pytest.raises(ResultError, match=why) as told:
+            runs.keep(broken)
+        assert str(tmp_path) not in str(told.value)
+    assert len(runs.choices()) == before + 1
+
+
+@pytest.mark.parametrize("name", ["", "..", "../builtin", "builtin/../builtin", "nobody", "a" * 200, "builtin\0"])
+def test_no_other_file_is_a_run(runs: Runs, name: str) -> None:
+    with pytest.raises(NotFoundError):
+        runs.path(name)
+
+
+def test_a_file_that_was_damaged_is_told_as_such(runs: Runs) -> None:
+    name = runs.keep(RECORDED_RUN)
+    runs.path(name).write_bytes(RECORDED_RUN.read_bytes()[:5000])
+    assert "cannot be read" in runs.choices()[0][0]
+
+
+def test_exports(runs: Runs) -> None:
+    service: Any = SimpleNamespace(runs=runs)
+    rows = list(csv.DictReader(io.StringIO(tab.exported(service, "builtin", "csv")[0].decode())))
+    samples = json.loads(tab.exported(service, "builtin", "json")[0])["samples"]
+    assert len(rows) == len(samples) and rows[0]["boot_id"] == samples[0]["boot_id"]
+    page, media = tab.exported(service, "builtin", "html", "builtin")
+    assert media.startswith("text/html") and page.startswith(b"<!doctype html>")
+    assert tab.cell("=1+1") == "'=1+1" and tab.cell(-3.5) == -3.5

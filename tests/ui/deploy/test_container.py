@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import gradio_client
+import pytest
+import requests
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from serving.http.child_server import ServerProcess
+from serving.library.backup import Backup
+from serving.library.library import Library
+from tests.conftest import ScriptedWorker
+from tests.serving.library.test_library import add, new
+from tests.support.files import encoded, pdf, picture
+from ui.access import password as door
+from ui.access.password import Door
+from ui.deploy import container
+from ui.deploy.container import Hosted
+from ui.servers.modal_target import ModalTarget
+
+ME = ("dormouse", "correct horse")
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", ME[1])
+    monkeypatch.setattr(door, "WRONG_S", 0.01)
+
+
+async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("inside")(scope, receive, send)
+
+
+def page_behind(why: str = "") -> TestClient:
+    return TestClient(Door(inside, lambda: why), base_url="https://page.modal.run")
+
+
+def test_only_who_has_the_password_comes_in() -> None:
+    client = page_behind()
+    answer = client.get("/pages/0123456789abcdef.jpg")
+    assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
+    for wrong in [("dormouse", "wrong horse"), ("", ME[1]), ("dormouse", ""), ("Dormouse", ME[1])]:
+        assert client.get("/", auth=wrong).status_code == 401
+    for odd in ["Basic", "Basic !!!", "Bearer " + ME[1], "Basic " + "A" * 100_000]:
+        assert client.get("/", headers={"Authorization": odd}).status_code == 401
+    assert client.get("/", auth=ME).text == "inside"
+
+
+def test_user_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoë")
+    assert page_behind().get("/", auth=ME).status_code == 401
+    assert page_behind().get("/", auth=("zoë", ME[1])).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["", "short"])
+def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", value)
+    answer = page_behind().get("/", auth=("dormouse", value))
+    assert answer.status_code == 403 and "DORMOUSE_PAGE_PASSWORD" in answer.text
+    monkeypatch.setenv("DORMOUSE_PAGE_PUBLIC", "1")
+    assert page_behind().get("/").status_code == (200 if not value else 403)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
+)
+def test_only_its_own_names_are_answered(host: str, status: int) -> None:
+    inner = Door(inside, lambda: "")
+    inner.names = ("*.modal.run", "page.example.org")
+    assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
+
+
+def test_reason_is_told_while_the_library_is_not_open() -> None:
+    answer = page_behind("<b>library-00000001.db is damaged").get("/", auth=ME)
+    assert answer.status_code == 503 and "&lt;b&gt;library-00000001.db is damaged" in answer.text
+    assert answer.headers["retry-after"] == "5"
+
+
+# The page behind it
+
+
+@pytest.fixture
+def small_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio's is built in processes of its own: built here, it would leave event loops behind."""
+
+    class Small:
+        routes = ()
+
+        def __init__(self, service: object, *, loopback: bool) -> None:
+            assert not loopback
+
+    monkeypatch.setattr(container, "create_app", Small)
+
+
+class Gone:
+    """A volume that comes back."""
+
+    def __init__(self) -> None:
+        self.there = False
+
+    def reload(self) -> None:
+        if not self.there:
+            raise RuntimeError("volume vo-1 was deleted")
+
+
+@pytest.mark.usefixtures("small_page")
+def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "AGAIN_S", 0.1)
+    volume = Gone()
+    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload), [("HF", "modal:app")])
+    page.open()
+    assert "vo-1 was deleted" in page.ready()
+    volume.there = True
+    time.sleep(0.1)
+    assert page.ready() == "" and page.library.catalogue.collections() == []
+    page.library.close()
+
+
+@contextmanager
+def living(root: Path, name: str, worker: str) -> Iterator[tuple[ServerProcess, str]]:
+    """A container's page, in a process of its own, and its address."""
+    arguments = ["--root", str(root), "--name", name, "--worker", worker]
+    with ServerProcess("tests.support.hosted_page", arguments, {"DORMOUSE_PAGE_PASSWORD": ME[1]}) as page:
+        yield page, page.wait()
+
+
+@contextmanager
+def calls(url: str) -> Iterator[gradio_client.Client]:
+    client = gradio_client.Client(url, verbose=False, httpx_kwargs={"auth": ME})
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def upload(client: gradio_client.Client, *files: Path) -> list[str]:
+    """Ids of the pages that were acknowledged."""
+    found = client.predict([gradio_client.handle_file(file) for file in files], "c", api_name="/add_pages")
+    return [page["id"] for page in found["added"]]
+
+
+def test_pages_outlive_a_container(tmp_path: Path, scripted: ScriptedWorker) -> None:
+    first, second, third = (tmp_path / f"{name}.png" for name in "abc")
+    for number, file in enumerate((first, second, third)):
+        file.write_bytes(encoded(picture((60 + number, 60))))
+    with living(tmp_path, "one", scripted.url) as (page, url):
+        with calls(url) as client:
+            kept = upload(client, first, second)
+            assert client.predict("c", kept[:1], api_name="/delete_pages")["deleted"] == kept[:1]
+            (tmp_path / "full").touch()
+            with pytest.raises(gradio_client.exceptions.AppError, match="it is full"):
+                upload(client, third)
+            with pytest.raises(gradio_client.exceptions.AppError, match="it is full"):
+                client.predict("c", kept[1:], api_name="/delete_pages")
+        page.kill()
+    (tmp_path / "full").unlink()
+    with living(tmp_path, "two", scripted.url) as (_, url), calls(url) as client:
+        hits = client.predict("words", None, "c", api_name="/search")["hits"]
+        assert [hit["id"] for hit in hits] == kept[1:]
+        assert requests.get(f"{url}/pages/{kept[1]}.webp", auth=ME, timeout=20).status_code == 200
+        assert requests.get(f"{url}/pages/{kept[1]}.webp", timeout=20).status_code == 401
+
+
+def test_container_that_is_killed_in_the_middle_of_an_upload(tmp_path: Path, scripted: ScriptedWorker) -> None:
+    """Everything that was committed is there in the next one, with its pictures."""
+    scripted.embedder.seconds = 0.1
+    file = tmp_path / "a.pdf"
+    file.write_bytes(pdf([[f"Words of page {n}"] for n in range(80)]))
+    with living(tmp_path, "one", scripted.url) as (page, url), calls(url) as client:
+        job = client.submit([gradio_client.handle_file(file)], "c", api_name="/add_pages")
+        committed = tmp_path / "volume" / "now" / "library-00000001.db"
+        until(lambda: committed.is_file() and len(pages_in(committed)) >= 3, 60)
+        page.kill()
+        with suppress(Exception):  # however the client tells it
+            job.result(timeout=30)
+    before = pages_in(committed)
+    with living(tmp_path, "two", scripted.url) as (_, url), calls(url) as client:
+        hits = client.predict("words", None, "c", 50, api_name="/search")["hits"]
+        assert {hit["id"] for hit in hits} == before and len(before) < 80
+        for page_id in before:
+            assert requests.get(f"{url}/pages/{page_id}.jpg", auth=ME, timeout=20).status_code == 200
+
+
+def pages_in(database: Path) -> set[str]:
+    try:
+        with closing(sqlite3.connect(f"file:{database}?immutable=1", uri=True)) as db:
+            return {page_id for (page_id,) in db.execute("SELECT id FROM pages")}
+    except sqlite3.Error:  # the next commit took its place
+        return set()
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "waited for too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("small_page")
+def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
+    def page(name: str) -> Hosted:
+        found = Hosted(tmp_path / name, Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+        found.open()
+        return found
+
+    first = page("one")
+    result = tmp_path / "one" / "runs" / "20260101-000000-abcd" / "cold_start_results_hf.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    (result.parent / "log").write_text("said")
+    first.close()
+    first.library.close()
+    second = page("two")
+    assert [path.name for path in (tmp_path / "two" / "runs").glob("*/*")] == ["cold_start_results_hf.json"]
+    second.library.close()
+
+
+@pytest.mark.usefixtures("small_page")
+def test_keys_are_read_in_each_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    monkeypatch.setenv("DORMOUSE_WORKER_KEY", "new key")
+    page.open()
+    target = page.service.targets.first
+    assert isinstance(target, ModalTarget) and target.client.key == "new key"
+    page.library.close()
+
+
+@pytest.mark.usefixtures("small_page")
+def test_page_is_saved_without_a_page_of_anybodys(tmp_path: Path) -> None:
+    """What a snapshot would hold: no lock, and nothing of the volume."""
+    kept = Library(tmp_path / "kept")
+    add(kept, new())
+    kept.close()
+    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    assert not (tmp_path / "data" / "library.lock").exists()
+    page.library.close()  # as after a start that never opened it

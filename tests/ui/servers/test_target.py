@@ -1,0 +1,191 @@
+"""The servers of a page: their names, what they say of themselves, and what happens where one is not there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from serving.client import EmbeddingClient
+from serving.errors import BadValueError, NotReadyError
+from serving.http.child_server import ServerProcess
+from serving.library import fingerprints
+from serving.library.catalogue import FingerprintError
+from serving.library.library import Library
+from serving.settings import Settings
+from tests.serving.library.test_fingerprints import proof
+from tests.serving.library.test_library import at, made
+from tests.serving.worker.test_routes import until
+from tests.support.files import encoded, picture
+from tests.support.scripted import Scripted
+from tests.support.servers import running, settings
+from tests.ui.core.test_ingest import upload
+from ui.app import arguments, elsewhere
+from ui.core.service import Question, Service
+from ui.servers.state_feed import events
+from ui.servers.target import Target, Targets, host, named
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Other(Scripted):
+    title = "Another test double"
+    fingerprint = "scripted-2"
+
+
+@pytest.fixture
+def two(tmp_path: Path, limits: Settings) -> Iterator[tuple[Service, Scripted, Scripted]]:
+    """A page with the servers `one` and `two`, of different fingerprints, and `gone`, where nobody is."""
+    first, second = Scripted(), Other()
+    with (
+        running(first, settings(tmp_path / "1")) as (one, _),
+        running(second, settings(tmp_path / "2")) as (other, _),
+    ):
+        places = (("one", one), ("two", other), ("gone", NOWHERE))
+        targets = [Target(EmbeddingClient(url, unreachable_s=0.6), name) for name, url in places]
+        service = Service(Targets(targets), Library(tmp_path / "library"), limits)
+        yield service, first, second
+        service.close()
+
+
+def add(service: Service, folder: Path, collection: str, target: str, side: int = 40) -> str:
+    """What went wrong, if anything."""
+    file = upload(folder, f"{side}.png", encoded(picture((side, side))))
+    job = service.ingestor.start(made(service.library, collection), [file], service.targets.of(target))
+    assert job.finished.wait(30)
+    return job.error
+
+
+def test_each_call_goes_to_the_server_it_names(two: tuple[Service, Scripted, Scripted], tmp_path: Path) -> None:
+    service, first, second = two
+    assert add(service, tmp_path, "a", "one") == "" and (len(first.calls), len(second.calls)) == (1, 0)
+    assert add(service, tmp_path, "b", "two") == "" and (len(first.calls), len(second.calls)) == (1, 1)
+    assert (
+        service.search(Question("q"), at(service.library, "a"), 3).hits
+        and service.search(Question("q"), at(service.library, "b"), 3, target="two").hits
+    )
+    assert (len(first.calls), len(second.calls)) == (2, 2)
+    for name in ("three", "ONE", ["one"], 7):
+        with pytest.raises(BadValueError, match="there is no server of that name: one, two, gone"):
+            service.search(Question("q"), at(service.library, "a"), 3, target=name)  # type: ignore[arg-type]
+
+
+def test_vectors_that_cannot_meet_are_refused_before_a_worker_is_woken(
+    two: tuple[Service, Scripted, Scripted], tmp_path: Path
+) -> None:
+    service, _, second = two
+    assert add(service, tmp_path, "a", "one") == ""
+    with pytest.raises(FingerprintError, match="python -m bench parity"):
+        service.search(Question("q"), at(service.library, "a"), 3, target="two")
+    assert "another embedder" in add(service, tmp_path, "a", "two", 50)
+    assert second.calls == [] and service.library.catalogue.named("a").pages == 1
+    fingerprints.record(service.library.folder, proof("scripted-2", "scripted-1"))
+    assert add(service, tmp_path, "a", "two", 50) == "" and service.library.catalogue.named("a").pages == 2
+    assert len(service.search(Question("q"), at(service.library, "a"), 3, target="two").hits) == 2
+    assert len(service.search(Question("q"), at(service.library, "a"), 3, target="one").hits) == 2
+
+
+def test_server_that_was_started_with_another_model_is_asked_again(
+    two: tuple[Service, Scripted, Scripted], tmp_path: Path
+) -> None:
+    service, first, second = two
+    assert add(service, tmp_path, "a", "one") == ""
+    assert service.targets.of("two").info().fingerprint == "scripted-2"
+    second.fingerprint = "scripted-1"
+    assert service.search(Question("q"), at(service.library, "a"), 3, target="two").hits, (
+        "what it said earlier is not held against it"
+    )
+    first.fingerprint = "scripted-9"
+    with pytest.raises(FingerprintError, match="now scripted-9"):
+        service.search(Question("q"), at(service.library, "a"), 3, target="one")
+
+
+def test_one_that_is_not_there_fails_alone_and_soon(two: tuple[Service, Scripted, Scripted], tmp_path: Path) -> None:
+    service, _, _ = two
+    began = time.monotonic()
+    assert "nothing answers" in add(service, tmp_path, "a", "gone")
+    with pytest.raises(NotReadyError, match=r"nothing answers at http://127\.0\.0\.1:9: is the worker running"):
+        service.search(Question("q"), at(service.library, "a"), 3, target="gone")
+    assert time.monotonic() - began < 20, "it does not wait as long as a start may take"
+    assert add(service, tmp_path, "a", "two") == ""
+
+
+def test_titles_are_shown_names_are_used(tmp_path: Path) -> None:
+    with (
+        running(Scripted(), settings(tmp_path / "1")) as (one, _),
+        running(Other(), settings(tmp_path / "2")) as (two, _),
+    ):
+        places = [one, two, two + "/", NOWHERE]
+        targets = Targets(
+            [
+                Target(EmbeddingClient(url, unreachable_s=0), name)
+                for url, name in zip(places, ("", "", "mine", ""), strict=True)
+            ]
+        )
+        names = [host(one), host(two), "mine", "127.0.0.1:9"]
+        assert targets.choices() == [(name, name) for name in names]
+        *_, last = targets.introduce()
+        assert last == list(
+            zip(["Scripted test double", "Another test double", "mine", "127.0.0.1:9"], names, strict=True)
+        )
+        twins = Targets([Target(EmbeddingClient(two)), Target(EmbeddingClient(two.replace("127.0.0.1", "localhost")))])
+        *_, last = twins.introduce()
+        assert [title for title, _ in last] == [f"Another test double ({target.name})" for target in twins]
+    assert targets.of(None) is targets.of("") is targets.first and targets.of("mine").client.url == two
+    assert targets.or_first("unknown") is targets.or_first(None) is targets.first
+    with pytest.raises(BadValueError, match="--worker NAME=URL"):
+        Targets([Target(EmbeddingClient(one)), Target(EmbeddingClient(one))])
+
+
+def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named("http://x:1/?a=b") == ("", "http://x:1/?a=b") and named("GPU 1=https://x") == ("GPU 1", "https://x")
+    assert named("no address") == ("", "no address")
+    assert host("https://me:secret@x.example:8443/base/?key=secret") == "x.example:8443/base"
+    options = arguments().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
+    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and arguments().parse_args([]).worker is None
+    for bad in ("=http://x", "a/b=http://x", "a\x1b=http://x", "n" * 41 + "=http://x"):
+        with pytest.raises(SystemExit):
+            arguments().parse_args(["--worker", bad])
+    with pytest.raises(BadValueError, match="not an address"):
+        elsewhere([("", "ftp://x")], settings(tmp_path))
+    keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
+    for name, value in keys.items():
+        monkeypatch.setenv(f"DORMOUSE_{name}", value)
+    first, second = elsewhere(options.worker, settings(tmp_path))
+    assert (first.name, second.name) == ("hf", "x:2") and not first.local
+    for url, local in (
+        ("http://[", False),
+        ("http://localhost:1", True),
+        ("https://[::1]/x", True),
+        ("http://1.2", False),
+    ):
+        assert Target(EmbeddingClient(url)).local is local
+    assert (first.client.key, second.client.key) == ("both", "second")
+    assert first.watch.engine is None and second.watch.engine is not None
+    assert second.watch.engine() == ("http://x:2", "admin")
+
+
+def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:
+    options = [
+        "--no-browser",
+        "--data",
+        str(tmp_path),
+        "--worker",
+        f"one={NOWHERE}",
+        "--worker",
+        "two=http://127.0.0.1:8",
+    ]
+    with ServerProcess("ui.app", options, {"DORMOUSE_ADMIN_KEY_1": "of-the-first"}) as page:
+        url = page.wait()
+
+        def reason(query: str) -> str:
+            return str(requests.get(url + "/status" + query, timeout=5).json()["reason"])
+
+        until(lambda: reason("").startswith("Not reachable"))
+        assert reason("?target=one") == reason("?target=nobody") == reason("")
+        assert reason("?target=two").startswith("Runs elsewhere")
+        with requests.get(url + "/status/events?target=two", stream=True, timeout=5) as stream:
+            assert b"Runs elsewhere" in next(events(stream.iter_content(None)))

@@ -1,0 +1,104 @@
+"""Who may come in to a page that others can reach: HTTP's own user and password, in front of everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import os
+from collections.abc import Callable
+from html import escape
+
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.cloud.credentials import PASSWORD_CHARS
+
+USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOUSE_PAGE_PUBLIC"
+DEFAULT_USER = "dormouse"
+WRONG_S = 0.5
+"""Before a wrong password is told so."""
+PLAIN = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>Dormouse</title>
+<body style="font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem"><h1>Dormouse</h1><p>{text}</p>"""
+
+
+class Door:
+    """ASGI, in front of everything: who may come in, and whether there is anything to see. In this order:
+
+    0. another host than the page's: 421
+    1. no password is set, and it was not said that everybody may come: 403 with what to do. Whoever has the address
+       could read and delete pages, and start containers that somebody pays for
+    2. wrong user or password: 401. HTTP's own, because browsers send it with pictures, streams and uploads too, which
+       Gradio's login does not cover
+    3. the library is not open: 503 with the reason
+    """
+
+    def __init__(self, page: ASGIApp, ready: Callable[[], str]) -> None:
+        self._page = page
+        self._ready = ready
+        self.names: tuple[str, ...] = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (refusal := await self._refusal(scope)) is not None:
+            await refusal(scope, receive, send)
+        elif scope["type"] in ("http", "lifespan"):
+            await self._page(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if self.names and not any(fits(headers.get("host", "").lower(), name) for name in self.names):
+            return told(421, "This page is not asked under this name: DORMOUSE_PAGE_HOSTS adds it, at the deployment.")
+        if problem := unguarded():
+            return told(403, problem)
+        if not known(headers.get("authorization", "")):
+            if "authorization" in headers:
+                await asyncio.sleep(WRONG_S)
+            challenge = {"WWW-Authenticate": 'Basic realm="Dormouse", charset="UTF-8"'}
+            return told(401, "This page asks for a user and a password.", challenge)
+        if why := await asyncio.to_thread(self._ready):
+            return told(503, f"The page is up, but its collections are not: {why}.", {"Retry-After": "5"})
+        return None
+
+
+def fits(host: str, name: str) -> bool:
+    return host.endswith(name[1:]) if name.startswith("*.") else host == name
+
+
+def unguarded() -> str:
+    """Why nobody may see the page as it is set; empty if somebody may."""
+    password = os.environ.get(PASSWORD, "")
+    if len(password) >= PASSWORD_CHARS or public():
+        return ""
+    if password:
+        return f"The password of this page is too short: {PASSWORD} has at least {PASSWORD_CHARS} characters."
+    return (
+        "This page has no password, and everybody who has its address could see it: so nobody may. Put"
+        f" {PASSWORD} into its secret, and {USER} if that shall be another than {DEFAULT_USER}. Or {PUBLIC}=1, if"
+        " everybody may see, add and delete pages, and start the servers."
+    )
+
+
+def public() -> bool:
+    """Everybody may come in, and nobody is asked who they are."""
+    return not os.environ.get(PASSWORD) and os.environ.get(PUBLIC, "").strip().lower() in ("1", "true", "yes")
+
+
+def known(authorization: str) -> bool:
+    """Compared in constant time."""
+    password = os.environ.get(PASSWORD, "")
+    if not password:
+        return public()
+    scheme, _, token = authorization.partition(" ")
+    try:
+        given = base64.b64decode(token.strip(), validate=True) if scheme.lower() == "basic" else b""
+    except ValueError:
+        given = b""
+    wanted = f"{os.environ.get(USER) or DEFAULT_USER}:{password}".encode()
+    return hmac.compare_digest(given, wanted)
+
+
+def told(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    more = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return HTMLResponse(PLAIN.replace("{text}", escape(text)), status, more)

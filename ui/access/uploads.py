@@ -1,0 +1,154 @@
+"""What a browser or an API caller has uploaded: that nothing else is taken for it, and that it does not stay.
+
+Gradio turns every `{"path": ..., "meta": {"_type": "gradio.FileData"}}` in a call into a file of its cache before our
+code runs: a path of this server is copied (its own check is skipped for mounted apps, seen in 6.31), an address is
+fetched. So calls are looked at before Gradio sees them.
+
+Gradio removes what it remembers of its own: not an upload that was cut, not a file of ours, not what a killed process
+left, and it would take pages from a job that is still to read them. So the folder is swept here, whatever lies in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Container
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from gradio.utils import get_upload_folder
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import BadValueError
+from serving.system.display_names import shown_name
+
+CALL_BYTES = 4 * 1024 * 1024
+"""A call holds names and questions; files come by /upload."""
+KEPT_S = 3600.0
+"""From upload to use: so long a tab may be left alone with files in its box. Scores as CSV can be fetched as long."""
+OURS = re.compile(r"[0-9a-f]{64}|tmp\w{8}|scores-\w{8}|deep_links")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on disk and the name its owner gave it. The name is shown, never used as a path."""
+
+    path: Path
+    name: str
+
+
+class UploadsOnly:
+    """ASGI: a call that names a file which was not uploaded, or an address, gets 400. Gradio's way to other hosts,
+    which this page does not use, is closed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "/proxy=" in scope["path"]:
+            await JSONResponse({"error": "there is no such route"}, 404)(scope, receive, send)
+            return
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].rstrip("/").endswith("/upload"):
+            with suppress(ClientDisconnect):  # in the middle of an upload
+                await self.app(scope, receive, send)
+            return
+        body = await read(receive)
+        if body is None:
+            await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
+            return
+        try:
+            body = well_formed(body)
+            check_files(orjson.loads(body) if body else None)
+        except (BadValueError, ValueError, RecursionError) as error:
+            await JSONResponse({"error": str(error)}, 400)(scope, receive, send)
+            return
+        await self.app(scope, again(body, receive), send)
+
+
+async def read(receive: Receive) -> bytes | None:
+    """The whole body; None if it is longer than a call may be, or its sender left."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > CALL_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that hands out the body that was read, and then what comes after it."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+def well_formed(body: bytes) -> bytes:
+    """JSON that every reader takes: half of an emoji, as a box may hold one, becomes a question mark.
+
+    Raises ValueError or RecursionError.
+    """
+    if b"\\ud" not in body.lower():
+        return body
+    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def check_files(value: object) -> None:
+    """Raises BadValueError for a path, anywhere in the call, that is no uploaded file."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str) or "meta" in value:
+            uploaded(value.get("path"))
+        for inner in value.values():
+            check_files(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            check_files(inner)
+
+
+def uploaded(path: object) -> Path:
+    """Raises BadValueError unless it lies in the upload folder."""
+    if not isinstance(path, str):
+        raise BadValueError("upload the files: with gradio_client, wrap each path in handle_file()", param="files")
+    folder = Path(get_upload_folder()).resolve()
+    resolved = folder if "\0" in path else Path(path).resolve()
+    if not resolved.is_relative_to(folder) or resolved == folder:
+        raise BadValueError("this file was not uploaded", param="files")
+    return resolved
+
+
+def uploads(payload: object) -> list[Upload]:
+    """Gradio's file data, one or a list. Raises BadValueError for anything that was not uploaded."""
+    if payload is None:
+        return []
+    entries = payload if isinstance(payload, list) else [payload]
+    return [upload(entry) for entry in entries]
+
+
+def upload(entry: Any) -> Upload:
+    path = uploaded(entry.get("path") if isinstance(entry, dict) else None)
+    return Upload(path, shown_name(entry.get("orig_name") or path.name))
+
+
+def sweep(folder: Path, needed: Container[Path] = (), older_s: float = KEPT_S) -> None:
+    """Removes what was written longer than `older_s` ago, but for files that are `needed`. What has another name than
+    Gradio and we give is left alone: the folder may have been there before."""
+    before = time.time() - older_s
+    ours = [entry for entry in folder.glob("*") if OURS.fullmatch(entry.name)]
+    for path in [path for entry in ours for path in (*sorted(entry.rglob("*"), reverse=True), entry)]:
+        with suppress(OSError):  # somebody else was faster, or it is a folder with something in it
+            if path.lstat().st_mtime >= before or path in needed:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()

@@ -1,0 +1,249 @@
+"""The page's API for gradio_client and any HTTP client: stateless calls, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.events import api
+
+from bench.coldstart.target import TargetError
+from serving.errors import BadValueError, NotReadyError, ServingError
+from ui.access.uploads import uploads
+from ui.coldstart import tab
+from ui.core.service import Question, Service
+from ui.search import page_regions
+from ui.search.question import listed, numeric, selection
+
+NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
+"""Inputs that were there from the first release on."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def build(service: Service) -> None:
+    """Adds the endpoints to the Blocks that are being built."""
+
+    def add_pages(files: list[gr.FileData], collection: str = "my-pages", target: str | None = None) -> dict[str, Any]:
+        """Add images, PDFs and zips to a collection. Answers what was added, and which files were skipped and why.
+
+        Args:
+            files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PDF or zip)
+            collection: its id, or its name; one of this name is made if there is none
+            target: name of the server that reads the pages, where the page has several; left out, the first
+        """
+        server, given = service.targets.of(target), uploads(files)
+        job = service.ingestor.start(service.shelf.make(collection).key, given, server)
+        job.finished.wait()
+        if job.state == "failed":
+            kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
+            raise ServingError(job.error + kept)
+        order = sorted(job.added, key=lambda page: (page.file, page.page))
+        return {
+            "added": [{"id": page.id, "file": page.file, "page": page.page} for page in order],
+            "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
+            "timings": {"total": round(job.seconds * 1000, 2)},
+        }
+
+    def search(
+        query: str = "",
+        image: gr.FileData | None = None,
+        collection: str = "my-pages",
+        top_k: int = 8,
+        dimension: int | None = None,
+        target: str | None = None,
+        weight: float | None = None,
+        like: str | None = None,
+        minimum: float | None = None,
+        files: list[str] | None = None,
+        types: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Find the pages of a collection that answer a question, best first.
+
+        Args:
+            query: the question in words; may be empty if an image is given
+            image: an uploaded image to search with, alone or together with the words
+            collection: its id, or its name
+            top_k: how many pages at most, 1 to 50
+            dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that reads the question, where the page has several; left out, the first
+            weight: of the image where words stand beside it, 0 to 1; left out, 0.5
+            like: id of a page of the collection, instead of words and image: others like it
+            minimum: pages with a lower score are counted as hidden
+            files: only pages of files of these names are ranked
+            types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
+                webp, tiff, gif, bmp, avif, jp2, heic; or other
+        """
+        given = uploads(image)
+        picture = given[0].path if given else None
+        share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
+        question = Question(
+            query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
+        )
+        found = service.search(
+            question, service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
+        )
+        return {
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "score": round(hit.score, 6),
+                    "id": hit.page.id,
+                    "file": hit.page.file,
+                    "page": hit.page.page,
+                }
+                for hit in found.hits
+            ],
+            "hidden": found.below,
+            "ranked": found.ranked,
+            "timings": found.timings,
+        }
+
+    def score_pages(
+        queries: list[str],
+        collection: str = "my-pages",
+        dimension: int | None = None,
+        target: str | None = None,
+        files: list[str] | None = None,
+        types: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Ask many questions at once. Answers the score of each question with every page: scores[question][page].
+
+        Args:
+            queries: the questions, 50 at most; empty ones and repetitions are left out
+            collection: its id, or its name
+            dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that reads the questions, where the page has several; left out, the first
+            files: only pages of files of these names
+            types: only pages of these types, as in /search
+        """
+        asked = listed(queries, "queries")
+        found = service.scores(
+            asked, service.shelf.key(collection), selection(files, types), optional(dimension), target
+        )
+        return {
+            "queries": found.queries,
+            "pages": [{"id": page.id, "file": page.file, "page": page.page} for page in found.pages],
+            "scores": [[round(float(score), 6) for score in row] for row in found.values],
+            "timings": found.timings,
+        }
+
+    def where(
+        query: str,
+        page: str,
+        collection: str = "my-pages",
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> dict[str, Any]:
+        """Where on a page the answer may stand: an estimate, for servers that see a page and read no lines. The page is
+        cut into overlapping parts, and each is ranked by itself. Answers them row by row from the upper left.
+
+        Args:
+            query: the question in words
+            page: id of a page of the collection, as /search answers it
+            collection: its id, or its name
+            dimension: compare this many dimensions only; leave it out for all of them
+            target: name of the server that is asked, where the page has several; left out, the first
+        """
+        return page_regions.answer(
+            service, str(query or ""), str(page), service.shelf.key(collection), target, optional(dimension)
+        )
+
+    def delete_pages(collection: str, ids: list[str]) -> dict[str, Any]:
+        """Delete pages of a collection by their ids. Answers which were there and are gone now.
+
+        Args:
+            collection: its id, or its name
+            ids: page ids, as /search and /add_pages answer them
+        """
+        wanted = page_ids(ids)
+        gone = service.delete(service.shelf.key(collection), wanted)
+        return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
+
+    def scaledown(target: str | None = None) -> dict[str, Any]:
+        """Let a server's worker go now. What it is answering is finished first; the next question brings it back.
+
+        Args:
+            target: name of the server, where the page has several; left out, the first
+        """
+        service.library.changeable()
+        try:
+            tab.scale_down(service.targets.of(target))
+        except (TargetError, OSError) as error:
+            raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
+        return {"status": "zero"}
+
+    def start_bench(target: str | None = None, num_warmup: int = 10, test_scaledown: bool = True) -> dict[str, Any]:
+        """Measure cold starts of a server: it is scaled down three times, or six. Answers the run's name at once.
+
+        Args:
+            target: name of the server, where the page has several; left out, the first
+            num_warmup: warm requests after each cold one, 0 to 1000
+            test_scaledown: scale down once more after the warm ones
+        """
+        warm = whole(num_warmup, "num_warmup")
+        if not 0 <= warm <= 1000:
+            raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
+        try:
+            running = tab.begin(service, target, tab.SERVER, 3, warm, bool(test_scaledown))
+        except OSError as error:
+            raise NotReadyError(f"no run was started: {error}", retry_after=5) from None
+        return {"run": running.id}
+
+    def bench_run(id: str) -> dict[str, Any]:
+        """How a run goes, and its result file as it is now: whole after every sample.
+
+        Args:
+            id: the run's name, as /start_bench answers it
+        """
+        return service.runs.told(str(id))
+
+    # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
+    for function, at_once in (
+        (add_pages, 4), (search, 12), (score_pages, 4), (where, 4), (delete_pages, 4), (scaledown, 2),
+        (start_bench, 2), (bench_run, 4),
+    ):  # fmt: skip
+        api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
+
+
+class Page(gr.Blocks):
+    """Callers without gradio_client may leave out what is last and optional, as those did that were there before it."""
+
+    def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
+        least = NEEDED.get(str(block_fn.api_name))
+        if least is not None and len(inputs) >= least:
+            inputs += [None] * (len(block_fn.inputs) - len(inputs))
+        super().validate_inputs(block_fn, inputs)
+
+
+def spoken(function: Callable[P, R]) -> Callable[P, R]:
+    """Our errors as Gradio's, so that the caller reads the message and not just "error"."""
+
+    @wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except ServingError as error:
+            raise gr.Error(error.message, print_exception=False) from error
+
+    return inner
+
+
+def page_ids(ids: object) -> list[str]:
+    if not isinstance(ids, list):
+        raise BadValueError("ids is a list of page ids", param="ids")
+    return [str(page_id) for page_id in ids]
+
+
+def whole(value: object, param: str) -> int:
+    """JSON numbers arrive as int or float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
+        raise BadValueError(f"{param} is a whole number", param=param)
+    return int(value)
+
+
+def optional(value: object) -> int | None:
+    return None if value is None else whole(value, "dimension")

@@ -1,0 +1,296 @@
+"""What the page and its API do, without any widget: add, search, delete. One instance for a process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from serving.client import EmbeddingClient, PagePayload
+from serving.documents.files import open_file
+from serving.documents.images import encode_jpeg
+from serving.documents.parser_pool import ParserPool
+from serving.embedders.base import Vectors
+from serving.embedders.prompts import canonicalise_query
+from serving.errors import BadValueError, BusyError, NotReadyError, TooLargeError, UnreadableError
+from serving.library.catalogue import FingerprintError
+from serving.library.exporting import Export, Step, export, unwatched
+from serving.library.importing import bring_back
+from serving.library.library import Library
+from serving.library.records import EVERY, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
+from serving.settings import Settings
+from ui.access.ownership import Shelf
+from ui.core.bench_runs import Runs
+from ui.core.ingest import Ingestor
+from ui.servers.target import Target, Targets
+
+MAX_TOP_K = 50
+
+
+@dataclass(frozen=True)
+class Question:
+    """Words, a picture, or both; or, instead of them, a page of the collection, to find others like it."""
+
+    text: str = ""
+    image: Path | None = None
+    weight: float = 0.5
+    """Of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
+    like: str = ""
+    """The page's id."""
+    minimum: float | None = None
+    """Pages with a lower score are counted, not shown."""
+    of: Selection = EVERY
+    """Only these are ranked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Of many questions with every page that was ranked."""
+
+    queries: list[str]
+    pages: list[StoredPage]
+    """By file and number."""
+    values: Vectors
+    """float32[queries, pages]"""
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    hits: list[Hit]
+    hidden: list[Hit]
+    """Those among the nearest that did not reach the minimum."""
+    below: int
+    """How many did not, of all pages that were ranked; 0 where the nearest all do."""
+    ranked: int
+    """Pages that the question's selection left."""
+    query: Vectors
+    """float32[n], all numbers of what the hits were ranked by"""
+    fingerprint: str
+    timings: dict[str, float]
+    """Milliseconds: embed (with the way to the worker), search, total."""
+
+
+class Service:
+    def __init__(self, targets: Targets, library: Library, limits: Settings, *, engines: bool = True) -> None:
+        """`engines`: this machine may run engines of its own, to measure them."""
+        self.engines = engines
+        self.targets = targets
+        self.library = library
+        self.limits = limits
+        self.parsers = ParserPool(limits)
+        self.ingestor = Ingestor(targets.first, library, limits, self.parsers)
+        self.runs = Runs(limits.data)
+        self.shelf = Shelf(library)
+        library.read_only = limits.read_only
+        self._exporting = threading.Lock()
+
+    def close(self) -> None:
+        self.runs.close()
+        self.ingestor.cancel_all()
+        self.parsers.close()
+        self.ingestor.close()
+        self.library.close()
+
+    def search(
+        self,
+        question: Question,
+        collection: CollectionKey,
+        top_k: int,
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> Found:
+        """`target` names the server; None is the first. Pages like another one are found without asking a server.
+
+        Raises ServingError; FingerprintError where that server's vectors cannot be compared with the collection's.
+        """
+        began = time.perf_counter()
+        chosen = self.targets.of(target)
+        if not 1 <= top_k <= MAX_TOP_K:
+            raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
+        sized(chosen, dimension)
+        check(question)
+        if question.like:
+            query, fingerprint = self.library.catalogue.vector(collection, question.like)
+        else:
+            chosen.check(self.library, collection)
+            query, fingerprint = self.vector(chosen.client, question)
+        embed = {"embed": milliseconds(began)}
+        found = self.rank(question, query, fingerprint, collection, top_k, dimension)
+        return replace(found, timings={**embed, **found.timings, "total": milliseconds(began)})
+
+    def rank(
+        self,
+        question: Question,
+        query: Vectors,
+        fingerprint: str,
+        collection: CollectionKey,
+        top_k: int,
+        dimension: int | None = None,
+    ) -> Found:
+        """What a question whose vector is known finds: asks no server, and wakes none. `query` is float32[n].
+
+        Raises ServingError.
+        """
+        began = time.perf_counter()
+        more = 1 if question.like else 0  # itself, which nobody looks for
+        passing = self.library.ranking.count(collection, question.of)
+        ranked = self.library.ranking.search(collection, query, top_k + more, fingerprint, question.of, dimension)
+        itself = sum(hit.page.id == question.like for hit in ranked)
+        least = -1.0 if question.minimum is None else question.minimum
+        others = [hit for hit in ranked if hit.page.id != question.like][:top_k]
+        others = [replace(hit, rank=rank) for rank, hit in enumerate(others, 1)]
+        hits, hidden = [hit for hit in others if hit.score >= least], [hit for hit in others if hit.score < least]
+        # What comes after the first that is below the minimum is below it too.
+        below = max(len(hidden), passing - itself - len(hits)) if hidden else 0
+        took = {"search": milliseconds(began)}
+        return Found(hits, hidden, below, max(passing - itself, len(others)), query, fingerprint, took)
+
+    def scores(
+        self,
+        queries: Sequence[str],
+        collection: CollectionKey,
+        of: Selection = EVERY,
+        dimension: int | None = None,
+        target: str | None = None,
+    ) -> Scores:
+        """Each question with every page that the selection leaves, embedded in one call. Raises ServingError."""
+        began = time.perf_counter()
+        chosen = self.targets.of(target)
+        sized(chosen, dimension)
+        check(Question(of=of))
+        asked = self._questions(queries)
+        pages = self.library.ranking.count(collection, of)
+        if len(asked) * pages > self.limits.max_matrix_cells:
+            raise TooLargeError(
+                f"{len(asked)} questions with {pages:,} pages are more than {self.limits.max_matrix_cells:,} scores:"
+                " ask fewer at once, or filter by file or type",
+                param="queries",
+            )
+        if not pages:
+            return Scores(asked, [], np.empty((len(asked), 0), np.float32), {"total": milliseconds(began)})
+        chosen.check(self.library, collection)
+        answer = chosen.client.embed_queries(asked)
+        embed = milliseconds(began)
+        found, values = self.library.ranking.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
+        order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
+        found, values = [found[n] for n in order], values[:, order]
+        total = milliseconds(began)
+        return Scores(asked, found, values, {"embed": embed, "search": round(total - embed, 2), "total": total})
+
+    def _questions(self, queries: Sequence[str]) -> list[str]:
+        """Without empty ones and repetitions, in their order. Raises BadValueError, TooLargeError."""
+        asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
+        if not asked:
+            raise BadValueError("there is no question: write one a line", param="queries")
+        if len(asked) > self.limits.max_questions:
+            raise TooLargeError(
+                f"these are {len(asked)} questions; at once there may be {self.limits.max_questions}", param="queries"
+            )
+        for number, text in enumerate(asked, 1):
+            if len(text) > self.limits.max_text_chars:
+                raise BadValueError(
+                    f"question {number} is longer than {self.limits.max_text_chars} characters", param="queries"
+                )
+        return [canonicalise_query(text, "queries", self.limits.max_text_chars) for text in asked]
+
+    def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
+        """float32[n] of words and image, and its fingerprint. Raises ServingError."""
+        weighed: list[tuple[float, Vectors]] = []
+        fingerprint, image = "", question.image
+        share = question.weight if question.text.strip() else 1.0
+        if image is None or share < 1:
+            text = canonicalise_query(question.text, "query", self.limits.max_text_chars)
+            answer = client.embed_queries([text])
+            weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
+        if image is not None and share > 0:
+            page = open_file(image, self.limits, self.parsers.run).read(0)
+            if page.image is None:
+                raise UnreadableError("the query image cannot be read", param="image")
+            answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
+            weighed, fingerprint = [*weighed, (share, answer.vectors[0])], answer.fingerprint
+        mean = np.sum([weight * vector for weight, vector in weighed], axis=0)
+        return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
+
+    def delete(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
+        """Pages; as `Library.delete`, as the next two are as its own. What an upload has told is no longer true."""
+        gone = self.library.delete(collection, ids)
+        self.ingestor.forget(collection)
+        return gone
+
+    def delete_file(self, collection: CollectionKey, sha256: str) -> None:
+        self.library.delete_file(collection, sha256)
+        self.ingestor.forget(collection)
+
+    def delete_collection(self, collection: CollectionKey) -> int:
+        """An upload that goes on ends, and says why."""
+        gone = self.library.delete_collection(collection)
+        self.ingestor.cancel(collection)
+        self.ingestor.forget(collection)
+        return gone
+
+    def create(self, name: str) -> Collection:
+        """An empty one. Raises ServingError."""
+        return self.library.create(name, self.shelf.maker)
+
+    def export(self, collection: CollectionKey, step: Step = unwatched) -> Export:
+        """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
+        if not self._exporting.acquire(blocking=False):
+            raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
+        try:
+            return export(self.library, collection, self.exports, self.limits, step)
+        finally:
+            self._exporting.release()
+
+    @property
+    def exports(self) -> Path:
+        return self.limits.data / "exports"
+
+    def bring_back(
+        self, path: Path, name: str = "", target: str | None = None, step: Step = unwatched
+    ) -> Collection:  # fmt: skip
+        """An exported collection as a new one, which the server `target` can search. Raises ServingError."""
+        chosen = self.targets.of(target)
+
+        def check(fingerprint: str) -> None:
+            with suppress(NotReadyError):
+                here = chosen.info().fingerprint
+                if not self.library.catalogue.comparable(fingerprint, here):
+                    raise FingerprintError(
+                        f"the collection was exported from another embedder ({fingerprint}, here {here}): take the"
+                        " server it was made with, or unpack the zip and add its pictures, which embeds them again"
+                    )
+
+        return bring_back(self.library, path, self.limits, check, name, self.shelf.maker, step)
+
+
+def milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
+
+
+def sized(target: Target, dimension: int | None) -> None:
+    """Raises BadValueError for a number of dimensions that the server's vectors cannot be cut to."""
+    if dimension is None:
+        return
+    sizes = sorted({*(known := target.known or target.info()).dimensions, known.dimension})
+    if dimension not in sizes:
+        raise BadValueError(
+            f"pages are compared in {' or '.join(map(str, sizes))} dimensions; left empty, in all", param="dimension"
+        )
+
+
+def check(question: Question) -> None:
+    """Raises BadValueError."""
+    if unknown := [kind for kind in question.of.types if kind not in TYPES]:
+        raise BadValueError(f"{unknown[0]!r} is no type: there are {', '.join(TYPES)}", param="types")
+    if not 0 <= question.weight <= 1:
+        raise BadValueError("weight is 0 to 1", param="weight")
+    if question.minimum is not None and not -1 <= question.minimum <= 1:
+        raise BadValueError("minimum is -1 to 1, as the scores are", param="minimum")
+    if question.like and (question.text.strip() or question.image is not None):
+        raise BadValueError("like stands alone: leave query and image empty", param="like")

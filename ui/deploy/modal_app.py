@@ -1,0 +1,183 @@
+"""The page as a Modal app: `modal serve ui/app.py` while it is worked on, `modal deploy ui/app.py` to keep.
+
+One container, because Gradio's tabs must find the process that they began with. Read on the machine that deploys and
+once more in the container, where the environment says the same: Modal checks that both made the same objects. What
+happens in a life of the page is in `ui/deploy/container.py`; it is imported in the container only, where it takes
+seconds, once for all lives.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import modal
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.cloud.modal_app import PYTHON, UV, read_pins, read_project, read_settings, settings_as_environment
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+NAME = "dormouse"
+PREFIX = "DORMOUSE_PAGE_"
+PINS = Path(__file__).parent / "pins.txt"
+"""Of `requirements`, as `serving/pins` of the servers'."""
+SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
+LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
+"""Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
+TRIES = 8
+PAUSE_S = 0.25
+
+
+class Deployment(BaseSettings):
+    """Each field is `DORMOUSE_PAGE_<NAME>` in the environment of `modal deploy`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+    app: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = NAME
+    secret_name: str = "dormouse-page"  # noqa: S105 - a name
+    """A Modal secret with DORMOUSE_PAGE_PASSWORD, and what the servers ask for: DORMOUSE_MODAL_KEY and
+    DORMOUSE_MODAL_SECRET, DORMOUSE_WORKER_KEY, DORMOUSE_ADMIN_KEY."""
+    volume: str = "dormouse-pages"
+    """Where collections are kept. Pages are two files each; Modal advises against more than 50,000 files."""
+    mount: Annotated[str, Field(pattern=r"^/.+")] = "/kept"
+    data: Annotated[str, Field(pattern=r"^/.+")] = "/tmp/dormouse"  # noqa: S108 - of a container that nobody else is in
+    """Goes with the container: the database that is worked on, and uploads."""
+    scaledown_window: Annotated[int, Field(ge=2, le=3600)] = 300
+    """Idle seconds until the page goes. It has no GPU, and comes back from its snapshot."""
+    cpu: Annotated[float, Field(gt=0, le=64)] = 1.0
+    memory: Annotated[int, Field(ge=512)] = 2048
+    """MiB: 700 for Gradio, and 5 KB for each page's vector."""
+    timeout: Annotated[int, Field(ge=60, le=86_400)] = 3600
+    """Seconds of one request: an open tab is one, and comes again."""
+    tabs: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Requests at once; an open tab has two."""
+    hosts: str = ""
+    """Comma-separated names beside its own under which it may be asked: custom domains."""
+    workers: str = Field(default=SERVERS, validation_alias="DORMOUSE_WORKERS")
+    """The servers it can ask: NAME=modal:APP or NAME=URL, with commas between them."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the container: this deployment again, and settings of the page that follow from it."""
+        # Eight pages on their way at once: a server with a GPU reads them together, and they share a commit.
+        return {
+            **settings_as_environment(self),
+            "DORMOUSE_CORES": "8",
+            "OMP_NUM_THREADS": "1",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+        }
+
+
+def deployment() -> Deployment:
+    """Ends the program with a sentence if it cannot be."""
+    return read_settings(Deployment, "ui/deploy/modal_app.py")
+
+
+def requirements() -> list[str]:
+    """Of the base installation, with the pins of pyproject.toml; and Modal's client, to find the servers."""
+    found = read_project()
+    return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
+
+
+deployed = deployment()
+volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
+image = (
+    modal.Image.debian_slim(python_version=PYTHON)
+    .uv_pip_install(*(read_pins(PINS) if modal.is_local() else []), uv_version=UV)
+    .add_local_python_source("ui", "serving", "bench", "assets", ignore=LEFT_OUT)
+)
+app = modal.App(deployed.app, include_source=False)
+
+
+@app.cls(
+    image=image,
+    cpu=deployed.cpu,
+    memory=deployed.memory,
+    env=dict(deployed.environment),
+    # Without a password there is no deployment: whoever knows the address would see, delete and spend.
+    secrets=[modal.Secret.from_name(deployed.secret_name, required_keys=["DORMOUSE_PAGE_PASSWORD"])],
+    volumes={deployed.mount: volume},
+    max_containers=1,
+    scaledown_window=deployed.scaledown_window,
+    timeout=deployed.timeout,
+    startup_timeout=300,
+    enable_memory_snapshot=True,
+)
+@modal.concurrent(max_inputs=deployed.tabs)
+class Page:
+    @modal.enter(snap=True)
+    def build(self) -> None:
+        import aiohttp  # noqa: F401 - what the client imports before the first request, and half a second of a restore
+
+        from serving.library.backup import Backup
+        from ui.deploy.container import Hosted
+        from ui.servers.target import named
+
+        backup = Backup(Path(deployed.mount), commit, reload, Numbers(f"{deployed.volume}-claims"))
+        workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
+        self.page = Hosted(Path(deployed.data), backup, workers)
+
+    @modal.enter(snap=False)
+    def open(self) -> None:
+        self.page.open(names())
+
+    @modal.asgi_app()
+    def web(self) -> ASGIApp:
+        """Runs after each restore, so it makes nothing."""
+        return self.page.door
+
+    @modal.exit()
+    def close(self) -> None:
+        self.page.close()
+
+
+def names() -> list[str]:
+    """Hosts under which the page may be asked: Modal's, its own address wherever that is, and those that were set."""
+    own = urlsplit(Page().web.get_web_url() or "").netloc
+    return ["*.modal.run", *filter(None, [own, *(name.strip() for name in deployed.hosts.split(","))])]
+
+
+def commit() -> None:
+    """Returns when what was written to the volume is durable. Raises RuntimeError."""
+    patiently(volume.commit)
+
+
+def reload() -> None:
+    """Shows what other containers have committed. Raises RuntimeError."""
+    patiently(volume.reload)
+
+
+def patiently(work: Callable[[], object]) -> None:
+    """Neither works while a picture is open here, which is soon over."""
+    for left in reversed(range(TRIES)):
+        try:
+            work()
+        except RuntimeError as error:
+            if not left or "open files" not in str(error):
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
+
+
+class Numbers:
+    """Claims of the volume, for all containers of all releases: each number is a key that only one can make."""
+
+    def __init__(self, name: str) -> None:
+        self._taken: Any = modal.Dict.from_name(name, create_if_missing=True)
+
+    def take(self, above: int) -> int:
+        number = above + 1
+        while not self._taken.put(number, os.environ.get("MODAL_TASK_ID", ""), skip_if_exists=True):
+            number += 1
+        return number
+
+    def superseded(self, number: int) -> bool:
+        return bool(self._taken.contains(number + 1))

@@ -1,0 +1,143 @@
+"""The widgets of the Search tab, and where they stand. What happens when they are used is in `search`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.components import Component
+
+from ui.core.sample_pages import SAMPLE_PAGES
+from ui.core.service import Service
+from ui.search import collection_tools, filters, page_regions, score_matrix
+from ui.search.question import TOP_K, Asked
+
+MINE = "my-pages"
+SAMPLES = "samples"
+TOP_KS = ["4", "8", "12", "20", "50"]
+
+PICK = """
+element.addEventListener('click', (event) => {
+  const card = event.target.closest('[data-page]');
+  if (!card) return;
+  element.querySelectorAll('[data-page]').forEach((other) => other.setAttribute('aria-current', other === card));
+  window.dormouseChose = true;
+  trigger('click', {page: card.dataset.page});
+});
+watch('value', () => element.querySelector('[data-page]')?.setAttribute('aria-current', 'true'));
+"""
+DETAIL = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-delete], [data-like]');
+  if (button) trigger('click', {page: button.dataset.delete ?? button.dataset.like, like: 'like' in button.dataset});
+});
+watch('value', () => {
+  if (!window.dormouseChose) return;
+  window.dormouseChose = false;
+  const box = element.getBoundingClientRect();
+  if (box.top > window.innerHeight * 0.6 || box.top < 0) element.scrollIntoView({behavior: 'smooth', block: 'start'});
+});
+"""
+CHIP = """
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('[data-query]');
+  if (chip) trigger('click', {query: chip.dataset.query});
+});
+"""
+FILES = """
+element.addEventListener('click', (event) => {
+  const file = event.target.closest('[data-file]');
+  if (file) trigger('click', {file: file.dataset.file});
+  if (event.target.closest('[data-collection]')) trigger('click', {file: ''});
+});
+"""
+
+
+@dataclass(frozen=True)
+class Widgets:
+    target: Component
+    """Its value is the name of the server that is asked."""
+    collection: gr.Dropdown
+    files: gr.File
+    folder: gr.UploadButton
+    samples: gr.Button
+    progress: gr.HTML
+    cancel: gr.Button
+    listing: gr.HTML
+    query: gr.Textbox
+    ask: gr.Button
+    top_k: gr.Dropdown
+    image: gr.Image
+    weight: gr.Slider
+    minimum: gr.Slider
+    filters: filters.Filters
+    many: score_matrix.Many
+    chips: gr.HTML
+    summary: gr.HTML
+    gallery: gr.HTML
+    detail: gr.HTML
+    asked: gr.State
+    """An `Asked`."""
+
+
+def build(service: Service, target: Component) -> tuple[Widgets, collection_tools.Controls]:
+    changing = not service.limits.read_only
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
+            collection = gr.Dropdown(
+                [MINE, SAMPLES], value=MINE, label="Collection", allow_custom_value=True, elem_id="collection",
+                info="Choose one, or type a new name",
+            )  # fmt: skip
+            files = gr.File(
+                label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
+                visible=changing,
+            )  # fmt: skip
+            folder = gr.UploadButton(
+                "Add a folder", file_count="directory", elem_id="folder", type="filepath", visible=changing
+            )
+            samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
+            progress = gr.HTML(elem_id="progress")
+            cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
+            listing = gr.HTML(elem_id="files", js_on_load=FILES)
+            controls = collection_tools.build(service.limits.read_only)
+        with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
+            with gr.Row(elem_id="ask-row"):
+                query = gr.Textbox(
+                    label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
+                    max_length=service.limits.max_text_chars, lines=1, max_lines=3, min_width=220,
+                )  # fmt: skip
+                top_k = gr.Dropdown(
+                    TOP_KS, value=str(TOP_K), label="Pages to show", allow_custom_value=True, elem_id="top-k",
+                    min_width=120, scale=1,
+                )  # fmt: skip
+                ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
+            with gr.Accordion("Search with an image, above a score, or in some files", open=False, elem_id="refine"):
+                with gr.Row():
+                    image = gr.Image(
+                        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
+                        elem_id="ask-image", buttons=[], min_width=240,
+                    )  # fmt: skip
+                    with gr.Column(min_width=240):
+                        weight = gr.Slider(
+                            0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
+                            info="Where words stand beside it",
+                        )  # fmt: skip
+                        minimum = gr.Slider(
+                            0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
+                            info="Pages below are hidden and counted; 0 shows all",
+                        )  # fmt: skip
+                narrowed = filters.build()
+            many = score_matrix.build(service)
+            chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
+            summary = gr.HTML(elem_id="summary")
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=3, min_width=300):
+                    gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
+                with gr.Column(scale=2, min_width=300):
+                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL + page_regions.LOOK)
+    asked = gr.State(Asked())
+    widgets = Widgets(
+        target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
+        minimum, narrowed, many, chips, summary, gallery, detail, asked,
+    )  # fmt: skip
+    return widgets, controls

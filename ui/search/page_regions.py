@@ -1,0 +1,369 @@
+"""Where on a page: its picture is cut into overlapping parts, and each is ranked by itself with the question's vector.
+
+For servers that give a page one vector and no lines. It is an estimate: the model saw the page as a whole, not these
+parts. Geometry and scores first, then how they look, then the event of the page.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import orjson
+from gradio.components import Component
+from PIL import Image
+
+from serving.client import EmbeddingClient, PagePayload
+from serving.documents.images import decode_image, encode_jpeg
+from serving.documents.page import Box, Line
+from serving.embedders.base import Vectors
+from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, TooLargeError
+from serving.library.catalogue import FingerprintError
+from serving.library.records import CollectionKey, Hit
+from serving.library.vectors import cut
+from ui.components import results
+from ui.core.service import Question, Service, milliseconds, sized
+from ui.search.question import Asked, named
+
+FEWEST, MOST = 9, 16
+"""Parts of a page: fewer say little more than the page does, more take longer and see too little of what is around."""
+OVERLAP = 0.25
+"""Of the way from one part to the next, that each is longer: a line on a border is whole in one of the two."""
+SMALLEST = 48
+"""Pixels of a part's side: two lines of small print. What is smaller shows a model nothing."""
+LEVEL = 0.005
+"""Scores closer than this are one: the same picture may differ by a thousandth between two runs on a GPU."""
+ESTIMATE = (
+    "An estimate: the page was cut into {} parts and each was ranked by itself. It is not what the model looked at."
+)
+GONE = "It was deleted or moved meanwhile. Search again."
+
+LOOK = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-where]');
+  if (!button || button.dataset.pending) return;
+  button.dataset.pending = String(Math.random());
+  button.nextElementSibling.textContent = button.dataset.looking;
+  trigger('select', {page: button.dataset.where, token: button.dataset.pending});
+});
+watch('value', () => {
+  // The button that was pressed is gone, and with it where the keys were.
+  if (window.dormouseLooked && document.activeElement === document.body) {
+    element.querySelector('.where :is(input, [tabindex], button)')?.focus({preventScroll: true});
+  }
+  window.dormouseLooked = false;
+});
+"""
+KEEP = """
+(answer, now) => {
+  const [token, found] = JSON.parse(answer);
+  const button = document.querySelector(`#detail [data-pending="${token}"]`);
+  if (!button) return now;
+  delete button.dataset.pending;
+  button.nextElementSibling.textContent = '';
+  window.dormouseLooked = true;
+  return found;
+}
+"""
+"""A button that was pressed loses its mark as soon as anything else is shown."""
+FORGET = """
+() => document.querySelectorAll('#detail [data-pending]').forEach((button) => {
+  delete button.dataset.pending;
+  button.nextElementSibling.textContent = 'That did not work. Try again.';
+})
+"""
+
+
+@dataclass(frozen=True)
+class Tile:
+    box: Box
+    score: float
+    """Cosine with the question."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What `look` found. `tiles` row by row from the upper left."""
+
+    tiles: tuple[Tile, ...]
+    embed_ms: float
+    total_ms: float
+
+    @property
+    def best(self) -> Tile | None:
+        """None where no part stands out."""
+        scores = [tile.score for tile in self.tiles]
+        return None if max(scores) - min(scores) < LEVEL else self.tiles[int(np.argmax(scores))]
+
+    @property
+    def note(self) -> str:
+        return ESTIMATE.format(len(self.tiles))
+
+
+def grid(width: int, height: int) -> tuple[int, int]:
+    """Columns and rows for a page of this many pixels: as square as can be, at least FEWEST where they are not too
+    small."""
+    shapes = [
+        (columns, rows)
+        for columns in range(1, min(MOST, max(1, width // SMALLEST)) + 1)
+        for rows in range(1, min(MOST // columns, max(1, height // SMALLEST)) + 1)
+    ]
+
+    def badness(shape: tuple[int, int]) -> tuple[int, float, int]:
+        columns, rows = shape
+        aspect = width / (columns + OVERLAP) / (height / (rows + OVERLAP))
+        return max(0, FEWEST - columns * rows), round(abs(math.log(aspect)), 6), columns * rows
+
+    return min(shapes, key=badness)
+
+
+def spans(count: int) -> list[tuple[float, float]]:
+    """From 0 to 1 in parts of one length, each reaching into the next."""
+    step = 1 / (count + OVERLAP)
+    return [(n * step, 1.0 if n == count - 1 else (n + 1 + OVERLAP) * step) for n in range(count)]
+
+
+def boxes(width: int, height: int) -> list[Box]:
+    columns, rows = grid(width, height)
+    return [(left, top, right, bottom) for top, bottom in spans(rows) for left, right in spans(columns)]
+
+
+def crop(picture: Image.Image, box: Box) -> Image.Image:
+    left, top, right, bottom = box
+    width, height = picture.size
+    return picture.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+
+
+def heat(tiles: Sequence[Tile]) -> list[tuple[Box, float]]:
+    """The page without overlaps: each cell with the mean of the parts that cover it, 0 the weakest cell and 1 the best.
+
+    All 0 where no part stands out.
+    """
+    across = sorted({edge for tile in tiles for edge in (tile.box[0], tile.box[2])})
+    down = sorted({edge for tile in tiles for edge in (tile.box[1], tile.box[3])})
+    cells = [(left, top, right, bottom) for top, bottom in pairwise(down) for left, right in pairwise(across)]
+    means = np.array([np.mean([tile.score for tile in tiles if covers(tile.box, cell)]) for cell in cells])
+    spread = float(means.max() - means.min())
+    levels = (means - means.min()) / spread if spread >= LEVEL else np.zeros(len(means))
+    return [(cell, float(level)) for cell, level in zip(cells, levels, strict=True)]
+
+
+def covers(box: Box, cell: Box) -> bool:
+    x, y = (cell[0] + cell[2]) / 2, (cell[1] + cell[3]) / 2
+    return box[0] < x < box[2] and box[1] < y < box[3]
+
+
+def place(box: Box) -> str:
+    """In words, by thirds of the page."""
+    thirds = [min(2, int(3 * (box[n] + box[n + 2]) / 2)) for n in (0, 1)]
+    across, down = ("left", "middle", "right")[thirds[0]], ("upper", "middle", "lower")[thirds[1]]
+    return "the middle" if across == down else f"{down} {across}"
+
+
+# Asking
+
+
+def look(
+    service: Service,
+    query: Callable[[EmbeddingClient], tuple[Vectors, str]],
+    collection: CollectionKey,
+    page_id: str,
+    target: str | None = None,
+    dimension: int | None = None,
+) -> Parts:
+    """Each part of a page with a question, of whose vector the first `dimension` numbers are compared.
+
+    `query` gives that vector, float32[n], and its fingerprint; it is called when all is known to fit, and may wake the
+    server. Raises ServingError: NotFoundError where the page is not in the collection, also if it went meanwhile;
+    FingerprintError where the server's vectors cannot be compared with the collection's or the question's.
+    """
+    began = time.perf_counter()
+    chosen = service.targets.of(target)
+    sized(chosen, dimension)
+    picture = kept(service, collection, page_id)
+    cuts = boxes(*picture.size)
+    if len(cuts) == 1:
+        size = f"{picture.width} x {picture.height}"
+        raise BadValueError(f"the page has only {size} pixels: there are no parts to look at", param="page")
+    chosen.check(service.library, collection)
+    vector, fingerprint = query(chosen.client)
+    pages = [PagePayload(encode_jpeg(crop(picture, box))) for box in cuts]
+    sent = time.perf_counter()
+    vectors, here = embedded(chosen.client, pages, service, dimension)
+    embed = milliseconds(sent)
+    if not service.library.catalogue.comparable(here, fingerprint):
+        raise FingerprintError(
+            f"the question was asked of another embedder ({fingerprint}, here {here}): search again", param="target"
+        )
+    belongs(service, collection, page_id)
+    scores = vectors @ cut(vector, dimension)
+    tiles = tuple(Tile(box, float(score)) for box, score in zip(cuts, scores, strict=True))
+    return Parts(tiles, embed, milliseconds(began))
+
+
+def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
+    """A page's picture. Raises NotFoundError; BadValueError for a page whose lines are known."""
+    belongs(service, collection, page_id)
+    if service.library.catalogue.page(page_id).read:
+        raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
+    try:
+        data = service.library.pictures.picture(page_id).read_bytes()
+    except OSError:
+        raise NotFoundError("the picture of this page is gone", param="page") from None
+    return decode_image(data, service.limits)
+
+
+def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
+    """Raises NotFoundError."""
+    try:
+        service.library.catalogue.vector(collection, page_id)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, param="page" if error.param == "like" else error.param) from None
+
+
+def embedded(
+    client: EmbeddingClient, pages: Sequence[PagePayload], service: Service, dimension: int | None
+) -> tuple[Vectors, str]:
+    """float32[pages, numbers] and their fingerprint: by one call, or a few where a server takes less at once."""
+    size = min(len(pages), service.limits.max_pages_per_request, service.limits.page_queue)
+    parts: list[Vectors] = []
+    fingerprint, done = "", 0
+    while done < len(pages):
+        try:
+            answer = client.embed_pages(pages[done : done + size], dimension)
+        except TooLargeError:  # its own limit, which it tells nobody before
+            if size == 1:
+                raise
+            size = (size + 1) // 2
+            continue
+        if fingerprint not in ("", answer.fingerprint):
+            raise NotReadyError("the server was started with another model meanwhile: search again", retry_after=1)
+        fingerprint, done = answer.fingerprint, done + size
+        parts.append(answer.vectors)
+    return np.concatenate(parts), fingerprint
+
+
+def answer(
+    service: Service, query: str, page_id: str, collection: CollectionKey, target: str | None, dimension: int | None
+) -> dict[str, Any]:
+    """For the API. Raises ServingError."""
+
+    def vector(client: EmbeddingClient) -> tuple[Vectors, str]:
+        return service.vector(client, Question(query))
+
+    parts = look(service, vector, collection, page_id, target, dimension)
+    return {
+        "tiles": [
+            {"box": [round(edge, 6) for edge in tile.box], "score": round(tile.score, 6)} for tile in parts.tiles
+        ],
+        "best": None if parts.best is None else parts.tiles.index(parts.best),
+        "note": parts.note,
+        "timings": {"embed": parts.embed_ms, "total": parts.total_ms},
+    }
+
+
+# How it looks
+
+
+def detail(hit: Hit, lines: Sequence[Line], parts: Parts | None = None, told: str = "", like: str = "") -> str:
+    """One page in full; where nobody has read it, with a button that looks at its parts, or what that has shown.
+
+    `told`: what went wrong. `like`: the page that stood in for a question.
+    """
+    if parts is not None:
+        return results.detail(hit, lines, over=overlay(parts), told=shown(parts, like))
+    count = len(boxes(hit.page.width, hit.page.height))
+    if hit.page.read or count == 1:
+        return results.detail(hit, lines, told=told)
+    button = (
+        f'<div class="where"><button type="button" class="plain" data-where="{hit.page.id}"'
+        f' data-looking="Looking at {count} parts of the page…">Where on the page?</button>'
+        '<span role="status"></span></div>'
+    )
+    return results.detail(hit, lines, told=button + told)
+
+
+def shown(parts: Parts, like: str = "") -> str:
+    scores = [tile.score for tile in parts.tiles]
+    took = f"{parts.total_ms / 1000:.1f} s" if parts.total_ms >= 1000 else f"{parts.total_ms:.0f} ms"
+    best = parts.best
+    if best is None:
+        words, between = "No part stands out", f"All score {min(scores):.3f} to {max(scores):.3f}."
+        toggle, here = "", ' tabindex="-1"'
+    else:
+        words, between = f"Best part: {place(best.box)}", f"Scores run from {min(scores):.3f} to {best.score:.3f}."
+        box = '<input type="checkbox" checked data-parts aria-describedby="where-told">'
+        toggle, here = f"<label>{box} Show it on the page</label>", ""
+    compared = f" Compared with {escape(like)}." if like else ""
+    return (
+        f'<div class="where found"><div id="where-told" role="status"{here}><b>{words}</b>'
+        f"<small>{parts.note}</small><small>{between}{compared} Took {took}.</small></div>{toggle}</div>"
+    )
+
+
+def overlay(parts: Parts) -> str:
+    """Over the whole sheet: the heat as an SVG, whose cells meet without seams and which is stretched as the picture
+    is, and a frame around the best part."""
+    best = parts.best
+    if best is None:
+        return ""
+    cells = "".join(rect(box, level) for box, level in heat(parts.tiles) if level > 0)
+    left, top, right, bottom = best.box
+    at = f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
+    return (
+        '<span class="parts" aria-hidden="true"><svg viewBox="0 0 1000 1000" preserveAspectRatio="none"'
+        f' shape-rendering="crispEdges">{cells}</svg><span class="best" style="{at}"></span></span>'
+    )
+
+
+def rect(box: Box, level: float) -> str:
+    left, top, right, bottom = (1000 * edge for edge in box)
+    size = f'width="{right - left:.2f}" height="{bottom - top:.2f}"'
+    return f'<rect x="{left:.2f}" y="{top:.2f}" {size} fill-opacity="{level:.3f}"/>'
+
+
+# The event
+
+
+def connect(service: Service, detail_widget: gr.HTML, inputs: Sequence[Component]) -> None:
+    """`inputs`: what was asked, collection, target."""
+
+    def where(asked: Asked, collection: str, target: str, event: gr.EventData) -> str:
+        found = looked(service, asked, collection, target, str(event.page))
+        return orjson.dumps([str(event.token), found]).decode()
+
+    # Whoever looks has gone on to another page, maybe: what is found waits here until the browser has looked whether
+    # its button is still there. Gradio's `cancels` comes too early for an event that has only just begun.
+    answer = gr.Textbox(visible="hidden", container=False)
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+    looking = detail_widget.select(where, list(inputs), [answer], concurrency_limit=4, **private)
+    looking.success(None, [answer, detail_widget], [detail_widget], js=KEEP, **private)
+    looking.failure(None, None, None, js=FORGET, **private)
+
+
+def looked(service: Service, asked: Asked, collection: str, target: str, page_id: str) -> str:
+    """The page in full with its parts, or with what went wrong."""
+    hit = next((hit for hit in asked.hits if hit.page.id == page_id), None)
+    if hit is None:
+        return results.notice("This page is gone", GONE, "error")
+    like = ""
+    with suppress(NotFoundError):
+        like = named(service.library.catalogue.page(asked.question.like)) if asked.question.like else ""
+    try:
+        key = service.shelf.key(collection)
+        known = asked.vector, asked.fingerprint
+        parts = look(service, lambda _: known, key, page_id, target, asked.dimension)
+    except NotFoundError:
+        return results.notice("This page is gone", GONE, "error")
+    except ServingError as error:
+        lines = service.library.catalogue.lines(page_id)
+        return detail(hit, lines, told=results.notice("The parts were not ranked", error.message, "error"))
+    return detail(hit, service.library.catalogue.lines(page_id), parts, like=like)

@@ -1,0 +1,99 @@
+"""What a browser sends when it asks, as a Question; and what is told where nothing was found. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serving.embedders.base import Vectors
+from serving.errors import BadValueError
+from serving.library.records import EVERY, Hit, Selection, StoredPage
+from ui.access.uploads import uploads
+from ui.components import results
+from ui.core.service import MAX_TOP_K, Found, Question
+
+TOP_K = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the results shown belong to."""
+
+    question: Question = field(default_factory=Question)
+    hits: tuple[Hit, ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
+    fingerprint: str = ""
+    dimension: int | None = None
+
+    @property
+    def vector(self) -> Vectors:
+        return np.frombuffer(self.query, np.float32)
+
+
+def asked_with(
+    query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
+) -> Question:
+    """Of what the browser sent. Raises BadValueError."""
+    given = uploads(image)
+    share = numeric(filled(weight), "the share of the image")
+    return Question(
+        query,
+        given[0].path if given else None,
+        0.5 if share is None else share / 100,
+        minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
+        of=selection(files, types),
+    )
+
+
+def selection(files: object, types: object) -> Selection:
+    """Raises BadValueError."""
+    return Selection(listed(files, "files"), listed(types, "types"))
+
+
+def listed(value: object, param: str) -> tuple[str, ...]:
+    """Texts; nothing is none of them. Raises BadValueError."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise BadValueError(f"{param} is a list of texts", param=param)
+    return tuple(dict.fromkeys(value))
+
+
+def filled(value: object) -> object:
+    """None for an empty box."""
+    return None if value == "" else value
+
+
+def numeric(value: object, what: str, param: str | None = None) -> float | None:
+    """Raises BadValueError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BadValueError(f"{what} is a number", param=param)
+    return float(value)
+
+
+def named(page: StoredPage) -> str:
+    return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
+
+
+def none_found(found: Found, question: Question) -> str:
+    if found.hidden:
+        best = f"The best one has {found.hidden[0].score:.3f}: lower the minimum score to see it."
+        return results.notice(f"No page reaches {question.minimum:g}", best)
+    if question.of != EVERY:
+        return results.notice("No page is of these files and types", "Take something out of the filter.")
+    if question.like:
+        return results.notice("There are no other pages", "This is the only page of the collection.")
+    return results.notice(
+        "This collection has no pages yet", "Drop images or PDFs into the box, or load the sample pages."
+    )
+
+
+def shown(top_k: object) -> int:
+    """What stands in the widget or the address, as a number within the limits."""
+    text = str(top_k)
+    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K

@@ -1,0 +1,405 @@
+"""The Search tab: what happens when its widgets, which `layout` has, are used. What is done is in `service`, how it
+looks in `render`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
+
+from serving.errors import NotFoundError, ServingError
+from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
+from serving.library.records import EVERY, Collection, CollectionKey
+from ui.access.page_views import Views
+from ui.access.uploads import Upload, uploads
+from ui.components import results as render
+from ui.core.sample_pages import sample_chips, sample_files
+from ui.core.service import Found, Question, Service
+from ui.search import collection_tools, filters, layout, page_regions, score_matrix
+from ui.search.layout import MINE, SAMPLES, Widgets
+from ui.search.question import TOP_K, Asked, asked_with, named, none_found, selection, shown
+from ui.servers.target import Target
+
+TICK_S = 0.25
+"""How often a running job is looked at; the page hears of it only when something changed."""
+NOT_DELETED = "The deletion was not kept"
+NO_COOKIE = (
+    "It knows by a cookie which collections are yours. Allow cookies for this address and reload. A link to a"
+    " collection works without."
+)
+Arguments = dict[str, Any]
+HIDDEN: Arguments = {"show_progress": "hidden", "api_visibility": "private"}
+ASKING: Arguments = {**HIDDEN, "preprocess": False}
+"""As the browser sent it: a file that is no image is told by us, and not decoded before its size is known."""
+
+SHARE = """
+(query, collection, top_k, target) => {
+  const url = new URL(window.location);
+  const set = (name, value, plain) =>
+    value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
+  // Gradio sends the address along with every call, and a server takes only so long a one.
+  set('c', collection, ''); set('q', query.slice(0, 2000), '');
+  set('k', String(top_k), '%d'); set('t', target ?? '', '');
+  window.history.replaceState(null, '', url);
+}
+""".replace("%d", str(TOP_K))
+
+
+def build(service: Service, target: Component) -> Widgets:
+    widgets, controls = layout.build(service, target)
+    Events(service, widgets).connect(controls)
+    return widgets
+
+
+class Events:
+    """One method for each thing that can happen; each returns what changes, by widget."""
+
+    def __init__(self, service: Service, widgets: Widgets) -> None:
+        self.service = service
+        self.w = widgets
+        self.views = Views()
+        self.welcome = render.welcome(all(target.local for target in service.targets))
+
+    def connect(self, controls: collection_tools.Controls) -> None:
+        w = self.w
+        page = gr.context.Context.root_block
+        assert page is not None
+        place = [w.collection, w.top_k, w.target]
+        question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
+        results = [w.summary, w.gallery, w.detail, w.asked]
+        share: Arguments = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
+        choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
+        opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **HIDDEN)
+        opened.then(self.search_if_asked, question, results, **ASKING)
+        page.load(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+        self.connect_pages(controls, opened, place, results, share)
+        self.connect_asking(place, question, results, share)
+
+    def connect_pages(
+        self, controls: collection_tools.Controls, opened: Dependency, place: list[Component], results: list[Component],
+        share: Arguments,
+    ) -> None:  # fmt: skip
+        w = self.w
+        everything = [*self.panels, *results, w.many.table, w.many.save]
+        adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **HIDDEN}
+        switched = w.collection.input(self.switch, [w.collection], everything, **HIDDEN)
+        for begun in (
+            opened,
+            switched,
+            w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
+            w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
+            w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
+        ):
+            begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **HIDDEN)
+            begun.then(**share)
+        w.cancel.click(self.cancel, [w.collection], None, **HIDDEN)
+        collection_tools.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
+        w.listing.click(self.delete_file, [w.collection], everything, **HIDDEN)
+        w.detail.click(self.act, [w.asked, *place], everything, **HIDDEN)
+
+    def connect_asking(
+        self, place: list[Component], question: list[Component], results: list[Component], share: Arguments
+    ) -> None:
+        w = self.w
+        if isinstance(w.target, gr.Dropdown):
+            # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
+            emptied = [*results[:3], w.many.table]
+            w.target.input(None, None, emptied, js="() => ['', '', '', '']", api_visibility="private")
+            w.target.input(self.fits, [w.collection, w.target], [w.summary], **HIDDEN).then(**share)
+            w.target.change(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **ASKING).then(
+            **share
+        )
+        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **ASKING)
+        w.chips.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING).then(
+            **share
+        )
+        # Gradio 6.31 tells no `input` when all that was chosen is taken out at once.
+        gr.on(
+            [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
+            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
+        )  # fmt: skip
+        w.many.table.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING)
+        score_matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
+        w.gallery.click(self.show, [w.asked], [w.detail], **HIDDEN)
+        page_regions.connect(self.service, w.detail, [w.asked, w.collection, w.target])
+
+    # Pages
+
+    def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
+        given, server = uploads(payload), self.service.targets.of(target)
+        into = self.service.shelf.make(collection or MINE)
+        self.service.ingestor.start(into.key, given, server)
+        self.views.turn(into)
+        return {self.w.files: None, self.w.collection: self.choices(into)}
+
+    def add_samples(self, target: str) -> dict[Any, Any]:
+        chosen = self.service.targets.of(target)
+        into = self.service.shelf.make(self.samples_of(chosen))
+        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in sample_files()], chosen)
+        return self.fresh(into.key)
+
+    def samples_of(self, target: Target) -> str:
+        """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
+        try:
+            target.check(self.service.library, self.service.shelf.key(SAMPLES))
+        except FingerprintError:
+            return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
+        except ServingError:
+            pass  # the job meets the same, and tells it
+        return SAMPLES
+
+    def follow(self, collection: str) -> Iterator[dict[Any, Any]]:
+        """What is being added to the collection, each time that changes, until it ends or this page view turns to
+        another collection; also for who comes later."""
+        ingestor, shown, view = self.service.ingestor, "", self.views.current()
+        try:
+            found = self.service.shelf.find(collection)
+        except ServingError:
+            yield gr.skip()  # told by whoever led here
+            return
+        key = found.key
+        if not ingestor.recent(key):
+            yield gr.skip()
+            return
+        while (job := ingestor.active(key)) is not None and not self.views.left(found, view):
+            job.finished.wait(TICK_S)
+            now = render.progress(ingestor.recent(key))
+            if now != shown and not self.views.left(found, view):
+                shown = now
+                yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
+        if self.views.left(found, view):
+            yield {self.w.progress: gr.skip()}
+            return
+        with suppress(CollectionGoneError):  # else it may have another name by now
+            collection = self.service.shelf.address(self.service.shelf.find(key))
+        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent(key))}
+
+    def cancel(self, collection: str) -> None:
+        self.service.ingestor.cancel(self.service.shelf.key(collection))
+
+    @property
+    def panels(self) -> list[Component]:
+        w = self.w
+        return [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
+
+    def panel(self, collection: str, *, anew: bool = False) -> dict[Any, Any]:
+        """`anew`: another collection than before."""
+        catalogue, ingestor, found = self.service.library.catalogue, self.service.ingestor, self.there(collection)
+        self.views.turn(found)
+        return {
+            self.w.progress: render.progress(ingestor.recent(found.key)),
+            self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
+            self.w.listing: render.files(catalogue.files(found.key), found),
+            self.w.collection: self.choices(found),
+            self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
+            **filters.choices(self.w.filters, catalogue.names(found.key), anew=anew),
+        }
+
+    def fresh(self, collection: str) -> dict[Any, Any]:
+        """Another collection, or one that has changed: nothing of what was found before."""
+        return {**self.panel(collection, anew=True), **self.left()}
+
+    def left(self) -> dict[Any, Any]:
+        return {**self.nothing(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
+
+    def choices(self, found: Collection) -> Any:
+        shelf = self.service.shelf
+        return gr.update(choices=shelf.choices(found, (MINE, SAMPLES)), value=shelf.address(found))
+
+    def there(self, collection: str) -> Collection:
+        """Return the collection; one's own pages in place of one that is gone."""
+        try:
+            return self.service.shelf.find(collection)
+        except NotFoundError:
+            return self.service.shelf.find(MINE)
+
+    def switch(self, collection: str) -> dict[Any, Any]:
+        shelf = self.service.shelf
+        try:
+            # On a shelf of one's own a name that is typed makes a collection: to be shared, or to move pages to.
+            found = shelf.make(collection) if shelf.own else shelf.find(collection)
+            if self.views.shows(found, self.views.current()):
+                # A list tells its choice also when it is only left: nothing of what was found goes for that.
+                return {self.w.summary: gr.skip()}
+            return self.fresh(shelf.address(found))
+        except ServingError as error:
+            told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
+            with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
+                told = {**self.panel(MINE, anew=True), **told}
+            return told
+
+    def fits(self, collection: str, target: str) -> Any:
+        """Whether the server just chosen can rank the collection: told before it is woken."""
+        try:
+            self.service.targets.of(target).check(self.service.library, self.service.shelf.key(collection))
+        except ServingError as error:
+            return failed("This server cannot search this collection", error)
+        return gr.skip()
+
+    def sizes(self, target: str) -> Any:
+        return filters.sizes(self.service.targets.of(target))
+
+    def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
+        told = ""
+        try:
+            key = self.service.shelf.key(collection)
+            if event.file:
+                self.service.delete_file(key, event.file)
+            else:
+                self.service.delete_collection(key)
+        except ServingError as error:
+            told = failed(NOT_DELETED, error)
+        return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
+
+    # Asking
+
+    def arrive(self, request: gr.Request) -> dict[Any, Any]:
+        """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target."""
+        asked = dict(request.query_params)
+        chosen = self.service.targets.or_first(asked.get("t"))
+        try:
+            collection = self.requested(request)
+        except NotFoundError:
+            return {self.w.summary: render.notice("Your browser keeps no cookie of this page", NO_COOKIE, "error")}
+        return {
+            self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
+            self.w.top_k: str(shown(asked.get("k"))),
+            **self.panel(collection),
+            **({self.w.target: chosen.name} if isinstance(self.w.target, gr.Dropdown) else {}),
+            self.w.summary: self.greeting(collection, asked.get("c", "")),
+        }
+
+    def greeting(self, collection: str, wanted: str) -> str:
+        if is_key(wanted):
+            try:
+                self.service.shelf.find(wanted)
+            except CollectionGoneError:
+                gone = "It was deleted, or the link was cut. What you see is yours."
+                return render.notice("There is no such collection", gone, "error")
+        return "" if self.service.shelf.find(collection).pages else self.welcome
+
+    def requested(self, request: gr.Request) -> str:
+        """The collection in the address; else the one last added to."""
+        shelf, name = self.service.shelf, dict(request.query_params).get("c", "")
+        try:
+            return shelf.address(shelf.find(name or shelf.latest() or MINE))
+        except ServingError:
+            return shelf.address(shelf.find(MINE))
+
+    def take_chip(self, event: gr.EventData) -> str:
+        return str(event.query)
+
+    def search_if_asked(self, query: str, *rest: Any) -> Iterator[dict[Any, Any]]:
+        if query.strip() or rest[3]:  # the image
+            yield from self.search(query, *rest)
+        else:
+            yield gr.skip()  # a generator that yields nothing empties its outputs
+
+    def search(
+        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object,
+        files: object, types: object, dimension: object,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        if not query.strip() and not image:
+            advice = "Words, or a sentence. Or drop in an image, below the question."
+            yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
+            return
+        try:
+            question = asked_with(query, image, weight, minimum, files, types)
+        except ServingError as error:
+            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            return
+        yield self.answer(question, collection, top_k, target, filters.size(dimension))
+
+    def answer(
+        self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
+    ) -> dict[Any, Any]:
+        try:
+            key = self.service.shelf.key(collection)
+            found = self.service.search(question, key, shown(top_k), dimension, target)
+            return self.told(question, found, key, dimension)
+        except ServingError as error:
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+
+    def rank_again(
+        self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
+    ) -> dict[Any, Any]:
+        """Other pages, or fewer numbers, of the question asked last: its vector is known, no model is asked."""
+        if not asked.query:
+            return {self.w.summary: gr.skip()}
+        size = filters.size(dimension)
+        question = asked.question
+        try:
+            question = replace(question, of=selection(files, types))
+            if (size, question.of) == (asked.dimension, asked.question.of):
+                # A dropdown may tell one choice twice: the second would take away which pages have moved.
+                return {self.w.summary: gr.skip()}
+            key = self.service.shelf.key(collection)
+            found = self.service.rank(question, asked.vector, asked.fingerprint, key, shown(top_k), size)
+            was: dict[str, int] = {}
+            if question.of == asked.question.of:
+                was = filters.ranks(self.service, asked, key, asked.dimension)
+            return self.told(question, found, key, size, was)
+        except ServingError as error:
+            # The question is kept: another choice ranks it again.
+            kept = replace(asked, question=question, dimension=size, hits=())
+            return {**self.nothing(), self.w.summary: failed("The search did not work", error), self.w.asked: kept}
+
+    def told(
+        self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
+        was: Mapping[str, int] = render.NO_RANKS,
+    ) -> dict[Any, Any]:  # fmt: skip
+        """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
+        catalogue = self.service.library.catalogue
+        asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
+        if not found.hits:
+            return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
+        first = found.hits[0]
+        like = named(catalogue.page(question.like)) if question.like else ""
+        summary = render.summary(
+            found.hits, catalogue.collection(collection), found.timings, found.below, like,
+            ranked=None if question.of == EVERY else found.ranked, dimension=dimension, was=was,
+        )  # fmt: skip
+        return {
+            self.w.summary: summary,
+            self.w.gallery: render.gallery(found.hits, was),
+            self.w.detail: page_regions.detail(first, catalogue.lines(first.page.id)),
+            self.w.asked: asked,
+        }
+
+    def show(self, asked: Asked, event: gr.EventData) -> str:
+        """Of the hits shown, as they were found: looking at a page never asks the worker again."""
+        hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
+        if hit is None or not self.service.library.pictures.picture(hit.page.id).is_file():
+            return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
+        return page_regions.detail(hit, self.service.library.catalogue.lines(hit.page.id))
+
+    def act(
+        self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
+    ) -> Iterator[dict[Any, Any]]:
+        """What a button beside a page does: others like it, or its deletion."""
+        page = str(event.page)
+        if event.like:
+            like = Question(like=page, minimum=asked.question.minimum, of=asked.question.of)
+            yield self.answer(like, collection, top_k, target, asked.dimension)
+            return
+        try:
+            self.service.delete(self.service.shelf.key(collection), [page])
+        except ServingError as error:
+            yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
+            return
+        yield {**self.panel(collection), **self.left()}
+        if asked.question.like != page:
+            yield self.answer(asked.question, collection, top_k, target, asked.dimension)
+
+    def nothing(self) -> dict[Any, Any]:
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
+
+
+def failed(title: str, error: ServingError) -> str:
+    return render.notice(title, error.message, "error")

@@ -1,0 +1,78 @@
+"""The engine that the page starts for itself, and starts again when it ends unasked.
+
+Knows nothing of the workers that come and go behind it: that is the engine's own business.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+
+from serving.client import EmbeddingClient
+from serving.http.child_server import ProcessFailed, ServerProcess
+from serving.settings import Settings
+from serving.system.environment import process_variables, settings_variables
+from serving.system.growing_pause import GrowingPause
+
+PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
+"""Before the first, second, ... start in a row that did not last."""
+log = logging.getLogger(__name__)
+
+
+class LocalEngine:
+    """`client` speaks to the process that runs now; a call that waits while it is started again is answered by it.
+
+    Its key is made for this run: another program on this machine, or a web page, cannot use the engine.
+    """
+
+    def __init__(self, limits: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
+        """`snapshot` and `scaledown_window` as `python -m serving` takes them. Returns once it answers.
+
+        Raises ProcessFailed.
+        """
+        self._limits = limits
+        window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
+        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(limits.data)]
+        self._key = secrets.token_urlsafe(24)
+        self._stopping = threading.Event()
+        self._process = self._start()
+        try:
+            self.client = EmbeddingClient(self._process.wait(), self._key)
+        except ProcessFailed:
+            self._process.stop()
+            raise
+        self._watcher = threading.Thread(target=self._watch, name="engine watch", daemon=True)
+        self._watcher.start()
+
+    @property
+    def admin_key(self) -> str:
+        """The configured one, else the one that the engine keeps in the data folder. Raises OSError."""
+        return self._limits.admin_key.get_secret_value() or (self._limits.data / "admin.key").read_text().strip()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.client.close()
+        self._process.stop()
+        self._watcher.join(5)
+
+    def _start(self) -> ServerProcess:
+        own = {"DORMOUSE_API_KEYS": self._key}
+        # Not the page's password, nor keys of other servers and clouds.
+        return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
+
+    def _watch(self) -> None:
+        pause = GrowingPause(PAUSES_S)
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._process.ended.wait()
+            seconds = pause.after(time.monotonic() - began)
+            log.warning("the engine ended (exit code %s); it is started again in %g s", self._process.stop(), seconds)
+            if self._stopping.wait(seconds):
+                return
+            self._process = self._start()
+            try:
+                self.client.url = self._process.wait()
+            except ProcessFailed as error:
+                log.error("%s", error)
