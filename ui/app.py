@@ -1,4 +1,4 @@
-"""Puts the page together, and starts it: `python -m ui.app`."""
+"""Starts the page: `python -m ui.app`."""
 
 from __future__ import annotations
 
@@ -10,211 +10,35 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import argparse
-import asyncio
 import logging
-import re
 import socket
 import sys
 import threading
-import time
 import webbrowser
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-import orjson
 import uvicorn
-from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from bench.coldstart.result_file import ResultError
-from serving.client import EmbeddingClient
-from serving.cloud.credentials import Keys, load_keys
-from serving.errors import BadValueError, NotFoundError, ServingError
+from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
 from serving.http.server import Server, bind_listener, is_loopback, parse_port
-from serving.library import exporting
 from serving.library.library import Library
 from serving.settings import Settings
 from serving.snapshots.base import NAMES
-from ui.access.ownership import Visitors
 from ui.access.password import PASSWORD, Door, unguarded
-from ui.access.same_origin import SameOrigin
-from ui.access.uploads import UploadsOnly, sweep
-from ui.api import collections_api, search_api
-from ui.coldstart import tab, timeline
-from ui.components import about, header, status_pill
-from ui.components.theme import theme
+from ui.access.uploads import sweep
 from ui.core.service import Service
-from ui.search import tab
+from ui.server import create_app, stop_streams, uploads_folder
+from ui.servers.configured import configure_targets
 from ui.servers.engine_process import LocalEngine
-from ui.servers.modal_target import ModalTarget, app_name
-from ui.servers.state import told
 from ui.servers.state_feed import Watch
 from ui.servers.target import Target, Targets, named
-
-ASSETS = Path(__file__).parent.parent / "assets"
-STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
-PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
-EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
-UNREACHABLE_S = 10.0
-"""Until a search or an upload says that nothing answers at the address of its server: nobody starts one that is not
-ours, and a platform that has to start it takes the connection at once."""
-TIDY_S = 600.0
-FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-HEAD = f"""
-<meta name="color-scheme" content="light dark">
-<script>{(Path(__file__).parent / "keys.js").read_text()}</script>
-"""
-
-
-def blocks(service: Service) -> gr.Blocks:
-    page = search_api.Page(title="Dormouse", analytics_enabled=False)
-    with page:
-        search_api.build(
-            service
-        )  # first: Gradio gives a name to whoever asks first, and the page has a "search" as well
-        collections_api.build(service)
-        target = header.build(service)
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Search", id="search"):
-                tab.build(service, target)
-            with gr.Tab("Cold starts", id="cold-starts"):
-                tab.build(service, target)
-            with gr.Tab("About", id="about"):
-                about.build(service)
-    page.queue(default_concurrency_limit=16)
-    return page
-
-
-def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
-    """The page, its pictures and the engines' states.
-
-    `loopback`: answer to local names only, so that no web page reaches it by DNS.
-    """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for target in service.targets:
-            target.watch.start()
-        tidying = asyncio.create_task(tidy(service))
-        yield
-        tidying.cancel()
-        service.targets.close()
-        await asyncio.to_thread(service.close)
-        with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_of(service.limits), older_s=0.0)
-
-    app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(UploadsOnly)
-    app.add_middleware(Visitors, shelf=service.shelf)
-    app.add_middleware(SameOrigin)
-    if loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
-
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        return JSONResponse({"status": "ok"})
-
-    @app.get("/pages/{name}")
-    def picture(name: str) -> Response:
-        if not PICTURE.fullmatch(name):
-            return JSONResponse({"error": "no such page"}, 404)
-        path = service.library.pictures.folder / name
-        if not path.is_file():
-            return JSONResponse({"error": "no such page"}, 404)
-        headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(path, headers=headers)
-
-    @app.get("/exports/{name}")
-    def exported(name: str) -> Response:
-        path = service.exports / name
-        if not EXPORT.fullmatch(name) or not path.is_file():
-            return JSONResponse({"error": "this export is not there (any more): make it again"}, 404)
-        return FileResponse(path, media_type="application/zip", headers={"Content-Disposition": "attachment", **FRESH})
-
-    @app.get("/runs/{name}.{kind}")
-    def run(name: str, kind: str, beside: str = "") -> Response:
-        if kind not in ("json", "csv", "html"):
-            return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
-        try:
-            content, media = tab.exported(service, name, kind, beside)
-        except NotFoundError as error:
-            return JSONResponse({"error": error.message}, 404)
-        except ResultError as error:
-            return JSONResponse({"error": str(error)}, 422)
-        return Response(content, media_type=media, headers=FRESH)
-
-    @app.get("/status")
-    async def state(target: str = "") -> Response:
-        return JSONResponse(told(service.targets.or_first(target).watch.news), headers=FRESH)
-
-    @app.get("/status/events")
-    async def states(target: str = "") -> Response:
-        of = service.targets.or_first(target)
-        if of.watch.full:
-            return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
-        return StreamingResponse(events(service, of), media_type="text/event-stream", headers=FRESH)
-
-    gr.mount_gradio_app(
-        app,
-        blocks(service),
-        path="/",
-        theme=theme(),
-        css_paths=STYLES,
-        head=HEAD,
-        footer_links=["api", "settings"],
-        # What is no export is held to less when it is opened.
-        max_file_size=max(service.limits.max_zip_bytes, service.limits.max_export_bytes),
-        ssr_mode=False,
-        enable_monitoring=False,
-        show_error=True,
-    )
-    return app
-
-
-async def tidy(service: Service) -> None:
-    """Uploads are copies, the library keeps its own; exports are fetched or made again."""
-    while True:
-        with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_of(service.limits), service.ingestor.needed())
-            await asyncio.to_thread(exporting.sweep, service.exports)
-        await asyncio.sleep(TIDY_S)
-
-
-def uploads_of(limits: Settings) -> Path:
-    return (limits.data / "uploads").resolve()
-
-
-async def events(service: Service, target: Target) -> AsyncIterator[bytes]:
-    title = target.title if len(service.targets) > 1 else ""
-    yield b"retry: 2000\n\n"
-    async with aclosing(target.watch.follow()) as followed:
-        async for news in followed:
-            run = service.runs.going(target.name)
-            more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
-            yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
 
 
 def has_screen() -> bool:
     """Without one, opening a browser would start a text browser in this terminal, or print its complaints."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-def wind_down(app: FastAPI, service: Service) -> None:
-    """Ends what would not end by itself: jobs, calls that retry, files that are slow to read, and the streams that each
-    open tab holds."""
-    service.ingestor.cancel_all()
-    service.parsers.close()
-    service.targets.close()
-    for route in app.routes:
-        event = getattr(getattr(route, "app", None), "stop_event", None)
-        if event is not None:
-            event.set()
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -279,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits = Settings(**given(options))
-    uploads = uploads_of(limits)
+    uploads = uploads_folder(limits)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bind_listener(options.host, options.port)
@@ -298,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
         try:
-            targets = elsewhere(options.worker, limits)
+            targets = configure_targets(options.worker, limits)
         except ServingError as error:
             print(error.message, file=sys.stderr)
             return 2
@@ -310,34 +134,6 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
     """What was said on the command line, in place of the environment."""
     data = {} if options.data is None else {"data": options.data}
     return {**data, "read_only": True} if options.read_only else data
-
-
-def elsewhere(workers: Sequence[tuple[str, str]], limits: Settings, folder: Path | None = None) -> Targets:
-    """The servers of `--worker`, as (name, address). `folder`: where those on Modal are remembered; else the data
-    folder. Raises ServingError."""
-    targets: list[Target] = []
-    for number, (name, url) in enumerate(workers, 1):
-        if app := app_name(url):
-            targets.append(ModalTarget(name, app, access(limits), folder or limits.data))
-            continue
-        key = os.environ.get("DORMOUSE_WORKER_KEY", "")
-        admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", limits.admin_key.get_secret_value())
-        client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
-        targets.append(Target(client, name, Watch(partial(where_and_key, client.url, admin) if admin else None)))
-    return Targets(targets)
-
-
-def access(limits: Settings) -> Keys:
-    """To servers on Modal. Raises BadValueError."""
-    try:
-        return load_keys(limits.data, os.environ)
-    except ValueError as error:
-        raise BadValueError(str(error)) from None
-
-
-def where_and_key(url: str, admin_key: str) -> tuple[str, str]:
-    """For a Watch, of an engine that has the same all the time."""
-    return url, admin_key
 
 
 def serve_with_engine(
@@ -378,7 +174,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
-    server = Server(config, "Dormouse", url, lambda: wind_down(app, service))
+    server = Server(config, "Dormouse", url, lambda: stop_streams(app, service))
     if options.until_stdin_closes:
         server.stop_with_stdin()
     if not options.no_browser and has_screen():

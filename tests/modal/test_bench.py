@@ -187,8 +187,9 @@ def test_sigterm_in_the_middle_puts_the_window_back(target: ModalServer, served:
             ask(target, seen)
 
     script = (
-        "import bench.coldstart.modal_target as m; m.ModalServer._restores = property(lambda s: True, lambda s, v: None);"
-        " from bench.__main__ import main; raise SystemExit(main())"
+        "import bench.coldstart.modal_target as m\n"
+        "m.ModalServer._restores = property(lambda s: True, lambda s, v: None)\n"
+        "from bench.__main__ import main; raise SystemExit(main())"
     )
     assert ask(target).outcome == "ok"
     busy = threading.Thread(target=keep_busy)

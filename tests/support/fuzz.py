@@ -1,4 +1,4 @@
-"""`python -m tests.support.fuzz KIND FOLDER [libFuzzer's options]`: bytes that atheris makes up, into what takes others' bytes.
+"""`python -m tests.support.fuzz KIND FOLDER [libFuzzer's options]`: feed made-up bytes to our parsers with atheris.
 
 FOLDER gets the first inputs, small files of each kind. Nothing but a ServingError may come out; anything else, a crash
 of a decoder or an input that takes longer than -timeout ends the process with what it was and another exit code than 0.

@@ -1,5 +1,8 @@
-"""`python -m tests.support.hosted_page`: a container's page with a volume's double, for `ServerProcess`. Killed, it leaves what
-a container leaves: what was committed. While the file `full` is there, the volume is."""
+"""`python -m tests.support.hosted_page`: run a container's page with a double of its volume.
+
+For `ServerProcess`. Killed, it leaves what a container leaves: what was committed. While the file `full` is there, the
+volume is full.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the exact versions that Modal's images are built of: `python -m tests.support.pins`, after a change of pyproject.toml.
+"""`python -m tests.support.pins`: write the exact versions of Modal's images, after a change of pyproject.toml.
 
 By uv's resolver, for the Python and the platform of the images. Pick a quiet day for it, and look at the difference.
 """

@@ -27,9 +27,10 @@ from serving.library.library import Library
 from serving.settings import Settings
 from serving.system.files import copy_file
 from ui.access.password import Door, public
-from ui.app import create_app, elsewhere, wind_down
 from ui.core.bench_runs import PATTERN
 from ui.core.service import Service
+from ui.server import create_app, stop_streams
+from ui.servers.configured import configure_targets
 from ui.servers.modal_target import ModalTarget
 
 AGAIN_S = 5.0
@@ -44,7 +45,7 @@ class Hosted:
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
         self._limits = Settings(data=data)
         self.library = Library(data, backup, later=True, vector_bytes=self._limits.vector_bytes)
-        targets = elsewhere(workers, self._limits, backup.folder)
+        targets = configure_targets(workers, self._limits, backup.folder)
         self.service = Service(targets, self.library, self._limits, engines=False)
         self._page = create_app(self.service, loopback=False)
         self._opened = False
@@ -84,7 +85,7 @@ class Hosted:
 
     def close(self) -> None:
         """At its end: no further page is begun, and what was measured is put on the volume."""
-        wind_down(self._page, self.service)
+        stop_streams(self._page, self.service)
         if self._opened:
             copied(*reversed(self._runs))
 

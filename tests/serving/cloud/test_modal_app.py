@@ -81,7 +81,9 @@ def test_pins_are_those_of_the_project(extra: modal_app.Extra, expected: str) ->
 def test_the_image_has_what_a_worker_imports() -> None:
     """Modal's own client aside, which every container has; what a model needs is its extra's."""
     code = (
-        "import sys, importlib.metadata as m; import serving.cloud.worker_lifecycle, serving.cloud.modal_app, serving.embedders.bigemma3.vllm\n"
+        "import sys, importlib.metadata as m; \n"
+        "import serving.cloud.worker_lifecycle, serving.cloud.modal_app\n"
+        "import serving.embedders.bigemma3.vllm\n"
         "names = m.packages_distributions()\n"
         "print(*{d for top in {n.split('.')[0] for n in sys.modules} for d in names.get(top, [])})"
     )

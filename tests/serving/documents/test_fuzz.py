@@ -1,4 +1,4 @@
-"""Bytes that atheris makes up, for some seconds: nothing but errors of ours may come of them (tests/support/fuzz.py)."""
+"""Bytes that atheris makes up, for some seconds: only errors of ours may come of them (tests/support/fuzz.py)."""
 
 from __future__ import annotations
 

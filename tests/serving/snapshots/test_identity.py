@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import SecretStr
 
-from serving.embedders.base import of
+from serving.embedders.base import find_embedder_class
 from serving.errors import BusyError
 from serving.http.schema import Query
 from serving.settings import LOADED_WITH, Settings
@@ -78,7 +78,7 @@ READ: set[str] = set()
 def test_nothing_else_is_read_before_the_launch(name: str, tmp_path: Path) -> None:
     settings = Recording(data=tmp_path)
     READ.clear()
-    embedder = of(name)(settings)
+    embedder = find_embedder_class(name)(settings)
     embedder.load()
     embedder.warm_up()
     prepared(embedder, settings)

@@ -125,6 +125,9 @@ def test_other_faults_of_a_commit_are_told(monkeypatch: pytest.MonkeyPatch, volu
 
 def test_page_imports_onnxruntime_before_usearch() -> None:
     """In the container's order; the other one ends the process."""
-    code = "import aiohttp\nfrom serving.library.backup import Backup\nfrom ui.deploy.container import Hosted\nprint('alive')"
+    code = (
+        "import aiohttp\nfrom serving.library.backup import Backup\n"
+        "from ui.deploy.container import Hosted\nprint('alive')"
+    )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == "alive", found.stderr

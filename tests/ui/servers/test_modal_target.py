@@ -28,10 +28,10 @@ from serving.settings import Settings
 from tests.conftest import ScriptedWorker
 from tests.serving.library.test_library import add, at, new
 from tests.serving.test_client import ANSWER, PROOF, answering
-from ui.app import elsewhere
 from ui.coldstart import tab
 from ui.components import header, status_pill
 from ui.servers import modal_target
+from ui.servers.configured import configure_targets
 from ui.servers.modal_feed import ModalWatch, Stats, upcoming
 from ui.servers.modal_target import ModalTarget, app_name
 from ui.servers.state import Facts, Row, Unknown
@@ -286,7 +286,7 @@ def test_addresses(tmp_path: Path) -> None:
     for bad in ("modal:", "modal:a b", "modal:" + "x" * 65):
         with pytest.raises(BadValueError, match="no name of a Modal app"):
             app_name(bad)
-    targets = elsewhere([("HF", "modal:my-app"), ("", "http://127.0.0.1:1")], Settings(data=tmp_path))
+    targets = configure_targets([("HF", "modal:my-app"), ("", "http://127.0.0.1:1")], Settings(data=tmp_path))
     assert [target.name for target in targets] == ["HF", "127.0.0.1:1"]
     assert isinstance(targets.first, ModalTarget) and targets.first.deployment == "hf"
 
@@ -294,7 +294,7 @@ def test_addresses(tmp_path: Path) -> None:
 def test_half_a_proxy_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk")
     with pytest.raises(BadValueError, match="belong together"):
-        elsewhere([("HF", "modal:my-app")], Settings(data=tmp_path))
+        configure_targets([("HF", "modal:my-app")], Settings(data=tmp_path))
 
 
 class Started:

@@ -23,8 +23,9 @@ from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 from tests.ui.core.test_ingest import upload
-from ui.app import arguments, elsewhere
+from ui.app import arguments
 from ui.core.service import Question, Service
+from ui.servers.configured import configure_targets
 from ui.servers.state_feed import events
 from ui.servers.target import Target, Targets, host, named
 
@@ -150,11 +151,11 @@ def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(SystemExit):
             arguments().parse_args(["--worker", bad])
     with pytest.raises(BadValueError, match="not an address"):
-        elsewhere([("", "ftp://x")], settings(tmp_path))
+        configure_targets([("", "ftp://x")], settings(tmp_path))
     keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
     for name, value in keys.items():
         monkeypatch.setenv(f"DORMOUSE_{name}", value)
-    first, second = elsewhere(options.worker, settings(tmp_path))
+    first, second = configure_targets(options.worker, settings(tmp_path))
     assert (first.name, second.name) == ("hf", "x:2") and not first.local
     for url, local in (
         ("http://[", False),

@@ -373,6 +373,9 @@ def test_it_is_not_imported_before_it_is_loaded() -> None:
     import subprocess
     import sys
 
-    code = "import sys, serving.embedders.bigemma3.huggingface; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        "import sys, serving.embedders.bigemma3.huggingface\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
     assert huggingface.GPU_LANES.page_workers == 2

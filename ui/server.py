@@ -1,0 +1,191 @@
+"""The page as an ASGI app: Gradio's tabs, pictures and downloads, the engines' states, and what is tidied meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import gradio as gr
+import orjson
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from bench.coldstart.result_file import ResultError
+from serving.errors import NotFoundError
+from serving.library import exporting
+from serving.settings import Settings
+from ui.access.ownership import Visitors
+from ui.access.same_origin import SameOrigin
+from ui.access.uploads import UploadsOnly, sweep
+from ui.api import collections_api, search_api
+from ui.coldstart import tab as cold_starts
+from ui.coldstart import timeline
+from ui.components import about, header, status_pill
+from ui.components.theme import theme
+from ui.core.service import Service
+from ui.search import tab as search
+from ui.servers.state import told
+from ui.servers.target import Target
+
+ASSETS = Path(__file__).parent.parent / "assets"
+STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
+PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
+TIDY_S = 600.0
+FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEAD = f"""
+<meta name="color-scheme" content="light dark">
+<script>{(Path(__file__).parent / "static" / "keys.js").read_text()}</script>
+"""
+
+
+def build_blocks(service: Service) -> gr.Blocks:
+    """Return Gradio's side of the page: the API's calls, the header and three tabs."""
+    page = search_api.Page(title="Dormouse", analytics_enabled=False)
+    with page:
+        # First: Gradio gives a name to the first call that asks for it, and the page has a "search" as well.
+        search_api.build(service)
+        collections_api.build(service)
+        target = header.build(service)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Search", id="search"):
+                search.build(service, target)
+            with gr.Tab("Cold starts", id="cold-starts"):
+                cold_starts.build(service, target)
+            with gr.Tab("About", id="about"):
+                about.build(service)
+    page.queue(default_concurrency_limit=16)
+    return page
+
+
+def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
+    """Return the page, its pictures and the engines' states as one app.
+
+    `loopback`: answer to local names only, so that no web page reaches it by DNS.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for target in service.targets:
+            target.watch.start()
+        tidying = asyncio.create_task(tidy_folders(service))
+        yield
+        tidying.cancel()
+        service.targets.close()
+        await asyncio.to_thread(service.close)
+        with suppress(OSError):
+            await asyncio.to_thread(sweep, uploads_folder(service.limits), older_s=0.0)
+
+    app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(UploadsOnly)
+    app.add_middleware(Visitors, shelf=service.shelf)
+    app.add_middleware(SameOrigin)
+    if loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
+    routes = PageRoutes(service)
+    app.get("/healthz")(routes.health)
+    app.get("/pages/{name}")(routes.picture)
+    app.get("/exports/{name}")(routes.export)
+    app.get("/runs/{name}.{kind}")(routes.run)
+    app.get("/status")(routes.state)
+    app.get("/status/events")(routes.state_events)
+    gr.mount_gradio_app(
+        app,
+        build_blocks(service),
+        path="/",
+        theme=theme(),
+        css_paths=STYLES,
+        head=HEAD,
+        footer_links=["api", "settings"],
+        # What is no export is held to less when it is opened.
+        max_file_size=max(service.limits.max_zip_bytes, service.limits.max_export_bytes),
+        ssr_mode=False,
+        enable_monitoring=False,
+        show_error=True,
+    )
+    return app
+
+
+class PageRoutes:
+    """The page's routes beside Gradio's."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def health(self) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    def picture(self, name: str) -> Response:
+        path = self._service.library.pictures.folder / name
+        if not PICTURE.fullmatch(name) or not path.is_file():
+            return JSONResponse({"error": "no such page"}, 404)
+        headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, headers=headers)
+
+    def export(self, name: str) -> Response:
+        path = self._service.exports / name
+        if not EXPORT.fullmatch(name) or not path.is_file():
+            return JSONResponse({"error": "this export is not there (any more): make it again"}, 404)
+        return FileResponse(path, media_type="application/zip", headers={"Content-Disposition": "attachment", **FRESH})
+
+    def run(self, name: str, kind: str, beside: str = "") -> Response:
+        if kind not in ("json", "csv", "html"):
+            return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
+        try:
+            content, media = cold_starts.exported(self._service, name, kind, beside)
+        except NotFoundError as error:
+            return JSONResponse({"error": error.message}, 404)
+        except ResultError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        return Response(content, media_type=media, headers=FRESH)
+
+    async def state(self, target: str = "") -> Response:
+        return JSONResponse(told(self._service.targets.or_first(target).watch.news), headers=FRESH)
+
+    async def state_events(self, target: str = "") -> Response:
+        chosen = self._service.targets.or_first(target)
+        if chosen.watch.full:
+            return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
+        stream = stream_states(self._service, chosen)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
+
+
+async def tidy_folders(service: Service) -> None:
+    """Remove old uploads and exports: the library keeps its own copies, and an export can be made again."""
+    while True:
+        with suppress(OSError):
+            await asyncio.to_thread(sweep, uploads_folder(service.limits), service.ingestor.needed())
+            await asyncio.to_thread(exporting.sweep, service.exports)
+        await asyncio.sleep(TIDY_S)
+
+
+def uploads_folder(limits: Settings) -> Path:
+    return (limits.data / "uploads").resolve()
+
+
+async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes]:
+    """Yield the target's states as server-sent events, from now on."""
+    title = target.title if len(service.targets) > 1 else ""
+    yield b"retry: 2000\n\n"
+    async with aclosing(target.watch.follow()) as followed:
+        async for news in followed:
+            run = service.runs.going(target.name)
+            more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
+            yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
+
+
+def stop_streams(app: FastAPI, service: Service) -> None:
+    """Ends what would not end by itself: jobs, calls that retry, files that are slow to read, and the streams that each
+    open tab holds."""
+    service.ingestor.cancel_all()
+    service.parsers.close()
+    service.targets.close()
+    for route in app.routes:
+        event = getattr(getattr(route, "app", None), "stop_event", None)
+        if event is not None:
+            event.set()
