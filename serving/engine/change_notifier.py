@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class News:
+class ChangeNotifier:
     """`version` counts the changes, so that none is missed between reading and listening."""
 
     def __init__(self) -> None:

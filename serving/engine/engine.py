@@ -21,11 +21,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.engine.change_notifier import News
+from serving.engine.change_notifier import ChangeNotifier
 from serving.engine.clock import Clock
-from serving.engine.start_history import Start, Starts
+from serving.engine.start_history import StartHistory, StartRecord
 from serving.engine.start_metrics import StartMetrics
-from serving.engine.starter import Life, Starter, Way
+from serving.engine.starter import RunningWorker, Starter, StartMode
 from serving.engine.wait_queue import WaitQueue
 from serving.errors import NotReadyError
 from serving.snapshots.base import SnapshotFailed, StartFailed
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class Lease:
     """The worker, for one request; `held_ms` is what the request waited for it."""
 
-    life: Life
+    life: RunningWorker
     held_ms: float
 
 
@@ -55,14 +55,14 @@ class Engine:
         self.settings = starter.spec.settings
         self.window = self.settings.scaledown_window if scaledown_window is None else scaledown_window
         self.clock = clock or Clock()
-        self.starts = Starts(self.settings.data / "starts.jsonl")
+        self.starts = StartHistory(self.settings.data / "starts.jsonl")
         self.metrics = StartMetrics()
-        self.news = News()
-        self.waiting = WaitQueue[Life]()
+        self.news = ChangeNotifier()
+        self.waiting = WaitQueue[RunningWorker]()
         self.state: State = "zero"
         self.since = self.clock.time()
-        self.life: Life | None = None
-        self.row: Start | None = None
+        self.life: RunningWorker | None = None
+        self.row: StartRecord | None = None
         """Of the start that is going on."""
         self.phase: str | None = None
         self.reason = ""
@@ -127,7 +127,7 @@ class Engine:
         """Of the start that is going on, from the request that asked for it."""
         return round((self.clock.monotonic() - self._row_began) * 1000, 2)
 
-    def answered(self, life: Life) -> None:
+    def answered(self, life: RunningWorker) -> None:
         """A worker has begun to answer: the first answer completes the start, if somebody waited for it."""
         if not life.complete:
             life.start.first_answer_ms = self.elapsed_ms
@@ -135,7 +135,7 @@ class Engine:
             self.metrics.first_answer(life.start)
             self.news.publish()
 
-    def _complete(self, life: Life) -> None:
+    def _complete(self, life: RunningWorker) -> None:
         """Nobody waits for the start any more: what comes later is idle time."""
         if not life.complete:
             life.complete = True
@@ -144,7 +144,7 @@ class Engine:
     def refuse_waiting(self) -> None:
         self.waiting.refuse(NotReadyError("the server is stopping", retry_after=1))
 
-    def _free(self) -> Life | None:
+    def _free(self) -> RunningWorker | None:
         life = self.life
         if self.state != "serving" or life is None or not life.handle.usable or self.waiting:
             return None
@@ -153,7 +153,7 @@ class Engine:
         life.in_flight += 1
         return life
 
-    async def _wait(self, began: float) -> Life:
+    async def _wait(self, began: float) -> RunningWorker:
         if self._closing:
             raise NotReadyError("the server is stopping", retry_after=1)
         if self.state == "failed":
@@ -182,7 +182,7 @@ class Engine:
             self.waiting.leave(waiter)
             self.news.publish()
 
-    def _release(self, life: Life) -> None:
+    def _release(self, life: RunningWorker) -> None:
         life.in_flight -= 1
         self._idle_since = self.clock.monotonic()
         self._admit()
@@ -274,11 +274,11 @@ class Engine:
                 done.set_result(None)
         self._gone.clear()
 
-    async def _bring_up(self) -> Life:
+    async def _bring_up(self) -> RunningWorker:
         """Raises StartFailed."""
         now = self.clock.monotonic()
         asked = self._row_began = now if self.waiting.since is None else self.waiting.since
-        row = self.row = Start(self.clock.time(), self.starter.choice.name, self.starter.next_kind)
+        row = self.row = StartRecord(self.clock.time(), self.starter.choice.name, self.starter.next_kind)
         row.phases["queue"] = round((now - asked) * 1000, 2)
         try:
             life = await self.starter.start(row, self._enter, self._report)
@@ -297,7 +297,7 @@ class Engine:
             self._complete(life)
         return life
 
-    def _settle(self, row: Start) -> None:
+    def _settle(self, row: StartRecord) -> None:
         row.ready_ms = self.elapsed_ms
         self.row = self.phase = None
         self.starts.add(row)
@@ -316,7 +316,7 @@ class Engine:
             self.phase = None
         self.news.publish()
 
-    async def _tend(self, life: Life) -> None:
+    async def _tend(self, life: RunningWorker) -> None:
         """Returns when the worker is no longer wanted, or gone."""
         began = self.clock.monotonic()
         if self._down:
@@ -336,7 +336,7 @@ class Engine:
         now = self.clock.monotonic()
         self._not_before = now + self._dying.after(now - began)
 
-    async def _take_down(self, life: Life) -> None:
+    async def _take_down(self, life: RunningWorker) -> None:
         self._enter("scaling_down")
         try:
             await life.handle.stop(self.settings.stop_timeout_s)
@@ -388,7 +388,7 @@ class Engine:
                 wait.cancel()
         self._changed.clear()
 
-    def _enter(self, state: State | Way) -> None:
+    def _enter(self, state: State | StartMode) -> None:
         if state != self.state:
             self.state = state
             self.since = self.clock.time()

@@ -29,7 +29,7 @@ from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.http.access import EMBEDDING
 from serving.snapshots.worker_handle import WorkerHandle
 
-HELD_BYTES = 64 * 1024
+READ_AHEAD_BYTES = 64 * 1024
 """Read of a body before its request is admitted: a server that reads nothing does not hear of a client that leaves."""
 QUEUED_BYTES = 1024 * 1024
 """The same at zero, where it waits: a page or two, so that their clients may leave too."""
@@ -152,7 +152,7 @@ class EngineProxy:
     # Embedding
 
     async def _embed(self, scope: Scope, body: RequestBody, send: Send) -> None:
-        await body.read_ahead(HELD_BYTES)
+        await body.read_ahead(READ_AHEAD_BYTES)
         self._bodies.add(body)
         if self.engine.state != "serving" and sum(other.held for other in self._bodies) < ALL_QUEUED_BYTES:
             await body.read_ahead(QUEUED_BYTES)

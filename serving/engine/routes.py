@@ -16,7 +16,7 @@ from starlette.routing import Route
 from serving.embedders.base import Embedder
 from serving.engine.engine import Engine
 from serving.engine.proxy import open_client
-from serving.engine.status import status
+from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
 from serving.http.responses import add_error_handlers, check_level, describe_server, list_models, respond
 
@@ -98,7 +98,7 @@ class Routes:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def show_engine(self, _: Request) -> Response:
-        return respond(status(self._engine))
+        return respond(describe_engine(self._engine))
 
     async def stream_events(self, _: Request) -> Response:
         return StreamingResponse(self._events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -107,7 +107,7 @@ class Routes:
         """Yield the status as server-sent events: now, at each change, and a comment after a while without one."""
         while not self._stopping.is_set():
             seen = self._engine.news.version
-            yield b"event: engine\ndata: " + orjson.dumps(status(self._engine)) + b"\n\n"
+            yield b"event: engine\ndata: " + orjson.dumps(describe_engine(self._engine)) + b"\n\n"
             await asyncio.sleep(EVENT_GAP_S)
             while not self._stopping.is_set() and not await self._wait_for_change(seen):
                 yield b": nothing new\n\n"

@@ -9,11 +9,11 @@ import stat
 import tempfile
 from pathlib import Path
 
-LONGEST = 75
+MAX_PATH_BYTES = 75
 """Bytes: the path of a Unix socket may have 107 in Linux and 103 in macOS, name included."""
 
 
-def run_folder(data: Path) -> Path:
+def make_runtime_dir(data: Path) -> Path:
     """Empty, and this user's only: what an engine that was killed left there is removed. Raises OSError.
 
     In the data folder; where that path is too long for a socket, in the system's temporary folder under a name that
@@ -21,7 +21,7 @@ def run_folder(data: Path) -> Path:
     """
     data = data.resolve()
     folder = data / "run"
-    if len(os.fsencode(folder)) > LONGEST:
+    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)

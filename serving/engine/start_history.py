@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Start:
+class StartRecord:
     """One way from zero to an answer, or to a failure. Milliseconds, except `at`."""
 
     at: float
@@ -39,10 +39,10 @@ class Start:
     """Until the first answer's headers; None before, and of a start that nobody waited for."""
 
 
-class Starts:
+class StartHistory:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[Start] = []
+        self.rows: list[StartRecord] = []
         self._lines = 0
 
     def load(self) -> None:
@@ -54,47 +54,47 @@ class Starts:
         self._lines = len(lines)
         for line in lines[-KEPT:]:
             try:
-                self.rows.append(decoded(json.loads(line)))
+                self.rows.append(decode_record(json.loads(line)))
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
 
-    def add(self, row: Start) -> None:
+    def add(self, row: StartRecord) -> None:
         self.rows = [*self.rows[-KEPT:], row]
 
-    def write(self, row: Start) -> None:
+    def write(self, row: StartRecord) -> None:
         """Once it is complete."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:
-                write_file(self._path, b"".join(encoded(kept) for kept in self.rows))
+                write_file(self._path, b"".join(encode_record(kept) for kept in self.rows))
                 self._lines = len(self.rows)
                 return
             with self._path.open("ab") as stream:
-                stream.write(encoded(row))
+                stream.write(encode_record(row))
         except OSError as error:
             log.warning("a start could not be recorded in %s: %s", self._path.name, error.strerror)
 
     def expected_ms(self, kind: str, backend: str) -> float | None:
         """Median time to an answering worker of such starts so far, the latest twenty."""
-        times = [row.ready_ms for row in self.rows if row.outcome == "served" and is_of(row, kind, backend)]
+        times = [row.ready_ms for row in self.rows if row.outcome == "served" and matches(row, kind, backend)]
         return round(statistics.median(times[-20:]), 1) if times else None
 
     def latest(self, count: int) -> Sequence[dict[str, Any]]:
         return [asdict(row) for row in self.rows[-count:][::-1]]
 
 
-def is_of(row: Start, kind: str, backend: str) -> bool:
+def matches(row: StartRecord, kind: str, backend: str) -> bool:
     return row.kind == kind and (kind == "plain" or row.backend == backend)
 
 
-def encoded(row: Start) -> bytes:
+def encode_record(row: StartRecord) -> bytes:
     return json.dumps(asdict(row)).encode() + b"\n"
 
 
-def decoded(found: dict[str, Any]) -> Start:
+def decode_record(found: dict[str, Any]) -> StartRecord:
     """Raises ValueError, TypeError or KeyError for what is no row of ours."""
     first = found["first_answer_ms"]
-    return Start(
+    return StartRecord(
         at=float(found["at"]),
         backend=str(found["backend"]),
         kind=str(found["kind"]),

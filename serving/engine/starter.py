@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.embedders.probe import describe_difference, why_unusable
-from serving.engine.start_history import Start
+from serving.engine.start_history import StartRecord
 from serving.snapshots.base import (
     Launch,
     NoRoom,
@@ -23,26 +23,26 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.choose import Choice
-from serving.snapshots.plain import Plain
+from serving.snapshots.choose import BackendChoice
+from serving.snapshots.plain import PlainStarter
 from serving.snapshots.worker_handle import WorkerHandle
 
-FAILURES_IN_A_ROW = 2
+MAX_FAILURES_IN_A_ROW = 2
 """Of snapshots or restores; then the backend is disabled until it is told to rebuild or the engine starts again."""
-Way = Literal["starting", "restoring"]
+StartMode = Literal["starting", "restoring"]
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Life:
+class RunningWorker:
     """One worker, from its start to its end."""
 
     handle: WorkerHandle
-    start: Start
+    start: StartRecord
     tier: Tier
     in_flight: int = 0
     complete: bool = False
@@ -50,7 +50,7 @@ class Life:
 
 
 class Starter:
-    def __init__(self, spec: Spec, choice: Choice, run: Path, plain: Plain | None = None) -> None:
+    def __init__(self, spec: WorkerSpec, choice: BackendChoice, run: Path, plain: PlainStarter | None = None) -> None:
         """`run`: a folder for the workers' sockets."""
         self.spec = spec
         self.choice = choice
@@ -62,7 +62,7 @@ class Starter:
         self.fallbacks = 0
         """Plain starts where a snapshot was meant."""
         self._run = run
-        self._plain = plain or Plain()
+        self._plain = plain or PlainStarter()
         self._in_a_row = 0
 
     @property
@@ -98,7 +98,7 @@ class Starter:
         self.snapshot = None
         self._count("park", reason)
 
-    async def start(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life:
+    async def start(self, row: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
         """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
         if self.choice.backend is not None and not self.disabled:
             life = await self._by_snapshot(row, enter, report)
@@ -108,12 +108,14 @@ class Starter:
         enter("starting")
         row.kind = "plain"
         handle = await self._plain.start(self.spec, self._launch("plain"), report)
-        reason = await judged(handle, why_unusable)
+        reason = await verify_probe(handle, why_unusable)
         if reason is not None:
             raise StartFailed(reason, public=True)
-        return Life(handle, row, "none")
+        return RunningWorker(handle, row, "none")
 
-    async def _by_snapshot(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life | None:
+    async def _by_snapshot(
+        self, row: StartRecord, enter: Callable[[StartMode], None], report: Report
+    ) -> RunningWorker | None:
         """None if it has to be a plain start. Raises StartFailed."""
         backend = self.choice.backend
         assert backend is not None
@@ -141,7 +143,7 @@ class Starter:
             self._failed(row, "restore", str(error))
             return None
         self._in_a_row = 0
-        return Life(handle, row, tier)
+        return RunningWorker(handle, row, tier)
 
     async def _create(self, report: Report) -> Snapshot:
         """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
@@ -166,7 +168,7 @@ class Starter:
         assert backend is not None
         try:
             handle = await backend.restore(snapshot, self._launch(kind), report)
-            reason = await judged(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
+            reason = await verify_probe(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
         except RestoreFailed:
             raise
         except Exception as error:
@@ -184,7 +186,7 @@ class Starter:
             log.exception("no snapshot could be looked for")
             return None
 
-    def _failed(self, row: Start, what: str, reason: str) -> None:
+    def _failed(self, row: StartRecord, what: str, reason: str) -> None:
         row.reason = f"{what} failed: {reason}"
         self._count(what, reason)
 
@@ -193,7 +195,7 @@ class Starter:
         self.failures[name, what] = self.failures.get((name, what), 0) + 1
         self._in_a_row += 1
         log.warning("%s: %s failed, the next start is a full one: %s", name, what, reason)
-        if self._in_a_row >= FAILURES_IN_A_ROW:
+        if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.disabled = f"{self._in_a_row} failures in a row, the last: {what} failed: {reason}"
             log.error("%s is disabled: %s", name, self.disabled)
 
@@ -204,7 +206,7 @@ class Starter:
         return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
 
 
-async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
+async def verify_probe(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
     """What is wrong with its probe; the worker has ended then, also if judging itself failed."""
     try:
         reason = judge(handle.about["probe"])

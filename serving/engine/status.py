@@ -10,7 +10,7 @@ from serving.engine.engine import Engine
 HISTORY = 20
 
 
-def status(engine: Engine) -> dict[str, Any]:
+def describe_engine(engine: Engine) -> dict[str, Any]:
     """Times ending in `_at`, `since` and `now` are Unix seconds, `_ms` milliseconds, `_s` seconds.
 
     `start` is the start that is going on, `next` what a request at zero would meet; `expected_ms` is the median of such
@@ -36,8 +36,8 @@ def status(engine: Engine) -> dict[str, Any]:
         "refused": dict(choice.refused),
         "detail": dict(choice.detail),
         "disabled": starter.disabled,
-        "snapshot": snapshot(engine, now),
-        "start": going_on(engine),
+        "snapshot": describe_snapshot(engine, now),
+        "start": describe_current_start(engine),
         "next": {"kind": starter.next_kind, "expected_ms": engine.starts.expected_ms(starter.next_kind, choice.name)},
         "last_start": next(iter(engine.starts.latest(1)), None),
         "history": engine.starts.latest(HISTORY),
@@ -47,14 +47,14 @@ def status(engine: Engine) -> dict[str, Any]:
     }
 
 
-def snapshot(engine: Engine, now: float) -> dict[str, Any] | None:
+def describe_snapshot(engine: Engine, now: float) -> dict[str, Any] | None:
     found = engine.starter.snapshot
     if found is None:
         return None
     return {"bytes": found.bytes, "created": found.created, "age_s": round(now - found.created, 1)}
 
 
-def going_on(engine: Engine) -> dict[str, Any] | None:
+def describe_current_start(engine: Engine) -> dict[str, Any] | None:
     row = engine.row
     if row is None:
         return None

@@ -8,13 +8,13 @@ from typing import Generic, Protocol, TypeVar
 from serving.errors import NotReadyError
 
 
-class Admitting(Protocol):
+class AdmittingWorker(Protocol):
     """A worker, as far as those who wait are concerned."""
 
     in_flight: int
 
 
-W = TypeVar("W", bound=Admitting)
+W = TypeVar("W", bound=AdmittingWorker)
 
 
 class WaitQueue(Generic[W]):

@@ -16,12 +16,12 @@ from serving.snapshots.worker_handle import WorkerHandle
 
 Tier = Literal["none", "disk", "host", "context"]
 """What is held at zero: nothing; a file; a process in memory with the GPU free; a GPU context without weights."""
-NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
+BACKEND_NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
 """In the order in which `auto` tries them."""
 
 
 @dataclass(frozen=True)
-class Spec:
+class WorkerSpec:
     """Which worker: everything that a start needs and a request does not change."""
 
     embedder: str
@@ -86,13 +86,13 @@ class SnapshotBackend(Protocol):
     def tier(self) -> Tier:
         """What is held at zero, or would be."""
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         """A real snapshot and restore of a small process, under a deadline: never a guess from the system's name."""
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         """The snapshot of exactly this worker, whole and unchanged; anything else is refused and None answered."""
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         """Starts a worker, warms it up and saves it. Raises StartFailed or SnapshotFailed."""
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:

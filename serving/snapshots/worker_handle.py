@@ -17,14 +17,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from serving.system.log import WORKER
+from serving.system.log import WORKER_LOGGER
 
-LINE = 4 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
 TAIL_LINES = 20
 KILLED_S = 5.0
 """A killed process that waits for the system (a disk, a GPU's driver) ends only after that wait, if ever."""
-log = logging.getLogger(WORKER)
+log = logging.getLogger(WORKER_LOGGER)
 
 
 class Pipes:
@@ -145,7 +145,7 @@ class WorkerHandle:
         Of one that has ended already, nothing but the waiting is left.
         """
         self.strike()
-        await until_killed(self.pid, self._gone())
+        await wait_until_killed(self.pid, self._gone())
         for reader in self._readers:
             reader.cancel()
 
@@ -163,23 +163,23 @@ class WorkerHandle:
 
     async def _read_status(self) -> None:
         try:
-            async for line in lines(self._pipes.status):
+            async for line in read_lines(self._pipes.status):
                 self._messages.put_nowait(json.loads(line))
         finally:
             self._messages.put_nowait(None)
             self.ended.set()
 
     async def _read_log(self) -> None:
-        async for line in lines(self._pipes.log):
+        async for line in read_lines(self._pipes.log):
             text = line.decode("utf-8", "replace").rstrip()
             self.tail = [*self.tail[-TAIL_LINES:], text]
             log.info("%s", text)
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
+async def kill_process(process: asyncio.subprocess.Process) -> None:
     """Kill a child that has a session of its own, with all that is in it; returns as `WorkerHandle.kill`."""
     kill_session(process.pid)
-    await until_killed(process.pid, process.wait())
+    await wait_until_killed(process.pid, process.wait())
 
 
 def kill_session(leader: int) -> None:
@@ -187,7 +187,7 @@ def kill_session(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-async def until_killed(pid: int, ended: Awaitable[object]) -> None:
+async def wait_until_killed(pid: int, ended: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(KILLED_S):
             await ended
@@ -195,9 +195,9 @@ async def until_killed(pid: int, ended: Awaitable[object]) -> None:
         logging.getLogger(__name__).error("process %d was killed and has not ended within %g s", pid, KILLED_S)
 
 
-async def lines(descriptor: int) -> AsyncIterator[bytes]:
+async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
     """Of a pipe until its end, which closes it here as well."""
-    reader = asyncio.StreamReader(limit=LINE)
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )

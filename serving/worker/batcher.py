@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 @dataclass(eq=False, slots=True)  # an entry is itself: comparing items would compare the pixels of pages
-class Entry(Generic[T, R]):
+class QueuedItem(Generic[T, R]):
     item: T
     result: asyncio.Future[R]
     queued_at: float = field(default_factory=time.perf_counter)
@@ -79,7 +79,7 @@ class Lane(Generic[T, R]):
         self._wait_s = wait_s
         self._weigh = weigh
         self._budget = batch if budget is None else budget
-        self._waiting: deque[Entry[T, R]] = deque()
+        self._waiting: deque[QueuedItem[T, R]] = deque()
         self._more = asyncio.Event()
         self._seconds_per_item = 0.5
         self._workers = workers
@@ -134,7 +134,7 @@ class Lane(Generic[T, R]):
             return [], Timing()
         self.check_room(len(items))
         loop = asyncio.get_running_loop()
-        entries: list[Entry[T, R]] = [Entry(item, loop.create_future()) for item in items]
+        entries: list[QueuedItem[T, R]] = [QueuedItem(item, loop.create_future()) for item in items]
         self._waiting.extend(entries)
         self._more.set()
         try:
@@ -147,7 +147,7 @@ class Lane(Generic[T, R]):
             queue=taken - entries[0].queued_at, embed=max(entry.ended_at for entry in entries) - taken
         )
 
-    def _drop(self, entries: list[Entry[T, R]]) -> None:
+    def _drop(self, entries: list[QueuedItem[T, R]]) -> None:
         for entry in entries:
             if not entry.started_at:
                 self.counts.cancelled += 1
@@ -157,7 +157,7 @@ class Lane(Generic[T, R]):
                 entry.result.cancel()
         self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
 
-    async def _take(self) -> list[Entry[T, R]]:
+    async def _take(self) -> list[QueuedItem[T, R]]:
         while True:
             while not self._waiting:
                 self._more.clear()
@@ -179,9 +179,9 @@ class Lane(Generic[T, R]):
                     self._more.clear()
                     await self._more.wait()
 
-    def _fitting(self) -> list[Entry[T, R]]:
+    def _fitting(self) -> list[QueuedItem[T, R]]:
         """The next batch, in the order of arrival; empty if everything that waited was cancelled."""
-        taken: list[Entry[T, R]] = []
+        taken: list[QueuedItem[T, R]] = []
         weight = 0
         while self._waiting and len(taken) < self._batch:
             entry = self._waiting[0]
@@ -198,7 +198,7 @@ class Lane(Generic[T, R]):
             entries = await self._take()
             await self._run_batch(thread, entries)
 
-    async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[Entry[T, R]]) -> None:
+    async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[QueuedItem[T, R]]) -> None:
         started = time.perf_counter()
         for entry in entries:
             entry.started_at = started

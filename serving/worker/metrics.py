@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from serving.worker.batcher import Lane
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class LaneCollector(Collector):
@@ -37,7 +37,7 @@ class LaneCollector(Collector):
             yield family
 
 
-class Metrics:
+class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         answers = Counter(
@@ -47,7 +47,7 @@ class Metrics:
             "dormouse_phase_seconds",
             "Where an embedding request spent its time",
             ["phase"],
-            buckets=SECONDS,
+            buckets=BUCKETS_S,
             registry=self.registry,
         )
         # Finding a child by its labels takes longer than counting in it.

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.errors import ServingError
-from serving.system.processes import die_with_parent, give_back_memory, threads
+from serving.system.processes import die_with_parent, give_back_memory, list_threads
 
 T = TypeVar("T")
 EXIT_FAILED = 1
@@ -36,7 +36,7 @@ RANDOM_MODULES = {"numpy.random", "torch"}
 """Those with a state of their own, drawn anew by `seed()`."""
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.worker.process", description=__doc__)
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
@@ -49,27 +49,27 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments().parse_args(argv)
+    options = make_parser().parse_args(argv)
     if options.dies_with_parent:
         die_with_parent()
     control, status, log = options.pipes
-    talk_to(log)
-    say(status, {"running": os.getpid()})
+    redirect_output(log)
+    write_status(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         warm_up = options.warm_up or options.template
-        life = Life.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
+        life = WorkerRuntime.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
     except ServingError as error:
-        say(status, {"failed": error.message, "public": True})
+        write_status(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
     except Exception as error:
         logging.exception("the embedder did not start")
-        say(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
+        write_status(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
         return EXIT_FAILED
-    return template(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
+    return serve_forks(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
 
 
-def talk_to(log: int) -> None:
+def redirect_output(log: int) -> None:
     """Standard output and error into the log pipe, standard input from nowhere: nothing of a terminal is inherited."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
@@ -80,13 +80,13 @@ def talk_to(log: int) -> None:
             os.close(descriptor)
 
 
-def say(status: int, message: dict[str, Any]) -> None:
+def write_status(status: int, message: dict[str, Any]) -> None:
     line = json.dumps(message).encode() + b"\n"
     while line:
         line = line[os.write(status, line) :]
 
 
-def in_a_thread(work: Callable[[], T]) -> T:
+def run_in_thread(work: Callable[[], T]) -> T:
     """In a thread that has ended when this returns: native thread pools belong to the thread that first used them, and
     end with it, so that a fork or a dump meets none."""
     found: list[T] = []
@@ -107,15 +107,15 @@ def in_a_thread(work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def phase(status: int, name: str) -> Iterator[None]:
+def report_phase(status: int, name: str) -> Iterator[None]:
     """Tells when it begins, and its milliseconds when it has ended well."""
-    say(status, {"begins": name})
+    write_status(status, {"begins": name})
     began = time.perf_counter()
     yield
-    say(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+    write_status(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
 
 
-class Life:
+class WorkerRuntime:
     """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
 
     def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
@@ -124,10 +124,12 @@ class Life:
         self.sleeps = sleeps
 
     @classmethod
-    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
+    def prepare(
+        cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False
+    ) -> WorkerRuntime:
         """Raises ServingError, and whatever the embedder raises."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
-        with phase(status, "import"):
+        with report_phase(status, "import"):
             from serving.embedders import base
             from serving.settings import Settings
             from serving.worker import server as service
@@ -135,34 +137,34 @@ class Life:
             kind = base.find_embedder_class(name)
         settings = Settings(**given)
         embedder = kind(settings)
-        with phase(status, "load"):
-            in_a_thread(embedder.load)
+        with report_phase(status, "load"):
+            run_in_thread(embedder.load)
         probe: list[list[float]] = []
         compiled = 0
         if warm_up:
-            with phase(status, "warm_up"):
-                in_a_thread(embedder.warm_up)
-                probe = in_a_thread(embedder.probe).tolist()
+            with report_phase(status, "warm_up"):
+                run_in_thread(embedder.warm_up)
+                probe = run_in_thread(embedder.probe).tolist()
                 compiled = embedder.compiled if isinstance(embedder, base.GpuEmbedder) else 0
-        worker, config = service.prepared(embedder, settings)
+        worker, config = service.prepare_server(embedder, settings)
         if warm_up:
-            with phase(status, "settle"):
+            with report_phase(status, "settle"):
                 if sleeps:
-                    in_a_thread(embedder.sleep)
+                    run_in_thread(embedder.sleep)
                 gc.collect()
                 give_back_memory()
         gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
         gc.enable()
-        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads(), "compiled": compiled}
-        say(status, {"warm": about})
+        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": list_threads(), "compiled": compiled}
+        write_status(status, {"warm": about})
         return cls(worker, config, sleeps=sleeps)
 
     def live(self, control: int, status: int) -> int:
         """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
-        while line := launch_line(control):
+        while line := read_launch_line(control):
             launch = json.loads(line)
             if "ping" in launch:  # a restored process runs again
-                say(status, {"pong": os.getpid()})
+                write_status(status, {"pong": os.getpid()})
                 continue
             code, kept = self._serve(launch, control, status)
             if not kept:
@@ -173,18 +175,18 @@ class Life:
     def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
         """Exit code, and whether the process is to be kept."""
         began = time.perf_counter()
-        new_random_state()
+        reseed_random()
         from serving.settings import Settings
         from serving.worker import server as service
 
         self.worker.renew(Settings(**launch["settings"]), launch["kind"])
-        listener = private_socket(Path(launch["socket"]))
+        listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
+        server = service.WorkerServer(self.config, self.worker, control, lambda told: write_status(status, told), began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
-            say(status, {"failed": error.message, "public": True})
+            write_status(status, {"failed": error.message, "public": True})
             return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
             return EXIT_FAILED, False
@@ -195,15 +197,15 @@ class Life:
         from serving.worker import server as service
 
         embedder = self.worker.embedder
-        in_a_thread(embedder.sleep)
-        self.worker, self.config = service.prepared(embedder, self.worker.settings)
+        run_in_thread(embedder.sleep)
+        self.worker, self.config = service.prepare_server(embedder, self.worker.settings)
         gc.collect()
         give_back_memory()
         gc.freeze()
-        say(status, {"parked": {}})
+        write_status(status, {"parked": {}})
 
 
-def launch_line(control: int) -> bytes:
+def read_launch_line(control: int) -> bytes:
     """Up to the newline; empty if the engine closed the pipe instead."""
     line = b""
     while not line.endswith(b"\n"):
@@ -214,7 +216,7 @@ def launch_line(control: int) -> bytes:
     return line
 
 
-def new_random_state() -> None:
+def reseed_random() -> None:
     """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
     random.seed()
     # What was not imported has no state yet; importing it here would cost more than all the rest of a launch.
@@ -222,7 +224,7 @@ def new_random_state() -> None:
         sys.modules[module].seed()
 
 
-def private_socket(path: Path) -> socket.socket:
+def bind_private_socket(path: Path) -> socket.socket:
     """Bound and listening at `path`, for this user only. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -235,7 +237,7 @@ def private_socket(path: Path) -> socket.socket:
     return listener
 
 
-def template(life: Life, control: socket.socket, status: int) -> int:
+def serve_forks(life: WorkerRuntime, control: socket.socket, status: int) -> int:
     """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     while True:
@@ -244,13 +246,13 @@ def template(life: Life, control: socket.socket, status: int) -> int:
             return 0
         pid = os.fork()
         if pid == 0:
-            child(life, control, status, pipes)
+            run_forked_worker(life, control, status, pipes)
         for end in pipes:
             os.close(end)
-        say(status, {"forked": pid})
+        write_status(status, {"forked": pid})
 
 
-def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> None:
+def run_forked_worker(life: WorkerRuntime, control: socket.socket, status: int, pipes: list[int]) -> None:
     """Never returns: what the template's caller would do next is not the child's business."""
     code = EXIT_FAILED
     try:
@@ -260,15 +262,15 @@ def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> 
         control.close()
         os.close(status)
         own_control, own_status, own_log = pipes
-        talk_to(own_log)
+        redirect_output(own_log)
         code = life.live(own_control, own_status)
     except BaseException:
         logging.exception("the forked worker failed")
     finally:
-        leave(code)
+        exit_now(code)
 
 
-def leave(code: int) -> None:
+def exit_now(code: int) -> None:
     """At once: native libraries that were saved with their threads elsewhere hang or crash in their own clean-up."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -278,4 +280,4 @@ def leave(code: int) -> None:
 if __name__ == "__mp_main__":  # a process that an embedder's library spawned, such as vLLM's engine
     die_with_parent()
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())

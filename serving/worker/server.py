@@ -24,7 +24,7 @@ SWITCH_S = 0.001
 worker that decodes pages at the same time."""
 
 
-def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
+def prepare_server(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
     worker = Worker(embedder, limits)
     # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
     config = uvicorn.Config(

@@ -19,7 +19,7 @@ from serving.errors import BadValueError, BadVectorError, NotReadyError, Serving
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
 from serving.worker.batcher import Lane, Timing
-from serving.worker.metrics import Metrics
+from serving.worker.metrics import WorkerMetrics
 
 StartKind = Literal["plain", "created", "restored"]
 Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
@@ -55,7 +55,7 @@ class Worker:
         self.embedder = embedder
         self.settings = settings
         self.boot = Boot()
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.asleep = False
         self.opened = False
         self.kept = False
@@ -187,8 +187,8 @@ class Worker:
         }
         for phase, milliseconds in timings.items():
             self.metrics.seconds(phase).observe(milliseconds / 1000)
-        pages = [cut(page, dimension) for page in page_results]
-        return Embedded(checked(vectors, dimension, normalize), pages, timings)
+        pages = [cut_line_vectors(page, dimension) for page in page_results]
+        return Embedded(check_vectors(vectors, dimension, normalize), pages, timings)
 
     async def _through_lanes(self, pages: list[Page], texts: list[str]) -> Outcomes:
         if not pages:  # a task for each lane would be a tenth of a question's way through here
@@ -212,7 +212,7 @@ class Worker:
         return self.embedder.prepare(Page(image, raw.lines, raw.explain))
 
 
-def cut(page: PageResult, dimension: int | None) -> PageResult:
+def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
     """The page with its lines' vectors cut like its own; a line of zeros stays one. Raises BadVectorError."""
     vectors = page.line_vectors
     if vectors is None:
@@ -224,7 +224,7 @@ def cut(page: PageResult, dimension: int | None) -> PageResult:
     return replace(page, line_vectors=np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32))
 
 
-def checked(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
+def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
     """Cut to `dimension` and normalised again in float32. Raises BadVectorError for anything not finite or empty."""
     if dimension is not None:
         vectors = vectors[:, :dimension]

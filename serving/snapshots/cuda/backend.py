@@ -38,39 +38,53 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Support,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.criu.backend import Criu, Tool, dumped, quiet, restored
-from serving.snapshots.cuda.driver import Driver, DriverFailed, tree
-from serving.snapshots.cuda.parked import CANARY, Compiled, Held, Saved, boot, host_bytes
-from serving.snapshots.identity import identity
-from serving.snapshots.plain import command, died, launched, report_all, started, until_warm
-from serving.snapshots.store import FILES, Store
+from serving.snapshots.criu.backend import CriuBackend, CriuTool, dump_worker, ignore_report, restore_worker
+from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, list_process_tree
+from serving.snapshots.cuda.parked import (
+    CANARY,
+    CodeCompiled,
+    ParkedWorker,
+    SavedMemory,
+    measure_host_bytes,
+    read_boot_id,
+)
+from serving.snapshots.identity import make_identity
+from serving.snapshots.plain import (
+    describe_death,
+    launch_worker,
+    make_worker_command,
+    report_phases,
+    start_process,
+    wait_until_warm,
+)
+from serving.snapshots.store import FILES, SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
 
 CANARY_S = 30.0
-SLOWEST_DISK = 200e6
+SLOWEST_DISK_BYTES_PER_S = 200e6
 """Bytes a second at which weights are read that are not in the page cache: a restore is given the time for that."""
 PARK_S = 5.0
 """Beyond the worker's grace: to give its memory back and make the next life's app."""
 log = logging.getLogger(__name__)
 
 
-class Cuda:
-    def __init__(self, settings: Settings, run: Path, criu: Criu | None = None) -> None:
+class CudaBackend:
+    def __init__(self, settings: Settings, run: Path, criu: CriuBackend | None = None) -> None:
         """`run`: a folder for what lives as long as one restore. `criu`: finds the tool that `criu+cuda` saves with."""
         self.name = "cuda" if criu is None else "criu+cuda"
         self._settings = settings
         self._criu = criu
         self._run = run
-        self._store = Store(settings.data.resolve() / "snapshots", settings.snapshots_kept)
-        self._driver = Driver()
-        self._tool: Tool | None = None
-        self._held: Held | None = None
+        self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._driver = CudaDriver()
+        self._tool: CriuTool | None = None
+        self._held: ParkedWorker | None = None
         self._snapshot: Snapshot | None = None
         self._identity: dict[str, str] = {}
         self._marks: list[str] | None = None
@@ -91,7 +105,7 @@ class Cuda:
 
     # Whether it works here
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         if spec.cpu:
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
@@ -123,7 +137,7 @@ class Cuda:
     async def _tried(self, belongs: list[str]) -> str | None:
         """Why a small process does not come back with its GPU memory; a verdict that it does is kept for this boot."""
         verdict = self._settings.data / f"checked-{self.name}.json"
-        belongs = [*belongs, sys.executable, boot()]
+        belongs = [*belongs, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == belongs:
                 return None
@@ -144,13 +158,13 @@ class Cuda:
             names = pipes.names
             argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.theirs)]
             if self._tool is None:
-                handle = await started(argv, pipes)
-                await until_warm(handle, CANARY_S, quiet)
+                handle = await start_process(argv, pipes)
+                await wait_until_warm(handle, CANARY_S, ignore_report)
                 await self._load(await self._save(handle, CANARY_S), CANARY_S)
-                await launched(handle, {}, CANARY_S)
+                await launch_worker(handle, {}, CANARY_S)
             else:
-                await dumped(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet, save)
-                handle, _ = await restored(
+                await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
+                handle, _ = await restore_worker(
                     self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_all, CANARY_S)
                 )
         except (StartFailed, SnapshotFailed, RestoreFailed, DriverFailed, OSError) as error:
@@ -163,7 +177,7 @@ class Cuda:
 
     # Making one
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         if self._held is not None and self._held.handle.ended.is_set():
             log.warning("the process that was kept has ended")
             self._held = None
@@ -171,7 +185,7 @@ class Cuda:
             return await asyncio.to_thread(self._store.find, await self._belongs(spec))
         return self._snapshot if self._held is not None else None
 
-    async def _belongs(self, spec: Spec) -> dict[str, str]:
+    async def _belongs(self, spec: WorkerSpec) -> dict[str, str]:
         """All of the weights are read for it, once, and again when their files have changed."""
         try:
             marks = [stamp_file(file) for file in spec.files]
@@ -181,7 +195,7 @@ class Cuda:
                 assert tool is not None
                 self._identity = dict(
                     await asyncio.to_thread(
-                        identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
+                        make_identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
                         driver=gpu.driver, weights=weights,
                     )
                 )  # fmt: skip
@@ -190,23 +204,23 @@ class Cuda:
             raise StartFailed(error.message, public=True) from None
         return self._identity
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         await self._forget()
         create = self._create_process if self._tool is None else self._create_file
         try:
             return await create(spec, report, last=False)
-        except Compiled as error:
+        except CodeCompiled as error:
             log.info("%d pieces of code were compiled: another process is started, which is kept", error.pieces)
             return await create(spec, report, last=True)
 
-    async def _create_process(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+    async def _create_process(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         pipes = Pipes()
-        argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps", "--dies-with-parent"])
-        handle = await started(argv, pipes)
+        argv = make_worker_command(spec, pipes.theirs, ["--warm-up", "--sleeps", "--dies-with-parent"])
+        handle = await start_process(argv, pipes)
         try:
-            said: dict[str, Any] = await until_warm(handle, spec.settings.start_timeout_s, report)
+            said: dict[str, Any] = await wait_until_warm(handle, spec.settings.start_timeout_s, report)
             if said["compiled"] and not last:
-                raise Compiled(said["compiled"])
+                raise CodeCompiled(said["compiled"])
             report("snapshot", None)
             began = time.perf_counter()
             saved = await self._save(handle, spec.settings.snapshot_timeout_s)
@@ -216,30 +230,30 @@ class Cuda:
             if isinstance(error, DriverFailed):
                 raise SnapshotFailed(str(error)) from None
             raise
-        self._held = Held(handle, "host", saved, host_bytes(handle.pid))
+        self._held = ParkedWorker(handle, "host", saved, measure_host_bytes(handle.pid))
         self._snapshot = Snapshot("process", time.time(), 0, said["probe"])
         return self._snapshot
 
-    async def _create_file(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+    async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
         belongs = await self._belongs(spec)
         try:
             part = self._store.part()
         except OSError as error:
             raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
-        saved: list[Saved] = []
+        saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
-                raise Compiled(said["compiled"])
+                raise CodeCompiled(said["compiled"])
             saved.append(await self._save_all(handle))
 
         try:
             pipes = Pipes()
             names = pipes.names
-            argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps"])
+            argv = make_worker_command(spec, pipes.theirs, ["--warm-up", "--sleeps"])
             limits = spec.settings
-            said = await dumped(
+            said = await dump_worker(
                 self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report, save
             )
             report("keep", None)
@@ -262,7 +276,7 @@ class Cuda:
             free_for = launch.waking_bytes + (self._from_file(snapshot) if held is None else held.saved.bytes)
             await self._room(free_for)
             self._held = None
-            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK
+            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK_BYTES_PER_S
             if held is None:
                 handle, phases = await self._restore_file(snapshot, launch, deadline)
             else:
@@ -271,17 +285,17 @@ class Cuda:
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_all(report, phases)
+        report_phases(report, phases)
         handle.socket = launch.socket
         if self._first_step is not None:
             handle.park = partial(self._park, handle)
         return handle
 
-    async def _restore_process(self, held: Held, launch: Launch, deadline: float) -> dict[str, float]:
+    async def _restore_process(self, held: ParkedWorker, launch: Launch, deadline: float) -> dict[str, float]:
         try:
             if held.tier == "host":
                 await self._load(held.saved, deadline)
-            return await launched(held.handle, launch.message(), deadline)
+            return await launch_worker(held.handle, launch.message(), deadline)
         except StartFailed as error:
             raise RestoreFailed(str(error)) from None
         except BaseException:
@@ -299,7 +313,7 @@ class Cuda:
         except OSError as error:
             raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
         try:
-            return await restored(
+            return await restore_worker(
                 self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(), deadline,
                 partial(self._load_all, deadline),
             )  # fmt: skip
@@ -323,8 +337,8 @@ class Cuda:
                 while (message := await handle.message()) is not None and "parked" not in message:
                     pass
             if message is None:
-                raise SnapshotFailed(died(handle))
-            saved = Saved() if step == "context" else await self._save(handle, self._settings.snapshot_timeout_s)
+                raise SnapshotFailed(describe_death(handle))
+            saved = SavedMemory() if step == "context" else await self._save(handle, self._settings.snapshot_timeout_s)
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -332,7 +346,7 @@ class Cuda:
                 raise SnapshotFailed(reason) from None
             raise
         handle.park = None
-        self._held = Held(handle, step, saved, host_bytes(handle.pid))
+        self._held = ParkedWorker(handle, step, saved, measure_host_bytes(handle.pid))
 
     async def rest(self, seconds: float) -> float | None:
         """One step down or more, if it is time. Raises SnapshotFailed; the process has ended then."""
@@ -351,7 +365,7 @@ class Cuda:
             return self._settings.context_s
         return None if self._tool is None else self._settings.context_s + self._settings.host_s
 
-    async def _deeper(self, held: Held) -> None:
+    async def _deeper(self, held: ParkedWorker) -> None:
         if held.tier == "host" or (self._tool is not None and not self._settings.host_s):
             self._held = None
             await held.handle.kill()
@@ -364,7 +378,7 @@ class Cuda:
             if isinstance(error, DriverFailed):
                 raise SnapshotFailed(str(error)) from None
             raise
-        self._held = Held(held.handle, "host", saved, host_bytes(held.handle.pid))
+        self._held = ParkedWorker(held.handle, "host", saved, measure_host_bytes(held.handle.pid))
 
     async def discard(self, snapshot: Snapshot) -> None:
         await self._forget()
@@ -382,30 +396,30 @@ class Cuda:
 
     # The driver
 
-    async def _save(self, handle: WorkerHandle, deadline: float) -> Saved:
+    async def _save(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
         """Raises DriverFailed."""
-        processes = await self._driver.processes(tree(handle.pid))
+        processes = await self._driver.processes(list_process_tree(handle.pid))
         if not processes:
             raise DriverFailed("save: the worker has no process that uses the GPU")
         before, _ = await self._driver.free()
         await self._driver.save(processes, deadline)
         after, _ = await self._driver.free()
-        return Saved(tuple(processes), max(0, after - before))
+        return SavedMemory(tuple(processes), max(0, after - before))
 
-    async def _save_all(self, handle: WorkerHandle) -> Saved:
+    async def _save_all(self, handle: WorkerHandle) -> SavedMemory:
         """Raises SnapshotFailed."""
         try:
             return await self._save(handle, self._settings.snapshot_timeout_s)
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None
 
-    async def _load(self, saved: Saved, deadline: float) -> None:
+    async def _load(self, saved: SavedMemory, deadline: float) -> None:
         await self._driver.load(saved.processes, deadline)
 
     async def _load_all(self, deadline: float, handle: WorkerHandle) -> None:
         """Of a process that criu has brought back, under numbers that nobody knows. Raises RestoreFailed."""
         try:
-            await self._driver.load(await self._driver.processes(tree(handle.pid)), deadline)
+            await self._driver.load(await self._driver.processes(list_process_tree(handle.pid)), deadline)
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
 

@@ -1,8 +1,8 @@
 """The CUDA driver's checkpoint calls, in one process that stays: each new one would pay a second of initialisation.
 
-`Driver` is the engine's end of it: calls with a deadline, after which the process is killed, because a call that hangs
-cannot be taken back. `python -m serving.snapshots.cuda.driver` is the other end: a JSON object a line, in and out. It
-holds no GPU memory. The calls: docs.nvidia.com, CUDA Driver API, "Checkpointing"; driver 570 or newer.
+`CudaDriver` is the engine's end of it: calls with a deadline, after which the process is killed, because a call that
+hangs cannot be taken back. `python -m serving.snapshots.cuda.driver` is the other end: a JSON object a line, in and
+out. It holds no GPU memory. The calls: docs.nvidia.com, CUDA Driver API, "Checkpointing"; driver 570 or newer.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.snapshots.plain import spawn_with_pipes
-from serving.snapshots.worker_handle import end
+from serving.snapshots.plain import spawn_helper
+from serving.snapshots.worker_handle import kill_process
 from serving.system.processes import die_with_parent
 
-OLDEST = 12_080
+OLDEST_VERSION = 12_080
 """CUDA 12.8, driver 570: the first with these calls."""
 READY_S = 30.0
 CALL_S = 5.0
 LOCK_MS = 10_000
 RUNNING, LOCKED, CHECKPOINTED = 0, 1, 2
 """CUprocessState's."""
-LIBRARY = "cuda-bindings is not installed here: pip install 'dormouse-search[gpu]'"
+INSTALL_ADVICE = "cuda-bindings is not installed here: pip install 'dormouse-search[gpu]'"
 
 
 class DriverFailed(Exception):
@@ -42,7 +42,7 @@ class Gpu:
     driver: str
 
 
-class Driver:
+class CudaDriver:
     """`open` first, and again after a call that hung. For one event loop."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Driver:
         """Raises DriverFailed."""
         await self.close()
         try:
-            self._process = await spawn_with_pipes([sys.executable, "-m", "serving.snapshots.cuda.driver"])
+            self._process = await spawn_helper([sys.executable, "-m", "serving.snapshots.cuda.driver"])
         except OSError as error:
             raise DriverFailed(f"no process could be started: {error.strerror}") from None
         self.gpu = Gpu(**await self._answer(READY_S, "the start of the CUDA driver"))
@@ -80,7 +80,7 @@ class Driver:
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            await end(process)
+            await kill_process(process)
 
     async def _call(self, what: str, deadline: float, *arguments: Any) -> Any:
         async with self._calling:
@@ -109,7 +109,7 @@ class Driver:
         return answer["done"]
 
 
-def tree(root: int) -> list[int]:
+def list_process_tree(root: int) -> list[int]:
     """That process and its descendants (Linux)."""
     found, left = [], [root]
     while left:
@@ -124,7 +124,7 @@ def tree(root: int) -> list[int]:
 # The other end
 
 
-class Calls:
+class DriverCalls:
     """In the resident process. Each raises Refused."""
 
     def __init__(self) -> None:
@@ -132,11 +132,13 @@ class Calls:
             self._cuda: Any = importlib.import_module("cuda.bindings.driver")
             self._nvml: Any = importlib.import_module("cuda.bindings.nvml")
         except ImportError:
-            raise Refused(LIBRARY) from None
+            raise CallRefused(INSTALL_ADVICE) from None
         self._ask(self._cuda.cuInit(0), "cuInit")
         version = int(self._ask(self._cuda.cuDriverGetVersion(), "cuDriverGetVersion"))
-        if version < OLDEST:
-            raise Refused(f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can")
+        if version < OLDEST_VERSION:
+            raise CallRefused(
+                f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can"
+            )
         uuid = bytes(self._ask(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
         self._nvml.init_v2()
         # CUDA_VISIBLE_DEVICES counts for CUDA and not for NVML: the same GPU is found by its own number.
@@ -179,43 +181,43 @@ class Calls:
     def _must_be(self, pid: int, wanted: int) -> None:
         found = self._state(pid)
         if found != wanted:
-            raise Refused(f"the process is in CUDA's state {found}, not {wanted}: it has ended, or failed")
+            raise CallRefused(f"the process is in CUDA's state {found}, not {wanted}: it has ended, or failed")
 
     @staticmethod
     def _ask(result: tuple[Any, ...], what: str) -> Any:
         status, *values = result
         if int(status) != 0:
-            raise Refused(f"{what}: {getattr(status, 'name', status)}")
+            raise CallRefused(f"{what}: {getattr(status, 'name', status)}")
         return values[0] if values else None
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     pass
 
 
-def answer(work: Callable[[], Any]) -> None:
+def write_answer(work: Callable[[], Any]) -> None:
     try:
         told: dict[str, Any] = {"done": work()}
     except Exception as error:
-        told = {"failed": str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"}
+        told = {"failed": str(error) if isinstance(error, CallRefused) else f"{type(error).__name__}: {error}"}
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
     die_with_parent()
-    calls: list[Calls] = []
+    calls: list[DriverCalls] = []
 
     def begin() -> dict[str, str]:
-        calls.append(Calls())
+        calls.append(DriverCalls())
         return calls[0].gpu
 
-    answer(begin)
+    write_answer(begin)
     if not calls:
         return 1
     for line in sys.stdin:
         what, *arguments = json.loads(line)
-        answer(lambda: getattr(calls[0], what)(*arguments))  # noqa: B023 - called at once
+        write_answer(lambda: getattr(calls[0], what)(*arguments))  # noqa: B023 - called at once
     return 0
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from serving.engine.engine import PAUSES_S, Engine
 from serving.engine.metrics import EngineCollector
-from serving.engine.start_history import Start, Starts
-from serving.engine.status import status
+from serving.engine.start_history import StartHistory, StartRecord
+from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
 from serving.system.growing_pause import LASTING_S
 from tests.support.doubles import Bench, HandClock, settle, with_engine
@@ -130,7 +130,7 @@ def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
             clock.advance(1.0)
             await settle()
             assert engine.state == "serving"
-            assert status(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
+            assert describe_engine(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
         async with engine.lease():
             clock.advance(3_600.0)  # a request that takes long, or a lid that was closed
             await settle()
@@ -182,7 +182,7 @@ def test_a_scaledown_while_a_snapshot_is_looked_for_is_carried_out(tmp_path: Pat
             if asking is None:
                 engine.wake()
             await settle()
-            assert engine.state == "zero" and status(engine)["start"]["phase"] == "find"
+            assert engine.state == "zero" and describe_engine(engine)["start"]["phase"] == "find"
             gone = engine.scale_down()
             await settle()
             assert not gone.done(), "its worker has not come yet"
@@ -240,7 +240,7 @@ def test_a_restore_that_fails_costs_time_and_no_answer(tmp_path: Path) -> None:
         bench.restore_fails = "scripted: no such file"
         await ask(engine)
         assert bench.kinds == ["created", "plain"] and bench.discarded == 1
-        told = status(engine)
+        told = describe_engine(engine)
         assert told["fallbacks"] == 1 and told["failures"] == {"double restore": 1} and not told["disabled"]
         assert "no such file" in told["last_start"]["reason"] and told["last_start"]["kind"] == "plain"
         bench.restore_fails = ""
@@ -261,11 +261,11 @@ def test_two_failures_in_a_row_disable_the_backend_until_it_is_rebuilt(tmp_path:
             engine.scale_down()
             await engine.until("zero")
         assert bench.kinds == ["plain"] * 3 and bench.created == 2, "not tried a third time"
-        assert "2 failures in a row" in status(engine)["disabled"] and engine.starter.next_kind == "plain"
+        assert "2 failures in a row" in describe_engine(engine)["disabled"] and engine.starter.next_kind == "plain"
         bench.restore_fails = ""
         await engine.scale_down(rebuild=True)
         await ask(engine)
-        assert bench.kinds[-1] == "created" and status(engine)["disabled"] == ""
+        assert bench.kinds[-1] == "created" and describe_engine(engine)["disabled"] == ""
 
     with_engine(test, tmp_path)
 
@@ -280,7 +280,7 @@ def test_a_wrong_probe_never_serves(tmp_path: Path, after: list[list[float]]) ->
         used = await ask(engine)
         assert bench.kinds == ["created", "restored", "plain"] and bench.handles[1].stopped
         assert used == bench.handles[2].about["boot_id"] and bench.discarded == 1
-        assert "probe" in status(engine)["last_start"]["reason"]
+        assert "probe" in describe_engine(engine)["last_start"]["reason"]
 
     with_engine(test, tmp_path)
 
@@ -300,7 +300,7 @@ def test_a_snapshot_that_cannot_be_made_is_a_plain_start(tmp_path: Path) -> None
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         bench.create_fails = "No space left on device"
         await ask(engine)
-        assert bench.kinds == ["plain"] and status(engine)["failures"] == {"double snapshot": 1}
+        assert bench.kinds == ["plain"] and describe_engine(engine)["failures"] == {"double snapshot": 1}
 
     with_engine(test, tmp_path)
 
@@ -314,7 +314,7 @@ def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_pa
             assert first.value.code == "start_failed" and engine.state == "failed"
             with pytest.raises(NotReadyError, match="damaged"):  # at once, without another start
                 await ask(engine)
-            assert status(engine)["reason"] == "the model file is damaged"
+            assert describe_engine(engine)["reason"] == "the model file is damaged"
             await settle()
             clock.advance(pause - 0.1)
             await settle()
@@ -475,7 +475,7 @@ def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> No
         assert len(recorded(tmp_path)) == 1, "complete as it is"
         clock.advance(50)
         assert await ask(engine)
-        told = status(engine)["last_start"]
+        told = describe_engine(engine)["last_start"]
         assert told["first_answer_ms"] is None and told["ready_ms"] == 0.0
         assert b"first_answer_seconds_count" not in engine.metrics.text()
         await engine.scale_down()
@@ -490,7 +490,7 @@ def test_an_answer_after_those_who_waited_have_left_is_in_no_figure(tmp_path: Pa
             pass  # let in, and gone before it was answered
         clock.advance(50)
         assert await ask(engine)
-        assert status(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
+        assert describe_engine(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
 
     with_engine(test, tmp_path)
 
@@ -551,12 +551,12 @@ def test_what_is_expected_of_the_next_start_survives_the_engine(tmp_path: Path) 
             await asking
             engine.scale_down()
             await engine.until("zero")
-        assert status(engine)["next"] == {"kind": "restored", "expected_ms": 250.0}
+        assert describe_engine(engine)["next"] == {"kind": "restored", "expected_ms": 250.0}
 
     with_engine(test, tmp_path)
     with (tmp_path / "starts.jsonl").open("a") as stream:
         stream.write('{"at": 1, "backe')  # the last line of an engine that was killed
-    again = Starts(tmp_path / "starts.jsonl")
+    again = StartHistory(tmp_path / "starts.jsonl")
     again.load()
     assert [row.kind for row in again.rows] == ["created", "restored", "restored"]
     assert again.expected_ms("restored", "double") == 250.0 and again.expected_ms("restored", "other") is None
@@ -568,12 +568,12 @@ def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
         asking = asyncio.create_task(ask(engine))
         await settle()
         clock.advance(0.5)
-        told = json.loads(json.dumps(status(engine)))
+        told = json.loads(json.dumps(describe_engine(engine)))
         assert told["state"] == "starting" and told["waiting"] == 1 and told["start"]["phase"] == "load"
         assert told["start"]["elapsed_ms"] == 500.0 and told["start"]["kind"] == "created"
         bench.gate.set()
         await asking
-        told = status(engine)
+        told = describe_engine(engine)
         assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
         engine.metrics.registry.register(EngineCollector(engine))
         metrics = engine.metrics.text().decode()
@@ -599,7 +599,7 @@ def test_a_fault_of_the_engine_itself_is_told_and_it_goes_on(tmp_path: Path, mon
             patch.setattr(engine.starter, "start", None)
             with pytest.raises(NotReadyError, match="its log has the reason"):
                 await ask(engine)
-            assert status(engine)["reason"].startswith("TypeError")
+            assert describe_engine(engine)["reason"].startswith("TypeError")
         clock.advance(PAUSES_S[0])
         await settle()
         assert await ask(engine)
@@ -626,7 +626,7 @@ def test_rebuild_waits_for_its_moment_and_meets_no_start(tmp_path: Path) -> None
             assert bench.kinds == ["created"] * (number + 1)
         stopped.set()
         await asyncio.gather(*asking)
-        assert status(engine)["failures"] == {}
+        assert describe_engine(engine)["failures"] == {}
 
     with_engine(test, tmp_path)
 
@@ -674,18 +674,18 @@ def test_a_record_of_starts_that_is_none_stops_nobody(tmp_path: Path, line: str)
 
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         assert await ask(engine)
-        assert len(engine.starts.rows) == 1 and json.dumps(status(engine))
+        assert len(engine.starts.rows) == 1 and json.dumps(describe_engine(engine))
 
     with_engine(test, tmp_path)
 
 
 def test_the_record_of_starts_stays_short(tmp_path: Path) -> None:
-    starts = Starts(tmp_path / "starts.jsonl")
+    starts = StartHistory(tmp_path / "starts.jsonl")
     for number in range(1_000):
-        row = Start(float(number), "double")
+        row = StartRecord(float(number), "double")
         starts.add(row)
         starts.write(row)
     assert len((tmp_path / "starts.jsonl").read_text().splitlines()) <= 400
-    again = Starts(tmp_path / "starts.jsonl")
+    again = StartHistory(tmp_path / "starts.jsonl")
     again.load()
     assert again.rows[-1].at == 999.0 and len(again.rows) >= 200
