@@ -154,7 +154,7 @@ class ContainerLifecycle:
         kind = classify_start(os.environ, self._task)
         settings = self._settings()
         reseed_random()
-        self.worker.renew(settings, kind, "none" if kind == "plain" else "disk")
+        self.worker.start_boot(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
         reason = None if kind == "plain" and not self._asleep else self._check_restored(settings, phases)
         if reason is not None:
@@ -231,7 +231,7 @@ class ContainerLifecycle:
                 f"the restored worker cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
-        self.worker.renew(self._settings(), "plain", "none")
+        self.worker.start_boot(self._settings(), "plain", "none")
         phases["start"] = ms_since(began)
 
     def _discard_worker(self) -> None:

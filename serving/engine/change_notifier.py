@@ -12,12 +12,12 @@ class ChangeNotifier:
         self.version = 0
         self._listeners: set[asyncio.Event] = set()
 
-    def publish(self) -> None:
+    def notify(self) -> None:
         self.version += 1
         for listener in self._listeners:
             listener.set()
 
-    async def after(self, seen: int) -> int:
+    async def wait_after(self, seen: int) -> int:
         """The version, as soon as it is not `seen`."""
         listener = asyncio.Event()
         self._listeners.add(listener)

@@ -65,12 +65,12 @@ class RequestBody:
     """Why no more of it comes: its client has left, or the guard refuses it."""
 
     @property
-    def held(self) -> int:
+    def buffered_bytes(self) -> int:
         return sum(len(chunk) for chunk in self.read)
 
     async def read_ahead(self, most: int) -> None:
         """Read up to that many bytes, so that after a whole body only the client's leaving can come."""
-        while not self.ended.is_set() and self.held < most:
+        while not self.ended.is_set() and self.buffered_bytes < most:
             self.read.append(await self._next())
 
     async def _next(self) -> bytes:
@@ -129,7 +129,7 @@ class WorkerWatchdog:
     def _fire(self) -> None:
         log.error("the worker did not answer within its time limit and is killed")
         self.fired = True
-        self._handle.strike()
+        self._handle.kill_now()
 
 
 class EngineProxy:
@@ -154,7 +154,7 @@ class EngineProxy:
     async def _embed(self, scope: Scope, body: RequestBody, send: Send) -> None:
         await body.read_ahead(READ_AHEAD_BYTES)
         self._bodies.add(body)
-        if self.engine.state != "serving" and sum(other.held for other in self._bodies) < ALL_QUEUED_BYTES:
+        if self.engine.state != "serving" and sum(other.buffered_bytes for other in self._bodies) < ALL_QUEUED_BYTES:
             await body.read_ahead(QUEUED_BYTES)
         work = asyncio.ensure_future(self._pass_on(scope, body, send))
         gone = asyncio.ensure_future(body.wait_until_client_left())
@@ -177,7 +177,7 @@ class EngineProxy:
 
     async def _pass_to_worker(self, lease: Lease, scope: Scope, body: RequestBody, send: Send) -> bool:
         """Return False if this worker was gone before anything of the body was taken."""
-        handle = lease.life.handle
+        handle = lease.worker.handle
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
         # The body's framing is ours: one of the two, as the proxy's own parser took it. Without a length it is chunked.
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
@@ -191,7 +191,7 @@ class EngineProxy:
                 data=body.stream(watchdog),
                 allow_redirects=False,
             ) as response:
-                self.engine.answered(lease.life)
+                self.engine.record_first_answer(lease.worker)
                 answered = True
                 await self._pass_back(response, lease, watchdog, send)
         except aiohttp.ClientError as error:
@@ -237,16 +237,16 @@ class EngineProxy:
         return self._client[1]
 
     def _make_head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
-        row = lease.life.start
-        start = "restore" if row.kind == "restored" else "start"
-        took = f"{start};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}".encode()
+        record = lease.worker.start
+        start = "restore" if record.kind == "restored" else "start"
+        took = f"{start};dur={record.ready_ms:.2f}, hold;dur={lease.wait_ms:.2f}".encode()
         headers = []
         for name, value in response.raw_headers:
             key = name.lower()
             if key.decode("latin-1") not in HOP_BY_HOP:
                 value = b", ".join(part for part in (took, value) if part) if key == b"server-timing" else value
                 headers.append((key, value))
-        headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
+        headers.append((b"x-snapshot-tier", lease.worker.tier.encode()))
         return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 

@@ -83,15 +83,15 @@ class Routes:
 
     async def show_metrics(self, _: Request) -> Response:
         """Return the engine's metrics, and the worker's as long as there is one."""
-        text = self._engine.metrics.text()
-        life = self._engine.life
-        if life is not None and life.handle.socket is not None and self._engine.state == "serving":
+        text = self._engine.metrics.render_text()
+        worker = self._engine.worker
+        if worker is not None and worker.handle.socket is not None and self._engine.state == "serving":
             keys = self._engine.settings.keys
             headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with (
                     asyncio.timeout(METRICS_S),
-                    open_client(life.handle.socket) as client,
+                    open_client(worker.handle.socket) as client,
                     client.get("/metrics", headers=headers) as found,
                 ):
                     text += await found.read() if found.ok else b""
@@ -106,7 +106,7 @@ class Routes:
     async def _events(self) -> AsyncIterator[bytes]:
         """Yield the status as server-sent events: now, at each change, and a comment after a while without one."""
         while not self._stopping.is_set():
-            seen = self._engine.news.version
+            seen = self._engine.changes.version
             yield b"event: engine\ndata: " + orjson.dumps(describe_engine(self._engine)) + b"\n\n"
             await asyncio.sleep(EVENT_GAP_S)
             while not self._stopping.is_set() and not await self._wait_for_change(seen):
@@ -114,7 +114,10 @@ class Routes:
 
     async def _wait_for_change(self, seen: int) -> bool:
         """Return True if something has changed, or the engine stops; False after a while in which nothing did."""
-        waits = [asyncio.ensure_future(self._engine.news.after(seen)), asyncio.ensure_future(self._stopping.wait())]
+        waits = [
+            asyncio.ensure_future(self._engine.changes.wait_after(seen)),
+            asyncio.ensure_future(self._stopping.wait()),
+        ]
         try:
             done, _ = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -146,7 +149,7 @@ class Routes:
         self._engine.wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._engine.settings.hold_timeout_s):
-                await self._engine.until("serving", "failed")
+                await self._engine.wait_for_state("serving", "failed")
         if self._engine.state != "serving":
             raise NotReadyError(
                 f"no worker came up: it is {self._engine.state} {self._engine.reason}".strip(), retry_after=5

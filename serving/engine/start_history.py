@@ -1,6 +1,6 @@
 """The record of every start: how it came, phase by phase. What is expected of the next one is read from here.
 
-Kept in a file of JSON lines, so that a restarted engine knows what to expect, and a failure is a row.
+Kept in a file of JSON lines, so that a restarted engine knows what to expect, and a failure is a record.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StartRecord:
 class StartHistory:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[StartRecord] = []
+        self.records: list[StartRecord] = []
         self._lines = 0
 
     def load(self) -> None:
@@ -54,45 +54,47 @@ class StartHistory:
         self._lines = len(lines)
         for line in lines[-KEPT:]:
             try:
-                self.rows.append(decode_record(json.loads(line)))
+                self.records.append(decode_record(json.loads(line)))
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
 
-    def add(self, row: StartRecord) -> None:
-        self.rows = [*self.rows[-KEPT:], row]
+    def add(self, record: StartRecord) -> None:
+        self.records = [*self.records[-KEPT:], record]
 
-    def write(self, row: StartRecord) -> None:
+    def write(self, record: StartRecord) -> None:
         """Once it is complete."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:
-                write_file(self._path, b"".join(encode_record(kept) for kept in self.rows))
-                self._lines = len(self.rows)
+                write_file(self._path, b"".join(encode_record(kept) for kept in self.records))
+                self._lines = len(self.records)
                 return
             with self._path.open("ab") as stream:
-                stream.write(encode_record(row))
+                stream.write(encode_record(record))
         except OSError as error:
             log.warning("a start could not be recorded in %s: %s", self._path.name, error.strerror)
 
     def expected_ms(self, kind: str, backend: str) -> float | None:
         """Median time to an answering worker of such starts so far, the latest twenty."""
-        times = [row.ready_ms for row in self.rows if row.outcome == "served" and matches(row, kind, backend)]
+        times = [
+            record.ready_ms for record in self.records if record.outcome == "served" and matches(record, kind, backend)
+        ]
         return round(statistics.median(times[-20:]), 1) if times else None
 
     def latest(self, count: int) -> Sequence[dict[str, Any]]:
-        return [asdict(row) for row in self.rows[-count:][::-1]]
+        return [asdict(record) for record in self.records[-count:][::-1]]
 
 
-def matches(row: StartRecord, kind: str, backend: str) -> bool:
-    return row.kind == kind and (kind == "plain" or row.backend == backend)
+def matches(record: StartRecord, kind: str, backend: str) -> bool:
+    return record.kind == kind and (kind == "plain" or record.backend == backend)
 
 
-def encode_record(row: StartRecord) -> bytes:
-    return json.dumps(asdict(row)).encode() + b"\n"
+def encode_record(record: StartRecord) -> bytes:
+    return json.dumps(asdict(record)).encode() + b"\n"
 
 
 def decode_record(found: dict[str, Any]) -> StartRecord:
-    """Raises ValueError, TypeError or KeyError for what is no row of ours."""
+    """Raises ValueError, TypeError or KeyError for what is no record of ours."""
     first = found["first_answer_ms"]
     return StartRecord(
         at=float(found["at"]),

@@ -24,16 +24,16 @@ class StartMetrics:
     def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
         return Histogram(f"dormouse_engine_{name}", about, labels, buckets=BUCKETS_S, registry=self.registry)
 
-    def started(self, row: StartRecord) -> None:
-        self._starts.labels(row.kind, row.outcome).inc()
-        if row.outcome == "served":
-            self._ready.labels(row.kind).observe(row.ready_ms / 1000)
-            for phase, milliseconds in row.phases.items():
-                self._phases.labels(row.kind, phase).observe(milliseconds / 1000)
+    def count_start(self, record: StartRecord) -> None:
+        self._starts.labels(record.kind, record.outcome).inc()
+        if record.outcome == "served":
+            self._ready.labels(record.kind).observe(record.ready_ms / 1000)
+            for phase, milliseconds in record.phases.items():
+                self._phases.labels(record.kind, phase).observe(milliseconds / 1000)
 
-    def first_answer(self, row: StartRecord) -> None:
-        if row.first_answer_ms is not None:
-            self._first.labels(row.kind).observe(row.first_answer_ms / 1000)
+    def observe_first_answer(self, record: StartRecord) -> None:
+        if record.first_answer_ms is not None:
+            self._first.labels(record.kind).observe(record.first_answer_ms / 1000)
 
-    def text(self) -> bytes:
+    def render_text(self) -> bytes:
         return generate_latest(self.registry)

@@ -61,9 +61,9 @@ class Starter:
         """(backend, snapshot, restore or park) -> how often that failed."""
         self.fallbacks = 0
         """Plain starts where a snapshot was meant."""
-        self._run = run
-        self._plain = plain or PlainStarter()
-        self._in_a_row = 0
+        self._runtime_dir = run
+        self._plain_starter = plain or PlainStarter()
+        self._failures_in_a_row = 0
 
     @property
     def next_kind(self) -> str:
@@ -71,81 +71,81 @@ class Starter:
             return "plain"
         return "created" if self.snapshot is None else "restored"
 
-    async def adopt(self) -> None:
+    async def adopt_snapshot(self) -> None:
         """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
         if self.choice.backend is not None:
-            self.snapshot = await self._find()
+            self.snapshot = await self._find_snapshot()
 
-    async def rebuild(self) -> None:
+    async def discard_snapshot(self) -> None:
         """The snapshot goes and its backend is tried again: the next start makes a new one."""
         backend, snapshot = self.choice.backend, self.snapshot
-        self.snapshot, self.disabled, self._in_a_row = None, "", 0
+        self.snapshot, self.disabled, self._failures_in_a_row = None, "", 0
         if backend is not None and snapshot is not None:
             await backend.discard(snapshot)
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         """At zero for so long: seconds until it wants to know again."""
         if self.choice.backend is None:
             return None
         try:
-            return await self.choice.backend.rest(seconds)
+            return await self.choice.backend.step_down(seconds)
         except SnapshotFailed as error:
-            self.lost(str(error))
+            self.snapshot_lost(str(error))
             return None
 
-    def lost(self, reason: str) -> None:
+    def snapshot_lost(self, reason: str) -> None:
         """What was kept at zero is gone: the next start makes another."""
         self.snapshot = None
-        self._count("park", reason)
+        self._count_failure("park", reason)
 
-    async def start(self, row: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
-        """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
+    async def start(self, record: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
+        """`record` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
         if self.choice.backend is not None and not self.disabled:
-            life = await self._by_snapshot(row, enter, report)
-            if life is not None:
-                return life
+            worker = await self._start_from_snapshot(record, enter, report)
+            if worker is not None:
+                return worker
             self.fallbacks += 1
         enter("starting")
-        row.kind = "plain"
-        handle = await self._plain.start(self.spec, self._launch("plain"), report)
+        record.kind = "plain"
+        handle = await self._plain_starter.start(self.spec, self._make_launch("plain"), report)
         reason = await verify_probe(handle, why_unusable)
         if reason is not None:
             raise StartFailed(reason, public=True)
-        return RunningWorker(handle, row, "none")
+        return RunningWorker(handle, record, "none")
 
-    async def _by_snapshot(
-        self, row: StartRecord, enter: Callable[[StartMode], None], report: Report
+    async def _start_from_snapshot(
+        self, record: StartRecord, enter: Callable[[StartMode], None], report: Report
     ) -> RunningWorker | None:
         """None if it has to be a plain start. Raises StartFailed."""
         backend = self.choice.backend
         assert backend is not None
         report("find", None)
         began = time.perf_counter()
-        snapshot = self.snapshot = await self._find()
+        snapshot = self.snapshot = await self._find_snapshot()
         report("find", (time.perf_counter() - began) * 1000)
-        row.kind = "created" if snapshot is None else "restored"
+        record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")
             try:
-                snapshot = self.snapshot = await self._create(report)
+                snapshot = self.snapshot = await self._create_snapshot(report)
             except SnapshotFailed as error:
-                self._failed(row, "snapshot", str(error))
+                self._record_failure(record, "snapshot", str(error))
                 return None
         enter("restoring")
         tier = backend.tier
         try:
-            handle = await self._restore(snapshot, row.kind, report)
+            handle = await self._restore_worker(snapshot, record.kind, report)
         except NoRoom as error:  # a plain start would find no more of it
             raise StartFailed(str(error), public=True) from None
         except RestoreFailed as error:
             self.snapshot = None
             await backend.discard(snapshot)
-            self._failed(row, "restore", str(error))
+            self._record_failure(record, "restore", str(error))
             return None
-        self._in_a_row = 0
-        return RunningWorker(handle, row, tier)
+        self._failures_in_a_row = 0
+        return RunningWorker(handle, record, tier)
 
-    async def _create(self, report: Report) -> Snapshot:
+    async def _create_snapshot(self, report: Report) -> Snapshot:
         """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
         backend = self.choice.backend
         assert backend is not None
@@ -162,12 +162,12 @@ class Starter:
             raise StartFailed(reason, public=True)
         return snapshot
 
-    async def _restore(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
+    async def _restore_worker(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
         """Raises RestoreFailed, also for a worker that came back and computes something else."""
         backend = self.choice.backend
         assert backend is not None
         try:
-            handle = await backend.restore(snapshot, self._launch(kind), report)
+            handle = await backend.restore(snapshot, self._make_launch(kind), report)
             reason = await verify_probe(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
         except RestoreFailed:
             raise
@@ -178,7 +178,7 @@ class Starter:
             raise RestoreFailed(reason)
         return handle
 
-    async def _find(self) -> Snapshot | None:
+    async def _find_snapshot(self) -> Snapshot | None:
         assert self.choice.backend is not None
         try:
             return await self.choice.backend.find(self.spec)
@@ -186,22 +186,22 @@ class Starter:
             log.exception("no snapshot could be looked for")
             return None
 
-    def _failed(self, row: StartRecord, what: str, reason: str) -> None:
-        row.reason = f"{what} failed: {reason}"
-        self._count(what, reason)
+    def _record_failure(self, record: StartRecord, what: str, reason: str) -> None:
+        record.reason = f"{what} failed: {reason}"
+        self._count_failure(what, reason)
 
-    def _count(self, what: str, reason: str) -> None:
+    def _count_failure(self, what: str, reason: str) -> None:
         name = self.choice.name
         self.failures[name, what] = self.failures.get((name, what), 0) + 1
-        self._in_a_row += 1
+        self._failures_in_a_row += 1
         log.warning("%s: %s failed, the next start is a full one: %s", name, what, reason)
-        if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self.disabled = f"{self._in_a_row} failures in a row, the last: {what} failed: {reason}"
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self.disabled = f"{self._failures_in_a_row} failures in a row, the last: {what} failed: {reason}"
             log.error("%s is disabled: %s", name, self.disabled)
 
-    def _launch(self, kind: str) -> Launch:
-        self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
-        socket = self._run / f"{secrets.token_hex(6)}.sock"
+    def _make_launch(self, kind: str) -> Launch:
+        self._runtime_dir.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
+        socket = self._runtime_dir / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
         return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
 

@@ -24,26 +24,29 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "now": now,
         "reason": engine.reason,
         "scaledown_at": None if left is None else now + left,
-        "scaledown_window": engine.window,
+        "scaledown_window": engine.scaledown_window,
         "min_containers": engine.settings.min_containers,
         "in_flight": engine.in_flight,
-        "waiting": len(engine.waiting),
+        "waiting": len(engine.wait_queue),
         "embedder": starter.spec.embedder,
         "backend": choice.name,
         "tier": "none" if choice.backend is None else choice.backend.tier,
-        "held": getattr(choice.backend, "held", None),
+        "held": getattr(choice.backend, "parked", None),
         "requested": choice.requested,
         "refused": dict(choice.refused),
         "detail": dict(choice.detail),
         "disabled": starter.disabled,
         "snapshot": describe_snapshot(engine, now),
         "start": describe_current_start(engine),
-        "next": {"kind": starter.next_kind, "expected_ms": engine.starts.expected_ms(starter.next_kind, choice.name)},
-        "last_start": next(iter(engine.starts.latest(1)), None),
-        "history": engine.starts.latest(HISTORY),
+        "next": {
+            "kind": starter.next_kind,
+            "expected_ms": engine.start_history.expected_ms(starter.next_kind, choice.name),
+        },
+        "last_start": next(iter(engine.start_history.latest(1)), None),
+        "history": engine.start_history.latest(HISTORY),
         "failures": {f"{backend} {what}": count for (backend, what), count in starter.failures.items()},
         "fallbacks": starter.fallbacks,
-        "worker_pid": None if engine.life is None else engine.life.handle.pid,
+        "worker_pid": None if engine.worker is None else engine.worker.handle.pid,
     }
 
 
@@ -55,12 +58,12 @@ def describe_snapshot(engine: Engine, now: float) -> dict[str, Any] | None:
 
 
 def describe_current_start(engine: Engine) -> dict[str, Any] | None:
-    row = engine.row
-    if row is None:
+    record = engine.current_start
+    if record is None:
         return None
     return {
-        **{name: value for name, value in asdict(row).items() if name in ("at", "kind", "phases", "reason")},
+        **{name: value for name, value in asdict(record).items() if name in ("at", "kind", "phases", "reason")},
         "phase": engine.phase,
         "elapsed_ms": engine.elapsed_ms,
-        "expected_ms": engine.starts.expected_ms(row.kind, row.backend),
+        "expected_ms": engine.start_history.expected_ms(record.kind, record.backend),
     }

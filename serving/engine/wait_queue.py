@@ -27,7 +27,7 @@ class WaitQueue(Generic[W]):
         return len(self._waiters)
 
     @property
-    def since(self) -> float | None:
+    def waiting_since(self) -> float | None:
         """When the first of them came, in monotonic seconds."""
         return next(iter(self._waiters.values()), None)
 
@@ -49,7 +49,7 @@ class WaitQueue(Generic[W]):
                 worker.in_flight += 1
                 waiter.set_result(worker)
 
-    def refuse(self, error: NotReadyError) -> None:
+    def refuse_all(self, error: NotReadyError) -> None:
         """End the wait of all with this error."""
         for waiter in list(self._waiters):
             self.leave(waiter)

@@ -49,7 +49,7 @@ class Launch:
     waking_bytes: int = 0
     """The spec's."""
 
-    def message(self) -> dict[str, Any]:
+    def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
 
 
@@ -98,7 +98,7 @@ class SnapshotBackend(Protocol):
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """A worker that answers at `launch.socket`. Raises RestoreFailed; nothing of a failed one is left running."""
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         """Told at zero, after so many seconds of it: what is held may be given up step by step. Seconds at which it
         wants to be told again, None for never. Raises SnapshotFailed if what was held is lost."""
 

@@ -76,7 +76,7 @@ class ForkBackend:
         await self.close()
         template = await ForkTemplate.start(spec, report)
         if len(template.threads) != 1:
-            await template.end()
+            await template.stop()
             raise SnapshotFailed(
                 f"the template has threads that no fork would keep: {', '.join(template.threads)}. This embedder needs"
                 " another backend"
@@ -97,14 +97,14 @@ class ForkBackend:
         except (OSError, TimeoutError) as error:
             raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
         try:
-            phases = await launch_worker(handle, launch.message(), deadline)
+            phases = await launch_worker(handle, launch.as_message(), deadline)
         except StartFailed as error:
             raise RestoreFailed(str(error)) from None
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
         report_phases(report, phases)
         return handle
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:
@@ -114,7 +114,7 @@ class ForkBackend:
     async def close(self) -> None:
         template, self._template, self._snapshot = self._template, None, None
         if template is not None:
-            await template.end()
+            await template.stop()
 
 
 class ForkTemplate:
@@ -131,7 +131,7 @@ class ForkTemplate:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             pipes = Pipes()
-            ends = (theirs.fileno(), *pipes.theirs[1:])
+            ends = (theirs.fileno(), *pipes.worker_ends[1:])
             try:
                 argv = make_worker_command(spec, ends, ["--template", "--dies-with-parent"])
                 handle = await start_process(argv, pipes, ends)
@@ -142,7 +142,7 @@ class ForkTemplate:
         try:
             said = await wait_until_warm(template.handle, spec.settings.start_timeout_s, report)
         except BaseException:
-            await template.end()
+            await template.stop()
             raise
         template.probe, template.threads = said["probe"], said["threads"]  # type: ignore[assignment]
         return template
@@ -151,8 +151,8 @@ class ForkTemplate:
         """Raises OSError or TimeoutError."""
         pipes = Pipes()
         try:
-            socket.send_fds(self._control, [b"fork"], list(pipes.theirs))
-            pid = await self._forked(deadline)
+            socket.send_fds(self._control, [b"fork"], list(pipes.worker_ends))
+            pid = await self._read_forked_pid(deadline)
             # The number could belong to another process by the time we signal; a descriptor cannot.
             pidfd = os.pidfd_open(pid)
         except BaseException:
@@ -165,14 +165,14 @@ class ForkTemplate:
 
         return WorkerHandle(pipes, pid, kill, wait_until_closed(pidfd), launch.socket)
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Its children end with it."""
         self._control.close()
         await self.handle.kill()
 
-    async def _forked(self, deadline: float) -> int:
+    async def _read_forked_pid(self, deadline: float) -> int:
         async with asyncio.timeout(deadline):
-            while (message := await self.handle.message()) is not None:
+            while (message := await self.handle.read_message()) is not None:
                 if "forked" in message:
                     return int(message["forked"])
         raise OSError("it has ended")

@@ -22,14 +22,14 @@ class PlainStarter:
         """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
         pipes = Pipes()
         handle = await start_process(
-            make_worker_command(spec, pipes.theirs, ["--dies-with-parent"]), pipes, socket=launch.socket
+            make_worker_command(spec, pipes.worker_ends, ["--dies-with-parent"]), pipes, socket=launch.socket
         )
         try:
             await wait_until_warm(handle, spec.settings.start_timeout_s, report)
         except BaseException:
             await handle.kill()
             raise
-        report_phases(report, await launch_worker(handle, launch.message(), spec.settings.start_timeout_s))
+        report_phases(report, await launch_worker(handle, launch.as_message(), spec.settings.start_timeout_s))
         return handle
 
 
@@ -69,13 +69,13 @@ async def start_process(
     Whatever is raised, the pipes are closed then.
     """
     try:
-        process = await spawn_worker(argv, pipes.theirs if pass_fds is None else pass_fds)
+        process = await spawn_worker(argv, pipes.worker_ends if pass_fds is None else pass_fds)
     except BaseException as error:
         pipes.close()
         if isinstance(error, OSError):
             raise StartFailed(f"no process could be started: {error.strerror}") from None
         raise
-    return WorkerHandle.of_process(pipes, process, socket)
+    return WorkerHandle.from_process(pipes, process, socket)
 
 
 async def spawn_helper(argv: Sequence[str]) -> asyncio.subprocess.Process:
@@ -111,7 +111,7 @@ async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report)
     report("process", None)
     try:
         async with asyncio.timeout(deadline):
-            while (message := await handle.message()) is not None:
+            while (message := await handle.read_message()) is not None:
                 if "running" in message:
                     report("process", (time.perf_counter() - began) * 1000)
                 elif "begins" in message:
@@ -148,7 +148,7 @@ async def wait_until_serving(handle: WorkerHandle, deadline: float) -> dict[str,
     """The milliseconds of its own phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
     try:
         async with asyncio.timeout(deadline):
-            while (message := await handle.message()) is not None:
+            while (message := await handle.read_message()) is not None:
                 if "failed" in message:
                     raise StartFailed(str(message["failed"]), public=message["public"])
                 if "serving" in message:
@@ -166,5 +166,5 @@ def report_phases(report: Report, phases: Mapping[str, float]) -> None:
 
 
 def describe_death(handle: WorkerHandle) -> str:
-    last = handle.tail[-1] if handle.tail else ""
+    last = handle.log_tail[-1] if handle.log_tail else ""
     return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

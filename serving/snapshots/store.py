@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 class SnapshotStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
-        self._keep = keep
-        self._seen: dict[Path, str] = {}
+        self._max_kept = keep
+        self._checked_stamps: dict[Path, str] = {}
         """Marks of files whose content was compared with the manifest: not read again until their mark changes."""
 
     def open(self) -> None:
@@ -40,19 +40,19 @@ class SnapshotStore:
         for left in (*self.folder.glob("*.part"), *self.folder.glob("*.gone")):
             shutil.rmtree(left, ignore_errors=True)
 
-    def part(self) -> Path:
+    def make_part(self) -> Path:
         """A new folder to save into. Raises OSError."""
         path = self.folder / f"{secrets.token_hex(8)}.part"
         path.mkdir(mode=0o700, parents=True)
         (path / FILES).mkdir(mode=0o700)
         return path
 
-    def keep(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
+    def keep_part(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
         """`part` becomes the snapshot of this identity, in place of an older one. Raises SnapshotFailed, and then an
         older one is as it was."""
         target = self.folder / digest_identity(mine)
         try:
-            files = {path.name: self._sealed(path) for path in sorted((part / FILES).iterdir())}
+            files = {path.name: self._seal_file(path) for path in sorted((part / FILES).iterdir())}
             content = {
                 "version": VERSION,
                 "identity": dict(mine),
@@ -71,8 +71,8 @@ class SnapshotStore:
         except OSError as error:
             raise SnapshotFailed(f"the snapshot could not be kept: {error.strerror or error}") from None
         for name in files:
-            self._seen[target / FILES / name] = file_stamp(target / FILES / name)
-        self._prune(target)
+            self._checked_stamps[target / FILES / name] = file_stamp(target / FILES / name)
+        self._remove_oldest(target)
         return read_manifest(target, content)
 
     def find(self, mine: Identity) -> Snapshot | None:
@@ -83,7 +83,7 @@ class SnapshotStore:
         found = None
         try:
             content = json.loads((target / MANIFEST).read_bytes())
-            reason = self._fault(target, content, mine)
+            reason = self._find_fault(target, content, mine)
             found = read_manifest(target, content)
         except Exception as error:  # whatever somebody wrote into it, deep nesting included
             reason = f"its manifest cannot be read ({type(error).__name__})"
@@ -97,10 +97,10 @@ class SnapshotStore:
     def discard(self, found: Snapshot) -> None:
         self._remove(self.folder / found.key)
 
-    def forget(self, part: Path) -> None:
+    def remove_part(self, part: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
-    def _fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
+    def _find_fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
         if content["version"] != VERSION:
             return f"it has the format {content['version']}, this release writes {VERSION}"
         reason = describe_mismatch(mine, content["identity"])
@@ -112,14 +112,14 @@ class SnapshotStore:
         for name, told in content["files"].items():
             path = target / FILES / name
             now = file_stamp(path)
-            if self._seen.get(path) != now:
+            if self._checked_stamps.get(path) != now:
                 if path.stat().st_size != told["bytes"] or digest_file(path) != told["sha256"]:
                     return f"{name} is not as it was saved"
-                self._seen[path] = now
+                self._checked_stamps[path] = now
         return None
 
     @staticmethod
-    def _sealed(path: Path) -> tuple[int, str]:
+    def _seal_file(path: Path) -> tuple[int, str]:
         """Size and SHA-256, with the content on the disk and closed to others."""
         path.chmod(0o600)
         with path.open("rb") as stream:
@@ -135,13 +135,13 @@ class SnapshotStore:
             return
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _prune(self, fresh: Path) -> None:
+    def _remove_oldest(self, fresh: Path) -> None:
         kept = sorted(
             (path for path in self.folder.iterdir() if path.suffix == ""), key=lambda path: path.stat().st_mtime
         )
         others = [path for path in kept if path != fresh]
-        for path in others[: max(0, len(others) - (self._keep - 1))]:
-            log.info("snapshot %s is removed: at most %d are kept", path.name, self._keep)
+        for path in others[: max(0, len(others) - (self._max_kept - 1))]:
+            log.info("snapshot %s is removed: at most %d are kept", path.name, self._max_kept)
             self._remove(path)
 
 

@@ -87,7 +87,9 @@ class Lane(Generic[T, R]):
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work(thread), name=f"lane {self.name}") for thread in self._threads]
+        self._tasks = [
+            asyncio.create_task(self._run_batches(thread), name=f"lane {self.name}") for thread in self._threads
+        ]
 
     async def stop(self) -> None:
         """Whatever still waits is refused; a batch that runs is waited for."""
@@ -98,7 +100,7 @@ class Lane(Generic[T, R]):
         for thread in self._threads:
             await asyncio.to_thread(thread.shutdown)
 
-    async def call(self, work: Callable[[], R]) -> R:
+    async def run_in_lane(self, work: Callable[[], R]) -> R:
         """Something else that must happen in the lane's own thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads[0], work)
 
@@ -140,14 +142,14 @@ class Lane(Generic[T, R]):
         try:
             results = await asyncio.gather(*(entry.result for entry in entries))
         except BaseException:
-            self._drop(entries)
+            self._drop_items(entries)
             raise
         taken = max(entry.started_at for entry in entries)
         return list(results), Timing(
             queue=taken - entries[0].queued_at, embed=max(entry.ended_at for entry in entries) - taken
         )
 
-    def _drop(self, entries: list[QueuedItem[T, R]]) -> None:
+    def _drop_items(self, entries: list[QueuedItem[T, R]]) -> None:
         for entry in entries:
             if not entry.started_at:
                 self.counts.cancelled += 1
@@ -157,29 +159,29 @@ class Lane(Generic[T, R]):
                 entry.result.cancel()
         self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
 
-    async def _take(self) -> list[QueuedItem[T, R]]:
+    async def _take_batch(self) -> list[QueuedItem[T, R]]:
         while True:
             while not self._waiting:
                 self._more.clear()
                 await self._more.wait()
-            if self._wait_s and not self._full():
-                await self._until_full()
-            taken = self._fitting()
+            if self._wait_s and not self._is_full():
+                await self._wait_until_full()
+            taken = self._pop_batch()
             if taken:
                 return taken
 
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self._waiting) >= self._batch or sum(self._weigh(e.item) for e in self._waiting) >= self._budget
 
-    async def _until_full(self) -> None:
+    async def _wait_until_full(self) -> None:
         """Or until the oldest entry has waited `wait_s`: one that met a busy lane has done so already."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._waiting[0].queued_at + self._wait_s - time.perf_counter()):
-                while self._waiting and not self._full():
+                while self._waiting and not self._is_full():
                     self._more.clear()
                     await self._more.wait()
 
-    def _fitting(self) -> list[QueuedItem[T, R]]:
+    def _pop_batch(self) -> list[QueuedItem[T, R]]:
         """The next batch, in the order of arrival; empty if everything that waited was cancelled."""
         taken: list[QueuedItem[T, R]] = []
         weight = 0
@@ -193,9 +195,9 @@ class Lane(Generic[T, R]):
             self._waiting.popleft()
         return taken
 
-    async def _work(self, thread: ThreadPoolExecutor) -> None:
+    async def _run_batches(self, thread: ThreadPoolExecutor) -> None:
         while True:
-            entries = await self._take()
+            entries = await self._take_batch()
             await self._run_batch(thread, entries)
 
     async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[QueuedItem[T, R]]) -> None:

@@ -54,8 +54,8 @@ class WorkerMetrics:
         self.answers = cache(lambda route, status: answers.labels(route, str(status)))
         self.seconds = cache(lambda phase: seconds.labels(phase))
 
-    def watch(self, lanes: list[Lane[object, object]]) -> None:
+    def register_lanes(self, lanes: list[Lane[object, object]]) -> None:
         self.registry.register(LaneCollector(lanes))
 
-    def text(self) -> bytes:
+    def render_text(self) -> bytes:
         return generate_latest(self.registry)

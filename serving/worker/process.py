@@ -1,8 +1,9 @@
 """The process around one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
 
 Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
-socket, no key and no thread of ours exists yet. The launch message begins a life: all settings with their keys, fresh
-random state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
+socket, no key and no thread of ours exists yet. The launch message brings all settings with their keys, fresh
+random state and a new boot id; then the worker binds, sends the probe's vectors (the engine compares them) and serves
+until control ends.
 
 `--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
 """
@@ -58,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         warm_up = options.warm_up or options.template
-        life = WorkerRuntime.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
+        runtime = WorkerRuntime.prepare(
+            options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps
+        )
     except ServingError as error:
         write_status(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -66,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         logging.exception("the embedder did not start")
         write_status(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
         return EXIT_FAILED
-    return serve_forks(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
+    if options.template:
+        return serve_forks(runtime, socket.socket(fileno=control), status)
+    return runtime.serve_launches(control, status)
 
 
 def redirect_output(log: int) -> None:
@@ -132,7 +137,7 @@ class WorkerRuntime:
         with report_phase(status, "import"):
             from serving.embedders import base
             from serving.settings import Settings
-            from serving.worker import server as service
+            from serving.worker.server import prepare_server
 
             kind = base.find_embedder_class(name)
         settings = Settings(**given)
@@ -146,7 +151,7 @@ class WorkerRuntime:
                 run_in_thread(embedder.warm_up)
                 probe = run_in_thread(embedder.probe).tolist()
                 compiled = embedder.compiled if isinstance(embedder, base.GpuEmbedder) else 0
-        worker, config = service.prepare_server(embedder, settings)
+        worker, config = prepare_server(embedder, settings)
         if warm_up:
             with report_phase(status, "settle"):
                 if sleeps:
@@ -159,30 +164,30 @@ class WorkerRuntime:
         write_status(status, {"warm": about})
         return cls(worker, config, sleeps=sleeps)
 
-    def live(self, control: int, status: int) -> int:
+    def serve_launches(self, control: int, status: int) -> int:
         """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
         while line := read_launch_line(control):
             launch = json.loads(line)
             if "ping" in launch:  # a restored process runs again
                 write_status(status, {"pong": os.getpid()})
                 continue
-            code, kept = self._serve(launch, control, status)
+            code, kept = self._serve_launch(launch, control, status)
             if not kept:
                 return code
-            self._rest(status)
+            self._park(status)
         return 0
 
-    def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
+    def _serve_launch(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
         """Exit code, and whether the process is to be kept."""
         began = time.perf_counter()
         reseed_random()
         from serving.settings import Settings
-        from serving.worker import server as service
+        from serving.worker.server import WorkerServer
 
-        self.worker.renew(Settings(**launch["settings"]), launch["kind"])
+        self.worker.start_boot(Settings(**launch["settings"]), launch["kind"])
         listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = service.WorkerServer(self.config, self.worker, control, lambda told: write_status(status, told), began)
+        server = WorkerServer(self.config, self.worker, control, lambda told: write_status(status, told), began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
@@ -190,15 +195,15 @@ class WorkerRuntime:
             return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
             return EXIT_FAILED, False
-        return 0, server.kept
+        return 0, server.parked
 
-    def _rest(self, status: int) -> None:
+    def _park(self, status: int) -> None:
         """As before the first launch: asleep, no socket, no thread of ours, the next life's app made."""
-        from serving.worker import server as service
+        from serving.worker.server import prepare_server
 
         embedder = self.worker.embedder
         run_in_thread(embedder.sleep)
-        self.worker, self.config = service.prepare_server(embedder, self.worker.settings)
+        self.worker, self.config = prepare_server(embedder, self.worker.settings)
         gc.collect()
         give_back_memory()
         gc.freeze()
@@ -237,7 +242,7 @@ def bind_private_socket(path: Path) -> socket.socket:
     return listener
 
 
-def serve_forks(life: WorkerRuntime, control: socket.socket, status: int) -> int:
+def serve_forks(runtime: WorkerRuntime, control: socket.socket, status: int) -> int:
     """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     while True:
@@ -246,13 +251,13 @@ def serve_forks(life: WorkerRuntime, control: socket.socket, status: int) -> int
             return 0
         pid = os.fork()
         if pid == 0:
-            run_forked_worker(life, control, status, pipes)
+            run_forked_worker(runtime, control, status, pipes)
         for end in pipes:
             os.close(end)
         write_status(status, {"forked": pid})
 
 
-def run_forked_worker(life: WorkerRuntime, control: socket.socket, status: int, pipes: list[int]) -> None:
+def run_forked_worker(runtime: WorkerRuntime, control: socket.socket, status: int, pipes: list[int]) -> None:
     """Never returns: what the template's caller would do next is not the child's business."""
     code = EXIT_FAILED
     try:
@@ -263,7 +268,7 @@ def run_forked_worker(life: WorkerRuntime, control: socket.socket, status: int, 
         os.close(status)
         own_control, own_status, own_log = pipes
         redirect_output(own_log)
-        code = life.live(own_control, own_status)
+        code = runtime.serve_launches(own_control, own_status)
     except BaseException:
         logging.exception("the forked worker failed")
     finally:

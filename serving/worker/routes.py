@@ -209,7 +209,7 @@ async def show_readiness(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
 async def show_metrics(request: Request) -> Response:
     """Return the worker's metrics in the text format of Prometheus."""
-    return Response(worker_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(worker_of(request).metrics.render_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/v1/models", response_model=Models, dependencies=KEY, responses=document_errors(UnauthorizedError))

@@ -24,8 +24,8 @@ SWITCH_S = 0.001
 worker that decodes pages at the same time."""
 
 
-def prepare_server(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
-    worker = Worker(embedder, limits)
+def prepare_server(embedder: Embedder, settings: Settings) -> tuple[Worker, uvicorn.Config]:
+    worker = Worker(embedder, settings)
     # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
     config = uvicorn.Config(
         create_app(worker, lambda: ""),
@@ -44,7 +44,7 @@ def prepare_server(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicor
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it, and a line there does too:
+    """Serves one life. `report` hears of it once it answers; the end of `control` ends it, and a line there does too:
     then the process is to be kept."""
 
     def __init__(
@@ -52,22 +52,22 @@ class WorkerServer(uvicorn.Server):
         config: uvicorn.Config,
         worker: Worker,
         control: int,
-        tell: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], None],
         began: float,
     ) -> None:
         super().__init__(config)
         self._worker = worker
         self._control = control
-        self._tell = tell
+        self._report = report
         self._began = began
-        self.kept = False
+        self.parked = False
         config.timeout_graceful_shutdown = round(worker.settings.drain_s)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Raises ServingError if the embedder does not wake up."""
         await super().startup(sockets)
         bound = time.perf_counter()
-        asyncio.get_running_loop().add_reader(self._control, self._told)
+        asyncio.get_running_loop().add_reader(self._control, self._end_on_control)
         phases = {"bind": bound - self._began}
         if self._worker.asleep:
             await self._worker.wake()
@@ -75,9 +75,9 @@ class WorkerServer(uvicorn.Server):
             phases["weights"] = embedder.copy_ms / 1000 if isinstance(embedder, GpuEmbedder) else 0.0
             phases["wake"] = time.perf_counter() - bound - phases["weights"]
         awake = time.perf_counter()
-        probe = await self._worker.queries.call(self._worker.embedder.probe)
+        probe = await self._worker.queries.run_in_lane(self._worker.embedder.probe)
         phases["probe"] = time.perf_counter() - awake
-        self._tell(
+        self._report(
             {
                 "serving": {
                     "boot_id": self._worker.boot.id,
@@ -92,9 +92,9 @@ class WorkerServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(max(0.0, grace - LAST_BATCH_S), self._worker.refuse_waiting)
         await super().shutdown(sockets)
 
-    def _told(self) -> None:
+    def _end_on_control(self) -> None:
         asyncio.get_running_loop().remove_reader(self._control)
-        self.kept = self._worker.kept = bool(os.read(self._control, LINE_BYTES))
+        self.parked = self._worker.parked = bool(os.read(self._control, LINE_BYTES))
         self.should_exit = True
 
     @contextlib.contextmanager

@@ -156,7 +156,7 @@ class NoBackend:
             raise RestoreFailed(self.bench.restore_fails)
         return self.bench.worker(launch, self.bench.probe_after)
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:

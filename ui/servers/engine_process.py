@@ -67,7 +67,7 @@ class LocalEngine:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._process.ended.wait()
-            seconds = pause.after(time.monotonic() - began)
+            seconds = pause.next_after(time.monotonic() - began)
             log.warning("the engine ended (exit code %s); it is started again in %g s", self._process.stop(), seconds)
             if self._stopping.wait(seconds):
                 return

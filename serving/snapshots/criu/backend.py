@@ -83,22 +83,23 @@ class CriuTool:
 
     path: str
     version: str
-    way: str
-    more: tuple[str, ...] = ()
+    mode: str
+    """A key of `MODES`."""
+    more_options: tuple[str, ...] = ()
 
     def for_gpu(self) -> CriuTool:
         """As root where that is possible: the driver's files are not for a user of a namespace. Caches of compiled
         code are locked, or deleted while they are in use."""
-        way = "root" if os.geteuid() == 0 else self.way
-        return replace(self, way=way, more=("--file-locks", "--link-remap"))
+        mode = "root" if os.geteuid() == 0 else self.mode
+        return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"))
 
     @property
-    def cage(self) -> list[str]:
+    def namespace_command(self) -> list[str]:
         die = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-        return [*die, *MODES[self.way][0]]
+        return [*die, *MODES[self.mode][0]]
 
-    def call(self, verb: str, *arguments: str) -> list[str]:
-        return [self.path, verb, *arguments, *OPTIONS, *self.more, *MODES[self.way][1]]
+    def make_command(self, verb: str, *arguments: str) -> list[str]:
+        return [self.path, verb, *arguments, *OPTIONS, *self.more_options, *MODES[self.mode][1]]
 
 
 class CriuBackend:
@@ -109,14 +110,14 @@ class CriuBackend:
         """`run`: a folder of this engine's own for what lives as long as one restore."""
         self._settings = settings
         self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
-        self._run = run
+        self._runtime_dir = run
         self._tool: CriuTool | None = None
         self._identity: Identity = {}
 
     async def probe(self, spec: WorkerSpec) -> Support:
         if not spec.cpu:
             return Support(False, "a GPU's memory needs the cuda backend")
-        found = await self.tool()
+        found = await self.find_tool()
         if isinstance(found, str):
             return Support(False, found)
         try:
@@ -124,10 +125,10 @@ class CriuBackend:
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         self._tool = found
-        self._identity = await asyncio.to_thread(make_identity, spec, __name__, criu=found.version, way=found.way)
-        return Support(True, detail={"version": found.version, "path": found.path, "way": found.way})
+        self._identity = await asyncio.to_thread(make_identity, spec, __name__, criu=found.version, way=found.mode)
+        return Support(True, detail={"version": found.version, "path": found.path, "way": found.mode})
 
-    async def tool(self) -> CriuTool | str:
+    async def find_tool(self) -> CriuTool | str:
         """A criu that works here, else why there is none."""
         if not sys.platform.startswith("linux"):
             return "criu is for Linux"
@@ -138,10 +139,10 @@ class CriuBackend:
         version = await read_version(path)
         if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {INSTALL_ADVICE}"
-        way, reason = await self._way(path, version)
+        way, reason = await self._find_mode(path, version)
         return CriuTool(path, version, way) if way is not None else f"criu {version} does not work here ({reason})"
 
-    async def _way(self, path: str, version: str) -> tuple[str | None, str]:
+    async def _find_mode(self, path: str, version: str) -> tuple[str | None, str]:
         """The first way that works, else why none does. A verdict that it works is kept until anything it may depend
         on changes; one that it does not is asked again by the next engine."""
         verdict = self._settings.data / "checked-criu.json"
@@ -152,7 +153,7 @@ class CriuBackend:
                 return known["way"], ""
         reasons = []
         for way in MODES:
-            reason = await self._canary(CriuTool(path, version, way))
+            reason = await self._try_canary(CriuTool(path, version, way))
             if reason is None:
                 with contextlib.suppress(OSError):  # asked again next time
                     write_file(verdict, json.dumps({"belongs": belongs, "way": way}).encode())
@@ -160,13 +161,13 @@ class CriuBackend:
             reasons.append(f"{way}: {reason}")
         return None, "; ".join(reasons)
 
-    async def _canary(self, tool: CriuTool) -> str | None:
+    async def _try_canary(self, tool: CriuTool) -> str | None:
         """Why this way does not work; None if a small process was saved and came back."""
-        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._run))
+        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         try:
             pipes = Pipes()
-            names = pipes.names
-            argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.theirs)]
+            names = pipes.criu_names
+            argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.worker_ends)]
             await dump_worker(tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report)
             handle, _ = await restore_worker(tool, folder, names, folder, Path(), {}, CANARY_S)
             await handle.kill()
@@ -182,25 +183,25 @@ class CriuBackend:
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         assert self._tool is not None, "probe first"
         try:
-            part = self._store.part()
+            part = self._store.make_part()
         except OSError as error:
             raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
         try:
             pipes = Pipes()
-            names = pipes.names
-            argv = make_worker_command(spec, pipes.theirs, ["--warm-up"])
+            names = pipes.criu_names
+            argv = make_worker_command(spec, pipes.worker_ends, ["--warm-up"])
             limits = spec.settings
             said = await dump_worker(
                 self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report
             )
             report("keep", None)
             began = time.perf_counter()
-            keep = partial(self._store.keep, part, self._identity, said["probe"], {"pipes": names})
+            keep = partial(self._store.keep_part, part, self._identity, said["probe"], {"pipes": names})
             kept = await asyncio.to_thread(keep)
             report("keep", (time.perf_counter() - began) * 1000)
             return kept
         finally:
-            await asyncio.to_thread(self._store.forget, part)
+            await asyncio.to_thread(self._store.remove_part, part)
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
@@ -208,12 +209,12 @@ class CriuBackend:
         report("restore", None)
         began = time.perf_counter()
         try:
-            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
         except OSError as error:
             raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
         try:
             handle, phases = await restore_worker(
-                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(),
+                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.as_message(),
                 self._settings.restore_timeout_s,
             )  # fmt: skip
         finally:
@@ -222,7 +223,7 @@ class CriuBackend:
         report_phases(report, phases)
         return handle
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:
@@ -252,19 +253,19 @@ async def dump_worker(
     Raises StartFailed if it did not become warm, SnapshotFailed if it could not be saved.
     """
     listen, go = os.pipe()
-    dump = tool.call("dump", "--images-dir", str(folder), "--log-file", "dump.log")
+    dump = tool.make_command("dump", "--images-dir", str(folder), "--log-file", "dump.log")
     cage = [
         sys.executable,
         "-m",
         "serving.snapshots.criu.namespace_init",
         str(listen),
-        *(str(end) for end in pipes.theirs),
+        *(str(end) for end in pipes.worker_ends),
     ]
     handle = None
     try:
         try:
             handle = await start_process(
-                [*tool.cage, *cage, "--", *worker, "--", *dump], pipes, [listen, *pipes.theirs]
+                [*tool.namespace_command, *cage, "--", *worker, "--", *dump], pipes, [listen, *pipes.worker_ends]
             )
         finally:
             os.close(listen)
@@ -304,13 +305,15 @@ async def restore_worker(
     pipes = Pipes()
     inherit = [
         word
-        for end, name in zip(pipes.theirs, names, strict=True)
+        for end, name in zip(pipes.worker_ends, names, strict=True)
         for word in ("--inherit-fd", f"fd[{end}]:{name}")
     ]  # fmt: skip
-    call = tool.call("restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log")
+    call = tool.make_command(
+        "restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log"
+    )
     handle = None
     try:
-        handle = await start_process([*tool.cage, *call, *inherit], pipes, socket=socket)
+        handle = await start_process([*tool.namespace_command, *call, *inherit], pipes, socket=socket)
         if before is not None:
             await wait_until_resumed(handle, deadline)
             await before(handle)
@@ -329,7 +332,7 @@ async def wait_until_resumed(handle: WorkerHandle, deadline: float) -> None:
     try:
         handle.send({"ping": True})
         async with asyncio.timeout(deadline):
-            if await handle.message() is None:
+            if await handle.read_message() is None:
                 raise StartFailed("it ended before it ran again")
     except OSError as error:  # TimeoutError is one
         reason = f"did not run again within {deadline:g} s" if isinstance(error, TimeoutError) else "has gone"

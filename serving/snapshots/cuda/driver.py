@@ -57,16 +57,16 @@ class CudaDriver:
             self._process = await spawn_helper([sys.executable, "-m", "serving.snapshots.cuda.driver"])
         except OSError as error:
             raise DriverFailed(f"no process could be started: {error.strerror}") from None
-        self.gpu = Gpu(**await self._answer(READY_S, "the start of the CUDA driver"))
+        self.gpu = Gpu(**await self._read_answer(READY_S, "the start of the CUDA driver"))
 
-    async def free(self) -> tuple[int, int]:
+    async def measure_memory(self) -> tuple[int, int]:
         """Bytes of the GPU's memory: free, and in all."""
-        free, total = await self._call("free", CALL_S)
+        free, total = await self._call("measure_memory", CALL_S)
         return int(free), int(total)
 
-    async def processes(self, among: Sequence[int]) -> list[int]:
+    async def find_processes(self, among: Sequence[int]) -> list[int]:
         """Those that use CUDA."""
-        found: list[int] = await self._call("processes", CALL_S, list(among))
+        found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
@@ -88,9 +88,9 @@ class CudaDriver:
                 await self.open()
             assert self._process is not None and self._process.stdin is not None
             self._process.stdin.write(json.dumps([what, *arguments]).encode() + b"\n")
-            return await self._answer(deadline, what)
+            return await self._read_answer(deadline, what)
 
-    async def _answer(self, deadline: float, what: str) -> Any:
+    async def _read_answer(self, deadline: float, what: str) -> Any:
         assert self._process is not None and self._process.stdout is not None
         try:
             async with asyncio.timeout(deadline):
@@ -133,13 +133,13 @@ class DriverCalls:
             self._nvml: Any = importlib.import_module("cuda.bindings.nvml")
         except ImportError:
             raise CallRefused(INSTALL_ADVICE) from None
-        self._ask(self._cuda.cuInit(0), "cuInit")
-        version = int(self._ask(self._cuda.cuDriverGetVersion(), "cuDriverGetVersion"))
+        self._check(self._cuda.cuInit(0), "cuInit")
+        version = int(self._check(self._cuda.cuDriverGetVersion(), "cuDriverGetVersion"))
         if version < OLDEST_VERSION:
             raise CallRefused(
                 f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can"
             )
-        uuid = bytes(self._ask(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
+        uuid = bytes(self._check(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
         self._nvml.init_v2()
         # CUDA_VISIBLE_DEVICES counts for CUDA and not for NVML: the same GPU is found by its own number.
         told = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
@@ -150,41 +150,41 @@ class DriverCalls:
             "driver": self._nvml.system_get_driver_version(),
         }
 
-    def free(self) -> tuple[int, int]:
+    def measure_memory(self) -> tuple[int, int]:
         found = self._nvml.device_get_memory_info_v2(self._device)
         return int(found.free), int(found.total)
 
-    def processes(self, among: Sequence[int]) -> list[int]:
-        return [pid for pid in among if self._state(pid) is not None]
+    def find_processes(self, among: Sequence[int]) -> list[int]:
+        return [pid for pid in among if self._read_state(pid) is not None]
 
     def save(self, processes: Sequence[int]) -> None:
         limit = self._cuda.CUcheckpointLockArgs()
         limit.timeoutMs = LOCK_MS
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessLock(pid, limit), "lock")
+            self._check(self._cuda.cuCheckpointProcessLock(pid, limit), "lock")
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessCheckpoint(pid, None), "checkpoint")
-            self._must_be(pid, CHECKPOINTED)
+            self._check(self._cuda.cuCheckpointProcessCheckpoint(pid, None), "checkpoint")
+            self._check_state(pid, CHECKPOINTED)
 
     def load(self, processes: Sequence[int]) -> None:
         for pid in processes:
-            self._must_be(pid, CHECKPOINTED)
-            self._ask(self._cuda.cuCheckpointProcessRestore(pid, None), "restore")
+            self._check_state(pid, CHECKPOINTED)
+            self._check(self._cuda.cuCheckpointProcessRestore(pid, None), "restore")
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessUnlock(pid, None), "unlock")
-            self._must_be(pid, RUNNING)
+            self._check(self._cuda.cuCheckpointProcessUnlock(pid, None), "unlock")
+            self._check_state(pid, RUNNING)
 
-    def _state(self, pid: int) -> int | None:
+    def _read_state(self, pid: int) -> int | None:
         status, state = self._cuda.cuCheckpointProcessGetState(pid)
         return int(state) if int(status) == 0 else None
 
-    def _must_be(self, pid: int, wanted: int) -> None:
-        found = self._state(pid)
+    def _check_state(self, pid: int, wanted: int) -> None:
+        found = self._read_state(pid)
         if found != wanted:
             raise CallRefused(f"the process is in CUDA's state {found}, not {wanted}: it has ended, or failed")
 
     @staticmethod
-    def _ask(result: tuple[Any, ...], what: str) -> Any:
+    def _check(result: tuple[Any, ...], what: str) -> Any:
         status, *values = result
         if int(status) != 0:
             raise CallRefused(f"{what}: {getattr(status, 'name', status)}")

@@ -85,7 +85,7 @@ def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
         handle = await restore(backend, snapshot, folder)
         assert handle.usable
-        handle.strike()
+        handle.kill_now()
         assert not handle.usable and not handle.ended.is_set()
         await asyncio.wait_for(handle.ended.wait(), 10)
         await handle.kill()  # of one that has gone, it does nothing

@@ -22,9 +22,9 @@ def store(tmp_path: Path) -> SnapshotStore:
 
 
 def saved(store: SnapshotStore, mine: dict[str, str], content: bytes = b"memory") -> Snapshot:
-    part = store.part()
+    part = store.make_part()
     (part / FILES / "pages-1.img").write_bytes(content)
-    return store.keep(part, mine, [[1.0]], {"pipes": ["pipe:[1]"]})
+    return store.keep_part(part, mine, [[1.0]], {"pipes": ["pipe:[1]"]})
 
 
 def test_kept_and_found_again_also_by_another_engine(store: SnapshotStore) -> None:
@@ -50,17 +50,17 @@ def test_a_new_one_takes_the_place_of_its_own_kind_and_the_oldest_others_go(stor
 
 def test_what_cannot_be_kept_leaves_the_old_one(store: SnapshotStore) -> None:
     kept = saved(store, MINE)
-    part = store.part()
+    part = store.make_part()
     (part / FILES / "pages-1.img").symlink_to("/nowhere")
     with pytest.raises(SnapshotFailed):
-        store.keep(part, MINE, [[1.0]], {})
-    store.forget(part)
+        store.keep_part(part, MINE, [[1.0]], {})
+    store.remove_part(part)
     assert store.find(MINE) == kept and len(list(store.folder.iterdir())) == 1
 
 
 def test_leftovers_of_a_killed_engine_are_swept(store: SnapshotStore) -> None:
     kept = saved(store, MINE)
-    store.part()
+    store.make_part()
     (store.folder / kept.key).rename(store.folder / "abc.gone")
     store.open()
     assert list(store.folder.iterdir()) == []

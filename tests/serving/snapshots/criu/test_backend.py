@@ -99,13 +99,13 @@ def test_no_process_is_left_wherever_a_dump_or_a_restore_is_cancelled(tmp_path: 
         await asyncio.sleep(0.01)
 
     async def main() -> None:
-        tool = await CriuBackend(Settings(data=tmp_path / "data", criu=path), tmp_path).tool()
+        tool = await CriuBackend(Settings(data=tmp_path / "data", criu=path), tmp_path).find_tool()
         assert isinstance(tool, CriuTool)
 
         async def dump(folder: Path) -> None:
             pipes = Pipes()
-            names.append(pipes.names)
-            argv = [sys.executable, "-S", "-E", "-X", f"of={tmp_path}", "-c", PINGED, *map(str, pipes.theirs)]
+            names.append(pipes.criu_names)
+            argv = [sys.executable, "-S", "-E", "-X", f"of={tmp_path}", "-c", PINGED, *map(str, pipes.worker_ends)]
             await dump_worker(tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, before)
             kept.append(folder)
 

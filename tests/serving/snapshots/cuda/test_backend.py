@@ -50,11 +50,11 @@ class NoGpu:
 
     async def close(self) -> None: ...
 
-    async def free(self) -> tuple[int, int]:
+    async def measure_memory(self) -> tuple[int, int]:
         return self.there
 
-    async def processes(self, among: Sequence[int]) -> list[int]:
-        return [pid for pid in among if "worker_process" in " ".join(psutil.Process(pid).cmdline())][-1:]
+    async def find_processes(self, among: Sequence[int]) -> list[int]:
+        return [pid for pid in among if "serving.worker.process" in " ".join(psutil.Process(pid).cmdline())][-1:]
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
         self._called("save", processes)
@@ -76,8 +76,8 @@ Test = Callable[[CudaBackend, NoGpu, WorkerSpec], Awaitable[None]]
 
 
 def spec_of(folder: Path, **values: object) -> WorkerSpec:
-    limits = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **values)  # type: ignore[arg-type]
-    return WorkerSpec(NAME, "scripted-1", limits, False, ("criu+cuda", "cuda"), (), 9 * GB)
+    settings = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **values)  # type: ignore[arg-type]
+    return WorkerSpec(NAME, "scripted-1", settings, False, ("criu+cuda", "cuda"), (), 9 * GB)
 
 
 def backend_of(spec: WorkerSpec, driver: NoGpu, *, file: bool) -> CudaBackend:
@@ -98,7 +98,7 @@ def with_backend(folder: Path, test: Test, *, file: bool = False, **settings: ob
         before = set(psutil.Process().children(recursive=True))
         spec, driver = spec_of(folder, **settings), NoGpu()
         backend = backend_of(spec, driver, file=file)
-        backend._canary = no_canary  # type: ignore[method-assign]
+        backend._try_canary = no_canary  # type: ignore[method-assign]
         support = await backend.probe(spec)
         assert support.ok, support.reason
         try:
@@ -143,7 +143,7 @@ def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None
             boots.add(await lives(handle))
             pids.add(handle.pid)
             await handle.stop(5)
-            assert len(driver.saved) == 1 and backend.held is not None
+            assert len(driver.saved) == 1 and backend.parked is not None
             process = psutil.Process(handle.pid)
             sizes.append((process.num_fds(), process.num_threads(), process.memory_info().rss))
         assert len(boots) == 50 and len(pids) == 1
@@ -156,7 +156,7 @@ def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None
 def test_steps_down_to_a_file_and_back_from_each(tmp_path: Path) -> None:
     async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
-        assert backend.tier == "disk" and backend.held is None and snapshot.bytes > 0
+        assert backend.tier == "disk" and backend.parked is None and snapshot.bytes > 0
         for deepest in ("context", "host", "disk"):
             driver.calls.clear()
             handle = await restored(backend, snapshot, spec)
@@ -164,19 +164,19 @@ def test_steps_down_to_a_file_and_back_from_each(tmp_path: Path) -> None:
             await lives(handle)
             await handle.stop(5)
             assert backend.tier == "context" and driver.calls == ["load"]
-            assert await backend.rest(1.0) == 9.0
+            assert await backend.step_down(1.0) == 9.0
             if deepest != "context":
-                assert await backend.rest(10.0) == 20.0
+                assert await backend.step_down(10.0) == 20.0
                 assert backend.tier == "host" and driver.calls == ["load", "save"]
             if deepest == "disk":
-                assert await backend.rest(30.0) is None
+                assert await backend.step_down(30.0) is None
                 assert backend.tier == "disk" and handle.ended.is_set()
             else:
                 again = await restored(backend, snapshot, spec)
                 await lives(again)
                 assert again is handle
                 await again.stop(5)
-                await backend.rest(100.0)
+                await backend.step_down(100.0)
             driver.saved.clear()
         driver.saved.clear()
 
@@ -192,7 +192,7 @@ def test_without_steps_a_file_is_all_that_is_left(tmp_path: Path) -> None:
             handle = await restored(backend, snapshot, spec)
             boots.add(await lives(handle))
             await handle.stop(5)
-            assert backend.tier == "disk" and handle.ended.is_set() and await backend.rest(0.0) is None
+            assert backend.tier == "disk" and handle.ended.is_set() and await backend.step_down(0.0) is None
         assert len(boots) == 3
 
     with_backend(tmp_path, test, file=True)
@@ -252,7 +252,7 @@ def test_a_worker_that_is_killed_is_noticed(tmp_path: Path, moment: str) -> None
         snapshot = await backend.create(spec, quiet)
         if moment == "held":
             kill(sorted(driver.saved))
-            held = backend._held
+            held = backend._parked
             assert held is not None
             await asyncio.wait_for(held.handle.ended.wait(), 5)
         elif moment == "load":
@@ -288,11 +288,11 @@ def test_the_engine_goes_down_by_steps_and_tells_what_it_holds(tmp_path: Path) -
             tiers = []
             for _ in range(2):
                 async with engine.lease() as lease:
-                    tiers.append(lease.life.tier)
+                    tiers.append(lease.worker.tier)
                 await engine.scale_down()
                 assert describe_engine(engine)["tier"] == "context"
             async with engine.lease() as lease:
-                tiers.append(lease.life.tier)
+                tiers.append(lease.worker.tier)
             await engine.scale_down()
             async with asyncio.timeout(10):
                 while describe_engine(engine)["tier"] != "host":
@@ -300,7 +300,7 @@ def test_the_engine_goes_down_by_steps_and_tells_what_it_holds(tmp_path: Path) -
             held = describe_engine(engine)["held"]
             assert held["tier"] == "host" and held["host_bytes"] > 10_000_000
             async with engine.lease() as lease:
-                tiers.append(lease.life.tier)
+                tiers.append(lease.worker.tier)
             assert tiers == ["host", "context", "context", "host"]
             driver.there = (0, 80 * GB)
             await engine.scale_down()
