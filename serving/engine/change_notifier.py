@@ -1,4 +1,4 @@
-"""That something changed, for whoever wants to hear of it; what there is to tell is read elsewhere."""
+"""Wakes listeners when something has changed; they read the new state themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class ChangeNotifier:
-    """`version` counts the changes, so that none is missed between reading and listening."""
+    """Counts changes in `version`, so that none is missed between reading and waiting."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -18,7 +18,7 @@ class ChangeNotifier:
             listener.set()
 
     async def wait_after(self, seen: int) -> int:
-        """The version, as soon as it is not `seen`."""
+        """Return the version as soon as it differs from `seen`."""
         listener = asyncio.Event()
         self._listeners.add(listener)
         try:

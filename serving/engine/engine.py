@@ -1,7 +1,8 @@
 """The local engine: one worker that scales to zero and comes back from a snapshot.
 
-One task owns the state and is the only one to change it; everybody else reads. A request takes a `lease` on the worker;
-at zero that wakes the owner, and however many ask, there is one start. Knows nothing of HTTP, nor how a worker starts.
+One task owns the state and is the only one to change it; all others read. A request takes a `lease` on the worker; at
+zero that wakes the owner, and any number of requests causes one start. This module knows neither HTTP nor how a worker
+starts.
 
     zero -> starting -> snapshotting -> restoring -> serving      the first start: `created`
     zero -> restoring -> serving                                  `restored`
@@ -33,24 +34,24 @@ from serving.system.growing_pause import GrowingPause
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
-"""After the first, second, ... start in a row that failed, and before a worker that died is replaced unasked."""
+"""After the first, second, ... failed start in a row; also before a worker that died is replaced without a request."""
 RETRY_S = 5.0
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The worker, for one request; `held_ms` is what the request waited for it."""
+    """The worker that serves one request; `wait_ms`: how long the request waited for it."""
 
     worker: RunningWorker
     wait_ms: float
 
 
 class Engine:
-    """`open`, then `lease` as often as you like, `close`; all on one event loop."""
+    """Runs one worker for all requests: `open`, then `lease` any number of times, then `close`, on one event loop."""
 
     def __init__(self, starter: Starter, *, scaledown_window: float | None = None, clock: Clock | None = None) -> None:
-        """`scaledown_window`: idle seconds; the settings' if left out."""
+        """`scaledown_window`: idle seconds; None takes that of the settings."""
         self.starter = starter
         self.settings = starter.spec.settings
         self.scaledown_window = self.settings.scaledown_window if scaledown_window is None else scaledown_window
@@ -63,19 +64,19 @@ class Engine:
         self.since = self.clock.time()
         self.worker: RunningWorker | None = None
         self.current_start: StartRecord | None = None
-        """Of the start that is going on."""
+        """The start in progress."""
         self.phase: str | None = None
         self.reason = ""
-        """Why the state is failed; may hold paths."""
+        """Why the state is `failed`; may contain paths."""
         self._public_reason = ""
-        """The same for any client."""
+        """The reason in words for any client."""
         self._start_began = self._idle_since = self._zero_since = self.clock.monotonic()
         self._retry_at = 0.0
         self._start_pause, self._restart_pause = GrowingPause(PAUSES_S), GrowingPause(PAUSES_S)
         self._changed = asyncio.Event()
         self._scaledown_wanted = self._start_wanted = self._rebuild_wanted = self._closing = False
         self._scaledowns: list[asyncio.Future[None]] = []
-        """Done when the worker of now, or the one that is starting, is gone and what was wished for then is done."""
+        """Resolved once the current or starting worker has stopped and queued commands have run."""
         self._restart_at = 0.0
         self._owner: asyncio.Task[None] | None = None
 
@@ -86,14 +87,14 @@ class Engine:
         self._owner = asyncio.create_task(self._run_owner(), name="engine")
 
     async def close(self) -> None:
-        """What still waits is refused; the worker finishes what it has, and nothing of ours is left running."""
+        """Refuse all waiting requests, let the worker finish its own, and leave nothing running."""
         self._closing = True
         self.refuse_waiting()
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
         if self.worker is not None:
-            self.worker.handle.park = None  # nobody will want it again
+            self.worker.handle.park = None  # it will not be used again
             await self._stop_worker(self.worker)
         self._resolve_scaledowns()
         if self.starter.choice.backend is not None:
@@ -103,7 +104,7 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
-        """The worker, brought up if there is none. Raises NotReadyError if it cannot be had in time."""
+        """Yield the worker, started if there is none. Raises NotReadyError if none is ready in time."""
         began = self.clock.monotonic()
         worker = self._take_free_worker() or await self._wait_for_worker(began)
         try:
@@ -117,18 +118,18 @@ class Engine:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the worker goes; None where nothing is counted down."""
+        """Return the seconds until the worker is stopped; None while no countdown runs."""
         if self.state != "serving" or self.in_flight or self.wait_queue or self.settings.min_containers:
             return None
         return max(0.0, self._idle_since + self.scaledown_window - self.clock.monotonic())
 
     @property
     def elapsed_ms(self) -> float:
-        """Of the start that is going on, from the request that asked for it."""
+        """Return the time since the request that caused the start in progress."""
         return round((self.clock.monotonic() - self._start_began) * 1000, 2)
 
     def record_first_answer(self, worker: RunningWorker) -> None:
-        """A worker has begun to answer: the first answer completes the start, if somebody waited for it."""
+        """Record that the worker has begun to answer: the first answer completes a start that a request waited for."""
         if not worker.complete:
             worker.start.first_answer_ms = self.elapsed_ms
             self._complete_start(worker)
@@ -136,7 +137,7 @@ class Engine:
             self.changes.notify()
 
     def _complete_start(self, worker: RunningWorker) -> None:
-        """Nobody waits for the start any more: what comes later is idle time."""
+        """Close the record of the start, for which no request waits any more: what comes later is idle time."""
         if not worker.complete:
             worker.complete = True
             self.start_history.write(worker.start)
@@ -196,25 +197,25 @@ class Engine:
         if worker is not None and self.state == "serving" and worker.handle.usable:
             self.wait_queue.admit(worker, self.settings.max_in_flight)
 
-    # Wishes: the owner hears of them
+    # Commands, which the owner carries out
 
     def wake(self) -> None:
-        """Brings a worker up without a request; the idle timer runs from then on."""
+        """Start a worker without a request; the idle timer runs from then on."""
         if self._scaledown_wanted or self.state in ("zero", "scaling_down"):
             self._start_wanted = True
             self._changed.set()
 
     def scale_down(self, *, rebuild: bool = False) -> asyncio.Future[None]:
-        """To zero as soon as nothing is in flight; what arrives meanwhile waits for the next worker.
+        """Stop the worker as soon as nothing is in flight; requests that arrive meanwhile wait for the next worker.
 
-        `rebuild`: there the snapshot is thrown away, and a backend that was disabled is tried again. The future is done
-        when all that has happened; a next worker may serve by then.
+        `rebuild` also deletes the snapshot at zero, and a disabled backend is tried again. Returns a future that is
+        resolved when all that has happened; another worker may be serving by then.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._scaledowns.append(done)
         self._rebuild_wanted |= rebuild
         self._start_wanted = False
-        # The state is still zero while a start looks for a snapshot, and until the owner hears of who waits.
+        # The state is still zero while a start looks for a snapshot, and until the owner sees waiting requests.
         if self.current_start is not None or self.wait_queue or self.state not in ("zero", "failed"):
             self._scaledown_wanted = True
             if self.state == "serving":
@@ -246,7 +247,7 @@ class Engine:
             except (Exception, asyncio.CancelledError) as error:
                 if self._closing:
                     raise
-                # A fault of ours must not leave requests waiting for an owner that is gone.
+                # A bug in the engine must not leave requests waiting for an owner that has ended.
                 log.exception("the engine failed and goes on")
                 await self._abandon_worker(f"{type(error).__name__}: {error}")
 
@@ -256,12 +257,12 @@ class Engine:
         return bool(self.wait_queue) or self._start_wanted or kept_up
 
     async def _run_commands_at_zero(self) -> None:
-        """What was wished for the time when there is no worker."""
+        """Run the commands that need a time without a worker."""
         if self._rebuild_wanted:
             self._rebuild_wanted = False
             try:
                 await self.starter.discard_snapshot()
-            except Exception:  # the next start may find it again; requests must not wait for an owner that is gone
+            except Exception:  # the next start may find it again; requests must not wait for an owner that has ended
                 log.exception("the snapshot could not be removed")
             self.changes.notify()
         self._scaledown_wanted = self._scaledown_wanted and bool(self.wait_queue)
@@ -317,7 +318,7 @@ class Engine:
         self.changes.notify()
 
     async def _watch_worker(self, worker: RunningWorker) -> None:
-        """Returns when the worker is no longer wanted, or gone."""
+        """Return when the worker is no longer needed, or has ended."""
         began = self.clock.monotonic()
         if self._scaledown_wanted:
             self._enter_state("scaling_down")
@@ -331,8 +332,8 @@ class Engine:
                 if left <= 0:
                     return
             await self._wait_for_event(left, worker.handle.ended)
-        log.warning("the worker ended unasked")
-        # With min_containers nobody need ask for the next one: it must not become a loop.
+        log.warning("the worker ended by itself")
+        # With min_containers the next one starts without a request: that must not become a loop.
         now = self.clock.monotonic()
         self._restart_at = now + self._restart_pause.next_after(now - began)
 
@@ -357,7 +358,7 @@ class Engine:
         await self._pause_starts(reason)
 
     async def _pause_starts(self, reason: str, *, public: bool = False) -> None:
-        """Requests are refused with the reason until the pause is over; then the next one may try again."""
+        """Refuse requests with the reason until the pause is over; the next one after it may try again."""
         pause = self._start_pause.next_after(0.0)
         self._scaledown_wanted = self._start_wanted = False
         self._public_reason = reason if public else "its log has the reason"
@@ -377,7 +378,7 @@ class Engine:
         return NotReadyError(f"the worker did not start: {self._public_reason}", code="start_failed", retry_after=left)
 
     async def _wait_for_event(self, seconds: float | None = None, *events: asyncio.Event) -> None:
-        """Returns when something changed, one of `events` is set or the time is over."""
+        """Return when something has changed, one of `events` is set or the time is over."""
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in (self._changed, *events)]
         if seconds is not None:
             waits.append(asyncio.create_task(self.clock.sleep(seconds)))

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the engine's state, read when they are asked for."""
+"""Prometheus metrics of the engine's state, read at each scrape."""
 
 from __future__ import annotations
 

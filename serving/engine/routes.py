@@ -1,4 +1,4 @@
-"""Routes that the engine answers itself: what it is, whether it is well, and its control. Asking wakes no worker."""
+"""Routes that the engine answers itself: description, health, metrics and control. They start no worker."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ class Routes:
         return respond({"status": "alive"})
 
     async def show_readiness(self, _: Request) -> Response:
-        """Return that requests are answered, as they are at zero too; not after a start that failed."""
+        """Return ready, also at zero, where a request starts a worker; 503 after a start that failed."""
         if self._engine.state == "failed":
             return respond({"status": "failed"}, 503, {"Retry-After": "1"})
         return respond({"status": "ready"})
 
     async def show_metrics(self, _: Request) -> Response:
-        """Return the engine's metrics, and the worker's as long as there is one."""
+        """Return the engine's metrics, and the worker's while there is one."""
         text = self._engine.metrics.render_text()
         worker = self._engine.worker
         if worker is not None and worker.handle.socket is not None and self._engine.state == "serving":
@@ -126,7 +126,7 @@ class Routes:
         return bool(done)
 
     async def scale_down(self, _: Request) -> Response:
-        """Answer when the worker is gone, or after half a minute in which it still finishes what it has."""
+        """Answer when the worker has stopped, or after half a minute in which it still finishes its requests."""
         return await self._scale_down()
 
     async def rebuild(self, _: Request) -> Response:

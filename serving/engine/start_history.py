@@ -1,6 +1,6 @@
-"""The record of every start: how it came, phase by phase. What is expected of the next one is read from here.
+"""The record of every start, failures included, phase by phase; the expected time of the next start comes from it.
 
-Kept in a file of JSON lines, so that a restarted engine knows what to expect, and a failure is a record.
+Kept in a file of JSON lines, so that a restarted engine knows what to expect.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StartRecord:
-    """One way from zero to an answer, or to a failure. Milliseconds, except `at`."""
+    """One start, from zero to an answer or a failure. Milliseconds, except `at`."""
 
     at: float
     """Unix seconds."""
     backend: str
     kind: str = "plain"
-    """plain, created or restored; what the answers say too."""
+    """plain, created or restored, as in `X-Start-Kind`."""
     outcome: Outcome = "served"
     reason: str = ""
-    """Of a failure, or why this start is plain where a snapshot was meant."""
+    """Why it failed, or why it is plain although a snapshot was to be used."""
     phases: dict[str, float] = field(default_factory=dict)
     ready_ms: float = 0.0
     """Until the worker could answer."""
     first_answer_ms: float | None = None
-    """Until the first answer's headers; None before, and of a start that nobody waited for."""
+    """Until the first answer's headers; None before that, and for a start that no request waited for."""
 
 
 class StartHistory:
@@ -46,7 +46,7 @@ class StartHistory:
         self._lines = 0
 
     def load(self) -> None:
-        """What can be read of the file; a torn last line of an engine that was killed is left out."""
+        """Read the file; lines that cannot be read, such as the torn last line of a killed engine, are left out."""
         try:
             lines = self._path.read_text(errors="replace").splitlines()
         except OSError:
@@ -62,7 +62,7 @@ class StartHistory:
         self.records = [*self.records[-KEPT:], record]
 
     def write(self, record: StartRecord) -> None:
-        """Once it is complete."""
+        """Append a complete record to the file."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:
@@ -75,7 +75,7 @@ class StartHistory:
             log.warning("a start could not be recorded in %s: %s", self._path.name, error.strerror)
 
     def expected_ms(self, kind: str, backend: str) -> float | None:
-        """Median time to an answering worker of such starts so far, the latest twenty."""
+        """Return the median time to an answering worker of the latest twenty such starts; None without one."""
         times = [
             record.ready_ms for record in self.records if record.outcome == "served" and matches(record, kind, backend)
         ]
@@ -94,7 +94,7 @@ def encode_record(record: StartRecord) -> bytes:
 
 
 def decode_record(found: dict[str, Any]) -> StartRecord:
-    """Raises ValueError, TypeError or KeyError for what is no record of ours."""
+    """Return the record of one line. Raises ValueError, TypeError or KeyError for anything else."""
     first = found["first_answer_ms"]
     return StartRecord(
         at=float(found["at"]),

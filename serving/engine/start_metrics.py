@@ -1,4 +1,4 @@
-"""Prometheus metrics of the engine's starts, in a registry of its own. The worker has others; they end with it."""
+"""Prometheus metrics of the engine's starts, in a registry of its own. Those of a worker end with the worker."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How a worker comes up: from a snapshot where there is one, in full where there is none or it fails.
+"""Starts a worker: from a snapshot if there is one, in full otherwise or after a failed restore. Counts failures.
 
-Counts what fails. Knows no request, no timer and no state but its own.
+Knows no request, no timer and no state but its own.
 """
 
 from __future__ import annotations
@@ -32,36 +32,38 @@ from serving.snapshots.plain import PlainStarter
 from serving.snapshots.worker_handle import WorkerHandle
 
 MAX_FAILURES_IN_A_ROW = 2
-"""Of snapshots or restores; then the backend is disabled until it is told to rebuild or the engine starts again."""
+"""Failed snapshots or restores; then the backend is disabled until a rebuild is asked for or the engine restarts."""
 StartMode = Literal["starting", "restoring"]
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class RunningWorker:
-    """One worker, from its start to its end."""
+    """A worker that answers, until its end."""
 
     handle: WorkerHandle
     start: StartRecord
     tier: Tier
     in_flight: int = 0
     complete: bool = False
-    """Its start is over and recorded: it has answered, or nobody waits for its first answer."""
+    """Its start is over and recorded: it has answered, or no request waits for its first answer."""
 
 
 class Starter:
-    def __init__(self, spec: WorkerSpec, choice: BackendChoice, run: Path, plain: PlainStarter | None = None) -> None:
-        """`run`: a folder for the workers' sockets."""
+    def __init__(
+        self, spec: WorkerSpec, choice: BackendChoice, runtime_dir: Path, plain: PlainStarter | None = None
+    ) -> None:
+        """`runtime_dir`: a folder for the workers' sockets."""
         self.spec = spec
         self.choice = choice
         self.snapshot: Snapshot | None = None
         self.disabled = ""
-        """Why the chosen backend is not used any more; empty while it is."""
+        """Why the chosen backend is no longer used; empty while it is used."""
         self.failures: dict[tuple[str, str], int] = {}
-        """(backend, snapshot, restore or park) -> how often that failed."""
+        """(backend, step) -> number of failures; the step is snapshot, restore or park."""
         self.fallbacks = 0
-        """Plain starts where a snapshot was meant."""
-        self._runtime_dir = run
+        """Plain starts although a snapshot was to be used."""
+        self._runtime_dir = runtime_dir
         self._plain_starter = plain or PlainStarter()
         self._failures_in_a_row = 0
 
@@ -72,19 +74,22 @@ class Starter:
         return "created" if self.snapshot is None else "restored"
 
     async def adopt_snapshot(self) -> None:
-        """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
+        """Find and verify a snapshot of an earlier engine, before the first request needs it."""
         if self.choice.backend is not None:
             self.snapshot = await self._find_snapshot()
 
     async def discard_snapshot(self) -> None:
-        """The snapshot goes and its backend is tried again: the next start makes a new one."""
+        """Delete the snapshot and enable its backend again: the next start makes a new one."""
         backend, snapshot = self.choice.backend, self.snapshot
         self.snapshot, self.disabled, self._failures_in_a_row = None, "", 0
         if backend is not None and snapshot is not None:
             await backend.discard(snapshot)
 
     async def step_down(self, seconds: float) -> float | None:
-        """At zero for so long: seconds until it wants to know again."""
+        """Let the backend give up what it holds, after so many seconds at zero; return the seconds until its next step.
+
+        None: no further step.
+        """
         if self.choice.backend is None:
             return None
         try:
@@ -94,12 +99,12 @@ class Starter:
             return None
 
     def snapshot_lost(self, reason: str) -> None:
-        """What was kept at zero is gone: the next start makes another."""
+        """Note that the snapshot held at zero is lost: the next start makes another."""
         self.snapshot = None
         self._count_failure("park", reason)
 
     async def start(self, record: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
-        """`record` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
+        """Return a worker that answers. Fills `record`, calls `enter` and `report` on the way. Raises StartFailed."""
         if self.choice.backend is not None and not self.disabled:
             worker = await self._start_from_snapshot(record, enter, report)
             if worker is not None:
@@ -116,7 +121,7 @@ class Starter:
     async def _start_from_snapshot(
         self, record: StartRecord, enter: Callable[[StartMode], None], report: Report
     ) -> RunningWorker | None:
-        """None if it has to be a plain start. Raises StartFailed."""
+        """Return the worker; None if a plain start is needed. Raises StartFailed."""
         backend = self.choice.backend
         assert backend is not None
         report("find", None)
@@ -135,7 +140,7 @@ class Starter:
         tier = backend.tier
         try:
             handle = await self._restore_worker(snapshot, record.kind, report)
-        except NoRoom as error:  # a plain start would find no more of it
+        except NoRoom as error:  # a plain start would not find more memory
             raise StartFailed(str(error), public=True) from None
         except RestoreFailed as error:
             self.snapshot = None
@@ -146,7 +151,7 @@ class Starter:
         return RunningWorker(handle, record, tier)
 
     async def _create_snapshot(self, report: Report) -> Snapshot:
-        """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
+        """Return a new snapshot. Raises StartFailed, or SnapshotFailed, also for a bug in the backend."""
         backend = self.choice.backend
         assert backend is not None
         try:
@@ -163,7 +168,7 @@ class Starter:
         return snapshot
 
     async def _restore_worker(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
-        """Raises RestoreFailed, also for a worker that came back and computes something else."""
+        """Return the restored worker. Raises RestoreFailed, also if it came back and computes different vectors."""
         backend = self.choice.backend
         assert backend is not None
         try:
@@ -183,7 +188,7 @@ class Starter:
         try:
             return await self.choice.backend.find(self.spec)
         except Exception:
-            log.exception("no snapshot could be looked for")
+            log.exception("the search for a snapshot failed")
             return None
 
     def _record_failure(self, record: StartRecord, what: str, reason: str) -> None:
@@ -200,16 +205,16 @@ class Starter:
             log.error("%s is disabled: %s", name, self.disabled)
 
     def _make_launch(self, kind: str) -> Launch:
-        self._runtime_dir.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
+        self._runtime_dir.mkdir(mode=0o700, exist_ok=True)  # a job that cleans temporary folders may have deleted it
         socket = self._runtime_dir / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
         return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
 
 
-async def verify_probe(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
-    """What is wrong with its probe; the worker has ended then, also if judging itself failed."""
+async def verify_probe(handle: WorkerHandle, check: Callable[[Any], str | None]) -> str | None:
+    """Return why the worker's probe is wrong, else None. A wrong one, or a failed check, ends the worker."""
     try:
-        reason = judge(handle.about["probe"])
+        reason = check(handle.about["probe"])
     except BaseException:
         await handle.kill()
         raise

@@ -1,4 +1,4 @@
-"""What the engine tells of itself: `GET /engine`, its events, and what the page shows."""
+"""The engine's state as JSON: for `GET /engine`, its events and the page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ HISTORY = 20
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:
-    """Times ending in `_at`, `since` and `now` are Unix seconds, `_ms` milliseconds, `_s` seconds.
+    """Return the engine's state. `since`, `now` and `*_at` are Unix seconds, `*_ms` milliseconds, `*_s` seconds.
 
-    `start` is the start that is going on, `next` what a request at zero would meet; `expected_ms` is the median of such
-    starts so far, or null.
+    `start` is the start in progress, `next` the one that a request at zero would cause; `expected_ms` is the median of
+    such starts so far, or null.
     """
     starter, choice, now = engine.starter, engine.starter.choice, engine.clock.time()
     left = engine.seconds_left
