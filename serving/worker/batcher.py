@@ -1,10 +1,10 @@
 """Micro-batches across requests: one lane for queries, one for pages, each with a bounded queue.
 
-A lane knows nothing of what it carries. A batch is as many items as are there, up to a count and, where their sizes
-differ, up to a budget; one that is not full waits a moment for more.
+A lane does not look into its items. A batch takes the items that wait, up to a count and, where their sizes differ, up
+to a budget; one that is not full waits a moment for more.
 
-All state is changed on the event loop; only `run` leaves it, in a thread of
-the lane's own (one thread for life: an OpenMP runtime makes a new pool for each calling thread).
+All state is changed on the event loop; only `run` leaves it, in a thread of the lane's own, which stays the same: an
+OpenMP runtime makes a new pool for each calling thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(eq=False, slots=True)  # an entry is itself: comparing items would compare the pixels of pages
+@dataclass(eq=False, slots=True)  # compared by identity: comparing items would compare the pixels of pages
 class QueuedItem(Generic[T, R]):
     item: T
     result: asyncio.Future[R]
@@ -35,7 +35,7 @@ class QueuedItem(Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. `queue`: until the last item of the request was taken; `embed`: from there to the last result."""
+    """Seconds of a request. `queue`: until its last item was taken; `embed`: from there to its last result."""
 
     queue: float = 0.0
     embed: float = 0.0
@@ -43,7 +43,7 @@ class Timing:
 
 @dataclass(slots=True)
 class LaneCounts:
-    """Read by /metrics."""
+    """Counters for /metrics."""
 
     batches: int = 0
     items: int = 0
@@ -52,7 +52,7 @@ class LaneCounts:
 
 
 class Lane(Generic[T, R]):
-    """`run` gets 1..`batch` items and answers one result for each, or raises; it may be called from `workers` threads.
+    """Calls `run` with 1..`batch` items, from `workers` threads; `run` returns one result for each, or raises.
 
     A batch that raises is run again one item at a time, so that only the request at fault fails.
     """
@@ -69,8 +69,10 @@ class Lane(Generic[T, R]):
         weigh: Callable[[T], int] = lambda _: 1,
         budget: int | None = None,
     ) -> None:
-        """`queue`: how many may wait, asked each time: a restored worker has other settings than it was made with.
-        `budget`: of what `weigh` gives for the items of a batch, together; one that is above it alone goes alone."""
+        """`queue` returns how many may wait; it is called each time, since a restored worker gets other settings.
+
+        `budget` limits the sum of `weigh` over a batch; an item above it alone is a batch of its own.
+        """
         self.name = name
         self.counts = LaneCounts()
         self._run = run
@@ -92,7 +94,7 @@ class Lane(Generic[T, R]):
         ]
 
     async def stop(self) -> None:
-        """Whatever still waits is refused; a batch that runs is waited for."""
+        """Refuse all waiting items and wait for the batch that runs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,11 +103,11 @@ class Lane(Generic[T, R]):
             await asyncio.to_thread(thread.shutdown)
 
     async def run_in_lane(self, work: Callable[[], R]) -> R:
-        """Something else that must happen in the lane's own thread."""
+        """Return the result of `work`, run in the lane's own thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads[0], work)
 
     def refuse_waiting(self) -> None:
-        """For a shutdown whose grace is nearly over: what has not been started gets a clear answer instead of none."""
+        """Refuse items that have not been started: near the end of a shutdown, an error is better than no answer."""
         while self._waiting:
             entry = self._waiting.popleft()
             if not entry.result.done():
@@ -116,7 +118,7 @@ class Lane(Generic[T, R]):
         return sum(not entry.result.done() for entry in self._waiting)
 
     def check_room(self, count: int) -> None:
-        """Raises BusyError, with a time, if that many more would not fit into the queue."""
+        """Raise BusyError, with a time to wait, if that many more would not fit into the queue."""
         depth = self.depth
         most = self._queue()
         if depth + count > most:
@@ -128,7 +130,7 @@ class Lane(Generic[T, R]):
             )
 
     async def submit(self, items: Sequence[T]) -> tuple[list[R], Timing]:
-        """Results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
+        """Return the results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
 
         Cancelling the call drops the items that have not been started.
         """
@@ -174,7 +176,7 @@ class Lane(Generic[T, R]):
         return len(self._waiting) >= self._batch or sum(self._weigh(e.item) for e in self._waiting) >= self._budget
 
     async def _wait_until_full(self) -> None:
-        """Or until the oldest entry has waited `wait_s`: one that met a busy lane has done so already."""
+        """Wait until the batch is full or its oldest entry is `wait_s` old: one that met a busy lane is so already."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._waiting[0].queued_at + self._wait_s - time.perf_counter()):
                 while self._waiting and not self._is_full():
@@ -182,7 +184,7 @@ class Lane(Generic[T, R]):
                     await self._more.wait()
 
     def _pop_batch(self) -> list[QueuedItem[T, R]]:
-        """The next batch, in the order of arrival; empty if everything that waited was cancelled."""
+        """Return the next batch, in the order of arrival; empty if everything that waited was cancelled."""
         taken: list[QueuedItem[T, R]] = []
         weight = 0
         while self._waiting and len(taken) < self._batch:

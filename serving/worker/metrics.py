@@ -1,4 +1,4 @@
-"""Prometheus metrics of one worker, in a registry of its own (two workers in one process never mix)."""
+"""Prometheus metrics of one worker, in a registry of its own: two workers in one process do not mix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 
 class LaneCollector(Collector):
-    """Reads the lanes when it is asked, so that the lanes need not know of metrics."""
+    """Reads the lanes at each scrape, so that the lanes need not know of metrics."""
 
     def __init__(self, lanes: list[Lane[object, object]]) -> None:
         self._lanes = lanes

@@ -1,11 +1,11 @@
-"""The process around one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
+"""The process of one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
 
-Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
+It loads, warms up, records the probe and blocks on the control pipe. Everything up to there can be in a snapshot, so no
 socket, no key and no thread of ours exists yet. The launch message brings all settings with their keys, fresh
 random state and a new boot id; then the worker binds, sends the probe's vectors (the engine compares them) and serves
 until control ends.
 
-`--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
+`--template`: control is a socket instead, and for each three pipes that come through it a child is forked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 EXIT_FAILED = 1
 LAUNCH_BYTES = 1024 * 1024
 RANDOM_MODULES = {"numpy.random", "torch"}
-"""Those with a state of their own, drawn anew by `seed()`."""
+"""Modules with a random state of their own, which `seed()` draws again."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
     parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
-    parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
+    parser.add_argument("--warm-up", action="store_true", help="run the model once, so that later starts need not")
     parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
     parser.add_argument("--dies-with-parent", action="store_true")
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def redirect_output(log: int) -> None:
-    """Standard output and error into the log pipe, standard input from nowhere: nothing of a terminal is inherited."""
+    """Send standard output and error to the log pipe and close standard input: no terminal is inherited."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.dup2(log, 1)
@@ -92,8 +92,10 @@ def write_status(status: int, message: dict[str, Any]) -> None:
 
 
 def run_in_thread(work: Callable[[], T]) -> T:
-    """In a thread that has ended when this returns: native thread pools belong to the thread that first used them, and
-    end with it, so that a fork or a dump meets none."""
+    """Return the result of `work`, run in a thread that has ended by then.
+
+    Native thread pools belong to the thread that first used them and end with it: a fork or a dump meets none.
+    """
     found: list[T] = []
     failed: list[BaseException] = []
 
@@ -113,7 +115,7 @@ def run_in_thread(work: Callable[[], T]) -> T:
 
 @contextmanager
 def report_phase(status: int, name: str) -> Iterator[None]:
-    """Tells when it begins, and its milliseconds when it has ended well."""
+    """Report that a phase begins, and its milliseconds when it has ended without an error."""
     write_status(status, {"begins": name})
     began = time.perf_counter()
     yield
@@ -121,7 +123,7 @@ def report_phase(status: int, name: str) -> Iterator[None]:
 
 
 class WorkerRuntime:
-    """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
+    """A loaded worker and its app, before its first socket; `serve_launches` serves one launch, or several in turn."""
 
     def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
         self.worker = worker
@@ -132,7 +134,7 @@ class WorkerRuntime:
     def prepare(
         cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False
     ) -> WorkerRuntime:
-        """Raises ServingError, and whatever the embedder raises."""
+        """Load the embedder and report that it is warm. Raises ServingError, and any error of the embedder."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with report_phase(status, "import"):
             from serving.embedders import base
@@ -165,20 +167,20 @@ class WorkerRuntime:
         return cls(worker, config, sleeps=sleeps)
 
     def serve_launches(self, control: int, status: int) -> int:
-        """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
+        """Wait for a launch message, serve until control ends, and return the exit code."""
         while line := read_launch_line(control):
             launch = json.loads(line)
             if "ping" in launch:  # a restored process runs again
                 write_status(status, {"pong": os.getpid()})
                 continue
-            code, kept = self._serve_launch(launch, control, status)
-            if not kept:
+            code, parked = self._serve_launch(launch, control, status)
+            if not parked:
                 return code
             self._park(status)
         return 0
 
     def _serve_launch(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
-        """Exit code, and whether the process is to be kept."""
+        """Return the exit code, and whether the process is to be parked for another launch."""
         began = time.perf_counter()
         reseed_random()
         from serving.settings import Settings
@@ -187,7 +189,7 @@ class WorkerRuntime:
         self.worker.start_boot(Settings(**launch["settings"]), launch["kind"])
         listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = WorkerServer(self.config, self.worker, control, lambda told: write_status(status, told), began)
+        server = WorkerServer(self.config, self.worker, control, lambda message: write_status(status, message), began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
@@ -198,7 +200,7 @@ class WorkerRuntime:
         return 0, server.parked
 
     def _park(self, status: int) -> None:
-        """As before the first launch: asleep, no socket, no thread of ours, the next life's app made."""
+        """Return to the state before the first launch: asleep, no socket, no thread of ours, a new app ready."""
         from serving.worker.server import prepare_server
 
         embedder = self.worker.embedder
@@ -211,7 +213,7 @@ class WorkerRuntime:
 
 
 def read_launch_line(control: int) -> bytes:
-    """Up to the newline; empty if the engine closed the pipe instead."""
+    """Return a line from the pipe; empty if the engine closed it instead."""
     line = b""
     while not line.endswith(b"\n"):
         part = os.read(control, LAUNCH_BYTES)
@@ -222,15 +224,18 @@ def read_launch_line(control: int) -> bytes:
 
 
 def reseed_random() -> None:
-    """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
+    """Seed all random states: two workers of one snapshot must not draw the same numbers.
+
+    `uuid4` and `secrets` ask the system anyway.
+    """
     random.seed()
-    # What was not imported has no state yet; importing it here would cost more than all the rest of a launch.
+    # A module that was not imported has no state yet; importing it would take longer than the rest of a launch.
     for module in RANDOM_MODULES & sys.modules.keys():
         sys.modules[module].seed()
 
 
 def bind_private_socket(path: Path) -> socket.socket:
-    """Bound and listening at `path`, for this user only. Raises OSError."""
+    """Return a socket that listens at `path`, for this user only. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -243,7 +248,7 @@ def bind_private_socket(path: Path) -> socket.socket:
 
 
 def serve_forks(runtime: WorkerRuntime, control: socket.socket, status: int) -> int:
-    """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
+    """Fork a child for each three pipes that come. Returns when control ends; its children end with this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     while True:
         word, pipes, _, _ = socket.recv_fds(control, 16, 3)
@@ -258,7 +263,7 @@ def serve_forks(runtime: WorkerRuntime, control: socket.socket, status: int) -> 
 
 
 def run_forked_worker(runtime: WorkerRuntime, control: socket.socket, status: int, pipes: list[int]) -> None:
-    """Never returns: what the template's caller would do next is not the child's business."""
+    """Serve as a forked child and exit: it never returns into the code of the template."""
     code = EXIT_FAILED
     try:
         die_with_parent()
@@ -276,13 +281,13 @@ def run_forked_worker(runtime: WorkerRuntime, control: socket.socket, status: in
 
 
 def exit_now(code: int) -> None:
-    """At once: native libraries that were saved with their threads elsewhere hang or crash in their own clean-up."""
+    """Exit without clean-up: native libraries whose threads were not restored hang or crash in theirs."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-if __name__ == "__mp_main__":  # a process that an embedder's library spawned, such as vLLM's engine
+if __name__ == "__mp_main__":  # a process spawned by an embedder's library, such as vLLM's engine
     die_with_parent()
 if __name__ == "__main__":
     exit_now(main())

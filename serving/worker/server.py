@@ -1,5 +1,7 @@
-"""A worker as a server: its app made before a snapshot, its life begun after one. Imports all that serving needs, so
-that a restored process imports nothing."""
+"""The server of a worker: its app is made before a snapshot, and it serves after one.
+
+Imports everything that serving needs, so that a restored process imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ from serving.worker.worker import Worker
 
 LINE_BYTES = 1024
 SWITCH_S = 0.001
-"""How long a thread may hold the interpreter when another wants it; Python's 5 ms add up over a query's way through a
-worker that decodes pages at the same time."""
+"""How long a thread may hold the interpreter when another is waiting; Python's 5 ms add up for a query in a worker that
+decodes pages at the same time."""
 
 
 def prepare_server(embedder: Embedder, settings: Settings) -> tuple[Worker, uvicorn.Config]:
     worker = Worker(embedder, settings)
-    # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
+    # The worker's own admin routes cannot be reached: only the engine uses its socket, and answers them itself.
     config = uvicorn.Config(
         create_app(worker, lambda: ""),
         loop="asyncio",
@@ -44,8 +46,10 @@ def prepare_server(embedder: Embedder, settings: Settings) -> tuple[Worker, uvic
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves one life. `report` hears of it once it answers; the end of `control` ends it, and a line there does too:
-    then the process is to be kept."""
+    """Serves from one launch until `control` ends, or until a line comes there: then the process is to be parked.
+
+    It calls `report` once it answers.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class WorkerServer(uvicorn.Server):
         config.timeout_graceful_shutdown = round(worker.settings.drain_s)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Raises ServingError if the embedder does not wake up."""
+        """Bind, wake the embedder, run the probe and report. Raises ServingError if the embedder does not wake up."""
         await super().startup(sockets)
         bound = time.perf_counter()
         asyncio.get_running_loop().add_reader(self._control, self._end_on_control)
@@ -99,4 +103,4 @@ class WorkerServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # an engine ends its worker by the pipe; a signal is meant to end it at once
+        yield  # an engine stops its worker by the pipe; a signal should end it at once

@@ -1,4 +1,4 @@
-"""One embedder, warmed up and behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
+"""One warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
 
 @dataclass
 class Boot:
-    """One life of a worker, from a start or a restore to its end."""
+    """The time of a worker from a start or a restore to its end."""
 
     kind: StartKind = "plain"
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -36,12 +36,12 @@ class Boot:
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
     tier: str = ""
-    """What was held at zero (`serving.snapshots.base.Tier`); empty where the engine's proxy says it."""
+    """What was held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
+    """Results of a request. `vectors`: float32[n, dimension] in the order of the items; `pages`: one for each page."""
 
     vectors: Vectors
     pages: list[PageResult]
@@ -49,7 +49,7 @@ class Embedded:
 
 
 class Worker:
-    """`start` once, in a plain thread; then `open` on the event loop, `embed` as often as you like, `close`."""
+    """Embeds items. Call `start` once, in a plain thread; then `open`, `embed` and `close` on the event loop."""
 
     def __init__(self, embedder: Embedder, settings: Settings) -> None:
         self.embedder = embedder
@@ -59,7 +59,7 @@ class Worker:
         self.asleep = False
         self.opened = False
         self.parked = False
-        """The embedder outlives this worker: the process goes on to another life."""
+        """The embedder outlives this worker: the process waits for another launch."""
         self._in_flight = 0
         self._switching = asyncio.Lock()
         lanes = embedder.lanes
@@ -91,7 +91,7 @@ class Worker:
         self.boot.phases["start"] = (time.perf_counter() - began) * 1000
 
     def start_boot(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
-        """A new life, of a process that was warmed up before: limits and keys as they are now, a boot id never seen."""
+        """Begin a new boot of a warmed-up process: with these limits and keys, and a boot id never seen before."""
         self.settings = settings
         self.boot = Boot(kind, tier=tier)
 
@@ -116,7 +116,7 @@ class Worker:
         return self.opened and not self.asleep
 
     async def sleep(self) -> None:
-        """Gives the embedder's memory back. Work that has been started is finished first."""
+        """Give the embedder's memory back, after the work that has been started."""
         async with self._switching:
             if not self.asleep:
                 self.asleep = True
@@ -133,7 +133,7 @@ class Worker:
                 self.asleep = False
 
     async def embed(self, items: Sequence[Item], dimension: int | None = None, normalize: bool = True) -> Embedded:
-        """Raises a ServingError; nothing of a request that fails is answered."""
+        """Return the vectors of all items, cut to `dimension`. Raises a ServingError; then the request has no result."""
         if not self.ready:
             raise NotReadyError("the worker sleeps: POST /wake_up wakes it", code="asleep", retry_after=5)
         self._check_items(items, dimension)
@@ -191,7 +191,7 @@ class Worker:
         return Embedded(check_vectors(vectors, dimension, normalize), pages, timings)
 
     async def _submit_items(self, pages: list[Page], texts: list[str]) -> Outcomes:
-        if not pages:  # a task for each lane would be a tenth of a question's way through here
+        if not pages:  # a task for each lane would add a tenth to the time of a query
             return ([], Timing()), await self.queries.submit(texts)
         outcomes = await asyncio.gather(self.pages.submit(pages), self.queries.submit(texts), return_exceptions=True)
         for outcome in outcomes:
@@ -215,7 +215,7 @@ class Worker:
 
 
 def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
-    """The page with its lines' vectors cut like its own; a line of zeros stays one. Raises BadVectorError."""
+    """Return the page with its lines' vectors cut and normalised; a line of zeros stays one. Raises BadVectorError."""
     vectors = page.line_vectors
     if vectors is None:
         return page
@@ -227,7 +227,8 @@ def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
 
 
 def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
-    """Cut to `dimension` and normalised again in float32. Raises BadVectorError for anything not finite or empty."""
+    """Return the vectors cut to `dimension`, normalised again in float32. Raises BadVectorError if one is not finite or
+    has length 0."""
     if dimension is not None:
         vectors = vectors[:, :dimension]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
