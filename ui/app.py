@@ -25,7 +25,7 @@ from serving.http.child_server import ProcessFailed
 from serving.http.server import Server, bind_listener, is_loopback, parse_port
 from serving.library.library import Library
 from serving.settings import Settings
-from serving.snapshots.base import NAMES
+from serving.snapshots.base import BACKEND_NAMES
 from ui.access.password import PASSWORD, Door, unguarded
 from ui.access.uploads import sweep
 from ui.core.service import Service
@@ -56,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--snapshot",
-        choices=("auto", *NAMES),
+        choices=("auto", *BACKEND_NAMES),
         help="how the embedder comes back: from a file (criu), from a process held in memory (fork) or in full (plain);"
         " default: auto, the first of these that works here",
     )

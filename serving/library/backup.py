@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from serving.library.database import SCHEMA_VERSION, LibraryError, copy_database
-from serving.system.files import copy_file, remove
+from serving.system.files import copy_file, remove_files
 
 COPY = re.compile(r"library-(\d{8})\.db")
 HALF = re.compile(r"library-\d{8}\.db\.[0-9a-f]+\.part")
@@ -79,7 +79,7 @@ class Backup:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._number = self._claims.take(max(copies(self.folder), default=0))
             self._reload()  # after the claim: whoever had the volume before acknowledges nothing from here on
-            remove([path for path in self.folder.iterdir() if HALF.fullmatch(path.name)])
+            remove_files([path for path in self.folder.iterdir() if HALF.fullmatch(path.name)])
             found = copies(self.folder)
             if not found:
                 return
@@ -91,9 +91,9 @@ class Backup:
         try:
             check(part, newest.name)
         except LibraryError:
-            remove([part])
+            remove_files([part])
             raise
-        remove([database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")])  # of another database
+        remove_files([database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")])  # of another database
         part.replace(database)
 
     def keep(self, database: Path) -> None:
@@ -137,12 +137,12 @@ class Backup:
             check(copied, "the copy")
             copy_file(copied, self.folder / f"library-{self._number:08d}.db")
         finally:
-            remove([copied])
+            remove_files([copied])
         self._commit()
         self._check_claim()  # a copy that was committed after the other's start was not seen by it
         with contextlib.suppress(OSError):
             found = copies(self.folder)
-            remove([found[number] for number in sorted(found)[:-KEPT]])
+            remove_files([found[number] for number in sorted(found)[:-KEPT]])
 
     def _check_claim(self) -> None:
         if self._claims.superseded(self._number):

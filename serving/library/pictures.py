@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from serving.system.files import remove, sync_folder, write_file
+from serving.system.files import remove_files, sync_folder, write_file
 
 NAME = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 SAMPLED = 500
@@ -35,7 +35,7 @@ class Pictures:
             raise
 
     def remove(self, ids: Iterable[str]) -> None:
-        remove([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
+        remove_files([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
 
     def total_bytes(self, ids: Sequence[str]) -> int:
         """Return what the pictures of these pages take; of many pages some stand for all."""
@@ -48,4 +48,4 @@ class Pictures:
         """Remove what is not of the `known` pages. Files of other names stay: the folder may serve its owner too."""
         with os.scandir(self.folder) as entries:  # a look at each file would be a call each, over a network
             ours = [entry.name for entry in entries if NAME.fullmatch(entry.name) and entry.is_file()]
-        remove([self.folder / name for name in ours if name.partition(".")[0] not in known])
+        remove_files([self.folder / name for name in ours if name.partition(".")[0] not in known])

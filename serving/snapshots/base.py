@@ -16,12 +16,12 @@ from serving.snapshots.worker_handle import WorkerHandle
 
 Tier = Literal["none", "disk", "host", "context"]
 """What is held at zero: nothing; a file; a process in memory with the GPU free; a GPU context without weights."""
-NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
+BACKEND_NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
 """In the order in which `auto` tries them."""
 
 
 @dataclass(frozen=True)
-class Spec:
+class WorkerSpec:
     """Which worker: everything that a start needs and a request does not change."""
 
     embedder: str
@@ -49,7 +49,7 @@ class Launch:
     waking_bytes: int = 0
     """The spec's."""
 
-    def message(self) -> dict[str, Any]:
+    def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
 
 
@@ -86,19 +86,19 @@ class SnapshotBackend(Protocol):
     def tier(self) -> Tier:
         """What is held at zero, or would be."""
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         """A real snapshot and restore of a small process, under a deadline: never a guess from the system's name."""
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         """The snapshot of exactly this worker, whole and unchanged; anything else is refused and None answered."""
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         """Starts a worker, warms it up and saves it. Raises StartFailed or SnapshotFailed."""
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """A worker that answers at `launch.socket`. Raises RestoreFailed; nothing of a failed one is left running."""
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         """Told at zero, after so many seconds of it: what is held may be given up step by step. Seconds at which it
         wants to be told again, None for never. Raises SnapshotFailed if what was held is lost."""
 

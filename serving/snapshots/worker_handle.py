@@ -17,14 +17,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from serving.system.log import WORKER
+from serving.system.log import WORKER_LOGGER
 
-LINE = 4 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
 TAIL_LINES = 20
 KILLED_S = 5.0
 """A killed process that waits for the system (a disk, a GPU's driver) ends only after that wait, if ever."""
-log = logging.getLogger(WORKER)
+log = logging.getLogger(WORKER_LOGGER)
 
 
 class Pipes:
@@ -41,22 +41,22 @@ class Pipes:
                 os.close(end)
             raise
         control, self.control, self.status, status, self.log, log = ends
-        self.theirs: tuple[int, ...] = (control, status, log)
+        self.worker_ends: tuple[int, ...] = (control, status, log)
 
     @property
-    def names(self) -> list[str]:
+    def criu_names(self) -> list[str]:
         """As criu calls them; both ends of a pipe have one name."""
         return [f"pipe:[{os.fstat(end).st_ino}]" for end in (self.control, self.status, self.log)]
 
-    def handed_over(self) -> None:
+    def close_worker_ends(self) -> None:
         """Our copies of their ends go, so that their end is heard when they end."""
-        for end in self.theirs:
+        for end in self.worker_ends:
             with contextlib.suppress(OSError):
                 os.close(end)
-        self.theirs = ()
+        self.worker_ends = ()
 
     def close(self) -> None:
-        self.handed_over()
+        self.close_worker_ends()
         for end in (self.control, self.status, self.log):
             with contextlib.suppress(OSError):
                 os.close(end)
@@ -80,21 +80,23 @@ class WorkerHandle:
         self.socket = socket
         self.about: dict[str, Any] = {}
         """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
-        self.tail: list[str] = []
+        self.log_tail: list[str] = []
         self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
         """Set by a backend that keeps the process: what `stop` does instead, with the seconds that it has."""
         self._pipes = pipes
         self._kill = kill
         self._reaped = asyncio.create_task(reaped, name="worker end")
         self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        pipes.handed_over()
+        pipes.close_worker_ends()
         self._readers = [
             asyncio.create_task(self._read_status(), name="worker status"),
             asyncio.create_task(self._read_log(), name="worker log"),
         ]
 
     @classmethod
-    def of_process(cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None) -> WorkerHandle:
+    def from_process(
+        cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None
+    ) -> WorkerHandle:
         """For a child of ours in a session of its own: killing it takes its children along."""
 
         return cls(pipes, process.pid, lambda: kill_session(process.pid), process.wait(), socket)
@@ -105,7 +107,7 @@ class WorkerHandle:
         while line:
             line = line[os.write(self._pipes.control, line) :]
 
-    async def message(self) -> dict[str, Any] | None:
+    async def read_message(self) -> dict[str, Any] | None:
         """What the worker says next; None once it is gone."""
         message = await self._messages.get()
         if message is None:
@@ -124,7 +126,7 @@ class WorkerHandle:
         self._close_control()
         try:
             async with asyncio.timeout(grace):
-                await self._gone()
+                await self._wait_until_gone()
         except TimeoutError:
             await self.kill()
 
@@ -133,7 +135,7 @@ class WorkerHandle:
         """Whether a request may be given to it: `ended` is heard only some time after it was told to go, or killed."""
         return self._pipes.control >= 0 and not self.ended.is_set()
 
-    def strike(self) -> None:
+    def kill_now(self) -> None:
         """Kills it at once, and without a word to it; `ended` tells when it has gone."""
         if not self._reaped.done():  # else its number or descriptor may be another's by now
             self._kill()
@@ -144,12 +146,12 @@ class WorkerHandle:
 
         Of one that has ended already, nothing but the waiting is left.
         """
-        self.strike()
-        await until_killed(self.pid, self._gone())
+        self.kill_now()
+        await wait_until_killed(self.pid, self._wait_until_gone())
         for reader in self._readers:
             reader.cancel()
 
-    async def _gone(self) -> None:
+    async def _wait_until_gone(self) -> None:
         await self.wait()
         # Processes that the worker left behind could hold its log open; what it said itself is read by now.
         _, pending = await asyncio.wait(self._readers, timeout=0.2)
@@ -163,23 +165,23 @@ class WorkerHandle:
 
     async def _read_status(self) -> None:
         try:
-            async for line in lines(self._pipes.status):
+            async for line in read_lines(self._pipes.status):
                 self._messages.put_nowait(json.loads(line))
         finally:
             self._messages.put_nowait(None)
             self.ended.set()
 
     async def _read_log(self) -> None:
-        async for line in lines(self._pipes.log):
+        async for line in read_lines(self._pipes.log):
             text = line.decode("utf-8", "replace").rstrip()
-            self.tail = [*self.tail[-TAIL_LINES:], text]
+            self.log_tail = [*self.log_tail[-TAIL_LINES:], text]
             log.info("%s", text)
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
+async def kill_process(process: asyncio.subprocess.Process) -> None:
     """Kill a child that has a session of its own, with all that is in it; returns as `WorkerHandle.kill`."""
     kill_session(process.pid)
-    await until_killed(process.pid, process.wait())
+    await wait_until_killed(process.pid, process.wait())
 
 
 def kill_session(leader: int) -> None:
@@ -187,7 +189,7 @@ def kill_session(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-async def until_killed(pid: int, ended: Awaitable[object]) -> None:
+async def wait_until_killed(pid: int, ended: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(KILLED_S):
             await ended
@@ -195,9 +197,9 @@ async def until_killed(pid: int, ended: Awaitable[object]) -> None:
         logging.getLogger(__name__).error("process %d was killed and has not ended within %g s", pid, KILLED_S)
 
 
-async def lines(descriptor: int) -> AsyncIterator[bytes]:
+async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
     """Of a pipe until its end, which closes it here as well."""
-    reader = asyncio.StreamReader(limit=LINE)
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-COPIED_BYTES = 1024 * 1024
+COPY_CHUNK_BYTES = 1024 * 1024
 """At once."""
 
 
@@ -31,7 +31,7 @@ def copy_file(source: Path, path: Path) -> None:
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with source.open("rb") as read, part.open("wb") as stream:
-            shutil.copyfileobj(read, stream, COPIED_BYTES)
+            shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -47,12 +47,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove(paths: Sequence[Path]) -> None:
+def remove_files(paths: Sequence[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
 
 
-def exclusive(path: Path) -> int:
+def lock_file(path: Path) -> int:
     """A descriptor that holds the lock until it is closed or its process ends, however it ends.
 
     Raises BlockingIOError if another process holds it, OSError if the file cannot be made.

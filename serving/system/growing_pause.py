@@ -17,7 +17,7 @@ class GrowingPause:
     def reset(self) -> None:
         self._ends = 0
 
-    def after(self, lived_s: float) -> float:
+    def next_after(self, lived_s: float) -> float:
         """Return the seconds to wait, now that it has ended after `lived_s`."""
         if lived_s >= LASTING_S:
             self.reset()

@@ -29,7 +29,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def threads() -> list[str]:
+def list_threads() -> list[str]:
     """Names of this process's threads, native ones included; of Linux only, elsewhere empty."""
     folder = Path("/proc/self/task")
     if not folder.exists():

@@ -12,12 +12,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Late(TimeoutError):
-    """Of `within`: no answer came in time. A TimeoutError of the work's own is none."""
+class DeadlineExceeded(TimeoutError):
+    """Of `run_with_deadline`: no answer came in time. A TimeoutError of the work's own is none."""
 
 
 @contextmanager
-def timed(phases: dict[str, float], name: str) -> Iterator[None]:
+def time_phase(phases: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
         yield
@@ -29,7 +29,7 @@ def ms_since(began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def run_with_deadline(seconds: float, work: Callable[[], T]) -> T:
     """In a thread of its own, which is left behind if it hangs. Raises Late, and whatever `work` raises."""
     done: Future[T] = Future()
 
@@ -45,8 +45,8 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     except TimeoutError:
         if done.done():
             raise
-        raise Late from None
+        raise DeadlineExceeded from None
 
 
-def in_background(work: Callable[[], None]) -> None:
+def run_in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="stop", daemon=True).start()

@@ -14,7 +14,7 @@ from pathlib import Path
 FIRST_PID = 1000
 """Of the worker in its namespace: restored under the same number, where criu itself has the small ones."""
 GO = b"dump"
-GONE = 3
+EXIT_GONE = 3
 POLL_S = 0.1
 
 
@@ -36,13 +36,13 @@ def main() -> int:
     )
     for descriptor in pipes:
         os.close(descriptor)
-    if not told(go, worker):
-        return GONE
+    if not wait_for_go(go, worker):
+        return EXIT_GONE
     dump = [*sys.argv[second + 1 :], "--tree", str(worker.pid)]
     return subprocess.run(dump, stdin=nowhere).returncode  # noqa: S603
 
 
-def told(go: int, worker: subprocess.Popen[bytes]) -> bool:
+def wait_for_go(go: int, worker: subprocess.Popen[bytes]) -> bool:
     """True when the engine says so; False if the engine or the worker has gone before it did."""
     while worker.poll() is None:
         if select.select([go], [], [], POLL_S)[0]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.snapshots.base import Tier
-from serving.snapshots.cuda.driver import tree
+from serving.snapshots.cuda.driver import list_process_tree
 from serving.snapshots.worker_handle import WorkerHandle
 
 CANARY = r"""
@@ -38,7 +38,7 @@ os._exit(0)
 """A worker in all that matters here: the same pipes, the same words, and a page of GPU memory that must come back."""
 
 
-class Compiled(Exception):
+class CodeCompiled(Exception):
     """This process is not the one to keep."""
 
     def __init__(self, pieces: int) -> None:
@@ -47,7 +47,7 @@ class Compiled(Exception):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedMemory:
     """What the driver moved off the GPU."""
 
     processes: tuple[int, ...] = ()
@@ -55,24 +55,24 @@ class Saved:
 
 
 @dataclass
-class Held:
+class ParkedWorker:
     """A parked process."""
 
     handle: WorkerHandle
     tier: Tier
-    saved: Saved = Saved()
+    saved: SavedMemory = SavedMemory()
     host_bytes: int = 0
     since: float = field(default_factory=time.time)
 
 
-def boot() -> str:
+def read_boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def host_bytes(root: int) -> int:
+def measure_host_bytes(root: int) -> int:
     """Memory that a process and its descendants have, what they share with others counted in part (Linux)."""
     total = 0
-    for pid in tree(root):
+    for pid in list_process_tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
