@@ -20,7 +20,7 @@ import requests
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
-from serving.errors import BadValueError, NotReadyError, ServingError, from_response
+from serving.errors import BadValueError, NotReadyError, ServingError, make_error
 from serving.http.redirects import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
 
 RETRY_S = 0.5
@@ -95,7 +95,7 @@ class EmbeddingClient:
         """Ends the waiting of every call that retries."""
         self._closed.set()
 
-    def info(self, deadline_s: float | None = None) -> ModelInfo:
+    def fetch_info(self, deadline_s: float | None = None) -> ModelInfo:
         """Wakes no worker. Raises ServingError, also where the server is not one of ours."""
         response, _ = self._call("GET", "/", None, self.deadline_s if deadline_s is None else deadline_s)
         try:
@@ -112,13 +112,15 @@ class EmbeddingClient:
             raise ServingError(f"{self.url} is not a Dormouse worker", code="not_a_worker") from None
 
     def embed_queries(self, texts: Sequence[str], dimension: int | None = None) -> Answer:
-        return self._embed({"texts": list(texts), **optional(dimension)})
+        return self._embed({"texts": list(texts), **describe_dimension(dimension)})
 
     def embed_pages(
         self, pages: Sequence[PagePayload], dimension: int | None = None, *, explain: bool = False
     ) -> Answer:
         """`explain`: also the lines that were read, and their vectors where the embedder compares lines."""
-        return self._embed({"pages": [payload(page) for page in pages], "explain": explain, **optional(dimension)})
+        return self._embed(
+            {"pages": [encode_page(page) for page in pages], "explain": explain, **describe_dimension(dimension)}
+        )
 
     def _embed(self, body: dict[str, Any]) -> Answer:
         began = time.perf_counter()
@@ -127,7 +129,7 @@ class EmbeddingClient:
         try:
             found = orjson.loads(response.content)
             vectors = np.asarray(found["embeddings"], dtype=np.float32)
-            pages = [page_text(page["lines"]) for page in found.get("pages", [])]
+            pages = [decode_page_text(page["lines"]) for page in found.get("pages", [])]
             headers = response.headers
             return Answer(
                 vectors,
@@ -139,7 +141,7 @@ class EmbeddingClient:
                 headers["X-Boot-Id"],
                 headers["X-Start-Kind"],
                 int(headers["X-Boot-Requests"]),
-                server_timing(headers.get("Server-Timing", "")),
+                parse_server_timing(headers.get("Server-Timing", "")),
             )
         except (ValueError, KeyError, TypeError):
             raise ServingError(f"{self.url} did not answer as a Dormouse worker does", code="not_a_worker") from None
@@ -172,7 +174,7 @@ class EmbeddingClient:
                 heard = time.monotonic()
                 if response.ok:
                     return response, retries
-                error = from_response(response.status_code, decoded(response), retry_after(response))
+                error = make_error(response.status_code, read_json(response), read_retry_after(response))
                 if error.status not in (429, 503):
                     raise error
                 failure, wait = error, error.retry_after or RETRY_S  # type: ignore[assignment]
@@ -204,11 +206,11 @@ class EmbeddingClient:
         return session
 
 
-def optional(dimension: int | None) -> dict[str, int]:
+def describe_dimension(dimension: int | None) -> dict[str, int]:
     return {} if dimension is None else {"dimensions": dimension}
 
 
-def payload(page: PagePayload) -> dict[str, Any]:
+def encode_page(page: PagePayload) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if page.image is not None:
         body["image"] = base64.b64encode(page.image).decode()
@@ -217,7 +219,7 @@ def payload(page: PagePayload) -> dict[str, Any]:
     return body
 
 
-def page_text(found: list[dict[str, Any]] | None) -> PageText:
+def decode_page_text(found: list[dict[str, Any]] | None) -> PageText:
     if found is None:
         return PageText()
     lines = tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
@@ -226,21 +228,21 @@ def page_text(found: list[dict[str, Any]] | None) -> PageText:
     return PageText(lines, np.stack([np.frombuffer(base64.b64decode(line["embedding"]), "<f4") for line in found]))
 
 
-def decoded(response: requests.Response) -> object:
+def read_json(response: requests.Response) -> object:
     try:
         return response.json()
     except ValueError:
         return None
 
 
-def retry_after(response: requests.Response) -> float | None:
+def read_retry_after(response: requests.Response) -> float | None:
     try:
         return max(0.05, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):
         return None
 
 
-def server_timing(header: str) -> dict[str, float]:
+def parse_server_timing(header: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"([\w-]+);dur=([\d.]+)", header)}
 
 
@@ -248,7 +250,7 @@ def until_ready(client: EmbeddingClient, still: Callable[[], bool] = lambda: Tru
     """The worker's description once it answers; gives up when `still()` turns false. Raises ServingError."""
     while True:
         try:
-            return client.info()
+            return client.fetch_info()
         except NotReadyError:
             if not still():
                 raise

@@ -120,7 +120,7 @@ BY_STATUS: dict[int, type[ServingError]] = {
 }
 
 
-def from_response(status: int, body: object, retry_after: float | None = None) -> ServingError:
+def make_error(status: int, body: object, retry_after: float | None = None) -> ServingError:
     """Return the error that a worker's answer stands for; `body` is its decoded JSON, or anything else."""
     detail = body.get("error") if isinstance(body, dict) else None
     if not isinstance(detail, dict):

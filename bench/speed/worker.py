@@ -233,7 +233,7 @@ def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict
 
 def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
     """Search by the library and by usearch in turn, after five pairs that are not counted."""
-    key = library.catalogue.named("bench").key
+    key = library.catalogue.find_collection("bench").key
     queries = [mix_query(rows, number) for number in range(n + 5)]
     halves = [query.astype(np.float16) for query in queries]
 

@@ -61,7 +61,7 @@ class Bounds:
         return max(DIRECTORY_BYTES, ENTRY_BYTES * self.files)
 
 
-class Bounded(io.BufferedReader):
+class BoundedReader(io.BufferedReader):
     """Reads no piece that is larger than a zip's directory may be, as long as `largest` is set."""
 
     largest: int | None = None
@@ -83,11 +83,11 @@ class MemberReader:
         self._damaged = damaged
 
     def read(self, size: int = -1) -> bytes:
-        with parsing(self._damaged):
+        with translate_parser_errors(self._damaged):
             return self._stream.read(size)
 
     def readline(self, size: int = -1) -> bytes:
-        with parsing(self._damaged):
+        with translate_parser_errors(self._damaged):
             return self._stream.readline(size)
 
 
@@ -101,7 +101,7 @@ def is_clutter(name: str) -> bool:
 
 
 @contextmanager
-def parsing(damaged: str) -> Iterator[None]:
+def translate_parser_errors(damaged: str) -> Iterator[None]:
     """Around the parser alone: whoever uses what was read has errors of the same types. Raises UnreadableError."""
     try:
         yield
@@ -114,29 +114,29 @@ def parsing(damaged: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
     """Raises TooLargeError or UnreadableError."""
     size = path.stat().st_size
-    with Bounded(io.FileIO(path)) as stream:
+    with BoundedReader(io.FileIO(path)) as stream:
         stream.largest = bounds.directory
-        with parsing("the zip is damaged"):
+        with translate_parser_errors("the zip is damaged"):
             archive = zipfile.ZipFile(stream)
         stream.largest = None
         with archive:
-            check(archive, size, bounds)
+            check_bounds(archive, size, bounds)
             yield archive
 
 
 @contextmanager
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, damaged: str) -> Iterator[MemberReader]:
     """Raises UnreadableError."""
-    with parsing(damaged):
+    with translate_parser_errors(damaged):
         stream = archive.open(info)
     with stream:
         yield MemberReader(stream, damaged)
 
 
-def check(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
+def check_bounds(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
     """`size`: of the zip itself. Raises TooLargeError."""
     count, total = len(archive.infolist()), sum(info.file_size for info in archive.infolist())
     if count > bounds.files:
@@ -150,12 +150,12 @@ def check(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
         )
 
 
-def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
+def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Member]:
     """Its files one by one, each written into `folder` under a name of ours before the next is begun.
 
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
-    with opened(path, Bounds(limits.max_zip_files, limits.max_zip_bytes, limits.max_zip_ratio)) as archive:
+    with open_archive(path, Bounds(settings.max_zip_files, settings.max_zip_bytes, settings.max_zip_ratio)) as archive:
         files = (info for info in archive.infolist() if not info.filename.endswith("/"))
         infos = [info for info in files if not is_clutter(info.filename)]
         names = {info.filename for info in infos}
@@ -169,14 +169,14 @@ def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
             target = folder / f"{number:06d}"
             name = shown_path(info.filename)
             try:
-                write(archive, info, target, limits)
+                write_member(archive, info, target, settings)
             except ServingError as error:
                 yield Member(name, error)
             else:
                 yield Member(name, target)
 
 
-def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits: Settings) -> None:
+def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, settings: Settings) -> None:
     """Raises ServingError."""
     if info.flag_bits & 1:
         raise UnreadableError(
@@ -184,9 +184,9 @@ def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits:
         )
     if info.compress_type not in METHODS:
         raise UnreadableError("the file is packed in a way that is not read here: make the zip anew, with deflate")
-    if info.file_size > limits.max_file_bytes:
+    if info.file_size > settings.max_file_bytes:
         raise TooLargeError(
-            f"the file has {info.file_size / 1e6:.1f} MB; the limit is {limits.max_file_bytes / 1e6:.1f} MB"
+            f"the file has {info.file_size / 1e6:.1f} MB; the limit is {settings.max_file_bytes / 1e6:.1f} MB"
         )
     try:
         with open_member(archive, info, "the file is damaged in the zip") as source, target.open("wb") as stream:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from serving.documents.parser_process import FRAME
-from serving.errors import NotReadyError, from_response
+from serving.errors import NotReadyError, make_error
 from serving.settings import MiB, Settings
 
 Parsed = tuple[bytearray, bytearray]
@@ -43,11 +43,11 @@ class ParserFailed(Exception):
 
 
 class ParserPool:
-    def __init__(self, limits: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Starts nothing: processes are started when they are needed, and end when they are not."""
-        self._limits = limits
+        self._settings = settings
         # One more than one upload has pages in the making, so that others do not wait for its slow ones.
-        self._size = limits.pages_ahead + 1
+        self._size = settings.pages_ahead + 1
         self._idle: list[ParserProcess] = []
         self._busy: set[ParserProcess] = set()
         self._closed = False
@@ -68,7 +68,7 @@ class ParserPool:
         refused, facts, data = answer
         if refused:
             body = json.loads(facts)
-            raise from_response(int(body["status"]), body)
+            raise make_error(int(body["status"]), body)
         return facts, data
 
     def _try(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
@@ -77,17 +77,17 @@ class ParserPool:
         whole = False
         try:
             process.start(stopped)
-            answer = process.ask(request, self._limits.parser_timeout_s, stopped)
+            answer = process.ask(request, self._settings.parser_timeout_s, stopped)
             whole = True
             return answer
         except TimeoutError:
-            raise ParserFailed(f"it took longer than {self._limits.parser_timeout_s:g} s") from None
+            raise ParserFailed(f"it took longer than {self._settings.parser_timeout_s:g} s") from None
         except (EOFError, BrokenPipeError, ValueError):
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5) from None
             if process.end() == 0:
                 return None
-            size = self._limits.parser_memory_bytes // MiB
+            size = self._settings.parser_memory_bytes // MiB
             raise ParserFailed(f"its reader crashed, or needed more than {size:,} MiB of memory") from None
         finally:
             self._give_back(process, whole)
@@ -122,7 +122,7 @@ class ParserPool:
 
     def _new(self) -> ParserProcess:
         try:
-            return ParserProcess(self._limits.parser_memory_bytes)
+            return ParserProcess(self._settings.parser_memory_bytes)
         except OSError as error:
             raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
 

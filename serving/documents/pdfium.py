@@ -29,7 +29,7 @@ def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
     try:
         return {"count": len(documents.open(Path(path)))}, b""
     except (pdfium.PdfiumError, OSError) as error:
-        raise unreadable(error) from None
+        raise make_unreadable_error(error) from None
 
 
 def draw_page(
@@ -48,7 +48,7 @@ def draw_page(
         finally:
             page.close()
     except (pdfium.PdfiumError, OSError) as error:
-        raise unreadable(error) from None
+        raise make_unreadable_error(error) from None
     except ValueError as error:
         raise UnreadableError(f"page {index + 1} cannot be drawn: {str(error)[:120]}") from None
     letters = sum(char.isalnum() for text, _ in lines for char in text)
@@ -79,7 +79,7 @@ class OpenDocument:
 documents = OpenDocument()
 
 
-def unreadable(error: pdfium.PdfiumError | OSError) -> ServingError:
+def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
     if isinstance(error, OSError):
         return UnreadableError(GONE)
     if error.err_code == WRONG_PASSWORD:
@@ -97,10 +97,10 @@ def read_text_layer(
         lines = []
         for index in range(min(text_page.count_rects(), max_lines)):
             left, bottom, right, top = text_page.get_rect(index)
-            text = readable(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
+            text = clean_text(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
             corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
             if text:
-                lines.append((text, relative(corners, bitmap.width, bitmap.height)))
+                lines.append((text, make_box(corners, bitmap.width, bitmap.height)))
         return lines
     finally:
         text_page.close()
@@ -110,13 +110,13 @@ UNMAPPED = ("Co", "Cn", "Cs")
 """Unicode categories of glyphs whose font has no mapping to letters."""
 
 
-def readable(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without unmapped glyphs, control characters and doubled spaces."""
     kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
     return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 
-def relative(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
+def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
     (x0, y0), (x1, y1) = corners
 
     def part(value: int, whole: int) -> float:

@@ -27,7 +27,7 @@ class ProcessFailed(Exception):
     """Says that the child ended, or took too long. The message has the last lines it wrote."""
 
 
-class Passing(threading.Thread):
+class OutputForwarder(threading.Thread):
     """Writes lines to standard error, as long as there is one that takes them: who does not read it, or has closed it,
     must not stop whoever waits for these lines to be taken."""
 
@@ -76,7 +76,7 @@ class ServerProcess:
             start_new_session=True,
         )
         self._tail: list[str] = []
-        self._passed_on = Passing()
+        self._passed_on = OutputForwarder()
         self._url: str | None = None
         self._known = threading.Event()
         self.ended = threading.Event()

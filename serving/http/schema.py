@@ -13,7 +13,7 @@ from serving.documents.page import Line
 from serving.embedders.prompts import canonicalise_query
 from serving.errors import BadValueError, NotAnImageError, TooLargeError
 
-MAX_MARKS = 1_000_000
+MAX_SEPARATORS = 1_000_000
 """Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
 would take gigabytes before they could be counted."""
 MAX_ENTRIES = 4_096
@@ -101,7 +101,7 @@ S = TypeVar("S", bound=BaseModel)
 
 def parse_body(shape: type[S], body: bytes) -> S:
     """Return the request in a JSON text. Raises BadValueError that names the field, or TooLargeError."""
-    if max(body.count(b'"'), body.count(b",")) > MAX_MARKS:
+    if max(body.count(b'"'), body.count(b",")) > MAX_SEPARATORS:
         raise TooLargeError("the body has more entries than any request within the limits: send fewer")
     try:
         return shape.model_validate_json(body)

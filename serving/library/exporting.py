@@ -48,7 +48,7 @@ COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
 KEPT_S = 3600.0
 """An export can be fetched for so long."""
-Step = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 """Told how many pages are done, of how many. What it raises ends the work."""
 
 
@@ -60,20 +60,22 @@ class Export:
     bytes: int
 
 
-def unwatched(done: int, total: int) -> None:
-    """A `Step` where nobody looks."""
+def ignore_progress(done: int, total: int) -> None:
+    """A `Progress` where nobody looks."""
 
 
-def export(library: Library, key: CollectionKey, folder: Path, limits: Settings, step: Step = unwatched) -> Export:
+def export_collection(
+    library: Library, key: CollectionKey, folder: Path, settings: Settings, progress: Progress = ignore_progress
+) -> Export:
     """Raises CollectionGoneError; TooLargeError for more than can be brought back; LibraryError if it cannot be
     written, or what `step` raises: then nothing is left of it."""
     path = folder / NAME.format(secrets.token_hex(16))
     part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        remove_old_exports(folder)
         with part.open("xb") as stream:
-            pages = write(library, key, stream, limits, step)
+            pages = write_archive(library, key, stream, settings, progress)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -87,20 +89,22 @@ def export(library: Library, key: CollectionKey, folder: Path, limits: Settings,
         part.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_old_exports(folder: Path) -> None:
     """Those that had their time, and what a kill left behind."""
     old = time.time() - KEPT_S
     ours = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
     remove([path for path in ours if path.stat().st_mtime < old])
 
 
-def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limits: Settings, step: Step) -> int:
-    """Return how many pages it has. Raises as `export`, and OSError."""
+def write_archive(
+    library: Library, key: CollectionKey, stream: io.BufferedWriter, settings: Settings, progress: Progress
+) -> int:
+    """Return how many pages it has. Raises as `export_collection`, and OSError."""
     begin = stream.tell()
 
     def check_size() -> None:
-        if stream.tell() - begin > limits.max_export_bytes:
-            raise too_large(f"more than {limits.max_export_bytes / 1e9:.1f} GB")
+        if stream.tell() - begin > settings.max_export_bytes:
+            raise make_size_error(f"more than {settings.max_export_bytes / 1e9:.1f} GB")
 
     with library.database.snapshot() as db:  # all that follows is of one moment
         head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
@@ -108,22 +112,22 @@ def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limit
             raise CollectionGoneError
         number, name, fingerprint, model, dimension = found
         rows = db.execute(PAGES, [number]).fetchall()
-        if len(rows) > limits.max_export_pages:
-            raise too_large(f"{len(rows):,} pages, more than {limits.max_export_pages:,}")
+        if len(rows) > settings.max_export_pages:
+            raise make_size_error(f"{len(rows):,} pages, more than {settings.max_export_pages:,}")
         with zipfile.ZipFile(stream, "w") as archive:
             there = []
             for done, row in enumerate(rows, 1):
                 there += [row] * write_picture(library, archive, row[0])
                 check_size()
-                step(done, len(rows))
+                progress(done, len(rows))
             ids = [row[0] for row in there]
             about = {
                 "format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint,
                 "dimension": dimension, "pages": len(ids),
             }  # fmt: skip
             write_parts(archive, "collection.json", [orjson.dumps(about)])
-            write_parts(archive, "pages.csv", table(there))
-            write_parts(archive, "pages.jsonl", (described(db, row) for row in there))
+            write_parts(archive, "pages.csv", format_csv(there))
+            write_parts(archive, "pages.jsonl", (describe_page(db, row) for row in there))
             if ids:
                 write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
                 write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
@@ -131,7 +135,7 @@ def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limit
     return len(ids)
 
 
-def too_large(what: str) -> TooLargeError:
+def make_size_error(what: str) -> TooLargeError:
     return TooLargeError(
         f"the collection has {what}, which cannot be brought back as one: move some of its files to another collection,"
         " and export both"
@@ -141,7 +145,7 @@ def too_large(what: str) -> TooLargeError:
 def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
     """Return False for a page that is deleted just now."""
     try:
-        data = library.pictures.picture(page_id).read_bytes()
+        data = library.pictures.locate_picture(page_id).read_bytes()
     except FileNotFoundError:
         return False
     archive.writestr(f"pictures/{page_id}.jpg", data)
@@ -155,14 +159,14 @@ def write_parts(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> 
             stream.write(part)
 
 
-def table(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
+def format_csv(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
     for row in (COLUMNS, *rows):
         line = io.StringIO()
         csv.writer(line).writerow([cell(value) for value in row])
         yield line.getvalue().encode()
 
 
-def described(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
+def describe_page(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
     page = dict(zip(COLUMNS, row, strict=True))
     lines = db.execute(f"{LINE} ORDER BY number", [row[0]]).fetchall()
     (lined,) = db.execute("SELECT lines IS NOT NULL FROM vectors WHERE page = ?", [row[0]]).fetchone()

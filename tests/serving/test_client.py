@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from serving.client import EmbeddingClient, PagePayload, server_timing
+from serving.client import EmbeddingClient, PagePayload, parse_server_timing
 from serving.documents.page import Line
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
 from tests.conftest import ScriptedWorker
@@ -67,7 +67,7 @@ def answering(*replies: Reply) -> Iterator[tuple[str, Seen]]:
 
 def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     client = EmbeddingClient(scripted.url)
-    assert client.info().dimensions == (768, 1536, 2560)
+    assert client.fetch_info().dimensions == (768, 1536, 2560)
     answer = client.embed_queries(["a", "b"])
     np.testing.assert_allclose(answer.vectors[1], unit("b", 2560), atol=1e-6)
     assert answer.boot_requests == 1 and answer.start_kind == "plain" and answer.server_ms["embed"] >= 0
@@ -179,9 +179,9 @@ def test_foreign_and_failing_servers(reply: Reply, kind: type[ServingError], mes
 
 def test_info_of_a_foreign_server() -> None:
     with answering((200, {}, {"hello": 1})) as (url, _), pytest.raises(ServingError, match="not a Dormouse worker"):
-        EmbeddingClient(url).info()
+        EmbeddingClient(url).fetch_info()
 
 
 def test_server_timing() -> None:
-    assert server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
-    assert server_timing("") == {}
+    assert parse_server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
+    assert parse_server_timing("") == {}

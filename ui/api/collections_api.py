@@ -37,7 +37,7 @@ def build(service: Service) -> None:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(library.rename(shelf.key(collection), name))
+        return told(library.rename_collection(shelf.key(collection), name))
 
     def delete_collection(collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
@@ -56,7 +56,7 @@ def build(service: Service) -> None:
             to: id or name of the other collection
         """
         wanted = page_ids(ids)
-        moved = library.move(shelf.key(collection), wanted, shelf.key(to))
+        moved = library.move_pages(shelf.key(collection), wanted, shelf.key(to))
         return {"moved": moved, "stayed": [page_id for page_id in wanted if page_id not in moved]}
 
     def export_collection(collection: str) -> dict[str, Any]:

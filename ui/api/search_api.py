@@ -169,7 +169,7 @@ def build(service: Service) -> None:
         Args:
             target: name of the server, where the page has several; left out, the first
         """
-        service.library.changeable()
+        service.library.check_writable()
         try:
             tab.scale_down(service.targets.of(target))
         except (TargetError, OSError) as error:
