@@ -39,19 +39,19 @@ class PrimeProgress:
 
     starts: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """How often each kind came: those of `classify_start`."""
+    """Starts counted by the kinds of `classify_start`."""
     outcomes: list[str] = field(default_factory=list)
     up_s: float = 0.0
     """From each request until no container was held any more: nearly what is billed."""
 
     @property
     def restored(self) -> int:
-        """How many starts were restored."""
+        """The number of restored starts."""
         return self.kinds[RESTORED]
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether the latest starts all failed."""
+        """True if the latest starts all failed."""
         latest = self.outcomes[-MOST_FAILURES:]
         return len(latest) == MOST_FAILURES and "ok" not in latest
 
@@ -160,10 +160,7 @@ def select_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target
 
 
 def choose_price(options: argparse.Namespace) -> Price:
-    """Return the price of what is deployed; for a server elsewhere 0, unless one is given.
-
-    Raises ValueError, NotInstalled.
-    """
+    """Return the price of what is deployed; for a server elsewhere 0, unless one is given. Raises ValueError."""
     if options.gpu is None and options.url:
         options.gpu = "none"
     elif options.gpu is None:
@@ -177,10 +174,7 @@ def choose_price(options: argparse.Namespace) -> Price:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Prime the servers, and return 0 if all are; 1 if not, 130 for Ctrl-C.
-
-    Raises TargetError, AccountError, ValueError, OSError for what keeps it from starting.
-    """
+    """Prime the servers, and return 0 if all are primed; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
             stack.enter_context(interrupt_on_sigterm())
@@ -196,10 +190,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def prime_targets(targets: Sequence[Target], options: argparse.Namespace, price: Price, display: Display) -> int:
-    """Prime one server after the other, print a verdict on each, and return the exit code.
-
-    One that fails does not keep the others from it. The verdicts come also if it is interrupted.
-    """
+    """Prime one server after the other, print a verdict on each, also if interrupted, and return the exit code."""
     done: dict[str, PrimeProgress] = {}
     try:
         for target in targets:

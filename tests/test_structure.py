@@ -33,6 +33,7 @@ LAYERS = [
     "bench.quality",
     "bench.results",
     "bench.options",
+    "bench.templating",
     "serving.__main__",
     "serving.serve_hf_snapshot",
     "serving.serve_vllm_snapshot",

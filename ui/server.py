@@ -25,7 +25,7 @@ from ui.access.uploads import UploadsOnly, sweep
 from ui.api import collections_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
-from ui.components import about, header, status_pill
+from ui.components import about, header, scripts, status_pill
 from ui.components.theme import theme
 from ui.core.service import Service
 from ui.search import tab as search
@@ -38,10 +38,6 @@ PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
 EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
 TIDY_S = 600.0
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-HEAD = f"""
-<meta name="color-scheme" content="light dark">
-<script>{(Path(__file__).parent / "static" / "keys.js").read_text()}</script>
-"""
 
 
 def build_blocks(service: Service) -> gr.Blocks:
@@ -100,7 +96,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         path="/",
         theme=theme(),
         css_paths=STYLES,
-        head=HEAD,
+        head=scripts.head(),
         footer_links=["api", "settings"],
         # What is no export is held to less when it is opened.
         max_file_size=max(service.limits.max_zip_bytes, service.limits.max_export_bytes),

@@ -91,7 +91,7 @@ def draw_distribution(results: Sequence[Result]) -> go.Figure:
         mode = "lines+markers" if len(took) <= MARKED else "lines"
         figure.add_scatter(
             x=took, y=[(number + 1) / len(took) for number in range(len(took))], mode=mode,
-            name=escape_markup(row.titled),
+            name=escape_markup(row.title),
             line={"shape": "hv", "dash": dash, "color": COLOURS[row.kind], "width": 2},
             marker={"symbol": symbol, "size": 8},
             hovertemplate="%{y:.0%} within %{x:.1f} ms<extra>%{fullData.name}</extra>",
@@ -105,7 +105,7 @@ def draw_dots(results: Sequence[Result]) -> go.Figure:
     """Return a dot for each sample in the order of time; hollow if no other figure counts it."""
     figure = go.Figure()
     for row, symbol, _ in style_series(results):
-        add_dots(figure, row.titled, row.samples, {"symbol": symbol, "color": COLOURS[row.kind], "size": 9})
+        add_dots(figure, row.title, row.samples, {"symbol": symbol, "color": COLOURS[row.kind], "size": 9})
     groups = [group_uncounted(result) for result in results]
     for why, (symbol, colour) in HOLLOW.items():
         samples = [sample for group in groups for sample in group[why]]
@@ -195,7 +195,7 @@ def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: di
     figure.add_scatter(
         x=[sample.started for sample in samples], y=[sample.client_ms or None for sample in samples],
         name=escape_markup(name), mode="markers", marker=marker,
-        customdata=[describe_sample(sample) for sample in samples],
+        customdata=[escape_markup(describe_sample(sample)) for sample in samples],
         hovertemplate="%{customdata}<br>%{y:.1f} ms<extra></extra>", showlegend=True,
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: di
 def describe_sample(sample: Sample) -> str:
     """Return what is shown beside a dot: number, target, kind and proof."""
     words = (sample.target, sample.kind.replace("_", " "), sample.start_kind, sample.why_not or "verified cold")
-    return f"#{sample.number} " + escape_markup(", ".join(word for word in dict.fromkeys(words) if word))
+    return f"#{sample.number} " + ", ".join(word for word in dict.fromkeys(words) if word)
 
 
 def escape_markup(words: str) -> str:
@@ -213,7 +213,7 @@ def escape_markup(words: str) -> str:
 
 def wrap_label(row: Series) -> str:
     """Return the label of a series in lines that fit on a phone."""
-    return escape_markup(row.titled).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
+    return escape_markup(row.title).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
 
 
 def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:

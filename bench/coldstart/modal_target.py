@@ -41,11 +41,7 @@ POLL_S = 0.5
 
 
 class ModalServer:
-    """An app of ours on Modal.
-
-    It is scaled down in one of three ways, the mildest first: by the worker's own route, by having its containers
-    stopped, by a scaledown window of two seconds.
-    """
+    """An app of ours on Modal, scaled down in one of three ways, the mildest first."""
 
     def __init__(self, name: str, app: str, access: Keys, settle_s: float = SETTLE_S) -> None:
         """Look up the app. `name` is the target's. Raises TargetError."""
@@ -109,6 +105,7 @@ class ModalServer:
         return self._wait_until_gone(say)
 
     def _stop_containers(self, say: Say) -> bool:
+        """Have Modal stop them."""
         say("having its containers stopped")
         try:
             app_id = modal_account.look_up_app(self.app, explain_not_deployed(self.app)).app_id
@@ -119,7 +116,7 @@ class ModalServer:
         return self._wait_until_gone(say)
 
     def _shorten_window(self, say: Say) -> bool:
-        """Never before a restore was seen: so short a window can end a container before its snapshot is written."""
+        """Shorten the window, if a restore was seen: it could end a container before its first snapshot is written."""
         if not self._restores:
             return False
         with self._scaledown_window(SHORTEST_S):
@@ -176,7 +173,7 @@ def look_up_function(app: str, class_name: str = CLASS, missing: str = "") -> An
 def explain_not_deployed(app: str) -> str:
     """Return what to run, in a sentence."""
     file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
-    what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` tells what is"
+    what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` shows what is"
     return f"{app} is not deployed{'' if file else ', or no server of ours'}: {what}"
 
 

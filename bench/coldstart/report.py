@@ -1,13 +1,9 @@
-"""`python -m bench report`: result files as one page that needs nothing but a browser, or two of them side by side.
-
-Every text from a result file is escaped: names, titles and errors come from servers.
-"""
+"""`python -m bench report`: result files as one page that needs nothing but a browser, or two of them side by side."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +20,7 @@ from bench.coldstart.result_file import (
 )
 from bench.coldstart.sample import KINDS
 from bench.results.stats import bootstrap_median, summarise
+from bench.templating import environment
 from serving.system.files import write_file
 
 if TYPE_CHECKING:
@@ -32,37 +29,7 @@ if TYPE_CHECKING:
 ABOUT = "result files of cold starts as one HTML page that needs nothing else"
 TITLE = "Cold starts"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""Content security policy: the browser itself keeps the page from loading anything."""
-WEAK = '<span class="weak" title="too few samples for that percentile">{}&nbsp;?</span>'
-STYLE = """
-:root { color-scheme: light dark; --ink: #211c16; --muted: #6a6053; --line: #e3dcd1; --card: #fff; --page: #fbfaf7;
-  --accent: #a85711; --warn: #a4262c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ece7df; --muted: #aaa092; --line: #343a44; --card: #1a1d23;
-  --page: #121419; --accent: #f0a35a; --warn: #ff9a9a; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; }
-main { max-width: 1040px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 28px; line-height: 1.15; letter-spacing: -.02em; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 18px; margin: 32px 0 4px; }
-p { margin: 4px 0; overflow-wrap: anywhere; }
-.stored, .note, figcaption { color: var(--muted); font-size: 13px; }
-.headline { font-size: 20px; line-height: 1.35; margin: 16px 0; padding-left: 12px;
-  border-left: 4px solid var(--accent); }
-.warning { color: var(--warn); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 6px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child { text-align: left; white-space: normal; min-width: 96px; font-weight: 600; overflow-wrap: anywhere; }
-thead th { color: var(--muted); font-weight: 400; font-size: 13px; }
-.weak { color: var(--muted); font-style: italic; }
-figure { margin: 8px 0 0; padding: 8px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
-figcaption { padding: 4px 4px 8px; }
-.main-svg text { fill: var(--ink) !important; }
-.hoverlayer text { fill: #fbfaf7 !important; }
-dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 16px; margin: 8px 0; font-size: 14px; }
-dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
-"""
+TEMPLATES = environment("bench")
 
 
 def render_page(results: Sequence[Result], title: str) -> str:
@@ -79,31 +46,27 @@ def render_page(results: Sequence[Result], title: str) -> str:
         ("Every sample", figures.draw_dots(results), "Samples in the order of time. Hollow ones are in no other figure"
          " and in no number: they made the snapshot, failed, or did not prove a cold start."),
     )  # fmt: skip
-    numbers = enumerate(results, 1)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body><main>"
-        f"<h1>{escape(title)}</h1>{render_stored(results)}"
-        f'<p class="headline">{escape(figures.render_headline(results))}</p>'
-        f"{render_warnings(results)}{render_table(results)}"
-        + "".join(render_section(heading, figure, caption) for heading, figure, caption in drawn)
-        + "".join(render_environment(result, name_result(results, number)) for number, result in numbers)
-        + "</main></body></html>\n"
-    )
+    return TEMPLATES.get_template("report.html").render(
+        title=title, plotly=get_plotlyjs(), stored=describe_origin(results),
+        headline=figures.render_headline(results), warnings=list_warnings(results), rows=build_rows(results),
+        tallies=render_tallies(results),
+        figures=[render_figure(heading, figure, caption) for heading, figure, caption in drawn],
+        environments=[
+            (name_result(results, number), list_facts(result)) for number, result in enumerate(results, 1)
+        ],
+    )  # fmt: skip
 
 
-def render_stored(results: Sequence[Result]) -> str:
-    """Return when and where it was measured: a reader must not take an old run for the present."""
+def describe_origin(results: Sequence[Result]) -> str:
+    """Return when and where the results were measured: a reader must not take an old run for the present."""
     found = [
         (f"{parse_time(result.environment.time):%Y-%m-%d %H:%M %Z}", result.environment.machine) for result in results
     ]
     measured = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
-    return f'<p class="stored">Stored run, not live: measured {escape(measured)}.</p>'
+    return f"Stored run, not live: measured {measured}."
 
 
-def render_warnings(results: Sequence[Result]) -> str:
+def list_warnings(results: Sequence[Result]) -> list[str]:
     """Return what a reader must know first: stopped runs, servers that were never cold, machines that differ."""
     said: list[str] = []
     for number, result in enumerate(results, 1):
@@ -113,7 +76,7 @@ def render_warnings(results: Sequence[Result]) -> str:
         said += [f"{target}: {of.never_cold}" for target, of in result.summary.targets.items() if of.never_cold]
     if machines := explain_machines_differ(results):
         said.append(machines)
-    return "".join(f'<p class="warning" role="note">{escape(words)}</p>' for words in said)
+    return said
 
 
 def explain_machines_differ(results: Sequence[Result]) -> str:
@@ -122,24 +85,16 @@ def explain_machines_differ(results: Sequence[Result]) -> str:
     return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
 
 
-def render_table(results: Sequence[Result]) -> str:
-    """Return a row of figures for each series, and what they leave out."""
-    heads = ("", "n", "p50 ms", "95 % of p50", "p95 ms", "p99 ms", "max ms")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    rows = []
+def build_rows(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """Return for each series its label, and its figures with whether each is marked weak."""
+    found = []
     for one in split_series(results):
         of, (low, high) = summarise(one.ms), bootstrap_median(one.ms, SEED)
-        tails = [mark_weak(getattr(of, name), name in of.weak) for name in ("p95", "p99")]
-        cells = [str(of.n), format_ms(of.p50), f"{format_ms(low)} to {format_ms(high)}", *tails, format_ms(of.max)]
-        cells = [f"<td>{cell}</td>" for cell in cells]
-        rows.append(f'<tr><th scope="row">{escape(one.label)}</th>{"".join(cells)}</tr>')
-    body = "".join(rows) or f'<tr><td colspan="{len(heads)}">no sample that counts</td></tr>'
-    left = "".join(f'<p class="note">{escape(line)}</p>' for line in render_tallies(results))
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Figures"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div><p class="note">Client\'s clock. ? too few samples for that'
-        f" percentile.</p>{left}"
-    )
+        tails = [(format_ms(getattr(of, name)), name in of.weak) for name in ("p95", "p99")]
+        sure = [str(of.n), format_ms(of.p50), f"{format_ms(low)} to {format_ms(high)}"]
+        cells = [*((figure, False) for figure in sure), *tails, (format_ms(of.max), False)]
+        found.append((one.label, cells))
+    return found
 
 
 def render_tallies(results: Sequence[Result]) -> list[str]:
@@ -155,40 +110,30 @@ def render_tallies(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def mark_weak(value: float | None, weak: bool) -> str:
-    """Return a percentile as markup that says whether too few samples stand behind it."""
-    return WEAK.format(format_ms(value)) if weak else format_ms(value)
-
-
 def format_ms(ms: float | None) -> str:
     """Return milliseconds as a table has them: `12.3`, `1,234`, `–` for none."""
     return "–" if ms is None else f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
 
 
-def render_section(heading: str, figure: go.Figure, caption: str) -> str:
-    """Return a figure under its heading."""
+def render_figure(heading: str, figure: go.Figure, caption: str) -> dict[str, str]:
+    """Return a figure with its heading, caption and HTML id."""
     ident = heading.lower().replace(" ", "-")
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
         default_height=f"{figure.layout.height}px",
     )  # fmt: skip
-    return (
-        f'<h2 id="{ident}-title">{heading}</h2><figure aria-labelledby="{ident}-title">'
-        f"<figcaption>{escape(caption)}</figcaption>{drawn}</figure>"
-    )
+    return {"id": ident, "heading": heading, "caption": caption, "drawn": drawn}
 
 
-def render_environment(result: Result, name: str) -> str:
-    """Return the machine and the targets of a result as a list."""
+def list_facts(result: Result) -> dict[str, str]:
+    """Return what is known of where a result was measured."""
     where = result.environment.model_dump()
     versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
-    rows = {
+    return {
         **{key.replace("_", " "): str(value) for key, value in where.items()},
         "packages": versions,
         **{target: of.title for target, of in result.summary.targets.items()},
     }
-    listed = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items() if value)
-    return f"<h2>Environment of {escape(name)}</h2><dl>{listed}</dl>"
 
 
 def render_comparison(a: Result, b: Result) -> str:
@@ -231,7 +176,7 @@ def add_compare(parser: argparse.ArgumentParser, about: str) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the comparison, write the page, and return 0. Raises ResultError, OSError."""
+    """Print the comparison, write the page, and return 0. Raises ResultError."""
     if not options.files and not options.compare:
         raise ResultError("name a result file, or two with --compare")
     if options.compare:

@@ -7,13 +7,13 @@ written by `python -m bench.coldstart.result_file`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.coldstart.sample import CREATED, KINDS, Sample, select_counted
@@ -87,7 +87,7 @@ class KindFigures(ResultModel):
 
 
 class TrialCounts(ResultModel):
-    """How the trials ended."""
+    """Trials counted by how they ended."""
 
     verified: int
     excluded: int
@@ -156,10 +156,8 @@ def load_result(path: Path) -> Result:
     """Read a result file. Raises ResultError for one that is not whole or of another version, and OSError."""
     content = path.read_bytes()
     try:
-        found = json.loads(content, parse_constant=refuse_number, parse_float=parse_finite)
-    except ResultError as error:
-        raise ResultError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
+        found = orjson.loads(content)  # refuses NaN and infinity
+    except ValueError as error:
         raise ResultError(f"{path} is not a whole JSON file: {error}") from None
     if not isinstance(found, dict) or found.get("kind") != "cold_start":
         raise ResultError(f"{path} is not a result of the cold-start command")
@@ -174,17 +172,6 @@ def load_result(path: Path) -> Result:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ResultError(f"{path} is not a result as this release writes it: {where}: {first['msg']}") from None
-
-
-def refuse_number(text: str) -> NoReturn:
-    """Raise ResultError for a number that is not finite."""
-    raise ResultError(f"it holds {text}, which is not a number that can be measured")
-
-
-def parse_finite(text: str) -> float:
-    """Return the number. Raises ResultError if it is infinite."""
-    value = float(text)
-    return value if math.isfinite(value) else refuse_number(text)
 
 
 def parse_time(text: str) -> datetime:
@@ -215,7 +202,7 @@ class Series:
         return [sample.client_ms for sample in self.samples]
 
     @property
-    def titled(self) -> str:
+    def title(self) -> str:
         """The label with n."""
         return f"{self.label} (n={len(self.samples)})"
 
@@ -248,10 +235,7 @@ def select_headline(result: Result, kind: str) -> list[Sample]:
 
 
 def select_start_seconds(result: Result) -> list[float]:
-    """Return the seconds of each verified cold start of the headline's target, less the median warm answer.
-
-    Raises ResultError if there is none.
-    """
+    """Return the seconds of the headline's cold starts, less the median warm answer. Raises ResultError for none."""
     cold = [s.client_ms for s in result.samples if s.counts_as_cold and s.target == result.headline]
     if not cold:
         raise ResultError("the result file has no verified cold starts")

@@ -1,4 +1,4 @@
-"""How long a server at zero takes to its first answer, proven cold by the answer itself.
+"""The cold-start command: how long a server at zero takes to its first answer, proven cold by the answer itself.
 
 Each deployment has a result file, which is whole after every sample. What is not verified is kept in it, marked, and
 left out of every cold figure. Several targets are measured in turn, in one run.
@@ -111,10 +111,7 @@ def run_trial(trial: Trial, target: Target, say: Say, timeout_s: float, seen: se
 def build_result(
     deployment: str, samples: Sequence[Sample], titles: Mapping[str, str], seed: int, complete: bool
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the result file's content, without schema version and environment.
-
-    `titles`: of the deployment's targets, by name. The figures at the top are those of `choose_headline`'s target.
-    """
+    """Return the result file's content, without schema version and environment. `titles`: of targets, by name."""
     ours = [sample for sample in samples if sample.target in titles]
     headline = choose_headline(ours, list(titles))
     warm = summarise(select_times(ours, "warm", headline)) if headline else summarise([])
@@ -286,7 +283,7 @@ def main(options: argparse.Namespace) -> int:
     """Measure, write the result files, and return the exit code.
 
     It is 1 for a median above `--max-cold-ms`, nothing verified cold, or a server that was gone at the end; 130 for a
-    run that Ctrl-C ended after its first sample. Raises TargetError, ProcessFailed, ValueError, OSError.
+    run that Ctrl-C ended after its first sample.
     """
     with ExitStack() as stack:
         stack.enter_context(interrupt_on_sigterm())

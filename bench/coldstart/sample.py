@@ -29,7 +29,7 @@ RETRIED = ("refused", "reset", "http_429", "http_503")
 """Outcomes of a server that is starting or has not bound its port yet: a patient client tries again."""
 CHUNK = 65_536
 KINDS = ("plain", "restored", "warm")
-"""What figures count, in the order of every figure and table."""
+"""Kinds that figures count, in the order of every figure and table."""
 NOT_OURS = "not a Dormouse server"
 NEW = "a warm request met a new process"
 STARTED_BEFORE = "its process had started before it was asked"
@@ -65,17 +65,16 @@ class Sample:
     why_not: str = ""
     retries: int = 0
     failed_tries: dict[str, int] = field(default_factory=dict)
-    """How often each outcome came before the last try. http_303: the answer was not there in time and was picked up
-    later."""
+    """Outcomes before the last try, counted. http_303: the answer was not there in time and was picked up later."""
 
     @property
     def counts_as_cold(self) -> bool:
-        """Whether cold figures count it."""
+        """True if cold figures count it."""
         return self.verified and self.outcome == "ok"
 
     @property
     def counts_as_warm(self) -> bool:
-        """Whether warm figures count it: not if it met a process that nobody had asked before."""
+        """True if warm figures count it: not if it met a process that had not answered before."""
         return self.kind == "warm" and self.outcome == "ok" and self.why_not != NEW
 
 
@@ -300,10 +299,7 @@ def explain_no_answer(samples: Sequence[Sample]) -> str:
 
 
 def choose_headline(samples: Sequence[Sample], targets: Sequence[str]) -> str:
-    """Return the target whose figures stand at the top: the first that was restored, else the first that was cold.
-
-    Empty if none was cold.
-    """
+    """Return the first target that was restored, else the first that was cold; empty if none was."""
     for kind in ("restored", "plain"):
         for target in targets:
             if select_counted(samples, kind, target):

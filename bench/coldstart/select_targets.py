@@ -1,4 +1,4 @@
-"""The targets of a cold-start run, as its options name them: an address, an app on Modal, or engines started here."""
+"""The targets that options of a cold-start run name: an address, an app on Modal, or engines started here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ WINDOW_S = "3600"
 
 
 def select_targets(options: argparse.Namespace, stack: ExitStack, say: Say) -> dict[str, list[Target]]:
-    """Return the targets of each deployment; `stack` closes them.
-
-    Raises TargetError, ProcessFailed, and ValueError for options that do not go together.
-    """
+    """Return the targets of each deployment; `stack` closes them. Raises TargetError, ProcessFailed, ValueError."""
     check_options(options)
     found: dict[str, list[Target]] = {}
     for deployment in MODES[options.mode]:
@@ -61,10 +58,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def start_engines(deployment: str, options: argparse.Namespace, stack: ExitStack, say: Say) -> list[Target]:
-    """Start an engine for each of `--snapshots`; `auto` is left out if its backend is among them already.
-
-    Raises TargetError, ProcessFailed.
-    """
+    """Start an engine for each of `--snapshots`, without an `auto` whose backend is among them already."""
     found: dict[str, Target] = {}
     given: dict[str, str | None] = {} if deployment == "builtin" else vars(options)
     for snapshot in sorted(options.snapshots, key="auto".__eq__):

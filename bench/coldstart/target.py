@@ -32,7 +32,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class TargetError(Exception):
-    """In a sentence: unreachable, not a Dormouse server, or a wrong key."""
+    """A failure in a sentence: unreachable, not a Dormouse server, or a wrong key."""
 
 
 class NotDormouse(TargetError):
@@ -203,10 +203,7 @@ def start_engine(
 
 
 def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
-    """Return an engine of ours if its admin key is here, else a plain URL.
-
-    Raises TargetError if nothing accepts a connection, and for a wrong admin key.
-    """
+    """Return an engine of ours if its admin key is here, else a plain URL. Raises TargetError."""
     where = urlsplit(check_address(url))
     try:
         socket.create_connection((where.hostname or "", where.port or PORTS[where.scheme]), CONNECT_S).close()

@@ -50,10 +50,7 @@ def draw_poisson(requests_per_day: float, days: float, seed: int) -> list[float]
 
 
 def draw_bursts(requests_per_day: float, days: float, on_s: float, off_s: float, seed: int) -> list[float]:
-    """Draw arrivals in busy stretches of `on_s` on average, `off_s` apart, with the same requests a day on the whole.
-
-    Raises ValueError for too many, and for stretches out of range.
-    """
+    """Draw busy stretches of `on_s` on average, `off_s` apart, with the same requests a day. Raises ValueError."""
     on, off = check_range("busy seconds", on_s, 1.0, MONTH_S), check_range("quiet seconds", off_s, 1.0, MONTH_S)
     ends = count_expected(requests_per_day, days) / requests_per_day * DAY_S
     draws = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What scale to zero costs a month, beside a machine that is always on, and which window buys which p95.
+"""`python -m bench cost`: a month with scale to zero beside a machine that is always on, and the p95 of each window.
 
 One container serves one request at a time; the others queue. Every second in which it is up is billed: while it starts,
 while it serves, and while it idles until its window is over. Failed starts, starts that make a snapshot after a deploy,
@@ -42,7 +42,7 @@ NEARLY = 0.99
 
 @dataclass(frozen=True)
 class Usage:
-    """What one request takes, in seconds. A start ends when the container can serve."""
+    """Seconds that one request takes. A start ends when the container can serve."""
 
     duration_s: float
     window_s: float
@@ -181,7 +181,7 @@ def find_break_even(usage: Usage, price: Price, always_on: Price | None = None) 
 
 @dataclass(frozen=True)
 class Point:
-    """What one window costs and buys."""
+    """The cost of one window, and its p95."""
 
     window_s: float
     dollars: float
@@ -248,7 +248,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the bill and the curve, and return 0. Raises ValueError, OSError."""
+    """Print the bill and the curve, and return 0."""
     cost = prices.choose_price(options)
     other = None
     if options.always_on_per_hour is not None:

@@ -29,7 +29,7 @@ one that comes as the window ends is still served."""
 
 @dataclass(frozen=True)
 class Fleet:
-    """What limits a fleet."""
+    """The limits of a fleet."""
 
     max_containers: int = 1
     concurrency: int = 1
@@ -59,7 +59,7 @@ class ContainerUsage:
 
 @dataclass(frozen=True)
 class Simulation:
-    """How the fleet served the arrivals."""
+    """The outcome of a simulation."""
 
     latencies_s: list[float]
     """In the order of the arrivals."""
@@ -255,10 +255,7 @@ def simulate_fleet(
     fleet: Fleet, arrivals: Sequence[float], service: Sequence[float], starts: Sequence[float], seed: int = 0,
     span_s: float | None = None,
 ) -> Simulation:  # fmt: skip
-    """Return how the fleet serves the arrivals, with times drawn from measured seconds; the same for the same seed.
-
-    Raises ValueError.
-    """
+    """Return how the fleet serves the arrivals, with times drawn from measured seconds. Raises ValueError."""
     check_arrivals(arrivals)
     for what, samples in (("service times", service), ("start times", starts)):
         if not samples:

@@ -210,10 +210,7 @@ def explain_slow_machine(found: dict[str, Any]) -> str:
 
 
 def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, Any]:
-    """Run the trace on an engine and in the simulation, and return the result file's content.
-
-    Raises ValueError, TargetError, ProcessFailed.
-    """
+    """Run the trace on an engine and in the simulation, and return the result file's content."""
     arrivals = draw_trace(window_s, seed)
     with closing(start_engine("builtin", ["--embedder", "builtin", "--scaledown-window", f"{window_s:g}"])) as engine:
         display.show_row(f"{engine.title}, window {window_s:g} s")
@@ -226,10 +223,7 @@ def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, An
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write the result and print it; return 1 if the cold starts differ, whatever the p95.
-
-    Raises ValueError, TargetError, ProcessFailed, OSError.
-    """
+    """Write the result and print it; return 1 if the cold starts differ, whatever the p95."""
     where = record.describe_environment()
     with open_display() as display:
         found = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, display)

@@ -1,4 +1,4 @@
-"""What an hour of a machine costs: by Modal's price list, an account's own rates, or a price from the caller.
+"""The price of an hour of a machine: by Modal's price list, by an account's own rates, or given by the caller.
 
 The list leaves out discounts, credits, regions (1.5 to 1.75 times as much there), machines that may not be taken away
 (three times) and storage (no line for snapshots was found). `fetch_rates` asks the account what it pays today.
@@ -111,10 +111,7 @@ def price_machine(
 
 
 def fetch_rates() -> Rates:
-    """Return what this account pays today, its workspace's discounts included, for the GPUs that the answer names.
-
-    Raises AccountError.
-    """
+    """Return what this account pays today, discounts included, for the GPUs in its answer. Raises AccountError."""
     found = modal_account.ask_modal(
         lambda: dict(modal_account.import_client().Workspace.from_context().billing.rates())
     )
@@ -127,7 +124,7 @@ def fetch_rates() -> Rates:
     if not gpu:
         raise AccountError("Modal's rates have other names than this release knows: see `modal billing rates`")
     day = datetime.now(UTC).date().isoformat()
-    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, as Modal tells them", day)
+    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, from Modal", day)
 
 
 def parse_hourly_rate(value: Decimal) -> float:

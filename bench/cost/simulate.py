@@ -46,10 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the simulation, or compare it with an engine, and return the exit code.
-
-    Raises ValueError, OSError, and with `--validate` TargetError, ProcessFailed.
-    """
+    """Print the simulation, or compare it with an engine, and return the exit code."""
     if options.validate:
         return fleet_validation.main(options)
     if options.starts is None or options.service is None:

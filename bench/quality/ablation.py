@@ -38,7 +38,6 @@ from serving.embedders.builtin.embedder import (
 )
 from serving.embedders.builtin.language_centering import CENTRE, SHRINK, LanguageCentering
 from serving.embedders.builtin.text_rows import join_rows
-from serving.library.search import LINE_WEIGHT
 from serving.settings import Settings
 
 ABOUT = "what each part of the built-in ranking brings"
@@ -52,17 +51,6 @@ class Variant:
     centre: float
     shrink: float
     line_weight: float
-
-
-VARIANTS = (
-    Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
-    Variant("less language", CENTRE, SHRINK, 0.0),
-    Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
-    Variant("both (as shipped)", CENTRE, SHRINK, LINE_WEIGHT),
-    Variant("both, half of the language", CENTRE, 0.5, LINE_WEIGHT),
-    Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
-    Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +99,27 @@ def rank_queries(
     return ranks
 
 
+def list_variants() -> tuple[Variant, ...]:
+    """Return the rankings to compare."""
+    from serving.library.search import LINE_WEIGHT  # and usearch with it, which other commands do not need
+
+    return (
+        Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
+        Variant("less language", CENTRE, SHRINK, 0.0),
+        Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
+        Variant("both (as shipped)", CENTRE, SHRINK, LINE_WEIGHT),
+        Variant("both, half of the language", CENTRE, 0.5, LINE_WEIGHT),
+        Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
+        Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
+    )
+
+
 def compare_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
     """Print the figures of each variant, and return the result file's content."""
     raw, queries = embed_corpus(corpus, limits)
     labels = load_labels(corpus)
     found = []
-    for variant in VARIANTS:
+    for variant in list_variants():
         table = summarise_kinds(rank_queries(raw, queries, labels, variant))
         print(f"{variant.name}\n{render_table(table)}\n")
         found.append({**asdict(variant), "table": [asdict(row) for row in table]})
@@ -130,9 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Compare the variants and write the result file. Raises ValueError, OSError."""
-    where = record.describe_environment()
+    """Compare the variants and write the result file."""
     with tempfile.TemporaryDirectory() as folder:
-        found = compare_variants(options.corpus, Settings(data=Path(folder)))
-    print(f"written to {record.save_result(options.out, 'ablation', found, where)}")
-    return 0
+        limits = Settings(data=Path(folder))
+        return record.measure_and_save(options.out, "ablation", lambda _: compare_variants(options.corpus, limits))

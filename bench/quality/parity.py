@@ -125,10 +125,7 @@ def make_progress() -> Say:
 def embed_on_both(
     servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, say: Say
 ) -> tuple[EmbeddedCorpus, EmbeddedCorpus]:
-    """Embed the corpus on each of two servers, one after the other: they may share a GPU.
-
-    Raises ServingError, and ValueError where there is nothing to compare.
-    """
+    """Embed the corpus on one server after the other: they may share a GPU. Raises ServingError, ValueError."""
     queries = list(dict.fromkeys(label.query for label in recall.load_labels(corpus)))
     pages = [payload for _, payload in recall.read_pages(corpus, limits)]
     if min(len(pages), len(queries)) < 2:
@@ -233,10 +230,7 @@ def render_table(found: dict[str, Any]) -> str:
 
 
 def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
-    """Record the proof in the data folder, or withdraw an earlier one, and return in words what was done.
-
-    Raises ServingError, OSError.
-    """
+    """Record the proof in the data folder, or withdraw an earlier one, and return in words what was done."""
     one, other = (found[name]["fingerprint"] for name in ("a", "b"))
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
@@ -278,10 +272,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Compare the servers, write the result, record the proof; return 1 if they do not count as equal.
-
-    Raises ServingError, ValueError, OSError.
-    """
+    """Compare the servers, write the result, record the proof; return 1 if they do not count as equal."""
     where = record.describe_environment()
     limits = Settings() if options.data is None else Settings(data=options.data)
     if options.out.resolve() == (limits.data / fingerprints.FILE).resolve():

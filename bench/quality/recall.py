@@ -89,10 +89,7 @@ def read_pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int]
 
 
 def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[QueryRank]:
-    """Return the rank of the right page for each query, in a library as the page uses it.
-
-    Raises ServingError, and ValueError for a label without a page.
-    """
+    """Return the rank of the right page for each query, in a library as the page uses it. Raises ValueError."""
     from serving.library.library import Library  # and usearch with it: who only wants the corpus needs neither
 
     labels = load_labels(corpus)
@@ -191,14 +188,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Rank the corpus, print the figures and write the result file. Raises ServingError, ProcessFailed, ValueError."""
-    where = record.describe_environment()
-    with open_worker(options.url) as client:
-        ranks = rank_pages(client, options.corpus, Settings())
-        found = build_result(client, ranks)
-    print(render_table(summarise_kinds(ranks)))
-    if options.misses:
-        for miss in (one for one in ranks if one.rank > 1):
+    """Rank the corpus, print the figures and write the result file."""
+
+    def measure(_: record.Keep) -> dict[str, Any]:
+        with open_worker(options.url) as client:
+            ranks = rank_pages(client, options.corpus, Settings())
+            found = build_result(client, ranks)
+        print(render_table(summarise_kinds(ranks)))
+        for miss in (one for one in ranks if options.misses and one.rank > 1):
             print(f"rank {miss.rank:>3}  {miss.label.kind:<11} {miss.label.query}  ({miss.label.file})")
-    print(f"written to {record.save_result(options.out, 'quality', found, where)}")
-    return 0
+        return found
+
+    return record.measure_and_save(options.out, "quality", measure)

@@ -27,6 +27,8 @@ PACKAGES = (
 
 Say = Callable[[str], None]
 """Prints a line about what is going on."""
+Keep = Callable[[dict[str, Any]], object]
+"""Writes what there is so far: a GPU's time is too dear to lose it."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -93,6 +95,17 @@ def save_result(path: Path, kind: str, result: dict[str, Any], environment: dict
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     return path
+
+
+def measure_and_save(out: Path, kind: str, measure: Callable[[Keep], dict[str, Any]]) -> int:
+    """Write what `measure` returns, with the environment before it, and return exit code 0. Raises OSError."""
+    where = describe_environment()
+
+    def keep(found: dict[str, Any]) -> Path:
+        return save_result(out, kind, found, where)
+
+    print(f"written to {keep(measure(keep))}")
+    return 0
 
 
 def add_out(parser: argparse.ArgumentParser, file: str) -> None:

@@ -1,4 +1,4 @@
-"""What a handful of times can show: percentiles, and how far chance may have moved a median or a ratio of two medians.
+"""Statistics of a handful of times: percentiles, and how far chance may have moved a median or a ratio of two.
 
 Results are in the unit of the samples.
 """
@@ -43,10 +43,7 @@ class Ratio:
 
 
 def percentile(samples: Sequence[float], q: float) -> float:
-    """Return the percentile `q` (0 to 100), interpolated between the two samples beside it.
-
-    Raises ValueError for no samples, one that is not a finite number, and a `q` outside.
-    """
+    """Return the percentile `q` (0 to 100), interpolated. Raises ValueError as `check_samples`, and for another `q`."""
     if not 0 <= q <= 100:
         raise ValueError(f"{q} is not a percentile: 0 to 100")
     return float(np.percentile(check_samples(samples), q))
@@ -63,17 +60,14 @@ def summarise(samples: Sequence[float]) -> Summary:
 
 
 def bootstrap_median(samples: Sequence[float], seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the median; of one sample it has no width, which proves nothing.
-
-    Raises ValueError for no samples and for one that is not a finite number.
-    """
+    """Return the 95 % interval of the median, without width for one sample. Raises ValueError as `check_samples`."""
     return interval_ends(resample_medians(check_samples(samples), np.random.default_rng(seed)))
 
 
 def bootstrap_ratio(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
     """Return the median of `a` over that of `b`. The two are drawn apart: they are not pairs.
 
-    Raises ValueError for no samples, one that is not a finite number, and for a `b` that is not above zero.
+    Raises ValueError as `check_samples`, and for a `b` that is not above zero.
     """
     above, below = check_samples(a), check_samples(b)
     if below.min() <= 0:

@@ -30,7 +30,7 @@ ARGUMENTS = (
 
 
 class BrowserFailed(Exception):
-    """In a sentence: there is no browser, or it did not do or show what was expected."""
+    """A failure in a sentence: there is no browser, or it did not do or show what was expected."""
 
 
 def find_browser() -> str | None:

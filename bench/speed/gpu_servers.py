@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 from bench.options import check_counts, float_between
 from bench.quality import parity, recall
 from bench.results import record
-from bench.results.record import Say
+from bench.results.record import Keep, Say
 from bench.speed import load, random_weights
 from bench.speed.load import LoadTarget
 from serving.http.child_server import ProcessFailed, ServerProcess
@@ -52,13 +52,8 @@ Server = tuple[str, tuple[LoadTarget, LoadTarget]]
 """The address of a server that has answered a page, and where to send pages and queries."""
 
 
-def measure_servers(
-    options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]
-) -> dict[str, Any]:  # fmt: skip
-    """Measure all parts, and return the result file's content.
-
-    `keep` gets what there is so far after each part: a GPU's time is too dear to lose it.
-    """
+def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str, Any]:
+    """Measure all parts, and return the result file's content; `keep` gets it after each part."""
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
@@ -102,10 +97,7 @@ def start_servers(
 
 
 def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
-    """Make random weights in a process of its own: torch would keep 0.5 GB of the GPU for as long as this one lives.
-
-    Raises ProcessFailed.
-    """
+    """Make random weights in a process of its own: torch would keep 0.5 GB of the GPU here. Raises ProcessFailed."""
     say(f"making random weights, {shape}")
     command = [sys.executable, "-m", "bench", "weights", str(out), "--shape", shape, "--device", device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -266,11 +258,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure both servers, and write the result file after each part. Raises ProcessFailed, ServingError, OSError."""
-    where = record.describe_environment()
-
-    def keep(found: dict[str, Any]) -> Path:
-        return record.save_result(options.out, "gpu", found, where)
-
-    print(f"written to {keep(measure_servers(options, print, keep))}")
-    return 0
+    """Measure both servers, and write the result file after each part."""
+    return record.measure_and_save(options.out, "gpu", lambda keep: measure_servers(options, print, keep))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,14 @@ import requests
 from bench.coldstart.target import LocalEngine, TargetError, start_engine
 from bench.options import float_between, int_between
 from bench.results import record
-from bench.results.record import Say
+from bench.results.record import Keep, Say
 from bench.speed.gpu_servers import make_weights
 from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.http.child_server import ProcessFailed
 
 ABOUT = "time to the first answer after scale to zero on a GPU, by what is held meanwhile, beside the bus's own speed"
 CONTEXT_S = 2.5
-"""How long the worker stays in this step: the bench sends its request while it is in the one that is measured."""
+"""Seconds that the worker stays in this step: the request must come while it is in the one that is measured."""
 START_S = 900.0
 TIER_S = 30.0
 REQUEST = {"texts": ["what was the total revenue in the third quarter?"]}
@@ -53,7 +53,7 @@ print(statistics.median(rates[2:]))
 
 @dataclass(frozen=True)
 class StartMode:
-    """How one engine starts. `tiers`: what it holds at zero, in the order of its steps."""
+    """One engine's start. `tiers`: those that it holds at zero, in the order of its steps."""
 
     name: str
     tiers: tuple[str, ...]
@@ -74,14 +74,8 @@ def list_start_modes(tiers: Sequence[str]) -> list[StartMode]:
     return [mode for mode in found if set(mode.tiers) & set(tiers)]
 
 
-def measure_tiers(
-    options: argparse.Namespace, say: Say, keep: Callable[[dict[str, Any]], object]
-) -> dict[str, Any]:  # fmt: skip
-    """Measure all tiers, and return the result file's content.
-
-    `keep` gets what there is so far after each round: a GPU's time is too dear to lose it. Raises ValueError for an
-    unknown tier, TargetError and OSError for an engine that is gone.
-    """
+def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str, Any]:
+    """Measure all tiers, and return the result file's content; `keep` gets it after each round. Raises ValueError."""
     tiers = options.tiers.split(",")
     if unknown := set(tiers) - set(TIERS):
         raise ValueError(f"there is no tier {min(unknown)}: {', '.join(TIERS)}")
@@ -153,7 +147,7 @@ class TierEngine:
         self.mode = mode
         self.engine = engine
         self.memory: dict[str, Any] = {}
-        """What is held in each tier, as it was last seen."""
+        """Memory held in each tier, as it was first seen."""
         answer = self._embed()
         if not answer.ok:
             raise ProcessFailed(f"the first answer was {answer.status_code}: {answer.text}")
@@ -217,10 +211,7 @@ def build_failed_sample(why: str) -> dict[str, Any]:
 
 
 def start_tier_engine(mode: StartMode, weights: Path, stack: ExitStack, say: Say) -> TierEngine:
-    """Start an engine, which `stack` stops, and return it after its first answer.
-
-    Raises ProcessFailed, TargetError, OSError.
-    """
+    """Start an engine, which `stack` stops, and return it once it has answered. Raises ProcessFailed, TargetError."""
     options = ["--weights", str(weights), "--device", "cuda", "--scaledown-window", "3600"]
     environment = {"DORMOUSE_HOLD_TIMEOUT_S": str(START_S), **mode.environment}
     began = time.perf_counter()
@@ -254,14 +245,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure the tiers, and write the result file after each round.
-
-    Raises ValueError, ProcessFailed, TargetError, OSError.
-    """
-    where = record.describe_environment()
-
-    def keep(found: dict[str, Any]) -> Path:
-        return record.save_result(options.out, "gpu-tiers", found, where)
-
-    print(f"written to {keep(measure_tiers(options, print, keep))}")
-    return 0
+    """Measure the tiers, and write the result file after each round."""
+    return record.measure_and_save(options.out, "gpu-tiers", lambda keep: measure_tiers(options, print, keep))

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from gradio_client import Client
 
 from bench.options import int_between
 from bench.results import record
@@ -33,6 +32,7 @@ from serving.http.child_server import ServerProcess
 from serving.settings import usable_cores
 
 if TYPE_CHECKING:
+    from gradio_client import Client
     from playwright.sync_api import Browser, CDPSession, Page
 
 ABOUT = "the page with many pages in a collection, in a real browser: from Enter to the first hit painted"
@@ -49,7 +49,7 @@ REPORT_S = 20.0
 """Between two reports on an ingest that goes on."""
 TOP_K, ALL = 8, 50
 OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
-"""How often each is measured, if as many questions are asked; the warm-up is not counted."""
+"""Samples of each, if as many questions are asked; the warm-up is not counted."""
 STATE_S = 10.0
 """Until the page must have heard of a change of its engine."""
 QUIET_MS = 300
@@ -93,6 +93,12 @@ class PageBench:
         context.set_default_timeout(60_000)
         context.add_init_script(CLOCK)
         return context.new_page()
+
+    def open_client(self) -> Client:
+        """Return a client of the page's API."""
+        from gradio_client import Client
+
+        return Client(self.url, verbose=False)
 
     def load_page(self, tab: Page, query: str = "") -> float:
         """Load the page, and return the seconds until it can be used."""
@@ -151,7 +157,7 @@ class PageBench:
         self, asked: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion], memory: dict[str, float]
     ) -> dict[str, Any]:
         """Measure from Enter to the first hit painted, with its parts, and the same question by the API in turn."""
-        tab, client = self.tab, Client(self.url, verbose=False)
+        tab, client = self.tab, self.open_client()
         self.load_page(tab)
         traffic = TabTraffic(tab)
         for number in range(WARM):
@@ -244,7 +250,7 @@ class PageBench:
 
     def measure_waking(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
         """Measure questions at zero. One counts if the engine has restored its worker once since."""
-        client, tab = Client(self.url, verbose=False), self.tab
+        client, tab = self.open_client(), self.tab
         seen, backend = [], ""
         for label in asked[:n]:
             client.predict(api_name="/scaledown")
@@ -293,10 +299,7 @@ class PageBench:
         return float(shown[1].replace(",", ""))
 
     def wait_for_state(self, wanted: str, since: float = 0.0) -> dict[str, Any]:
-        """Return the engine's state, as the page shows it, once it is `wanted` and its last start later than `since`.
-
-        The page hears of a change by an event.
-        """
+        """Return the engine's state, as the page shows it, once it is `wanted` and was started after `since`."""
         ends = time.monotonic() + STATE_S
         while True:
             found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
@@ -317,7 +320,7 @@ class PageBench:
 
 
 class TabTraffic:
-    """What a tab loads and holds, by the browser's own protocol."""
+    """Traffic and memory of a tab, by the browser's own protocol."""
 
     def __init__(self, tab: Page) -> None:
         self._tab = tab
@@ -418,8 +421,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure the page, and write the result file. Raises BrowserFailed, ProcessFailed."""
-    where = record.describe_environment()
-    found = measure_page(options.pages, options.questions, partial(print, flush=True))
-    print(f"written to {record.save_result(options.out, 'page', found, where)}")
-    return 0
+    """Measure the page, and write the result file."""
+    say = partial(print, flush=True)
+    return record.measure_and_save(
+        options.out, "page", lambda _: measure_page(options.pages, options.questions, say)
+    )  # fmt: skip

@@ -106,10 +106,7 @@ def build_checkpoint(
 
 
 def write_tokenizer(out: Path) -> dict[str, int]:
-    """Write a byte-fallback BPE like Gemma's, trained on a few lines, and return its vocabulary.
-
-    Runs of newlines are plain tokens, as vLLM expects.
-    """
+    """Write a byte-fallback BPE like Gemma's, trained on a few lines, and return its vocabulary."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))  # noqa: S106
@@ -269,7 +266,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write the checkpoint. Raises OSError."""
+    """Write the checkpoint."""
     folder = build_checkpoint(options.folder, options.shape, options.layout, options.seed, options.device)
     print(f"written to {folder}")
     return 0

@@ -26,7 +26,7 @@ from bench.coldstart.target import LocalEngine, start_engine
 from bench.options import int_between
 from bench.quality.recall import CORPUS
 from bench.results import record
-from bench.results.record import Say
+from bench.results.record import Keep, Say
 from bench.speed.worker import subtract_medians, summarise_seconds, time_in_turn
 from serving.http.server import READY
 
@@ -56,7 +56,7 @@ listener = socket.create_server(("127.0.0.1", 0))
 print(" is ready at http://127.0.0.1:%d" % listener.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 """
-"""What one would write first, with the same models loaded: the cold start to beat, untrimmed."""
+"""The server that one would write first, with the same models loaded: the cold start to beat, untrimmed."""
 
 
 class SleepingEngine:
@@ -96,10 +96,7 @@ class SleepingEngine:
 
 
 def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[str, Any]:
-    """Measure `rounds` first queries of each backend and `pages` first pages, and return the result file's content.
-
-    The start that makes a snapshot is not counted. Raises ProcessFailed, TargetError.
-    """
+    """Measure first queries and pages of each backend, without the start that makes a snapshot."""
     order = random.Random(seed)
     read = {"images": [base64.b64encode(PAGE.read_bytes()).decode()]}
     seconds: dict[str, dict[str, list[float]]] = {name: {"query": [], "page": []} for name in (*BACKENDS, PLAINLY)}
@@ -250,9 +247,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all backends, and write the result file. Raises ProcessFailed, TargetError."""
-    where = record.describe_environment()
-    found = measure_backends(options.rounds, options.pages, options.criu)
-    say_figures(print, found)
-    print(f"written to {record.save_result(options.out, 'snapshots', found, where)}")
-    return 0
+    """Measure all backends, and write the result file."""
+
+    def measure(_: Keep) -> dict[str, Any]:
+        found = measure_backends(options.rounds, options.pages, options.criu)
+        say_figures(print, found)
+        return found
+
+    return record.measure_and_save(options.out, "snapshots", measure)

@@ -17,33 +17,30 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gradio_client import Client, handle_file
 from numpy.typing import NDArray
 from PIL import Image
-from usearch.index import MetricKind
-from usearch.index import search as bare_search
 
 from bench.options import int_between
 from bench.quality.recall import CORPUS, add_worker, open_worker
 from bench.results import record
-from bench.results.record import Say
+from bench.results.record import Keep, Say
 from bench.results.stats import LEAST, percentile
 from serving.client import EmbeddingClient
 from serving.documents.page import Line, Page
 from serving.embedders.builtin.embedder import BuiltinEmbedder, join_page_text
 from serving.http.child_server import ServerProcess
-from serving.library.database import new_key
-from serving.library.library import Library
 from serving.settings import Settings, usable_cores
 from serving.worker.batcher import Lane
+
+if TYPE_CHECKING:
+    from serving.library.library import Library
 
 ABOUT = "ingest, worker overhead and search, each beside the plain thing it wraps"
 DIMENSION = 2560
 FINGERPRINT = "bench"
-A4_AT_200_DPI = (1654, 2339)
 A4_AT_200_DPI = (1654, 2339)
 
 
@@ -204,6 +201,8 @@ def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
 
 def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
     """Return the seconds of one ingest, upload included, and of the queries asked during it."""
+    from gradio_client import Client, handle_file
+
     adding, asking = Client(url, verbose=False), Client(url, verbose=False)
     began = time.perf_counter()
     job = adding.submit([handle_file(path) for path in files], "bench", api_name="/add_pages")
@@ -221,6 +220,8 @@ def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[fl
 
 def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
     """Measure `Library.search` beside usearch alone on the same fp16 rows."""
+    from serving.library.library import Library
+
     found = {}
     for size in sizes:
         rows = draw_rows(size)
@@ -233,6 +234,8 @@ def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict
 
 def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
     """Search by the library and by usearch in turn, after five pairs that are not counted."""
+    from usearch.index import MetricKind, search
+
     key = library.catalogue.find_collection("bench").key
     queries = [mix_query(rows, number) for number in range(n + 5)]
     halves = [query.astype(np.float16) for query in queries]
@@ -241,7 +244,7 @@ def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: i
         library.ranking.search(key, queries[number], 10, FINGERPRINT)
 
     def search_rows(number: int) -> None:
-        bare_search(rows, halves[number], 10, MetricKind.IP, exact=True)
+        search(rows, halves[number], 10, MetricKind.IP, exact=True)
 
     first = time_call(partial(search_library, 0))
     ours, bare = time_in_turn(search_library, search_rows, n, 5)
@@ -274,6 +277,9 @@ def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
 
 def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
+    from serving.library.database import new_key
+    from serving.library.library import Library
+
     Library(folder).close()
     db = sqlite3.connect(folder / "library.db")
     with db:
@@ -298,14 +304,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all, and write the result file. Raises ServingError, ProcessFailed."""
-    where = record.describe_environment()
-    with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
-        found = {
-            "overhead": measure_overhead(client, Path(folder), print),
-            "dropping": measure_dropping(print),
-            "ingest": measure_ingest(print, options.rounds),
-            "search": measure_searches(print),
-        }
-    print(f"written to {record.save_result(options.out, 'speed', found, where)}")
-    return 0
+    """Measure all, and write the result file."""
+
+    def measure(_: Keep) -> dict[str, Any]:
+        with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
+            return {
+                "overhead": measure_overhead(client, Path(folder), print),
+                "dropping": measure_dropping(print),
+                "ingest": measure_ingest(print, options.rounds),
+                "search": measure_searches(print),
+            }
+
+    return record.measure_and_save(options.out, "speed", measure)

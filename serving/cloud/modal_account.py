@@ -27,7 +27,7 @@ SIGN_IN = "run `python -m modal setup`"
 
 
 class AccountError(Exception):
-    """In a sentence that says what to run."""
+    """A failure, in a sentence that says what to run."""
 
 
 class NotInstalled(AccountError):
@@ -153,7 +153,7 @@ def list_containers(app_id: str) -> list[str]:
     try:
         return [str(row["container_id"]) for row in json.loads(text)]
     except (ValueError, KeyError, TypeError):
-        raise AccountError("`modal container list --json` told something else than a list of containers") from None
+        raise AccountError("`modal container list --json` printed something else than a list of containers") from None
 
 
 def stop_containers(container_ids: Sequence[str]) -> None:
@@ -226,7 +226,7 @@ def read_spending(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
     try:
         rows = ask_modal(bill)
     except ArithmeticError:
-        raise AccountError("Modal told no bill") from None
+        raise AccountError("Modal's answer is no bill") from None
     return {
         name: sum((cost for object_id, title, cost in rows if app_id == object_id or name == title), Decimal(0))
         for name, app_id in apps.items()

@@ -55,7 +55,7 @@ def test_image_as_question_and_others_like_a_page(visit: Visit, look: str, page_
     page.locator("#minimum input[type=number]").fill(f"{(best + next_best) / 2:.2f}")
     page.locator("#minimum input[type=number]").press("Tab")
     page.locator("#search").click()
-    expect(page.locator(".summary")).to_contain_text("below the minimum hidden")
+    expect(page.locator(".summary")).to_contain_text("hidden below the minimum")
     expect(page.locator(".hit")).to_have_count(1)
     page.locator("#minimum input[type=number]").fill("1")
     page.locator("#minimum input[type=number]").press("Tab")
@@ -70,7 +70,7 @@ def test_what_is_no_image_is_told(visit: Visit, page_url: str, tmp_path: Path) -
     bad = tmp_path / "no image.png"
     bad.write_bytes(b"only text")
     page.set_input_files("#ask-image input[type=file]", bad)
-    expect(page.locator("#summary .notice.error")).to_contain_text("The search did not work")
+    expect(page.locator("#summary .notice.error")).to_contain_text("The search failed")
     page.locator("#ask textarea").fill("water")
     expect(page.locator("#ask-image")).to_be_visible()
     visit.faults.clear()  # the browser's own word that it cannot show this picture

@@ -82,11 +82,11 @@ def test_a_run_from_the_page_its_scaledown_and_a_second_browser(
     expect(page.locator("#bench-stop")).to_be_visible()
     with visiting(browser, url) as other:
         expect(tab(other.open(url)).locator("#bench-stop")).to_be_visible()
-        expect(page.locator("#bench-live")).to_contain_text("The run is done", timeout=120_000)
+        expect(page.locator("#bench-live")).to_contain_text("The run is complete", timeout=120_000)
         report = page.frame_locator("#bench-report iframe")
         expect(report.locator(".headline")).to_contain_text("plain in ")
         expect(report.get_by_text("2 verified cold, 0 not")).to_be_visible()
-        expect(other.page.locator("#bench-live")).to_contain_text("The run is done")
+        expect(other.page.locator("#bench-live")).to_contain_text("The run is complete")
 
     with page.expect_download() as got:
         page.get_by_role("link", name="JSON").click()
@@ -99,7 +99,7 @@ def test_a_run_from_the_page_its_scaledown_and_a_second_browser(
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     choose(page, broken)
-    expect(page.get_by_text("It was not loaded")).to_be_visible()
+    expect(page.get_by_text("The file was not loaded")).to_be_visible()
 
 
 def test_scale_down_now_asks_first(visit: Visit, url: str) -> None:
@@ -122,7 +122,7 @@ def test_scale_down_now_asks_first(visit: Visit, url: str) -> None:
             page.wait_for_timeout(500)
     assert "next search waits" in asked[0]
     expect(page.locator(".engine")).to_have_attribute("data-state", "zero")
-    expect(page.get_by_text("Scaled down: nothing is held")).to_be_visible()
+    expect(page.get_by_text("Scaled down. The next search starts")).to_be_visible()
 
 
 def test_stop_keeps_what_was_measured(visit: Visit, url: str) -> None:
@@ -131,7 +131,7 @@ def test_stop_keeps_what_was_measured(visit: Visit, url: str) -> None:
     page.locator("#bench-start").click()
     expect(page.locator("#bench-live")).to_contain_text("verified cold", timeout=60_000)
     page.locator("#bench-stop").click()
-    expect(page.locator("#bench-live")).to_contain_text("was stopped; what it measured is kept")
+    expect(page.locator("#bench-live")).to_contain_text("was stopped; its measurements are kept")
     expect(page.locator("#bench-start")).to_be_visible()
 
 

@@ -72,7 +72,7 @@ def test_zip_rename_share_move_export_import_delete(
     expect(page.locator(".kept")).to_contain_text("for 1,000 pages")
     page.fill("#collection-name :is(input, textarea)", f"House {NASTY}")
     page.click("#rename")
-    expect(page.locator("#kept .notice")).to_contain_text("It is called House <img")
+    expect(page.locator("#kept .notice")).to_contain_text("The collection is now called House <img")
     page.wait_for_url(re.compile(r"c=c-[0-9a-f]{32}"))
     expect(page.locator("#collection input")).to_have_value(f"House {NASTY}")
     link = str(page.locator(".kept .link a").get_attribute("href"))
@@ -117,7 +117,7 @@ def test_zip_rename_share_move_export_import_delete(
     page.locator(".files > .confirm .danger").click()
     expect(page.locator("#files .empty")).to_be_visible()
     page.goto(keep_url + link)
-    expect(page.locator(".notice")).to_contain_text("There is no such collection")
+    expect(page.locator(".notice")).to_contain_text("This collection does not exist")
     assert page.title() == "Dormouse" and page.locator("img[src=x]").count() == 0
     assert visit.width <= page.viewport_size["width"], "the page scrolls sideways"  # type: ignore[index]
 

@@ -6,12 +6,14 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, Page, expect
 
 from serving.http.child_server import ServerProcess
@@ -56,6 +58,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, look: str, url: str) -> Iterator[Visit]:
+    with visiting(browser, look, url) as visit:
+        yield visit
+
+
+@contextmanager
+def visiting(browser: Browser, look: str, url: str) -> Iterator[Visit]:
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     context.add_init_script(RECORD)
     visit = Visit(context, url)
@@ -149,29 +157,45 @@ def test_details_by_keyboard(visit: Visit, url: str) -> None:
     expect(panel).to_be_visible()
 
 
-@pytest.mark.parametrize("look", ["desktop"], indirect=True)
-def test_every_tab_shows_the_same_and_a_hidden_one_gives_its_stream_back(visit: Visit, url: str) -> None:
-    page = visit.open(url)
-    pill(page, "zero")
-    other = Visit(page.context, url)
-    pill(other.open(url), "zero")
-    page.locator("#ask textarea").fill("wake up")
-    page.keyboard.press("Enter")
-    for tab in (page, other.page):
-        pill(tab, "serving")
-    expect(other.page.locator(".words > small")).to_have_text(page.locator(".words > small").inner_text())
-    page.reload()
-    pill(page, "serving")
-    expect(page.locator(".words > small")).to_contain_text("restored in")
+@pytest.fixture
+def obedient(tmp_path: Path) -> Iterator[tuple[str, Client]]:
+    """A page whose engine has a snapshot and sleeps when it is told to: no state passes while a tab is slow."""
+    arguments = ["--no-browser", "--scaledown-window", "3600", "--data", str(tmp_path)]
+    with ServerProcess("ui.app", arguments) as page:
+        client = Client(page.wait(), verbose=False)
+        client.predict([handle_file(SAMPLES / "receipt-corner-larder.jpg")], "my-pages", api_name="/add_pages")
+        client.predict(None, api_name="/scaledown")
+        yield page.wait(), client
+        client.close()
 
-    page.evaluate(HIDE, True)
-    assert page.evaluate(OPEN) == 0, "hidden tabs would use up the browser's six connections"
-    pill(other.page, "zero")
-    assert page.evaluate("document.querySelector('.engine').dataset.state") == "serving"
-    page.evaluate(HIDE, False)
-    pill(page, "zero")
-    assert page.evaluate(OPEN) == 1
-    assert other.faults == [] and other.outside == []
+
+@pytest.mark.timeout(300)
+def test_every_tab_shows_the_same_and_a_hidden_one_gives_its_stream_back(
+    browser: Browser, obedient: tuple[str, Client]
+) -> None:
+    url, client = obedient
+    with visiting(browser, "desktop", url) as visit:
+        page, other = visit.open(url), Visit(visit.page.context, url)
+        tabs = (page, other.open(url))
+        for tab in tabs:
+            pill(tab, "zero")
+        ask(page, "what did I buy?")
+        for tab in tabs:
+            pill(tab, "serving")
+        expect(other.page.locator(".words > small")).to_have_text(page.locator(".words > small").inner_text())
+        page.reload()
+        pill(page, "serving")
+        expect(page.locator(".words > small")).to_contain_text("restored in")
+
+        page.evaluate(HIDE, True)
+        page.wait_for_function(f"{OPEN} === 0")  # hidden tabs would use up the browser's six connections
+        client.predict(None, api_name="/scaledown")
+        pill(other.page, "zero")
+        assert page.evaluate("document.querySelector('.engine').dataset.state") == "serving"
+        page.evaluate(HIDE, False)
+        pill(page, "zero")
+        page.wait_for_function(f"{OPEN} === 1")
+        assert other.faults == [] and other.outside == []
 
 
 STATES: dict[str, dict[str, Any]] = {

@@ -167,7 +167,7 @@ def test_the_samples_of_a_run_come_one_by_one_in_every_browser(browser: Browser,
         expect(page.locator("#bench-stop")).to_be_visible()
         expect(page.locator(".samples .dot").first).to_be_visible()
         page.locator("#bench-stop").click()
-        expect(page.locator("#bench-live")).to_contain_text("was stopped; what it measured is kept")
+        expect(page.locator("#bench-live")).to_contain_text("was stopped; its measurements are kept")
         expect(beside.locator("#bench-start")).to_be_visible()
         expect(beside.locator(".samples h3").first).to_contain_text(re.compile("^Samples \\d"))
 

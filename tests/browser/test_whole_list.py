@@ -143,7 +143,7 @@ def asks(hand: Hand, folder: Path) -> None:
     expect(told).to_contain_text("score 1.000")
     hand.set(page.locator("#minimum input[type=number]"), "0.9")
     hand.use(page.locator("#search"))
-    expect(page.locator(".summary")).to_contain_text("3 below the minimum hidden")
+    expect(page.locator(".summary")).to_contain_text("3 hidden below the minimum")
     hand.set(page.locator("#minimum input[type=number]"), "0")
     hand.use(page.locator("#ask-image").get_by_role("button", name="Remove Image"))
     hand.use(page.locator("#search"))
@@ -156,7 +156,7 @@ def narrows(hand: Hand, folder: Path) -> None:
     expect(page.locator(".hit")).to_have_count(2)
     expect(page.locator(".summary")).to_contain_text("of 2 that pass the filter, of 4")
     hand.choose(page.locator("#dimension input"), "768")
-    expect(page.locator(".summary")).to_contain_text("by 768 numbers of each vector")
+    expect(page.locator(".summary")).to_contain_text("compared by 768 dimensions")
 
 
 def asks_many(hand: Hand, folder: Path) -> None:
@@ -180,7 +180,7 @@ def keeps(hand: Hand, folder: Path) -> None:
     expect(page.locator(".kept")).to_contain_text("for 1,000 pages")
     hand.write(page.locator("#collection-name :is(input, textarea)"), f"house of {hand.name}")
     hand.use(page.locator("#rename"))
-    expect(told).to_contain_text("It is called")
+    expect(told).to_contain_text("The collection is now called")
     hand.use(page.locator("#export"))
     expect(told).to_contain_text("4 pages")
     archive = folder / "house.zip"

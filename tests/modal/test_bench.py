@@ -259,7 +259,7 @@ def test_who_has_no_proxy_token_is_turned_away_and_wakes_nobody(served: Cloud) -
 @pytest.mark.parametrize(
     ("words", "environment", "said"),
     [
-        (("--modal", "nobody"), {}, "nobody is not deployed, or no server of ours: `modal app list` tells"),
+        (("--modal", "nobody"), {}, "nobody is not deployed, or no server of ours: `modal app list` shows"),
         (("--mode", "vllm", "--modal"), {}, "run `modal deploy serving/serve_vllm_snapshot.py`"),
         (("--modal",), {"MODAL_TOKEN_SECRET": "wrong"}, "Modal refused the token"),
         (("--modal",), {"MODAL_TOKEN_ID": ""}, "run `python -m modal setup`"),

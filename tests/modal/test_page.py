@@ -121,11 +121,9 @@ def test_what_is_deployed(hosted: Hosted) -> None:
     assert not sent.method_definitions["web"].webhook_config.requires_proxy_auth  # browsers cannot send its headers
     files = hosted.cloud.uploaded(PAGE, "Page.*")
     for name in (
-        "ui/static/status.js",
-        "assets/style.css",
-        "assets/samples/queries.json",
-        "serving/library/library.py",
-    ):
+        "ui/static/status.js", "ui/components/templates/notice.html", "bench/templates/report.html", "assets/style.css",
+        "assets/samples/queries.json", "serving/library/library.py",
+    ):  # fmt: skip
         assert f"/root/{name}" in files
     assert not any("screenshots" in name or "__pycache__" in name for name in files)
     assert sum(map(len, files.values())) < 10_000_000
@@ -223,7 +221,7 @@ def test_volume_that_is_gone_is_shown_and_nothing_is_acknowledged(hosted: Hosted
         page.locator("#files details.files > summary").click()
         page.locator("#files .confirm > summary").first.click()
         page.locator("#files [data-file]").click()
-        expect(page.locator("#summary")).to_contain_text("The deletion was not kept", timeout=1000 * WAIT_S)
+        expect(page.locator("#summary")).to_contain_text("The deletion was not saved", timeout=1000 * WAIT_S)
     finally:
         hosted.cloud.mend("VolumeCommit")
         context.close()

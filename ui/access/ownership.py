@@ -42,8 +42,8 @@ class Shelf:
         token = request.cookies.get(COOKIE, "") if request is not None else ""
         if not TOKEN.fullmatch(token):
             raise NotFoundError(
-                "this page is open to everybody, and names mean nothing here: give the collection's id, as"
-                " /new_collection answers it",
+                "this page is open to everybody, and finds a collection by its id only: use the one that"
+                " /new_collection returns",
                 param="collection",
             )
         return hashlib.sha256(token.encode()).hexdigest()[:32]

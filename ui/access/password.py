@@ -7,21 +7,19 @@ import base64
 import hmac
 import os
 from collections.abc import Callable
-from html import escape
 
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bench.templating import environment
 from serving.cloud.credentials import PASSWORD_CHARS
 
 USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOUSE_PAGE_PUBLIC"
 DEFAULT_USER = "dormouse"
+TEMPLATES = environment("ui.access")
 WRONG_S = 0.5
 """Before a wrong password is told so."""
-PLAIN = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark"><title>Dormouse</title>
-<body style="font:16px/1.5 system-ui;max-width:42rem;margin:4rem auto;padding:0 1rem"><h1>Dormouse</h1><p>{text}</p>"""
 
 
 class Door:
@@ -49,16 +47,21 @@ class Door:
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if self.names and not any(fits(headers.get("host", "").lower(), name) for name in self.names):
-            return told(421, "This page is not asked under this name: DORMOUSE_PAGE_HOSTS adds it, at the deployment.")
+            return told(
+                421,
+                "This page does not answer under this host name. To allow it, set DORMOUSE_PAGE_HOSTS and redeploy.",
+            )
         if problem := unguarded():
             return told(403, problem)
         if not known(headers.get("authorization", "")):
             if "authorization" in headers:
                 await asyncio.sleep(WRONG_S)
             challenge = {"WWW-Authenticate": 'Basic realm="Dormouse", charset="UTF-8"'}
-            return told(401, "This page asks for a user and a password.", challenge)
+            return told(401, "This page requires a user name and a password.", challenge)
         if why := await asyncio.to_thread(self._ready):
-            return told(503, f"The page is up, but its collections are not: {why}.", {"Retry-After": "5"})
+            return told(
+                503, f"The page is running, but its collections are not available: {why}.", {"Retry-After": "5"}
+            )
         return None
 
 
@@ -74,9 +77,9 @@ def unguarded() -> str:
     if password:
         return f"The password of this page is too short: {PASSWORD} has at least {PASSWORD_CHARS} characters."
     return (
-        "This page has no password, and everybody who has its address could see it: so nobody may. Put"
-        f" {PASSWORD} into its secret, and {USER} if that shall be another than {DEFAULT_USER}. Or {PUBLIC}=1, if"
-        " everybody may see, add and delete pages, and start the servers."
+        "This page has no password and would be open to everybody who has its address, so it is closed. Set"
+        f" {PASSWORD} in its secret, and {USER} for a user name other than {DEFAULT_USER}. Or set {PUBLIC}=1 to let"
+        " everybody see, add and delete pages, and start the servers."
     )
 
 
@@ -101,4 +104,4 @@ def known(authorization: str) -> bool:
 
 def told(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     more = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
-    return HTMLResponse(PLAIN.replace("{text}", escape(text)), status, more)
+    return HTMLResponse(TEMPLATES.get_template("refusal.html").render(text=text), status, more)

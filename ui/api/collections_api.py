@@ -14,76 +14,83 @@ from ui.api.search_api import page_ids, spoken
 from ui.core.service import Service
 
 
-def build(service: Service) -> None:
-    """Adds the endpoints to the Blocks that are being built."""
-    shelf, library = service.shelf, service.library
+class CollectionsApi:
+    """The endpoints: one method for each, under its name."""
 
-    def collections() -> dict[str, Any]:
-        """The collections of whoever asks. On a page that is open to everybody: those of this browser."""
-        return {"collections": [told(found) for found in shelf.mine()]}
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._shelf = service.shelf
 
-    def new_collection(name: str) -> dict[str, Any]:
-        """Make an empty collection. Answers its id: whoever has that may use the collection, and nobody can guess it.
+    def collections(self) -> dict[str, Any]:
+        """List your collections. On a page that is open to everybody, those of this browser."""
+        return {"collections": [told(found) for found in self._shelf.mine()]}
+
+    def new_collection(self, name: str) -> dict[str, Any]:
+        """Create an empty collection. Returns its id, which cannot be guessed: whoever has it may use the collection.
 
         Args:
-            name: what it is called, 1 to 80 characters
+            name: 1 to 80 characters
         """
-        return told(service.create(name))
+        return told(self._service.create(name))
 
-    def rename_collection(collection: str, name: str) -> dict[str, Any]:
+    def rename_collection(self, collection: str, name: str) -> dict[str, Any]:
         """Give a collection another name; its id, and links to it, stay.
 
         Args:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(library.rename_collection(shelf.key(collection), name))
+        return told(self._service.library.rename_collection(self._shelf.key(collection), name))
 
-    def delete_collection(collection: str) -> dict[str, Any]:
+    def delete_collection(self, collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
 
         Args:
             collection: its id or name
         """
-        return {"deleted": service.delete_collection(shelf.key(collection))}
+        return {"deleted": self._service.delete_collection(self._shelf.key(collection))}
 
-    def move_pages(collection: str, ids: list[str], to: str) -> dict[str, Any]:
-        """Move pages into another collection of the same embedder. Those that are there already stay.
+    def move_pages(self, collection: str, ids: list[str], to: str) -> dict[str, Any]:
+        """Move pages into another collection of the same embedder. Pages that are already there stay.
 
         Args:
             collection: id or name of the collection that has them
-            ids: page ids, as /search and /add_pages answer them
+            ids: page ids, as /search and /add_pages return them
             to: id or name of the other collection
         """
         wanted = page_ids(ids)
-        moved = library.move_pages(shelf.key(collection), wanted, shelf.key(to))
+        moved = self._service.library.move_pages(self._shelf.key(collection), wanted, self._shelf.key(to))
         return {"moved": moved, "stayed": [page_id for page_id in wanted if page_id not in moved]}
 
-    def export_collection(collection: str) -> dict[str, Any]:
-        """Write a collection as one zip: pictures, CSV, JSON and vectors. Answers where it can be fetched for an hour.
+    def export_collection(self, collection: str) -> dict[str, Any]:
+        """Write a collection as one zip: pictures, CSV, JSON and vectors. Returns its address, which works for an hour.
 
         Args:
             collection: its id or name
         """
-        found = service.export(shelf.key(collection))
+        found = self._service.export(self._shelf.key(collection))
         return {"url": f"/exports/{found.path.name}", "pages": found.pages, "bytes": found.bytes}
 
-    def import_collection(file: gr.FileData, name: str = "", target: str | None = None) -> dict[str, Any]:
-        """Bring back an exported collection as a new one: all of it, or nothing.
+    def import_collection(self, file: gr.FileData, name: str = "", target: str | None = None) -> dict[str, Any]:
+        """Import an exported collection as a new one: all of it, or nothing.
 
         Args:
             file: the uploaded zip
-            name: of the new collection; left out, the old one's
-            target: name of the server that must be able to search it, where the page has several; left out, the first
+            name: of the new collection; default: the old one's
+            target: name of the server that must be able to search it, if there are several; default: the first
         """
         given = uploads(file)
         if len(given) != 1:
             raise BadValueError("file is one uploaded zip", param="file")
-        return told(service.bring_back(given[0].path, str(name or ""), target))
+        return told(self._service.bring_back(given[0].path, str(name or ""), target))
 
+
+def build(service: Service) -> None:
+    """Add the endpoints to the page that is being built."""
+    endpoints = CollectionsApi(service)
     for function in (
-        collections, new_collection, rename_collection, delete_collection, move_pages, export_collection,
-        import_collection,
+        endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,
+        endpoints.move_pages, endpoints.export_collection, endpoints.import_collection,
     ):  # fmt: skip
         api(spoken(function), api_name=function.__name__, concurrency_limit=4)
 

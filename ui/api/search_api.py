@@ -24,19 +24,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def build(service: Service) -> None:
-    """Adds the endpoints to the Blocks that are being built."""
+class PageApi:
+    """The endpoints: one method for each, under its name."""
 
-    def add_pages(files: list[gr.FileData], collection: str = "my-pages", target: str | None = None) -> dict[str, Any]:
-        """Add images, PDFs and zips to a collection. Answers what was added, and which files were skipped and why.
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def add_pages(
+        self, files: list[gr.FileData], collection: str = "my-pages", target: str | None = None
+    ) -> dict[str, Any]:
+        """Add images, PDFs and zips to a collection. Returns what was added, and which files were skipped and why.
 
         Args:
             files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PDF or zip)
-            collection: its id, or its name; one of this name is made if there is none
-            target: name of the server that reads the pages, where the page has several; left out, the first
+            collection: its id, or its name; a collection of that name is created if there is none
+            target: name of the server that embeds the pages, if there are several; default: the first
         """
-        server, given = service.targets.of(target), uploads(files)
-        job = service.ingestor.start(service.shelf.make(collection).key, given, server)
+        server, given = self._service.targets.of(target), uploads(files)
+        job = self._service.ingestor.start(self._service.shelf.make(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
             kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
@@ -49,6 +54,7 @@ def build(service: Service) -> None:
         }
 
     def search(
+        self,
         query: str = "",
         image: gr.FileData | None = None,
         collection: str = "my-pages",
@@ -68,10 +74,10 @@ def build(service: Service) -> None:
             image: an uploaded image to search with, alone or together with the words
             collection: its id, or its name
             top_k: how many pages at most, 1 to 50
-            dimension: compare this many dimensions only; leave it out for all of them
-            target: name of the server that reads the question, where the page has several; left out, the first
-            weight: of the image where words stand beside it, 0 to 1; left out, 0.5
-            like: id of a page of the collection, instead of words and image: others like it
+            dimension: compare only this many dimensions; default: all
+            target: name of the server that embeds the question, if there are several; default: the first
+            weight: of the image when there are words too, 0 to 1; default: 0.5
+            like: id of a page of the collection, to find others like it; leave query and image empty
             minimum: pages with a lower score are counted as hidden
             files: only pages of files of these names are ranked
             types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
@@ -83,8 +89,8 @@ def build(service: Service) -> None:
         question = Question(
             query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
         )
-        found = service.search(
-            question, service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
+        found = self._service.search(
+            question, self._service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
         )
         return {
             "hits": [
@@ -103,6 +109,7 @@ def build(service: Service) -> None:
         }
 
     def score_pages(
+        self,
         queries: list[str],
         collection: str = "my-pages",
         dimension: int | None = None,
@@ -110,19 +117,19 @@ def build(service: Service) -> None:
         files: list[str] | None = None,
         types: list[str] | None = None,
     ) -> dict[str, Any]:
-        """Ask many questions at once. Answers the score of each question with every page: scores[question][page].
+        """Ask many questions at once. Returns the score of each question with every page: scores[question][page].
 
         Args:
             queries: the questions, 50 at most; empty ones and repetitions are left out
             collection: its id, or its name
-            dimension: compare this many dimensions only; leave it out for all of them
-            target: name of the server that reads the questions, where the page has several; left out, the first
+            dimension: compare only this many dimensions; default: all
+            target: name of the server that embeds the questions, if there are several; default: the first
             files: only pages of files of these names
             types: only pages of these types, as in /search
         """
         asked = listed(queries, "queries")
-        found = service.scores(
-            asked, service.shelf.key(collection), selection(files, types), optional(dimension), target
+        found = self._service.scores(
+            asked, self._service.shelf.key(collection), selection(files, types), optional(dimension), target
         )
         return {
             "queries": found.queries,
@@ -132,6 +139,7 @@ def build(service: Service) -> None:
         }
 
     def where(
+        self,
         query: str,
         page: str,
         collection: str = "my-pages",
@@ -139,48 +147,50 @@ def build(service: Service) -> None:
         target: str | None = None,
     ) -> dict[str, Any]:
         """Where on a page the answer may stand: an estimate, for servers that see a page and read no lines. The page is
-        cut into overlapping parts, and each is ranked by itself. Answers them row by row from the upper left.
+        cut into overlapping parts, and each is ranked on its own. Returns them row by row from the upper left.
 
         Args:
             query: the question in words
-            page: id of a page of the collection, as /search answers it
+            page: id of a page of the collection, as /search returns it
             collection: its id, or its name
-            dimension: compare this many dimensions only; leave it out for all of them
-            target: name of the server that is asked, where the page has several; left out, the first
+            dimension: compare only this many dimensions; default: all
+            target: name of the server that embeds the parts, if there are several; default: the first
         """
         return page_regions.answer(
-            service, str(query or ""), str(page), service.shelf.key(collection), target, optional(dimension)
+            self._service, str(query or ""), str(page), self._service.shelf.key(collection), target, optional(dimension)
         )
 
-    def delete_pages(collection: str, ids: list[str]) -> dict[str, Any]:
-        """Delete pages of a collection by their ids. Answers which were there and are gone now.
+    def delete_pages(self, collection: str, ids: list[str]) -> dict[str, Any]:
+        """Delete pages of a collection by their ids. Returns which were deleted and which were not there.
 
         Args:
             collection: its id, or its name
-            ids: page ids, as /search and /add_pages answer them
+            ids: page ids, as /search and /add_pages return them
         """
         wanted = page_ids(ids)
-        gone = service.delete(service.shelf.key(collection), wanted)
+        gone = self._service.delete(self._service.shelf.key(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
-    def scaledown(target: str | None = None) -> dict[str, Any]:
-        """Let a server's worker go now. What it is answering is finished first; the next question brings it back.
+    def scaledown(self, target: str | None = None) -> dict[str, Any]:
+        """Stop a server's worker now. Requests in progress are finished first; the next question starts it again.
 
         Args:
-            target: name of the server, where the page has several; left out, the first
+            target: name of the server, if there are several; default: the first
         """
-        service.library.check_writable()
+        self._service.library.check_writable()
         try:
-            tab.scale_down(service.targets.of(target))
+            tab.scale_down(self._service.targets.of(target))
         except (TargetError, OSError) as error:
             raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
         return {"status": "zero"}
 
-    def start_bench(target: str | None = None, num_warmup: int = 10, test_scaledown: bool = True) -> dict[str, Any]:
-        """Measure cold starts of a server: it is scaled down three times, or six. Answers the run's name at once.
+    def start_bench(
+        self, target: str | None = None, num_warmup: int = 10, test_scaledown: bool = True
+    ) -> dict[str, Any]:
+        """Measure cold starts of a server: it is scaled down three times, or six. Returns the run's name at once.
 
         Args:
-            target: name of the server, where the page has several; left out, the first
+            target: name of the server, if there are several; default: the first
             num_warmup: warm requests after each cold one, 0 to 1000
             test_scaledown: scale down once more after the warm ones
         """
@@ -188,23 +198,27 @@ def build(service: Service) -> None:
         if not 0 <= warm <= 1000:
             raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
         try:
-            running = tab.begin(service, target, tab.SERVER, 3, warm, bool(test_scaledown))
+            running = tab.begin(self._service, target, tab.SERVER, 3, warm, bool(test_scaledown))
         except OSError as error:
             raise NotReadyError(f"no run was started: {error}", retry_after=5) from None
         return {"run": running.id}
 
-    def bench_run(id: str) -> dict[str, Any]:
-        """How a run goes, and its result file as it is now: whole after every sample.
+    def bench_run(self, id: str) -> dict[str, Any]:
+        """Return the state of a run and its result file so far, which is complete after every sample.
 
         Args:
-            id: the run's name, as /start_bench answers it
+            id: the run's name, as /start_bench returns it
         """
-        return service.runs.told(str(id))
+        return self._service.runs.told(str(id))
 
+
+def build(service: Service) -> None:
+    """Add the endpoints to the page that is being built."""
+    endpoints = PageApi(service)
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (
-        (add_pages, 4), (search, 12), (score_pages, 4), (where, 4), (delete_pages, 4), (scaledown, 2),
-        (start_bench, 2), (bench_run, 4),
+        (endpoints.add_pages, 4), (endpoints.search, 12), (endpoints.score_pages, 4), (endpoints.where, 4),
+        (endpoints.delete_pages, 4), (endpoints.scaledown, 2), (endpoints.start_bench, 2), (endpoints.bench_run, 4),
     ):  # fmt: skip
         api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
 

@@ -1,7 +1,7 @@
 """The section "What it costs" of the Cold starts tab: a month's bill, and which window buys which waits.
 
-Every figure is reckoned by `bench.cost.bill`, as `python -m bench cost` does, in the page's own process: no server is
-asked and nobody is woken. Until the section is opened, nothing is reckoned.
+Every figure is computed by `bench.cost.bill`, as `python -m bench cost` does, in the page's own process: no server is
+asked and nobody is woken. Until the section is opened, nothing is computed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from bench.coldstart.result_file import load_result, select_start_seconds
 from bench.cost import arrivals, bill, figures, prices
@@ -25,6 +25,9 @@ from serving.cloud import modal_account
 from serving.cloud.modal_account import AccountError
 from serving.errors import NotFoundError
 from ui.components import results
+from ui.components.events import PRIVATE
+from ui.components.templates import render_template
+from ui.components.wording import plural
 from ui.core.service import Service
 
 REQUESTS, DURATION_S, WINDOW_S, START_S = 10.0, 5.0, 60.0, 15.0
@@ -32,8 +35,8 @@ GPU, CORES, MEMORY_GIB = "L40S", 4.0, 32.0
 """A GPU with room for a 4B model in 16 bits, and what stands beside it."""
 MOST = 50_000
 """Arrivals of a file; more would keep the page's processor for seconds."""
-DEFAULT_NOTE = f"No run is shown that measured a start: {START_S:g} s is a guess at a restore of a 4B model."
-Shown = tuple[str, go.Figure | None, go.Figure | None]
+DEFAULT_NOTE = f"The run shown has no measured start: {START_S:g} s is a guess for restoring a 4B model."
+Shown = tuple[Markup, go.Figure | None, go.Figure | None]
 """Words as HTML, the bill, and the curve; no figures where the words are an error."""
 
 
@@ -78,7 +81,7 @@ def build(service: Service, run: gr.Dropdown) -> None:
             inputs, note = widgets()
             source = gr.HTML(source_note(LISTED), elem_id="cost-source")
             live = gr.Button(
-                "Prices of my Modal account", size="sm", elem_id="cost-live", visible=False
+                "Use my Modal account's prices", size="sm", elem_id="cost-live", visible=False
             )  # fmt: skip
         with gr.Column(scale=3, min_width=300, elem_id="cost-told"):
             words = gr.HTML(elem_id="cost-words")
@@ -86,34 +89,36 @@ def build(service: Service, run: gr.Dropdown) -> None:
             curve = gr.Plot(show_label=False, elem_id="cost-curve")
     opened, rates = gr.State(False), gr.State(LISTED)
     asked, outputs = [opened, *inputs.listed(), rates], [words, bars, curve]
-    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    latest: dict[str, Any] = {**hidden, "trigger_mode": "always_last", "concurrency_limit": 1}
-    section.expand(opening, None, [opened, live], **hidden)
+    latest: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last", "concurrency_limit": 1}
+    section.expand(opening, None, [opened, live], **PRIVATE)
     changes = [one.change for one in (opened, *inputs.listed(), rates) if one is not inputs.gpu]
     gr.on(changes, updated, asked, outputs, **latest)
-    inputs.gpu.change(rate_of, [inputs.gpu, rates], [inputs.rate], **hidden)
-    live.click(
-        account_prices, [inputs.gpu], [rates, inputs.rate, source], show_progress="minimal", api_visibility="private"
-    )
-    run.change(lambda name: measured_start(service, name), [run], [inputs.start, note], **hidden)
+    inputs.gpu.change(rate_of, [inputs.gpu, rates], [inputs.rate], **PRIVATE)
+    asking = {**PRIVATE, "show_progress": "minimal"}  # it takes a second or two
+    live.click(account_prices, [inputs.gpu], [rates, inputs.rate, source], **asking)
+    run.change(lambda name: measured_start(service, name), [run], [inputs.start, note], **PRIVATE)
 
 
 def widgets() -> tuple[Inputs, gr.HTML]:
     with gr.Group():
-        requests = gr.Number(REQUESTS, label="Requests a day", info="at random moments", elem_id="cost-requests")
+        requests = gr.Number(REQUESTS, label="Requests a day", info="at random times", elem_id="cost-requests")
         file = gr.File(
-            label="Or arrivals, CSV", file_types=[".csv", ".txt"], height=140, elem_id="cost-file", type="filepath"
+            label="Or arrival times (CSV)",
+            file_types=[".csv", ".txt"],
+            height=140,
+            elem_id="cost-file",
+            type="filepath",
         )
     with gr.Group():
-        duration = gr.Number(DURATION_S, label="Seconds a request", elem_id="cost-duration", min_width=120)
+        duration = gr.Number(DURATION_S, label="Seconds per request", elem_id="cost-duration", min_width=120)
         with gr.Row():
             window = gr.Number(WINDOW_S, label="Window, s", elem_id="cost-window", min_width=120)
             start = gr.Number(START_S, label="Start, s", elem_id="cost-start", min_width=120)
-    note = gr.HTML(f'<p class="note">{DEFAULT_NOTE}</p>', elem_id="cost-start-note")
+    note = gr.HTML(noted(DEFAULT_NOTE), elem_id="cost-start-note")
     with gr.Group():
         with gr.Row():
             gpu = gr.Dropdown(list(prices.GPU_PER_S), value=GPU, label="GPU", elem_id="cost-gpu", min_width=120)
-            rate = gr.Number(listed_rate(GPU), label="GPU, $ an hour", elem_id="cost-rate", min_width=120)
+            rate = gr.Number(listed_rate(GPU), label="GPU, $ per hour", elem_id="cost-rate", min_width=120)
         with gr.Row():
             cores = gr.Number(CORES, label="Cores", elem_id="cost-cores", min_width=120)
             memory = gr.Number(MEMORY_GIB, label="Memory, GiB", elem_id="cost-memory", min_width=120)
@@ -145,14 +150,14 @@ def told(asked: Asked) -> Shown:
         why = str(error)
         if asked.file:
             why = why.replace(asked.file, "the file")
-        return results.notice("Nothing was reckoned", why[:1].upper() + why[1:] + ".", "error"), None, None
+        return results.notice("No costs were calculated", why[:1].upper() + why[1:] + ".", "error"), None, None
     curve = None if found is None else figures.draw_curve(found, usage.window_s)
     return words(billed, usage, found), figures.draw_bill(billed), curve
 
 
 def numbers(asked: Asked) -> tuple[float, float, float]:
     return (
-        typed("seconds a request", asked.duration),
+        typed("seconds per request", asked.duration),
         typed("the window", asked.window),
         typed("the start", asked.start),
     )
@@ -161,7 +166,7 @@ def numbers(asked: Asked) -> tuple[float, float, float]:
 def typed(what: str, value: float | None) -> float:
     """Raises ValueError for an empty box."""
     if value is None or not math.isfinite(value):
-        raise ValueError(f"type a number for {what}")
+        raise ValueError(f"enter a number for {what}")
     return float(value)
 
 
@@ -199,60 +204,63 @@ def priced(asked: Asked) -> Price:
         return prices.price_machine(asked.gpu, None, cores, memory, asked.rates)
     prices.check_range("dollars an hour of the GPU", rate, 0.0, prices.MOST_PER_HOUR)
     beside = prices.price_machine("none", None, cores, memory, asked.rates).per_hour
-    return Price(f"{asked.gpu}, with {cores:g} cores and {memory:g} GiB", rate + beside, "the GPU's price as typed", "")
+    return Price(
+        f"{asked.gpu}, with {cores:g} cores and {memory:g} GiB", rate + beside, "the GPU's price as entered", ""
+    )
 
 
-def account_prices(gpu: str) -> tuple[Any, Any, str]:
+def account_prices(gpu: str) -> tuple[Any, Any, Markup]:
     """Rates, the GPU's, and their source; the list's stay, with the reason, where the account cannot be asked."""
     try:
         found = prices.fetch_rates()
     except AccountError as error:
-        return gr.skip(), gr.skip(), source_note(LISTED, f"The list's prices stay: {error}.")
+        return gr.skip(), gr.skip(), source_note(LISTED, f"List prices are kept: {error}.")
     return found, rate_of(gpu, found), source_note(found)
 
 
-def source_note(rates: Rates, problem: str = "") -> str:
+def noted(text: str) -> Markup:
+    return render_template("note.html", text=text, alert="")
+
+
+def source_note(rates: Rates, problem: str = "") -> Markup:
     beside = f"a core ${rates.core * 3600:.4f} and a GiB ${rates.gib * 3600:.4f} an hour"
-    trouble = f'<p class="note" role="alert">{escape(problem)}</p>' if problem else ""
-    return f'{trouble}<p class="note">{escape(rates.source)}, read {rates.date}; {beside}.</p>'
+    return render_template("note.html", text=f"{rates.source}, read {rates.date}; {beside}.", alert=problem)
 
 
-def measured_start(service: Service, run: str | None) -> tuple[Any, str]:
+def measured_start(service: Service, run: str | None) -> tuple[Any, Markup]:
     """Seconds, and where they are from; a guess, and said to be one, if the run that is shown has measured none."""
     try:
         found = select_start_seconds(load_result(service.runs.path(run or "")))
     except (NotFoundError, ValueError, OSError):
-        return START_S, f'<p class="note">{DEFAULT_NOTE}</p>'
+        return START_S, noted(DEFAULT_NOTE)
     median = statistics.median(found)
     text = f"The run shown above has a median start of {median:.3g} s (n={len(found)})."
-    return round(median, 3), f'<p class="note">{text} A larger model takes longer: type its seconds.</p>'
+    return round(median, 3), noted(f"{text} A larger model takes longer: enter its seconds.")
 
 
-def words(billed: Bill, usage: Usage, found: Curve | None) -> str:
+def words(billed: Bill, usage: Usage, found: Curve | None) -> Markup:
     price = billed.price
     lines = []
     if billed.requests:
-        starts = results.plural(round(billed.cold_starts), "start")
+        starts = plural(round(billed.cold_starts), "start")
         lines.append(f"{billed.cold_share:.0%} of the requests wait for a start: {starts} a month.")
     lines.append(f"{bill.render_break_even(usage, price)}.")
     if found is not None:
         lines.append(knee_words(found))
     when = f", read {price.date}" if price.date else ""
-    note = f"{price.gpu} at ${price.per_hour:.3f} an hour ({price.source}{when}); 30 days. Not counted: credits, failed"
-    listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    headline = escape(bill.render_headline(billed))
-    return (
-        f'<div class="cost" role="status"><p class="headline">{headline}</p><ul>{listed}</ul>'
-        f'<p class="note">{escape(note)} starts, and what a deploy bills for its snapshots.</p></div>'
+    note = (
+        f"{price.gpu} at ${price.per_hour:.3f} an hour ({price.source}{when}); 30 days. Not counted: credits, failed"
+        " starts, and what a deploy bills for its snapshots."
     )
+    return render_template("cost/bill.html", headline=bill.render_headline(billed), lines=lines, note=note)
 
 
 def knee_words(found: Curve) -> str:
     if found.knee is None:
-        return "No window brings a shorter p95 cheaply."
+        return "No longer window shortens the p95 at a low price."
     best = found.points[found.knee]
     spent = bill.format_dollars(best.dollars)
     return (
-        f"The knee is a window of {figures.format_seconds(best.window_s)}: {spent} a month, p95"
-        f" {best.p95_s:.2f} s. Longer ones buy less for each dollar."
+        f"The knee is at a window of {figures.format_seconds(best.window_s)}: {spent} a month, p95"
+        f" {best.p95_s:.2f} s. Longer windows gain less per dollar."
     )

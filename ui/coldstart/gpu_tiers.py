@@ -5,11 +5,13 @@ Read from assets/runs once; a file that is missing or of another shape leaves th
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import orjson
+from markupsafe import Markup
+
+from ui.components.templates import render_template
 
 HELD = {
     "context": "GPU context (1 GB), weights out",
@@ -24,17 +26,15 @@ PHASES = (
 )  # fmt: skip
 
 
-def table(runs: Path) -> str:
-    """The latest such run of each kind of GPU in the folder, as HTML, the newest first; empty if there is none."""
+def table(runs: Path) -> Markup:
+    """Render the latest such run of each kind of GPU in the folder, the newest first; empty if there is none."""
     found = [run for path in runs.glob("bench-gpu*.json") if (run := read(path)) is not None]
     latest = {gpu_of(run): run for run in sorted(found, key=taken)}
     if not latest:
-        return ""
-    drawn = "".join(of_run(run) for run in sorted(latest.values(), key=taken, reverse=True))
-    return (
-        '<section class="tiers" aria-label="Starts on a GPU"><h3>On a GPU, by what is held at zero</h3>'
-        f"{drawn}</section>"
-    )
+        return Markup()
+    drawn = [of_run(run) for run in sorted(latest.values(), key=taken, reverse=True)]
+    heads = ["held at zero", "first answer, median", "n", *(f"{name}, ms" for _, name in PHASES)]
+    return render_template("coldstart/tiers.html", heads=heads, runs=drawn)
 
 
 def taken(run: dict[str, Any]) -> str:
@@ -45,25 +45,20 @@ def gpu_of(run: dict[str, Any]) -> str:
     return str(run["environment"].get("gpu", "")).partition(",")[0] or "a GPU"
 
 
-def of_run(run: dict[str, Any]) -> str:
-    heads = ["held at zero", "first answer, median", "n", *(f"{name}, ms" for _, name in PHASES)]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    rows = "".join(row(tier, run["tiers"][tier]) for tier in HELD if run["tiers"].get(tier, {}).get("n"))
-    told = (
+def of_run(run: dict[str, Any]) -> dict[str, Any]:
+    about = (
         f"Stored run of {taken(run)[:10]} on one {gpu_of(run)}: BiGemma3's shapes with random weights"
         f" ({run['weights_bytes'] / 1e9:.1f} GB), from the request to the first correct answer. Weights reach the GPU"
-        f" with {run['weights_gbps']:.1f} GB/s; the bus does {run['copy_ceiling_gbps']:.1f}."
+        f" with {run['weights_gbps']:.1f} GB/s; the bus itself reaches {run['copy_ceiling_gbps']:.1f}."
     )
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="Table of starts, {escape(gpu_of(run))}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div><p>{escape(told)}</p>"
-    )
+    rows = [row(tier, run["tiers"][tier]) for tier in HELD if run["tiers"].get(tier, {}).get("n")]
+    return {"gpu": gpu_of(run), "rows": rows, "about": about}
 
 
-def row(tier: str, found: dict[str, Any]) -> str:
+def row(tier: str, found: dict[str, Any]) -> dict[str, Any]:
     phases = found["phases_ms"]
     cells = [f"{found['median_s']:.2f} s", str(found["n"]), *(shown(phases.get(name, 0.0)) for name, _ in PHASES)]
-    return f'<tr><th scope="row">{escape(HELD[tier])}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return {"held": HELD[tier], "cells": cells}
 
 
 def shown(milliseconds: float) -> str:

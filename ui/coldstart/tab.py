@@ -10,12 +10,12 @@ import io
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from markupsafe import Markup
 
 from bench.coldstart import report
 from bench.coldstart.modal_target import ModalServer
@@ -26,13 +26,15 @@ from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart import sample_plot as samples
+from ui.components.events import PRIVATE, current_page
+from ui.components.scripts import call_script, read_script
+from ui.components.templates import render_template
 from ui.core.bench_runs import Running
 from ui.core.service import Service
 from ui.servers.modal_target import ModalTarget
 from ui.servers.target import Target
 
 SERVER, ENGINES = "server", "engines"
-SCRIPT = Path(__file__).parents[1] / "static" / "timeline.js"
 LINES = 6
 TICK_S = 0.5
 """While a run goes on: a sample is shown so soon after it was written."""
@@ -40,8 +42,6 @@ WINDOW_S = 65.0
 """What the bench waits for a server that it cannot scale down: the window of 60 s and a little."""
 COLD_S, WARM_S, BEGIN_S = 3.0, 0.03, 8.0
 """For the estimate only: a scaledown with its cold start, a warm request, and what comes before the first of them."""
-CONFIRM = """(name, _) => [name, window.confirm(
-  'Scale down now? What is being answered is finished first; the next search waits for a start.')]"""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Widgets:
 def build(service: Service, target: Component) -> Widgets:
     ways = [("The server of this page", SERVER)]
     if service.engines:
-        ways.append(("Two engines beside it: full start and snapshot", ENGINES))
-    past = gr.HTML(timeline.frame(), elem_id="timeline", js_on_load=SCRIPT.read_text(), apply_default_css=False)
+        ways.append(("Two extra engines: full start and snapshot", ENGINES))
+    past = gr.HTML(timeline.frame(), elem_id="timeline", js_on_load=read_script("timeline.js"), apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=not service.limits.read_only):
             what = gr.Radio(ways, value=ways[-1][1], label="Measure", elem_id="bench-what")
             repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
-            warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests in each", elem_id="bench-warm")
+            warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests after each start", elem_id="bench-warm")
             estimate = gr.HTML(elem_id="bench-estimate")
             start = gr.Button("Start", variant="primary", elem_id="bench-start")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="bench-stop")
@@ -112,20 +112,18 @@ class Events:
         w = self.w
         asked: list[Component] = [w.target, w.what, w.repetitions, w.warm]
         going: list[Component] = [w.start, w.stop, w.live, w.samples, w.timer, w.run, w.beside, w.shown]
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        page = gr.context.Context.root_block
-        assert page is not None
-        page.load(self.arrive, asked, [*going, w.estimate], **hidden)
-        gr.on([one.change for one in (w.what, w.repetitions, w.warm)], self.estimated, asked, [w.estimate], **hidden)
-        w.timeline.click(self.looked, [w.target], going, **hidden)
+        page = current_page()
+        page.load(self.arrive, asked, [*going, w.estimate], **PRIVATE)
+        gr.on([one.change for one in (w.what, w.repetitions, w.warm)], self.estimated, asked, [w.estimate], **PRIVATE)
+        w.timeline.click(self.looked, [w.target], going, **PRIVATE)
         if isinstance(w.target, gr.Dropdown):
-            w.target.change(self.turned, asked, [*going, w.estimate], **hidden)
-        w.start.click(self.started, asked, going, **hidden)
-        w.stop.click(self.stopped, [w.target], going, **hidden)
-        w.timer.tick(self.ticked, [w.target, w.run], going, **hidden)
-        w.down.click(self.scaled_down, [w.target, sure], None, js=CONFIRM, **hidden)
-        gr.on([w.run.input, w.beside.input], self.chosen, [w.run, w.beside], [w.shown], **hidden)
-        w.file.upload(self.loaded, [w.file], [w.run, w.beside, w.shown], **hidden)
+            w.target.change(self.turned, asked, [*going, w.estimate], **PRIVATE)
+        w.start.click(self.started, asked, going, **PRIVATE)
+        w.stop.click(self.stopped, [w.target], going, **PRIVATE)
+        w.timer.tick(self.ticked, [w.target, w.run], going, **PRIVATE)
+        w.down.click(self.scaled_down, [w.target, sure], None, js=call_script("confirmScaledown"), **PRIVATE)
+        gr.on([w.run.input, w.beside.input], self.chosen, [w.run, w.beside], [w.shown], **PRIVATE)
+        w.file.upload(self.loaded, [w.file], [w.run, w.beside, w.shown], **PRIVATE)
 
     def arrive(self, target: str, what: str, repetitions: float, warm: float) -> dict[Component, Any]:
         running = self.service.runs.latest(target)
@@ -143,7 +141,7 @@ class Events:
         """At a run that this browser may not know of."""
         return self.state(self.service.runs.latest(self.service.targets.or_first(target).name))
 
-    def estimated(self, target: str, what: str, repetitions: float, warm: float) -> str:
+    def estimated(self, target: str, what: str, repetitions: float, warm: float) -> Markup:
         return estimate(self.service.targets.or_first(target), what, int(repetitions), int(warm))
 
     def started(self, target: str, what: str, repetitions: float, warm: float) -> dict[Component, Any]:
@@ -171,10 +169,10 @@ class Events:
             self.service.library.check_writable()
             scale_down(self.service.targets.of(target))
         except (ServingError, TargetError, OSError) as error:
-            raise gr.Error(f"It was not scaled down: {error}", print_exception=False) from None
-        gr.Info("Scaled down: nothing is held. The next search brings it back.")
+            raise gr.Error(f"Not scaled down: {error}", print_exception=False) from None
+        gr.Info("Scaled down. The next search starts the server again.")
 
-    def chosen(self, run: str | None, beside: str | None) -> str:
+    def chosen(self, run: str | None, beside: str | None) -> Markup:
         return shown(run, beside)
 
     def loaded(self, file: str) -> dict[Component, Any]:
@@ -182,7 +180,7 @@ class Events:
             self.service.library.check_writable()
             return self.listed(self.service.runs.keep(Path(file)))
         except (ServingError, ResultError, OSError) as error:
-            raise gr.Error(f"It was not loaded: {error}", print_exception=False) from None
+            raise gr.Error(f"The file was not loaded: {error}", print_exception=False) from None
 
     def listed(self, *wanted: str | None) -> dict[Component, Any]:
         """All runs, with the first of `wanted` that is there shown; else the newest."""
@@ -252,13 +250,13 @@ def held(target: Target) -> LocalEngine | ModalServer:
     if isinstance(target, ModalTarget):
         return target.bench_target()
     if target.watch.engine is None:
-        raise NotFoundError("this page has no admin key of that server: set DORMOUSE_ADMIN_KEY")
+        raise NotFoundError("this page has no admin key for that server: set DORMOUSE_ADMIN_KEY")
     url, admin = target.watch.engine()
     return LocalEngine(target.name, url, target.client.key, admin)
 
 
-def estimate(target: Target, what: str, repetitions: int, warm: int) -> str:
-    """Before anything is started: how long it takes, and whom it touches."""
+def estimate(target: Target, what: str, repetitions: int, warm: int) -> Markup:
+    """Render how long a run will take, and whom it disturbs, before anything is started."""
     ways = 2 if what == ENGINES else 1
     own = what == ENGINES or isinstance(target, ModalTarget) or target.watch.engine is not None
     seconds = BEGIN_S + ways * repetitions * (2 * (COLD_S if own else COLD_S + WINDOW_S) + warm * WARM_S)
@@ -268,20 +266,21 @@ def estimate(target: Target, what: str, repetitions: int, warm: int) -> str:
     else:
         scaled = "scaled down" if own else f"left alone for {WINDOW_S:.0f} s"
         touched = f"This server is {scaled} {2 * repetitions} times: searches meanwhile wait for a start."
-        touched += "" if target.local else " Where its seconds are billed, these are too."
+        touched += "" if target.local else " If its running time is billed, so is this."
     requests_made = ways * repetitions * (warm + 2)
-    return f'<p class="note">About {took}, {requests_made} requests. {touched}</p>'
+    return render_template("note.html", text=f"About {took}, {requests_made} requests. {touched}", alert="")
 
 
-def live(service: Service, running: Running | None) -> str:
-    """What the run last said, and the headline as it stands."""
+def live(service: Service, running: Running | None) -> Markup:
+    """Render the last lines of the run, and the headline so far."""
     if running is None:
-        return ""
-    ended = ENDED.get(running.process.returncode, "It ended with an error:")
-    state = "" if running.going else f"<p>{escape(ended)}</p>"
+        return Markup()
+    ended = ENDED.get(running.process.returncode, "The run ended with an error:")
     said = [] if ended in ENDED.values() and not running.going else running.lines(LINES)
-    rows = "".join(f"<li>{escape(line)}</li>" for line in said)
-    return f'<div class="bench-live" role="status">{state}{measured(service, running).headline}<ol>{rows}</ol></div>'
+    return render_template(
+        "coldstart/live.html", ended="" if running.going else ended, headline=measured(service, running).headline,
+        lines=said,
+    )  # fmt: skip
 
 
 def measured(service: Service, running: Running | None) -> samples.Told:
@@ -295,23 +294,12 @@ def measured(service: Service, running: Running | None) -> samples.Told:
     return samples.Told()
 
 
-ENDED = {0: "The run is done.", 130: "The run was stopped; what it measured is kept."}
+ENDED = {0: "The run is complete.", 130: "The run was stopped; its measurements are kept."}
 
 
-def shown(run: str | None, beside: str | None) -> str:
-    """The report in a frame of its own, and where to get it."""
-    if not run:
-        return '<p class="note">No run yet.</p>'
-    query = f"?beside={escape(beside)}" if beside else ""
-    name = escape(run)
-    links = " · ".join(
-        f'<a href="/runs/{name}.{kind}{query if kind == "html" else ""}" download>{kind.upper()}</a>'
-        for kind in ("json", "csv", "html")
-    )
-    return (
-        f'<p class="note">Download: {links}</p>'
-        f'<iframe class="report" title="Report of the run" src="/runs/{name}.html{query}"></iframe>'
-    )
+def shown(run: str | None, beside: str | None) -> Markup:
+    """Render the report in a frame of its own, with links to its files."""
+    return render_template("coldstart/report.html", run=run, beside=beside)
 
 
 def exported(service: Service, name: str, kind: str, beside: str = "") -> tuple[bytes, str]:

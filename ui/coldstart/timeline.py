@@ -1,7 +1,7 @@
-"""The engine's last minutes as a strip of its states, in HTML; what an event for a browser has of them.
+"""Render the engine's last minutes as a strip of its states. Pure functions.
 
-Pure functions; every text that is not ours is escaped. Places are CSS variables in seconds, so that
-what goes on (the last band, a countdown) is moved on by the browser alone (`timeline.js`).
+Places are CSS variables in seconds, so that what goes on (the last band, a countdown) is moved on by the browser alone
+(`static/timeline.js`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from itertools import groupby
 from typing import Any
 
+from markupsafe import Markup
+
 from ui.coldstart.waterfall import waterfall
 from ui.components import status_pill
+from ui.components.templates import render_template
+from ui.components.wording import lasted
 from ui.servers.state import CONNECTING, News, Unknown
 from ui.servers.state_history import Band, Look
 
@@ -49,44 +52,45 @@ class Drawn:
     took: float
 
 
-def frame(news: News = CONNECTING) -> str:
-    """The whole widget, empty; later its parts are replaced."""
-    found = parts(news, [], 0.0)
-    return (
-        '<div class="timeline" data-part="root"><h2 class="unseen">Cold starts</h2>'
-        f'<section class="strip" aria-label="State of the server" data-part="strip">{found["strip"]}</section>'
-        f'<section class="waterfall" aria-label="Start, phase by phase" data-part="fall">{found["fall"]}</section>'
-        '<details class="told"><summary>The same as a table</summary>'
-        f'<div data-part="table">{found["table"]}</div></details></div>'
-    )
+@dataclass(frozen=True)
+class Flag:
+    """What a start took, written above it: most are too short to be more than a line on the strip."""
+
+    to: float
+    way: str
+    took: float
+    edge: bool
+    """So near to now that it would reach out of the strip."""
 
 
-def parts(news: News, bands: Sequence[Band], now: float, title: str = "") -> dict[str, str]:
-    """`now` in the monotonic seconds of the bands; `title` names the server where there are several."""
+def frame(news: News = CONNECTING) -> Markup:
+    """Render the whole widget, empty; later its parts are replaced."""
+    return render_template("coldstart/timeline.html", parts=parts(news, [], 0.0))
+
+
+def parts(news: News, bands: Sequence[Band], now: float, title: str = "") -> dict[str, Markup]:
+    """Render strip, waterfall and table. `now` in the monotonic seconds of the bands; `title` names the server where
+    there are several."""
     return {"strip": strip(news, bands, now, title), "fall": waterfall(news), "table": table(bands, now)}
 
 
 def message(news: News, bands: Sequence[Band], now: float, title: str = "", run: str = "") -> dict[str, Any]:
-    """What an event for a browser has of this. `run` is the bench run that goes on."""
+    """Return what an event for a browser has of this. `run` is the bench run in progress."""
     return {"timeline": parts(news, bands, now, title), "run": run}
 
 
 # The strip
 
 
-def strip(news: News, bands: Sequence[Band], now: float, title: str) -> str:
-    span = span_of(bands, now)
-    of = f" <small>{escape(title)}</small>" if title else ""
-    head = f"<h3>{spanned(span)}{of}</h3><p>{said(news)}</p>"
-    rows = drawn(bands, now)
-    if not rows:
-        return head
-    painted = "".join(band(row, last=row is rows[-1]) for row in rows)
-    return (
-        f'{head}<div style="--span:{span}"><div class="flags" aria-hidden="true">{flags(rows, span)}</div>'
-        f'<div class="bands" role="img" aria-label="{escape(in_words(rows, span), quote=True)}">{painted}</div>'
-        f'<div class="axis" aria-hidden="true">{ago(span)}</div></div>{legend(rows)}'
-    )
+def strip(news: News, bands: Sequence[Band], now: float, title: str) -> Markup:
+    """Render the bands, below the current state as the pill says it."""
+    span, rows = span_of(bands, now), drawn(bands, now)
+    return render_template(
+        "coldstart/strip.html", spanned=spanned(span), title=title, span=span, bands=rows, words=WORDS,
+        state=news.title if isinstance(news, Unknown) else status_pill.TITLES[news.look],
+        doing=news.why if isinstance(news, Unknown) else status_pill.doing(news),
+        flags=flags(rows, span), axis=axis(span), totals=totals(rows), in_words=in_words(rows, span),
+    )  # fmt: skip
 
 
 def span_of(bands: Sequence[Band], now: float) -> int:
@@ -98,25 +102,16 @@ def spanned(span: int) -> str:
     return f"Last {span // 60} minutes" if span > 60 else "Last minute"
 
 
-def ago(span: int) -> str:
-    """The axis: five steps back, or four."""
+def axis(span: int) -> list[tuple[int, str]]:
+    """Return the marks of the axis, five steps back from now or four: seconds and their labels."""
     step = span // (4 if span < SPANS_S[-1] else 5)
     unit, size = ("min", 60) if step >= 60 else ("s", 1)
-    marks = [f'<span style="--to:{to}">−{to // size}{f" {unit}" if to == span else ""}</span>'
-             for to in range(span, 0, -step)]  # fmt: skip
-    return "".join([*marks, '<span style="--to:0">now</span>'])
-
-
-def said(news: News) -> str:
-    """As the pill says it. Markup."""
-    if isinstance(news, Unknown):
-        return f"<b>{escape(news.title)}</b> · {escape(news.why)}"
-    rest = status_pill.doing(news)
-    return f"<b>{status_pill.TITLES[news.look]}</b>" + (f" · {rest}" if rest else "")
+    back = [(to, f"−{to // size}{f' {unit}' if to == span else ''}") for to in range(span, 0, -step)]
+    return [*back, (0, "now")]
 
 
 def drawn(bands: Sequence[Band], now: float) -> list[Drawn]:
-    """The bands that reach into the last minutes, the oldest first."""
+    """Return the bands that reach into the last minutes, the oldest first."""
     oldest = now - span_of(bands, now)
     return [
         Drawn(one.look, now - end, end - max(one.began, oldest)) for one, end in with_ends(bands, now) if end > oldest
@@ -124,35 +119,25 @@ def drawn(bands: Sequence[Band], now: float) -> list[Drawn]:
 
 
 def with_ends(bands: Sequence[Band], now: float) -> list[tuple[Band, float]]:
-    """Each ends where the next one begins, the last one now."""
+    """Return the bands with their ends: each ends where the next one begins, the last one now."""
     ends = [*(later.began for later in bands[1:]), now]
     return list(zip(bands, ends, strict=False))  # without a band there is one end too many
 
 
-def band(row: Drawn, *, last: bool) -> str:
-    now = " data-now" if last else ""
-    return (
-        f'<i data-look="{row.look}"{now} style="--to:{row.to:.2f};--took:{row.took:.2f}"><b>{WORDS[row.look]}</b></i>'
-    )
-
-
-def flags(rows: Sequence[Drawn], span: int) -> str:
-    """What each start took, above it: most are too short to be more than a line on the strip."""
-    found: list[tuple[float, str]] = []
+def flags(rows: Sequence[Drawn], span: int) -> list[Flag]:
+    """Return one flag for each start that is over, unless it is too close to the one before."""
+    found: list[Flag] = []
     for coming_up, group in groupby(rows, lambda row: row.look in COMING_UP):
         of = list(group)
-        if coming_up and of[-1] is not rows[-1] and (not found or found[-1][0] - of[-1].to >= APART * span):
-            took = sum(row.took for row in of)
+        if coming_up and of[-1] is not rows[-1] and (not found or found[-1].to - of[-1].to >= APART * span):
             way = "woke" if all(row.look == "restoring" for row in of) else "started"
-            found.append((of[-1].to, f"<span>{way}</span> {took:.1f} s"))
-    return "".join(
-        f'<span{" data-edge" if to < APART / 2 * span else ""} style="--to:{to:.2f}">{text}</span>'
-        for to, text in found
-    )
+            to, took = of[-1].to, sum(row.took for row in of)
+            found.append(Flag(to, way, took, edge=to < APART / 2 * span))
+    return found
 
 
 def totals(rows: Sequence[Drawn]) -> dict[Look, tuple[float, int]]:
-    """Seconds and how often, in the order of the legend."""
+    """Return seconds and how often for each state, in the order of the legend."""
     return {
         look: (sum(took), len(took))
         for look in WORDS
@@ -160,39 +145,21 @@ def totals(rows: Sequence[Drawn]) -> dict[Look, tuple[float, int]]:
     }  # fmt: skip
 
 
-def legend(rows: Sequence[Drawn]) -> str:
-    listed = "".join(
-        f'<li><i data-look="{look}"></i>{WORDS[look]} <small>{lasted(took)}{f", {count}×" if count > 1 else ""}'
-        "</small></li>"
-        for look, (took, count) in totals(rows).items()
-    )
-    return f'<ul class="legend">{listed}</ul>'
-
-
 def in_words(rows: Sequence[Drawn], span: int) -> str:
+    """Return the bands as a sentence, for a screen reader."""
+    if not rows:
+        return ""
     spent = ", ".join(
-        f"{WORDS[look]} {lasted(took)}{f' in {count} times' if count > 1 else ''}"
+        f"{WORDS[look]} {lasted(took)}{f' ({count} times)' if count > 1 else ''}"
         for look, (took, count) in totals(rows).items()
     )
     return f"{spanned(span)}: {spent}. Now {WORDS[rows[-1].look]}."
 
 
-def table(bands: Sequence[Band], now: float) -> str:
-    """The latest states, the newest first."""
-    latest = bands[-1] if bands else None
+def table(bands: Sequence[Band], now: float) -> Markup:
+    """Render the latest states as a table, the newest first."""
     rows = [
-        f"<tr><td>{datetime.fromtimestamp(one.at, UTC):%H:%M:%S}</td><td>{WORDS[one.look]}</td>"
-        f"<td>{lasted(end - one.began)}{' so far' if one is latest else ''}</td></tr>"
+        {"since": f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S}", "state": WORDS[one.look], "took": end - one.began}
         for one, end in with_ends(bands, now)[-LISTED:]
     ]
-    if not rows:
-        return "<p>Nothing was heard of it yet.</p>"
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("Since (UTC)", "State", "Lasted"))
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(reversed(rows))}</tbody></table>"
-
-
-def lasted(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return render_template("coldstart/states.html", rows=rows[::-1])

@@ -1,16 +1,19 @@
-"""A start phase by phase, each bar beginning where the one before ended, in HTML.
+"""A start phase by phase, each bar beginning where the one before ended, in HTML. Pure functions.
 
-Pure functions; every text that is not ours is escaped. Places are CSS variables in milliseconds, so that the phase that
-runs is moved on by the browser alone (`timeline.js`).
+Places are CSS variables in milliseconds, so that the phase that runs is moved on by the browser alone
+(`static/timeline.js`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 from ui.components import status_pill
+from ui.components.templates import render_template
+from ui.components.wording import ago
 from ui.servers.state import Facts, Going, News, Row, Unknown
 
 LEAST_MS = 0.5
@@ -28,19 +31,44 @@ class Bar:
     took: float
     look: str = ""
 
+    @property
+    def title(self) -> str:
+        return status_pill.phase_name(self.name)
 
-def waterfall(news: News) -> str:
-    """The start that goes on, else the last one."""
+
+@dataclass(frozen=True)
+class Axis:
+    """Bars on a linear axis from 0 to `scale` ms, with a line where such starts usually end.
+
+    `phase`: what the running one usually takes; where it takes longer, the browser moves on what is to come.
+    """
+
+    bars: Sequence[Bar]
+    scale: float
+    usual: float | None = None
+    phase: float = 0.0
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        return [(at, tick(at, self.scale)) for at in marks(self.scale)]
+
+
+def waterfall(news: News) -> Markup:
+    """Render the current start, else the last one."""
     if isinstance(news, Unknown):
-        return "<h3>Start, phase by phase</h3><p>Its engine does not tell this page.</p>"
+        return wordless("Start, phase by phase", "Its engine does not report starts to this page.")
     if news.start is not None:
         return going(news, news.start)
     if news.last_start is None:
-        return f"<h3>No start yet</h3><p>{escape(status_pill.awaited(news).capitalize())}.</p>"
+        return wordless("No start yet", f"{status_pill.awaited(news).capitalize()}.")
     return ended(news.last_start, news.now)
 
 
-def going(facts: Facts, start: Going) -> str:
+def wordless(title: str, words: str) -> Markup:
+    return render_template("coldstart/waterfall.html", title=title, words=words, axis=None)
+
+
+def going(facts: Facts, start: Going) -> Markup:
     bars, ends = after_each_other(start.phases)
     kind = facts.next.kind if facts.state == "zero" else start.kind
     before = usual_phases(facts.history, kind)
@@ -50,36 +78,32 @@ def going(facts: Facts, start: Going) -> str:
         ends += max(so_far, before.get(start.phase, 0.0))
     coming, ends = after_each_other(still_to_come(start, before), ends, "usual")
     usual = status_pill.expected(facts)
-    return (
-        f"<h3>Start in progress <small>{escape(status_pill.KINDS.get(kind, kind))}</small></h3>"
-        f"{falls([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, before.get(start.phase or '', 0.0))}"
-        f'<p class="total">{status_pill.elapsed(start.elapsed_ms, usual)}</p>{status_pill.why(start.reason)}'
-    )
+    axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, before.get(start.phase or "", 0.0))
+    return render_template(
+        "coldstart/waterfall.html", title="Start in progress", words=status_pill.kind_name(kind), axis=axis,
+        going=start, reason=start.reason, )  # fmt: skip
 
 
-def ended(row: Row, now: float) -> str:
+def ended(row: Row, now: float) -> Markup:
     bars, ends = after_each_other(row.phases)
     if row.ready_ms - ends >= LEAST_MS:
         bars.append(Bar("between phases", ends, row.ready_ms - ends, "rest"))
     if row.first_answer_ms is not None and row.first_answer_ms > row.ready_ms:
         bars.append(Bar("first answer", row.ready_ms, row.first_answer_ms - row.ready_ms, "answer"))
-    scale = max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0)
-    answer = "" if row.first_answer_ms is None else f", first answer after {milliseconds(row.first_answer_ms)}"
-    total = "Failed" if row.outcome == "failed" else f"Ready after <b>{milliseconds(row.ready_ms)}</b>{answer}"
-    kind = escape(status_pill.KINDS.get(row.kind, row.kind))
-    return (
-        f"<h3>Last start <small>{kind}, {status_pill.ago(now - row.at)}</small></h3>{falls(bars, scale)}"
-        f'<p class="total" data-total="{row.ready_ms:.1f}">{total}.</p>{status_pill.why(row.reason)}'
-    )
+    axis = Axis(bars, max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0))
+    return render_template(
+        "coldstart/waterfall.html", title="Last start", words=f"{status_pill.kind_name(row.kind)}, {ago(now - row.at)}",
+        axis=axis, going=None, last=row, reason=row.reason,
+    )  # fmt: skip
 
 
 def usual_phases(history: Sequence[Row], kind: str) -> Mapping[str, float]:
-    """Of the latest start of that kind, which is what this one will look like."""
+    """Return the phases of the latest start of that kind, which is what this one will look like."""
     return next((row.phases for row in history if row.kind == kind and row.outcome != "failed"), {})
 
 
 def still_to_come(start: Going, usual: Mapping[str, float]) -> dict[str, float]:
-    """What of `usual` lies behind the phases that this start has had."""
+    """Return what of `usual` comes after the phases that this start has had."""
     had = [name for name in usual if name in start.phases or name == start.phase]
     names = list(usual)
     behind = names[names.index(had[-1]) + 1 :] if had else names
@@ -89,7 +113,8 @@ def still_to_come(start: Going, usual: Mapping[str, float]) -> dict[str, float]:
 def after_each_other(
     phases: Mapping[str, float], ends: float = 0.0, look: str = ""
 ) -> tuple[list[Bar], float]:  # fmt: skip
-    """Each beginning where the one before ended, and where the last one ends. What took no time has no row."""
+    """Return bars that each begin where the one before ended, and where the last one ends. What took no time has no
+    bar."""
     bars = []
     for name, took in phases.items():
         if (found := max(0.0, took)) >= LEAST_MS:
@@ -98,34 +123,8 @@ def after_each_other(
     return bars, ends
 
 
-def falls(bars: Sequence[Bar], scale: float, usual: float | None = None, phase: float = 0.0) -> str:
-    """The rows on a linear axis from 0 to `scale` ms, with a line where such starts usually end.
-
-    `phase`: what the running one usually takes; where it takes longer, the browser moves on what is to come.
-    """
-    rows = "".join(fall(bar) for bar in bars)
-    line = f'<u style="--at:{usual:.1f}" title="usual"></u>' if usual else ""
-    ticks = "".join(f'<span style="--at:{at:g}">{tick(at, scale)}</span>' for at in marks(scale))
-    return (
-        f'<div class="falls" data-scale="{scale:.1f}" data-usual="{phase:.1f}" style="--scale:{scale:.1f}">'
-        f'<ol>{rows}</ol><div class="scale" aria-hidden="true">{line}{ticks}</div></div>'
-    )
-
-
-def fall(bar: Bar) -> str:
-    running = f' data-running="{bar.took:.1f}"' if bar.look == "running" else ""
-    took = "…" if bar.look == "running" else f"{bar.took:,.0f} ms"
-    looks = f' class="{bar.look}"' if bar.look else ""
-    name = escape(status_pill.PHASES.get(bar.name, bar.name))
-    return (
-        f'<li{looks}><span>{name}</span><span class="track"><i data-ms="{bar.took:.1f}" data-at="{bar.at:.1f}"{running}'
-        f' style="--at:{bar.at:.1f};--took:{bar.took:.1f}"></i></span>'
-        f"<span>{'<em>usually</em> ' if bar.look == 'usual' else ''}{took}</span></li>"
-    )
-
-
 def marks(scale: float) -> list[float]:
-    """Round numbers from 0, few enough to be read."""
+    """Return round numbers from 0, few enough to be read."""
     step = 1.0
     while not any(scale / (step * factor) < TICKS for factor in STEPS):
         step *= 10
@@ -137,7 +136,3 @@ def tick(at: float, scale: float) -> str:
     if not at:
         return "0"
     return f"{at / 1000:g} s" if scale >= 1000 else f"{at:g} ms"
-
-
-def milliseconds(value: float) -> str:
-    return f"{value:,.0f}\N{NO-BREAK SPACE}ms"

@@ -6,15 +6,17 @@ Figures are read from recorded runs, licences from what is installed: nothing is
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import orjson
+from markupsafe import Markup
 
 from bench.results.record import RUNS
+from ui.components.events import PRIVATE, current_page
+from ui.components.templates import render_template
 from ui.core.service import Service
 from ui.servers.target import Target
 
@@ -28,9 +30,9 @@ MODELS = (
     ("BiGemma3 with the weights NetraEmbed, looks at the page itself (GPU servers)", "Gemma terms of use"),
 )
 NOT_SHOWN = (
-    "Times on Modal: both apps were tested against a small cloud on one machine, which has no times worth telling.",
-    "How well BiGemma3 finds pages: its speed and its vectors were measured with random weights of its shapes.",
-    "What a month costs you: the tab Cold starts computes it from list prices; only a bill shows it.",
+    "Times on Modal: both apps were tested against a simulated Modal on one machine, whose times mean nothing.",
+    "How well BiGemma3 finds pages: its speed and its vectors were measured with random weights of the same shapes.",
+    "What a month costs you: the Cold starts tab computes it from list prices; only a bill shows it.",
 )
 Figure = tuple[str, str, Callable[[dict[str, Any]], str], Callable[[dict[str, Any]], int]]
 FIGURES: tuple[Figure, ...] = (
@@ -63,64 +65,43 @@ FIGURES: tuple[Figure, ...] = (
 )  # fmt: skip
 """(file in assets/runs, what it is, value, n)"""
 KEYS = (
-    ("/", "to the question"), ("Enter", "asks"), ("↓", "from the question to the first page found"),
-    ("← → ↑ ↓ Home End", "through the pages found"), ("Esc", "closes, goes back to the question, then empties it"),
+    ("/", "go to the question"), ("Enter", "search"), ("↓", "from the question to the first page found"),
+    ("← → ↑ ↓ Home End", "move through the pages found"),
+    ("Esc", "close what is open, return to the question, then clear it"),
 )  # fmt: skip
 
 
 def build(service: Service) -> None:
     told = gr.HTML(elem_id="about")
-    page = gr.context.Context.root_block
-    assert page is not None
-    page.load(lambda: about(service), None, [told], show_progress="hidden", api_visibility="private")
+    current_page().load(lambda: about(service), None, [told], **PRIVATE)
 
 
-def about(service: Service) -> str:
-    """Asks no server anything: what is not known of one yet is told so."""
-    return f'<article class="about" aria-label="About">{"".join(sections(service))}</article>'
-
-
-def sections(service: Service) -> list[str]:
-    return [
-        section("What runs where", listed(places(service))),
-        section("Models", models(service.targets)),
-        section("What it does not find", paragraph(
-            "The built-in embedder reads text. A photo without any cannot be found by words: it is kept, listed by its"
-            " file name, and comes last in every search."
-        )),
-        section("Where on a page", paragraph(
-            "The built-in embedder marks the line that answers. BiGemma3 looks at a page as a whole and has no lines: a"
-            " button cuts the page into parts and ranks each by itself. That is an estimate, not what the model saw."
-        )),
-        section("Keys", listed_markup([f"<kbd>{escape(key)}</kbd> {escape(does)}" for key, does in KEYS])),
-        section("Measured", table(("what", "median", "n", "when", "on"), measured(RUNS)) + paragraph(
-            "Read from the result files in assets/runs. Absolute times are those of the machine named.", "small"
-        )),
-        section("What only a real account or real weights can show", listed(NOT_SHOWN)),
-        section("Licences", table(("model", "licence"), MODELS) + table(("library", "licence"), licences())
-            + paragraph("Dormouse is Apache-2.0, sample pages included.")),
-    ]  # fmt: skip
+def about(service: Service) -> Markup:
+    """Render the tab. Asks no server anything: what is not known of one yet is marked so."""
+    return render_template(
+        "about.html", places=places(service), servers=servers(service.targets), keys=KEYS, measured=measured(RUNS),
+        not_shown=NOT_SHOWN, models=MODELS, libraries=licences(),
+    )  # fmt: skip
 
 
 def places(service: Service) -> list[str]:
-    found = ["This page, its library of pages and their vectors: one process, and the data folder it was started with."]
+    found = ["This page and its library of pages and vectors: one process and its data folder."]
     for target in service.targets:
-        where = "on this machine" if target.local else "on another one: pages and questions go there to be embedded"
+        where = "on this machine" if target.local else "on another machine: pages and questions are sent there"
         found.append(
-            f"{target.title or target.name}: embeds pages and questions, {where}. It sleeps while nobody asks."
+            f"{target.title or target.name}: embeds pages and questions, {where}. It sleeps while nobody searches."
         )
-    return [*found, "Your browser loads everything from this page: nothing from elsewhere, and nothing is reported."]
+    return [*found, "Your browser loads everything from this page, and no usage data is sent anywhere."]
 
 
-def models(targets: Sequence[Target] | Any) -> str:
-    rows = []
-    for target in targets:
-        info = target.known
-        if info is None:
-            rows.append((target.name, "not known yet", "", ""))
-        else:
-            rows.append((target.name, info.title, f"{info.dimension}", info.fingerprint))
-    return table(("server", "model", "numbers a page", "fingerprint"), rows)
+def servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
+    """Return rows of name, model, dimensions and fingerprint, as far as each is known."""
+    return [
+        (target.name, "not known yet", "", "")
+        if (info := target.known) is None
+        else (target.name, info.title, f"{info.dimension}", info.fingerprint)
+        for target in targets
+    ]
 
 
 def measured(folder: Path) -> list[tuple[str, ...]]:
@@ -166,29 +147,3 @@ def licence(data: importlib.metadata.PackageMetadata) -> str:
         return short
     named = [entry.rpartition(" :: ")[2] for entry in data.get_all("Classifier") or [] if entry.startswith("License")]
     return ", ".join(named) or "see the package"
-
-
-def section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
-
-
-def paragraph(text: str, kind: str = "p") -> str:
-    return f"<{kind}>{escape(text)}</{kind}>"
-
-
-def listed(items: Sequence[str]) -> str:
-    return listed_markup([escape(item) for item in items])
-
-
-def listed_markup(items: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in rows)
-    # A region that scrolls must be reachable by keyboard.
-    label = f'tabindex="0" role="region" aria-label="{escape(head[0], quote=True)}"'
-    return f'<div class="wide" {label}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

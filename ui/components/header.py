@@ -6,7 +6,6 @@ The same whatever is shown below. Which server is asked is kept in the page view
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,34 +13,21 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from ui.components import results, status_pill
+from ui.components.events import PRIVATE, current_page
+from ui.components.scripts import call_script, read_script
+from ui.components.templates import render_template
 from ui.core.service import Service
 from ui.servers.modal_target import NOT_ASKED
 from ui.servers.target import Target
-
-SCRIPT = Path(__file__).parents[1] / "static" / "status.js"
-CLOSE = """
-const leave = () => element.querySelector('.model[open]')?.removeAttribute('open');
-element.addEventListener('keydown', (event) => {
-  if (event.key !== 'Escape' || !element.querySelector('.model[open]')) return;
-  leave();
-  element.querySelector('.model > summary').focus();
-});
-element.addEventListener('focusout', (event) => {
-  if (event.relatedTarget && !element.contains(event.relatedTarget)) leave();
-});
-document.addEventListener('pointerdown', (event) => { if (!element.contains(event.target)) leave(); });
-"""
-CHOSEN = "(name) => { window.dispatchEvent(new CustomEvent('dormouse-target', {detail: name ?? ''})); }"
-"""Told to the pill, which then follows that server's engine."""
 
 
 def build(service: Service) -> Component:
     """Returns the component whose value is the name of the chosen target."""
     with gr.Row(elem_id="masthead", equal_height=False):
-        gr.HTML(results.HEADER, elem_id="header")
+        gr.HTML(render_template("header/title.html"), elem_id="header")
         target = selector(service)
-        model = gr.HTML(results.STARTING, elem_id="model", js_on_load=CLOSE)
-        gr.HTML(status_pill.pill(), elem_id="engine", js_on_load=SCRIPT.read_text(), apply_default_css=False)
+        model = gr.HTML(render_template("header/starting.html"), elem_id="model", js_on_load=read_script("model.js"))
+        gr.HTML(status_pill.pill(), elem_id="engine", js_on_load=read_script("status.js"), apply_default_css=False)
 
     def arrive(request: gr.Request) -> str:
         return described(service, service.targets.or_first(dict(request.query_params).get("t")))
@@ -50,14 +36,12 @@ def build(service: Service) -> Component:
         for choices in service.targets.introduce():
             yield gr.update(choices=choices)
 
-    page = gr.context.Context.root_block
-    assert page is not None
-    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(arrive, None, [model], **hidden)
+    page = current_page()
+    page.load(arrive, None, [model], **PRIVATE)
     if isinstance(target, gr.Dropdown):
-        page.load(titles, None, [target], **hidden)
-        target.change(None, [target], None, js=CHOSEN, api_visibility="private")
-        target.input(lambda name: described(service, service.targets.of(name)), [target], [model], **hidden)
+        page.load(titles, None, [target], **PRIVATE)
+        target.change(None, [target], None, js=call_script("followServer"), **PRIVATE)
+        target.input(lambda name: described(service, service.targets.of(name)), [target], [model], **PRIVATE)
     return target
 
 

@@ -1,16 +1,20 @@
-"""The engine's state in words, as HTML: the pill in the masthead and the panel behind it.
+"""Render the engine's state: the pill in the masthead and the panel behind it. Pure functions.
 
-Pure functions; every text that is not ours is escaped. What runs on by itself (a countdown, a start) is marked with
-`data-left` and `data-elapsed`, and counted in the browser (`status.js`).
+What runs on by itself (a countdown, a start) is marked with `data-left` and `data-elapsed`, and counted in the browser
+(`static/status.js`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ui.servers.state import CONNECTING, Facts, News, Row, Snapshot, Unknown
+from markupsafe import Markup
+
+from ui.components.templates import render_template
+from ui.components.wording import ago, seconds, sentence
+from ui.servers.state import CONNECTING, Facts, News, Snapshot, Unknown
 
 TITLES = {
     "zero": "Asleep",
@@ -39,7 +43,7 @@ HELD = {
     "context": "GPU context in memory",
 }
 """What each tier keeps while the embedder sleeps."""
-KINDS = {"created": "started and saved", "restored": "restored", "plain": "started plainly"}
+KINDS = {"created": "started and saved", "restored": "restored", "plain": "started in full"}
 PHASES = {
     "queue": "wait",
     "platform": "wait for Modal",
@@ -52,7 +56,7 @@ PHASES = {
     "warm_up": "warm up",
     "settle": "free memory",
     "snapshot": "save snapshot",
-    "keep": "keep snapshot",
+    "keep": "store snapshot",
     "restore": "restore",
     "wake": "wake up",
     "weights": "copy weights",
@@ -61,46 +65,39 @@ PHASES = {
     "answer": "answer",
 }
 """In the order in which they come; a start has some of them."""
-ICONS = {
-    "zero": '<path d="M15.5 12.6A6.8 6.8 0 0 1 7.4 4.5a6.8 6.8 0 1 0 8.1 8.1z" fill="currentColor"/>',
-    "starting": '<path class="turns" d="M10 3.2a6.8 6.8 0 1 1-6.8 6.8" fill="none"/>',
-    "snapshotting": '<rect x="3" y="4.5" width="14" height="11.5" rx="2.5" fill="none"/>'
-    '<circle cx="10" cy="10.2" r="2.6" fill="currentColor" stroke="none"/>',
-    "restoring": '<path d="M2.5 16h15" fill="none"/><path d="M5.2 13.2a4.8 4.8 0 0 1 9.6 0z" fill="currentColor"/>'
-    '<path d="M10 2.8v2.6M3.6 5.6l1.8 1.8M16.4 5.6l-1.8 1.8" fill="none"/>',
-    "serving": '<circle cx="10" cy="10" r="7.6" fill="currentColor"/><path class="hole" d="M6.6 10.3l2.4 2.4 4.5-5"'
-    ' fill="none"/>',
-    "scaling_down": '<path d="M10 3v8.4M6 8l4 4 4-4M4 16.5h12" fill="none"/>',
-    "failed": '<path d="M10 2.6 18 16.6H2z" fill="currentColor"/><path class="hole" d="M10 8v4M10 14.2v.2"'
-    ' fill="none"/>',
-    "unknown": '<circle cx="10" cy="10" r="7" fill="none" stroke-dasharray="2.6 2.8"/>',
-}
-"""A shape for each state: colour alone would not do."""
 
 
-def pill(news: News = CONNECTING) -> str:
-    """The whole widget; later only its parts are replaced."""
-    found = parts(news)
-    return (
-        f'<details class="engine" data-state="{state(news)}"><summary title="The embedder: what reads and ranks pages">'
-        f'<span class="icon" data-part="icon">{found["icon"]}</span>'
-        f'<span class="words" data-part="words">{found["words"]}</span></summary>'
-        f'<div class="engine-panel" data-part="panel">{found["panel"]}</div></details>'
-        f'<span class="unseen" role="status" aria-live="polite" data-part="said"></span>'
-    )
+@dataclass(frozen=True)
+class PhaseBar:
+    """A phase of a start, in percent of all of it."""
+
+    name: str
+    left: float
+    width: float
+    figure: str
+
+
+def pill(news: News = CONNECTING) -> Markup:
+    """Render the whole widget; later only its parts are replaced."""
+    return render_template("status/pill.html", state=state(news), parts=parts(news))
 
 
 def message(news: News) -> dict[str, Any]:
-    """One event for a browser."""
+    """Return what an event for a browser has of the state."""
     return {"state": state(news), "said": said(news), "parts": parts(news)}
 
 
-def parts(news: News) -> dict[str, str]:
-    icon = f'<svg viewBox="0 0 20 20" aria-hidden="true">{ICONS[state(news)]}</svg>'
+def parts(news: News) -> dict[str, Markup]:
+    """Render icon, words and panel."""
+    icon = render_template("status/icon.html", state=state(news))
     if isinstance(news, Unknown):
-        return {"icon": icon, "words": words(news.title, "", news.why), "panel": f"<p>{sentence(news.why)}</p>"}
-    meter = progress(news)
-    return {"icon": icon, "words": words(TITLES[news.look], doing(news), small(news)) + meter, "panel": panel(news)}
+        words = render_template("status/words.html", title=news.title, doing="", note=news.why, going=None)
+        return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=news.why)}
+    words = render_template(
+        "status/words.html", title=TITLES[news.look], doing=doing(news), note=small(news), going=news.start,
+        usual=expected(news),
+    )  # fmt: skip
+    return {"icon": icon, "words": words, "panel": panel(news)}
 
 
 def state(news: News) -> str:
@@ -108,6 +105,7 @@ def state(news: News) -> str:
 
 
 def said(news: News) -> str:
+    """Return the state as a screen reader reads it out."""
     if isinstance(news, Unknown):
         return f"{news.title}: {news.why}"
     return f"{SAID[news.look]}: {news.reason}" if news.look == "failed" else SAID[news.look]
@@ -116,23 +114,15 @@ def said(news: News) -> str:
 # The pill
 
 
-def words(title: str, rest: str, note: str) -> str:
-    """`rest` is markup, the others are text."""
-    return f'<span><b>{escape(title)}</b> <span class="rest">{rest}</span></span><small>{escape(note)}</small>'
-
-
-def doing(facts: Facts) -> str:
-    """What is going on, or what comes next. Markup."""
-    if facts.start is not None:
-        return elapsed(facts.start.elapsed_ms, expected(facts))
+def doing(facts: Facts) -> Markup:
+    """Render what is going on, or what comes next."""
+    words, left = "", None
     if facts.look == "zero":
-        return escape(awaited(facts))
-    if facts.look != "serving":
-        return ""
-    left = facts.seconds_left
-    if left is not None:
-        return f'asleep in <span data-left="{left:.2f}">{-int(-left // 1)}</span> s'
-    return "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
+        words = awaited(facts)
+    elif facts.look == "serving":
+        words = "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
+        left = facts.seconds_left
+    return render_template("status/doing.html", start=facts.start, usual=expected(facts), left=left, words=words)
 
 
 def awaited(facts: Facts) -> str:
@@ -142,42 +132,26 @@ def awaited(facts: Facts) -> str:
 
 
 def expected(facts: Facts) -> float | None:
-    """Milliseconds that the start going on should take. In its first moment the engine has not yet said its kind."""
+    """Return the milliseconds that the current start should take. In its first moment the engine has not yet said its
+    kind."""
     return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
 
 
-def elapsed(milliseconds: float, usual: float | None) -> str:
-    about = "" if usual is None else f" of about {seconds(usual)}"
-    return f'<span data-elapsed="{milliseconds:.1f}">{seconds(milliseconds)}</span>{about}'
-
-
-def progress(facts: Facts) -> str:
-    """A thin bar, filled as far as such starts have taken so far; running to and fro if there was none."""
-    usual = expected(facts)
-    if facts.start is None:
-        return ""
-    if not usual:
-        return '<span class="meter endless"><i></i></span>'
-    width = min(100.0, 100 * facts.start.elapsed_ms / usual)
-    return f'<span class="meter"><i data-meter="{usual:.1f}" style="width:{width:.1f}%"></i></span>'
-
-
 def small(facts: Facts) -> str:
-    """The backend, and what is to be said of it now."""
+    """Return the backend, and what it is doing now."""
     if facts.look == "failed":
         return facts.reason
     backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
     if facts.start is not None:
-        phase = facts.start.phase or ""
-        steps = [backend, "from its snapshot" * (facts.look == "restoring"), PHASES.get(phase, phase)]
+        steps = [backend, "from its snapshot" * (facts.look == "restoring"), phase_name(facts.start.phase or "")]
         return " · ".join(step for step in steps if step)
     if facts.look == "serving" and facts.last_start is not None:
-        return f"{backend} · {KINDS.get(facts.last_start.kind, facts.last_start.kind)} in {took(facts.last_start)}"
+        return f"{backend} · {kind_name(facts.last_start.kind)} in {seconds(facts.last_start.ready_ms)}"
     return f"{backend} · {held(facts)}" if facts.look == "zero" else backend
 
 
 def held(facts: Facts) -> str:
-    """What is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
+    """Return what is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
     if facts.snapshot is None or facts.disabled:
         return NOTHING
     what = HELD.get(facts.tier, facts.tier)
@@ -187,126 +161,75 @@ def held(facts: Facts) -> str:
     return f"{what} ({facts.held.host_bytes / 1e9:.1f} GB{saved})"
 
 
+def kind_name(kind: str) -> str:
+    return KINDS.get(kind, kind)
+
+
+def phase_name(phase: str) -> str:
+    return PHASES.get(phase, phase)
+
+
 # The panel
 
 
-def panel(facts: Facts) -> str:
-    return lead(facts) + latest(facts) + snapshots(facts) + passed_over(facts) + earlier(facts)
+def panel(facts: Facts) -> Markup:
+    """Render the current start, else the last one, phase by phase; the snapshot, and earlier starts."""
+    start, last = facts.start, None
+    if start is not None:
+        phase = start.phase or ""
+        bars = phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
+    elif facts.last_start is not None:
+        last, bars = facts.last_start, phase_bars(facts.last_start.phases)
+    else:
+        bars = []
+    earlier = [row for row in facts.history if row != facts.last_start or start is not None]
+    return render_template(
+        "status/panel.html", lead=lead(facts), start=start, last=last, bars=bars, snapshot=snapshot_words(facts),
+        refused=facts.refused, earlier=earlier, now=facts.now, kinds=KINDS,
+    )  # fmt: skip
 
 
 def lead(facts: Facts) -> str:
     if facts.look == "failed":
-        return f"<p>{sentence(facts.reason)} After a short pause, the next search tries again.</p>"
-    about = {
-        "zero": f"No embedder runs ({held(facts)}). The next search brings one back.",
-        "starting": "The embedder is coming up. Searches wait for it.",
-        "snapshotting": "The embedder is warm. Its memory is being saved, so that later starts need not do all this.",
-        "restoring": "The embedder comes back as it was saved. Searches wait for it.",
-        "serving": "The embedder answers. After a while without a search it goes and gives its memory back.",
-        "scaling_down": "The embedder goes and gives its memory back. The next search brings one back.",
+        return f"{sentence(facts.reason)} After a short pause, the next search tries again."
+    return {
+        "zero": f"No embedder is running ({held(facts)}). The next search starts one.",
+        "starting": "The embedder is starting. Searches wait for it.",
+        "snapshotting": "The embedder is ready. Its memory is being saved, so that later starts are faster.",
+        "restoring": "The embedder is being restored from its snapshot. Searches wait for it.",
+        "serving": "The embedder is running. After a while without searches it stops and frees its memory.",
+        "scaling_down": "The embedder is stopping and frees its memory. The next search starts one.",
     }[facts.look]
-    return f"<p>{escape(about)}</p>"
 
 
-def latest(facts: Facts) -> str:
-    """The start that is going on, else the last one: phase by phase."""
-    start, last = facts.start, facts.last_start
-    if start is not None:
-        phase = start.phase or ""
-        rows = {**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}
-        return f"<section><h3>This start</h3>{bars(rows, phase)}{why(start.reason)}</section>"
-    if last is None:
-        return "<section><h3>Last start</h3><p>None yet.</p></section>"
-    first = "" if last.first_answer_ms is None else f", first answer after {seconds(last.first_answer_ms)}"
-    result = "failed" if last.outcome == "failed" else f"ready after {seconds(last.ready_ms)}{first}"
-    return (
-        f"<section><h3>Last start <small>{escape(KINDS.get(last.kind, last.kind))}, {ago(facts.now - last.at)}</small>"
-        f"</h3>{bars(last.phases)}<p>{sentence(result)}</p>{why(last.reason)}</section>"
-    )
-
-
-def why(reason: str) -> str:
-    return f'<p class="why">{sentence(reason)}</p>' if reason else ""
-
-
-def bars(phases: Mapping[str, float], running: str = "") -> str:
-    """One row for each phase, each bar beginning where the one before ended."""
+def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
+    """Return one bar for each phase, each beginning where the one before ended."""
     total = sum(max(0.0, value) for value in phases.values()) or 1.0
-    rows, began = [], 0.0
+    found, began = [], 0.0
     for name, value in phases.items():
-        milliseconds = max(0.0, value)
-        if milliseconds >= 0.5 or name == running:
-            width = max(0.6, 100 * milliseconds / total)
-            figure = "…" if name == running else f"{milliseconds:,.0f} ms"
-            rows.append(
-                f'<li><span>{escape(PHASES.get(name, name))}</span><span class="track">'
-                f'<i style="left:{100 * began / total:.1f}%;width:{width:.1f}%"></i></span><span>{figure}</span></li>'
-            )
-        began += milliseconds
-    return f'<ol class="phases">{"".join(rows)}</ol>' if rows else ""
+        took = max(0.0, value)
+        if took >= 0.5 or name == running:
+            figure = "…" if name == running else f"{took:,.0f} ms"
+            found.append(PhaseBar(phase_name(name), 100 * began / total, max(0.6, 100 * took / total), figure))
+        began += took
+    return found
 
 
-def snapshots(facts: Facts) -> str:
+def snapshot_words(facts: Facts) -> str:
     if facts.backend == "plain":
-        text = "None: every start is a full one."
-    elif facts.backend == "modal":
-        text = "Modal keeps it. The first starts after a deployment make it, the later ones come back from it."
-    elif facts.disabled:
-        text = f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
-    elif facts.snapshot is None:
-        text = "None yet: the first start makes one."
-    else:
-        text = f"{facts.backend}: {size(facts.snapshot)}, made {ago(facts.snapshot.age_s)}"
-    return f"<section><h3>Snapshot</h3><p>{escape(text)}</p></section>"
-
-
-def passed_over(facts: Facts) -> str:
-    rows = "".join(f"<p><b>{escape(name)}</b>: {escape(reason)}</p>" for name, reason in facts.refused.items())
-    return f"<section><h3>Not used here</h3>{rows}</section>" if rows else ""
-
-
-def earlier(facts: Facts) -> str:
-    rows = [row for row in facts.history if row != facts.last_start or facts.start is not None]
-    return f"<section><h3>Starts before</h3>{table(rows, facts.now)}</section>" if rows else ""
-
-
-def table(rows: Sequence[Row], now: float) -> str:
-    cells = "".join(
-        f"<tr><td>{ago(now - row.at)}</td><td>{escape(KINDS.get(row.kind, row.kind))}</td>"
-        f"<td>{'failed' if row.outcome == 'failed' else took(row)}</td></tr>"
-        for row in rows
-    )
-    return f"<table>{cells}</table>"
-
-
-# Figures
-
-
-def took(row: Row) -> str:
-    return seconds(row.ready_ms)
-
-
-def seconds(milliseconds: float) -> str:
-    value = milliseconds / 1000
-    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
-
-
-def ago(age: float) -> str:
-    for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60)):
-        if age >= length:
-            count = int(age // length)
-            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
-    return "just now"
+        return "None: every start is a full one."
+    if facts.backend == "modal":
+        return "Modal stores it. The first starts after a deployment create it, later ones are restored from it."
+    if facts.disabled:
+        return f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
+    if facts.snapshot is None:
+        return "None yet: the first start makes one."
+    return f"{facts.backend}: {size(facts.snapshot)}, made {ago(facts.snapshot.age_s)}"
 
 
 def size(snapshot: Snapshot) -> str:
     return (
         f"{snapshot.bytes / 1e6:,.0f} MB on disk"
         if snapshot.bytes
-        else "a warmed-up process held in memory, its children are the workers"
+        else "a warmed-up process held in memory, of which workers are copies"
     )
-
-
-def sentence(text: str) -> str:
-    """Escaped, with a capital and a full stop."""
-    return escape(text[:1].upper() + text[1:] + "." * (text[-1:] not in (".", "…", "?", "!", "")))

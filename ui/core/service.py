@@ -187,10 +187,10 @@ class Service:
         """Without empty ones and repetitions, in their order. Raises BadValueError, TooLargeError."""
         asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
         if not asked:
-            raise BadValueError("there is no question: write one a line", param="queries")
+            raise BadValueError("there are no questions: write one per line", param="queries")
         if len(asked) > self.limits.max_questions:
             raise TooLargeError(
-                f"these are {len(asked)} questions; at once there may be {self.limits.max_questions}", param="queries"
+                f"{len(asked)} questions are too many: ask at most {self.limits.max_questions} at once", param="queries"
             )
         for number, text in enumerate(asked, 1):
             if len(text) > self.limits.max_text_chars:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from serving.errors import BadValueError, ServingError
 from serving.library.records import Collection, Storage
 from ui.access.uploads import uploads
 from ui.components import results
+from ui.components.events import PRIVATE
+from ui.components.scripts import read_script
+from ui.components.templates import render_template
+from ui.components.wording import plural
 from ui.core.background_task import Task
 from ui.core.service import Service
 
-COPY = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-copy]');
-  if (!button) return;
-  const url = new URL(button.dataset.copy, window.location).href;
-  navigator.clipboard?.writeText(url).then(() => { button.textContent = 'Copied'; });
-});
-"""
-READ_ONLY = """<style>.confirm { display: none }</style>
-<p class="empty">This page can be searched. Nothing is added, changed or deleted here.</p>"""
 Panel = Callable[[str], dict[Any, Any]]
 """What the rest of the page shows of a collection, by widget."""
 
@@ -49,11 +43,11 @@ class Controls:
 
 def build(read_only: bool = False) -> Controls:
     if read_only:
-        gr.HTML(READ_ONLY)
+        gr.HTML(render_template("pages/read_only.html"))
     with gr.Accordion(
         "Share and export" if read_only else "Share, rename, move, export", open=False, elem_id="keeping"
     ) as box:
-        about = gr.HTML(elem_id="about-collection", js_on_load=COPY)
+        about = gr.HTML(elem_id="about-collection", js_on_load=read_script("copy_link.js"))
         with gr.Group(visible=not read_only):
             name = gr.Textbox(label="Name", max_lines=1, max_length=80, elem_id="collection-name")
             named = gr.State("")
@@ -82,17 +76,16 @@ class Keeping:
     def connect(self, target: Any, panel: list[Any], share: dict[str, Any]) -> None:
         """`panel`: the widgets that `Panel` fills, `share`: the event that puts the collection into the address."""
         c = self._c
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         own = [c.about, c.name, c.named, c.files, c.to, c.told]
-        c.box.expand(self.fill, [self._collection, c.named], own, **hidden)
-        self._collection.change(self.fill, [self._collection, c.named], own, **hidden)
-        self._collection.input(lambda: "", None, [c.told], **hidden)
-        c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **hidden).then(**share)
-        c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **hidden)
-        c.export.click(self.export, [self._collection], [c.told, c.stop], **hidden)
-        c.stop.click(self.stop, None, None, **hidden)
+        c.box.expand(self.fill, [self._collection, c.named], own, **PRIVATE)
+        self._collection.change(self.fill, [self._collection, c.named], own, **PRIVATE)
+        self._collection.input(lambda: "", None, [c.told], **PRIVATE)
+        c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **PRIVATE).then(**share)
+        c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **PRIVATE)
+        c.export.click(self.export, [self._collection], [c.told, c.stop], **PRIVATE)
+        c.stop.click(self.stop, None, None, **PRIVATE)
         c.archive.upload(
-            self.bring_back, [c.archive, self._collection, target], [*panel, *own, c.stop], preprocess=False, **hidden
+            self.bring_back, [c.archive, self._collection, target], [*panel, *own, c.stop], preprocess=False, **PRIVATE
         ).then(**share)
 
     def fill(self, collection: str, named: str = "") -> dict[Any, Any]:
@@ -113,15 +106,15 @@ class Keeping:
             c.to: gr.update(choices=others, value=None),
         }
 
-    def _done(self, collection: str, told: str) -> dict[Any, Any]:
+    def _done(self, collection: str, told: Markup) -> dict[Any, Any]:
         return {**self._panel(collection), **self.fill(collection), self._c.told: told}
 
     def rename(self, collection: str, name: str) -> dict[Any, Any]:
         try:
             renamed = self._service.library.rename_collection(self._service.shelf.key(collection), name)
         except ServingError as error:
-            return {self._c.told: results.notice("It was not renamed", error.message, "error")}
-        return self._done(renamed.key, results.notice(f"It is called {renamed.name} now"))
+            return {self._c.told: results.notice("The collection was not renamed", error.message, "error")}
+        return self._done(renamed.key, results.notice(f"The collection is now called {renamed.name}"))
 
     def move(self, collection: str, files: list[str], to: str | None) -> dict[Any, Any]:
         try:
@@ -132,10 +125,8 @@ class Keeping:
             moved = library.move_pages(key, ids, self._service.shelf.key(to))
         except ServingError as error:
             return {self._c.told: results.notice("Nothing was moved", error.message, "error")}
-        stayed = (
-            f"{results.plural(len(ids) - len(moved), 'page')} stayed: there already" if len(moved) < len(ids) else ""
-        )
-        return self._done(collection, results.notice(f"{results.plural(len(moved), 'page')} moved", stayed))
+        stayed = f"{plural(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""
+        return self._done(collection, results.notice(f"{plural(len(moved), 'page')} moved", stayed))
 
     def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         try:
@@ -144,13 +135,11 @@ class Keeping:
             yield from self._followed(task, "Exporting", request)
             found = task.result()
         except ServingError as error:
-            yield self._ended(results.notice("It was not exported", error.message, "error"))
+            yield self._ended(results.notice("The collection was not exported", error.message, "error"))
             return
-        size, title = results.megabytes(found.bytes), escape(exported.name, quote=True)
+        file = found.path.name
         yield self._ended(
-            f'<div class="notice" role="status"><b><a href="/exports/{found.path.name}" download="{title}.zip">'
-            f"Download {title}.zip</a></b><p>{results.plural(found.pages, 'page')}, {size}. The link works for an hour."
-            "</p></div>"
+            render_template("pages/exported.html", file=file, name=exported.name, pages=found.pages, bytes=found.bytes)
         )
 
     def bring_back(
@@ -164,7 +153,7 @@ class Keeping:
         except ServingError as error:
             yield self._ended(results.notice("Nothing was imported", error.message, "error"))
             return
-        done = self._done(made.key, results.notice(f"{made.name}: {results.plural(made.pages, 'page')} imported"))
+        done = self._done(made.key, results.notice(f"{made.name}: {plural(made.pages, 'page')} imported"))
         yield {**done, self._c.stop: gr.update(visible=False)}
 
     def _followed(self, task: Task[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -176,7 +165,7 @@ class Keeping:
         finally:
             self._tasks.pop(session, None)
 
-    def _ended(self, told: str) -> dict[Any, Any]:
+    def _ended(self, told: Markup) -> dict[Any, Any]:
         return {self._c.told: told, self._c.stop: gr.update(visible=False)}
 
     def stop(self, request: gr.Request) -> None:
@@ -184,19 +173,5 @@ class Keeping:
             task.stop()
 
 
-def about(collection: Collection, storage: Storage) -> str:
-    if not collection.key:
-        return '<p class="kept">It comes to be with its first page.</p>'
-    link = f"/?c={collection.key}"
-    size = ""
-    if storage.pages:
-        sizes = storage.pictures + storage.data, storage.pictures, storage.data, storage.per_1000
-        whole, pictures, data, per_1000 = map(results.megabytes, sizes)
-        size = (
-            f"<p>Takes {whole}: {pictures} pictures, {data} text and vectors. That is <b>{per_1000} for 1,000 pages"
-            "</b>.</p>"
-        )
-    return (
-        f'<div class="kept">{size}<p>Whoever has this link can see and change it:</p><p class="link"><a href="{link}">'
-        f'{link}</a> <button type="button" class="plain" data-copy="{link}">Copy link</button></p></div>'
-    )
+def about(collection: Collection, storage: Storage) -> Markup:
+    return render_template("pages/collection.html", key=collection.key, storage=storage)

@@ -12,7 +12,7 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from serving.library.records import TYPES, CollectionKey, guess_file_type
-from ui.components.results import plural
+from ui.components.wording import plural
 from ui.core.service import Service
 from ui.search.question import Asked
 from ui.servers.target import Target
@@ -40,11 +40,11 @@ def build() -> Filters:
         )  # fmt: skip
         types = gr.Dropdown(
             [], value=[], multiselect=True, label="Only these types", elem_id="only-types", min_width=180,
-            info="By the files' names",
+            info="By file name extension",
         )  # fmt: skip
         dimension = gr.Dropdown(
-            [ALL], value=ALL, label="Numbers compared", elem_id="dimension", visible=False, filterable=False,
-            min_width=180, info="Fewer rank faster and less exactly",
+            [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, filterable=False,
+            min_width=180, info="Fewer are faster and less accurate",
         )  # fmt: skip
     return Filters(files, types, dimension)
 

@@ -7,50 +7,15 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.components import Component
 
+from ui.components.scripts import read_script
 from ui.core.sample_pages import SAMPLE_PAGES
 from ui.core.service import Service
-from ui.search import collection_tools, filters, page_regions, score_matrix
+from ui.search import collection_tools, filters, score_matrix
 from ui.search.question import TOP_K, Asked
 
 MINE = "my-pages"
 SAMPLES = "samples"
 TOP_KS = ["4", "8", "12", "20", "50"]
-
-PICK = """
-element.addEventListener('click', (event) => {
-  const card = event.target.closest('[data-page]');
-  if (!card) return;
-  element.querySelectorAll('[data-page]').forEach((other) => other.setAttribute('aria-current', other === card));
-  window.dormouseChose = true;
-  trigger('click', {page: card.dataset.page});
-});
-watch('value', () => element.querySelector('[data-page]')?.setAttribute('aria-current', 'true'));
-"""
-DETAIL = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-delete], [data-like]');
-  if (button) trigger('click', {page: button.dataset.delete ?? button.dataset.like, like: 'like' in button.dataset});
-});
-watch('value', () => {
-  if (!window.dormouseChose) return;
-  window.dormouseChose = false;
-  const box = element.getBoundingClientRect();
-  if (box.top > window.innerHeight * 0.6 || box.top < 0) element.scrollIntoView({behavior: 'smooth', block: 'start'});
-});
-"""
-CHIP = """
-element.addEventListener('click', (event) => {
-  const chip = event.target.closest('[data-query]');
-  if (chip) trigger('click', {query: chip.dataset.query});
-});
-"""
-FILES = """
-element.addEventListener('click', (event) => {
-  const file = event.target.closest('[data-file]');
-  if (file) trigger('click', {file: file.dataset.file});
-  if (event.target.closest('[data-collection]')) trigger('click', {file: ''});
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +50,7 @@ def build(service: Service, target: Component) -> tuple[Widgets, collection_tool
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
             collection = gr.Dropdown(
-                [MINE, SAMPLES], value=MINE, label="Collection", allow_custom_value=True, elem_id="collection",
+                [MINE, SAMPLES], value=None, label="Collection", allow_custom_value=True, elem_id="collection",
                 info="Choose one, or type a new name",
             )  # fmt: skip
             files = gr.File(
@@ -98,7 +63,7 @@ def build(service: Service, target: Component) -> tuple[Widgets, collection_tool
             samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
-            listing = gr.HTML(elem_id="files", js_on_load=FILES)
+            listing = gr.HTML(elem_id="files", js_on_load=read_script("files.js"))
             controls = collection_tools.build(service.limits.read_only)
         with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
             with gr.Row(elem_id="ask-row"):
@@ -111,33 +76,38 @@ def build(service: Service, target: Component) -> tuple[Widgets, collection_tool
                     min_width=120, scale=1,
                 )  # fmt: skip
                 ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
-            with gr.Accordion("Search with an image, above a score, or in some files", open=False, elem_id="refine"):
-                with gr.Row():
-                    image = gr.Image(
-                        label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
-                        elem_id="ask-image", buttons=[], min_width=240,
-                    )  # fmt: skip
-                    with gr.Column(min_width=240):
-                        weight = gr.Slider(
-                            0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
-                            info="Where words stand beside it",
-                        )  # fmt: skip
-                        minimum = gr.Slider(
-                            0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
-                            info="Pages below are hidden and counted; 0 shows all",
-                        )  # fmt: skip
-                narrowed = filters.build()
+            image, weight, minimum, narrowed = refinements()
             many = score_matrix.build(service)
-            chips = gr.HTML(elem_id="chips", js_on_load=CHIP)
+            chips = gr.HTML(elem_id="chips", js_on_load=read_script("questions.js"))
             summary = gr.HTML(elem_id="summary")
             with gr.Row(equal_height=False):
                 with gr.Column(scale=3, min_width=300):
-                    gallery = gr.HTML(elem_id="gallery", js_on_load=PICK)
+                    gallery = gr.HTML(elem_id="gallery", js_on_load=read_script("gallery.js"))
                 with gr.Column(scale=2, min_width=300):
-                    detail = gr.HTML(elem_id="detail", js_on_load=DETAIL + page_regions.LOOK)
+                    detail = gr.HTML(elem_id="detail", js_on_load=read_script("detail.js"))
     asked = gr.State(Asked())
     widgets = Widgets(
         target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
         minimum, narrowed, many, chips, summary, gallery, detail, asked,
     )  # fmt: skip
     return widgets, controls
+
+
+def refinements() -> tuple[gr.Image, gr.Slider, gr.Slider, filters.Filters]:
+    """Make what changes a search beside its words: an image and its share, a minimum score, and filters."""
+    with gr.Accordion("Image, minimum score and filters", open=False, elem_id="refine"):
+        with gr.Row():
+            image = gr.Image(
+                label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
+                elem_id="ask-image", buttons=[], min_width=240,
+            )  # fmt: skip
+            with gr.Column(min_width=240):
+                weight = gr.Slider(
+                    0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
+                    info="When there are words too",
+                )  # fmt: skip
+                minimum = gr.Slider(
+                    0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
+                    info="Pages with a lower score are hidden; 0 shows all",
+                )  # fmt: skip
+        return image, weight, minimum, filters.build()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +18,7 @@ import gradio as gr
 import numpy as np
 import orjson
 from gradio.components import Component
+from markupsafe import Markup
 from PIL import Image
 
 from serving.client import EmbeddingClient, PagePayload
@@ -30,6 +30,9 @@ from serving.library.catalogue import FingerprintError
 from serving.library.records import CollectionKey, Hit
 from serving.library.vectors import truncate_vectors
 from ui.components import results
+from ui.components.events import PRIVATE
+from ui.components.scripts import call_script
+from ui.components.templates import render_template
 from ui.core.service import Question, Service, milliseconds, sized
 from ui.search.question import Asked, named
 
@@ -42,44 +45,10 @@ SMALLEST = 48
 LEVEL = 0.005
 """Scores closer than this are one: the same picture may differ by a thousandth between two runs on a GPU."""
 ESTIMATE = (
-    "An estimate: the page was cut into {} parts and each was ranked by itself. It is not what the model looked at."
+    "An estimate: the page was cut into {} parts and each was ranked on its own. It does not show what the model"
+    " looked at."
 )
 GONE = "It was deleted or moved meanwhile. Search again."
-
-LOOK = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-where]');
-  if (!button || button.dataset.pending) return;
-  button.dataset.pending = String(Math.random());
-  button.nextElementSibling.textContent = button.dataset.looking;
-  trigger('select', {page: button.dataset.where, token: button.dataset.pending});
-});
-watch('value', () => {
-  // The button that was pressed is gone, and with it where the keys were.
-  if (window.dormouseLooked && document.activeElement === document.body) {
-    element.querySelector('.where :is(input, [tabindex], button)')?.focus({preventScroll: true});
-  }
-  window.dormouseLooked = false;
-});
-"""
-KEEP = """
-(answer, now) => {
-  const [token, found] = JSON.parse(answer);
-  const button = document.querySelector(`#detail [data-pending="${token}"]`);
-  if (!button) return now;
-  delete button.dataset.pending;
-  button.nextElementSibling.textContent = '';
-  window.dormouseLooked = true;
-  return found;
-}
-"""
-"""A button that was pressed loses its mark as soon as anything else is shown."""
-FORGET = """
-() => document.querySelectorAll('#detail [data-pending]').forEach((button) => {
-  delete button.dataset.pending;
-  button.nextElementSibling.textContent = 'That did not work. Try again.';
-})
-"""
 
 
 @dataclass(frozen=True)
@@ -273,8 +242,10 @@ def answer(
 # How it looks
 
 
-def detail(hit: Hit, lines: Sequence[Line], parts: Parts | None = None, told: str = "", like: str = "") -> str:
-    """One page in full; where nobody has read it, with a button that looks at its parts, or what that has shown.
+def detail(
+    hit: Hit, lines: Sequence[Line], parts: Parts | None = None, told: Markup = results.NOTHING, like: str = ""
+) -> Markup:
+    """Render one page in full; where nobody has read it, with a button that looks at its parts, or what that has shown.
 
     `told`: what went wrong. `like`: the page that stood in for a question.
     """
@@ -283,51 +254,29 @@ def detail(hit: Hit, lines: Sequence[Line], parts: Parts | None = None, told: st
     count = len(boxes(hit.page.width, hit.page.height))
     if hit.page.read or count == 1:
         return results.detail(hit, lines, told=told)
-    button = (
-        f'<div class="where"><button type="button" class="plain" data-where="{hit.page.id}"'
-        f' data-looking="Looking at {count} parts of the page…">Where on the page?</button>'
-        '<span role="status"></span></div>'
+    return results.detail(
+        hit, lines, told=render_template("search/where_button.html", page=hit.page, count=count) + told
     )
-    return results.detail(hit, lines, told=button + told)
 
 
-def shown(parts: Parts, like: str = "") -> str:
-    scores = [tile.score for tile in parts.tiles]
+def shown(parts: Parts, like: str = "") -> Markup:
+    scores, best = [tile.score for tile in parts.tiles], parts.best
     took = f"{parts.total_ms / 1000:.1f} s" if parts.total_ms >= 1000 else f"{parts.total_ms:.0f} ms"
-    best = parts.best
-    if best is None:
-        words, between = "No part stands out", f"All score {min(scores):.3f} to {max(scores):.3f}."
-        toggle, here = "", ' tabindex="-1"'
-    else:
-        words, between = f"Best part: {place(best.box)}", f"Scores run from {min(scores):.3f} to {best.score:.3f}."
-        box = '<input type="checkbox" checked data-parts aria-describedby="where-told">'
-        toggle, here = f"<label>{box} Show it on the page</label>", ""
-    compared = f" Compared with {escape(like)}." if like else ""
-    return (
-        f'<div class="where found"><div id="where-told" role="status"{here}><b>{words}</b>'
-        f"<small>{parts.note}</small><small>{between}{compared} Took {took}.</small></div>{toggle}</div>"
-    )
+    said = "All parts score" if best is None else "Scores range from"
+    return render_template(
+        "search/where_found.html", best="" if best is None else place(best.box), note=parts.note,
+        scores=f"{said} {min(scores):.3f} to {max(scores):.3f}.", like=like, took=took,
+    )  # fmt: skip
 
 
-def overlay(parts: Parts) -> str:
-    """Over the whole sheet: the heat as an SVG, whose cells meet without seams and which is stretched as the picture
-    is, and a frame around the best part."""
-    best = parts.best
-    if best is None:
-        return ""
-    cells = "".join(rect(box, level) for box, level in heat(parts.tiles) if level > 0)
-    left, top, right, bottom = best.box
-    at = f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
-    return (
-        '<span class="parts" aria-hidden="true"><svg viewBox="0 0 1000 1000" preserveAspectRatio="none"'
-        f' shape-rendering="crispEdges">{cells}</svg><span class="best" style="{at}"></span></span>'
-    )
-
-
-def rect(box: Box, level: float) -> str:
-    left, top, right, bottom = (1000 * edge for edge in box)
-    size = f'width="{right - left:.2f}" height="{bottom - top:.2f}"'
-    return f'<rect x="{left:.2f}" y="{top:.2f}" {size} fill-opacity="{level:.3f}"/>'
+def overlay(parts: Parts) -> Markup:
+    """Render what is drawn over the whole sheet; nothing where no part stands out."""
+    if parts.best is None:
+        return results.NOTHING
+    cells = [([1000 * edge for edge in box], level) for box, level in heat(parts.tiles) if level > 0]
+    left, top, right, bottom = parts.best.box
+    best = f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
+    return render_template("search/parts.html", cells=cells, best=best)
 
 
 # The event
@@ -343,14 +292,14 @@ def connect(service: Service, detail_widget: gr.HTML, inputs: Sequence[Component
     # Whoever looks has gone on to another page, maybe: what is found waits here until the browser has looked whether
     # its button is still there. Gradio's `cancels` comes too early for an event that has only just begun.
     answer = gr.Textbox(visible="hidden", container=False)
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-    looking = detail_widget.select(where, list(inputs), [answer], concurrency_limit=4, **private)
-    looking.success(None, [answer, detail_widget], [detail_widget], js=KEEP, **private)
-    looking.failure(None, None, None, js=FORGET, **private)
+    options: dict[str, Any] = {**PRIVATE, "trigger_mode": "multiple"}
+    looking = detail_widget.select(where, list(inputs), [answer], concurrency_limit=4, **options)
+    looking.success(None, [answer, detail_widget], [detail_widget], js=call_script("showParts"), **options)
+    looking.failure(None, None, None, js=call_script("forgetParts"), **options)
 
 
-def looked(service: Service, asked: Asked, collection: str, target: str, page_id: str) -> str:
-    """The page in full with its parts, or with what went wrong."""
+def looked(service: Service, asked: Asked, collection: str, target: str, page_id: str) -> Markup:
+    """Render the page in full with its parts, or with what went wrong."""
     hit = next((hit for hit in asked.hits if hit.page.id == page_id), None)
     if hit is None:
         return results.notice("This page is gone", GONE, "error")

@@ -82,10 +82,10 @@ def named(page: StoredPage) -> str:
 
 def none_found(found: Found, question: Question) -> str:
     if found.hidden:
-        best = f"The best one has {found.hidden[0].score:.3f}: lower the minimum score to see it."
+        best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
         return results.notice(f"No page reaches {question.minimum:g}", best)
     if question.of != ALL_PAGES:
-        return results.notice("No page is of these files and types", "Take something out of the filter.")
+        return results.notice("No page matches the filter", "Remove a file or type from the filter.")
     if question.like:
         return results.notice("There are no other pages", "This is the only page of the collection.")
     return results.notice(

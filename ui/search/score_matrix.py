@@ -8,19 +8,22 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio.components import Component
+from markupsafe import Markup
 
 from serving.embedders.base import Vectors
 from serving.errors import ServingError
 from serving.library.records import StoredPage
 from serving.system.display_names import cell
-from ui.components.results import notice, plural
+from ui.components.events import PRIVATE
+from ui.components.results import notice
+from ui.components.scripts import read_script
+from ui.components.templates import render_template
 from ui.core.service import Scores, Service
 from ui.search import filters
 from ui.search.question import selection
@@ -29,12 +32,6 @@ COLUMNS = 24
 """Pages of the heat map. The CSV has all."""
 STEPS = 5
 """Of colour. Each has letters that can be read on it (assets/style.css)."""
-ASK = """
-element.addEventListener('click', (event) => {
-  const row = event.target.closest('[data-query]');
-  if (row) trigger('click', {query: row.dataset.query});
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -49,14 +46,14 @@ def build(service: Service) -> Many:
     limit = service.limits.max_questions
     with gr.Accordion("Many questions at once", open=False, elem_id="many"):
         questions = gr.Textbox(
-            label="Questions, one a line", lines=4, max_lines=12, elem_id="questions",
+            label="Questions, one per line", lines=4, max_lines=12, elem_id="questions",
             placeholder="when is the guarantee over?\nwhat did the lamps cost?",
-            info=f"Up to {limit}; each is scored with each page",
+            info=f"Up to {limit}; each is scored against every page",
         )  # fmt: skip
         with gr.Row():
             ask = gr.Button("Score all pages", elem_id="score", size="md", min_width=140)
             save = gr.DownloadButton("Download CSV", visible=False, elem_id="save-scores", size="md", min_width=140)
-        table = gr.HTML(elem_id="scores", js_on_load=ASK)
+        table = gr.HTML(elem_id="scores", js_on_load=read_script("questions.js"))
     return Many(questions, ask, table, save)
 
 
@@ -65,7 +62,7 @@ def connect(service: Service, many: Many, inputs: Sequence[Component]) -> None:
 
     def score(
         questions: object, collection: str, target: str, files: object, types: object, dimension: object
-    ) -> tuple[str, Any]:
+    ) -> tuple[Markup, Any]:
         try:
             lines = str(questions or "").splitlines()
             of = selection(files, types)
@@ -73,15 +70,14 @@ def connect(service: Service, many: Many, inputs: Sequence[Component]) -> None:
         except ServingError as error:
             return notice("The questions were not scored", error.message, "error"), gr.update(visible=False)
         if not found.pages:
-            return notice("There is no page to score", "Add pages, or take something out of the filter."), gr.update(
-                visible=False
-            )
+            return notice(
+                "There are no pages to score", "Add pages, or remove a file or type from the filter."
+            ), gr.update(visible=False)
         return heat_map(found), gr.update(visible=True, value=str(written(found)))
 
     many.ask.click(
-        score, [many.questions, *inputs], [many.table, many.save], show_progress="hidden", api_visibility="private",
-        preprocess=False, concurrency_limit=4,
-    )  # fmt: skip
+        score, [many.questions, *inputs], [many.table, many.save], preprocess=False, concurrency_limit=4, **PRIVATE
+    )
 
 
 def columns(values: Vectors) -> list[int]:
@@ -100,39 +96,31 @@ def steps(row: Vectors) -> list[int]:
     return [max(0, round((STEPS - 1) * (float(score) - low) / (high - low))) for score in row]
 
 
-def heat_map(found: Scores) -> str:
+@dataclass(frozen=True)
+class Cell:
+    title: str
+    score: str
+    tone: int
+    best: bool
+
+
+def heat_map(found: Scores) -> Markup:
     shown = columns(found.values)
-    heads = "".join(
-        f'<th scope="col" title="{titled(found.pages[n])}"><img src="/pages/{found.pages[n].id}.webp" alt=""'
-        f' loading="lazy"><span>{titled(found.pages[n])}</span></th>'
-        for n in shown
-    )
-    rows = "".join(
-        row(query, values, shown, found.pages) for query, values in zip(found.queries, found.values, strict=True)
-    )
     rest = len(found.pages) - len(shown)
-    more = f" Shown are the {len(shown)} that answer best; the CSV has all {len(found.pages):,}." if rest else ""
-    return (
-        f'<p class="summary" role="status"><b>{plural(len(found.queries), "question")}</b> with'
-        f" {plural(len(found.pages), 'page')}.{more}<br><small>Each row runs from its weakest pages (lightest) to its"
-        " best (★); scores of two questions are not comparable. A question opens its search.</small></p>"
-        '<div class="heat" role="region" aria-label="Scores of questions with pages" tabindex="0"><table><thead><tr>'
-        f'<th scope="col">Question</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    more = f" The {len(shown)} that answer best are shown; the CSV has all {len(found.pages):,}." if rest else ""
+    return render_template(
+        "search/heat_map.html", pages=len(found.pages), more=more,
+        columns=[(found.pages[n].id, named(found.pages[n])) for n in shown],
+        rows=[
+            {"query": query, "scores": row(values, shown, found.pages)}
+            for query, values in zip(found.queries, found.values, strict=True)
+        ],
+    )  # fmt: skip
 
 
-def row(query: str, values: Vectors, shown: Sequence[int], pages: Sequence[StoredPage]) -> str:
-    best, text, tones = int(values.argmax()), escape(query, quote=True), steps(values[shown])
-    cells = "".join(
-        f'<td class="heat-{tone}" title="{text}: {titled(pages[n])}, {values[n]:.3f}">'
-        f"{'<b>★<span class=unseen>best </span>' if n == best else ''}{values[n]:.3f}{'</b>' if n == best else ''}</td>"
-        for n, tone in zip(shown, tones, strict=True)
-    )
-    return f'<tr><th scope="row"><button type="button" data-query="{text}">{text}</button></th>{cells}</tr>'
-
-
-def titled(page: StoredPage) -> str:
-    return escape(named(page), quote=True)
+def row(values: Vectors, shown: Sequence[int], pages: Sequence[StoredPage]) -> list[Cell]:
+    best, tones = int(values.argmax()), steps(values[shown])
+    return [Cell(named(pages[n]), f"{values[n]:.3f}", tone, n == best) for n, tone in zip(shown, tones, strict=True)]
 
 
 def named(page: StoredPage) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.context import LocalContext
 from gradio.events import Dependency
+from markupsafe import Markup
 
 from serving.errors import NotFoundError, ServingError
 from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
@@ -18,6 +20,8 @@ from serving.library.records import ALL_PAGES, Collection, CollectionKey
 from ui.access.page_views import Views
 from ui.access.uploads import Upload, uploads
 from ui.components import results as render
+from ui.components.events import PRIVATE, current_page
+from ui.components.scripts import call_script
 from ui.core.sample_pages import sample_chips, sample_files
 from ui.core.service import Found, Question, Service
 from ui.search import collection_tools, filters, layout, page_regions, score_matrix
@@ -27,27 +31,14 @@ from ui.servers.target import Target
 
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
-NOT_DELETED = "The deletion was not kept"
+NOT_DELETED = "The deletion was not saved"
 NO_COOKIE = (
-    "It knows by a cookie which collections are yours. Allow cookies for this address and reload. A link to a"
-    " collection works without."
+    "The cookie tells which collections are yours. Allow cookies for this address and reload. A link to a"
+    " collection works without it."
 )
 Arguments = dict[str, Any]
-HIDDEN: Arguments = {"show_progress": "hidden", "api_visibility": "private"}
-ASKING: Arguments = {**HIDDEN, "preprocess": False}
+ASKING: Arguments = {**PRIVATE, "preprocess": False}
 """As the browser sent it: a file that is no image is told by us, and not decoded before its size is known."""
-
-SHARE = """
-(query, collection, top_k, target) => {
-  const url = new URL(window.location);
-  const set = (name, value, plain) =>
-    value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
-  // Gradio sends the address along with every call, and a server takes only so long a one.
-  set('c', collection, ''); set('q', query.slice(0, 2000), '');
-  set('k', String(top_k), '%d'); set('t', target ?? '', '');
-  window.history.replaceState(null, '', url);
-}
-""".replace("%d", str(TOP_K))
 
 
 def build(service: Service, target: Component) -> Widgets:
@@ -67,16 +58,16 @@ class Events:
 
     def connect(self, controls: collection_tools.Controls) -> None:
         w = self.w
-        page = gr.context.Context.root_block
-        assert page is not None
+        page = current_page()
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
         results = [w.summary, w.gallery, w.detail, w.asked]
-        share: Arguments = {"fn": None, "inputs": [w.query, *place], "js": SHARE, "api_visibility": "private"}
+        share: Arguments = {**PRIVATE, "fn": None, "inputs": [*place, w.query], "js": call_script("shareSearch", TOP_K)}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
-        opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **HIDDEN)
-        opened.then(self.search_if_asked, question, results, **ASKING)
-        page.load(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+        opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **PRIVATE)
+        # What is being typed meanwhile is neither asked nor put into the address.
+        opened.then(self.search_addressed, question, results, **ASKING).then(**{**share, "inputs": place})
+        page.load(self.sizes, [w.target], [w.filters.dimension], **PRIVATE)
         self.connect_pages(controls, opened, place, results, share)
         self.connect_asking(place, question, results, share)
 
@@ -86,21 +77,21 @@ class Events:
     ) -> None:  # fmt: skip
         w = self.w
         everything = [*self.panels, *results, w.many.table, w.many.save]
-        adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **HIDDEN}
-        switched = w.collection.input(self.switch, [w.collection], everything, **HIDDEN)
+        adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **PRIVATE}
+        switched = w.collection.input(self.switch, [w.collection], everything, **PRIVATE)
         for begun in (
             opened,
             switched,
             w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
             w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
-            w.samples.click(self.add_samples, [w.target], everything, **HIDDEN),
+            w.samples.click(self.add_samples, [w.target], everything, **PRIVATE),
         ):
-            begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **HIDDEN)
+            begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **PRIVATE)
             begun.then(**share)
-        w.cancel.click(self.cancel, [w.collection], None, **HIDDEN)
+        w.cancel.click(self.cancel, [w.collection], None, **PRIVATE)
         collection_tools.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
-        w.listing.click(self.delete_file, [w.collection], everything, **HIDDEN)
-        w.detail.click(self.act, [w.asked, *place], everything, **HIDDEN)
+        w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
+        w.detail.click(self.act, [w.asked, *place], everything, **PRIVATE)
 
     def connect_asking(
         self, place: list[Component], question: list[Component], results: list[Component], share: Arguments
@@ -109,14 +100,14 @@ class Events:
         if isinstance(w.target, gr.Dropdown):
             # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
             emptied = [*results[:3], w.many.table]
-            w.target.input(None, None, emptied, js="() => ['', '', '', '']", api_visibility="private")
-            w.target.input(self.fits, [w.collection, w.target], [w.summary], **HIDDEN).then(**share)
-            w.target.change(self.sizes, [w.target], [w.filters.dimension], **HIDDEN)
+            w.target.input(None, None, emptied, js="() => ['', '', '', '']", **PRIVATE)
+            w.target.input(self.fits, [w.collection, w.target], [w.summary], **PRIVATE).then(**share)
+            w.target.change(self.sizes, [w.target], [w.filters.dimension], **PRIVATE)
         gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **ASKING).then(
             **share
         )
         w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **ASKING)
-        w.chips.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING).then(
+        w.chips.click(self.take_chip, None, [w.query], **PRIVATE).then(self.search, question, results, **ASKING).then(
             **share
         )
         # Gradio 6.31 tells no `input` when all that was chosen is taken out at once.
@@ -124,16 +115,16 @@ class Events:
             [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
             self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
         )  # fmt: skip
-        w.many.table.click(self.take_chip, None, [w.query], **HIDDEN).then(self.search, question, results, **ASKING)
+        w.many.table.click(self.take_chip, None, [w.query], **PRIVATE).then(self.search, question, results, **ASKING)
         score_matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show, [w.asked], [w.detail], **HIDDEN)
+        w.gallery.click(self.show, [w.asked], [w.detail], **PRIVATE)
         page_regions.connect(self.service, w.detail, [w.asked, w.collection, w.target])
 
     # Pages
 
     def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
         given, server = uploads(payload), self.service.targets.of(target)
-        into = self.service.shelf.make(collection or MINE)
+        into = self.service.shelf.make(collection or self.requested())
         self.service.ingestor.start(into.key, given, server)
         self.views.turn(into)
         return {self.w.files: None, self.w.collection: self.choices(into)}
@@ -219,7 +210,9 @@ class Events:
         except NotFoundError:
             return self.service.shelf.find(MINE)
 
-    def switch(self, collection: str) -> dict[Any, Any]:
+    def switch(self, collection: str | None) -> dict[Any, Any]:
+        if not collection:  # the list was left before the page had opened
+            return {self.w.summary: gr.skip()}
         shelf = self.service.shelf
         try:
             # On a shelf of one's own a name that is typed makes a collection: to be shared, or to move pages to.
@@ -260,33 +253,38 @@ class Events:
     # Asking
 
     def arrive(self, request: gr.Request) -> dict[Any, Any]:
-        """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target."""
+        """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target. What it does not name may have been
+        used already, and is left alone."""
         asked = dict(request.query_params)
-        chosen = self.service.targets.or_first(asked.get("t"))
         try:
-            collection = self.requested(request)
+            collection = self.requested()
         except NotFoundError:
-            return {self.w.summary: render.notice("Your browser keeps no cookie of this page", NO_COOKIE, "error")}
-        return {
-            self.w.query: asked.get("q", "")[: self.service.limits.max_text_chars],
-            self.w.top_k: str(shown(asked.get("k"))),
-            **self.panel(collection),
-            **({self.w.target: chosen.name} if isinstance(self.w.target, gr.Dropdown) else {}),
-            self.w.summary: self.greeting(collection, asked.get("c", "")),
-        }
+            return {self.w.summary: render.notice("Your browser blocks this page's cookie", NO_COOKIE, "error")}
+        named: dict[Any, Any] = {}
+        if "q" in asked:
+            named[self.w.query] = self.asked_for(request)
+        if "k" in asked:
+            named[self.w.top_k] = str(shown(asked["k"]))
+        if "t" in asked and isinstance(self.w.target, gr.Dropdown):
+            named[self.w.target] = self.service.targets.or_first(asked["t"]).name
+        if greeting := self.greeting(collection, asked.get("c", "")):
+            named[self.w.summary] = greeting
+        return {**named, **self.panel(collection)}
 
-    def greeting(self, collection: str, wanted: str) -> str:
+    def greeting(self, collection: str, wanted: str) -> Markup:
         if is_key(wanted):
             try:
                 self.service.shelf.find(wanted)
             except CollectionGoneError:
-                gone = "It was deleted, or the link was cut. What you see is yours."
-                return render.notice("There is no such collection", gone, "error")
-        return "" if self.service.shelf.find(collection).pages else self.welcome
+                gone = "It was deleted, or the link is incomplete. Your own pages are shown instead."
+                return render.notice("This collection does not exist", gone, "error")
+        return render.NOTHING if self.service.shelf.find(collection).pages else self.welcome
 
-    def requested(self, request: gr.Request) -> str:
-        """The collection in the address; else the one last added to."""
-        shelf, name = self.service.shelf, dict(request.query_params).get("c", "")
+    def requested(self) -> str:
+        """The collection in the address of the page that caused this event; else the one last added to."""
+        request = LocalContext.request.get(None)
+        name = "" if request is None else str(dict(request.query_params).get("c", ""))
+        shelf = self.service.shelf
         try:
             return shelf.address(shelf.find(name or shelf.latest() or MINE))
         except ServingError:
@@ -294,6 +292,13 @@ class Events:
 
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
+
+    def asked_for(self, request: gr.Request) -> str:
+        return str(dict(request.query_params).get("q", ""))[: self.service.limits.max_text_chars]
+
+    def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Iterator[dict[Any, Any]]:
+        """The question that the address names, whatever has been typed since."""
+        yield from self.search_if_asked(self.asked_for(request), *rest)
 
     def search_if_asked(self, query: str, *rest: Any) -> Iterator[dict[Any, Any]]:
         if query.strip() or rest[3]:  # the image
@@ -306,13 +311,13 @@ class Events:
         files: object, types: object, dimension: object,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         if not query.strip() and not image:
-            advice = "Words, or a sentence. Or drop in an image, below the question."
+            advice = "Use words or a sentence, or add an image below the question."
             yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
             return
         try:
             question = asked_with(query, image, weight, minimum, files, types)
         except ServingError as error:
-            yield {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            yield {**self.nothing(), self.w.summary: failed("The search failed", error)}
             return
         yield self.answer(question, collection, top_k, target, filters.size(dimension))
 
@@ -320,11 +325,12 @@ class Events:
         self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
     ) -> dict[Any, Any]:
         try:
-            key = self.service.shelf.key(collection)
+            # Who asks before the page knows its collection asks the one that it opens with.
+            key = self.service.shelf.key(collection or self.requested())
             found = self.service.search(question, key, shown(top_k), dimension, target)
             return self.told(question, found, key, dimension)
         except ServingError as error:
-            return {**self.nothing(), self.w.summary: failed("The search did not work", error)}
+            return {**self.nothing(), self.w.summary: failed("The search failed", error)}
 
     def rank_again(
         self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
@@ -348,7 +354,7 @@ class Events:
         except ServingError as error:
             # The question is kept: another choice ranks it again.
             kept = replace(asked, question=question, dimension=size, hits=())
-            return {**self.nothing(), self.w.summary: failed("The search did not work", error), self.w.asked: kept}
+            return {**self.nothing(), self.w.summary: failed("The search failed", error), self.w.asked: kept}
 
     def told(
         self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
@@ -372,7 +378,7 @@ class Events:
             self.w.asked: asked,
         }
 
-    def show(self, asked: Asked, event: gr.EventData) -> str:
+    def show(self, asked: Asked, event: gr.EventData) -> Markup:
         """Of the hits shown, as they were found: looking at a page never asks the worker again."""
         hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
         if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
@@ -401,5 +407,5 @@ class Events:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
 
 
-def failed(title: str, error: ServingError) -> str:
+def failed(title: str, error: ServingError) -> Markup:
     return render.notice(title, error.message, "error")

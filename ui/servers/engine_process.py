@@ -67,6 +67,8 @@ class LocalEngine:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._process.ended.wait()
+            if self._stopping.is_set():
+                return
             seconds = pause.after(time.monotonic() - began)
             log.warning("the engine ended (exit code %s); it is started again in %g s", self._process.stop(), seconds)
             if self._stopping.wait(seconds):

@@ -25,7 +25,7 @@ OPEN_S = 15.0
 FRESH_S = 3.0
 """A look is not repeated for another tab that opens so soon after it."""
 BACKEND = "modal"
-WAITING = Unknown(title="On Modal", why="Modal is asked what it counts")
+WAITING = Unknown(title="On Modal", why="waiting for Modal's container counts")
 log = logging.getLogger(__name__)
 
 

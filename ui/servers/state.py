@@ -141,12 +141,14 @@ class Unknown(Shown):
     why: str
 
 
-CONNECTING = Unknown(title="Connecting…", why="no word from the page's server yet")
-STARTING = Unknown(title="Connecting…", why="no word from the embedder's engine yet")
-SILENT = Unknown(title="Not reachable", why="the embedder's engine does not answer; it is asked again")
+CONNECTING = Unknown(title="Connecting…", why="waiting for the page's server")
+STARTING = Unknown(title="Connecting…", why="waiting for the embedder's engine")
+SILENT = Unknown(title="Not reachable", why="the embedder's engine does not answer; trying again")
 ELSEWHERE = Unknown(title="Runs elsewhere", why="its state is not known to this page")
-REFUSED = Unknown(title="State not known", why="the embedder does not tell it: is DORMOUSE_ADMIN_KEY its admin key?")
-STRANGE = Unknown(title="State not known", why="the engine says something that this page does not understand")
+REFUSED = Unknown(
+    title="State not known", why="the embedder refuses to report it: is DORMOUSE_ADMIN_KEY its admin key?"
+)
+STRANGE = Unknown(title="State not known", why="the engine's report is not understood by this page")
 
 News = Facts | Unknown
 

@@ -101,7 +101,7 @@ class Targets:
         found = self._by_name.get(name) if isinstance(name, str) else None
         if found is None:
             names = ", ".join(self._by_name)
-            raise BadValueError(f"there is no server of that name: {names}", param="target")
+            raise BadValueError(f"there is no server with that name: {names}", param="target")
         return found
 
     def or_first(self, name: object) -> Target:

@@ -1,5 +1,5 @@
 // Puts what the page's server tells of the last minutes in its place, and moves on what goes on between two words of it.
-// The pill (ui/static/status.js) holds the only stream of events, and hands each on. All markup is the server's (ui/coldstart/timeline.py).
+// The pill (status.js) holds the only stream of events, and hands each on. All markup is the server's (ui/coldstart/timeline.py).
 const place = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = place('root');
 const FAST_MS = 100, SLOW_MS = 1000;

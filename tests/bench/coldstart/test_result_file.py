@@ -127,8 +127,8 @@ REFUSED = {
     "no version": (lambda c: c.pop("schema_version"), "has a schema version that this release does not know"),
     "true is no version": (lambda c: c.update(schema_version=True), "does not know"),
     "another command's": (lambda c: c.update(kind="speed"), "is not a result of the cold-start command"),
-    "NaN": (lambda c: c["samples"][1].update(client_ms=float("nan")), "it holds NaN"),
-    "infinity": (lambda c: c.update(cold_start_ms=float("-inf")), "it holds -Infinity"),
+    "NaN": (lambda c: c["samples"][1].update(client_ms=float("nan")), "is not a whole JSON file"),
+    "infinity": (lambda c: c.update(cold_start_ms=float("-inf")), "is not a whole JSON file"),
     "no samples": (lambda c: c.pop("samples"), "samples: Field required"),
     "a number in words": (lambda c: c["samples"][0].update(client_ms="12"), "samples.0.client_ms"),
     "answered before it was asked": (lambda c: c["samples"][1].update(client_ms=-1.0), "sample 2 has no time"),
@@ -182,7 +182,7 @@ def test_only_what_counts_is_in_a_series() -> None:
 def test_each_way_of_coming_back_stands_alone() -> None:
     samples = every_kind() + [sample(40 + n, "restored", 50.0, target="builtin fork") for n in range(2)]
     found = made(samples)
-    labels = [one.titled for one in split_series([found])]
+    labels = [one.title for one in split_series([found])]
     assert labels == ["plain (n=3)", "restored, builtin criu (n=3)", "restored, builtin fork (n=2)", "warm (n=4)"]
     assert [one.client_ms for one in select_headline(found, "restored")] == list(RESTORED_MS)
     assert len(select_counted(found.samples, "restored")) == 5

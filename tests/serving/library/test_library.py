@@ -238,7 +238,7 @@ INGEST = """
 import sys
 from pathlib import Path
 from serving.library.library import Library
-from serving.library.vectors import ID_BYTES, Matrix
+from serving.library.vectors import ID_BYTES, VectorMatrix
 from tests.serving.library.test_library import made, new
 library = Library(Path(sys.argv[1]))
 start = int(sys.argv[2])
@@ -474,7 +474,7 @@ def test_vectors_that_cannot_be_loaded_are_tried_again(library: Library, monkeyp
         raise MemoryError
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(VectorMatrix, "of", broken)
+        patch.setattr(VectorMatrix, "from_rows", broken)
         found(library, "a")
     assert found(library, "a") == {page}
 

@@ -120,7 +120,7 @@ def test_names_reach_ones_own_and_keys_what_was_shared(open_page: tuple[str, str
         lambda: nobody.predict([handle_file(tmp_path / "a.png")], "house", api_name="/add_pages"),
         lambda: nobody.predict("house", api_name="/delete_collection"),
     ):
-        with pytest.raises(AppError, match="names mean nothing here"):
+        with pytest.raises(AppError, match="by its id only"):
             call()
     with pytest.raises(AppError, match="no such collection"):
         ben.predict("a", None, UNKNOWN, 5, None, api_name="/search")
@@ -144,12 +144,12 @@ def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[s
 
     assert scored(anna, "deeds") == scored(ben, key) == scored(ben, key, ["secret.png"]) == [page]
     assert scored(ben, "deeds") == scored(ben, "deeds", ["secret.png"]) == scored(ben, "house") == []
-    with pytest.raises(AppError, match="names mean nothing here"):
+    with pytest.raises(AppError, match="by its id only"):
         scored(nobody, "deeds")
     with pytest.raises(AppError, match="no such collection"):
         scored(ben, UNKNOWN)
     for client, collection, told in (
-        (ben, "deeds", "not in the collection"), (nobody, "deeds", "names mean nothing"), (ben, UNKNOWN, "no such"),
+        (ben, "deeds", "not in the collection"), (nobody, "deeds", "by its id only"), (ben, UNKNOWN, "no such"),
     ):  # fmt: skip
         with pytest.raises(AppError, match=told):
             client.predict("a question", page, collection, api_name="/where")
@@ -244,7 +244,7 @@ def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str])
     browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], "all")
     choice = (None, operators, "5", None, [], [], "768")
     first, second = (browser.event("dimension", "input", *choice) for _ in range(2))
-    assert "by 768 numbers" in first and "768" not in second and "/pages/" not in second
+    assert "by 768 dimensions" in first and "768" not in second and "/pages/" not in second
     assert "/pages/" in browser.event("dimension", "input", *choice[:-1], "all")
 
 
@@ -288,7 +288,7 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
                 call()
         assert client.predict(key, api_name="/export_collection")["pages"] == 1
         client.close()
-        with pytest.raises(AssertionError, match=r"not scaled do.*changed or deleted here"):
+        with pytest.raises(AssertionError, match=r"Not scaled do.*changed or deleted here"):
             Browsing(url, ANNA).event("scaledown", "click", "", True)
         assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ def test_the_words_that_come_first() -> None:
     assert "At 10 requests a day you pay about $16 a month, always-on $1,725." in said
     assert said.index("headline") < said.index("<ul>") and "99% of the requests wait for a start" in said
     assert "Break-even: the bill comes within 1% of always-on at 5,995 requests a day" in said
-    assert "No window brings" in said and "read 2026-11-23" in said
+    assert "No longer window" in said and "read 2026-11-23" in said
     assert bars is not None and curve is not None
 
 
@@ -57,7 +58,7 @@ def test_the_figures_hold_what_the_command_prints() -> None:
 def test_a_file_of_arrivals(tmp_path: Path) -> None:
     path = file(tmp_path, "".join(f"{moment}\n" for moment in BURSTS))
     said, _, curve = told(Asked(requests=None, file=path, duration=1, start=10))
-    assert "At 500 requests a day" in said and "The knee is a window of 3" in said and curve is not None
+    assert "At 500 requests a day" in said and "The knee is at a window of 3" in said and curve is not None
     knee = next(trace for trace in curve.data if trace.name.startswith("knee"))
     assert knee.marker.symbol == "star" and knee.x[0] in curve.data[0].x
 
@@ -65,32 +66,32 @@ def test_a_file_of_arrivals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"requests": None}, "Type a number for requests a day."),
-        ({"requests": math.nan}, "Type a number for requests a day."),
+        ({"requests": None}, "Enter a number for requests a day."),
+        ({"requests": math.nan}, "Enter a number for requests a day."),
         ({"requests": -1}, "Requests a day: -1 is not from 0 to 1e+09."),
         ({"requests": 1e-12}, "Requests a day: 1e-12 is not from"),
         ({"requests": 20_000}, "One container serves fewer than 17,280 requests of 5 s a day."),
-        ({"duration": None}, "Type a number for seconds a request."),
+        ({"duration": None}, "Enter a number for seconds per request."),
         ({"duration": 0}, "Seconds of a request: 0 is not from"),
         ({"window": -1}, "Seconds of the scaledown window: -1 is not from 0"),
         ({"start": 1e9}, "Seconds of a start: 1e+09 is not from 0 to 86400."),
         ({"cores": -1}, "Cores: -1 is not from 0 to 1024."),
         ({"memory": 1e9}, "GiB of memory: 1e+09 is not from"),
         ({"rate": -2}, "Dollars an hour of the GPU: -2 is not from 0"),
-        ({"rate": math.inf}, "Type a number for the price of the GPU."),
-        ({"gpu": "<b>"}, "No price is known for &#x27;&lt;b&gt;&#x27;"),
+        ({"rate": math.inf}, "Enter a number for the price of the GPU."),
+        ({"gpu": "<b>"}, "No price is known for '<b>'"),
     ],
 )
 def test_absurd_numbers_are_told_and_nothing_is_drawn(asked: dict[str, Any], reason: str) -> None:
     said, bars, curve = told(Asked(**asked))
-    assert reason in said and 'role="alert"' in said and bars is None and curve is None
+    assert reason in unescape(said) and 'role="alert"' in said and bars is None and curve is None
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "The file has no arrivals."),
-        ("0\nsoon\n", "The file, line 2: &#x27;soon&#x27; is neither seconds nor ISO 8601."),
+        ("0\nsoon\n", "The file, line 2: 'soon' is neither seconds nor ISO 8601."),
         ("5\n2026-01-01\n", "the file mixes seconds and dates."),
         ("5\n\0\n", "The file, line 2"),
         ("1\n" * 50_001, "The file has 50,001 arrivals, and this page takes 50,000"),
@@ -98,8 +99,8 @@ def test_absurd_numbers_are_told_and_nothing_is_drawn(asked: dict[str, Any], rea
 )
 def test_bad_files_are_told_without_their_path(tmp_path: Path, text: str, reason: str) -> None:
     said, bars, _ = told(Asked(file=file(tmp_path, text)))
-    assert reason in said and str(tmp_path) not in said and bars is None
-    assert "Nothing was reckoned" in told(Asked(file=str(tmp_path / "gone.csv")))[0]
+    assert reason in unescape(said) and str(tmp_path) not in said and bars is None
+    assert "No costs were calculated" in told(Asked(file=str(tmp_path / "gone.csv")))[0]
 
 
 def test_no_requests_cost_nothing_and_have_no_curve() -> None:
@@ -112,7 +113,7 @@ def test_prices_of_the_list_and_typed_ones() -> None:
     assert by_list == prices.price_machine("L40S", None, 4, 32) and by_list.date == prices.DATE
     typed = priced(Asked(rate=1.0))
     beside = 3600 * (4 * prices.CORE_PER_S + 32 * prices.GIB_PER_S)
-    assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as typed"
+    assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as entered"
     assert all(
         cost_panel.listed_rate(gpu) == pytest.approx(each * 3600, abs=1e-3) for gpu, each in prices.GPU_PER_S.items()
     )
@@ -124,7 +125,7 @@ def test_prices_of_an_account() -> None:
     assert (found.per_hour, found.source) == (pytest.approx(3600 * 0.000572), "mine")
     assert cost_panel.rate_of("H100", mine) is None, "an empty box, not the list's price"
     said, bars, _ = told(Asked(gpu="H100", rates=mine))
-    assert "No price is known for &#x27;H100&#x27;" in said and bars is None
+    assert "No price is known for 'H100'" in unescape(said) and bars is None
     assert priced(Asked(gpu="H100", rate=3.0, cores=0, memory=0, rates=mine)).per_hour == 3.0
 
 
@@ -132,7 +133,7 @@ def test_an_account_that_cannot_be_asked_leaves_the_list(monkeypatch: pytest.Mon
     monkeypatch.setenv("MODAL_TOKEN_ID", "")
     monkeypatch.setenv("MODAL_CONFIG_PATH", "/nonexistent.toml")
     rates, rate, note = cost_panel.account_prices("L40S")
-    assert rates == rate == gr.skip() and "The list&#x27;s prices stay: no token" in note and prices.DATE in note
+    assert rates == rate == gr.skip() and "List prices are kept: no token" in unescape(note) and prices.DATE in note
 
 
 def test_a_start_is_that_of_the_run_shown(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_start_is_that_of_the_run_shown(tmp_path: Path) -> None:
     assert measured_start(service, "empty")[0] == cost_panel.START_S
 
 
-def test_nothing_is_reckoned_while_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_while_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_: Asked) -> cost_panel.Shown:
         raise AssertionError
 

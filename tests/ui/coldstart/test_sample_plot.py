@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from bench.coldstart.figures import REST
 from bench.coldstart.result_file import ResultError
@@ -51,7 +51,7 @@ def test_every_sample_is_a_dot_in_its_row() -> None:
         "not counted": (0, 1, "1 not counted"),
     }
     words = text(dots(every_kind()))
-    assert "Hollow, and in no figure: made the snapshot 1, not verified 2, failed 1, not sent 1." in words
+    assert "Hollow dots are not counted: made the snapshot 1, not verified 2, failed 1, not sent 1." in words
     assert "Samples so far 15" in words and "Samples 15" in text(dots(every_kind(), going=False))
 
 
@@ -99,10 +99,10 @@ def test_that_somebody_keeps_it_warm_is_said_while_the_run_goes_on() -> None:
         "builtin criu: never verified cold in 2 tries (the same process answered before, 2 of 2): someone else may"
         " keep it warm"
     )
-    assert text(sample_plot.warning(made(kept_warm(2)), True)) == sentence
-    assert sample_plot.warning(made(kept_warm(1)), True) == "", "the first one may have made the snapshot"
-    assert "in 1 tries" in sample_plot.warning(made(kept_warm(1)), False)
-    assert sample_plot.warning(made([*kept_warm(2), sample(9, "restored", 100.0)]), True) == ""
+    assert sample_plot.warnings(made(kept_warm(2)), True) == [sentence]
+    assert not sample_plot.warnings(made(kept_warm(1)), True), "the first one may have made the snapshot"
+    assert "in 1 tries" in sample_plot.warnings(made(kept_warm(1)), False)[0]
+    assert not sample_plot.warnings(made([*kept_warm(2), sample(9, "restored", 100.0)]), True)
 
 
 def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
@@ -115,8 +115,9 @@ def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
         sample_plot.told(Path(__file__), 1, True)
 
 
-def test_nothing_of_a_server_is_markup() -> None:
+def test_nothing_of_a_server_is_markup(tmp_path: Path) -> None:
     of = [replace(one, target=NASTY) for one in every_kind()] + kept_warm(2, f"two {NASTY}")
-    markup = dots(of) + sample_plot.warning(made(of), True)
-    assert "<img" not in markup and "&lt;img" in markup
+    told = sample_plot.told(written(tmp_path, of), 1, True)
+    markup = told.dots + told.headline
+    assert markup.count("&lt;img") > 2 and 'role="note"' in told.headline and "<img" not in markup
     assert not re.search(r'title="[^"]*"&', markup), "a quote would end the attribute"

@@ -72,4 +72,4 @@ def test_axes_have_few_round_marks() -> None:
 
 
 def test_who_tells_nothing_has_no_start() -> None:
-    assert "does not tell" in waterfall.waterfall(state.ELSEWHERE)
+    assert "does not report" in waterfall.waterfall(state.ELSEWHERE)

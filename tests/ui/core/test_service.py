@@ -177,7 +177,7 @@ def test_bad_lists_of_questions(service: Service, tmp_path: Path) -> None:
     for queries, told in (([], "no question"), (["", " "], "no question"), (["a", "x" * 9000], "question 2 is longer")):
         with pytest.raises(BadValueError, match=told):
             service.scores(queries, at(service.library))
-    with pytest.raises(TooLargeError, match="51 questions; at once there may be 50"):
+    with pytest.raises(TooLargeError, match="51 questions are too many: ask at most 50"):
         service.scores([str(n) for n in range(51)], at(service.library))
     service.limits = service.limits.model_copy(update={"max_matrix_cells": 3})
     with pytest.raises(TooLargeError, match="2 questions with 2 pages are more than 3"):

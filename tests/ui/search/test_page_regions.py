@@ -131,7 +131,7 @@ def test_where_nothing_stands_out_nothing_is_drawn() -> None:
     html = page_regions.detail(hit(read=False, width=800, height=900), [], level)
     assert (
         "No part stands out" in html
-        and "All score 0.300 to 0.302" in html
+        and "All parts score 0.300 to 0.302" in html
         and "<svg" not in html
         and "checkbox" not in html
     )

@@ -53,5 +53,5 @@ def test_the_map_shows_the_best_pages_of_each_question_and_says_so() -> None:
     for values in found.values:
         assert set(np.argsort(-values)[:4]) <= set(shown)
     html = score_matrix.heat_map(found)
-    assert "the 24 that answer best; the CSV has all 300" in html and html.count('scope="col"') == 25
+    assert "The 24 that answer best are shown; the CSV has all 300" in html and html.count('scope="col"') == 25
     assert score_matrix.steps(np.full(3, 0.5, np.float32)) == [4, 4, 4]

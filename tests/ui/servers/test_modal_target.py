@@ -197,7 +197,7 @@ def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scr
     last = facts(target).last_start
     assert last is not None and last.kind == "plain" and last.first_answer_ms is not None
     assert last.phases["platform"] >= 0 and last.first_answer_ms > 1000
-    assert "Modal keeps it" in status_pill.panel(facts(target))
+    assert "Modal stores it" in status_pill.panel(facts(target))
 
 
 def test_warm_answer_is_no_start(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:

@@ -70,7 +70,7 @@ def test_each_call_goes_to_the_server_it_names(two: tuple[Service, Scripted, Scr
     )
     assert (len(first.calls), len(second.calls)) == (2, 2)
     for name in ("three", "ONE", ["one"], 7):
-        with pytest.raises(BadValueError, match="there is no server of that name: one, two, gone"):
+        with pytest.raises(BadValueError, match="there is no server with that name: one, two, gone"):
             service.search(Question("q"), at(service.library, "a"), 3, target=name)  # type: ignore[arg-type]
 
 

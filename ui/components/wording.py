@@ -1,0 +1,47 @@
+"""Numbers, times and sizes in words. Also filters of the templates, under the same names."""
+
+from __future__ import annotations
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def megabytes(size: int) -> str:
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.{1 if size < 1e8 else 0}f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
+def seconds(milliseconds: float) -> str:
+    value = milliseconds / 1000
+    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:,.0f}\N{NO-BREAK SPACE}ms"
+
+
+def ago(age: float) -> str:
+    for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60)):
+        if age >= length:
+            count = int(age // length)
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
+    return "just now"
+
+
+def lasted(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + "." * (text[-1:] not in (".", "…", "?", "!", ""))
