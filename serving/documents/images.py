@@ -1,7 +1,7 @@
-"""Decodes image bytes to bounded RGB pages: the one place where an image is made canonical.
+"""Decodes image bytes to bounded RGB pages: the only module that makes an image canonical.
 
 Canonical means: EXIF orientation applied, transparency on white, 16-bit scaled to 8, RGB, at most `max_side` pixels.
-Every embedder and the page's own pictures start from this, so that servers agree and a hit looks like its file.
+All embedders and the pictures on the page start from this, so that servers agree and a hit looks like its file.
 """
 
 from __future__ import annotations
@@ -23,18 +23,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")
 """An allow-list: Pillow also opens EPS (runs Ghostscript), FITS and PSD (decompression bombs)."""
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of HEIF files, at byte 8; AVIF has brands of its own, which Pillow asks for first."""
-NO_HEIC = "this is a HEIC photo: install what reads them (pip install 'dormouse-search[heic]'), or send it as JPEG"
+NO_HEIC = "this is a HEIC photo: install its decoder (pip install 'dormouse-search[heic]'), or send it as JPEG"
 
 # Pillow warns between 89 and 179 megapixels; our own limit is lower, so its warning is an error here as well.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def format_megabytes(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB"
-
-
 def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
-    """Read again for each page: an upload of many files is never in memory as a whole. Raises ServingError."""
+    """Read one page of an image file. The file is read again for each, so that an upload of many files is never in
+    memory as a whole. Raises ServingError."""
     try:
         data = source.read_bytes()
     except OSError:
@@ -43,13 +40,16 @@ def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
 
 
 def count_frames(data: bytes, settings: Settings) -> int:
-    """How many pages an image file is: those of a TIFF; of an animation only the first frame. Decodes nothing."""
+    """Return how many pages an image file has: all of a TIFF, one of an animation (its first frame). Decodes nothing.
+
+    Raises ServingError.
+    """
     with open_image(data) as image:
         check_size(image, settings)
         if image.format != "TIFF":
             return 1
         try:
-            # Counted no further than needed: a page takes 12 bytes of a file that was made for that.
+            # Counted no further than needed: in a file made for that a page takes only 12 bytes.
             count = sum(1 for _ in islice(ImageSequence.Iterator(image), settings.max_pdf_pages + 1))
         except Exception as error:
             raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
@@ -67,7 +67,7 @@ def check_size(image: Image.Image, settings: Settings) -> None:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """The image with only its header read. Raises NotAnImage, TooLarge or UnreadableError."""
+    """Open an image and read only its header. Raises NotAnImageError, TooLargeError or UnreadableError."""
     formats = [*FORMATS, "HEIF"] if is_heic(data) else FORMATS
     try:
         return Image.open(io.BytesIO(data), formats=formats)
@@ -83,7 +83,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def is_heic(data: bytes) -> bool:
-    """True for one that can be read here. Raises NotAnImageError for one that cannot."""
+    """Return whether this is a HEIC photo, with its decoder registered. Raises NotAnImageError if there is none."""
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC or b"avif" in data[16:64]:
         return False
     try:
@@ -95,7 +95,7 @@ def is_heic(data: bytes) -> bool:
 
 
 def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image:
-    """Image bytes to a canonical page image.
+    """Decode image bytes to a canonical page image.
 
     Raises NotAnImageError (no format we read), TooLargeError (from the header, nothing decoded) or UnreadableError.
     """
@@ -118,7 +118,7 @@ def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image
 
 
 def describe_decode_error(error: BaseException) -> str:
-    """The decoder's own words, without object addresses or paths."""
+    """Return the decoder's message without object addresses or paths."""
     words = str(error).split(" for ")[0].split("<_io")[0].strip()
     return words[:120] or type(error).__name__
 
@@ -140,7 +140,7 @@ def canonicalise_image(image: Image.Image, max_side: int) -> Image.Image:
 
 
 def scale_to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit and float grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white."""
+    """Scale 16-bit and float grey to 8 bits: Pillow's own conversion clips all above 255 to white."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
     if top > 255.0:

@@ -1,6 +1,6 @@
-"""PDF files as pages: pictures of bounded size, and the text layer where there is one.
+"""Reads PDF files as pages: pictures of bounded size, and the text layer where there is one.
 
-PDFium itself runs in processes that can be killed (`parser_pool`); what comes from there is checked.
+PDFium itself runs in processes that can be killed (`parser_pool`); their answers are checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DrawnPage(BaseModel):
 
 
 def open_pdf(source: Path, settings: Settings, parse: Parse) -> PageFile:
-    """Raises UnreadableError (damaged, encrypted, empty, too slow) or TooLargeError (too many pages)."""
+    """Open a PDF. Raises UnreadableError (damaged, encrypted, empty, too slow) or TooLargeError (too many pages)."""
     path = str(source.resolve())
     try:
         facts, _ = parse("serving.documents.pdfium:count_pages", {"path": path})
@@ -42,6 +42,8 @@ def open_pdf(source: Path, settings: Settings, parse: Parse) -> PageFile:
 
 
 class PdfPages:
+    """Draws the pages of one PDF, until too many of them have failed."""
+
     def __init__(self, path: str, settings: Settings, parse: Parse) -> None:
         self._arguments = {
             "path": path,
@@ -50,18 +52,18 @@ class PdfPages:
             "max_line_chars": settings.max_line_chars,
         }
         self._parse = parse
-        self._most = settings.max_failed_pages
+        self._limit = settings.max_failed_pages
         self._failed: list[int] = []
 
     def read(self, index: int) -> Page:
-        """Return a page; from several threads at once. Raises UnreadableError."""
-        if len(self._failed) >= self._most:
-            raise UnreadableError(f"page {index + 1} was not tried: {self._most} others of the PDF could not be drawn")
+        """Return a page; may be called by several threads at once. Raises UnreadableError."""
+        if len(self._failed) >= self._limit:
+            raise UnreadableError(f"page {index + 1} was not tried: {self._limit} others of the PDF could not be drawn")
         try:
             facts, pixels = self._parse("serving.documents.pdfium:draw_page", {**self._arguments, "index": index})
             drawn = DrawnPage.model_validate_json(facts)
             if len(pixels) != 3 * drawn.width * drawn.height:
-                raise ValueError("another size")
+                raise ValueError("the size is wrong")
             image = Image.frombytes("RGB", (drawn.width, drawn.height), pixels)
         except (ParserFailed, ValueError) as error:
             self._failed.append(index)
@@ -70,4 +72,4 @@ class PdfPages:
 
 
 def describe_parser_error(error: Exception) -> str:
-    return str(error) if isinstance(error, ParserFailed) else "its reader answered something else"
+    return str(error) if isinstance(error, ParserFailed) else "its reader sent an invalid answer"

@@ -1,4 +1,4 @@
-"""PDFium's side of reading a PDF: counts pages, draws one, reads its text layer.
+"""Calls PDFium: counts the pages of a PDF, draws a page and reads its text layer.
 
 For `parser_process` only: a small file can keep PDFium busy for hours, fill memory or end the process.
 """
@@ -19,7 +19,7 @@ TextLine = tuple[str, Box]
 SCALE = 150 / 72
 """150 dpi: enough to read, and close to what every embedder keeps."""
 MIN_LETTERS = 20
-"""Fewer letters than this in the text layer and the page counts as scanned (a stamp or a page number is no text)."""
+"""A page with fewer letters in its text layer counts as scanned (a stamp or a page number is no text)."""
 WRONG_PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
 
@@ -57,14 +57,14 @@ def draw_page(
 
 
 class OpenDocument:
-    """Keeps the file that was read last open: on the way to page 5,000 of a fresh one, PDFium walks all before it."""
+    """Keeps the last file open: in one just opened, PDFium walks all pages before it on the way to page 5,000."""
 
     def __init__(self) -> None:
         self._document: pdfium.PdfDocument | None = None
         self._stamp: tuple[object, ...] = ()
 
     def open(self, path: Path) -> pdfium.PdfDocument:
-        """Raises PdfiumError, OSError."""
+        """Return the document, opened anew if the file changed. Raises PdfiumError, OSError."""
         found = path.stat()
         stamp = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._document is None or stamp != self._stamp:
@@ -111,20 +111,16 @@ UNMAPPED = ("Co", "Cn", "Cs")
 
 
 def clean_text(text: str) -> str:
-    """Without unmapped glyphs, control characters and doubled spaces."""
+    """Return the text without unmapped glyphs, control characters and doubled spaces."""
     kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
     return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 
 def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
+    """Return the box between two corners in pixels, as shares of the page's size."""
     (x0, y0), (x1, y1) = corners
 
-    def part(value: int, whole: int) -> float:
-        return round(min(1.0, max(0.0, value / whole)), 5)
+    def share(value: int, size: int) -> float:
+        return round(min(1.0, max(0.0, value / size)), 5)
 
-    return (
-        part(min(x0, x1), width),
-        part(min(y0, y1), height),
-        part(max(x0, x1), width),
-        part(max(y0, y1), height),
-    )
+    return share(min(x0, x1), width), share(min(y0, y1), height), share(max(x0, x1), width), share(max(y0, y1), height)

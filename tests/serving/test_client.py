@@ -112,8 +112,8 @@ def test_headers_go_with_every_call_and_after_a_303_too() -> None:
         (303, "https://127.0.0.1:{port}/x", "127.0.0.1"),
         (303, "http://127.0.0.1:9/x", "127.0.0.1"),
         (303, "//elsewhere.example/x", "elsewhere.example"),
-        (303, "http://[", "what is no address"),
-        (303, "http://127.0.0.1:port/", "what is no address"),
+        (303, "http://[", "an invalid address"),
+        (303, "http://127.0.0.1:port/", "an invalid address"),
         (307, "/moved", "127.0.0.1"),
         (301, "https://elsewhere.example/embed", "elsewhere.example"),
     ],
@@ -122,7 +122,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
     reply: list[Reply] = [(status, {"Location": location}, {})]
     with answering(*reply) as (url, seen):
         reply[0][1]["Location"] = location.replace("{port}", url.rsplit(":")[-1])
-        with pytest.raises(ServingError, match=f"sends its callers on to {where}") as failed:
+        with pytest.raises(ServingError, match=f"redirects to {where}") as failed:
             EmbeddingClient(url, "k").embed_queries(["a"])
     assert failed.value.code == "redirected" and list(seen) == ["POST /embed"]
 
@@ -130,7 +130,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
 def test_a_call_that_is_sent_on_for_ever_ends() -> None:
     with (
         answering((303, {"Location": "/x"}, {})) as (url, _),
-        pytest.raises(ServingError, match="sent one call on 40 times"),
+        pytest.raises(ServingError, match="redirected one call 40 times"),
     ):
         EmbeddingClient(url).embed_queries(["a"])
 

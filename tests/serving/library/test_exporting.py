@@ -114,7 +114,7 @@ def test_it_is_there_when_it_is_whole_and_not_before(library: Library, tmp_path:
         seen.append((done, total))
         assert [(found.name, found.pages) for found in library.catalogue.list_collections()] == [("house", 6)]
 
-    assert import_collection(library, path, limits, anything, "attic", step=step).pages == 6
+    assert import_collection(library, path, limits, anything, "attic", progress=step).pages == 6
     assert seen == [(n, 6) for n in range(1, 7)]
 
 
@@ -127,7 +127,7 @@ def test_whoever_watches_can_stop_it(library: Library, tmp_path: Path, limits: S
             raise InterruptedError(total)
 
     with pytest.raises(InterruptedError):
-        import_collection(library, path, limits, anything, step=stop)
+        import_collection(library, path, limits, anything, progress=stop)
     with pytest.raises(LibraryError):
         export_collection(library, at(library, "house"), tmp_path / "exports", limits, stop)
     assert [found.name for found in library.catalogue.list_collections()] == ["house"]
@@ -138,13 +138,12 @@ def test_whoever_watches_can_stop_it(library: Library, tmp_path: Path, limits: S
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from serving.library.importing import bring_back
+from serving.library.importing import import_collection
 from serving.library.library import Library
 from serving.settings import Settings
-from serving.documents.archives import DIRECTORY_BYTES
 step = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done == 4 else None
 folder = Path(sys.argv[1])
-bring_back(Library(folder), Path(sys.argv[2]), Settings(data=folder), lambda fingerprint: None, step=step)
+import_collection(Library(folder), Path(sys.argv[2]), Settings(data=folder), lambda fingerprint: None, progress=step)
 """
 
 
@@ -193,7 +192,7 @@ def test_disk_full_leaves_nothing(
     assert list((tmp_path / "exports").iterdir()) == []
     monkeypatch.undo()
     monkeypatch.setattr(exporting.os, "fsync", full)
-    with pytest.raises(LibraryError, match="Nothing of it was left"):
+    with pytest.raises(LibraryError, match="No file of it was left"):
         export_collection(library, at(library, "house"), tmp_path / "exports", limits)
     assert list((tmp_path / "exports").iterdir()) == []
 
@@ -272,14 +271,14 @@ BAD: dict[str, tuple[Callable[[dict[str, bytes]], object], type[ServingError], s
     "too many": (head(pages=10**9), TooLargeError, "1,000,000,000 pages; the limit is 100,000"),
     "fewer": (head(pages=5), UnreadableError, "6 or more of 5 pages"),
     "other dimension": (head(dimension=65), UnreadableError, r"vectors\.npy cannot be read"),
-    "id is a path": (first(id="../../../etc/pas"), UnreadableError, "description"),
-    "number": (first(page=0), UnreadableError, "description"),
-    "box": (first(lines=[{"text": "x", "box": [0, 0, float("nan"), 1]}]), UnreadableError, "description"),
+    "id is a path": (first(id="../../../etc/pas"), UnreadableError, "entry is invalid"),
+    "number": (first(page=0), UnreadableError, "entry is invalid"),
+    "box": (first(lines=[{"text": "x", "box": [0, 0, float("nan"), 1]}]), UnreadableError, "entry is invalid"),
     "lines": (first(lines=[{"text": "x", "box": None}] * 2_001), TooLargeError, "2000 lines"),
-    "text": (first(lines=[{"text": "x" * 2**20 * 64, "box": None}]), UnreadableError, "description"),
+    "text": (first(lines=[{"text": "x" * 2**20 * 64, "box": None}]), UnreadableError, "entry is invalid"),
     "not a picture": (last_picture(b"<html>"), ServingError, "not an image"),
     "bomb": (last_picture(huge_png()), TooLargeError, "megapixels"),
-    "NaN": (lambda f: f.update({"vectors.npy": array(np.full((6, 64), np.nan, "<f2"))}), UnreadableError, "no vector"),
+    "NaN": (lambda f: f.update({"vectors.npy": array(np.full((6, 64), np.nan, "<f2"))}), UnreadableError, "invalid vectors"),
     "long": (lambda f: f.update({"vectors.npy": array(np.ones((6, 64), "<f2"))}), UnreadableError, "length 1"),
     "short": (lambda f: f.update({"vectors.npy": f["vectors.npy"][:-8]}), UnreadableError, "ends too early"),
     "header": (
@@ -491,7 +490,7 @@ def test_a_kill_after_another_change_was_backed_up_leaves_nothing_of_an_import(
             raise InterruptedError  # a kill does not clear up either: what was committed is all that is left
 
     with pytest.raises(InterruptedError):
-        import_collection(container.library, path, limits, anything, step=step)
+        import_collection(container.library, path, limits, anything, progress=step)
     after = Container(tmp_path, "two").library
     assert [(found.name, found.pages) for found in after.catalogue.list_collections()] == [("other", 1)]
     assert after.database.fetch_all("SELECT count(*) FROM pages") == [(1,)]

@@ -238,7 +238,6 @@ INGEST = """
 import sys
 from pathlib import Path
 from serving.library.library import Library
-from serving.library.vectors import ID_BYTES, VectorMatrix
 from tests.serving.library.test_library import made, new
 library = Library(Path(sys.argv[1]))
 start = int(sys.argv[2])
