@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 import numpy as np
+import onnxruntime  # noqa: F401 - before usearch: loaded after it, it ends the process (SIGSEGV)
 from numpy.typing import NDArray
 from usearch.index import MetricKind, search
 
