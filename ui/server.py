@@ -156,7 +156,7 @@ async def tidy_folders(service: Service) -> None:
     while True:
         with suppress(OSError):
             await asyncio.to_thread(sweep, uploads_folder(service.limits), service.ingestor.needed())
-            await asyncio.to_thread(exporting.sweep, service.exports)
+            await asyncio.to_thread(exporting.remove_old_exports, service.exports)
         await asyncio.sleep(TIDY_S)
 
 

@@ -32,7 +32,7 @@ from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
 from serving.embedders.base import Vectors
 from serving.http.redirects import select_proxy_headers
 from serving.library import fingerprints
-from serving.library.fingerprints import Pair, Spread, Threshold
+from serving.library.fingerprints import Proof, Spread, Threshold
 from serving.settings import Settings
 
 ABOUT = "whether two servers compute the same vectors; if so, their pages may share a collection"
@@ -72,7 +72,7 @@ def embed_corpus(
     server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], say: Say
 ) -> EmbeddedCorpus:
     """Return one server's vectors. Raises ServingError, and ValueError for a server that changed meanwhile."""
-    info = server.info()
+    info = server.fetch_info()
     began = time.perf_counter()
     calls: list[Callable[[], Answer]] = [
         *(partial(server.embed_pages, [page], explain=True) for page in pages),
@@ -130,7 +130,7 @@ def embed_on_both(
     pages = [payload for _, payload in recall.read_pages(corpus, limits)]
     if min(len(pages), len(queries)) < 2:
         raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
-    sizes = {server.info().dimension for server in servers}
+    sizes = {server.fetch_info().dimension for server in servers}
     if len(sizes) > 1:
         raise ValueError(f"vectors of {' and '.join(map(str, sorted(sizes)))} numbers cannot be compared")
     one, other = (embed_corpus(server, pages, queries, say) for server in servers)
@@ -235,7 +235,7 @@ def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
     if not found["equal"]:
-        gone = fingerprints.withdraw(folder, one, other)
+        gone = fingerprints.remove_proofs(folder, one, other)
         if not gone:
             return "the two may not share a collection"
         where = folder / fingerprints.FILE
@@ -243,7 +243,9 @@ def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     if found["blurred"]:
         return "nothing recorded"
     fields = {name: found[name] for name in ("pages", "queries", "threshold")}
-    fingerprints.record(folder, Pair(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields))
+    fingerprints.add_proof(
+        folder, Proof(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields)
+    )
     return f"recorded in {folder / fingerprints.FILE}: the two may share a collection"
 
 

@@ -93,9 +93,9 @@ def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[
     from serving.library.library import Library  # and usearch with it: who only wants the corpus needs neither
 
     labels = load_labels(corpus)
-    info = client.info()
+    info = client.fetch_info()
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
-        collection = library.create(COLLECTION).key
+        collection = library.create_collection(COLLECTION).key
         keys = fill_library(library, collection, client, corpus, limits)
         missing = {(label.file, label.page) for label in labels} - keys
         if missing:
@@ -123,7 +123,7 @@ def fill_library(
             answer = future.result()
             text = answer.pages[0]
             page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], text.lines, text.vectors)
-            library.add(collection, page, fingerprint=answer.fingerprint, model=answer.model)
+            library.add_page(collection, page, fingerprint=answer.fingerprint, model=answer.model)
     return {key for key, _ in embedding}
 
 
@@ -148,7 +148,7 @@ def render_table(rows: Sequence[KindRecall]) -> str:
 
 def build_result(client: EmbeddingClient, ranks: Sequence[QueryRank]) -> dict[str, Any]:
     """Return the result file's content. Raises ServingError."""
-    info = client.info()
+    info = client.fetch_info()
     return {
         "model": info.name,
         "fingerprint": info.fingerprint,

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from serving.http.child_server import ServerProcess
-from serving.library.exporting import export
+from serving.library.exporting import export_collection
 from serving.library.library import Library
 from tests.browser.visit import LOOKS, Visit
 from tests.serving.documents.test_archives import zipped
@@ -155,7 +155,7 @@ def test_a_long_import_tells_how_far_it_is_and_can_be_stopped(visit: Visit, keep
     for number in range(1, 401):
         kept = new("long.pdf", number, 2560, picture=image, sha256="0" * 64, pages=400)
         add(library, kept, "long", "scripted-1")
-    archive = export(library, at(library, "long"), tmp_path, settings(tmp_path)).path
+    archive = export_collection(library, at(library, "long"), tmp_path, settings(tmp_path)).path
     library.close()
     page = visit.open(f"{keep_url}/?c=stopped")
     page.click("#keeping > button")

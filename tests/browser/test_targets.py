@@ -147,8 +147,8 @@ def test_what_was_shown_equal_shares_and_what_is_gone_breaks_nothing(
 
     page.set_input_files("#dropzone input[type=file]", [RECEIPT])
     expect(page.locator(".progress.done")).to_contain_text("1 page added")
-    request.addfinalizer(lambda: fingerprints.withdraw(site.data, One.fingerprint, Two.fingerprint))
-    fingerprints.record(site.data, proof(One.fingerprint, Two.fingerprint))
+    request.addfinalizer(lambda: fingerprints.remove_proofs(site.data, One.fingerprint, Two.fingerprint))
+    fingerprints.add_proof(site.data, proof(One.fingerprint, Two.fingerprint))
     choose(page, Two.title)
     expect(page.locator(".chip")).to_have_text("scripted-two · 2560-d · fedcba")
     page.set_input_files("#dropzone input[type=file]", [CHART])

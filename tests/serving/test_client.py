@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from serving.client import EmbeddingClient, PagePayload, server_timing
+from serving.client import EmbeddingClient, PagePayload, parse_server_timing
 from serving.documents.page import Line
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
 from tests.conftest import ScriptedWorker
@@ -67,7 +67,7 @@ def answering(*replies: Reply) -> Iterator[tuple[str, Seen]]:
 
 def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     client = EmbeddingClient(scripted.url)
-    assert client.info().dimensions == (768, 1536, 2560)
+    assert client.fetch_info().dimensions == (768, 1536, 2560)
     answer = client.embed_queries(["a", "b"])
     np.testing.assert_allclose(answer.vectors[1], unit("b", 2560), atol=1e-6)
     assert answer.boot_requests == 1 and answer.start_kind == "plain" and answer.server_ms["embed"] >= 0
@@ -112,8 +112,8 @@ def test_headers_go_with_every_call_and_after_a_303_too() -> None:
         (303, "https://127.0.0.1:{port}/x", "127.0.0.1"),
         (303, "http://127.0.0.1:9/x", "127.0.0.1"),
         (303, "//elsewhere.example/x", "elsewhere.example"),
-        (303, "http://[", "what is no address"),
-        (303, "http://127.0.0.1:port/", "what is no address"),
+        (303, "http://[", "an invalid address"),
+        (303, "http://127.0.0.1:port/", "an invalid address"),
         (307, "/moved", "127.0.0.1"),
         (301, "https://elsewhere.example/embed", "elsewhere.example"),
     ],
@@ -122,7 +122,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
     reply: list[Reply] = [(status, {"Location": location}, {})]
     with answering(*reply) as (url, seen):
         reply[0][1]["Location"] = location.replace("{port}", url.rsplit(":")[-1])
-        with pytest.raises(ServingError, match=f"sends its callers on to {where}") as failed:
+        with pytest.raises(ServingError, match=f"redirects to {where}") as failed:
             EmbeddingClient(url, "k").embed_queries(["a"])
     assert failed.value.code == "redirected" and list(seen) == ["POST /embed"]
 
@@ -130,7 +130,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
 def test_a_call_that_is_sent_on_for_ever_ends() -> None:
     with (
         answering((303, {"Location": "/x"}, {})) as (url, _),
-        pytest.raises(ServingError, match="sent one call on 40 times"),
+        pytest.raises(ServingError, match="redirected one call 40 times"),
     ):
         EmbeddingClient(url).embed_queries(["a"])
 
@@ -179,9 +179,9 @@ def test_foreign_and_failing_servers(reply: Reply, kind: type[ServingError], mes
 
 def test_info_of_a_foreign_server() -> None:
     with answering((200, {}, {"hello": 1})) as (url, _), pytest.raises(ServingError, match="not a Dormouse worker"):
-        EmbeddingClient(url).info()
+        EmbeddingClient(url).fetch_info()
 
 
 def test_server_timing() -> None:
-    assert server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
-    assert server_timing("") == {}
+    assert parse_server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
+    assert parse_server_timing("") == {}

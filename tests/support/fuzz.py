@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     import numpy as np
     import PIL.Image
 
-    from serving.documents.archives import unpacked
+    from serving.documents.archives import unpack_members
     from serving.documents.files import open_file
     from serving.documents.images import FORMATS
     from serving.documents.parser_pool import ParserPool
@@ -35,7 +35,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
         read_embeddings_items,
     )
     from serving.library import importing
-    from serving.library.exporting import export
+    from serving.library.exporting import export_collection
     from serving.library.library import Library
     from serving.settings import Settings
     from serving.system.display_names import display_path
@@ -67,7 +67,7 @@ def read_file(data: bytes) -> None:
 def read_zip(data: bytes) -> None:
     inside = FOLDER / "inside"
     inside.mkdir(exist_ok=True)
-    for member in unpacked(write(data), inside, LIMITS):
+    for member in unpack_members(write(data), inside, LIMITS):
         assert member.name == display_path(member.name)
         if isinstance(member.found, Path):
             assert member.found.parent == inside
@@ -90,8 +90,8 @@ def read_export(data: bytes) -> None:
         for name, part in zip(NAMES, parts, strict=False):
             archive.writestr(name, part)
         archive.writestr(f"pictures/{'0' * 16}.jpg", last)
-    with importing.opened_export(write(buffer.getvalue()), LIMITS) as archive:
-        for found in importing.pages(archive, importing.read_head(archive, LIMITS), LIMITS):
+    with importing.open_export(write(buffer.getvalue()), LIMITS) as archive:
+        for found in importing.read_pages(archive, importing.read_head(archive, LIMITS), LIMITS):
             assert np.isfinite(found.vector).all() and found.file == display_path(found.file)
 
 
@@ -139,8 +139,8 @@ def exported() -> Iterator[bytes]:
         library = Library(Path(folder))
         for number in range(2):
             key = made(library, "house")
-            library.add(key, page(number), fingerprint="f1", model="m")
-        with zipfile.ZipFile(export(library, key, Path(folder) / "exports", LIMITS).path) as archive:
+            library.add_page(key, page(number), fingerprint="f1", model="m")
+        with zipfile.ZipFile(export_collection(library, key, Path(folder) / "exports", LIMITS).path) as archive:
             (first, *_) = (name for name in archive.namelist() if name.endswith(".jpg"))
             parts = [archive.read(name) for name in (*NAMES, first)]
             every = [name[9:25] for name in archive.namelist() if name.endswith(".jpg")]

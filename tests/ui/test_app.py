@@ -185,7 +185,7 @@ def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause
     engine = LocalEngine(Settings(data=tmp_path), "plain")
     try:
         for number, pause in enumerate(("0.5", "2"), 1):
-            asked = engine.client.info()
+            asked = engine.client.fetch_info()
             assert asked.name
             before = engine.client.url
             engine._process.kill()

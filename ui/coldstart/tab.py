@@ -166,7 +166,7 @@ class Events:
         if not sure:
             return
         try:
-            self.service.library.changeable()
+            self.service.library.check_writable()
             scale_down(self.service.targets.of(target))
         except (ServingError, TargetError, OSError) as error:
             raise gr.Error(f"Not scaled down: {error}", print_exception=False) from None
@@ -177,7 +177,7 @@ class Events:
 
     def loaded(self, file: str) -> dict[Component, Any]:
         try:
-            self.service.library.changeable()
+            self.service.library.check_writable()
             return self.listed(self.service.runs.keep(Path(file)))
         except (ServingError, ResultError, OSError) as error:
             raise gr.Error(f"The file was not loaded: {error}", print_exception=False) from None
@@ -208,7 +208,7 @@ def begin(
     service: Service, name: str | None, what: str, repetitions: int, warm: int, test_scaledown: bool = True
 ) -> Running:  # fmt: skip
     """Starts a run. Raises ServingError, and OSError if the server's admin key cannot be had now."""
-    service.library.changeable()
+    service.library.check_writable()
     target = service.targets.of(name)
     words = ["--num-warmup", str(warm), "--repetitions", str(repetitions), *["--test-scaledown"] * test_scaledown]
     if what == ENGINES:

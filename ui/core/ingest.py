@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from serving.client import PagePayload
-from serving.documents.archives import is_clutter, is_zip, unpacked
+from serving.documents.archives import is_clutter, is_zip, unpack_members
 from serving.documents.files import open_file
 from serving.documents.images import encode_jpeg, encode_thumbnail
 from serving.documents.page import Line, PageFile
@@ -148,7 +148,7 @@ class Ingestor:
         job = Job(collection, list(uploads), target or self._first)
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
-        self._library.changeable()
+        self._library.check_writable()
         self._jobs[job.id] = job
         for old in list(self._jobs.values())[:-20]:
             if old.finished.is_set():
@@ -220,7 +220,7 @@ class Ingestor:
             with unpacking(self._unpacked) as folder:
                 files = self._open_all(job, folder)
                 self._add_all(job, files)
-            self._library.catalogue.collection(job.collection)  # raises if it was deleted
+            self._library.catalogue.read_collection(job.collection)  # raises if it was deleted
             job.state = "cancelled" if job.cancelled.is_set() else "done"
         except CollectionGoneError:
             with job.lock:
@@ -277,7 +277,7 @@ class Ingestor:
                     yield upload
                     continue
                 inside.mkdir()
-                for member in unpacked(upload.path, inside, self._limits):
+                for member in unpack_members(upload.path, inside, self._limits):
                     name = display_path(f"{upload.name}/{member.name}")
                     if isinstance(member.found, Path):
                         yield Upload(member.found, name)
@@ -326,7 +326,7 @@ class Ingestor:
         sent: dict[str, dict[int, str]] = {}
         for upload, digest, file in files:
             # A twin in the same upload is on its way already, though not in the library yet.
-            known = sent.setdefault(digest, self._library.catalogue.has(job.collection, digest))
+            known = sent.setdefault(digest, self._library.catalogue.find_pages(job.collection, digest))
             if known:
                 self._skip_known(job, upload, known, file)
             for number in range(1, file.count + 1):
@@ -378,7 +378,7 @@ class Ingestor:
             lines=text.lines,
             line_vectors=text.vectors,
         )
-        stored = self._library.add(job.collection, new, fingerprint=answer.fingerprint, model=answer.model)
+        stored = self._library.add_page(job.collection, new, fingerprint=answer.fingerprint, model=answer.model)
         return stored, None if text.lines is None else len(text.lines)
 
     @staticmethod

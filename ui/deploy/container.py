@@ -44,7 +44,7 @@ class Hosted:
         self._runs = (backup.folder / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
         self._limits = Settings(data=data)
-        self.library = Library(data, backup, later=True, vector_bytes=self._limits.vector_bytes)
+        self.library = Library(data, backup, open_now=False, vector_bytes=self._limits.vector_bytes)
         targets = configure_targets(workers, self._limits, backup.folder)
         self.service = Service(targets, self.library, self._limits, engines=False)
         self._page = create_app(self.service, loopback=False)

@@ -78,7 +78,7 @@ def run(folder: Path, corpus: Path, a: Scripted, b: Scripted, *more: str) -> tup
 
 
 def shown(folder: Path) -> bool:
-    return Equivalence(folder).equal("scripted-1", "scripted-2")
+    return Equivalence(folder).are_equal("scripted-1", "scripted-2")
 
 
 def test_equal_servers_are_recorded(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

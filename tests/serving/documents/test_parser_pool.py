@@ -205,9 +205,9 @@ def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Pat
     def parse(task: str, _: object) -> Parsed:
         return (bytearray(b'{"count": 1}'), bytearray()) if task.endswith("count_pages") else NONSENSE[kind]
 
-    with pytest.raises(ServingError, match="page 1 cannot be drawn: its reader answered something else"):
+    with pytest.raises(ServingError, match="page 1 cannot be drawn: its reader sent an invalid answer"):
         open_file(path, limits, parse).read(0)
-    with pytest.raises(ServingError, match="cannot be read: its reader answered something else"):
+    with pytest.raises(ServingError, match="cannot be read: its reader sent an invalid answer"):
         open_file(path, limits, lambda *_: NONSENSE[kind])
 
 

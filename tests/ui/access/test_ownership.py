@@ -39,7 +39,7 @@ def operators_library(folder: Path) -> str:
     """With a page of whoever has the machine; its key."""
     library = Library(folder)
     add(library, new(dimension=2560), "house", "scripted-1")
-    key = library.catalogue.named("house").key
+    key = library.catalogue.find_collection("house").key
     library.close()
     return key
 
@@ -292,7 +292,7 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
             Browsing(url, ANNA).event("scaledown", "click", "", True)
         assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")
-    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("house", 1)]
+    assert [(found.name, found.pages) for found in library.catalogue.list_collections()] == [("house", 1)]
     library.close()
 
 

@@ -72,7 +72,7 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
     assert set(reasons) == {"cut.jpg", "text.png", "bomb.png", "locked.pdf", "broken.pdf", "empty.png", "gone.png"}
     assert "password" in reasons["locked.pdf"] and "megapixels" in reasons["bomb.png"]
     assert "damaged" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
-    assert service.library.catalogue.named("c").pages == 4
+    assert service.library.catalogue.find_collection("c").pages == 4
 
 
 def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, limits: Settings) -> None:
@@ -130,7 +130,7 @@ def test_cancel_keeps_what_is_done(service: Service, scripted: ScriptedWorker, t
     assert service.ingestor.active(at(service.library)) is job and job.seconds_left is not None
     service.ingestor.cancel(at(service.library))
     assert job.finished.wait(20) and job.state == "cancelled"
-    assert 3 <= len(job.added) < 60 and service.library.catalogue.named("c").pages == len(job.added)
+    assert 3 <= len(job.added) < 60 and service.library.catalogue.find_collection("c").pages == len(job.added)
     assert service.ingestor.active(at(service.library)) is None
 
 
@@ -253,7 +253,7 @@ def test_a_database_that_takes_nothing_ends_the_job_and_keeps_what_is_there(
     assert {path.name.partition(".")[0] for path in library.pictures.folder.iterdir()} == kept
     library.database.connection.execute("PRAGMA max_page_count = 1000000")
     again = run(service, *more)
-    assert again.state == "done" and library.catalogue.named("c").pages == 41
+    assert again.state == "done" and library.catalogue.find_collection("c").pages == 41
 
 
 # A collection that is deleted, renamed or emptied while pages are added to it
@@ -284,8 +284,8 @@ def test_a_collection_that_is_deleted_during_its_upload_stays_deleted(
         assert each.finished.wait(30)
         assert (each.state, each.error, each.added) == ("failed", "the collection was deleted", [])
     assert len(scripted.embedder.calls) <= calls + 9, "pages were embedded for nobody"
-    assert service.library.catalogue.collections() == [] and list(service.library.pictures.folder.iterdir()) == []
-    assert service.library.database.rows("SELECT count(*) FROM pages") == [(0,)]
+    assert service.library.catalogue.list_collections() == [] and list(service.library.pictures.folder.iterdir()) == []
+    assert service.library.database.fetch_all("SELECT count(*) FROM pages") == [(0,)]
     assert run(service, upload(tmp_path, "a.png", encoded(picture()))).state == "done", "one of its name is another one"
 
 
@@ -316,12 +316,12 @@ def test_an_upload_goes_on_into_its_own_collection_under_another_name(
     calls = len(scripted.embedder.calls)
     job = service.ingestor.start(key, [of_many_pages(tmp_path)])
     until(lambda: len(scripted.embedder.calls) > calls)
-    assert library.rename(key, "renamed").key == key
-    other = library.create("c").key
-    assert library.move(key, [page.id for page in first.added], other) == [page.id for page in first.added]
+    assert library.rename_collection(key, "renamed").key == key
+    other = library.create_collection("c").key
+    assert library.move_pages(key, [page.id for page in first.added], other) == [page.id for page in first.added]
     scripted.embedder.gate.set()
     assert job.finished.wait(30) and job.state == "done"
-    found = [(each.key, each.name, each.pages) for each in library.catalogue.collections()]
+    found = [(each.key, each.name, each.pages) for each in library.catalogue.list_collections()]
     assert found == [(other, "c", 1), (key, "renamed", 20)]
 
 

@@ -120,7 +120,7 @@ def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: 
     assert "vo-1 was deleted" in page.ready()
     volume.there = True
     time.sleep(0.1)
-    assert page.ready() == "" and page.library.catalogue.collections() == []
+    assert page.ready() == "" and page.library.catalogue.list_collections() == []
     page.library.close()
 
 

@@ -82,9 +82,9 @@ def test_vectors_that_cannot_meet_are_refused_before_a_worker_is_woken(
     with pytest.raises(FingerprintError, match="python -m bench parity"):
         service.search(Question("q"), at(service.library, "a"), 3, target="two")
     assert "another embedder" in add(service, tmp_path, "a", "two", 50)
-    assert second.calls == [] and service.library.catalogue.named("a").pages == 1
-    fingerprints.record(service.library.folder, proof("scripted-2", "scripted-1"))
-    assert add(service, tmp_path, "a", "two", 50) == "" and service.library.catalogue.named("a").pages == 2
+    assert second.calls == [] and service.library.catalogue.find_collection("a").pages == 1
+    fingerprints.add_proof(service.library.folder, proof("scripted-2", "scripted-1"))
+    assert add(service, tmp_path, "a", "two", 50) == "" and service.library.catalogue.find_collection("a").pages == 2
     assert len(service.search(Question("q"), at(service.library, "a"), 3, target="two").hits) == 2
     assert len(service.search(Question("q"), at(service.library, "a"), 3, target="one").hits) == 2
 

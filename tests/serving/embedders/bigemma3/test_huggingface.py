@@ -30,7 +30,7 @@ from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS
 from serving.embedders.gpu.weight_arena import HostTarget, fill_weights
 from serving.errors import ServingError, TooLargeError
 from serving.library.library import Library
-from serving.library.vectors import cut
+from serving.library.vectors import truncate_vectors
 from serving.settings import Settings
 from tests.serving.library.test_library import at
 from tests.support.guide import FASTAPI, OPENAI, run
@@ -318,13 +318,15 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
     before = answers()
     found = page_regions.answer(service, QUERIES[0], page.id, at(service.library), None, 768)
     assert answers() == before + 2, "the question and the parts"
-    picture = Image.open(service.library.pictures.picture(page.id))
+    picture = Image.open(service.library.pictures.locate_picture(page.id))
     squares = [
         resize_square(page_regions.crop(picture, tile["box"]), embedder.checkpoint.image_size)
         for tile in found["tiles"]
     ]
     service.close()
-    expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
+    expected = truncate_vectors(of_pages(embedder, squares), 768) @ truncate_vectors(
+        embedder.embed_queries(QUERIES[:1])[0], 768
+    )
     assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"
     np.testing.assert_allclose([tile["score"] for tile in found["tiles"]], expected, atol=0.01)
 
