@@ -1,4 +1,4 @@
-"""Which backend serves this embedder here: asked by trying, with the reasons of those that were passed over."""
+"""Choose the snapshot backend of an embedder by trying each, and keep the reasons against those before it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BackendChoice:
     """None: every start is plain."""
     detail: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Backends that come before the chosen one, and why each was passed over."""
+    """Backends before the chosen one in the order, and why each was not chosen."""
 
     @property
     def name(self) -> str:
@@ -30,17 +30,20 @@ class BackendChoice:
 
 
 class UnsupportedBackend(Exception):
-    """The backend that was asked for does not work here; the message says why."""
+    """The requested backend does not work here; the message says why."""
 
 
-def make_backends(settings: Settings, run: Path) -> list[SnapshotBackend]:
-    """In the order in which `auto` tries them: what is cheapest at zero first."""
-    criu = CriuBackend(settings, run)
-    return [criu, CudaBackend(settings, run, criu), CudaBackend(settings, run), ForkBackend()]
+def make_backends(settings: Settings, runtime_dir: Path) -> list[SnapshotBackend]:
+    """Return all backends in the order in which `auto` tries them: the cheapest at zero first."""
+    criu = CriuBackend(settings, runtime_dir)
+    return [criu, CudaBackend(settings, runtime_dir, criu), CudaBackend(settings, runtime_dir), ForkBackend()]
 
 
 async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[SnapshotBackend]) -> BackendChoice:
-    """`requested`: a backend's name, `plain`, or `auto` for the first that works. Raises Unsupported."""
+    """Return the backend to use. `requested`: a name, `plain`, or `auto` for the first that works.
+
+    Raises UnsupportedBackend.
+    """
     if requested == "plain":
         return BackendChoice(requested, None)
     refused: dict[str, str] = {}
@@ -48,7 +51,7 @@ async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[
         if requested not in ("auto", backend.name):
             continue
         if requested == "auto" and spec.cpu and backend.name in GPU_BACKENDS:
-            continue  # not a reason that anybody without a GPU has to read
+            continue  # without a GPU there is no reason to show
         if backend.name not in spec.backends:
             refused[backend.name] = "it cannot save the processes of this embedder"
             continue

@@ -1,8 +1,8 @@
-"""A warmed-up template process whose children are the workers: pages of memory are shared until written.
+"""Fork workers from a warmed-up template process: pages of memory are shared until written.
 
-Nothing survives the engine, and at zero the template is still held; but it needs nothing but Linux, and a child answers
-in less than a tenth of a second. A fork keeps only the thread that called it, so the template must have just one:
-`worker_process` runs everything that makes native threads in a thread that has ended.
+Nothing survives the engine, and at zero the template is still held; but it needs only Linux, and a child answers in
+less than a tenth of a second. A fork keeps only the thread that called it, so the template must have just one:
+`serving.worker.process` runs everything that makes native threads in a thread that has ended.
 """
 
 from __future__ import annotations
@@ -118,6 +118,8 @@ class ForkBackend:
 
 
 class ForkTemplate:
+    """The warmed-up process that is forked; `threads` must have one name."""
+
     def __init__(self, spec: WorkerSpec, handle: WorkerHandle, control: socket.socket) -> None:
         self.spec = spec
         self.handle = handle
@@ -127,7 +129,7 @@ class ForkTemplate:
 
     @classmethod
     async def start(cls, spec: WorkerSpec, report: Report) -> ForkTemplate:
-        """Raises StartFailed."""
+        """Start and warm up a template. Raises StartFailed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             pipes = Pipes()
@@ -148,12 +150,12 @@ class ForkTemplate:
         return template
 
     async def fork(self, launch: Launch, deadline: float) -> WorkerHandle:
-        """Raises OSError or TimeoutError."""
+        """Return a forked worker before its launch. Raises OSError or TimeoutError."""
         pipes = Pipes()
         try:
             socket.send_fds(self._control, [b"fork"], list(pipes.worker_ends))
             pid = await self._read_forked_pid(deadline)
-            # The number could belong to another process by the time we signal; a descriptor cannot.
+            # The number could belong to another process by the time of a signal; a descriptor cannot.
             pidfd = os.pidfd_open(pid)
         except BaseException:
             pipes.close()
@@ -166,7 +168,7 @@ class ForkTemplate:
         return WorkerHandle(pipes, pid, kill, wait_until_closed(pidfd), launch.socket)
 
     async def stop(self) -> None:
-        """Its children end with it."""
+        """End the template; its children end with it."""
         self._control.close()
         await self.handle.kill()
 
@@ -179,7 +181,7 @@ class ForkTemplate:
 
 
 async def wait_until_closed(pidfd: int) -> None:
-    """Once that process has ended."""
+    """Return when that process has ended."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(pidfd, ended.set)

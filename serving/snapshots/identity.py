@@ -1,4 +1,4 @@
-"""What a snapshot belongs to: memory of a process is right for one machine and one set of files only."""
+"""The identity of a snapshot: the memory of a process is right for one machine and one set of files only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Identity = Mapping[str, str]
 
 
 def make_identity(spec: WorkerSpec, maker: str, **backend: str) -> Identity:
-    """Return name -> value; two snapshots may stand in for each other only if all of it is equal.
+    """Return name -> value; a snapshot may be used only where all of them are equal.
 
     `fingerprint` covers the weights (by their hash) and the preprocessing, `code` our own sources, `cpu` the
     features by which native code chose its instructions. `maker` is the backend's module; `backend` adds what that one
@@ -40,7 +40,7 @@ def make_identity(spec: WorkerSpec, maker: str, **backend: str) -> Identity:
 
 
 def describe_mismatch(mine: Identity, other: Identity) -> str | None:
-    """The first things that differ, in words; None if nothing does."""
+    """Return the first differences in words; None if there are none."""
     differing = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
     if not differing:
         return None
@@ -59,10 +59,10 @@ def list_packages() -> dict[str, str]:
 
 
 def find_sources(embedder: str, maker: str) -> list[Path]:
-    """Return the files of ours that a worker of this embedder may load, and those that start and save it.
+    """Return our source files that a worker of this embedder may load, and those that start and save it.
 
-    Found by reading import statements, those inside of functions too: nothing is imported, and what a worker loads
-    only later is among it. A package of an embedder that is not ours counts as ours.
+    They are found by reading import statements, also inside functions: nothing is imported, and modules that a worker
+    loads later are included. The package of an embedder from elsewhere counts as ours.
     """
     waiting = ["serving.worker.process", maker, EMBEDDERS.get(embedder, embedder).partition(":")[0]]
     folders = {
@@ -81,7 +81,7 @@ def find_sources(embedder: str, maker: str) -> list[Path]:
 
 
 def find_package_folder(package: str) -> Path | None:
-    """Return where that package or module lies."""
+    """Return the folder that contains that package or module."""
     spec = importlib.util.find_spec(package)
     if spec is None or not (files := [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]):
         return None
@@ -89,13 +89,13 @@ def find_package_folder(package: str) -> Path | None:
 
 
 def find_module_file(folder: Path, name: str) -> Path | None:
-    """Return the file of that module; None for what is no module, such as a function that was imported by its name."""
+    """Return the file of that module; None for other names, such as a function that was imported."""
     path = folder.joinpath(*name.split("."))
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
 def read_imports(file: Path, package: str) -> Iterator[str]:
-    """Yield the names of all that this file of that package imports."""
+    """Yield all names that this file of that package imports."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -113,7 +113,7 @@ def digest_sources(files: Iterable[Path]) -> str:
 
 
 def describe_cpu() -> str:
-    """Model and features: libraries choose their instructions by them when they are loaded."""
+    """Return the CPU's model and a hash of its features, by which libraries choose their instructions at load."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,7 @@
-"""Every start in full: works everywhere, holds nothing at zero, and is what the others fall back on."""
+"""Start every worker in full: works everywhere, holds nothing at zero, and the other backends fall back on it.
+
+The steps of a start that all backends share are here too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class PlainStarter:
     name = "plain"
 
     async def start(self, spec: WorkerSpec, launch: Launch, report: Report) -> WorkerHandle:
-        """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
+        """Return a worker that answers at `launch.socket`. Raises StartFailed; then nothing is left running."""
         pipes = Pipes()
         handle = await start_process(
             make_worker_command(spec, pipes.worker_ends, ["--dies-with-parent"]), pipes, socket=launch.socket
@@ -43,9 +46,9 @@ def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[s
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what a worker is started with; its settings are not among it."""
-    # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
-    # threads when numpy is imported, which a fork leaves behind.
+    """Return the environment variables of a worker; its settings are not among them."""
+    # onnxruntime sends telemetry by default, and keeps a database open for it that no snapshot survives. OpenBLAS would
+    # make threads when numpy is imported, which a fork leaves behind.
     return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -66,7 +69,7 @@ async def start_process(
 ) -> WorkerHandle:
     """Return the handle of a new process; it gets `pass_fds`, or else the ends of the pipes. Raises StartFailed.
 
-    Whatever is raised, the pipes are closed then.
+    After any error the pipes are closed.
     """
     try:
         process = await spawn_worker(argv, pipes.worker_ends if pass_fds is None else pass_fds)
@@ -79,7 +82,7 @@ async def start_process(
 
 
 async def spawn_helper(argv: Sequence[str]) -> asyncio.subprocess.Process:
-    """A helper of the engine's that is talked to by its standard input and output. Raises OSError."""
+    """Start a process that the engine talks to by standard input and output. Raises OSError."""
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
@@ -87,7 +90,7 @@ async def spawn_helper(argv: Sequence[str]) -> asyncio.subprocess.Process:
 
 
 async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
-    """Return the exit code and the output of a short program. Raises TimeoutError; nothing of it is left then."""
+    """Run a short program and return its exit code and output. Raises TimeoutError; then nothing of it is left."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -106,7 +109,7 @@ async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
 
 
 async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
-    """What the worker says of itself when it waits for its launch. Raises StartFailed."""
+    """Return the worker's message when it is warm and waits for its launch. Raises StartFailed."""
     began = time.perf_counter()
     report("process", None)
     try:
@@ -129,9 +132,9 @@ async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report)
 
 
 async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline: float) -> dict[str, float]:
-    """Begins the worker's life: the milliseconds of its own phases, once it answers.
+    """Send the launch message and return the milliseconds of the worker's phases, once it answers.
 
-    Raises StartFailed; whatever is raised, the worker has ended then.
+    Raises StartFailed; after any error the worker has ended.
     """
     try:
         handle.send(message)
@@ -145,7 +148,7 @@ async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline:
 
 
 async def wait_until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
-    """The milliseconds of its own phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
+    """Return the milliseconds of its phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
     try:
         async with asyncio.timeout(deadline):
             while (message := await handle.read_message()) is not None:

@@ -1,4 +1,4 @@
-"""The log on standard error, written by a thread of its own: whoever does not read it stops nobody."""
+"""The log on standard error, written by a thread of its own: a reader that stops reading blocks nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_WAITING_LINES = 10_000
-"""Lines that wait to be written; more are dropped."""
+"""More waiting lines than this are dropped."""
 DRAIN_S = 1.0
-"""For the last lines, when the process ends."""
+"""Time for writing the last lines when the process ends."""
 WORKER_LOGGER = "worker"
-"""Logger of the lines that a worker wrote: they are passed on as they are."""
+"""Logger of the lines that a worker wrote: they are passed on unchanged."""
 
 
 class DroppingQueueHandler(logging.handlers.QueueHandler):
@@ -31,19 +31,21 @@ class QuietStreamHandler(logging.StreamHandler):  # type: ignore[type-arg]
         return record.getMessage() if record.name == WORKER_LOGGER else super().format(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Standard error is gone: there is nowhere to say so."""
+        """Do nothing: without standard error an error cannot be reported."""
 
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Everything from INFO on, while the block runs."""
+    """Log everything from INFO on to standard error while the block runs."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING_LINES)
     stream = QuietStreamHandler()
     stream.setFormatter(logging.Formatter(FORMAT))
     sender = DroppingQueueHandler(lines)
-    sender.setFormatter(logging.Formatter("%(message)s"))  # the rest is added where it is written
+    sender.setFormatter(logging.Formatter("%(message)s"))  # QuietStreamHandler adds the rest
     logging.basicConfig(level=logging.INFO, handlers=[sender])
-    logging.handlers.QueueListener(lines, stream).start()  # a daemon thread: it is not waited for for ever
+    logging.handlers.QueueListener(
+        lines, stream
+    ).start()  # a daemon thread, so that the end of the process does not wait for it
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Work that must not hold up its caller: with a deadline, or in the background. And how long something took."""
+"""Run work with a deadline or in the background, and measure times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class DeadlineExceeded(TimeoutError):
-    """Of `run_with_deadline`: no answer came in time. A TimeoutError of the work's own is none."""
+    """`run_with_deadline` had no result in time; a TimeoutError raised by the work is a different error."""
 
 
 @contextmanager
@@ -30,7 +30,10 @@ def ms_since(began: float) -> float:
 
 
 def run_with_deadline(seconds: float, work: Callable[[], T]) -> T:
-    """In a thread of its own, which is left behind if it hangs. Raises Late, and whatever `work` raises."""
+    """Return the result of `work`, run in a thread of its own, which is left behind if it hangs.
+
+    Raises DeadlineExceeded, and any error of `work`.
+    """
     done: Future[T] = Future()
 
     def run() -> None:
@@ -39,7 +42,7 @@ def run_with_deadline(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, name="within", daemon=True).start()
+    threading.Thread(target=run, name="run with deadline", daemon=True).start()
     try:
         return done.result(seconds)
     except TimeoutError:

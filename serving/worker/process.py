@@ -20,9 +20,9 @@ import random
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,21 +96,8 @@ def run_in_thread(work: Callable[[], T]) -> T:
 
     Native thread pools belong to the thread that first used them and end with it: a fork or a dump meets none.
     """
-    found: list[T] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="warm up")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="warm up") as pool:
+        return pool.submit(work).result()
 
 
 @contextmanager

@@ -133,10 +133,7 @@ class Worker:
                 self.asleep = False
 
     async def embed(self, items: Sequence[Item], dimension: int | None = None, normalize: bool = True) -> Embedded:
-        """Return the vectors of all items, cut to `dimension`.
-
-        Raises a ServingError; then the request has no result.
-        """
+        """Return the vectors of all items, cut to `dimension`. Raises ServingError; then the request has no result."""
         if not self.ready:
             raise NotReadyError("the worker sleeps: POST /wake_up wakes it", code="asleep", retry_after=5)
         self._check_items(items, dimension)

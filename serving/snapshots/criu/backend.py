@@ -1,8 +1,8 @@
-"""A worker's process tree in files, with criu: nothing is held at zero, and one snapshot serves many restores at once.
+"""Save a worker's process tree in files, with criu: nothing is held at zero, and many workers restore at once from one.
 
-Runs without privileges, in a user and process namespace of its own, where the system allows that; as root in a process
-namespace otherwise. criu stays process 1 of the namespace: killing it ends the worker, and the other way round. Each
-call has a deadline, after which its tree is killed: criu is known to hang on some systems.
+criu runs without privileges, in a user and process namespace of its own, where the system allows that; otherwise as
+root in a process namespace. It stays process 1 of the namespace: killing it ends the worker, and the other way round.
+Each call has a deadline, after which its tree is killed: criu is known to hang on some systems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +70,15 @@ os.write(status, b'{"warm": {}}\n')
 if os.read(control, 4096):
     os.write(status, b'{"serving": {"phases": {}}}\n')
 """
-"""A worker in all that matters here: the same pipes, the same words."""
+"""A small process that behaves like a worker: the same pipes, the same messages."""
 HARMLESS_ERRORS = ("net: Unexpected error", "rlimit: Can't setup", "Can't keep kdat")
-"""criu says these without privileges, and goes on."""
+"""Errors that criu reports without privileges, and then goes on."""
 INSTALL_ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
 
 
 @dataclass(frozen=True)
 class CriuTool:
-    """A criu that works here, and how."""
+    """A criu that works here, and the mode in which it does."""
 
     path: str
     version: str
@@ -88,8 +87,8 @@ class CriuTool:
     more_options: tuple[str, ...] = ()
 
     def for_gpu(self) -> CriuTool:
-        """As root where that is possible: the driver's files are not for a user of a namespace. Caches of compiled
-        code are locked, or deleted while they are in use."""
+        """Return the tool for processes on a GPU: as root if possible, since a namespace's user cannot use the driver's
+        files. Caches of compiled code are locked, or deleted while they are in use."""
         mode = "root" if os.geteuid() == 0 else self.mode
         return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"))
 
@@ -106,11 +105,11 @@ class CriuBackend:
     name = "criu"
     tier: Tier = "disk"
 
-    def __init__(self, settings: Settings, run: Path) -> None:
-        """`run`: a folder of this engine's own for what lives as long as one restore."""
+    def __init__(self, settings: Settings, runtime_dir: Path) -> None:
+        """`runtime_dir`: a folder of this engine's own for the work files of a restore."""
         self._settings = settings
         self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
-        self._runtime_dir = run
+        self._runtime_dir = runtime_dir
         self._tool: CriuTool | None = None
         self._identity: Identity = {}
 
@@ -129,7 +128,7 @@ class CriuBackend:
         return Support(True, detail={"version": found.version, "path": found.path, "way": found.mode})
 
     async def find_tool(self) -> CriuTool | str:
-        """A criu that works here, else why there is none."""
+        """Return a criu that works here, else why there is none."""
         if not sys.platform.startswith("linux"):
             return "criu is for Linux"
         named = self._settings.criu or "criu"
@@ -139,30 +138,32 @@ class CriuBackend:
         version = await read_version(path)
         if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {INSTALL_ADVICE}"
-        way, reason = await self._find_mode(path, version)
-        return CriuTool(path, version, way) if way is not None else f"criu {version} does not work here ({reason})"
+        mode, reason = await self._find_mode(path, version)
+        return CriuTool(path, version, mode) if mode is not None else f"criu {version} does not work here ({reason})"
 
     async def _find_mode(self, path: str, version: str) -> tuple[str | None, str]:
-        """The first way that works, else why none does. A verdict that it works is kept until anything it may depend
-        on changes; one that it does not is asked again by the next engine."""
+        """Return the first mode that works, else None and why none does.
+
+        A mode that works is remembered until the system changes; a failure is tried again by the next engine.
+        """
         verdict = self._settings.data / "checked-criu.json"
-        belongs = read_system_state(path, version)
+        system = read_system_state(path, version)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             known = json.loads(verdict.read_bytes())
-            if known.get("belongs") == belongs and known.get("way") in list(MODES):
+            if known.get("belongs") == system and known.get("way") in list(MODES):
                 return known["way"], ""
         reasons = []
-        for way in MODES:
-            reason = await self._try_canary(CriuTool(path, version, way))
+        for mode in MODES:
+            reason = await self._try_canary(CriuTool(path, version, mode))
             if reason is None:
-                with contextlib.suppress(OSError):  # asked again next time
-                    write_file(verdict, json.dumps({"belongs": belongs, "way": way}).encode())
-                return way, ""
-            reasons.append(f"{way}: {reason}")
+                with contextlib.suppress(OSError):  # tried again next time
+                    write_file(verdict, json.dumps({"belongs": system, "way": mode}).encode())
+                return mode, ""
+            reasons.append(f"{mode}: {reason}")
         return None, "; ".join(reasons)
 
     async def _try_canary(self, tool: CriuTool) -> str | None:
-        """Why this way does not work; None if a small process was saved and came back."""
+        """Return why this mode does not work; None if a small process was saved and restored."""
         folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         try:
             pipes = Pipes()
@@ -182,26 +183,7 @@ class CriuBackend:
 
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         assert self._tool is not None, "probe first"
-        try:
-            part = self._store.make_part()
-        except OSError as error:
-            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
-        try:
-            pipes = Pipes()
-            names = pipes.criu_names
-            argv = make_worker_command(spec, pipes.worker_ends, ["--warm-up"])
-            limits = spec.settings
-            said = await dump_worker(
-                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report
-            )
-            report("keep", None)
-            began = time.perf_counter()
-            keep = partial(self._store.keep_part, part, self._identity, said["probe"], {"pipes": names})
-            kept = await asyncio.to_thread(keep)
-            report("keep", (time.perf_counter() - began) * 1000)
-            return kept
-        finally:
-            await asyncio.to_thread(self._store.remove_part, part)
+        return await save_worker(self._tool, self._store, spec, self._identity, ["--warm-up"], report)
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
@@ -230,11 +212,45 @@ class CriuBackend:
         await asyncio.to_thread(self._store.discard, snapshot)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def ignore_report(phase: str, milliseconds: float | None) -> None:
-    """A report to nobody."""
+    """Ignore a phase: a Report for calls whose phases are not shown."""
+
+
+async def save_worker(
+    tool: CriuTool,
+    store: SnapshotStore,
+    spec: WorkerSpec,
+    identity: Identity,
+    flags: Sequence[str],
+    report: Report,
+    before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
+    extra: Callable[[], dict[str, Any]] = dict,
+) -> Snapshot:
+    """Start a worker, dump it and keep its files in the store; `extra` adds to the manifest, `before`: `dump_worker`.
+
+    Raises StartFailed or SnapshotFailed.
+    """
+    try:
+        part = store.make_part()
+    except OSError as error:
+        raise SnapshotFailed(f"{store.folder} cannot be written to: {error.strerror}") from None
+    try:
+        pipes = Pipes()
+        names = pipes.criu_names
+        argv = make_worker_command(spec, pipes.worker_ends, flags)
+        times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
+        said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
+        report("keep", None)
+        began = time.perf_counter()
+        content = {"pipes": names, **extra()}
+        kept = await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
+        report("keep", (time.perf_counter() - began) * 1000)
+        return kept
+    finally:
+        await asyncio.to_thread(store.remove_part, part)
 
 
 async def dump_worker(
@@ -247,14 +263,14 @@ async def dump_worker(
     report: Report,
     before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
 ) -> dict[str, Any]:
-    """What the worker said when it was warm; its memory is in `folder` and nothing of it runs any more. `before`: what
-    has to be done to the worker for that, with what it said.
+    """Save a warmed-up worker in `folder`, and return its message when it was warm; nothing of it runs any more.
 
-    Raises StartFailed if it did not become warm, SnapshotFailed if it could not be saved.
+    `before` is called with the worker and that message before the dump. Raises StartFailed if the worker did not become
+    warm, SnapshotFailed if it could not be saved.
     """
     listen, go = os.pipe()
     dump = tool.make_command("dump", "--images-dir", str(folder), "--log-file", "dump.log")
-    cage = [
+    init = [
         sys.executable,
         "-m",
         "serving.snapshots.criu.namespace_init",
@@ -265,7 +281,7 @@ async def dump_worker(
     try:
         try:
             handle = await start_process(
-                [*tool.namespace_command, *cage, "--", *worker, "--", *dump], pipes, [listen, *pipes.worker_ends]
+                [*tool.namespace_command, *init, "--", *worker, "--", *dump], pipes, [listen, *pipes.worker_ends]
             )
         finally:
             os.close(listen)
@@ -300,8 +316,10 @@ async def restore_worker(
     deadline: float,
     before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
 ) -> tuple[WorkerHandle, dict[str, float]]:
-    """The worker and the milliseconds of its own phases. `before`: what has to be done to it between its return and its
-    launch. Raises RestoreFailed, and then nothing of it is left."""
+    """Return the restored worker and the milliseconds of its phases. `before` is called with it before its launch.
+
+    Raises RestoreFailed; then nothing of it is left.
+    """
     pipes = Pipes()
     inherit = [
         word
@@ -328,7 +346,7 @@ async def restore_worker(
 
 
 async def wait_until_resumed(handle: WorkerHandle, deadline: float) -> None:
-    """Returns when criu has let the worker go on. Raises StartFailed."""
+    """Return when criu has let the worker continue. Raises StartFailed."""
     try:
         handle.send({"ping": True})
         async with asyncio.timeout(deadline):
@@ -340,14 +358,14 @@ async def wait_until_resumed(handle: WorkerHandle, deadline: float) -> None:
 
 
 def read_system_state(path: str, version: str) -> list[str]:
-    """What decides whether criu works, as far as it can be read; a boot ends every verdict."""
-    told = [path, version, str(Path(path).stat().st_mtime_ns), sys.executable, platform.release(), str(os.geteuid())]
+    """Return what decides whether criu works, as far as it can be read; a boot changes it."""
+    found = [path, version, str(Path(path).stat().st_mtime_ns), sys.executable, platform.release(), str(os.geteuid())]
     for name in SYSCTLS:
         try:
-            told.append(Path("/proc/sys", name).read_text().strip())
+            found.append(Path("/proc/sys", name).read_text().strip())
         except OSError:
-            told.append("")
-    return told
+            found.append("")
+    return found
 
 
 async def read_version(path: str) -> str | None:
@@ -360,7 +378,7 @@ async def read_version(path: str) -> str | None:
 
 
 def read_first_error(log: Path) -> str:
-    """The first error of a call that failed: what follows is usually its clean-up. Empty if it did not fail."""
+    """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
     try:
         text = log.read_text(errors="replace")
     except OSError:

@@ -1,18 +1,18 @@
-"""A worker on a GPU, kept without its GPU: the CUDA driver moves what it holds there into the process and back.
+"""Park a worker without its GPU: the CUDA driver moves its GPU memory into the process and back.
 
 `cuda`: the process stays in memory, asleep (its weights are read again, `serving.embedders.gpu.weight_arena`), and
-lives one life after the other. `criu+cuda`: it is a file, and each life is a process of its own; on the way there it
-may be kept in steps.
+serves one launch after the other. `criu+cuda`: the snapshot is a file, and each launch has a process of its own, which
+may be parked in steps at zero.
 
-    serving -> context     parked: weights and working memory gone, the GPU's context (1 GB) there     `context_s`
+    serving -> context     parked: weights and working memory freed, the GPU's context (1 GB) kept     `context_s`
             -> host        the driver has moved the rest into the process: no GPU memory               `host_s`
             -> disk        criu+cuda: the process is ended, its file was written when it was made
 
-1. The worker parks itself, by the same way that it was first made: asleep, no socket, blocked on its control pipe.
-2. A restore looks first whether the GPU has the memory; what is kept stays kept if it has not (`NoRoom`).
-3. A process that compiled code itself is not kept: another one, that finds it in the cache, comes back in half the time
-   (docs/design/gpu.md).
-4. Whatever fails in between ends the process: half a GPU state is of no use to anybody.
+1. A worker parks itself into the state before its first launch: asleep, no socket, blocked on its control pipe.
+2. A restore checks first whether the GPU has enough memory; if not (`NoRoom`), the process stays parked.
+3. A process that compiled code itself is not kept: another one, which finds the code in the cache, is restored in half
+   the time (docs/design/gpu.md).
+4. Any failure in between ends the process: half a GPU state is useless.
 """
 
 from __future__ import annotations
@@ -43,7 +43,14 @@ from serving.snapshots.base import (
     Tier,
     WorkerSpec,
 )
-from serving.snapshots.criu.backend import CriuBackend, CriuTool, dump_worker, ignore_report, restore_worker
+from serving.snapshots.criu.backend import (
+    CriuBackend,
+    CriuTool,
+    dump_worker,
+    ignore_report,
+    restore_worker,
+    save_worker,
+)
 from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, list_process_tree
 from serving.snapshots.cuda.parked import (
     CANARY,
@@ -68,19 +75,19 @@ from serving.system.files import write_file
 
 CANARY_S = 30.0
 SLOWEST_DISK_BYTES_PER_S = 200e6
-"""Bytes a second at which weights are read that are not in the page cache: a restore is given the time for that."""
+"""For weights that are not in the page cache: the deadline of a restore allows for reading them at this rate."""
 PARK_S = 5.0
-"""Beyond the worker's grace: to give its memory back and make the next life's app."""
+"""Added to the worker's grace: it gives its memory back and makes the app of the next launch."""
 log = logging.getLogger(__name__)
 
 
 class CudaBackend:
-    def __init__(self, settings: Settings, run: Path, criu: CriuBackend | None = None) -> None:
-        """`run`: a folder for what lives as long as one restore. `criu`: finds the tool that `criu+cuda` saves with."""
+    def __init__(self, settings: Settings, runtime_dir: Path, criu: CriuBackend | None = None) -> None:
+        """`runtime_dir`: a folder for the work files of a restore. `criu`: finds the tool of `criu+cuda`."""
         self.name = "cuda" if criu is None else "criu+cuda"
         self._settings = settings
         self._criu = criu
-        self._runtime_dir = run
+        self._runtime_dir = runtime_dir
         self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
         self._driver = CudaDriver()
         self._tool: CriuTool | None = None
@@ -88,7 +95,7 @@ class CudaBackend:
         self._snapshot: Snapshot | None = None
         self._identity: dict[str, str] = {}
         self._file_stamps: list[str] | None = None
-        """Of the weights' files when the identity was made."""
+        """Stamps of the weights' files when the identity was made."""
 
     @property
     def tier(self) -> Tier:
@@ -108,7 +115,7 @@ class CudaBackend:
             "gpu_saved": parked.saved.bytes,
         }
 
-    # Whether it works here
+    # Probing
 
     async def probe(self, spec: WorkerSpec) -> Support:
         if spec.cpu:
@@ -139,17 +146,17 @@ class CudaBackend:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         return Support(reason is None, reason or "", detail)
 
-    async def _check_canary(self, belongs: list[str]) -> str | None:
-        """Why a small process does not come back with its GPU memory; a verdict that it does is kept for this boot."""
+    async def _check_canary(self, versions: list[str]) -> str | None:
+        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
         verdict = self._settings.data / f"checked-{self.name}.json"
-        belongs = [*belongs, sys.executable, read_boot_id()]
+        versions = [*versions, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(verdict.read_bytes()) == belongs:
+            if json.loads(verdict.read_bytes()) == versions:
                 return None
         reason = await self._try_canary()
         if reason is None:
-            with contextlib.suppress(OSError):  # asked again next time
-                write_file(verdict, json.dumps(belongs).encode())
+            with contextlib.suppress(OSError):  # tried again next time
+                write_file(verdict, json.dumps(versions).encode())
         return reason
 
     async def _try_canary(self) -> str | None:
@@ -180,18 +187,18 @@ class CudaBackend:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    # Making one
+    # Creating
 
     async def find(self, spec: WorkerSpec) -> Snapshot | None:
         if self._parked is not None and self._parked.handle.ended.is_set():
-            log.warning("the process that was kept has ended")
+            log.warning("the parked process has ended")
             self._parked = None
         if self._tool is not None:
             return await asyncio.to_thread(self._store.find, await self._make_identity(spec))
         return self._snapshot if self._parked is not None else None
 
     async def _make_identity(self, spec: WorkerSpec) -> dict[str, str]:
-        """All of the weights are read for it, once, and again when their files have changed."""
+        """Return the snapshot's identity; it reads all weights once, and again when their files have changed."""
         try:
             stamps = [stamp_file(file) for file in spec.files]
             if stamps != self._file_stamps:
@@ -241,11 +248,7 @@ class CudaBackend:
 
     async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
-        belongs = await self._make_identity(spec)
-        try:
-            part = self._store.make_part()
-        except OSError as error:
-            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
+        identity = await self._make_identity(spec)
         saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
@@ -253,27 +256,15 @@ class CudaBackend:
                 raise CodeCompiled(said["compiled"])
             saved.append(await self._save_for_snapshot(handle))
 
-        try:
-            pipes = Pipes()
-            names = pipes.criu_names
-            argv = make_worker_command(spec, pipes.worker_ends, ["--warm-up", "--sleeps"])
-            limits = spec.settings
-            said = await dump_worker(
-                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report, save
-            )
-            report("keep", None)
-            began = time.perf_counter()
-            extra = {"pipes": names, "gpu_bytes": saved[0].bytes}
-            kept = await asyncio.to_thread(self._store.keep_part, part, belongs, said["probe"], extra)
-            report("keep", (time.perf_counter() - began) * 1000)
-            return kept
-        finally:
-            await asyncio.to_thread(self._store.remove_part, part)
+        return await save_worker(
+            self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save,
+            lambda: {"gpu_bytes": saved[0].bytes},
+        )  # fmt: skip
 
-    # A life, and after it
+    # Restoring and parking
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """Raises NoRoom as well, and then what was kept still is."""
+        """Restore from the parked process, else from the file. Raises NoRoom too; then the process stays parked."""
         parked = self._parked
         report("restore", None)
         began = time.perf_counter()
@@ -311,7 +302,7 @@ class CudaBackend:
         self, snapshot: Snapshot, launch: Launch, deadline: float
     ) -> tuple[WorkerHandle, dict[str, float]]:
         if self._tool is None:
-            raise RestoreFailed("the process that was kept has ended")
+            raise RestoreFailed("the parked process has ended")
         folder, content = snapshot.where
         try:
             work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
@@ -327,13 +318,13 @@ class CudaBackend:
 
     @property
     def _first_step(self) -> Tier | None:
-        """Where a worker goes that is not wanted any more; None if it can end, because its file is there."""
+        """Return the tier in which an idle worker is parked first; None if it can end because there is a file."""
         if self._settings.context_s > 0:
             return "context"
         return "host" if self._tool is None or self._settings.host_s > 0 else None
 
     async def _park(self, handle: WorkerHandle, grace: float) -> None:
-        """Raises SnapshotFailed; the process has ended then."""
+        """Park the worker in its first tier. Raises SnapshotFailed; then the process has ended."""
         step = self._first_step
         assert step is not None
         try:
@@ -358,7 +349,7 @@ class CudaBackend:
         self._parked = ParkedWorker(handle, step, saved, measure_host_bytes(handle.pid))
 
     async def step_down(self, seconds: float) -> float | None:
-        """One step down or more, if it is time. Raises SnapshotFailed; the process has ended then."""
+        """Step down as far as the time at zero says. Raises SnapshotFailed; then the process has ended."""
         while (parked := self._parked) is not None:
             ends = self._find_step_end(parked.tier)
             if ends is None:
@@ -369,7 +360,7 @@ class CudaBackend:
         return None
 
     def _find_step_end(self, tier: Tier) -> float | None:
-        """Seconds at zero after which that step is over."""
+        """Return the seconds at zero after which that tier ends; None for never."""
         if tier == "context":
             return self._settings.context_s
         return None if self._tool is None else self._settings.context_s + self._settings.host_s
@@ -406,7 +397,7 @@ class CudaBackend:
     # The driver
 
     async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
-        """Raises DriverFailed."""
+        """Move the GPU memory of all the worker's processes into them. Raises DriverFailed."""
         processes = await self._driver.find_processes(list_process_tree(handle.pid))
         if not processes:
             raise DriverFailed("save: the worker has no process that uses the GPU")
@@ -416,7 +407,7 @@ class CudaBackend:
         return SavedMemory(tuple(processes), max(0, after - before))
 
     async def _save_for_snapshot(self, handle: WorkerHandle) -> SavedMemory:
-        """Raises SnapshotFailed."""
+        """Save GPU memory as part of a snapshot. Raises SnapshotFailed."""
         try:
             return await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
         except DriverFailed as error:
@@ -426,14 +417,14 @@ class CudaBackend:
         await self._driver.load(saved.processes, deadline)
 
     async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
-        """Of a process that criu has brought back, under numbers that nobody knows. Raises RestoreFailed."""
+        """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""
         try:
             await self._driver.load(await self._driver.find_processes(list_process_tree(handle.pid)), deadline)
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
 
     async def _wait_for_gpu_memory(self, needed: int) -> None:
-        """Raises NoRoom, DriverFailed."""
+        """Wait until the GPU has so many bytes free. Raises NoRoom, DriverFailed."""
         ends = time.monotonic() + self._settings.gpu_wait_s
         while True:
             free, total = await self._driver.measure_memory()

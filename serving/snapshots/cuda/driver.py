@@ -1,4 +1,4 @@
-"""The CUDA driver's checkpoint calls, in one process that stays: each new one would pay a second of initialisation.
+"""The CUDA driver's checkpoint calls, in one lasting process: each new one would take a second to initialise.
 
 `CudaDriver` is the engine's end of it: calls with a deadline, after which the process is killed, because a call that
 hangs cannot be taken back. `python -m serving.snapshots.cuda.driver` is the other end: a JSON object a line, in and
@@ -43,7 +43,7 @@ class Gpu:
 
 
 class CudaDriver:
-    """`open` first, and again after a call that hung. For one event loop."""
+    """The engine's end: call `open` first, and again after a call that hung. For one event loop."""
 
     def __init__(self) -> None:
         self.gpu = Gpu("", "", "")
@@ -51,7 +51,7 @@ class CudaDriver:
         self._calling = asyncio.Lock()
 
     async def open(self) -> None:
-        """Raises DriverFailed."""
+        """Start the process that makes the calls. Raises DriverFailed."""
         await self.close()
         try:
             self._process = await spawn_helper([sys.executable, "-m", "serving.snapshots.cuda.driver"])
@@ -60,21 +60,21 @@ class CudaDriver:
         self.gpu = Gpu(**await self._read_answer(READY_S, "the start of the CUDA driver"))
 
     async def measure_memory(self) -> tuple[int, int]:
-        """Bytes of the GPU's memory: free, and in all."""
+        """Return the free and the total bytes of the GPU's memory."""
         free, total = await self._call("measure_memory", CALL_S)
         return int(free), int(total)
 
     async def find_processes(self, among: Sequence[int]) -> list[int]:
-        """Those that use CUDA."""
+        """Return those processes that use CUDA."""
         found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
-        """GPU memory into their own, and the GPU free. Raises DriverFailed; they are of no use then."""
+        """Move their GPU memory into the processes and free the GPU. Raises DriverFailed; then they are unusable."""
         await self._call("save", deadline, list(processes))
 
     async def load(self, processes: Sequence[int], deadline: float) -> None:
-        """Undoes `save`. Raises DriverFailed, likewise."""
+        """Undo `save`. Raises DriverFailed; then they are unusable."""
         await self._call("load", deadline, list(processes))
 
     async def close(self) -> None:
@@ -95,7 +95,7 @@ class CudaDriver:
         try:
             async with asyncio.timeout(deadline):
                 line = await self._process.stdout.readline()
-        except BaseException as error:  # its answer would be taken for that of the next call
+        except BaseException as error:  # its answer would be read as that of the next call
             await self.close()
             if isinstance(error, TimeoutError):
                 raise DriverFailed(f"{what}: the CUDA driver did not answer within {deadline:g} s") from None
@@ -110,7 +110,7 @@ class CudaDriver:
 
 
 def list_process_tree(root: int) -> list[int]:
-    """That process and its descendants (Linux)."""
+    """Return that process and its descendants (Linux)."""
     found, left = [], [root]
     while left:
         pid = left.pop()
@@ -125,7 +125,7 @@ def list_process_tree(root: int) -> list[int]:
 
 
 class DriverCalls:
-    """In the resident process. Each raises Refused."""
+    """The calls, in the lasting process. Each raises CallRefused."""
 
     def __init__(self) -> None:
         try:
@@ -141,12 +141,12 @@ class DriverCalls:
             )
         uuid = bytes(self._check(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
         self._nvml.init_v2()
-        # CUDA_VISIBLE_DEVICES counts for CUDA and not for NVML: the same GPU is found by its own number.
-        told = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
-        self._device = self._nvml.device_get_handle_by_uuid(told)
+        # CUDA_VISIBLE_DEVICES affects CUDA but not NVML: the UUID finds the same GPU in both.
+        name = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
+        self._device = self._nvml.device_get_handle_by_uuid(name)
         self.gpu = {
             "name": self._nvml.device_get_name(self._device),
-            "uuid": told,
+            "uuid": name,
             "driver": self._nvml.system_get_driver_version(),
         }
 
@@ -192,15 +192,15 @@ class DriverCalls:
 
 
 class CallRefused(Exception):
-    pass
+    """A call failed; the message says which."""
 
 
 def write_answer(work: Callable[[], Any]) -> None:
     try:
-        told: dict[str, Any] = {"done": work()}
+        message: dict[str, Any] = {"done": work()}
     except Exception as error:
-        told = {"failed": str(error) if isinstance(error, CallRefused) else f"{type(error).__name__}: {error}"}
-    sys.stdout.write(json.dumps(told) + "\n")
+        message = {"failed": str(error) if isinstance(error, CallRefused) else f"{type(error).__name__}: {error}"}
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 

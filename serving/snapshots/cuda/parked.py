@@ -1,4 +1,4 @@
-"""What the cuda backends keep at zero, what they measure of it, and the small process that they try themselves on."""
+"""The parked worker of the cuda backends, measurements of it, and the small process of their probe."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if line:
     os.read(control, 1)
 os._exit(0)
 """
-"""A worker in all that matters here: the same pipes, the same words, and a page of GPU memory that must come back."""
+"""A small process that behaves like a worker: the same pipes and messages, and GPU memory that must be restored."""
 
 
 class CodeCompiled(Exception):
-    """This process is not the one to keep."""
+    """The process compiled code itself: another one is started and kept."""
 
     def __init__(self, pieces: int) -> None:
         super().__init__(pieces)
@@ -48,7 +48,7 @@ class CodeCompiled(Exception):
 
 @dataclass(frozen=True)
 class SavedMemory:
-    """What the driver moved off the GPU."""
+    """GPU memory that the driver has moved into processes."""
 
     processes: tuple[int, ...] = ()
     bytes: int = 0
@@ -56,7 +56,7 @@ class SavedMemory:
 
 @dataclass
 class ParkedWorker:
-    """A parked process."""
+    """A process that waits for its next launch."""
 
     handle: WorkerHandle
     tier: Tier
@@ -70,7 +70,7 @@ def read_boot_id() -> str:
 
 
 def measure_host_bytes(root: int) -> int:
-    """Memory that a process and its descendants have, what they share with others counted in part (Linux)."""
+    """Return the memory of a process and its descendants, with a share of what others use too (Linux)."""
     total = 0
     for pid in list_process_tree(root):
         with contextlib.suppress(OSError):
