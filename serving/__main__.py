@@ -31,6 +31,7 @@ from serving.snapshots.base import NAMES, Spec
 from serving.snapshots.choose import Choice, Unsupported, backends, choose
 from serving.system import log as logs
 from serving.system.files import exclusive
+from serving.system.interrupts import interruptible
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -80,8 +81,11 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
-    with logs.to_stderr():
-        return run(options)
+    try:
+        with logs.to_stderr(), interruptible():
+            return run(options)
+    except KeyboardInterrupt:  # before it served
+        return 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -111,8 +115,6 @@ def run(options: argparse.Namespace) -> int:
         return refuse(error.message)
     except Unsupported as error:
         return refuse(str(error))
-    except KeyboardInterrupt:
-        return 0
 
 
 def refuse(reason: str) -> int:
