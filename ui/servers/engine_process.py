@@ -40,7 +40,7 @@ class LocalEngine:
         self._process = self._start()
         try:
             self.client = EmbeddingClient(self._process.wait(), self._key)
-        except ProcessFailed:
+        except BaseException:
             self._process.stop()
             raise
         self._watcher = threading.Thread(target=self._watch, name="engine watch", daemon=True)
