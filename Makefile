@@ -9,10 +9,13 @@ VLLM := .venv-vllm/.installed
 PYTHON_GPU ?= $(wildcard .venv-gpu/bin/python)
 GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
 
+# A file's tests stay in one process, whose servers they share; in their order the longest files come first.
+PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder --durations=15
+
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test test-vllm test-gpu check pins bench bench-gpu samples gpu clean platform screenshots
+.PHONY: help install demo serve criu test test-soak test-all test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -29,10 +32,18 @@ criu: $(BASE) ## unpack a criu into .criu/ (root on Debian; elsewhere install th
 
 install: $(BASE) ## make .venv: the page, the worker, the built-in embedder; no torch
 
-test: $(TEST) ## run all tests, browser included
+test: $(TEST) tools ## the fast tests on two cores, one journey in a browser among them (under 10 min)
+	$(PYTEST) -n 3 -m "not soak"
+
+test-soak: $(TEST) tools ## the tests marked soak: hundreds of restores, kills, fuzzing, every page in a browser
+	$(PYTEST) -n 2 -m soak
+
+test-all: $(TEST) tools ## all tests, with branch coverage (floor: pyproject.toml)
+	$(PYTEST) -n 2 --cov --cov-report=term
+
+tools: $(TEST)
 	.venv-test/bin/python -m tests.support.chromium
 	.venv-test/bin/python -m tests.support.criu
-	.venv-test/bin/python -m pytest
 
 test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
 	.venv-vllm/bin/python -m pytest tests/vllm

@@ -17,6 +17,24 @@ for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
     del os.environ[name]  # settings of whoever runs the tests are not part of them
 
 
+PROCESSES = ("EngineProcess", "ServerProcess")
+PROCESS_FIXTURES = {"builtin_process", "builtin_url", "page_url"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs. The marker `soak` stands in the test modules."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "browser" in fixtures:
+            item.add_marker(pytest.mark.browser)
+        if Path(__file__).parent / "modal" in item.path.parents:
+            item.add_marker(pytest.mark.modal)
+        module = item.getparent(pytest.Module)
+        if fixtures & PROCESS_FIXTURES or any(hasattr(module and module.obj, name) for name in PROCESSES):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture
 def limits(tmp_path: Path) -> Settings:
     return settings(tmp_path)

@@ -68,6 +68,7 @@ def test_each_module_that_a_document_names_exists() -> None:
             assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{path.name}: {name}"
 
 
+@pytest.mark.soak
 def test_the_readmes_python_answers(page_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     (example,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     monkeypatch.chdir(ROOT)
@@ -75,6 +76,7 @@ def test_the_readmes_python_answers(page_url: str, capsys: pytest.CaptureFixture
     assert "'file': 'handbook-tarnwell-pump.pdf', 'page': 6}" in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_the_readmes_curl_answers(builtin_process: ServerProcess) -> None:
     (example,) = (found for found in re.findall(r"```bash\n(.+?)```", README, re.DOTALL) if found.startswith("curl"))
     command = example.replace("localhost:8000", builtin_process.wait().removeprefix("http://"))

@@ -48,6 +48,7 @@ def test_until_enough_came_back_and_then_at_zero(data: Path, capsys: pytest.Capt
     assert "$" not in again, "nobody knows what an engine elsewhere costs"
 
 
+@pytest.mark.soak
 def test_not_enough_is_told_with_what_to_do(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with EngineProcess(data, "plain") as engine:
         assert main(["prime", "--url", engine.wait(), "--max-starts", "2"]) == 1
@@ -98,6 +99,7 @@ def test_what_cannot_be_primed_is_said(words: list[str], said: str, capsys: pyte
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_ctrl_c_ends_it_with_a_word(data: Path) -> None:
     with EngineProcess(data, "plain") as engine:
         command = [sys.executable, "-m", "bench", "prime", "--url", engine.wait(), "--max-starts", "1000"]

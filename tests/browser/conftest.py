@@ -16,7 +16,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=LOOKS)
+@pytest.fixture(params=[pytest.param(look, marks=[pytest.mark.soak] * (look != "desktop")) for look in LOOKS])
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.visit import Visit
 from tests.support.repository import SAMPLES
 
+pytestmark = pytest.mark.soak
+
 SLIDE, RECEIPT = "slide-shelf-robots.webp", "receipt-corner-larder.jpg"
 FILES = (SLIDE, RECEIPT, "chart-honey-harvest.png")
 

@@ -16,7 +16,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
 from ui.core.bench_runs import RECORDED
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 STORED = "8.3x faster than plain"
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from serving.http.child_server import ServerProcess
 from tests.browser.visit import CONTRAST, LOOKS, Visit
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

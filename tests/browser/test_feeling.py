@@ -14,7 +14,7 @@ from tests.support.accessibility import serious
 from tests.support.files import pdf
 from tests.support.manual_pages import MANUAL
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 NARROW = {"width": 360, "height": 780}
 TABS = ("Search", "Cold starts", "About")
 COLLECTION = "feeling"

@@ -19,7 +19,7 @@ from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 from tests.support.zips import zipped
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 NASTY = "<img src=x onerror=document.title='hacked'>"
 
 

@@ -18,7 +18,7 @@ from tests.support.files import pdf
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")

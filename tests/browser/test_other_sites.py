@@ -14,7 +14,7 @@ from serving.http.child_server import ServerProcess
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 SENDS = """async (url) => {
   const form = new FormData();
   form.append('files', new File(['words'], 'a.txt'));

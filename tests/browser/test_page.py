@@ -13,7 +13,6 @@ from tests.support.files import pdf
 from tests.support.manual_pages import MANUAL
 from tests.support.repository import SAMPLES
 
-pytestmark = pytest.mark.e2e
 ANSWERED = ".detail .answer:not(.pending)"
 
 
@@ -73,6 +72,7 @@ def mark_is_on(page: Page) -> bool:
     )
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("look", ["desktop", "dark"], indirect=True)
 def test_text_can_be_read_on_its_background(visit: Visit, page_url: str) -> None:
     """WCAG AA contrast (4.5) of the texts that are ours, in both colour schemes."""
@@ -82,6 +82,7 @@ def test_text_can_be_read_on_its_background(visit: Visit, page_url: str) -> None
         assert ratio >= 4.5, f"{selector}: {ratio:.1f}"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
 def test_samples_in_one_click_then_chips_cancel_and_reload(visit: Visit, page_url: str) -> None:
     page = visit.open(f"{page_url}/?c=e2e-start")
@@ -103,6 +104,7 @@ def test_samples_in_one_click_then_chips_cancel_and_reload(visit: Visit, page_ur
     expect(page.locator("#ask textarea")).not_to_have_value("")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
 def test_what_goes_wrong_is_told(visit: Visit, page_url: str) -> None:
     page = visit.open(f"{page_url}/?c=e2e-empty&k=99999&x=<script>alert(1)</script>")
@@ -116,6 +118,7 @@ def test_what_goes_wrong_is_told(visit: Visit, page_url: str) -> None:
     expect(page.locator("#ask textarea")).to_be_focused()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
 def test_names_are_shown_as_text(visit: Visit, page_url: str, tmp_path: Path) -> None:
     nasty = tmp_path / "<img src=x onerror=document.title='hacked'>.pdf"
@@ -130,6 +133,7 @@ def test_names_are_shown_as_text(visit: Visit, page_url: str, tmp_path: Path) ->
     assert page.title() == "Dormouse" and page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("look", ["desktop"], indirect=True)
 def test_delete_file_and_collection(visit: Visit, page_url: str, tmp_path: Path) -> None:
     for number in range(2):

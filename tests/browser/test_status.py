@@ -24,7 +24,7 @@ from ui.components import status_pill
 from ui.servers import state as facts
 from ui.servers.state import Facts, News
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 RECORD = """
   window.states = []; window.said = []; window.streams = []; window.counted = [];
   new MutationObserver((changes) => changes.forEach(({target}) => {

@@ -17,7 +17,7 @@ from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 
 
 class Site(NamedTuple):

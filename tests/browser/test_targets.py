@@ -23,7 +23,7 @@ from tests.support.servers import running, settings
 from tests.support.states import NASTY
 from ui.servers.target import host
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 RECEIPT = SAMPLES / "receipt-corner-larder.jpg"
 CHART = SAMPLES / "chart-honey-harvest.png"
 

@@ -17,7 +17,7 @@ from tests.browser.visit import CONTRAST, LOOKS, Visit
 from tests.support.engines import EngineProcess
 from tests.support.scripted_engine import script
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 RECORD = """
   window.heads = [];
   new MutationObserver(() => {

@@ -20,7 +20,7 @@ from tests.support.files import encoded
 from tests.support.scripted import Coloured, Scripted
 from tests.support.servers import running, settings
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 BUTTON = ".detail .where button"
 FILES = {"corner.png": cornered("lower right"), "plain.png": Image.new("RGB", (600, 840), "white")}
 

@@ -17,7 +17,7 @@ from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
 from tests.support.zips import zipped
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.soak
 TABS = 150
 """More than the page has places to stop at."""
 HELD = "(element) => element === document.activeElement || element.contains(document.activeElement)"

@@ -29,6 +29,8 @@ from tests.modal.containers import REPOSITORY
 from tests.support.modal_apps import APP, EMBEDDER
 from ui.coldstart import cost_panel
 
+pytestmark = pytest.mark.soak
+
 SECRET = {"DORMOUSE_API_KEYS": "api", "DORMOUSE_ADMIN_KEY": "admin"}
 HEADERS = dict(zip(("Modal-Key", "Modal-Secret"), PROXY_TOKEN, strict=True))
 KEYS = {

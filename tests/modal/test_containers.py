@@ -14,6 +14,8 @@ import requests
 from tests.modal.cloud import START_S
 from tests.modal.conftest import APPS, KEYS, Sample, later
 
+pytestmark = pytest.mark.soak
+
 # Starts
 
 

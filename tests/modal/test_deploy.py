@@ -83,6 +83,7 @@ def test_from_nothing_to_all_three_and_back(
     assert not cloud.past and not cloud.containers(), "nothing of all this started a container"
 
 
+@pytest.mark.soak
 def test_the_page_lets_in_who_has_the_password_that_was_kept(
     workspace: Workspace, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_the_page_lets_in_who_has_the_password_that_was_kept(
     assert seen.status_code == 200 and "gradio" in seen.text
 
 
+@pytest.mark.soak
 def test_status_tells_zero_without_waking(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: Output) -> None:
     cloud = workspace.cloud
     cloud.secrets["dormouse"] = {}
@@ -151,6 +153,7 @@ def test_what_is_missing_is_said_and_nothing_is_made(
     assert not (data / FILE).exists() and not cloud.secrets and not cloud.apps()
 
 
+@pytest.mark.soak
 def test_a_deployment_that_fails_ends_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: Output) -> None:
     cloud = workspace.cloud
     cloud.secrets["dormouse"] = {}
@@ -164,6 +167,7 @@ def test_a_deployment_that_fails_ends_it(workspace: Workspace, monkeypatch: pyte
         deploy.main(["--yes"])
 
 
+@pytest.mark.soak
 def test_a_machine_without_a_price_is_told(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: Output
 ) -> None:
@@ -187,6 +191,7 @@ def test_destroy_asks_first(
     assert (APP in cloud.apps()) == (code == 1) and workspace.deleted == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("command", ["deploy", "status", "destroy"])
 @pytest.mark.parametrize(
     ("environment", "said"),

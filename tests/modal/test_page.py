@@ -105,6 +105,7 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
         yield found
 
 
+@pytest.mark.soak
 def test_without_a_password_there_is_no_deployment(tmp_path: Path) -> None:
     with Cloud() as cloud:
         cloud.secrets["dormouse-page"] = {"DORMOUSE_ADMIN_KEY": ADMIN}
@@ -141,11 +142,13 @@ def test_page_comes_up_and_comes_back(hosted: Hosted) -> None:
     assert [each.kind for each in hosted.cloud.containers(PAGE)] == ["restored"]
 
 
+@pytest.mark.soak
 def test_server_that_is_not_deployed_is_told_with_the_command(hosted: Hosted) -> None:
     with pytest.raises(gradio_client.exceptions.AppError, match="modal deploy serving/serve_vllm_snapshot"):
         hosted.call("search", "words", None, "c", 3, None, "vLLM")
 
 
+@pytest.mark.soak
 def test_pages_are_there_after_a_kill(hosted: Hosted) -> None:
     hosted.deploy_server()
     files = [
@@ -171,7 +174,7 @@ def served(tmp_path: Path) -> Iterator[Hosted]:
         yield found
 
 
-@pytest.mark.e2e
+@pytest.mark.soak
 def test_person_uploads_searches_and_sees_a_restored_start(served: Hosted, browser: Browser) -> None:
     """All of it in a browser: a page is dropped in and found, the server is brought to zero, and comes back. The page
     has no snapshot, as `modal serve` makes none; the server, which was deployed, has one."""
@@ -203,7 +206,7 @@ def test_person_uploads_searches_and_sees_a_restored_start(served: Hosted, brows
     assert [each.kind for each in served.cloud.containers(SERVER)] == ["restored"]
 
 
-@pytest.mark.e2e
+@pytest.mark.soak
 def test_volume_that_is_gone_is_shown_and_nothing_is_acknowledged(hosted: Hosted, browser: Browser) -> None:
     if SERVER not in hosted.cloud.apps():
         hosted.deploy_server()
@@ -228,6 +231,7 @@ def test_volume_that_is_gone_is_shown_and_nothing_is_acknowledged(hosted: Hosted
     assert hosted.call("search", "honey", None, "gone", 9)["hits"] == []
 
 
+@pytest.mark.soak
 def test_new_release_takes_over(hosted: Hosted) -> None:
     if SERVER not in hosted.cloud.apps():
         hosted.deploy_server()

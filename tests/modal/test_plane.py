@@ -22,6 +22,8 @@ from tests.modal.conftest import APPS, KEYS, Sample
 from tests.modal.containers import REPOSITORY, strays
 from tests.modal.disk import Disk
 
+pytestmark = pytest.mark.soak
+
 # Deployment
 
 

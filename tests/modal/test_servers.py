@@ -130,6 +130,7 @@ def test_a_deployment_as_it_comes(empty: Cloud, server: str) -> None:
     assert "DORMOUSE_API_KEYS" not in secrets[1].values
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("server", FILES)
 def test_its_image(empty: Cloud, server: str) -> None:
     before = len(empty.images)
@@ -151,6 +152,7 @@ def test_its_image(empty: Cloud, server: str) -> None:
     assert not any("__pycache__" in name or name.startswith(("/root/ui", "/root/tests")) for name in uploaded)
 
 
+@pytest.mark.soak
 def test_settings_of_a_deployment(empty: Cloud) -> None:
     environment = {
         "GPU": "H100", "SCALEDOWN_WINDOW": "300", "MIN_CONTAINERS": "1", "MAX_CONTAINERS": "3", "CONCURRENCY": "8",
@@ -176,6 +178,7 @@ def test_settings_of_a_deployment(empty: Cloud) -> None:
     assert told.items() <= given.values.items() and given.values["DORMOUSE_RESTORE_TIMEOUT_S"] == "30.0"
 
 
+@pytest.mark.soak
 def test_without_a_gpu_or_a_secret(empty: Cloud) -> None:
     environment = {"DORMOUSE_MODAL_GPU": "", "DORMOUSE_MODAL_SECRET_NAME": "", "DORMOUSE_EMBEDDER": "builtin"}
     assert empty.deploy(FILES["hf"], env=environment).returncode == 0
@@ -184,6 +187,7 @@ def test_without_a_gpu_or_a_secret(empty: Cloud) -> None:
     assert sent.checkpointing_enabled
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("name", "value"),
     [("SCALEDOWN_WINDOW", "1"), ("GPU", "L40S:2"), ("ACCESS", "nobody"), ("CONCURRENCY", "many"), ("CACHE", "here")],
@@ -194,11 +198,13 @@ def test_a_setting_that_cannot_be_is_told_in_a_line(empty: Cloud, name: str, val
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_a_secret_that_is_not_there_is_named(empty: Cloud) -> None:
     done = empty.deploy(FILES["vllm"], env={"DORMOUSE_MODAL_SECRET_NAME": "nowhere"})
     assert done.returncode != 0 and "Secret 'nowhere' not found" in done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_a_fresh_clone_deploys_without_a_model_library(empty: Cloud, tmp_path: Path) -> None:
     for name in ("serving", "pyproject.toml"):
         copy: Callable[..., Any] = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
@@ -258,6 +264,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("server", "client"), [("hf", guide.FASTAPI), ("vllm", guide.OPENAI)])
 def test_the_guides_clients_unchanged_with_bigemma3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path, server: str, client: str
@@ -302,6 +309,7 @@ def double(shared: Deployed) -> Iterator[Deployed]:
     script(shared.folder)
 
 
+@pytest.mark.soak
 def test_who_comes_back_wrong_is_started_in_full(double: Deployed) -> None:
     script(double.folder, restored={"shift": 0.5})
     answer = double.answer()
@@ -310,6 +318,7 @@ def test_who_comes_back_wrong_is_started_in_full(double: Deployed) -> None:
     assert "the restored worker is not used" in double.logs()
 
 
+@pytest.mark.soak
 def test_who_cannot_be_started_in_full_does_not_serve(double: Deployed) -> None:
     script(double.folder, restored={"shift": 0.5}, fail_load="there is no memory left")
     thread = threading.Thread(target=double.ask)
@@ -321,6 +330,7 @@ def test_who_cannot_be_started_in_full_does_not_serve(double: Deployed) -> None:
     thread.join(WAIT_S)
 
 
+@pytest.mark.soak
 def test_each_restore_draws_its_own_numbers(double: Deployed) -> None:
     drawn = []
     for _ in range(2):
@@ -342,6 +352,7 @@ def in_flight(double: Deployed) -> tuple[threading.Thread, list[requests.Respons
     return thread, found, container
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("way", ["SIGTERM", "/scaledown"])
 def test_what_is_in_flight_is_finished(double: Deployed, way: str) -> None:
     thread, found, container = in_flight(double)
@@ -360,11 +371,13 @@ def test_what_is_in_flight_is_finished(double: Deployed, way: str) -> None:
     assert after.headers["X-Boot-Id"] != found[0].headers["X-Boot-Id"] and after.headers["X-Boot-Requests"] == "1"
 
 
+@pytest.mark.soak
 def test_scaledown_is_the_admins(double: Deployed) -> None:
     assert requests.post(f"{double.url}/scaledown", timeout=WAIT_S).status_code == 401
     double.answer()
 
 
+@pytest.mark.soak
 def test_a_client_that_leaves_and_a_body_too_large(double: Deployed) -> None:
     """Errors come through Modal's own way of answering as they are."""
     url = double.url
@@ -389,6 +402,7 @@ def failed(tmp_path: Path, environment: dict[str, str], secret: dict[str, str]) 
         return str(next(each.result.exception for each in cloud.past if each.result))
 
 
+@pytest.mark.soak
 def test_weights_that_cannot_be_had_name_the_command(tmp_path: Path) -> None:
     said = failed(
         tmp_path,
@@ -398,11 +412,13 @@ def test_weights_that_cannot_be_had_name_the_command(tmp_path: Path) -> None:
     assert "someone/gated is not on this machine" in said and "modal secret create dormouse HF_TOKEN=" in said
 
 
+@pytest.mark.soak
 def test_keys_that_are_not_in_the_secret_are_asked_for(tmp_path: Path) -> None:
     said = failed(tmp_path, {"DORMOUSE_MODAL_ACCESS": "keys", "DORMOUSE_EMBEDDER": "builtin"}, {})
     assert "set DORMOUSE_API_KEYS in its secret" in said
 
 
+@pytest.mark.soak
 def test_the_log_says_what_a_start_kind_was_concluded_from(double: Deployed) -> None:
     double.answer()
     line = double.logs().split("a container begins to serve: ")[-1].splitlines()[0]

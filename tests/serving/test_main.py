@@ -84,6 +84,7 @@ def test_life_of_a_worker(tmp_path: Path, name: str) -> None:
         assert len(engine.family()) == held, "held at zero"
 
 
+@pytest.mark.soak
 def test_a_hundred_first_requests_are_one_start_and_a_hundred_right_answers(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         engine.wait()
@@ -98,6 +99,7 @@ def test_a_hundred_first_requests_are_one_start_and_a_hundred_right_answers(tmp_
         assert len(engine.status()["history"]) == 2
 
 
+@pytest.mark.soak
 def test_two_restores_of_one_snapshot_differ_in_all_that_must_differ(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         engine.ask()
@@ -110,6 +112,7 @@ def test_two_restores_of_one_snapshot_differ_in_all_that_must_differ(tmp_path: P
             assert len(set(values)) == 3, "random, numpy, uuid and boot id are fresh after each restore"
 
 
+@pytest.mark.soak
 def test_worker_killed_in_the_middle_of_a_batch(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         assert right(engine.ask())
@@ -128,6 +131,7 @@ def test_worker_killed_in_the_middle_of_a_batch(tmp_path: Path, backend: str) ->
         assert right(after) and kind(after) == "restored"
 
 
+@pytest.mark.soak
 def test_worker_killed_while_idle_is_not_noticed(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         for _ in range(5):
@@ -173,6 +177,7 @@ def test_restores_that_fail_are_answered_by_a_plain_start(
     assert "log" not in str(list((tmp_path / "run").iterdir()))
 
 
+@pytest.mark.soak
 def test_embedder_that_does_not_start_is_told(tmp_path: Path, backend: str) -> None:
     script(tmp_path, fail_load="scripted: the model file is damaged, reinstall")
     with EngineProcess(tmp_path, backend) as engine:
@@ -228,6 +233,7 @@ def test_snapshot_survives_the_engine_and_is_private(saved: Path) -> None:
         assert oct(path.stat().st_mode)[-3:] == ("700" if path.is_dir() else "600"), path
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "how", ["truncated", "bit flipped", "bit flipped, time set back", "file missing", "file added"]
 )
@@ -254,6 +260,7 @@ def test_damaged_snapshot_is_refused_and_made_again(saved: Path, how: str) -> No
     assert restarted(saved)[0] == "restored"
 
 
+@pytest.mark.soak
 def test_snapshot_damaged_while_the_engine_runs(saved: Path) -> None:
     with EngineProcess(saved, "criu") as engine:
         assert kind(engine.ask()) == "restored"
@@ -263,6 +270,7 @@ def test_snapshot_damaged_while_the_engine_runs(saved: Path) -> None:
         assert right(answer) and kind(answer) == "created"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -282,6 +290,7 @@ def test_snapshot_of_another_version_is_refused(saved: Path, name: str, value: s
     assert found == "created" and told in log
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "[" * 100_000, '{"version": 99}', '{"version": 1, "identity": 7}', "no probe", "odd probe"],
@@ -297,6 +306,7 @@ def test_manifest_that_is_none_is_refused(saved: Path, content: str) -> None:
     assert found == "created" and "is refused and removed" in log
 
 
+@pytest.mark.soak
 def test_foreign_snapshots_are_not_used_and_few_are_kept(saved: Path) -> None:
     folder = snapshot_folder(saved)
     for number in range(4):
@@ -333,6 +343,7 @@ def test_keys_are_in_no_snapshot_and_may_change_while_it_sleeps(tmp_path: Path) 
         assert kind(engine.ask("short", Authorization=f"Bearer {second}")) == "restored"
 
 
+@pytest.mark.soak
 def test_disk_full_leaves_what_is_there_and_answers(tmp_path: Path) -> None:
     criu.need()
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
@@ -372,6 +383,7 @@ def test_disk_full_leaves_what_is_there_and_answers(tmp_path: Path) -> None:
             assert process.wait(20) == 0
 
 
+@pytest.mark.soak
 def test_engine_killed_and_started_again(tmp_path: Path, backend: str) -> None:
     for moment in ("serving", "starting", "zero"):
         engine = EngineProcess(tmp_path, backend)
@@ -411,6 +423,7 @@ def test_second_engine_on_one_folder_says_so_and_stops(tmp_path: Path) -> None:
         assert right(engine.ask())
 
 
+@pytest.mark.soak
 def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:
     script(tmp_path, load_s=2)
     with EngineProcess(tmp_path, "plain") as engine:
@@ -426,6 +439,7 @@ def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:
         engine.until(lambda told: told["in_flight"] == 0 and told["waiting"] == 0)
 
 
+@pytest.mark.soak
 def test_client_that_leaves_while_the_worker_computes(tmp_path: Path) -> None:
     with EngineProcess(tmp_path, "fork") as engine:
         assert right(engine.ask())
@@ -435,6 +449,7 @@ def test_client_that_leaves_while_the_worker_computes(tmp_path: Path) -> None:
         engine.until(lambda told: told["in_flight"] == 0, 1.5)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [1, 3_000_000])
 def test_hung_worker_is_killed_and_replaced(tmp_path: Path, size: int) -> None:
     """Stopped, so that it answers nothing and takes nothing; its client is told, the next one is served."""
@@ -447,6 +462,7 @@ def test_hung_worker_is_killed_and_replaced(tmp_path: Path, size: int) -> None:
         assert right(engine.ask())
 
 
+@pytest.mark.soak
 def test_worker_that_does_not_stop_is_killed(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend, DORMOUSE_STOP_TIMEOUT_S="0.5") as engine:
         for _ in range(2):
@@ -463,6 +479,7 @@ def test_worker_that_does_not_stop_is_killed(tmp_path: Path, backend: str) -> No
     assert gone([worker]) and engine.stop() == 0 and "Traceback" not in engine.tail
 
 
+@pytest.mark.soak
 def test_rebuild_under_traffic(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         assert right(engine.ask())
@@ -487,6 +504,7 @@ def test_rebuild_under_traffic(tmp_path: Path, backend: str) -> None:
         assert engine.status()["failures"] == {}
 
 
+@pytest.mark.soak
 def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
     script(tmp_path, flood=3_000)
     reading, writing = os.pipe()
@@ -503,6 +521,7 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
     os.close(writing)
 
 
+@pytest.mark.soak
 def test_run_folder_that_was_tidied_away(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         assert right(engine.ask())
@@ -520,6 +539,7 @@ def test_answers_hold_no_path(tmp_path: Path, backend: str) -> None:
         assert "secret-place" in engine.status()["reason"]
 
 
+@pytest.mark.soak
 def test_a_form_of_a_web_page_wakes_nobody(tmp_path: Path) -> None:
     with EngineProcess(tmp_path, "plain") as engine:
         answer = requests.post(engine.wait() + "/embed", data='{"texts": ["a"]}', timeout=5)
@@ -574,6 +594,7 @@ def test_everything_but_embedding_is_answered_at_zero(tmp_path: Path) -> None:
         assert slept.json() == {"status": "zero"}
 
 
+@pytest.mark.soak
 def test_events_tell_each_state_as_it_comes(tmp_path: Path, backend: str) -> None:
     script(tmp_path, load_s=0.3)
     with EngineProcess(tmp_path, backend, "--scaledown-window", "2") as engine:
@@ -597,6 +618,7 @@ def test_events_tell_each_state_as_it_comes(tmp_path: Path, backend: str) -> Non
         assert seen[:2] == ["zero", "starting"] and seen[-1] == "zero" and "serving" in seen
 
 
+@pytest.mark.soak
 def test_stops_politely(tmp_path: Path, backend: str) -> None:
     """SIGTERM: what is in flight is finished, who watches is let go, exit code 0, nothing left."""
     engine = EngineProcess(tmp_path, backend)
@@ -616,6 +638,7 @@ def test_stops_politely(tmp_path: Path, backend: str) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.soak
 def test_stops_politely_in_the_middle_of_a_start(tmp_path: Path, backend: str) -> None:
     script(tmp_path, load_s=60)
     engine = EngineProcess(tmp_path, backend, DORMOUSE_DRAIN_S="4")
@@ -638,6 +661,7 @@ def chunks(size: int, pause: float) -> Iterator[bytes]:
     yield b'"}'
 
 
+@pytest.mark.soak
 def test_bodies_are_passed_on_without_being_held(tmp_path: Path) -> None:
     with EngineProcess(tmp_path, "fork") as engine:
         assert right(engine.ask())
@@ -668,6 +692,7 @@ def unusable(tmp_path: Path, name: str, **environment: str) -> str:
     return found.stderr
 
 
+@pytest.mark.soak
 def test_criu_missing_or_too_old(tmp_path: Path) -> None:
     old = tmp_path / "old-criu"
     old.write_text("#!/bin/sh\necho 'Version: 3.17.1'\n")
@@ -691,6 +716,7 @@ def test_criu_missing_or_too_old(tmp_path: Path) -> None:
             assert found["backend"] == "fork" and reason in found["refused"]["criu"]
 
 
+@pytest.mark.soak
 def test_user_namespaces_forbidden(tmp_path: Path) -> None:
     """In a namespace of this test's own, in which no more may be made."""
     path = criu.need()

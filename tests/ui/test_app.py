@@ -62,6 +62,7 @@ def test_failing_child_is_told() -> None:
         child.wait()
 
 
+@pytest.mark.soak
 def test_engine_stops_politely_and_keeps_its_admin_key(tmp_path: Path) -> None:
     key_file = tmp_path / "admin.key"
     with ServerProcess("serving", ["--data", str(tmp_path)]) as engine:
@@ -123,6 +124,7 @@ def test_a_child_goes_on_whatever_becomes_of_its_parents_stderr(tmp_path: Path, 
     assert found.stdout.strip() == "True True the last line 0"
 
 
+@pytest.mark.soak
 def test_worker_goes_quietly_when_its_owner_goes(tmp_path: Path) -> None:
     worker = ServerProcess("serving", ["--data", str(tmp_path)])
     worker.wait()
@@ -142,6 +144,7 @@ def uploaded(data: Path) -> list[str]:
     return [path.name for path in (data / "uploads").rglob("*") if path.is_file()]
 
 
+@pytest.mark.soak
 def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) -> None:
     page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
     sent = {"files": ("page.txt", b"a page of somebody")}
@@ -161,6 +164,7 @@ def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) ->
         assert second.returncode == 2 and "another process is using the library" in second.stderr
 
 
+@pytest.mark.soak
 def test_killed_worker_and_killed_engine_are_started_again_and_a_search_waits(tmp_path: Path) -> None:
     with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as page:
         client = Client(page.wait(), verbose=False)
@@ -179,6 +183,7 @@ def test_killed_worker_and_killed_engine_are_started_again_and_a_search_waits(tm
         client.close()
 
 
+@pytest.mark.soak
 def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,6 +201,7 @@ def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause
         engine.stop()
 
 
+@pytest.mark.soak
 def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:
     page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
     client = Client(page.wait(), verbose=False)
@@ -209,6 +215,7 @@ def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:
     assert len(jobs) == 2
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_page_ends_in_the_middle_of_a_pdf_that_does_not(how: signal.Signals, tmp_path: Path) -> None:
     """Such a file is being added and is asked with; nobody hears of a deadline meanwhile."""
@@ -250,6 +257,7 @@ def test_mistakes_at_the_start_are_told_in_a_sentence(tmp_path: Path) -> None:
     assert found.returncode == 2 and "begins with http" in found.stderr
 
 
+@pytest.mark.soak
 def test_page_stops_soon_with_an_open_tab(tmp_path: Path) -> None:
     page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
     url = page.wait()

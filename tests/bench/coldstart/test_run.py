@@ -123,6 +123,7 @@ def test_cold_is_proven_created_is_excluded_and_plain_and_restored_are_compared(
     assert "made the snapshot" in "\n".join(heard.rows) and "[16/16]" in render_progress(samples, 16)
 
 
+@pytest.mark.soak
 def test_a_server_that_dies_in_the_middle_of_a_trial_is_a_row_and_the_run_goes_on(
     tmp_path: Path, plain_engine: EngineProcess
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_plain_address_is_left_alone_while_it_scales_down() -> None:
         assert not bodies and heard == ["waiting for it to scale down, 0 s left"]
 
 
+@pytest.mark.soak
 def test_a_slow_cold_start_ends_with_1(tmp_path: Path, plain_engine: EngineProcess) -> None:
     words = ["--num-warmup", "0", "--repetitions", "1", "--max-cold-ms"]
     fast = started(plain_engine, tmp_path, *words, "1000000")
@@ -222,6 +224,7 @@ def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPa
         attach_target("t", "localhost:8000", "", 65)
 
 
+@pytest.mark.soak
 def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_engine: EngineProcess) -> None:
     process = started(plain_engine, tmp_path, "--num-warmup", "1000")
     on_disk(tmp_path / FILE, 5, process)
@@ -234,6 +237,7 @@ def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_e
     assert found["samples"][0]["verified"]
 
 
+@pytest.mark.soak
 def test_an_engine_that_is_killed_costs_no_earlier_sample_and_the_command_says_so(tmp_path: Path) -> None:
     """SIGKILL of the engine itself, and its worker goes with it: each later trial is a row."""
     with EngineProcess(tmp_path, "plain") as engine:
@@ -270,6 +274,7 @@ time.time_ns = lambda: int(wrong() * 1e9)
 """
 
 
+@pytest.mark.soak
 def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -> None:
     """A real engine and its worker, four times a second seven hours ahead or behind: so are their Date headers, the
     times of their starts and the age of their snapshot. Every duration is of the client's own clock, or monotonic."""
@@ -305,6 +310,7 @@ def test_a_server_whose_clock_jumps_by_hours_changes_no_figure(tmp_path: Path) -
     )
 
 
+@pytest.mark.soak
 def test_a_worker_that_was_up_before_it_was_asked_is_no_cold_start(plain_engine: EngineProcess) -> None:
     plain_engine.to_zero()
     assert requests.post(plain_engine.wait() + "/wake_up", headers=plain_engine.admin, timeout=30).ok
@@ -313,6 +319,7 @@ def test_a_worker_that_was_up_before_it_was_asked_is_no_cold_start(plain_engine:
     assert plain_engine.status()["last_start"]["first_answer_ms"] is None
 
 
+@pytest.mark.soak
 def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(
     tmp_path: Path, plain_engine: EngineProcess
 ) -> None:
@@ -326,6 +333,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_that_it_is_not_all(
     assert "marked incomplete" in err and "cold, plain" in out
 
 
+@pytest.mark.soak
 def test_the_command_starts_its_own_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The built-in embedder; where nothing but plain is asked for, `auto` has no part."""
     words = ["--num-warmup", "1", "--repetitions", "1", "--test-scaledown", "--snapshots", "plain"]

@@ -164,6 +164,7 @@ TRACE = [0.0, 0.0, 0.7, 4.3, 5.0, 9.0, 9.0, 13.0]
 """Seconds. With a window of 2 s, each gap is at least a second away from it."""
 
 
+@pytest.mark.soak
 def test_the_real_engine_starts_as_often(tmp_path: Path) -> None:
     """Real worker processes; how long they take differs from the simulation, and the trace leaves room for that."""
     engine = EngineProcess(tmp_path, "fork", "--scaledown-window", "2")

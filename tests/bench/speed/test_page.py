@@ -24,7 +24,8 @@ PAGES, QUESTIONS = 12, 2
 TIMES = ("open", "enter_to_hits", "same_by_api", "hit_to_detail", "filter_to_hits")
 
 
-@pytest.mark.e2e
+@pytest.mark.browser
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     out = tmp_path / "page-builtin.json"

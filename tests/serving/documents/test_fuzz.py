@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.soak
+
 KINDS = ("files", "zips", "bodies", "exports")
 """Of tests/support/fuzz.py, which cannot be imported without atheris."""
 RUNS, AT_MOST_S = 5_000, 8

@@ -79,6 +79,7 @@ def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_pa
         ]  # fmt: skip
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not bound a process's memory")
 def test_a_page_that_takes_all_memory_is_a_row_and_the_others_come(tmp_path: Path) -> None:
     limits = settings(tmp_path, parser_memory_bytes=256 * MiB)
@@ -129,6 +130,7 @@ def test_a_killed_reader_costs_its_page_and_is_replaced(
     assert file.read(1).image is not None, "one that was killed while it waited costs no page"
 
 
+@pytest.mark.soak
 def test_a_reader_that_has_read_much_is_replaced(patient: ParserPool, tmp_path: Path) -> None:
     arguments = {"path": str(written(tmp_path, pdf([[WORDS]])))}
     seen = set()

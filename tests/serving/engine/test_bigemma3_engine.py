@@ -47,6 +47,7 @@ def expected(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[An
         return found
 
 
+@pytest.mark.soak
 def test_created_then_restored_with_equal_vectors(tmp_path: Path, weights: Path, expected: list[Any]) -> None:
     criu.need()
     with bigemma3(tmp_path, weights, "criu") as engine:
@@ -59,6 +60,7 @@ def test_created_then_restored_with_equal_vectors(tmp_path: Path, weights: Path,
         assert engine.status()["failures"] == {}
 
 
+@pytest.mark.soak
 def test_a_token_of_the_hub_downloads_the_weights_and_is_in_no_snapshot(tmp_path: Path, hub: Hub) -> None:
     criu.need()
     token = "hf_plantedInTheTests"
@@ -75,6 +77,7 @@ def test_fork_is_refused_with_the_reason(tmp_path: Path, weights: Path) -> None:
         engine.wait()
 
 
+@pytest.mark.soak
 def test_without_a_gpu_the_first_request_is_told_what_to_do(tmp_path: Path, weights: Path) -> None:
     with EngineProcess(tmp_path, "plain", "--weights", str(weights), embedder="bigemma3") as engine:
         answer = engine.ask(timeout=120)

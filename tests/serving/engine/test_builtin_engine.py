@@ -65,6 +65,7 @@ def test_created_then_restored_with_equal_vectors_and_words(tmp_path: Path, back
         assert engine.status()["failures"] == {}
 
 
+@pytest.mark.soak
 def test_a_hundred_first_requests_and_pages_among_them(tmp_path: Path, backend: str, expected: Any) -> None:
     with builtin(tmp_path, backend) as engine:
         engine.ask()
@@ -83,6 +84,7 @@ def test_a_hundred_first_requests_and_pages_among_them(tmp_path: Path, backend: 
         assert len({answer.headers["X-Boot-Id"] for answer in answers}) == 1
 
 
+@pytest.mark.soak
 def test_worker_killed_while_it_reads(tmp_path: Path, backend: str, expected: Any) -> None:
     with builtin(tmp_path, backend) as engine:
         page(engine)
@@ -97,6 +99,7 @@ def test_worker_killed_while_it_reads(tmp_path: Path, backend: str, expected: An
         assert kind(engine.ask()) == "restored"
 
 
+@pytest.mark.soak
 def test_engine_killed_while_it_reads(tmp_path: Path, backend: str, expected: Any) -> None:
     engine = builtin(tmp_path, backend)
     page(engine)
@@ -120,6 +123,7 @@ def test_engine_killed_while_it_reads(tmp_path: Path, backend: str, expected: An
         assert kind(again.ask()) == ("created" if backend == "fork" else "restored")
 
 
+@pytest.mark.soak
 def test_damaged_snapshot_of_the_real_model(tmp_path: Path, expected: Any) -> None:
     criu.need()
     with builtin(tmp_path, "criu") as engine:
@@ -134,6 +138,7 @@ def test_damaged_snapshot_of_the_real_model(tmp_path: Path, expected: Any) -> No
         assert kind(engine.ask()) == "created"
 
 
+@pytest.mark.soak
 def test_snapshot_is_not_larger_than_it_must_be(tmp_path: Path) -> None:
     """At most one and a half times the worker's anonymous memory, and nothing of it is held at zero."""
     criu.need()
@@ -148,6 +153,7 @@ def test_snapshot_is_not_larger_than_it_must_be(tmp_path: Path) -> None:
         assert engine.family() == []
 
 
+@pytest.mark.soak
 def test_many_restores_in_a_row(tmp_path: Path, backend: str, expected: Any) -> None:
     """Unfixed fork children hung three times of three: native thread pools of the template."""
     with builtin(tmp_path, backend) as engine:

@@ -95,6 +95,7 @@ def test_a_hundred_requests_at_zero_are_one_start(tmp_path: Path, backend: bool)
     with_engine(test, tmp_path, backend=backend)
 
 
+@pytest.mark.soak
 def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_times(tmp_path: Path) -> None:
     """The request comes before, with and after the timer, in every order the loop can give them."""
 

@@ -161,6 +161,7 @@ def data_uri(size: int) -> Iterator[bytes]:
     yield b'"]}'
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
 def test_data_uri_of_100_mb_is_refused_and_never_held(builtin_process: ServerProcess, path: str) -> None:
     url = builtin_process.wait()

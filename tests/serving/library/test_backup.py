@@ -297,6 +297,7 @@ for page in range(start, start + 100_000):
 """
 
 
+@pytest.mark.soak
 def test_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     """kill -9 in the middle of an ingest; the next container has a new disk, and only what was committed."""
     chance = random.Random(7)

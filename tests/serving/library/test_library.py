@@ -226,6 +226,7 @@ for page in range(start, start + 100_000):
 """
 
 
+@pytest.mark.soak
 def test_20_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     """kill -9 at a random moment of an ingest, twenty times: every page that was acknowledged is there, whole."""
     chance = random.Random(4)

@@ -109,6 +109,7 @@ def test_the_queues_of_a_restored_worker_are_those_of_its_launch() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("snapshot", ["criu", "fork"])
 def test_a_changed_queue_is_in_force_after_a_restore(tmp_path: Path, snapshot: str) -> None:
     if snapshot == "criu":
@@ -122,6 +123,7 @@ def test_a_changed_queue_is_in_force_after_a_restore(tmp_path: Path, snapshot: s
         assert engine.embed({"pages": [{"lines": ["a"]}, {"lines": ["b"]}]}).status_code == 429
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["DORMOUSE_HF_EAGER", "OMP_NUM_THREADS"])
 def test_what_a_worker_was_loaded_with_makes_another_snapshot(tmp_path: Path, name: str) -> None:
     criu.need()
@@ -133,6 +135,7 @@ def test_what_a_worker_was_loaded_with_makes_another_snapshot(tmp_path: Path, na
         assert kind(engine.ask()) == "restored"
 
 
+@pytest.mark.soak
 def test_a_snapshot_belongs_to_the_sources_that_its_worker_loads(tmp_path: Path) -> None:
     """And to those that made it. An edit of the library keeps it, one of the batcher does not."""
     criu.need()

@@ -54,6 +54,7 @@ async def restore(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) ->
     return await backend.restore(snapshot, Launch(socket, "restored", {}), quiet)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", BACKENDS)
 def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> None:
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
@@ -82,6 +83,7 @@ def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path
     with_snapshot(name, tmp_path, test)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_five_hundred_restores_leave_nothing_behind(tmp_path: Path, name: str) -> None:

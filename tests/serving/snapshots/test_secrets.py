@@ -37,7 +37,9 @@ def leaked(content: bytes) -> set[str]:
 PLANTED = {name: value(name) for name in SECRET}
 
 
-@pytest.mark.parametrize(("snapshot", "embedder"), [("criu", "builtin"), ("criu", NAME), ("fork", NAME)])
+@pytest.mark.parametrize(
+    ("snapshot", "embedder"), [pytest.param("criu", "builtin", marks=pytest.mark.soak), ("criu", NAME), ("fork", NAME)]
+)
 def test_no_secret_of_the_engine_is_in_a_snapshot_or_a_worker(tmp_path: Path, snapshot: str, embedder: str) -> None:
     if snapshot == "criu":
         criu.need()
@@ -70,6 +72,7 @@ def test_what_a_process_needs_is_passed_on() -> None:
     assert process_variables(environment) == dict.fromkeys(needed, "x")
 
 
+@pytest.mark.soak
 def test_the_engine_of_a_page_gets_its_settings_and_no_secret_of_the_page(tmp_path: Path) -> None:
     with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)], PLANTED) as page:
         page.wait()

@@ -22,6 +22,8 @@ import pytest
 from serving.http.server import READY
 from tests.support.scripted_engine import NAME
 
+pytestmark = pytest.mark.soak
+
 ROOT = Path(__file__).parents[3]
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 ENGINE = ["--port", "0", "--embedder", NAME, "--snapshot", "plain"]

@@ -98,6 +98,7 @@ def test_sweep_takes_what_is_old_and_ours(tmp_path: Path) -> None:
     sweep(tmp_path / "nobody made it")
 
 
+@pytest.mark.soak
 def test_what_is_old_goes_while_the_page_runs(site: Site) -> None:
     """What was uploaded, an upload that was cut, scores as CSV, an export; but not what a job has still to read."""
     site.worker.embedder.gate.clear()
@@ -311,6 +312,7 @@ def test_status_of_an_unknown_server_is_that_of_the_first(site: Site, target: st
     assert answer.ok and "<script>" not in answer.text
 
 
+@pytest.mark.soak
 def test_several_add_and_delete_at_once(site: Site) -> None:
     """In the end there is what was added and not deleted: as rows, in memory and as pictures. None met an error."""
 

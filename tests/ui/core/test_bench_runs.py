@@ -69,6 +69,7 @@ def test_a_run_is_a_file_that_grows(runs: Runs, engine: EngineProcess) -> None:
     begun(runs, engine, "--repetitions", "1").stop()
 
 
+@pytest.mark.soak
 def test_a_stopped_run_keeps_what_it_measured(runs: Runs, engine: EngineProcess) -> None:
     running = begun(runs, engine, "--repetitions", "1000")
     until(lambda: runs.told(running.id)["result"], bool)
@@ -80,6 +81,7 @@ def test_a_stopped_run_keeps_what_it_measured(runs: Runs, engine: EngineProcess)
     assert runs.choices()[0][0].endswith("stopped")
 
 
+@pytest.mark.soak
 def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: Runs, engine: EngineProcess) -> None:
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts behind `&`
     try:
@@ -91,6 +93,7 @@ def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: Runs, engine: En
     assert running.process.wait(30) == 130
 
 
+@pytest.mark.soak
 def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     words = ["--snapshots", "plain", "--repetitions", "1000"]

@@ -169,6 +169,7 @@ def test_pages_outlive_a_container(tmp_path: Path, scripted: ScriptedWorker) -> 
         assert requests.get(f"{url}/pages/{kept[1]}.webp", timeout=20).status_code == 401
 
 
+@pytest.mark.soak
 def test_container_that_is_killed_in_the_middle_of_an_upload(tmp_path: Path, scripted: ScriptedWorker) -> None:
     """Everything that was committed is there in the next one, with its pictures."""
     scripted.embedder.seconds = 0.1

@@ -169,6 +169,7 @@ def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert second.watch.engine() == ("http://x:2", "admin")
 
 
+@pytest.mark.soak
 def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:
     options = [
         "--no-browser",

@@ -144,6 +144,7 @@ def test_queries_do_not_wait_behind_pages(builtin_url: str) -> None:
         assert all(page.result().vectors.shape == (1, 384) for page in pages)
 
 
+@pytest.mark.soak
 def test_bad_input_over_http_leaves_memory_flat(builtin_process: ServerProcess) -> None:
     url, process = builtin_process.wait(), psutil.Process(builtin_process.pid)
     headers = {"Content-Type": "application/json"}
@@ -165,6 +166,7 @@ def test_bad_input_over_http_leaves_memory_flat(builtin_process: ServerProcess) 
     assert bomb.embed_queries(["still here"]).vectors.shape == (1, 384)
 
 
+@pytest.mark.soak
 def test_finds_the_right_pages(builtin_url: str) -> None:
     """The sample corpus; the figures themselves are the bench's, this holds that nothing broke."""
     rows = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from serving.settings import Settings
 from serving.snapshots.criu.backend import (
@@ -25,6 +26,8 @@ from serving.snapshots.criu.backend import (
 )
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from tests.support import criu
+
+pytestmark = pytest.mark.soak
 
 T = TypeVar("T")
 PINGED = CANARY.replace(

@@ -131,6 +131,7 @@ async def lives(handle: WorkerHandle) -> str:
     return str(handle.about["boot_id"])
 
 
+@pytest.mark.soak
 def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None:
     async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
