@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         return refuse_start(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first")
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
-        lock_file(settings.data / "engine.lock")  # held as long as this process lives
+        lock_file(settings.data / "engine.lock")  # held until this process ends
         read_admin_key(settings)
         folder = make_runtime_dir(settings.data)
     except BlockingIOError:

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
     """A dense A3 timetable has about 900 lines."""
     max_line_chars: Annotated[int, Field(ge=1)] = 10_000
-    """Of one line of a page's text: lines are joined with their neighbours, each time as a whole."""
+    """Characters of one line of a page's text: a line is joined with its neighbours, each time as a whole."""
 
     max_file_bytes: Annotated[int, Field(ge=1024)] = 50 * MiB
     """One uploaded file, on the page."""
