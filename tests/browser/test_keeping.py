@@ -13,11 +13,11 @@ from serving.http.child_server import ServerProcess
 from serving.library.exporting import export_collection
 from serving.library.library import Library
 from tests.browser.visit import LOOKS, Visit
-from tests.serving.documents.test_archives import zipped
-from tests.serving.library.test_library import add, at, new
 from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import add, at, new
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
+from tests.support.zips import zipped
 
 pytestmark = pytest.mark.e2e
 NASTY = "<img src=x onerror=document.title='hacked'>"

@@ -12,10 +12,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
-from tests.serving.worker.test_routes import until
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 

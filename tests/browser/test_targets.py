@@ -16,11 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from serving.http.child_server import ServerProcess
 from serving.library import fingerprints
 from tests.browser.visit import CONTRAST, LOOKS, Visit
-from tests.conftest import SAMPLES
-from tests.serving.library.test_fingerprints import proof
+from tests.support.equivalence_proofs import proof
+from tests.support.repository import SAMPLES
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
-from tests.ui.components.test_status_pill import NASTY
+from tests.support.states import NASTY
 from ui.servers.target import host
 
 pytestmark = pytest.mark.e2e

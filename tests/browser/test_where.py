@@ -13,12 +13,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from serving.http.child_server import ServerProcess
-from tests.browser.test_feeling import serious
 from tests.browser.visit import CONTRAST, LOOKS, Visit
+from tests.support.accessibility import serious
+from tests.support.corner_pages import cornered
 from tests.support.files import encoded
 from tests.support.scripted import Coloured, Scripted
 from tests.support.servers import running, settings
-from tests.ui.search.test_page_regions import cornered
 
 pytestmark = pytest.mark.e2e
 BUTTON = ".detail .where button"

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, expect
 
 from bench.speed.browser import launch_browser
 from tests.browser.visit import Visit
-from tests.conftest import SAMPLES
 from tests.modal.cloud import PROXY_TOKEN, Cloud
+from tests.support.repository import SAMPLES
 
 pytestmark = pytest.mark.timeout(400)
 ME = ("dormouse", "correct horse")

@@ -40,10 +40,10 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     from serving.settings import Settings
     from serving.system.display_names import display_path
 
-from tests.serving.documents.test_archives import zipped
-from tests.serving.library.test_exporting import page
-from tests.serving.library.test_library import made
+from tests.support.exported_pages import page
 from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import made
+from tests.support.zips import zipped
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 LIMITS = Settings(data=FOLDER, max_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)

@@ -20,9 +20,9 @@ from gradio_client import Client, handle_file
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.http.server import is_loopback
 from serving.settings import Settings
-from tests.conftest import SAMPLES
-from tests.serving.worker.test_routes import until
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
+from tests.support.repository import SAMPLES
+from tests.support.waiting import until
 from ui.servers.engine_process import LocalEngine
 
 ROOT = Path(__file__).parents[2]

@@ -24,8 +24,8 @@ from bench.coldstart.result_file import load_result, select_start_seconds
 from bench.coldstart.run import Display, build_result, render_progress, render_table, run_trials
 from bench.coldstart.sample import NOT_OURS, STARTED_BEFORE, Sample, measure_trial
 from bench.coldstart.target import LocalEngine, PlainUrl, TargetError, attach_target
-from tests.bench.coldstart.test_sample import answer, ours, server
 from tests.support import criu
+from tests.support.embedding_servers import answer, ours, server
 from tests.support.engines import EngineProcess
 from tests.support.scripted_engine import script
 

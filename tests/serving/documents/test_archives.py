@@ -15,16 +15,9 @@ from serving.documents.archives import DIRECTORY_BYTES, Bounds, is_zip, unpack_m
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
 from tests.support.files import encoded, pdf, picture
+from tests.support.zips import zipped
 
 PNG = encoded(picture((30, 20)))
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def opened(folder: Path, data: bytes, limits: Settings) -> dict[str, object]:

@@ -20,10 +20,10 @@ from serving.documents.page import Page, PageFile
 from serving.documents.parser_pool import Parsed, ParserPool
 from serving.errors import NotReadyError, ServingError, UnreadableError
 from serving.settings import MiB, Settings
-from tests.serving.worker.test_routes import until
 from tests.support.files import pdf
 from tests.support.hostile_pdfs import INFLATED, NESTED, SLOW, hostile_pdf
 from tests.support.servers import settings
+from tests.support.waiting import until
 
 WORDS = "Some words on an ordinary page"
 

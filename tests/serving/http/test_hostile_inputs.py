@@ -20,11 +20,11 @@ import requests
 
 from serving.embedders.base import Lanes
 from serving.http.child_server import ServerProcess
-from tests.conftest import ScriptedWorker
-from tests.serving.worker.test_routes import error_of, post, until
 from tests.support.files import encoded, huge_png, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import ADMIN_KEY, running, settings
+from tests.support.servers import ADMIN_KEY, ScriptedWorker, running, settings
+from tests.support.waiting import until
+from tests.support.worker_requests import error_of, post
 
 PNG = encoded(picture(text="hello"))
 B64 = base64.b64encode(PNG).decode()

@@ -18,7 +18,7 @@ from serving.errors import NotFoundError
 from serving.library.backup import Backup, list_copies
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from tests.serving.library.test_library import LINES, add, at, new
+from tests.support.libraries import LINES, add, at, new
 from tests.support.scripted import unit
 from tests.support.volumes import Container
 
@@ -286,7 +286,7 @@ import os, sys
 from pathlib import Path
 from serving.library.library import Library
 from tests.support.volumes import Container
-from tests.serving.library.test_library import made, new
+from tests.support.libraries import made, new
 del os.link
 container = Container(Path(sys.argv[1]), sys.argv[2])
 start = int(sys.argv[3])

@@ -14,7 +14,7 @@ from serving.library.catalogue import KEY, CollectionGoneError, FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import ABSENT, CollectionKey
-from tests.serving.library.test_library import add, at, new
+from tests.support.libraries import UNKNOWN, add, at, new
 from tests.support.scripted import unit
 
 OLD = """
@@ -59,7 +59,6 @@ CREATE TABLE vectors (
 PRAGMA user_version = 2;
 """
 """The schema of today, as it lies in people's data folders."""
-UNKNOWN = CollectionKey("c-" + 32 * "0")
 
 
 @pytest.fixture

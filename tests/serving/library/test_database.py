@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,29 +12,8 @@ from serving.library import database
 from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import Selection
-from tests.serving.library.test_library import add, at, new
+from tests.support.libraries import add, at, held, new
 from tests.support.scripted import unit
-
-HOLD = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """By another process, which has a write going on in it."""
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdin is not None and other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            other.stdin.close()
 
 
 def changes(library: Library, page: str) -> list[Callable[[], object]]:

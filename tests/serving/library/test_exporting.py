@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 
 from serving.documents.archives import DIRECTORY_BYTES
-from serving.documents.images import encode_thumbnail
 from serving.documents.page import Line
 from serving.errors import BadValueError, ServingError, TooLargeError, UnreadableError
 from serving.library import exporting, importing
@@ -29,26 +28,13 @@ from serving.library.database import LibraryError
 from serving.library.exporting import export_collection
 from serving.library.importing import import_collection
 from serving.library.library import Library
-from serving.library.records import ABSENT, CollectionKey, NewPage
+from serving.library.records import ABSENT, CollectionKey
 from serving.settings import Settings
-from tests.serving.library.test_library import add, at, made, new
+from tests.support.exported_pages import FILES, LINES, page
 from tests.support.files import encoded, huge_png, picture
+from tests.support.libraries import add, at, made, new
 from tests.support.scripted import unit
 from tests.support.volumes import Container
-
-FILES = ["a.pdf", "=cmd|'x'!A1", "<img src=x onerror=alert(1)>.png"]
-LINES = (Line("Total due 12.00 €", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
-
-
-def page(number: int, lined: bool = True) -> NewPage:
-    image = picture((60, 40 + number), f"{number}")
-    vectors = np.stack([unit(line.text, 64) for line in LINES])
-    return NewPage(
-        file=FILES[number % 3], sha256=f"{number % 3:064x}", page=number // 3 + 1, pages=3,
-        width=60, height=40 + number,
-        picture=encoded(image, "JPEG"), thumbnail=encode_thumbnail(image), vector=unit(f"page {number}", 64),
-        lines=LINES if lined else None, line_vectors=vectors if lined else None,
-    )  # fmt: skip
 
 
 @pytest.fixture

@@ -8,18 +8,11 @@ import pytest
 
 from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
-from serving.library.fingerprints import Equivalence, EquivalenceError, Proof, Spread, Threshold
+from serving.library.fingerprints import Equivalence, EquivalenceError
 from serving.library.library import Library
-from tests.serving.library.test_library import add, at, new
+from tests.support.equivalence_proofs import proof
+from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
-
-
-def proof(one: str, other: str) -> Proof:
-    found = Spread(n=32, min=0.9995, median=0.9999)
-    threshold = Threshold(pages=0.999, queries=0.9999)
-    return Proof(
-        fingerprints=(one, other), pages=found, queries=found, threshold=threshold, measured="2026-01-02T03:04:05+00:00"
-    )
 
 
 def test_only_what_was_shown_is_equal_and_proofs_connect(tmp_path: Path) -> None:

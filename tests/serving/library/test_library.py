@@ -21,32 +21,11 @@ from serving.errors import BadValueError, NotFoundError
 from serving.library.catalogue import FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from serving.library.records import CollectionKey, NewPage, Selection
+from serving.library.records import Selection
 from serving.library.search import LINE_WEIGHT
 from serving.library.vectors import ID_BYTES, VectorMatrix
+from tests.support.libraries import LINES, add, at, made, new
 from tests.support.scripted import unit
-
-LINES = (Line("Total due 12.00", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
-
-
-def new(name: str = "a.png", page: int = 1, dimension: int = 64, **values: object) -> NewPage:
-    fields: dict[str, object] = {
-        "file": name, "sha256": f"sha of {name}", "page": page, "pages": 3, "width": 100, "height": 200,
-        "picture": b"jpeg", "thumbnail": b"webp", "vector": unit(f"{name} {page}", dimension), "lines": LINES,
-    }  # fmt: skip
-    return NewPage(**{**fields, **values})  # type: ignore[arg-type]
-
-
-def at(library: Library, name: str = "c") -> CollectionKey:
-    return library.catalogue.find_collection(name).key
-
-
-def made(library: Library, name: str = "c") -> CollectionKey:
-    return at(library, name) or library.create_collection(name).key
-
-
-def add(library: Library, page: NewPage, collection: str = "c", fingerprint: str = "f1") -> str:
-    return library.add_page(made(library, collection), page, fingerprint=fingerprint, model="m").id
 
 
 def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[str]:
@@ -238,7 +217,7 @@ INGEST = """
 import sys
 from pathlib import Path
 from serving.library.library import Library
-from tests.serving.library.test_library import made, new
+from tests.support.libraries import made, new
 library = Library(Path(sys.argv[1]))
 start = int(sys.argv[2])
 for page in range(start, start + 100_000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import socket
 import struct
@@ -20,26 +19,13 @@ import requests
 
 from serving.embedders.base import Lanes
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
 from tests.support.files import encoded, huge_png, picture
 from tests.support.scripted import Scripted, unit
-from tests.support.servers import ADMIN_KEY, running, settings
+from tests.support.servers import ADMIN_KEY, ScriptedWorker, running, settings
+from tests.support.waiting import until
+from tests.support.worker_requests import error_of, post
 
 PNG = base64.b64encode(encoded(picture(text="hello"))).decode()
-
-
-def post(url: str, body: object, path: str = "/embed", **headers: str) -> requests.Response:
-    data = body if isinstance(body, bytes | str) else json.dumps(body)
-    return requests.post(url + path, data=data, headers={"Content-Type": "application/json", **headers}, timeout=60)
-
-
-def error_of(response: requests.Response, status: int) -> dict[str, str]:
-    assert response.status_code == status, response.text
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    for inner in ("Traceback", "secret detail", str(Path.cwd())):
-        assert inner not in response.text
-    return dict(error)
 
 
 def test_embed_answers_images_then_texts(scripted: ScriptedWorker) -> None:
@@ -354,14 +340,6 @@ def test_one_request_that_fails_leaves_its_batch_mates(scripted: ScriptedWorker)
         assert first.result().status_code == 200
         assert [answer.result().status_code for answer in rest] == [200, 422, 200]
     assert any(len(call) == 3 for call in scripted.embedder.calls)
-
-
-def until(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def test_settings_are_frozen_and_checked(tmp_path: Path) -> None:

@@ -16,12 +16,10 @@ from gradio_client.exceptions import AppError
 
 from serving.http.child_server import ServerProcess
 from serving.library.library import Library
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_catalogue import UNKNOWN
-from tests.serving.library.test_library import add, new
 from tests.support.files import encoded, picture
+from tests.support.libraries import UNKNOWN, add, new
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import ScriptedWorker, running, settings
 
 ANNA, BEN = "a" * 32, "b" * 32
 PASSWORD = "correct horse battery"

@@ -16,11 +16,10 @@ import pytest
 import requests
 
 from serving.http.child_server import ServerProcess
-from tests.conftest import ScriptedWorker
-from tests.serving.worker.test_routes import until
 from tests.support.files import encoded, pdf, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import ScriptedWorker, running, settings
+from tests.support.waiting import until
 from ui.access.uploads import KEPT_S, sweep
 
 PNG = encoded(picture((40, 30)))

@@ -13,9 +13,9 @@ import requests
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from tests.conftest import SAMPLES
-from tests.serving.documents.test_archives import zipped
 from tests.support.files import encoded, huge_png, pdf, picture, rotated_jpeg
+from tests.support.repository import SAMPLES
+from tests.support.zips import zipped
 
 
 @pytest.fixture(scope="module")

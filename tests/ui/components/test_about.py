@@ -10,7 +10,7 @@ from bench.results.record import RUNS
 from serving.client import EmbeddingClient
 from serving.library.library import Library
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
+from tests.support.servers import ScriptedWorker
 from ui.components import about
 from ui.core.service import Service
 from ui.servers.target import Target, Targets

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -16,39 +15,16 @@ from serving.errors import NotReadyError
 from serving.library.library import Library
 from serving.library.records import ABSENT, StoredPage
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
-from tests.serving.documents.test_archives import zipped
-from tests.serving.library.test_database import held
-from tests.serving.library.test_library import at, made
-from tests.serving.worker.test_routes import until
 from tests.support.files import encoded, huge_png, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
-from tests.support.servers import settings
+from tests.support.libraries import at, held, made
+from tests.support.servers import ScriptedWorker, settings
+from tests.support.uploads import run, upload
+from tests.support.waiting import until
+from tests.support.zips import zipped
 from ui.access.uploads import Upload
-from ui.core.ingest import Job
 from ui.core.service import Service
 from ui.servers.target import Target, Targets
-
-
-@pytest.fixture
-def service(scripted: ScriptedWorker, limits: Settings, tmp_path: Path) -> Iterator[Service]:
-    targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    service = Service(targets, Library(tmp_path / "library"), limits)
-    yield service
-    scripted.embedder.gate.set()
-    service.close()
-
-
-def upload(folder: Path, name: str, data: bytes) -> Upload:
-    path = folder / f"{abs(hash((name, data)))}"
-    path.write_bytes(data)
-    return Upload(path, name)
-
-
-def run(service: Service, *uploads: Upload) -> Job:
-    job = service.ingestor.start(made(service.library), uploads)
-    assert job.finished.wait(30)
-    return job
 
 
 def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Service, tmp_path: Path) -> None:

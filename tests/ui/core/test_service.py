@@ -10,16 +10,13 @@ from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeError, UnreadableError
 from serving.library.library import Library
 from serving.library.records import ABSENT, Selection
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_library import at, made
 from tests.support.files import encoded, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
-from tests.support.servers import settings
-from tests.ui.core.test_ingest import run, service, upload
+from tests.support.libraries import at, made
+from tests.support.servers import ScriptedWorker, settings
+from tests.support.uploads import run, upload
 from ui.core.service import Question, Service
 from ui.servers.target import Target, Targets
-
-__all__ = ["service"]
 
 PAGES = [["alpha beta gamma delta", "epsilon zeta eta theta"], ["iota kappa lambda mu nu", "xi omicron pi rho"]]
 

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from serving.http.child_server import ServerProcess
 from serving.library.backup import Backup
 from serving.library.library import Library
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_library import add, new
 from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import add, new
+from tests.support.servers import ScriptedWorker
 from ui.access import password as door
 from ui.access.password import Door
 from ui.deploy import container

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import modal
 import pytest
 
-from tests.test_structure import ROOT
+from tests.support.repository import ROOT
 from ui.deploy import modal_app
 from ui.deploy.modal_app import Deployment, Numbers, deployment, requirements
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from serving.client import EmbeddingClient
 from serving.documents.page import Box
@@ -17,30 +17,21 @@ from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import ABSENT, Hit, StoredPage
 from serving.settings import Settings
-from tests.serving.library.test_library import at
-from tests.serving.worker.test_routes import until
+from tests.support.corner_pages import CORNERS, cornered
 from tests.support.files import encoded, pdf, picture
+from tests.support.hits import NASTY, hit
+from tests.support.libraries import at
 from tests.support.scripted import Coloured
 from tests.support.servers import running, settings
-from tests.ui.components.test_results import NASTY, hit
-from tests.ui.core.test_ingest import run, upload
+from tests.support.uploads import run, upload
+from tests.support.waiting import until
 from ui.core.service import Question, Service
 from ui.search import page_regions
 from ui.search.page_regions import Parts, Tile
 from ui.search.question import Asked
 from ui.servers.target import Target, Targets
 
-CORNERS = {"upper left": (0, 0), "upper right": (1, 0), "lower left": (0, 1), "lower right": (1, 1)}
 COLLECTION = "c"
-
-
-def cornered(place: str = "upper left", size: tuple[int, int] = (600, 840)) -> Image.Image:
-    """White, with a red patch in a corner that is a part's size."""
-    page = Image.new("RGB", size, "white")
-    (across, down), width, height = CORNERS[place], size[0] // 4, size[1] // 5
-    left, top = across * (size[0] - width), down * (size[1] - height)
-    ImageDraw.Draw(page).rectangle((left, top, left + width, top + height), "red")
-    return page
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.settings import Settings
-from tests.serving.library.test_fingerprints import proof
-from tests.serving.library.test_library import at, made
-from tests.serving.worker.test_routes import until
+from tests.support.equivalence_proofs import proof
 from tests.support.files import encoded, picture
+from tests.support.libraries import at, made
 from tests.support.scripted import Scripted
 from tests.support.servers import running, settings
-from tests.ui.core.test_ingest import upload
+from tests.support.uploads import upload
+from tests.support.waiting import until
 from ui.app import arguments
 from ui.core.service import Question, Service
 from ui.servers.configured import configure_targets

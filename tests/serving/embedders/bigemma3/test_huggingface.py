@@ -32,11 +32,11 @@ from serving.errors import ServingError, TooLargeError
 from serving.library.library import Library
 from serving.library.vectors import truncate_vectors
 from serving.settings import Settings
-from tests.serving.library.test_library import at
 from tests.support.guide import FASTAPI, OPENAI, run
+from tests.support.libraries import at
 from tests.support.reference import Reference
 from tests.support.servers import running, settings
-from tests.ui.core.test_ingest import run as run_job
+from tests.support.uploads import run as run_job
 from ui.access.uploads import Upload
 from ui.core.service import Service
 from ui.search import page_regions
