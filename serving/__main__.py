@@ -31,6 +31,7 @@ from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
 from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
 from serving.system.files import lock_file
+from serving.system.interrupts import interruptible
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,8 +84,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
-    with logs.log_to_stderr():
-        return run(options)
+    try:
+        with logs.log_to_stderr(), interruptible():
+            return run(options)
+    except KeyboardInterrupt:  # before it served
+        return 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -114,8 +118,6 @@ def run(options: argparse.Namespace) -> int:
         return refuse_start(error.message)
     except UnsupportedBackend as error:
         return refuse_start(str(error))
-    except KeyboardInterrupt:
-        return 0
 
 
 def refuse_start(reason: str) -> int:

@@ -1,4 +1,4 @@
-"""EmbeddingClient: one way to speak to every worker, used by the page and the bench.
+"""The client of every worker, used by the page and the bench.
 
 Obeys Retry-After (429, 503) and follows 303 (Modal answers it after 150 s of waiting) until its deadline, on the same
 server only. Thread-safe: each thread keeps its own connection. Knows nothing of how a worker is started.
@@ -10,7 +10,7 @@ import base64
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ import requests
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
-from serving.errors import BadValueError, NotReadyError, ServingError, from_response
+from serving.errors import BadValueError, NotReadyError, ServingError, make_error
 from serving.http.redirects import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
 
 RETRY_S = 0.5
-"""Between tries where a worker does not say how long: it is starting, or its port is not bound yet."""
+"""Pause before a retry where the worker names none: it is starting, or its port is not bound yet."""
 CONNECT_S = 5.0
 
 
@@ -38,7 +38,7 @@ class PagePayload:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PageText:
-    """What was read on a page: None if nothing was looked for. `vectors` is float32[len(lines), dimension] or None."""
+    """A page's lines, None if no text was looked for. `vectors` is float32[len(lines), dimension] or None."""
 
     lines: tuple[Line, ...] | None = None
     vectors: Vectors | None = None
@@ -77,14 +77,14 @@ class EmbeddingClient:
     ) -> None:  # fmt: skip
         """A call waits at most `deadline_s`, and at most `unreachable_s` of it without anything that answers at all.
 
-        `headers` go with every call, such as those that Modal's edge asks for (`proxy_headers`). Raises BadValueError
-        for what is no address, and for what is no header.
+        `headers` are sent with every call, such as those that Modal's edge asks for (`select_proxy_headers`). Raises
+        BadValueError for an invalid address or header.
         """
         if not url.startswith(("http://", "https://")):
             raise BadValueError(f"{url!r} is not an address: it begins with http:// or https://")
         self.headers = check_headers(headers)
         self.url = url.rstrip("/")
-        """May be set anew while calls wait: a worker that was started again has another port."""
+        """May be changed while calls wait: a worker that was started again has another port."""
         self.deadline_s = deadline_s
         self.unreachable_s = unreachable_s
         self.key = key
@@ -92,11 +92,12 @@ class EmbeddingClient:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Ends the waiting of every call that retries."""
+        """End the waiting of all calls that retry."""
         self._closed.set()
 
-    def info(self, deadline_s: float | None = None) -> ModelInfo:
-        """Wakes no worker. Raises ServingError, also where the server is not one of ours."""
+    def fetch_info(self, deadline_s: float | None = None) -> ModelInfo:
+        """Return the worker's description, without waking one. Raises ServingError, also for a server of another
+        kind."""
         response, _ = self._call("GET", "/", None, self.deadline_s if deadline_s is None else deadline_s)
         try:
             found = response.json()
@@ -112,13 +113,16 @@ class EmbeddingClient:
             raise ServingError(f"{self.url} is not a Dormouse worker", code="not_a_worker") from None
 
     def embed_queries(self, texts: Sequence[str], dimension: int | None = None) -> Answer:
-        return self._embed({"texts": list(texts), **optional(dimension)})
+        """Return vectors of queries. Raises ServingError."""
+        return self._embed(add_dimension({"texts": list(texts)}, dimension))
 
     def embed_pages(
         self, pages: Sequence[PagePayload], dimension: int | None = None, *, explain: bool = False
     ) -> Answer:
-        """`explain`: also the lines that were read, and their vectors where the embedder compares lines."""
-        return self._embed({"pages": [payload(page) for page in pages], "explain": explain, **optional(dimension)})
+        """Return vectors of pages; with `explain` also the lines that were read, and the lines' vectors where the
+        embedder compares lines. Raises ServingError."""
+        body = {"pages": [encode_page(page) for page in pages], "explain": explain}
+        return self._embed(add_dimension(body, dimension))
 
     def _embed(self, body: dict[str, Any]) -> Answer:
         began = time.perf_counter()
@@ -127,7 +131,7 @@ class EmbeddingClient:
         try:
             found = orjson.loads(response.content)
             vectors = np.asarray(found["embeddings"], dtype=np.float32)
-            pages = [page_text(page["lines"]) for page in found.get("pages", [])]
+            pages = [decode_page_text(page["lines"]) for page in found.get("pages", [])]
             headers = response.headers
             return Answer(
                 vectors,
@@ -139,7 +143,7 @@ class EmbeddingClient:
                 headers["X-Boot-Id"],
                 headers["X-Start-Kind"],
                 int(headers["X-Boot-Requests"]),
-                server_timing(headers.get("Server-Timing", "")),
+                parse_server_timing(headers.get("Server-Timing", "")),
             )
         except (ValueError, KeyError, TypeError):
             raise ServingError(f"{self.url} did not answer as a Dormouse worker does", code="not_a_worker") from None
@@ -172,7 +176,7 @@ class EmbeddingClient:
                 heard = time.monotonic()
                 if response.ok:
                     return response, retries
-                error = from_response(response.status_code, decoded(response), retry_after(response))
+                error = make_error(response.status_code, read_json(response), read_retry_after(response))
                 if error.status not in (429, 503):
                     raise error
                 failure, wait = error, error.retry_after or RETRY_S  # type: ignore[assignment]
@@ -181,7 +185,7 @@ class EmbeddingClient:
             retries += 1
 
     def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:
-        """The answer, or where a 303 said that it would be. Raises ServingError for one that points elsewhere."""
+        """Return the answer, after 303s to it. Raises ServingError for a redirect to another server."""
         ends = time.monotonic() + left
         headers = {**self.headers, "Content-Type": "application/json"}
         if self.key:
@@ -194,7 +198,7 @@ class EmbeddingClient:
             if (after := find_redirect(url, response)) is None:
                 return response
             method, url, body = "GET", after, None
-        raise ServingError(f"{self.url} sent one call on {FOLLOWED} times", code="redirected")
+        raise ServingError(f"{self.url} redirected one call {FOLLOWED} times", code="redirected")
 
     def _session(self) -> requests.Session:
         session = getattr(self._local, "session", None)
@@ -204,11 +208,12 @@ class EmbeddingClient:
         return session
 
 
-def optional(dimension: int | None) -> dict[str, int]:
-    return {} if dimension is None else {"dimensions": dimension}
+def add_dimension(body: dict[str, Any], dimension: int | None) -> dict[str, Any]:
+    return body if dimension is None else {**body, "dimensions": dimension}
 
 
-def payload(page: PagePayload) -> dict[str, Any]:
+def encode_page(page: PagePayload) -> dict[str, Any]:
+    """Return a page as `POST /embed` takes it."""
     body: dict[str, Any] = {}
     if page.image is not None:
         body["image"] = base64.b64encode(page.image).decode()
@@ -217,7 +222,8 @@ def payload(page: PagePayload) -> dict[str, Any]:
     return body
 
 
-def page_text(found: list[dict[str, Any]] | None) -> PageText:
+def decode_page_text(found: list[dict[str, Any]] | None) -> PageText:
+    """Return the lines of a page in an answer, with their vectors."""
     if found is None:
         return PageText()
     lines = tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
@@ -226,29 +232,22 @@ def page_text(found: list[dict[str, Any]] | None) -> PageText:
     return PageText(lines, np.stack([np.frombuffer(base64.b64decode(line["embedding"]), "<f4") for line in found]))
 
 
-def decoded(response: requests.Response) -> object:
+def read_json(response: requests.Response) -> object:
+    """Return the JSON of an answer, None if it has none."""
     try:
         return response.json()
     except ValueError:
         return None
 
 
-def retry_after(response: requests.Response) -> float | None:
+def read_retry_after(response: requests.Response) -> float | None:
+    """Return how many seconds an answer asks to wait, None if it does not say."""
     try:
         return max(0.05, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):
         return None
 
 
-def server_timing(header: str) -> dict[str, float]:
+def parse_server_timing(header: str) -> dict[str, float]:
+    """Return the milliseconds of each phase in a Server-Timing header."""
     return {name: float(value) for name, value in re.findall(r"([\w-]+);dur=([\d.]+)", header)}
-
-
-def until_ready(client: EmbeddingClient, still: Callable[[], bool] = lambda: True) -> ModelInfo:
-    """The worker's description once it answers; gives up when `still()` turns false. Raises ServingError."""
-    while True:
-        try:
-            return client.info()
-        except NotReadyError:
-            if not still():
-                raise

@@ -1,8 +1,8 @@
-"""Every failure a worker can answer with, once: HTTP status, OpenAI error type and code.
+"""The errors that a worker can answer with: HTTP status, OpenAI error type and code of each.
 
-A message says what is wrong and what to do. It never holds a stack trace, a path of the server or a key.
-Knows nothing of HTTP frameworks: `replies` and `guard` turn these into responses, `client` turns responses back into
-these.
+A message says what is wrong and what to do. It never has a stack trace, a path of the server or a key.
+Knows nothing of HTTP frameworks: `http.responses` and `http.access` turn errors into responses, `client` turns
+responses back into errors.
 """
 
 from __future__ import annotations
@@ -26,19 +26,14 @@ class ErrorBody(TypedDict, closed=True):
 
 
 class ServingError(Exception):
-    """Base of all answers that are not vectors. `param` names the field at fault, `retry_after` is in seconds."""
+    """Base of all errors. `param` names the field at fault, `retry_after` is in seconds."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: str = "internal_error"
 
     def __init__(
-        self,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        retry_after: float | None = None,
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -93,7 +88,7 @@ class NotReadyError(ServingError):
 
 
 class BadVectorError(ServingError):
-    """The model answered with something that is not a finite unit vector."""
+    """The model returned something else than a finite unit vector."""
 
     status, type, code = 500, "server_error", "bad_vector"
 
@@ -102,35 +97,19 @@ class MethodNotAllowedError(ServingError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
-BY_STATUS: dict[int, type[ServingError]] = {
-    kind.status: kind
-    for kind in (
-        BadValueError,
-        UnauthorizedError,
-        ReadOnlyError,
-        NotFoundError,
-        MethodNotAllowedError,
-        TooLargeError,
-        NotAnImageError,
-        UnreadableError,
-        BusyError,
-        NotReadyError,
-        ServingError,
-    )
-}
+KINDS = (
+    BadValueError, UnauthorizedError, ReadOnlyError, NotFoundError, MethodNotAllowedError, TooLargeError,
+    NotAnImageError, UnreadableError, BusyError, NotReadyError, ServingError,
+)  # fmt: skip
+BY_STATUS: dict[int, type[ServingError]] = {kind.status: kind for kind in KINDS}
 
 
-def from_response(status: int, body: object, retry_after: float | None = None) -> ServingError:
-    """Return the error that a worker's answer stands for; `body` is its decoded JSON, or anything else."""
+def make_error(status: int, body: object, retry_after: float | None = None) -> ServingError:
+    """Return the error in a worker's answer; `body` is its decoded JSON, or anything else."""
     detail = body.get("error") if isinstance(body, dict) else None
     if not isinstance(detail, dict):
         detail = {}
     kind = BY_STATUS.get(status, ServingError)
     message = str(detail.get("message") or f"the server answered HTTP {status} without an error body")
-    param, code = detail.get("param"), detail.get("code")
-    return kind(
-        message,
-        param=param if isinstance(param, str) else None,
-        code=code if isinstance(code, str) else None,
-        retry_after=retry_after,
-    )
+    texts = {name: value for name in ("param", "code") if isinstance(value := detail.get(name), str)}
+    return kind(message, retry_after=retry_after, **texts)

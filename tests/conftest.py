@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
@@ -11,38 +10,28 @@ import pytest
 from serving.documents.parser_pool import Parse, ParserPool
 from serving.http.child_server import ServerProcess
 from serving.settings import Settings
-from serving.worker.worker import Worker
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import ScriptedWorker, make_settings, running
 
 for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
     del os.environ[name]  # settings of whoever runs the tests are not part of them
 
-SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return make_settings(tmp_path)
 
 
 @pytest.fixture
-def limits(tmp_path: Path) -> Settings:
-    return settings(tmp_path)
-
-
-@pytest.fixture
-def parse(limits: Settings) -> Iterator[Parse]:
-    with ParserPool(limits) as parsers:
+def parse(settings: Settings) -> Iterator[Parse]:
+    with ParserPool(settings) as parsers:
         yield parsers.run
 
 
-@dataclass
-class ScriptedWorker:
-    url: str
-    worker: Worker
-    embedder: Scripted
-
-
 @pytest.fixture
-def scripted(limits: Settings) -> Iterator[ScriptedWorker]:
+def scripted(settings: Settings) -> Iterator[ScriptedWorker]:
     embedder = Scripted()
-    with running(embedder, limits) as (url, worker):
+    with running(embedder, settings) as (url, worker):
         yield ScriptedWorker(url, worker, embedder)
         embedder.gate.set()
 

@@ -62,7 +62,6 @@ def test_the_table_of_gpu_starts_is_that_of_its_run(card: str) -> None:
             assert found == "not in this run"
 
 
-@pytest.mark.xfail(reason="the documents are written for the tree after the move of the modules", strict=True)
 def test_each_module_that_a_document_names_exists() -> None:
     for path in DOCUMENTS:
         for name in re.findall(r"`((?:serving|bench|ui)/[\w/.+]*)`", path.read_text()):

@@ -10,9 +10,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from tests.support.distributions import installed
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 LAYERS = [
     "ui.__main__",
     "ui.app",
@@ -153,13 +153,6 @@ def test_functions_and_modules_are_short() -> None:
                 assert length <= LONGEST_FUNCTION, f"{path}: {node.name} has {length} lines"
 
 
-def test_html_is_escaped_by_templates() -> None:
-    """Only Jinja2's autoescape turns text into HTML: a call by hand is one that somebody can forget."""
-    for path in modules().values():
-        names = {name for name in imported_names(path) if name in ("html", "html.escape", "markupsafe.escape")}
-        assert not names, f"{path} escapes by hand"
-
-
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     """A worker process is snapshotted: what it does not need must not be in it."""
     names = ("serving.worker.process", "serving.worker.server", "serving.embedders.builtin.embedder")
@@ -167,24 +160,6 @@ def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in found.stdout.split()}
     assert not loaded & {"gradio", "ui", "bench", "usearch", "sqlite3", "torch", "modal", "plotly", "pandas", "aiohttp"}
-
-
-def installed(name: str, seen: set[str]) -> set[str]:
-    """The distributions that `name` needs without extras, as they are installed here."""
-    key = re.sub(r"[-_.]+", "-", name).lower()
-    if key in seen:
-        return seen
-    seen.add(key)
-    for line in importlib.metadata.requires(key) or []:
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            installed(requirement.name, seen)
-            for extra in requirement.extras:
-                for other in importlib.metadata.requires(requirement.name) or []:
-                    wanted = Requirement(other)
-                    if wanted.marker is not None and wanted.marker.evaluate({"extra": extra}):
-                        installed(wanted.name, seen)
-    return seen
 
 
 def test_base_install_has_no_torch_and_stays_small() -> None:

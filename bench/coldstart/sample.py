@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 from bench.coldstart.plan import COLD_KINDS, Trial
-from serving.client import CONNECT_S, RETRY_S, retry_after, server_timing
+from serving.client import CONNECT_S, RETRY_S, parse_server_timing, read_retry_after
 from serving.errors import ServingError
 from serving.http.redirects import FOLLOWED, NO_HEADERS, find_redirect
 
@@ -161,7 +161,7 @@ def read_attempt(response: requests.Response, ends: float) -> Attempt:
         if time.perf_counter() >= ends:
             return Attempt("timeout")
     if response.status_code != 200:
-        wait = retry_after(response)
+        wait = read_retry_after(response)
         return Attempt(
             f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait
         )
@@ -242,7 +242,7 @@ def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *
 def parse_phases(header: str) -> dict[str, float]:
     """Return the ms of each phase in a Server-Timing header; none for a header that cannot be read."""
     try:
-        return server_timing(header)
+        return parse_server_timing(header)
     except ValueError:
         return {}
 

@@ -32,7 +32,7 @@ from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
 from serving.embedders.base import Vectors
 from serving.http.redirects import select_proxy_headers
 from serving.library import fingerprints
-from serving.library.fingerprints import Pair, Spread, Threshold
+from serving.library.fingerprints import Proof, Spread, Threshold
 from serving.settings import Settings
 
 ABOUT = "whether two servers compute the same vectors; if so, their pages may share a collection"
@@ -72,7 +72,7 @@ def embed_corpus(
     server: EmbeddingClient, pages: Sequence[PagePayload], queries: Sequence[str], say: Say
 ) -> EmbeddedCorpus:
     """Return one server's vectors. Raises ServingError, and ValueError for a server that changed meanwhile."""
-    info = server.info()
+    info = server.fetch_info()
     began = time.perf_counter()
     calls: list[Callable[[], Answer]] = [
         *(partial(server.embed_pages, [page], explain=True) for page in pages),
@@ -123,14 +123,14 @@ def make_progress() -> Say:
 
 
 def embed_on_both(
-    servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, say: Say
+    servers: Sequence[EmbeddingClient], corpus: Path, settings: Settings, say: Say
 ) -> tuple[EmbeddedCorpus, EmbeddedCorpus]:
     """Embed the corpus on one server after the other: they may share a GPU. Raises ServingError, ValueError."""
     queries = list(dict.fromkeys(label.query for label in recall.load_labels(corpus)))
-    pages = [payload for _, payload in recall.read_pages(corpus, limits)]
+    pages = [payload for _, payload in recall.read_pages(corpus, settings)]
     if min(len(pages), len(queries)) < 2:
         raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
-    sizes = {server.info().dimension for server in servers}
+    sizes = {server.fetch_info().dimension for server in servers}
     if len(sizes) > 1:
         raise ValueError(f"vectors of {' and '.join(map(str, sorted(sizes)))} numbers cannot be compared")
     one, other = (embed_corpus(server, pages, queries, say) for server in servers)
@@ -235,7 +235,7 @@ def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
     if not found["equal"]:
-        gone = fingerprints.withdraw(folder, one, other)
+        gone = fingerprints.remove_proofs(folder, one, other)
         if not gone:
             return "the two may not share a collection"
         where = folder / fingerprints.FILE
@@ -243,7 +243,9 @@ def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     if found["blurred"]:
         return "nothing recorded"
     fields = {name: found[name] for name in ("pages", "queries", "threshold")}
-    fingerprints.record(folder, Pair(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields))
+    fingerprints.add_proof(
+        folder, Proof(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields)
+    )
     return f"recorded in {folder / fingerprints.FILE}: the two may share a collection"
 
 
@@ -272,21 +274,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Compare the servers, write the result, record the proof; return 1 if they do not count as equal."""
     where = record.describe_environment()
-    limits = Settings() if options.data is None else Settings(data=options.data)
-    if options.out.resolve() == (limits.data / fingerprints.FILE).resolve():
+    settings = Settings() if options.data is None else Settings(data=options.data)
+    if options.out.resolve() == (settings.data / fingerprints.FILE).resolve():
         raise ValueError(f"{options.out} is where proofs are kept: write the result elsewhere")
     both = os.environ.get("DORMOUSE_WORKER_KEY", "")
     servers = [
         open_client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
         for name, url in (("A", options.a), ("B", options.b))
     ]
-    a, b = embed_on_both(servers, options.corpus, limits, make_progress())
+    a, b = embed_on_both(servers, options.corpus, settings, make_progress())
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
     found = compare_vectors(a, b, threshold)
     print(render_table(found))
     saved = record.save_result(options.out, "parity", found, where)
     if not options.no_record:
-        print(record_proof(found, limits.data, where["time"]))
+        print(record_proof(found, settings.data, where["time"]))
     if reason := why_not_equal(found):
         print(f"{reason} (written to {saved})", file=sys.stderr)
         return 1

@@ -236,7 +236,7 @@ def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: i
     """Search by the library and by usearch in turn, after five pairs that are not counted."""
     from usearch.index import MetricKind, search
 
-    key = library.catalogue.named("bench").key
+    key = library.catalogue.find_collection("bench").key
     queries = [mix_query(rows, number) for number in range(n + 5)]
     halves = [query.astype(np.float16) for query in queries]
 

@@ -1,4 +1,4 @@
-"""The keys of the servers on Modal: those of the environment, else those that `dormouse deploy` saved.
+"""Reads the keys of the servers on Modal: from the environment, else those that `dormouse deploy` saved.
 
 They are saved in a file of the data folder that only its owner can read.
 """
@@ -16,7 +16,7 @@ from serving.system.files import write_file
 
 FILE = "modal-keys.json"
 PASSWORD_CHARS = 8
-"""Length of a password at least: everybody can try one."""
+"""Least length of a password: everybody can try one."""
 API, ADMIN, PROXY, PASSWORD = (
     "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", tuple(PROXY_HEADERS.values()), "DORMOUSE_PAGE_PASSWORD",
 )  # fmt: skip
@@ -36,15 +36,15 @@ class Keys:
 
 def load_keys(data: Path, environment: Mapping[str, str]) -> Keys:
     """Return the keys. Raises ValueError for half of a proxy token, and for a file that cannot be read."""
-    found = {**read_kept_keys(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
+    found = {**read_saved_keys(data), **{name: environment[name] for name in NAMES if environment.get(name)}}
     try:
         return Keys(found.get(API, ""), found.get(ADMIN, ""), read_proxy_headers(found), found.get(PASSWORD, ""))
     except BadValueError as error:
         raise ValueError(error.message) from None
 
 
-def read_kept_keys(data: Path) -> dict[str, str]:
-    """Return what the file holds; nothing if there is none. Raises ValueError that names the path and no key."""
+def read_saved_keys(data: Path) -> dict[str, str]:
+    """Return the keys in the file, none without a file. Raises ValueError that names the path and no key."""
     path = data / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -61,6 +61,6 @@ def save_keys(data: Path, more: Mapping[str, str]) -> Path:
     """Add keys to the file, and return its path. Raises OSError, ValueError."""
     data.mkdir(parents=True, exist_ok=True)
     path = data / FILE
-    content = json.dumps({**read_kept_keys(data), **more}, indent=1) + "\n"
+    content = json.dumps({**read_saved_keys(data), **more}, indent=1) + "\n"
     write_file(path, content.encode(), 0o600)
     return path

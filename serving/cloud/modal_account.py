@@ -1,6 +1,6 @@
-"""A Modal account by the official client, with a deadline for each question and a sentence for each failure.
+"""Asks a Modal account by the official client, with a deadline for each call and a sentence for each failure.
 
-The client is imported with the first question: who does not use Modal does not need it. Nothing here wakes a container.
+The client is imported with the first call: without Modal it need not be installed. Nothing here wakes a container.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 T = TypeVar("T")
 
 ANSWER_S = 40.0
-"""Time for one question. The client itself tries for a minute before it says that nothing is there."""
+"""Deadline of one call. The client itself retries for a minute before it reports that Modal is not reachable."""
 COMMAND_S = 60.0
 INSTALL = "run `pip install 'dormouse-search[modal]'`, in a clone `pip install -e '.[modal]'`"
 SIGN_IN = "run `python -m modal setup`"
@@ -60,7 +60,7 @@ def import_client() -> ModuleType:
 
 
 def has_token() -> bool:
-    """Tell whether a token is set here, by file or environment, valid or not. Asks nobody."""
+    """Return whether a token is set here, by file or environment, valid or not. Makes no call."""
     try:
         from modal.config import config
     except ImportError:
@@ -80,7 +80,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 
 
 def translate_error(error: Exception, missing: str = "") -> Exception:
-    """Return the AccountError for an exception of the client's; others as they are."""
+    """Return the AccountError for an exception of the client; other exceptions unchanged."""
     kinds = import_client().exception
     if isinstance(error, AccountError):
         return error
@@ -106,7 +106,7 @@ def first_line(error: BaseException) -> str:
 
 
 def read_workspace_name() -> str:
-    """Return the name of the token's workspace: a call that a wrong token fails. Raises AccountError."""
+    """Return the name of the token's workspace, which checks the token too. Raises AccountError."""
     return str(ask_modal(lambda: import_client().Workspace.from_context().hydrate().name or ""))
 
 
@@ -125,14 +125,14 @@ def look_up_app(name: str, missing: str = "") -> DeployedApp:
 
     def look_up() -> DeployedApp:
         found = import_client().App.lookup(name)
-        life = found.info().lifecycle
-        return DeployedApp(found.app_id, life.version or 0, life.deployed_at.timestamp() if life.deployed_at else 0.0)
+        state = found.info().lifecycle
+        return DeployedApp(found.app_id, state.version or 0, state.deployed_at.timestamp() if state.deployed_at else 0)
 
     return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
 def run_command(*words: str, seconds: float = COMMAND_S) -> str:
-    """Return the output of the client's own command, for what it offers no method. Raises AccountError."""
+    """Return the output of one of the client's commands: some have no method in Python. Raises AccountError."""
     import_client()
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
@@ -157,7 +157,7 @@ def list_containers(app_id: str) -> list[str]:
 
 
 def stop_containers(container_ids: Sequence[str]) -> None:
-    """Stop containers at once, without a last answer; those that are gone are passed over. Raises AccountError."""
+    """Stop containers at once, with requests in flight; those that are gone are skipped. Raises AccountError."""
     for container_id in container_ids:
         try:
             run_command("container", "stop", container_id, "-y")
@@ -167,17 +167,17 @@ def stop_containers(container_ids: Sequence[str]) -> None:
 
 
 def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
-    """Tell whether a secret is there. Raises AccountError, also for one without these keys."""
+    """Return whether a secret exists. Raises AccountError, also for one without these keys."""
     return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
-    """Tell whether a volume is there. Raises AccountError."""
+    """Return whether a volume exists. Raises AccountError."""
     return exists(lambda: import_client().Volume.from_name(name).hydrate())
 
 
 def exists(question: Callable[[], object]) -> bool:
-    """Tell whether a question finds something. Raises AccountError."""
+    """Return whether a call finds its object. Raises AccountError."""
     try:
         ask_modal(question)
     except NotFound:
@@ -186,21 +186,21 @@ def exists(question: Callable[[], object]) -> bool:
 
 
 def create_secret(name: str, values: Mapping[str, str]) -> None:
-    """Create a secret, and not by a command, whose words everybody on this machine can read. Raises AccountError."""
+    """Create a secret. Not by a command, whose arguments all users of this machine can read. Raises AccountError."""
     ask_modal(lambda: import_client().Secret.objects.create(name, dict(values)))
 
 
 def create_proxy_token(name: str) -> tuple[str, str]:
-    """Create a token, and return its Modal-Key and Modal-Secret: they are shown only now. Raises AccountError."""
+    """Create a token, and return its Modal-Key and Modal-Secret, which Modal shows only once. Raises AccountError."""
     made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))
     if not made.token_id or not made.token_secret:
-        raise AccountError("Modal made no proxy token: make one by `modal workspace proxy-tokens create`, and set"
+        raise AccountError("Modal made no proxy token: create one by `modal workspace proxy-tokens create`, and set"
                            " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
     return str(made.token_id), str(made.token_secret)
 
 
 def delete_volume(name: str) -> None:
-    """Delete a volume with all that is in it. Raises AccountError."""
+    """Delete a volume with its content. Raises AccountError."""
     ask_modal(lambda: import_client().Volume.objects.delete(name, allow_missing=True))
 
 

@@ -1,7 +1,7 @@
 """The deployment of the two servers on Modal, shared by both app files: settings, image, volumes, secret.
 
-Read on the machine that deploys and once more in each container, where the environment says the same: Modal checks that
-both made the same objects. Imports no model and nothing of a worker.
+Runs on the machine that deploys and again in each container, in the same environment: Modal checks that both created
+the same objects. Imports no model and nothing of a worker.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Zip files, member by member, within limits of count, bytes and ratio.
+"""Unpacks zip files member by member, within limits of count, bytes and ratio.
 
-What a zip says of itself bounds what is read of it: the directory is refused before it is in memory if it is too large,
-zipfile reads no more of a member than the directory says, and only methods that unpack in small steps are taken (a few
-kilobytes of bzip2 or LZMA become gigabytes in one). Knows nothing of images, and never uses a name as a path.
+The limits are checked against the zip's directory: a directory that is too large is refused before it is in memory,
+zipfile reads no more of a member than the directory says, and only methods that unpack in small steps are accepted (a
+few kilobytes of bzip2 or LZMA become gigabytes in one). Knows nothing of images, and never uses a name as a path.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from serving.system.display_names import display_path
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DIRECTORY_BYTES = 4 * MiB
-"""The list of what is in it takes 100 to 300 bytes a file, and ten times that in memory."""
+"""Upper bound of a zip's directory. It takes 100 to 300 bytes a file, and ten times that in memory."""
 ENTRY_BYTES = 128
-"""Of one whose name has 30 letters, at most."""
+"""Upper bound of a directory entry whose name has 30 letters."""
 SMALL_BYTES = 256 * MiB
-"""Below this the ratio says nothing: a white page in BMP packs a thousandfold."""
+"""Below this the ratio is not checked: a white page in BMP packs a thousandfold."""
 PARSER_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
 )  # fmt: skip
-"""What `zipfile` raises for a zip that is damaged, or was made to be."""
+"""Errors that `zipfile` raises for a zip that is damaged, by chance or on purpose."""
 CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
-"""What systems put into folders, which nobody means to add."""
+"""Files that operating systems put into folders, and users do not mean to add."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`found` is where it was unpacked, or why it was not."""
+    """A file of a zip. `found` is the path where it was unpacked, or the error why it was not."""
 
     name: str
     found: Path | ServingError
@@ -49,20 +49,20 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a zip may have in it."""
+    """Limits of a zip's content. `ratio` of its bytes to those of the zip is checked for large ones only."""
 
     files: int
     bytes: int
     ratio: int
-    """Of what is in it to the zip, where that is much."""
 
     @property
     def directory(self) -> int:
+        """Return the bytes that the directory may have."""
         return max(DIRECTORY_BYTES, ENTRY_BYTES * self.files)
 
 
-class Bounded(io.BufferedReader):
-    """Reads no piece that is larger than a zip's directory may be, as long as `largest` is set."""
+class BoundedReader(io.BufferedReader):
+    """Refuses to read more than `largest` bytes at once, as long as that is set."""
 
     largest: int | None = None
 
@@ -76,18 +76,18 @@ class Bounded(io.BufferedReader):
 
 
 class MemberReader:
-    """Reads a member of a zip; what the parser finds wrong in it is an UnreadableError that begins with `damaged`."""
+    """Reads a member of a zip. Errors of the parser become an UnreadableError that begins with `damaged`."""
 
     def __init__(self, stream: IO[bytes], damaged: str) -> None:
         self._stream = stream
         self._damaged = damaged
 
     def read(self, size: int = -1) -> bytes:
-        with parsing(self._damaged):
+        with translate_parser_errors(self._damaged):
             return self._stream.read(size)
 
     def readline(self, size: int = -1) -> bytes:
-        with parsing(self._damaged):
+        with translate_parser_errors(self._damaged):
             return self._stream.readline(size)
 
 
@@ -96,98 +96,101 @@ def is_zip(path: Path) -> bool:
         return stream.read(4) in MAGIC
 
 
+def check_file_size(size: int, settings: Settings) -> None:
+    """Raise TooLargeError for a file that is too large to be added."""
+    if size > (limit := settings.max_file_bytes):
+        raise TooLargeError(f"the file has {size / 1e6:.1f} MB; the limit is {limit / 1e6:.1f} MB")
+
+
 def is_clutter(name: str) -> bool:
     return any(part in CLUTTER or part.startswith("._") for part in name.replace("\\", "/").split("/"))
 
 
 @contextmanager
-def parsing(damaged: str) -> Iterator[None]:
-    """Around the parser alone: whoever uses what was read has errors of the same types. Raises UnreadableError."""
+def translate_parser_errors(damaged: str) -> Iterator[None]:
+    """Raise UnreadableError for the parser's errors. For its calls only: other code raises the same types."""
     try:
         yield
     except PARSER_ERRORS as error:
         raise UnreadableError(f"{damaged}: {error}") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of the disk
+        if error.errno != errno.EINVAL:  # an error of the disk
             raise
-        raise UnreadableError(f"{damaged}: it begins before the zip does") from None
+        raise UnreadableError(f"{damaged}: an offset is before the beginning of the zip") from None
 
 
 @contextmanager
-def opened(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
-    """Raises TooLargeError or UnreadableError."""
+def open_archive(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
+    """Open a zip within its bounds. Raises TooLargeError or UnreadableError."""
     size = path.stat().st_size
-    with Bounded(io.FileIO(path)) as stream:
+    with BoundedReader(io.FileIO(path)) as stream:
         stream.largest = bounds.directory
-        with parsing("the zip is damaged"):
+        with translate_parser_errors("the zip is damaged"):
             archive = zipfile.ZipFile(stream)
         stream.largest = None
         with archive:
-            check(archive, size, bounds)
+            check_bounds(archive, size, bounds)
             yield archive
 
 
 @contextmanager
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, damaged: str) -> Iterator[MemberReader]:
-    """Raises UnreadableError."""
-    with parsing(damaged):
+    """Open a member of a zip. Raises UnreadableError."""
+    with translate_parser_errors(damaged):
         stream = archive.open(info)
     with stream:
         yield MemberReader(stream, damaged)
 
 
-def check(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
-    """`size`: of the zip itself. Raises TooLargeError."""
+def check_bounds(archive: zipfile.ZipFile, size: int, bounds: Bounds) -> None:
+    """Raise TooLargeError for content beyond the bounds. `size`: of the zip itself."""
     count, total = len(archive.infolist()), sum(info.file_size for info in archive.infolist())
     if count > bounds.files:
         raise TooLargeError(f"the zip has {count} files; the limit is {bounds.files}: split it")
     if total > bounds.bytes:
         most = f"{bounds.bytes / 1e6:.0f} MB"
-        raise TooLargeError(f"the zip has {total / 1e6:.0f} MB in it; the limit is {most}: split it")
+        raise TooLargeError(f"the zip holds {total / 1e6:.0f} MB; the limit is {most}: split it")
     if total > SMALL_BYTES and total > bounds.ratio * size:
         raise TooLargeError(
-            f"the zip unpacks to {total // size} times its size; the limit is {bounds.ratio}: add its files without it"
+            f"the zip unpacks to {total // size} times its size; the limit is {bounds.ratio}: add its files unpacked"
         )
 
 
-def unpacked(path: Path, folder: Path, limits: Settings) -> Iterator[Member]:
-    """Its files one by one, each written into `folder` under a name of ours before the next is begun.
+def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Member]:
+    """Unpack the files of a zip one by one, each into `folder` under a name of ours, before the next is read.
 
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
-    with opened(path, Bounds(limits.max_zip_files, limits.max_zip_bytes, limits.max_zip_ratio)) as archive:
+    with open_archive(path, Bounds(settings.max_zip_files, settings.max_zip_bytes, settings.max_zip_ratio)) as archive:
         files = (info for info in archive.infolist() if not info.filename.endswith("/"))
         infos = [info for info in files if not is_clutter(info.filename)]
         names = {info.filename for info in infos}
         if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
             raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")
         if "collection.json" in names:
-            raise NotAnImageError("this is an exported collection: bring it back with Import, below the list of files")
+            raise NotAnImageError("this is an exported collection: add it with Import, below the list of files")
         if not infos:
             raise UnreadableError("the zip is empty")
         for number, info in enumerate(infos):
             target = folder / f"{number:06d}"
             name = display_path(info.filename)
             try:
-                write(archive, info, target, limits)
+                write_member(archive, info, target, settings)
             except ServingError as error:
                 yield Member(name, error)
             else:
                 yield Member(name, target)
 
 
-def write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, limits: Settings) -> None:
-    """Raises ServingError."""
+def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, settings: Settings) -> None:
+    """Write a member of a zip to `target`. Raises ServingError."""
     if info.flag_bits & 1:
         raise UnreadableError(
             "the file is encrypted: unpack the zip with its password and add the file", code="encrypted"
         )
     if info.compress_type not in METHODS:
-        raise UnreadableError("the file is packed in a way that is not read here: make the zip anew, with deflate")
-    if info.file_size > limits.max_file_bytes:
-        raise TooLargeError(
-            f"the file has {info.file_size / 1e6:.1f} MB; the limit is {limits.max_file_bytes / 1e6:.1f} MB"
-        )
+        raise UnreadableError("the zip's compression method is not supported: create it again with deflate")
+    check_file_size(info.file_size, settings)
     try:
         with open_member(archive, info, "the file is damaged in the zip") as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream, MiB)

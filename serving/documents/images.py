@@ -1,7 +1,7 @@
-"""Decodes image bytes to bounded RGB pages: the one place where an image is made canonical.
+"""Decodes image bytes to bounded RGB pages: the only module that makes an image canonical.
 
 Canonical means: EXIF orientation applied, transparency on white, 16-bit scaled to 8, RGB, at most `max_side` pixels.
-Every embedder and the page's own pictures start from this, so that servers agree and a hit looks like its file.
+All embedders and the pictures on the page start from this, so that servers agree and a hit looks like its file.
 """
 
 from __future__ import annotations
@@ -23,51 +23,51 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")
 """An allow-list: Pillow also opens EPS (runs Ghostscript), FITS and PSD (decompression bombs)."""
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of HEIF files, at byte 8; AVIF has brands of its own, which Pillow asks for first."""
-NO_HEIC = "this is a HEIC photo: install what reads them (pip install 'dormouse-search[heic]'), or send it as JPEG"
+NO_HEIC = "this is a HEIC photo: install its decoder (pip install 'dormouse-search[heic]'), or send it as JPEG"
 
 # Pillow warns between 89 and 179 megapixels; our own limit is lower, so its warning is an error here as well.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def megabytes(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB"
-
-
-def read_image_page(source: Path, limits: Settings, frame: int = 0) -> Page:
-    """Read again for each page: an upload of many files is never in memory as a whole. Raises ServingError."""
+def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
+    """Read one page of an image file. The file is read again for each, so that an upload of many files is never in
+    memory as a whole. Raises ServingError."""
     try:
         data = source.read_bytes()
     except OSError:
         raise UnreadableError(GONE) from None
-    return Page(decode_image(data, limits, frame))
+    return Page(decode_image(data, settings, frame))
 
 
-def frames_of(data: bytes, limits: Settings) -> int:
-    """How many pages an image file is: those of a TIFF; of an animation only the first frame. Decodes nothing."""
-    with opened(data) as image:
-        check_size(image, limits)
+def count_frames(data: bytes, settings: Settings) -> int:
+    """Return how many pages an image file has: all of a TIFF, one of an animation (its first frame). Decodes nothing.
+
+    Raises ServingError.
+    """
+    with open_image(data) as image:
+        check_size(image, settings)
         if image.format != "TIFF":
             return 1
         try:
-            # Counted no further than needed: a page takes 12 bytes of a file that was made for that.
-            count = sum(1 for _ in islice(ImageSequence.Iterator(image), limits.max_pdf_pages + 1))
+            # Counted no further than needed: in a file made for that a page takes only 12 bytes.
+            count = sum(1 for _ in islice(ImageSequence.Iterator(image), settings.max_pdf_pages + 1))
         except Exception as error:
-            raise UnreadableError(f"the image is damaged: {reason(error)}") from None
-    if count > limits.max_pdf_pages:
-        raise TooLargeError(f"the file has more than {limits.max_pdf_pages} pages, which is the limit: split it")
+            raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
+    if count > settings.max_pdf_pages:
+        raise TooLargeError(f"the file has more than {settings.max_pdf_pages} pages, which is the limit: split it")
     return count
 
 
-def check_size(image: Image.Image, limits: Settings) -> None:
+def check_size(image: Image.Image, settings: Settings) -> None:
     width, height = image.size
-    if width * height > limits.max_pixels:
+    if width * height > settings.max_pixels:
         raise TooLargeError(
-            f"the image has {width} x {height} pixels; the limit is {limits.max_pixels // 1_000_000} megapixels"
+            f"the image has {width} x {height} pixels; the limit is {settings.max_pixels // 1_000_000} megapixels"
         )
 
 
-def opened(data: bytes) -> Image.Image:
-    """The image with only its header read. Raises NotAnImage, TooLarge or UnreadableError."""
+def open_image(data: bytes) -> Image.Image:
+    """Open an image and read only its header. Raises NotAnImageError, TooLargeError or UnreadableError."""
     formats = [*FORMATS, "HEIF"] if is_heic(data) else FORMATS
     try:
         return Image.open(io.BytesIO(data), formats=formats)
@@ -79,11 +79,11 @@ def opened(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
     except Exception as error:  # plugins raise RuntimeError (AVIF), TypeError, KeyError and more on damaged headers
-        raise UnreadableError(f"the image is damaged: {reason(error)}") from None
+        raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
 
 
 def is_heic(data: bytes) -> bool:
-    """True for one that can be read here. Raises NotAnImageError for one that cannot."""
+    """Return whether this is a HEIC photo, with its decoder registered. Raises NotAnImageError if there is none."""
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC or b"avif" in data[16:64]:
         return False
     try:
@@ -94,39 +94,39 @@ def is_heic(data: bytes) -> bool:
     return True
 
 
-def decode_image(data: bytes, limits: Settings, frame: int = 0) -> Image.Image:
-    """Image bytes to a canonical page image.
+def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image:
+    """Decode image bytes to a canonical page image.
 
     Raises NotAnImageError (no format we read), TooLargeError (from the header, nothing decoded) or UnreadableError.
     """
-    with opened(data) as image:
+    with open_image(data) as image:
         try:
             if frame:
                 image.seek(frame)
-            check_size(image, limits)
+            check_size(image, settings)
             if image.format == "JPEG":
                 # Decodes at 1/2, 1/4 or 1/8 where that still covers the size we keep: a third of the time for photos.
-                image.draft(None, (limits.max_side, limits.max_side))
+                image.draft(None, (settings.max_side, settings.max_side))
             image.load()
-            return canonical(image, limits.max_side)
+            return canonicalise_image(image, settings.max_side)
         except ServingError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
         except Exception as error:  # decoders raise struct.error, IndexError, KeyError and more on damaged data
-            raise UnreadableError(f"the image is damaged: {reason(error)}") from None
+            raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
 
 
-def reason(error: BaseException) -> str:
-    """The decoder's own words, without object addresses or paths."""
+def describe_decode_error(error: BaseException) -> str:
+    """Return the decoder's message without object addresses or paths."""
     words = str(error).split(" for ")[0].split("<_io")[0].strip()
     return words[:120] or type(error).__name__
 
 
-def canonical(image: Image.Image, max_side: int) -> Image.Image:
+def canonicalise_image(image: Image.Image, max_side: int) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        image = eight_bit(image)
+        image = scale_to_eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -139,8 +139,8 @@ def canonical(image: Image.Image, max_side: int) -> Image.Image:
     return image.convert("RGB")
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float grey scaled to 8 bits; Pillow's own conversion clips everything above 255 to white."""
+def scale_to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit and float grey to 8 bits: Pillow's own conversion clips all above 255 to white."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
     if top > 255.0:

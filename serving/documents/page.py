@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Page:
-    """One page. `lines` is None if nobody has read it yet, else its text (a PDF's text layer) in reading order.
+    """A page to embed. `lines` is its text in reading order (a PDF's text layer), None if no text was looked for yet.
 
     `image` is RGB; it is None only for a page that is sent as text alone.
     """
@@ -36,13 +36,13 @@ class Page:
 
 @dataclass(frozen=True)
 class PageFile:
-    """A file with a known number of pages, each read when it is asked for, so that a long PDF never fills memory."""
+    """A file with a known number of pages. Each is read on demand, so that a long PDF never fills memory."""
 
     count: int
     read: Callable[[int], Page]
 
     def __iter__(self) -> Iterator[Page | ServingError]:
-        """Yield all pages in order; one that cannot be read is yielded as its error, and the others follow."""
+        """Yield all pages in order, and the error in place of a page that cannot be read."""
         for index in range(self.count):
             try:
                 yield self.read(index)

@@ -1,8 +1,8 @@
-"""Reads strangers' files in processes of its own, which can be killed: a page that takes too long, too much memory or
-its reader's life costs that page and nothing else.
+"""Parses untrusted files in separate processes that can be killed: a page that takes too long or too much memory, or
+crashes its parser, fails alone.
 
-One pipe pair for each process and no lock among them, so that one that is killed in the middle of an answer cannot keep
-the others from theirs. Processes are executed, not forked: nothing of the page is in them, neither memory nor keys.
+Each process has its own pair of pipes, and they share no lock: one that is killed in the middle of an answer does not
+block the others. Processes are executed, not forked: they have neither memory nor keys of the page's process.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Mapping
 
 from serving.documents.parser_process import FRAME
-from serving.errors import NotReadyError, from_response
+from serving.errors import NotReadyError, make_error
 from serving.settings import MiB, Settings
 
 Parsed = tuple[bytearray, bytearray]
-"""A JSON object and raw bytes. A parser that a file took over may have written them: check what is in them."""
+"""A JSON object and raw bytes. A parser that a file took over may have written them: check their content."""
 Answer = tuple[bool, bytearray, bytearray]
-"""The same after whether it is an error."""
+"""Whether it is an error, then as `Parsed`."""
 Parse = Callable[[str, Mapping[str, object]], Parsed]
-"""`ParserPool.run`, maybe with an event that cancels it."""
+"""`ParserPool.run`, or a partial of it with the event that cancels it."""
 MODULES = ("serving.documents.pdfium",)
-"""Imported by a process before its first task."""
+"""Modules that a process imports before its first task."""
 MAX_FACTS_BYTES = 64 * MiB
 MAX_DATA_BYTES = 256 * MiB
 START_TIMEOUT_S = 60.0
@@ -39,61 +39,61 @@ KEPT = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH")
 
 
 class ParserFailed(Exception):
-    """The file kept its reader busy too long or ended it; the message says which, as the end of a sentence."""
+    """The parser took too long on the file, or crashed. The message says which, as the end of a sentence."""
 
 
 class ParserPool:
-    def __init__(self, limits: Settings) -> None:
-        """Starts nothing: processes are started when they are needed, and end when they are not."""
-        self._limits = limits
-        # One more than one upload has pages in the making, so that others do not wait for its slow ones.
-        self._size = limits.pages_ahead + 1
+    def __init__(self, settings: Settings) -> None:
+        """Start nothing: processes start on demand, and end when they are idle."""
+        self._settings = settings
+        # One more than the pages that one upload has drawn at a time, so that others do not wait for its slow ones.
+        self._size = settings.pages_ahead + 1
         self._idle: list[ParserProcess] = []
         self._busy: set[ParserProcess] = set()
         self._closed = False
         self._changed = threading.Condition()
 
     def run(self, task: str, arguments: Mapping[str, object], cancelled: threading.Event | None = None) -> Parsed:
-        """Return what `module:function` answers in a process of the pool. Its deadline begins when the process has it.
+        """Run `module:function` in a process of the pool, and return its answer. Its deadline begins with the task.
 
-        Raises the task's own ServingError, ParserFailed, or NotReadyError: cancelled, closed, no process to be had.
+        Raises the task's own ServingError, ParserFailed, or NotReadyError: cancelled, closed, no process available.
         """
         request = json.dumps({"task": task, "arguments": arguments}).encode() + b"\n"
 
         def stopped() -> bool:
             return self._closed or (cancelled is not None and cancelled.is_set())
 
-        while (answer := self._try(request, stopped)) is None:
+        while (answer := self._run_once(request, stopped)) is None:
             pass
         refused, facts, data = answer
         if refused:
             body = json.loads(facts)
-            raise from_response(int(body["status"]), body)
+            raise make_error(int(body["status"]), body)
         return facts, data
 
-    def _try(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
-        """Return None if the process had just ended by itself."""
+    def _run_once(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
+        """Return the answer, or None if the process had just ended by itself."""
         process = self._take(stopped)
         whole = False
         try:
             process.start(stopped)
-            answer = process.ask(request, self._limits.parser_timeout_s, stopped)
+            answer = process.ask(request, self._settings.parser_timeout_s, stopped)
             whole = True
             return answer
         except TimeoutError:
-            raise ParserFailed(f"it took longer than {self._limits.parser_timeout_s:g} s") from None
+            raise ParserFailed(f"it took longer than {self._settings.parser_timeout_s:g} s") from None
         except (EOFError, BrokenPipeError, ValueError):
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5) from None
             if process.end() == 0:
                 return None
-            size = self._limits.parser_memory_bytes // MiB
+            size = self._settings.parser_memory_bytes // MiB
             raise ParserFailed(f"its reader crashed, or needed more than {size:,} MiB of memory") from None
         finally:
             self._give_back(process, whole)
 
     def close(self) -> None:
-        """Kill all processes, those in the middle of a page too; later tasks are refused."""
+        """Kill all processes, busy ones too; later tasks are refused."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -111,18 +111,18 @@ class ParserPool:
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5)
             while self._idle:
-                process = self._idle.pop()  # the one that was used last: the others have a chance to end
+                process = self._idle.pop()  # the most recently used: the others can reach their idle limit
                 if not process.has_ended():
                     break
                 process.end()
             else:
-                process = self._new()
+                process = self._start_process()
             self._busy.add(process)
             return process
 
-    def _new(self) -> ParserProcess:
+    def _start_process(self) -> ParserProcess:
         try:
-            return ParserProcess(self._limits.parser_memory_bytes)
+            return ParserProcess(self._settings.parser_memory_bytes)
         except OSError as error:
             raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
 
@@ -159,7 +159,7 @@ class ParserProcess:
         self._ready = False
 
     def start(self, stopped: Callable[[], bool]) -> None:
-        """Wait until it has imported everything. Raises EOFError if `stopped`, NotReadyError if it does not start."""
+        """Wait until the process is ready. Raises EOFError if `stopped`, NotReadyError if it does not start."""
         if self._ready:
             return
         try:
@@ -171,8 +171,8 @@ class ParserProcess:
         self._ready = True
 
     def ask(self, request: bytes, timeout: float, stopped: Callable[[], bool]) -> Answer:
-        """Return its answer. Raises TimeoutError, EOFError or BrokenPipeError of one that has ended, ValueError of one
-        that talks nonsense, EOFError if `stopped`."""
+        """Return its answer. Raises TimeoutError; EOFError or BrokenPipeError if it has ended; ValueError if its answer
+        is invalid; EOFError if `stopped`."""
         assert self._process.stdin is not None
         self._process.stdin.write(request)
         return self._read_frame(time.monotonic() + timeout, stopped)
@@ -181,11 +181,11 @@ class ParserProcess:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        """From any thread: whoever is asking it hears of its end."""
+        """Kill it, from any thread. A thread that waits for its answer gets EOFError."""
         self._process.kill()
 
     def end(self) -> int:
-        """Kill it and return its exit code, its own if it had ended before. Only for the thread that has it."""
+        """Kill it and return its exit code, its own if it had ended before. Only for the thread that took it."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None

@@ -1,12 +1,11 @@
-"""The process that reads strangers' files: `python -m serving.documents.parser_process`, started by `parser_pool`, not
-by hand.
+"""Runs parsers on untrusted files: `python -m serving.documents.parser_process`, started by `parser_pool`, not by hand.
 
 A request is one JSON line on standard input: `{"task": "module:function", "arguments": {...}}`. The answer on standard
-output is a frame: whether it is an error, two lengths, a JSON object, raw bytes. Not pickle: a parser that a file took
-over must not reach further than its own process. The first frame is empty and says that everything is imported.
+output is a frame: whether it is an error, two lengths, a JSON object, raw bytes. It is not pickle: a parser that a file
+took over must not reach further than its own process. The first frame is empty and says that all modules are imported.
 
-The process ends when its parent does, however that ends, in the middle of a task too: a thread waits for the other end
-of standard input to close. PR_SET_PDEATHSIG would not do: it is sent when the thread that started us ends.
+The process ends when its parent does, however that ends, even in the middle of a task: a thread waits for the other end
+of standard input to close. PR_SET_PDEATHSIG would not work: it is sent when the thread that started us ends.
 """
 
 from __future__ import annotations
@@ -29,15 +28,16 @@ from typing import Any
 from serving.errors import ServingError
 
 FRAME = struct.Struct(">?II")
-"""Whether the object is a ServingError's status and body; its bytes, and those of what follows it."""
+"""Whether the JSON object is a ServingError's status and body; the lengths of the object and of the raw bytes."""
 REQUEST_BYTES = 64 * 1024
 """A request is a path and some numbers; a pipe takes this much at once."""
 IDLE_S = 30.0
 """Without a request for so long the process ends, with exit code 0: it holds 20 MB."""
 MAX_TASKS = 200
-"""After so many it ends too: what parsers keep or leak between pages goes with it. A new one costs 0.1 s of CPU."""
+"""After so many tasks it ends, so that memory that parsers leak is freed. A new process costs 0.1 s of CPU."""
 MAX_KEPT_BYTES = 96 * 1024 * 1024
-"""After a task that left more in memory as well: a drawing of a million strokes leaves 290 MB, a page of text 34."""
+"""After a task that leaves more in memory it ends too: a drawing of a million strokes leaves 290 MB, a page of text 34
+MB."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def take_over_pipes() -> tuple[int, int]:
-    """Return descriptors of standard input and output, in whose place is nothing: a print must not be an answer."""
+    """Return descriptors of standard input and output, and put /dev/null in their place: a print must not become an
+    answer."""
     pipes = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -69,7 +70,7 @@ def take_over_pipes() -> tuple[int, int]:
 
 
 def bound_resources(memory: int) -> None:
-    """Bound the address space, leave no core file, and be what Linux ends first where memory is short."""
+    """Limit the address space, write no core file, and let Linux kill this process first when memory is short."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return
@@ -81,7 +82,7 @@ def bound_resources(memory: int) -> None:
 
 
 def resident_bytes() -> int:
-    """Return what the process holds in memory; of Linux only, elsewhere 0."""
+    """Return the process's resident memory in bytes; 0 on other systems than Linux."""
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -89,13 +90,13 @@ def resident_bytes() -> int:
 
 def end_with_parent(requests: int) -> None:
     closed = select.poll()
-    closed.register(requests, 0)  # nothing but its end
+    closed.register(requests, 0)  # reports only that the other end closed
     closed.poll()
     os._exit(0)
 
 
 def read_requests(requests: int) -> Iterator[bytes]:
-    """Yield one after the other; end after IDLE_S without one."""
+    """Yield requests one by one; end after IDLE_S without one."""
     while select.select([requests], [], [], IDLE_S)[0]:
         line = b""
         while not line.endswith(b"\n"):
@@ -104,7 +105,7 @@ def read_requests(requests: int) -> Iterator[bytes]:
 
 
 def perform(request: dict[str, Any]) -> tuple[bool, dict[str, Any], bytes | memoryview]:
-    """Return the task's answer as `send` takes it. An error that is not ours ends the process."""
+    """Run a task and return its answer as `send` takes it. Other errors than ServingError end the process."""
     module, _, function = request["task"].partition(":")
     try:
         facts, data = getattr(import_module(module), function)(**request["arguments"])

@@ -1,6 +1,6 @@
-"""PDF files as pages: pictures of bounded size, and the text layer where there is one.
+"""Reads PDF files as pages: pictures of bounded size, and the text layer where there is one.
 
-PDFium itself runs in processes that can be killed (`parser_pool`); what comes from there is checked.
+PDFium itself runs in processes that can be killed (`parser_pool`); their answers are checked.
 """
 
 from __future__ import annotations
@@ -16,58 +16,60 @@ from serving.errors import TooLargeError, UnreadableError
 from serving.settings import Settings
 
 
-class Counted(BaseModel):
+class PageCount(BaseModel):
     count: int = Field(ge=0)
 
 
-class Drawn(BaseModel):
+class DrawnPage(BaseModel):
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     lines: list[tuple[str, Box]] | None
 
 
-def open_pdf(source: Path, limits: Settings, parse: Parse) -> PageFile:
-    """Raises UnreadableError (damaged, encrypted, empty, too slow) or TooLargeError (too many pages)."""
+def open_pdf(source: Path, settings: Settings, parse: Parse) -> PageFile:
+    """Open a PDF. Raises UnreadableError (damaged, encrypted, empty, too slow) or TooLargeError (too many pages)."""
     path = str(source.resolve())
     try:
         facts, _ = parse("serving.documents.pdfium:count_pages", {"path": path})
-        count = Counted.model_validate_json(facts).count
+        count = PageCount.model_validate_json(facts).count
     except (ParserFailed, ValueError) as error:
-        raise UnreadableError(f"the PDF cannot be read: {reason(error)}") from None
+        raise UnreadableError(f"the PDF cannot be read: {describe_parser_error(error)}") from None
     if count == 0:
         raise UnreadableError("the PDF has no pages")
-    if count > limits.max_pdf_pages:
-        raise TooLargeError(f"the PDF has {count} pages; the limit is {limits.max_pdf_pages}: split it")
-    return PageFile(count, PdfPages(path, limits, parse).read)
+    if count > settings.max_pdf_pages:
+        raise TooLargeError(f"the PDF has {count} pages; the limit is {settings.max_pdf_pages}: split it")
+    return PageFile(count, PdfPages(path, settings, parse).read)
 
 
 class PdfPages:
-    def __init__(self, path: str, limits: Settings, parse: Parse) -> None:
+    """Draws the pages of one PDF, until too many of them have failed."""
+
+    def __init__(self, path: str, settings: Settings, parse: Parse) -> None:
         self._arguments = {
             "path": path,
-            "max_side": limits.max_side,
-            "max_lines": limits.max_lines_per_page,
-            "max_line_chars": limits.max_line_chars,
+            "max_side": settings.max_side,
+            "max_lines": settings.max_lines_per_page,
+            "max_line_chars": settings.max_line_chars,
         }
         self._parse = parse
-        self._most = limits.max_failed_pages
+        self._limit = settings.max_failed_pages
         self._failed: list[int] = []
 
     def read(self, index: int) -> Page:
-        """Return a page; from several threads at once. Raises UnreadableError."""
-        if len(self._failed) >= self._most:
-            raise UnreadableError(f"page {index + 1} was not tried: {self._most} others of the PDF could not be drawn")
+        """Return a page; may be called by several threads at once. Raises UnreadableError."""
+        if len(self._failed) >= self._limit:
+            raise UnreadableError(f"page {index + 1} was not tried: {self._limit} others of the PDF could not be drawn")
         try:
             facts, pixels = self._parse("serving.documents.pdfium:draw_page", {**self._arguments, "index": index})
-            drawn = Drawn.model_validate_json(facts)
+            drawn = DrawnPage.model_validate_json(facts)
             if len(pixels) != 3 * drawn.width * drawn.height:
-                raise ValueError("another size")
+                raise ValueError("the size is wrong")
             image = Image.frombytes("RGB", (drawn.width, drawn.height), pixels)
         except (ParserFailed, ValueError) as error:
             self._failed.append(index)
-            raise UnreadableError(f"page {index + 1} cannot be drawn: {reason(error)}") from None
+            raise UnreadableError(f"page {index + 1} cannot be drawn: {describe_parser_error(error)}") from None
         return Page(image, None if drawn.lines is None else tuple(Line(text, box) for text, box in drawn.lines))
 
 
-def reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ParserFailed) else "its reader answered something else"
+def describe_parser_error(error: Exception) -> str:
+    return str(error) if isinstance(error, ParserFailed) else "its reader sent an invalid answer"

@@ -1,4 +1,4 @@
-"""PDFium's side of reading a PDF: counts pages, draws one, reads its text layer.
+"""Calls PDFium: counts the pages of a PDF, draws a page and reads its text layer.
 
 For `parser_process` only: a small file can keep PDFium busy for hours, fill memory or end the process.
 """
@@ -19,7 +19,7 @@ TextLine = tuple[str, Box]
 SCALE = 150 / 72
 """150 dpi: enough to read, and close to what every embedder keeps."""
 MIN_LETTERS = 20
-"""Fewer letters than this in the text layer and the page counts as scanned (a stamp or a page number is no text)."""
+"""A page with fewer letters in its text layer counts as scanned (a stamp or a page number is no text)."""
 WRONG_PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
 
@@ -29,7 +29,7 @@ def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
     try:
         return {"count": len(documents.open(Path(path)))}, b""
     except (pdfium.PdfiumError, OSError) as error:
-        raise unreadable(error) from None
+        raise make_unreadable_error(error) from None
 
 
 def draw_page(
@@ -48,7 +48,7 @@ def draw_page(
         finally:
             page.close()
     except (pdfium.PdfiumError, OSError) as error:
-        raise unreadable(error) from None
+        raise make_unreadable_error(error) from None
     except ValueError as error:
         raise UnreadableError(f"page {index + 1} cannot be drawn: {str(error)[:120]}") from None
     letters = sum(char.isalnum() for text, _ in lines for char in text)
@@ -57,14 +57,14 @@ def draw_page(
 
 
 class OpenDocument:
-    """Keeps the file that was read last open: on the way to page 5,000 of a fresh one, PDFium walks all before it."""
+    """Keeps the last file open: in one just opened, PDFium walks all pages before it on the way to page 5,000."""
 
     def __init__(self) -> None:
         self._document: pdfium.PdfDocument | None = None
         self._stamp: tuple[object, ...] = ()
 
     def open(self, path: Path) -> pdfium.PdfDocument:
-        """Raises PdfiumError, OSError."""
+        """Return the document, opened anew if the file changed. Raises PdfiumError, OSError."""
         found = path.stat()
         stamp = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._document is None or stamp != self._stamp:
@@ -79,7 +79,7 @@ class OpenDocument:
 documents = OpenDocument()
 
 
-def unreadable(error: pdfium.PdfiumError | OSError) -> ServingError:
+def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
     if isinstance(error, OSError):
         return UnreadableError(GONE)
     if error.err_code == WRONG_PASSWORD:
@@ -97,10 +97,10 @@ def read_text_layer(
         lines = []
         for index in range(min(text_page.count_rects(), max_lines)):
             left, bottom, right, top = text_page.get_rect(index)
-            text = readable(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
+            text = clean_text(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
             corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
             if text:
-                lines.append((text, relative(corners, bitmap.width, bitmap.height)))
+                lines.append((text, make_box(corners, bitmap.width, bitmap.height)))
         return lines
     finally:
         text_page.close()
@@ -110,21 +110,17 @@ UNMAPPED = ("Co", "Cn", "Cs")
 """Unicode categories of glyphs whose font has no mapping to letters."""
 
 
-def readable(text: str) -> str:
-    """Without unmapped glyphs, control characters and doubled spaces."""
+def clean_text(text: str) -> str:
+    """Return the text without unmapped glyphs, control characters and doubled spaces."""
     kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
     return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 
-def relative(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
+def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
+    """Return the box between two corners in pixels, as shares of the page's size."""
     (x0, y0), (x1, y1) = corners
 
-    def part(value: int, whole: int) -> float:
-        return round(min(1.0, max(0.0, value / whole)), 5)
+    def share(value: int, size: int) -> float:
+        return round(min(1.0, max(0.0, value / size)), 5)
 
-    return (
-        part(min(x0, x1), width),
-        part(min(y0, y1), height),
-        part(max(x0, x1), width),
-        part(max(y0, y1), height),
-    )
+    return share(min(x0, x1), width), share(min(y0, y1), height), share(max(x0, x1), width), share(max(y0, y1), height)

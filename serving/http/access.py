@@ -1,16 +1,16 @@
-"""ASGI, in front of the routes: keys, body limits, and the headers that prove which process answered.
+"""ASGI middleware in front of the routes: keys, body limits, and the headers that prove which process answered.
 
 Knows no route's meaning beyond its path. Decisions in their order, for each request:
 
 1. open paths (`/`, `/health`, `/ready`): passed on
 2. admin paths: `X-Admin-Key`, else 401
 3. all others, unknown ones too: a key if any is set; without keys only a loopback Host, so that no web page reaches us
-   by DNS rebinding, unless `open_access` says that somebody else asks who is calling
-4. an embedding request that is no JSON: 400, before it wakes anybody. A web page can post a form or plain text to any
-   address without asking; JSON makes the browser ask first
+   by DNS rebinding, unless `open_access` says that a server in front checks callers
+4. an embedding request that is not JSON: 400, before it wakes a worker. A web page can post a form or plain text to any
+   address without permission; for JSON the browser asks the server first
 5. body over the limit: 413, at once by its Content-Length, else while it streams
 6. all bodies together over the limit: 429
-7. nothing of a body for 30 s: 400
+7. no part of a body for 30 s: 400
 8. embedding answers get the headers of `Provenance`
 """
 
@@ -37,12 +37,12 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 HTTP_ERROR = 400
 STALLED_S = 30.0
 DRAIN_S = 5.0
-"""How long a refused upload is still read and thrown away: closing at once would reset the connection before its
-client has seen the answer."""
+"""How long a refused upload is still read and discarded: closing at once would reset the connection before its client
+has seen the answer."""
 
 
 class Provenance(Protocol):
-    """Who answers the embedding requests: counts them, and proves it in the headers of each answer."""
+    """Counts the embedding requests of a process, and makes the headers that prove which process answered."""
 
     def count_request(self) -> int:
         """Return the number of this request since the process was started or restored."""
@@ -63,7 +63,7 @@ class RequestGuard:
     ) -> None:
         """`settings` and `admin_key` are called for each request: both may change while the process runs.
 
-        `provenance`: of what answers here. A proxy in front of it has none, and holds no bodies.
+        `provenance`: of the process that embeds. A proxy in front of it has none, and buffers no bodies.
         """
         self.app = app
         self.provenance = provenance
@@ -91,6 +91,7 @@ class RequestGuard:
             self.buffered -= call.held
 
     def check_key(self, path: str, headers: Headers) -> None:
+        """Raise UnauthorizedError for a request without the key that its path needs."""
         if path in ADMIN:
             if not is_one_of(headers.get("x-admin-key", ""), [self.admin_key()]):
                 raise UnauthorizedError("this needs the admin key in X-Admin-Key", code="invalid_admin_key")
@@ -151,7 +152,7 @@ class GuardedCall:
         return message
 
     async def _next(self) -> Message:
-        if self.ended:  # what comes now is the client leaving, whenever that is
+        if self.ended:  # the next message is that the client has gone, whenever that is
             return await self._receive()
         try:
             async with asyncio.timeout(STALLED_S):
@@ -169,7 +170,7 @@ class GuardedCall:
                 timings = self.scope.get("state", {}).get("timings", {})
                 MutableHeaders(scope=message).update(self._provenance.make_headers(self._number, timings))
         elif not message.get("more_body", False) and not self.ended:
-            # The body goes out now; the empty last part is held back while the rest of the upload is thrown away.
+            # The body is sent now; its empty last part waits until the rest of the upload is discarded.
             await self._send({**message, "more_body": True})
             await self.drain()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -201,7 +202,7 @@ def read_key(headers: Headers) -> str:
 
 
 def is_one_of(given: str, keys: Iterable[str]) -> bool:
-    """Return whether `given` is a key, comparing in constant time with every one, whatever the first ones said."""
+    """Return whether `given` is one of the keys. Compares with all of them, each in constant time."""
     found = False
     for key in keys:
         found |= bool(key) and hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())

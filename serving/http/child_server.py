@@ -1,6 +1,6 @@
-"""Starts one of our servers as a child process, which ends with this one: for the page, the bench and the tests.
+"""Starts one of our servers as a child process that ends with this one: for the page, the bench and the tests.
 
-The child watches its standard input; when this process dies, however it dies, the pipe closes and the child stops.
+The child watches its standard input; when this process ends, however it ends, the pipe closes and the child stops.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from serving.http.server import READY
 
 TAIL_LINES = 20
 MOST_LINES = 10_000
-"""Of a child that wait to be written to our standard error; older ones are dropped."""
+"""Lines of a child that may wait to be written to our standard error; older ones are dropped."""
 LAST_S = 1.0
-"""For the last of them, when the child has ended."""
+"""How long `stop` waits until the last of them are written."""
 
 
 class ProcessFailed(Exception):
-    """Says that the child ended, or took too long. The message has the last lines it wrote."""
+    """The child ended, or took too long. The message has the last lines it wrote."""
 
 
-class Passing(threading.Thread):
-    """Writes lines to standard error, as long as there is one that takes them: who does not read it, or has closed it,
-    must not stop whoever waits for these lines to be taken."""
+class OutputForwarder(threading.Thread):
+    """Writes a child's lines to our standard error. In a thread of its own: where nobody reads standard error, or it is
+    closed, the child's output must still be read."""
 
     def __init__(self) -> None:
         super().__init__(name="child output", daemon=True)
@@ -37,7 +37,7 @@ class Passing(threading.Thread):
         self.start()
 
     def put(self, line: str | None) -> None:
-        """None ends it. The oldest lines are dropped where too many wait. For one thread."""
+        """Add a line; None ends the thread. Drops the oldest line where too many wait. For one caller thread."""
         while True:
             with contextlib.suppress(queue.Full):
                 return self._lines.put_nowait(line)
@@ -60,7 +60,7 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         inherited: Mapping[str, str] = os.environ,
     ) -> None:
-        """`environment` is added to what the child inherits: without `inherited`, everything that this process has."""
+        """`environment` is added to `inherited`; default: the environment of this process."""
         command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *arguments]
         self._module = module
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -72,15 +72,15 @@ class ServerProcess:
             encoding="utf-8",
             errors="replace",
             env={**inherited, **(environment or {})},
-            # Ctrl-C in a terminal goes to us, and we end the child when we are done with it.
+            # Ctrl-C in a terminal goes to this process only, which ends the child.
             start_new_session=True,
         )
         self._tail: list[str] = []
-        self._passed_on = Passing()
+        self._forwarder = OutputForwarder()
         self._url: str | None = None
         self._known = threading.Event()
         self.ended = threading.Event()
-        """Set when it has closed its output, which is when it has ended."""
+        """Set when the child has ended, and so closed its output."""
         self._reader = threading.Thread(target=self._read, name=f"{module} output", daemon=True)
         self._reader.start()
 
@@ -94,11 +94,11 @@ class ServerProcess:
 
     @property
     def tail(self) -> str:
-        """Return the last lines it wrote."""
+        """Return the child's last lines."""
         return "".join(self._tail)
 
     def wait(self, timeout: float = 120.0) -> str:
-        """Return the address, once it answers. Raises ProcessFailed."""
+        """Return the child's address once it answers. Raises ProcessFailed."""
         if not self._known.wait(timeout):
             raise ProcessFailed(f"{self._module} did not answer within {timeout:g} s:\n{self.tail}")
         if self._url is None:
@@ -106,15 +106,15 @@ class ServerProcess:
         return self._url
 
     def terminate(self) -> None:
-        """Send SIGTERM; `stop` waits."""
+        """Send SIGTERM. Call `stop` to wait for the end."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL: nothing is finished."""
+        """Send SIGKILL: requests in flight are lost."""
         self._process.kill()
 
     def stop(self, grace: float = 30.0) -> int:
-        """Return its exit code, once it has finished what is in flight; killed after `grace` seconds."""
+        """Stop the child and return its exit code. It finishes its requests; after `grace` seconds it is killed."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
@@ -123,7 +123,7 @@ class ServerProcess:
             self._process.kill()
             code = self._process.wait()
         self._reader.join(5)
-        self._passed_on.join(LAST_S)
+        self._forwarder.join(LAST_S)
         return code
 
     def __enter__(self) -> ServerProcess:
@@ -143,7 +143,7 @@ class ServerProcess:
                     self._known.set()
                 else:
                     self._tail = [*self._tail[1 - TAIL_LINES :], line]  # a new one: others read it meanwhile
-                    self._passed_on.put(line)
-        self._passed_on.put(None)
+                    self._forwarder.put(line)
+        self._forwarder.put(None)
         self._known.set()
         self.ended.set()

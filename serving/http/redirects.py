@@ -1,6 +1,6 @@
-"""Headers that the edge in front of a server asks for, and its 303 to an answer that comes later.
+"""Reads the headers that an edge in front of a server asks for, and its 303 to an answer that comes later.
 
-Written for Modal's edge; nothing here sends anything.
+Written for Modal's edge; sends nothing.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import requests
 from serving.errors import BadValueError, ServingError
 
 FOLLOWED = 40
-"""303s of one call: Modal answers one each 150 s, so these are 100 minutes."""
+"""Limit of the 303s of one call: Modal answers one every 150 s, so these are 100 minutes."""
 PROXY_HEADERS = {"Modal-Key": "DORMOUSE_MODAL_KEY", "Modal-Secret": "DORMOUSE_MODAL_SECRET"}
 MODAL_HOSTS = (".modal.run", ".modal.direct")
 REDIRECTS = (301, 302, 303, 307, 308)
-NO_ADDRESS = "what is no address"
+NO_ADDRESS = "an invalid address"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def find_redirect(url: str, response: requests.Response) -> str | None:
-    """Return the URL where the answer can be had by GET, as Modal has it for a long call; None if this is the answer.
+    """Return the URL where a GET returns the answer, as Modal does for a long call; None if this is the answer.
 
-    `url` is what was asked. Keys go along, so it must be the same server: raises ServingError for another one.
+    `url` is that of the call. Keys are sent along, so it must be the same server: raises ServingError for another one.
     """
     if response.status_code not in REDIRECTS or not (location := response.headers.get("Location")):
         return None
@@ -41,8 +41,8 @@ def find_redirect(url: str, response: requests.Response) -> str | None:
 
 
 def make_redirect_error(url: str, where: str | None) -> ServingError:
-    """Return the error of a server that sends its callers to another one."""
-    message = f"{url} sends its callers on to {where}: give the address that answers itself"
+    """Return the error for a server that redirects its callers to another one."""
+    message = f"{url} redirects to {where}: give the address of the server itself"
     return ServingError(message, code="redirected")
 
 
@@ -63,7 +63,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that Modal's edge asks for in front of a server deployed with `requires_proxy_auth`.
 
-    Without them the edge wakes no server. Empty if neither is set. Raises BadValueError for half of the pair.
+    Without them the edge wakes no server. Empty if neither is set. Raises BadValueError if only one is.
     """
     found = {name: environment.get(variable, "").strip() for name, variable in PROXY_HEADERS.items()}
     if not any(found.values()):
@@ -74,7 +74,7 @@ def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `read_proxy_headers` for an address at Modal, none for others: they must not see them.
+    """Return `read_proxy_headers` for an address at Modal, none for others: they must not get the token.
 
     Raises BadValueError.
     """

@@ -1,7 +1,7 @@
-"""Shapes of what a worker and the engine answer, and their JSON: errors, and what the server is.
+"""The answers of a worker and the engine: their types, their JSON, and their errors.
 
-FastAPI makes the OpenAPI document of these shapes (`app.openapi`); what is answered is a plain dictionary, which orjson
-writes without a second look.
+FastAPI makes the OpenAPI document from these types (`app.openapi`); the answers themselves are plain dictionaries,
+which orjson writes without validating them again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Matrix = Annotated[Vectors, GetPydanticSchema(lambda _, handler: handler(Annotat
 """float32[n, dimension], written as lists of numbers."""
 VectorOrBase64 = Annotated[Vectors | str, GetPydanticSchema(lambda _, handler: handler(Vector | str))]
 Level = Literal["1", "2"]
-"""vLLM's two depths of sleep; here they are one."""
+"""vLLM's two levels of sleep; here they do the same."""
 RetryHeaders = TypedDict("RetryHeaders", {"Retry-After": Annotated[int, Field(ge=1)]})
 
 
@@ -140,7 +140,7 @@ def list_models(embedder: Embedder) -> Models:
 
 
 def check_level(request: Request) -> None:
-    """Raise BadValueError for a level of `POST /sleep` that there is not."""
+    """Raise BadValueError for an unknown level of `POST /sleep`."""
     if request.query_params.get("level", "1") not in get_args(Level):
         raise BadValueError("level is 1 or 2", param="level")
 
@@ -160,7 +160,7 @@ def add_error_handlers(app: Starlette) -> None:
         return respond(NotFoundError("there is no such route").body(), 404)
 
     async def answer_unknown(_: Request, error: Exception) -> Response:
-        # Starlette logs the traceback; a client learns only that it was our fault.
+        # Starlette logs the traceback; a client is told only that the server failed.
         return respond(ServingError("the server failed on this request; its log has the reason").body(), 500)
 
     app.add_exception_handler(ServingError, answer_known)

@@ -1,4 +1,4 @@
-"""Shapes of requests, and how they are read: as a list of queries and pages. No I/O, no decoding of pictures."""
+"""Types of requests, and functions that read them as a list of queries and pages. No I/O, no decoding of pictures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from serving.documents.page import Line
 from serving.embedders.prompts import canonicalise_query
 from serving.errors import BadValueError, NotAnImageError, TooLargeError
 
-MAX_MARKS = 1_000_000
-"""Quotes, and commas, in one body. The largest request within the limits has 400,000; fourteen million one-letter texts
-would take gigabytes before they could be counted."""
+MAX_SEPARATORS = 1_000_000
+"""Limit of the quotes in one body, and of its commas. The largest request within the limits has 400,000; fourteen
+million one-letter texts would take gigabytes before they could be counted."""
 MAX_ENTRIES = 4_096
-"""Entries of one list; a worker's own limits are lower, and are checked later."""
+"""Limit of the entries of one list; a worker's own limits are lower, and are checked later."""
 MESSAGE_CHARS = 300
 
 
@@ -87,7 +87,7 @@ class Query:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RawPage:
-    """A page before decoding: the bytes of its image, its text, or both. `param` names it in an error."""
+    """A page before decoding: the bytes of its image, its text, or both. `param` is its name in an error."""
 
     data: bytes | None
     lines: tuple[Line, ...] | None
@@ -101,7 +101,7 @@ S = TypeVar("S", bound=BaseModel)
 
 def parse_body(shape: type[S], body: bytes) -> S:
     """Return the request in a JSON text. Raises BadValueError that names the field, or TooLargeError."""
-    if max(body.count(b'"'), body.count(b",")) > MAX_MARKS:
+    if max(body.count(b'"'), body.count(b",")) > MAX_SEPARATORS:
         raise TooLargeError("the body has more entries than any request within the limits: send fewer")
     try:
         return shape.model_validate_json(body)
@@ -110,12 +110,13 @@ def parse_body(shape: type[S], body: bytes) -> S:
         if first["type"] == "too_long":
             raise TooLargeError(f"a list has more than {MAX_ENTRIES} entries", param=str(first["loc"][0])) from None
         param = ".".join(str(part) for part in first["loc"]) or None
-        # Some messages hold what was sent.
+        # Some messages quote the body.
         raise BadValueError(f"{param + ': ' if param else ''}{first['msg']}"[:MESSAGE_CHARS], param=param) from None
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Return the bytes in a base64 string or data URI. An address is refused: nothing remote is ever fetched."""
+    """Return the bytes in a base64 string or data URI. Raises BadValueError, also for an address, which is never
+    fetched; NotAnImageError."""
     if text.startswith("data:"):
         header, comma, text = text.partition(",")
         mime = header[5:].split(";")[0].strip().lower()
@@ -204,7 +205,7 @@ def read_conversation(messages: list[Message], param: str, max_chars: int) -> It
     if len(images) > 1:
         raise BadValueError("one message is one page: send one image in it", param=param)
     if images:
-        # The text beside an image is the model's own prompt, whatever the caller wrote there.
+        # A text beside an image is ignored: the worker adds the model's own prompt.
         return RawPage(decode_base64(images[0], param), None, param)
     text = " ".join(part.text for part in content if isinstance(part, TextPart))
     return Query(canonicalise_query(text, param, max_chars))

@@ -1,4 +1,4 @@
-"""A process that listens: binds, says when it answers, stops politely. Used by the engine and by the page."""
+"""Runs a server: binds, prints when it answers, finishes its requests at the end. Used by the engine and the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 READY = " is ready at "
-"""Stands between name and address in the line that a server prints once it answers; `process` waits for it."""
+"""Between name and address in the line that a server prints once it answers; `child_server` waits for it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -29,10 +29,8 @@ def is_loopback(host: str) -> bool:
 
 
 def bind_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens: a taken port is known before a model is loaded, and who connects meanwhile waits.
-
-    Raises OSError.
-    """
+    """Return a socket that listens: a port in use is an error before a model is loaded, and clients that connect
+    meanwhile wait. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -65,7 +63,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, config: uvicorn.Config, name: str, url: str, before_stop: Callable[[], None] = lambda: None
     ) -> None:
-        """`before_stop` is called on the event loop when a shutdown begins: it ends what would never end by itself."""
+        """`before_stop` is called on the event loop when a shutdown begins: it ends responses that never end."""
         super().__init__(config)
         self._greeting = f"{name}{READY}{url}"
         self._before_stop = before_stop
@@ -89,11 +87,11 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Take no new connections, finish what is in flight, then let `run` return. May be called from any thread."""
+        """Accept no new connections, finish requests in flight, then let `run` return. From any thread."""
         self.should_exit = True
 
     def stop_with_stdin(self) -> None:
-        """Stop when the process that holds the other end of standard input has gone."""
+        """Stop when the process at the other end of standard input has ended."""
 
         def wait() -> None:
             # Not sys.stdin: its lock, held by this thread at exit, would end the interpreter with an abort.

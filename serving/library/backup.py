@@ -1,11 +1,12 @@
-"""A library on a disk that goes with its process, kept on a shared volume: pictures at once, the database as copies.
+"""Backs up a library whose local disk is lost with its process: copies its database to a shared volume.
 
-A volume of a cloud is no place for a running SQLite: it has no locks, and is durable only when told (`commit`). So the
-database works on the local disk. After a change a copy of it is made, checked, written to the volume under a temporary
-name, renamed and committed; only then is the change acknowledged. At a start the newest copy is brought back.
+SQLite cannot run on a cloud's volume, which has no locks and is durable only after a `commit`. So the database is on
+the local disk. After a change it is copied; the copy is checked, written to the volume under a temporary name, renamed
+and committed; only then is the change acknowledged. A start restores the newest copy. Pictures are written to the
+volume at once.
 
 Several processes may have the volume for a moment, when a new release takes over from an old one. Each takes a number
-(`Claims`) and writes copies of that number only, so an old one never replaces what a new one has kept; and it
+(`Claims`) and writes copies of that number only, so an old process never replaces the copy of a new one; and it
 acknowledges nothing once a higher number was taken. Knows nothing of whose volume it is.
 """
 
@@ -25,33 +26,33 @@ from serving.library.database import SCHEMA_VERSION, LibraryError, copy_database
 from serving.system.files import copy_file, remove_files
 
 COPY = re.compile(r"library-(\d{8})\.db")
-HALF = re.compile(r"library-\d{8}\.db\.[0-9a-f]+\.part")
-KEPT = 2
-"""Copies of so many numbers stay: the one in use, and the last of the process before."""
+PARTIAL = re.compile(r"library-\d{8}\.db\.[0-9a-f]+\.part")
+COPIES_KEPT = 2
+"""Copies of so many numbers stay: the current one, and the last of the previous process."""
 
 
 class Claims(Protocol):
-    """Who may write. Calls may raise what they like: whatever it is, nothing is acknowledged."""
+    """Decides which process may write. Calls may raise any exception: then nothing is acknowledged."""
 
-    def take(self, above: int) -> int:
-        """A number above `above` that nobody else has, higher than all that were taken."""
+    def take_number(self, above: int) -> int:
+        """Return a number above `above` that no other process has, higher than all that were taken."""
 
-    def superseded(self, number: int) -> bool:
-        """A higher one was taken."""
+    def is_superseded(self, number: int) -> bool:
+        """Return whether a higher number was taken."""
 
 
-class Alone:
-    """For a volume that only this process can have."""
+class OnlyWriter:
+    """The claims on a volume that only this process can have."""
 
-    def take(self, above: int) -> int:
+    def take_number(self, above: int) -> int:
         return above + 1
 
-    def superseded(self, number: int) -> bool:
+    def is_superseded(self, number: int) -> bool:
         return False
 
 
 class Backup:
-    """`bring_back` once, then `keep` from any thread."""
+    """Copies of a database on a volume. Call `restore_database` once, then `back_up` from any thread."""
 
     def __init__(
         self,
@@ -60,68 +61,68 @@ class Backup:
         reload: Callable[[], None] = lambda: None,
         claims: Claims | None = None,
     ) -> None:
-        """`folder` is on the volume; `commit` returns when all that was written there is durable, `reload` shows what
-        others have committed."""
+        """`folder` is on the volume; `commit` returns when all that was written there is durable, `reload` makes the
+        commits of others visible."""
         self.folder = folder
         self._commit = commit
         self._reload = reload
-        self._claims = claims or Alone()
+        self._claims = claims or OnlyWriter()
         self._number = 0
         self._turn = threading.Condition()
         self._begun = 0
         self._ended = 0
         self._failure: LibraryError | None = None
 
-    def bring_back(self, database: Path) -> None:
-        """Puts the newest copy at `database`; without one, nothing. Raises LibraryError, and leaves all as it is, for a
+    def restore_database(self, database: Path) -> None:
+        """Put the newest copy at `database`; without one, do nothing. Raises LibraryError, and changes nothing, for a
         copy that is damaged or written by a newer release."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._number = self._claims.take(max(copies(self.folder), default=0))
-            self._reload()  # after the claim: whoever had the volume before acknowledges nothing from here on
-            remove_files([path for path in self.folder.iterdir() if HALF.fullmatch(path.name)])
-            found = copies(self.folder)
+            self._number = self._claims.take_number(max(list_copies(self.folder), default=0))
+            self._reload()  # after the claim: the previous process acknowledges nothing from here on
+            remove_files([path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)])
+            found = list_copies(self.folder)
             if not found:
                 return
             newest = found[max(found)]
             part = database.with_name("library.part")
             copy_file(newest, part)
         except Exception as error:
-            raise LibraryError(f"the collections cannot be read from the volume: {sentence(error)}") from error
+            raise LibraryError(f"the collections cannot be read from the volume: {describe_failure(error)}") from error
         try:
-            check(part, newest.name)
+            check_copy(part, newest.name)
         except LibraryError:
             remove_files([part])
             raise
         remove_files([database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")])  # of another database
         part.replace(database)
 
-    def keep(self, database: Path) -> None:
-        """Returns when all that is in `database` now is durable. Who calls meanwhile shares the next copy.
+    def back_up(self, database: Path) -> None:
+        """Return when all that is in `database` now is durable. Calls that come meanwhile share the next copy.
 
-        Raises LibraryError: it is not known to be kept, so it must not be acknowledged.
+        Raises LibraryError: the change may not be durable, so it must not be acknowledged.
         """
         with self._turn:
-            mine = self._begun + 1  # the one that runs now may have begun before the caller's change
+            mine = self._begun + 1  # the copy in progress may have begun before the caller's change
             while self._ended < mine:
                 if self._ended < self._begun:
                     self._turn.wait()
                 else:
-                    self._round(database)
+                    self._run_copy(database)
             if self._failure is not None:
                 raise self._failure
 
-    def _round(self, database: Path) -> None:
-        """With the lock held, which it gives away while it works."""
+    def _run_copy(self, database: Path) -> None:
+        """Make one copy. Called with the lock held, which is released meanwhile."""
         self._begun += 1
         failure: LibraryError | None = None
         self._turn.release()
         try:
-            self._write(database)
+            self._write_copy(database)
         except LibraryError as error:
             failure = error
         except Exception as error:
-            failure = LibraryError(f"it could not be kept on the volume: {sentence(error)}")
+            failure = LibraryError(f"it could not be saved on the volume: {describe_failure(error)}")
             failure.__cause__ = error
         finally:
             self._turn.acquire()
@@ -129,34 +130,34 @@ class Backup:
             self._failure = failure
             self._turn.notify_all()
 
-    def _write(self, database: Path) -> None:
+    def _write_copy(self, database: Path) -> None:
         self._check_claim()
         copied = database.with_name("library.copy")
         try:
             copy_database(database, copied)
-            check(copied, "the copy")
+            check_copy(copied, "the copy")
             copy_file(copied, self.folder / f"library-{self._number:08d}.db")
         finally:
             remove_files([copied])
         self._commit()
-        self._check_claim()  # a copy that was committed after the other's start was not seen by it
+        self._check_claim()  # a newer process did not see a copy that was committed after its start
         with contextlib.suppress(OSError):
-            found = copies(self.folder)
-            remove_files([found[number] for number in sorted(found)[:-KEPT]])
+            found = list_copies(self.folder)
+            remove_files([found[number] for number in sorted(found)[:-COPIES_KEPT]])
 
     def _check_claim(self) -> None:
-        if self._claims.superseded(self._number):
+        if self._claims.is_superseded(self._number):
             raise LibraryError("a newer process of this page has taken over: load the page again")
 
 
-def copies(folder: Path) -> dict[int, Path]:
-    """By their number."""
+def list_copies(folder: Path) -> dict[int, Path]:
+    """Return the copies in a folder by their number."""
     names = {path: COPY.fullmatch(path.name) for path in folder.iterdir()}
     return {int(found[1]): path for path, found in names.items() if found}
 
 
-def check(copy: Path, name: str) -> None:
-    """Raises LibraryError."""
+def check_copy(copy: Path, name: str) -> None:
+    """Raise LibraryError for a copy that is damaged or of a newer release. `name`: of the copy, for the message."""
     try:
         with closing(sqlite3.connect(copy)) as db:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
@@ -166,17 +167,17 @@ def check(copy: Path, name: str) -> None:
     if version > SCHEMA_VERSION:
         raise LibraryError(f"{name} was written by a newer release (schema {version}): update Dormouse")
     if version < 1 or found != "ok":
-        reason = "it is not whole" if found == "ok" else found
+        reason = "it is incomplete" if found == "ok" else found
         raise LibraryError(
             f"{name} on the volume is damaged ({reason}). Nothing was changed: move it away, and the copy before it is"
-            " taken, or a new library begins"
+            " restored, or a new library is created"
         )
 
 
-def sentence(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return "it is full. Delete what else is on it, or take another"
+        return "it is full. Delete other files on it, or use another one"
     if number in (errno.ENOENT, errno.ESTALE, errno.ENOTCONN):
         return "it is not there any more. Start the page again"
     return f"{error.strerror if isinstance(error, OSError) and error.strerror else error or type(error).__name__}"

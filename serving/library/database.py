@@ -42,21 +42,21 @@ CREATE TABLE vectors (
 """
 
 
-TO_2 = """
+MIGRATE_TO_2 = """
 INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension)
   SELECT id, new_key(), name, created, fingerprint, model, dimension FROM collections;
 DROP TABLE collections;
 ALTER TABLE collections_2 RENAME TO collections;
 """
-STEPS = {1: COLLECTIONS.format(name="collections_2") + TO_2}
-"""From each older schema to the next one."""
+MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2}
+"""SQL that brings a database of each older schema to the next one."""
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BUSY_S = 2.0
-"""How long a change waits for another program that holds the database; those behind it wait as well. None of ours holds
-it longer than a moment."""
+"""How long a change waits for another program that holds the database; changes behind it wait as well. None of our
+processes holds it longer than a moment."""
 
 
 class LibraryError(ServingError):
@@ -65,32 +65,32 @@ class LibraryError(ServingError):
     code = "library"
 
 
-def telling(method: Callable[P, T]) -> Callable[P, T]:
-    """Whatever is wrong with the database, as LibraryError."""
+def raise_library_errors(method: Callable[P, T]) -> Callable[P, T]:
+    """Return the method with its database errors raised as `translate_error` has them."""
 
     @wraps(method)
     def call(*given: P.args, **named: P.kwargs) -> T:
         try:
             return method(*given, **named)
         except sqlite3.DatabaseError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
 
     return call
 
 
 class Cursor(sqlite3.Cursor):
-    execute = telling(sqlite3.Cursor.execute)
-    executemany = telling(sqlite3.Cursor.executemany)
-    fetchone = telling(sqlite3.Cursor.fetchone)
-    fetchall = telling(sqlite3.Cursor.fetchall)
+    execute = raise_library_errors(sqlite3.Cursor.execute)
+    executemany = raise_library_errors(sqlite3.Cursor.executemany)
+    fetchone = raise_library_errors(sqlite3.Cursor.fetchone)
+    fetchall = raise_library_errors(sqlite3.Cursor.fetchall)
 
-    @telling
+    @raise_library_errors
     def __next__(self) -> Any:
         return super().__next__()
 
 
 class Connection(sqlite3.Connection):
-    """Its errors are LibraryErrors, whoever asks it for what."""
+    """A connection whose statements raise LibraryError."""
 
     def execute(self, *given: Any) -> sqlite3.Cursor:
         return Cursor(self).execute(*given)
@@ -99,8 +99,9 @@ class Connection(sqlite3.Connection):
         return Cursor(self).executemany(*given)
 
 
-def told(error: sqlite3.DatabaseError) -> Exception:
-    """What to raise for it. A row that may not be, and a statement that is wrong, are for whoever asked."""
+def translate_error(error: sqlite3.DatabaseError) -> Exception:
+    """Return what to raise for an error: a LibraryError, or the error itself where the caller's row or statement is at
+    fault."""
     if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -114,19 +115,19 @@ def told(error: sqlite3.DatabaseError) -> Exception:
 
 
 class Database:
-    """The library's database while it is open. One connection reads and writes, under one lock."""
+    """The library's database. One connection reads and writes, under one lock."""
 
-    def __init__(self, path: Path, kept: Path) -> None:
-        """Opens nothing. `kept`: the folder that gets a copy of a database of an older schema."""
+    def __init__(self, path: Path, copies: Path) -> None:
+        """Open nothing yet. `copies`: the folder that gets a copy of a database of an older schema."""
         self.path = path
         self.lock = threading.RLock()
-        """Held from before a change until everything in memory agrees with it."""
-        self._kept = kept
+        """Held from before a change until all state in memory agrees with it."""
+        self._copies = copies
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Raises LibraryError."""
-        self._connection = opened(self.path, self._kept)
+        """Open the file, and migrate it where it is older. Raises LibraryError."""
+        self._connection = open_database(self.path, self._copies)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -134,24 +135,24 @@ class Database:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """Raises LibraryError before it was opened."""
+        """Return the open connection. Raises LibraryError before `open`."""
         if self._connection is None:
             raise LibraryError("the library is not open")
         return self._connection
 
-    def rows(self, select: str, values: Sequence[object] = ()) -> list[Any]:
+    def fetch_all(self, select: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query. Raises LibraryError."""
         with self.lock:
             return self.connection.execute(select, values).fetchall()
 
-    def row(self, select: str, values: Sequence[object] = ()) -> Any:
+    def fetch_one(self, select: str, values: Sequence[object] = ()) -> Any:
         """Return the first row of a query, None where there is none. Raises LibraryError."""
         with self.lock:
             return self.connection.execute(select, values).fetchone()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Keep all that is done in it, or nothing. Raises LibraryError."""
+        """Commit all that is done inside, or nothing. Raises LibraryError."""
         with self.lock:
             db = self.connection
             db.execute("BEGIN IMMEDIATE")
@@ -165,19 +166,19 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection of its own, which sees the database as it was when this began, without the lock.
+        """Yield a separate connection that sees the database as it was when this began, and needs no lock.
 
         Raises LibraryError.
         """
-        address, connect = f"{self.path.resolve().as_uri()}?mode=ro", telling(sqlite3.connect)
+        address, connect = f"{self.path.resolve().as_uri()}?mode=ro", raise_library_errors(sqlite3.connect)
         with closing(connect(address, uri=True, timeout=BUSY_S, factory=Connection)) as db:
             db.execute("BEGIN")
-            db.execute("SELECT 1 FROM collections LIMIT 1").fetchone()  # what is seen is decided by the first read
+            db.execute("SELECT 1 FROM collections LIMIT 1").fetchone()  # the first read fixes what it sees
             yield db
 
 
-def locked(path: Path) -> int:
-    """A descriptor that holds the lock until it is closed or its process ends. Raises LibraryError."""
+def lock_library(path: Path) -> int:
+    """Return a descriptor that holds the lock until it is closed or the process ends. Raises LibraryError."""
     try:
         return lock_file(path)
     except BlockingIOError:
@@ -189,19 +190,19 @@ def locked(path: Path) -> int:
 
 
 def new_key() -> CollectionKey:
-    """Return 128 bits that nobody can guess, in a form that no name is taken for."""
+    """Return 128 random bits in a form that no name may have."""
     return CollectionKey(f"c-{secrets.token_hex(16)}")
 
 
-def opened(path: Path, kept: Path) -> sqlite3.Connection:
-    """One of an older schema is brought up to this one, and a copy of it is left in the folder `kept`.
+def open_database(path: Path, copies: Path) -> sqlite3.Connection:
+    """Open or create a database; migrate one of an older schema, and leave a copy of it in the folder `copies`.
 
-    Raises LibraryError and leaves the file as it is.
+    Raises LibraryError, and leaves the file as it is.
     """
     try:
         # Autocommit: transactions are written out where they begin and end.
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_S, factory=Connection)
-        plain = sqlite3.Cursor(db)  # whose errors are told apart below
+        plain = sqlite3.Cursor(db)  # raises SQLite's own errors, which are told apart below
         version = int(plain.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             db.close()
@@ -211,7 +212,7 @@ def opened(path: Path, kept: Path) -> sqlite3.Connection:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version < SCHEMA_VERSION:
-            keep_copy(path, kept / f"library-schema-{version}.db")
+            write_copy(path, copies / f"library-schema-{version}.db")
             migrate(db, version)
         plain.execute("PRAGMA foreign_keys = ON")
         path.chmod(0o600)
@@ -227,9 +228,10 @@ def opened(path: Path, kept: Path) -> sqlite3.Connection:
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """All steps, or none. Foreign keys are not held meanwhile: a table that others name takes another's place."""
+    """Take all steps to the current schema, or none. Foreign keys are off meanwhile: a table that others refer to is
+    replaced."""
     db.create_function("new_key", 0, new_key)
-    steps = " ".join(STEPS[number] for number in range(version, SCHEMA_VERSION))
+    steps = " ".join(MIGRATIONS[number] for number in range(version, SCHEMA_VERSION))
     try:
         db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION};")
         if broken := db.execute("PRAGMA foreign_key_check").fetchone():
@@ -242,8 +244,8 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
         raise
 
 
-def keep_copy(database: Path, path: Path) -> None:
-    """Whole or not at all. Raises OSError or sqlite3.Error."""
+def write_copy(database: Path, path: Path) -> None:
+    """Write a copy of a database to `path`, whole or not at all. Raises OSError or sqlite3.Error."""
     part = path.with_name(f"{path.name}.part")
     try:
         copy_database(database, part)
@@ -256,7 +258,7 @@ def keep_copy(database: Path, path: Path) -> None:
 
 
 def copy_database(database: Path, copy: Path) -> None:
-    """As of one moment, while it is written to; one file, without a log beside it."""
+    """Copy a database as of one moment, even while it is written to. The copy is one file without a log beside it."""
     remove_files([copy])
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)

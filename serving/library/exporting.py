@@ -1,16 +1,16 @@
-"""A whole collection as one zip that other programs can read, and `imports` can bring back.
+"""Exports a collection as one zip that other programs can read, and that `importing` reads.
 
 ```
-collection.json         what made its vectors
+collection.json         model, fingerprint and dimension of its vectors
 pages.csv               one row a page, for people
 pages.jsonl             one object a page, in the order of the vectors: file, number, text with boxes
 vectors.npy             float16[pages, dimension]
-line_vectors.npy        float16[lines, dimension], those of all pages that have some, one after another
+line_vectors.npy        float16[lines, dimension], of all pages that have some, one after another
 pictures/ID.jpg
 ```
 
-numpy.load reads the vectors of the zip as it is. Written page by page as of one moment; memory stays small. Nothing is
-packed: pictures would not get smaller, and what is in the zip is never more than the zip, which bounds an import.
+numpy.load reads the vectors from the zip. It is written page by page as of one moment; memory stays small. Nothing is
+compressed: pictures would not get smaller, and the content is never larger than the zip, which bounds an import.
 """
 
 from __future__ import annotations
@@ -47,33 +47,38 @@ OURS = re.compile(r"[0-9a-f]{32}\.(zip|part)")
 COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
 KEPT_S = 3600.0
-"""An export can be fetched for so long."""
-Step = Callable[[int, int], None]
-"""Told how many pages are done, of how many. What it raises ends the work."""
+"""An export is deleted after this."""
+Progress = Callable[[int, int], None]
+"""Called with the number of pages done, and of all pages. An exception that it raises ends the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
     path: Path
-    """Under a name that nobody can guess."""
+    """Has a name that nobody can guess."""
     pages: int
     bytes: int
 
 
-def unwatched(done: int, total: int) -> None:
-    """A `Step` where nobody looks."""
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing: a `Progress` for callers that show none."""
 
 
-def export(library: Library, key: CollectionKey, folder: Path, limits: Settings, step: Step = unwatched) -> Export:
-    """Raises CollectionGoneError; TooLargeError for more than can be brought back; LibraryError if it cannot be
-    written, or what `step` raises: then nothing is left of it."""
+def export_collection(
+    library: Library, key: CollectionKey, folder: Path, settings: Settings, progress: Progress = ignore_progress
+) -> Export:
+    """Write a collection into `folder`.
+
+    Raises CollectionGoneError; TooLargeError for one that could not be imported; LibraryError if it cannot be written;
+    or what `progress` raises. Then no file is left.
+    """
     path = folder / NAME.format(secrets.token_hex(16))
     part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        remove_old_exports(folder)
         with part.open("xb") as stream:
-            pages = write(library, key, stream, limits, step)
+            pages = write_archive(library, key, stream, settings, progress)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -81,49 +86,51 @@ def export(library: Library, key: CollectionKey, folder: Path, limits: Settings,
         return Export(path, pages, path.stat().st_size)
     except OSError as error:
         raise LibraryError(
-            f"the collection could not be exported: {error.strerror or error}. Nothing of it was left"
+            f"the collection could not be exported: {error.strerror or error}. No file of it was left"
         ) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Those that had their time, and what a kill left behind."""
+def remove_old_exports(folder: Path) -> None:
+    """Delete exports that are older than KEPT_S, whole ones and those that a kill left half written."""
     old = time.time() - KEPT_S
     ours = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
     remove_files([path for path in ours if path.stat().st_mtime < old])
 
 
-def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limits: Settings, step: Step) -> int:
-    """Return how many pages it has. Raises as `export`, and OSError."""
+def write_archive(
+    library: Library, key: CollectionKey, stream: io.BufferedWriter, settings: Settings, progress: Progress
+) -> int:
+    """Write the zip, and return how many pages it has. Raises as `export_collection`, and OSError."""
     begin = stream.tell()
 
     def check_size() -> None:
-        if stream.tell() - begin > limits.max_export_bytes:
-            raise too_large(f"more than {limits.max_export_bytes / 1e9:.1f} GB")
+        if stream.tell() - begin > settings.max_export_bytes:
+            raise make_size_error(f"more than {settings.max_export_bytes / 1e9:.1f} GB")
 
-    with library.database.snapshot() as db:  # all that follows is of one moment
+    with library.database.snapshot() as db:  # all reads below see one moment
         head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
         if (found := head.fetchone()) is None:
             raise CollectionGoneError
         number, name, fingerprint, model, dimension = found
         rows = db.execute(PAGES, [number]).fetchall()
-        if len(rows) > limits.max_export_pages:
-            raise too_large(f"{len(rows):,} pages, more than {limits.max_export_pages:,}")
+        if len(rows) > settings.max_export_pages:
+            raise make_size_error(f"{len(rows):,} pages, more than {settings.max_export_pages:,}")
         with zipfile.ZipFile(stream, "w") as archive:
-            there = []
+            written = []
             for done, row in enumerate(rows, 1):
-                there += [row] * write_picture(library, archive, row[0])
+                written += [row] * write_picture(library, archive, row[0])
                 check_size()
-                step(done, len(rows))
-            ids = [row[0] for row in there]
+                progress(done, len(rows))
+            ids = [row[0] for row in written]
             about = {
                 "format": FORMAT, "version": VERSION, "name": name, "model": model, "fingerprint": fingerprint,
                 "dimension": dimension, "pages": len(ids),
             }  # fmt: skip
             write_parts(archive, "collection.json", [orjson.dumps(about)])
-            write_parts(archive, "pages.csv", table(there))
-            write_parts(archive, "pages.jsonl", (described(db, row) for row in there))
+            write_parts(archive, "pages.csv", format_csv(written))
+            write_parts(archive, "pages.jsonl", (describe_page(db, row) for row in written))
             if ids:
                 write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
                 write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
@@ -131,17 +138,17 @@ def write(library: Library, key: CollectionKey, stream: io.BufferedWriter, limit
     return len(ids)
 
 
-def too_large(what: str) -> TooLargeError:
+def make_size_error(what: str) -> TooLargeError:
     return TooLargeError(
-        f"the collection has {what}, which cannot be brought back as one: move some of its files to another collection,"
-        " and export both"
+        f"the collection has {what}, too much for one import: move some of its files to another collection, and export"
+        " both"
     )
 
 
 def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
-    """Return False for a page that is deleted just now."""
+    """Return False for a page that was deleted meanwhile."""
     try:
-        data = library.pictures.picture(page_id).read_bytes()
+        data = library.pictures.locate_picture(page_id).read_bytes()
     except FileNotFoundError:
         return False
     archive.writestr(f"pictures/{page_id}.jpg", data)
@@ -149,35 +156,33 @@ def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> b
 
 
 def write_parts(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
-    # Nobody knows how long it will be: said in the way that also fits more than 4 GB.
+    # Its length is not known yet: force_zip64 allows more than 4 GB.
     with archive.open(zipfile.ZipInfo(name, time.localtime()[:6]), "w", force_zip64=True) as stream:
         for part in parts:
             stream.write(part)
 
 
-def table(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
+def format_csv(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
     for row in (COLUMNS, *rows):
         line = io.StringIO()
         csv.writer(line).writerow([escape_cell(value) for value in row])
         yield line.getvalue().encode()
 
 
-def described(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
+def describe_page(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
     page = dict(zip(COLUMNS, row, strict=True))
     lines = db.execute(f"{LINE} ORDER BY number", [row[0]]).fetchall()
     (lined,) = db.execute("SELECT lines IS NOT NULL FROM vectors WHERE page = ?", [row[0]]).fetchone()
-    told = [{"text": text, "box": None if box[0] is None else box} for text, *box in lines]
-    return orjson.dumps({**page, "read": bool(page["read"]), "line_vectors": bool(lined), "lines": told}) + b"\n"
+    texts = [{"text": text, "box": None if box[0] is None else box} for text, *box in lines]
+    return orjson.dumps({**page, "read": bool(page["read"]), "line_vectors": bool(lined), "lines": texts}) + b"\n"
 
 
 def write_vectors(
     archive: zipfile.ZipFile, name: str, db: sqlite3.Connection, column: str, ids: list[str], dimension: int
 ) -> None:
-    """Nothing where no page has any."""
-    size = "SELECT coalesce(length(lines), 0) FROM vectors WHERE page = ?"
-    data = "SELECT lines FROM vectors WHERE page = ?"
-    if column == "vector":
-        size, data = size.replace("lines", "vector"), data.replace("lines", "vector")
+    """Write the vectors of a column, as numpy has them; no file if no page has any."""
+    size = f"SELECT coalesce(length({column}), 0) FROM vectors WHERE page = ?"  # noqa: S608 - a name of ours
+    data = f"SELECT {column} FROM vectors WHERE page = ?"  # noqa: S608
     total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
     if not total:
         return

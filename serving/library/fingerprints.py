@@ -1,7 +1,7 @@
-"""Which fingerprints `python -m bench parity` has shown to be equal, so that their vectors may share a collection.
+"""Records which fingerprints `python -m bench parity` showed to be equal, so that their vectors may share a collection.
 
 The proofs are in `parity.json` in the data folder: the bench writes it, a library reads it again when it has changed.
-A file that cannot be understood proves nothing. Knows nothing of how parity is measured.
+An invalid file proves nothing. Knows nothing of how parity is measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILE = "parity.json"
 log = logging.getLogger(__name__)
 
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Print = Annotated[str, Field(min_length=1)]
+Fingerprint = Annotated[str, Field(min_length=1)]
 
 
 class EquivalenceError(ServingError):
@@ -29,27 +29,28 @@ class EquivalenceError(ServingError):
     code = "parity_file"
 
 
-class Shape(BaseModel):
+class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Spread(Shape):
-    """Cosines of the same `n` inputs through both servers."""
+class Spread(FrozenModel):
+    """Cosines of the vectors that both servers make of the same `n` inputs."""
 
     n: Annotated[int, Field(ge=1)]
     min: Cosine
     median: Cosine
 
 
-class Threshold(Shape):
+class Threshold(FrozenModel):
     pages: Cosine
     queries: Cosine
 
 
-class Pair(Shape):
-    """One proof. `lines` where the servers compare lines of pages too; `measured` is ISO 8601."""
+class Proof(FrozenModel):
+    """Two fingerprints that were shown to be equal. `lines` where the servers compare lines of pages too; `measured` is
+    ISO 8601."""
 
-    fingerprints: tuple[Print, Print]
+    fingerprints: tuple[Fingerprint, Fingerprint]
     pages: Spread
     queries: Spread
     lines: Spread | None = None
@@ -57,23 +58,24 @@ class Pair(Shape):
     measured: str
 
 
-class Proofs(Shape):
+class ProofFile(FrozenModel):
     schema_version: Literal[1]
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[Proof, ...] = ()
 
 
 class Equivalence:
-    """The proofs of one data folder, as they are now. Not for several threads at once."""
+    """The current proofs of one data folder. Not for several threads at once."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._seen: tuple[int, int, int] | None = None
-        self._pairs: tuple[Pair, ...] = ()
+        self._pairs: tuple[Proof, ...] = ()
 
-    def equal(self, one: str, other: str) -> bool:
-        return one == other or other in connected(one, self._current())
+    def are_equal(self, one: str, other: str) -> bool:
+        """Return whether the two are the same, or equal by proofs."""
+        return one == other or other in find_equal(one, self._read_current())
 
-    def _current(self) -> tuple[Pair, ...]:
+    def _read_current(self) -> tuple[Proof, ...]:
         try:
             found = self._path.stat()
         except OSError:
@@ -83,14 +85,14 @@ class Equivalence:
         if seen != self._seen:
             self._seen, self._pairs = seen, ()
             try:
-                self._pairs = read(self._path)
+                self._pairs = read_proofs(self._path)
             except EquivalenceError as error:
                 log.warning("%s; until then no two fingerprints count as equal", error.message)
         return self._pairs
 
 
-def connected(fingerprint: str, pairs: Sequence[Pair]) -> set[str]:
-    """All that are equal to it by these proofs, itself among them."""
+def find_equal(fingerprint: str, pairs: Sequence[Proof]) -> set[str]:
+    """Return all fingerprints that are equal to this one by the proofs, itself among them."""
     found, new = {fingerprint}, {fingerprint}
     while new:
         new = {name for pair in pairs if found & {*pair.fingerprints} for name in pair.fingerprints} - found
@@ -98,10 +100,10 @@ def connected(fingerprint: str, pairs: Sequence[Pair]) -> set[str]:
     return found
 
 
-def read(path: Path) -> tuple[Pair, ...]:
-    """Empty where there is no file. Raises EquivalenceError."""
+def read_proofs(path: Path) -> tuple[Proof, ...]:
+    """Return the proofs of a file, none where there is no file. Raises EquivalenceError."""
     try:
-        return Proofs.model_validate_json(path.read_bytes()).pairs
+        return ProofFile.model_validate_json(path.read_bytes()).pairs
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
@@ -109,29 +111,30 @@ def read(path: Path) -> tuple[Pair, ...]:
         raise EquivalenceError(f"{path.name} cannot be used ({reason}): move it away and measure again") from None
 
 
-def record(folder: Path, proof: Pair) -> None:
-    """Kept in place of an earlier one for the same pair. Raises EquivalenceError, or OSError with the old file left."""
+def add_proof(folder: Path, proof: Proof) -> None:
+    """Write a proof, in place of an earlier one for the same pair. Raises EquivalenceError, or OSError: then the old
+    file is left."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    write(path, [*(pair for pair in read(path) if {*pair.fingerprints} != {*proof.fingerprints}), proof])
+    write_proofs(path, [*(pair for pair in read_proofs(path) if {*pair.fingerprints} != {*proof.fingerprints}), proof])
 
 
-def withdraw(folder: Path, one: str, other: str) -> list[Pair]:
-    """Takes away every proof by which the two count as equal: their own, and chains over others. Returns those.
+def remove_proofs(folder: Path, one: str, other: str) -> list[Proof]:
+    """Remove and return all proofs by which the two count as equal: their own, and chains over others.
 
     Raises EquivalenceError or OSError.
     """
     path = folder / FILE
-    pairs = read(path)
+    pairs = read_proofs(path)
     left = [pair for pair in pairs if {*pair.fingerprints} != {one, other}]
-    group = connected(one, left)
+    group = find_equal(one, left)
     if other in group:
         left = [pair for pair in left if not group & {*pair.fingerprints}]
     if len(left) < len(pairs):
-        write(path, left)
+        write_proofs(path, left)
     return [pair for pair in pairs if pair not in left]
 
 
-def write(path: Path, pairs: Iterable[Pair]) -> None:
-    proofs = Proofs(schema_version=1, pairs=tuple(pairs))
+def write_proofs(path: Path, pairs: Iterable[Proof]) -> None:
+    proofs = ProofFile(schema_version=1, pairs=tuple(pairs))
     write_file(path, proofs.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")

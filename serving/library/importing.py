@@ -1,7 +1,7 @@
-"""An exported collection, back as a new one: all of it, or nothing.
+"""Imports an exported collection as a new one: all of it, or nothing.
 
-Anybody may have made the zip. Nothing in it is taken as a path or an id; text, numbers and vectors are checked, and
-pictures are decoded within limits. These follow from what an export can have in it, so that each can be brought back.
+Anybody may have made the zip. Nothing in it is used as a path or an id; text, numbers and vectors are checked, and
+pictures are decoded within limits. The limits follow from those of an export, so that each export can be imported.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.documents.archives import Bounds, MemberReader, open_member, opened
+from serving.documents.archives import Bounds, MemberReader, open_archive, open_member
 from serving.documents.images import decode_image, encode_jpeg, encode_thumbnail
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError, TooLargeError, UnreadableError
-from serving.library.catalogue import NAME_CHARS, new_name
-from serving.library.exporting import FORMAT, VERSION, Step, unwatched
-from serving.library.library import Library, taken
+from serving.library.catalogue import NAME_CHARS, check_new_name
+from serving.library.exporting import FORMAT, VERSION, Progress, ignore_progress
+from serving.library.library import Library, make_name_error
 from serving.library.records import Collection, CollectionKey, NewPage
 from serving.settings import Settings
 from serving.system.display_names import display_path
 
 HEAD_BYTES = 64 * 1024
 READ_LINES = 1_000
-"""At most of one page by the OCR."""
+"""Lines that the OCR reads on one page at most."""
 JPEG_BYTES = 4
-"""For each pixel, at most, of the JPEGs that are written here: those of noise have 1."""
+"""Upper bound for each pixel of the JPEGs that are written here: those of noise have 1."""
 OTHERS = 10
-"""Files of an export that are no pictures, and then some."""
+"""Upper bound of an export's files that are no pictures."""
 TRIES = 100
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Shape(BaseModel):
+class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class Head(Shape):
+class ExportHead(FrozenModel):
     format: Literal["dormouse-collection"]
     version: int
     name: str
@@ -54,14 +54,14 @@ class Head(Shape):
     pages: Annotated[int, Field(ge=0)]
 
 
-class TextLine(Shape):
+class LineEntry(FrozenModel):
     text: str
     box: tuple[Share, Share, Share, Share] | None
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
 
 
-class Described(Shape):
+class PageEntry(FrozenModel):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -69,121 +69,126 @@ class Described(Shape):
     pages: Annotated[int, Field(ge=1, le=1_000_000)]
     read: bool
     line_vectors: bool
-    lines: list[TextLine]
+    lines: list[LineEntry]
 
 
-def bring_back(
-    library: Library, path: Path, limits: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
-    step: Step = unwatched,
+def import_collection(
+    library: Library, path: Path, settings: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
+    progress: Progress = ignore_progress,
 ) -> Collection:  # fmt: skip
-    """`check` raises for a fingerprint that nobody here could ask about; `name` is the new collection's, else the old
-    one's, with a number where it is taken. `step` hears of each page.
+    """Import an export, and return the new collection. `name` is its name; default: the old one, with a number if it is
+    in use. `check` raises for a fingerprint that no embedder here serves; `progress` is called for each page.
 
-    Nobody sees the collection before it is whole, and it is kept once, with its last page. Raises ServingError, or what
-    `step` raises: nothing is left of it.
+    The collection is hidden until it is complete, and is backed up once, with its last page. Raises ServingError, or
+    what `progress` raises; then nothing of it is left.
     """
-    with opened_export(path, limits) as archive:
-        head = read_head(archive, limits)
+    with open_export(path, settings) as archive:
+        head = read_head(archive, settings)
         if head.fingerprint is not None:
             check(head.fingerprint)
-        if name and library.catalogue.named(new_name(name), owner).key:
-            raise taken(name)
-        key = library.begin_arrival()
+        if name and library.catalogue.find_collection(check_new_name(name), owner).key:
+            raise make_name_error(name)
+        key = library.begin_import()
         count = 0
         try:
-            for count, page in enumerate(pages(archive, head, limits), 1):
+            for count, page in enumerate(read_pages(archive, head, settings), 1):
                 if count > head.pages:
                     break
-                library.put(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
-                step(count, head.pages)
+                library.stage_page(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                progress(count, head.pages)
             if count != head.pages:
                 more = "or more " if count > head.pages else ""
-                raise UnreadableError(f"the export is not whole: {count} {more}of {head.pages} pages are in it")
+                raise UnreadableError(f"the export is incomplete: {count} {more}of {head.pages} pages are in it")
             return hand_over(library, key, name, head.name, owner)
         except BaseException:
             library.delete_collection(key)
             raise
 
 
-def opened_export(path: Path, limits: Settings) -> AbstractContextManager[zipfile.ZipFile]:
-    """Raises TooLargeError or UnreadableError."""
-    return opened(path, Bounds(limits.max_export_pages + OTHERS, limits.max_export_bytes, limits.max_zip_ratio))
+def open_export(path: Path, settings: Settings) -> AbstractContextManager[zipfile.ZipFile]:
+    """Open an export within the limits of the settings. Raises TooLargeError or UnreadableError."""
+    return open_archive(
+        path, Bounds(settings.max_export_pages + OTHERS, settings.max_export_bytes, settings.max_zip_ratio)
+    )
 
 
 def hand_over(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
-    """Give the collection to its owner, and keep it. Raises BadValueError or LibraryError."""
+    """Give the imported collection its name and owner. Raises BadValueError or LibraryError."""
     if name:
-        return library.rename(key, name, owner)
+        return library.rename_collection(key, name, owner)
     cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
     for number in range(1, TRIES):
         wanted = f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported"
         try:
-            return library.rename(key, wanted, owner)
+            return library.rename_collection(key, wanted, owner)
         except BadValueError:
             continue
-    raise BadValueError("give the collection a name: there are many of its own already", param="name")
+    raise BadValueError("give the collection a name: there are many of its old name already", param="name")
 
 
-def read_head(archive: zipfile.ZipFile, limits: Settings) -> Head:
-    """Raises BadValueError, TooLargeError or UnreadableError."""
-    with member(archive, "collection.json") as stream:
+def read_head(archive: zipfile.ZipFile, settings: Settings) -> ExportHead:
+    """Read `collection.json`. Raises BadValueError, TooLargeError or UnreadableError."""
+    with open_entry(archive, "collection.json") as stream:
         data = stream.read(HEAD_BYTES)
     try:
-        head = Head.model_validate_json(data)
+        head = ExportHead.model_validate_json(data)
     except ValidationError:
         raise UnreadableError("this zip is no exported collection, or it was changed") from None
     if head.version != VERSION:
         raise BadValueError(f"this {FORMAT} was written by a newer release (version {head.version}): update Dormouse")
-    if head.pages > limits.max_export_pages:
-        raise TooLargeError(f"the export has {head.pages:,} pages; the limit is {limits.max_export_pages:,}")
+    if head.pages > settings.max_export_pages:
+        raise TooLargeError(f"the export has {head.pages:,} pages; the limit is {settings.max_export_pages:,}")
     if head.pages and not (head.fingerprint and head.dimension):
         raise UnreadableError("the export does not say what made its vectors")
     return head
 
 
-def member(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
-    """Raises UnreadableError."""
-    return open_member(archive, info_of(archive, name), "the export is damaged")
+def open_entry(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
+    """Open a file of the export. Raises UnreadableError."""
+    return open_member(archive, find_entry(archive, name), "the export is damaged")
 
 
-def info_of(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Raises UnreadableError."""
+def find_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Return the entry of a file of the export. Raises UnreadableError."""
     try:
         return archive.getinfo(name)
     except KeyError:
-        raise UnreadableError(f"this zip is no exported collection, or not whole: {name} is missing") from None
+        raise UnreadableError(f"this zip is no exported collection, or incomplete: {name} is missing") from None
 
 
-def pages(archive: zipfile.ZipFile, head: Head, limits: Settings) -> Iterator[NewPage]:
-    """One by one. Raises ServingError."""
+def read_pages(archive: zipfile.ZipFile, head: ExportHead, settings: Settings) -> Iterator[NewPage]:
+    """Yield the pages one by one. Raises ServingError."""
     if not head.pages:
         return
     assert head.dimension is not None
     lined = "line_vectors.npy" in archive.namelist()
     with (
-        member(archive, "pages.jsonl") as described,
-        rows(archive, "vectors.npy", head.dimension) as vectors,
-        rows(archive, "line_vectors.npy" if lined else "vectors.npy", head.dimension) as lines,
+        open_entry(archive, "pages.jsonl") as described,
+        open_vectors(archive, "vectors.npy", head.dimension) as vectors,
+        open_vectors(archive, "line_vectors.npy" if lined else "vectors.npy", head.dimension) as lines,
     ):
-        # A page's text came here in one request, together with its picture.
-        while text := described.readline(limits.max_body_bytes):
+        # A page's text was once part of one request, together with its picture.
+        while text := described.readline(settings.max_body_bytes):
             try:
-                page = Described.model_validate_json(text)
+                page = PageEntry.model_validate_json(text)
             except ValidationError:
-                raise UnreadableError("the export is damaged, or was changed: a page's description cannot be") from None
+                raise UnreadableError("the export is damaged, or was changed: a page's entry is invalid") from None
             if page.line_vectors and not lined:
-                raise UnreadableError("the export is not whole: line_vectors.npy is missing")
-            if len(page.lines) > (most := max(limits.max_lines_per_page, READ_LINES)):
+                raise UnreadableError("the export is incomplete: line_vectors.npy is missing")
+            if len(page.lines) > (most := max(settings.max_lines_per_page, READ_LINES)):
                 raise TooLargeError(f"a page of the export has more than {most} lines")
-            yield restored(archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, limits)
+            yield read_page(
+                archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, settings
+            )
 
 
-def restored(
-    archive: zipfile.ZipFile, page: Described, vector: Vectors, lines: Vectors | None, limits: Settings
+def read_page(
+    archive: zipfile.ZipFile, page: PageEntry, vector: Vectors, lines: Vectors | None, settings: Settings
 ) -> NewPage:
+    """Return a page of the export with its picture and vectors. Raises ServingError."""
     if abs(float(np.linalg.norm(vector)) - 1) > 0.01:
         raise UnreadableError("the export is damaged, or was changed: a vector has not the length 1")
-    picture, image = read_picture(archive, page.id, limits)
+    picture, image = read_picture(archive, page.id, settings)
     found = tuple(Line(line.text, line.box) for line in page.lines)
     return NewPage(
         file=display_path(page.file),
@@ -200,26 +205,26 @@ def restored(
     )
 
 
-def read_picture(archive: zipfile.ZipFile, page_id: str, limits: Settings) -> tuple[bytes, Image.Image]:
-    """Return it as it is where it is what we would keep, else made so. Raises ServingError.
+def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> tuple[bytes, Image.Image]:
+    """Return a page's JPEG and its image: the file's own bytes if we would write the same, else encoded anew.
 
-    A page of a PDF is kept as large as `max_side` allows, whatever an uploaded picture may be.
+    A page of a PDF may be as large as `max_side` allows, even where an uploaded picture may not. Raises ServingError.
     """
-    name, pixels = f"pictures/{page_id}.jpg", limits.max_side**2
-    if info_of(archive, name).file_size > max(limits.max_file_bytes, JPEG_BYTES * pixels):
-        raise TooLargeError("a picture of the export is larger than any that is kept here")
-    with member(archive, name) as stream:
+    name, pixels = f"pictures/{page_id}.jpg", settings.max_side**2
+    if find_entry(archive, name).file_size > max(settings.max_file_bytes, JPEG_BYTES * pixels):
+        raise TooLargeError("a picture of the export is larger than any that this library stores")
+    with open_entry(archive, name) as stream:
         data = stream.read()
-    image = decode_image(data, limits.model_copy(update={"max_pixels": max(limits.max_pixels, pixels)}))
+    image = decode_image(data, settings.model_copy(update={"max_pixels": max(settings.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:
         same = header.format == "JPEG" and header.size == image.size
     return (data if same else encode_jpeg(image)), image
 
 
 @contextmanager
-def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callable[[int], Vectors]]:
-    """Takes the next so many rows, float32[count, dimension]. Raises UnreadableError."""
-    with member(archive, name) as stream:
+def open_vectors(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callable[[int], Vectors]]:
+    """Yield a function that reads the next rows, float32[count, dimension]. Both raise UnreadableError."""
+    with open_entry(archive, name) as stream:
         try:
             version = np.lib.format.read_magic(stream)
             shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
@@ -229,13 +234,13 @@ def rows(archive: zipfile.ZipFile, name: str, dimension: int) -> Iterator[Callab
         if not fits:
             raise UnreadableError(f"the export is damaged, or was changed: {name} cannot be read")
 
-        def take(count: int) -> Vectors:
+        def read_rows(count: int) -> Vectors:
             data = stream.read(count * dimension * 2)
             if len(data) != count * dimension * 2:
-                raise UnreadableError(f"the export is not whole: {name} ends too early")
+                raise UnreadableError(f"the export is incomplete: {name} ends too early")
             found = np.frombuffer(data, "<f2").astype(np.float32).reshape(count, dimension)
             if not np.isfinite(found).all() or float(np.abs(found).max(initial=0.0)) > 1.01:
-                raise UnreadableError(f"the export is damaged, or was changed: {name} has what is no vector")
+                raise UnreadableError(f"the export is damaged, or was changed: {name} has invalid vectors")
             return found
 
-        yield take
+        yield read_rows

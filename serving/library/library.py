@@ -1,9 +1,9 @@
-"""Collections of pages: what changes them, and where they are kept.
+"""Opens a library of page collections, and makes all changes to it.
 
 SQLite is the truth; a page's pictures are files beside it. A library owns its `catalogue` (what is there), its
-`ranking` (search, over the vectors that `vectors` holds in memory) and its `pictures`. One process writes a library: a
-lock file holds that. Knows nothing of uploads, and nothing of embedders but their fingerprint and which were shown to
-be equal.
+`ranking` (search, over the vectors that `vectors` holds in memory) and its `pictures`. Only one process writes a
+library: a lock file ensures that. Knows nothing of uploads, and nothing of embedders but their fingerprints and which
+of these were shown to be equal.
 """
 
 from __future__ import annotations
@@ -20,59 +20,59 @@ import numpy as np
 
 from serving.errors import BadValueError, ReadOnlyError
 from serving.library.backup import Backup
-from serving.library.catalogue import Catalogue, CollectionGoneError, new_name
-from serving.library.database import Database, LibraryError, locked, new_key
+from serving.library.catalogue import Catalogue, CollectionGoneError, check_new_name
+from serving.library.database import Database, LibraryError, lock_library, new_key
 from serving.library.fingerprints import Equivalence
 from serving.library.pictures import Pictures
 from serving.library.records import ABSENT, Collection, CollectionKey, NewPage, Storage, StoredPage
 from serving.library.search import Ranking
 from serving.library.vector_index import VectorIndex
-from serving.library.vectors import Half
+from serving.library.vectors import HalfVectors
 from serving.settings import VECTOR_BYTES
 
-ARRIVING = "!"
-"""Owner of a collection that is not whole yet; what a kill leaves of it goes when the library is opened."""
+IMPORTING = "!"
+"""Owner of a collection while it is imported; what a kill leaves of it is deleted when the library is opened."""
 EMPTY_S = 30 * 24 * 3600.0
-"""An empty collection that was made on an open page stays so long: whoever made it may be gone."""
+"""An empty collection that was made on a page open to everybody is kept so long: its owner may never come back."""
 FILE_CHARS = 255
-MADE_WITH = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
+SET_EMBEDDER = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
 
 
 class Library:
     def __init__(
-        self, folder: Path, backup: Backup | None = None, *, later: bool = False, vector_bytes: int = VECTOR_BYTES
+        self, folder: Path, backup: Backup | None = None, *, open_now: bool = True, vector_bytes: int = VECTOR_BYTES
     ) -> None:
-        """Open or make it. Raises LibraryError: in use, damaged, or written by a newer release.
+        """Open or create a library. Raises LibraryError: in use, damaged, or written by a newer release.
 
-        `backup`: where it is kept, if `folder` does not outlive this process. `later`: `open` is called by the caller.
-        `vector_bytes`: of vectors in memory.
+        `backup`: for a `folder` that does not outlive this process. Without `open_now` the caller calls `open`.
+        `vector_bytes`: memory for vectors.
         """
         self.folder = folder
-        self.kept = folder if backup is None else backup.folder
-        """What outlives this process is here."""
-        self.database = Database(folder / "library.db", self.kept)
-        self.pictures = Pictures(self.kept / "pages")
-        self.catalogue = Catalogue(self.database, Equivalence(self.kept))
+        self.durable_folder = folder if backup is None else backup.folder
+        """The folder that outlives this process."""
+        self.database = Database(folder / "library.db", self.durable_folder)
+        self.pictures = Pictures(self.durable_folder / "pages")
+        self.catalogue = Catalogue(self.database, Equivalence(self.durable_folder))
         self.vectors = VectorIndex(self.database, vector_bytes)
         self.ranking = Ranking(self.catalogue, self.vectors)
         self.read_only = False
         self._backup = backup
-        self._unkept: set[str] = set()
+        self._pending: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
         self._lock_file = -1
-        if not later:
+        if open_now:
             self.open()
 
     def open(self) -> None:
-        """Raises LibraryError."""
-        made(self.folder)
-        self._lock_file = locked(self.folder / "library.lock")
+        """Lock the folder, restore the backup and open the database. Raises LibraryError."""
+        make_folder(self.folder)
+        self._lock_file = lock_library(self.folder / "library.lock")
         try:
             if self._backup is not None:
-                self._backup.bring_back(self.database.path)
-            made(self.pictures.folder)
+                self._backup.restore_database(self.database.path)
+            make_folder(self.pictures.folder)
             self.database.open()
-            self._sweep()
+            self._remove_leftovers()
         except BaseException:
             os.close(self._lock_file)
             self._lock_file = -1
@@ -87,38 +87,38 @@ class Library:
             os.close(self._lock_file)
             self._lock_file = -1
 
-    def changeable(self) -> None:
-        """Raises ReadOnlyError."""
+    def check_writable(self) -> None:
+        """Raise ReadOnlyError where the library must not be changed."""
         if self.read_only:
             raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
-    def storage(self, key: CollectionKey) -> Storage:
-        """Return what a collection takes on disk."""
-        ids = self.catalogue.ids(key)
-        return Storage(len(ids), self.pictures.total_bytes(ids), self.catalogue.data_bytes(key))
+    def measure_storage(self, key: CollectionKey) -> Storage:
+        """Return how much of the disk a collection takes."""
+        ids = self.catalogue.list_page_ids(key)
+        return Storage(len(ids), self.pictures.estimate_bytes(ids), self.catalogue.count_data_bytes(key))
 
     # Pages
 
-    def add(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
-        """Keep one page; when this returns, the page survives a power cut.
+    def add_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
+        """Add one page; when this returns, the page survives a power cut.
 
         A page that is here already (same content, same number) is returned as it is. Raises CollectionGoneError,
         FingerprintError or LibraryError.
         """
-        stored, fresh = self._put(key, new, fingerprint, model, to_keep=True)
-        self._keep_page(key, stored.id, fresh)
+        stored, fresh = self._store_page(key, new, fingerprint, model, pending=True)
+        self._back_up_page(key, stored.id, fresh)
         return stored
 
-    def put(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
-        """Put a page into the library on this disk. It may be in no backup before a later change was kept, so that it
-        must not be acknowledged before. Raises as `add`."""
-        return self._put(key, new, fingerprint, model, to_keep=False)[0]
+    def stage_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
+        """Add a page on this disk only. The next change that is backed up includes it; it must not be acknowledged
+        before. Raises as `add_page`."""
+        return self._store_page(key, new, fingerprint, model, pending=False)[0]
 
-    def _put(
-        self, key: CollectionKey, new: NewPage, fingerprint: str, model: str, *, to_keep: bool
+    def _store_page(
+        self, key: CollectionKey, new: NewPage, fingerprint: str, model: str, *, pending: bool
     ) -> tuple[StoredPage, bool]:
         """Return the page, and whether it is new here."""
-        self.changeable()
+        self.check_writable()
         page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
         fresh = False
         try:
@@ -126,67 +126,67 @@ class Library:
             with self.database.lock:
                 stored = self._insert(key, page_id, new, vector, fingerprint, model)
                 if fresh := stored.id == page_id:
-                    self.vectors.append(key, page_id, vector, new.line_vectors is not None)
-                    self._unkept |= {page_id} if to_keep else set()
+                    self.vectors.append_page(key, page_id, vector, new.line_vectors is not None)
+                    self._pending |= {page_id} if pending else set()
         except OSError as error:
-            raise LibraryError(f"the page could not be kept: {error.strerror or error}") from error
+            raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
             if not fresh:
                 self.pictures.remove([page_id])
         return stored, fresh
 
     def _insert(
-        self, key: CollectionKey, page_id: str, new: NewPage, vector: Half, fingerprint: str, model: str
+        self, key: CollectionKey, page_id: str, new: NewPage, vector: HalfVectors, fingerprint: str, model: str
     ) -> StoredPage:
-        """Return the page of this content, which is another one where it is here already."""
+        """Return the page of this content: the new one, or the one that is here already."""
         with self._transaction() as db:
-            number, name, known, *_ = existing(db, key)
+            number, name, known, *_ = read_collection_row(db, key)
             if known is None:
-                db.execute(MADE_WITH, [fingerprint, model, len(vector), number])
+                db.execute(SET_EMBEDDER, [fingerprint, model, len(vector), number])
             else:
-                self.catalogue.check_same(name, known, fingerprint)
-            twin = db.execute(
+                self.catalogue.check_comparable(name, known, fingerprint)
+            same = db.execute(
                 "SELECT id FROM pages WHERE collection = ? AND sha256 = ? AND page = ?", [number, new.sha256, new.page]
             ).fetchone()
-            if twin is None:
+            if same is None:
                 insert_rows(db, number, page_id, new, vector)
-            return self.catalogue.page(page_id if twin is None else twin[0])
+            return self.catalogue.read_page(page_id if same is None else same[0])
 
-    def _keep_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return when the page is kept. Raises LibraryError; then it is not in the library either, unless somebody
-        else who added it too has been told that it is."""
+    def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
+        """Return when the page is backed up. Raises LibraryError; then it is removed from the library again, unless
+        another call that added it too has acknowledged it."""
         try:
-            self._keep()
+            self._back_up()
         except LibraryError:
             with self.database.lock:
-                if fresh and page_id in self._unkept:
-                    self._unkept.discard(page_id)
-                    # The pictures stay until the next start sweeps them: the backup may name them after all.
+                if fresh and page_id in self._pending:
+                    self._pending.discard(page_id)
+                    # The next start removes its pictures, not this call: the backup may name them after all.
                     self._delete_rows(key, [page_id])
                     raise
                 if not fresh:
                     raise
         with self.database.lock:
-            self._unkept.discard(page_id)
-            if not fresh and not self.catalogue.pages([page_id]):
-                existing(self.database.connection, key)
-                raise LibraryError("the page could not be kept: add it again")
+            self._pending.discard(page_id)
+            if not fresh and not self.catalogue.read_pages([page_id]):
+                read_collection_row(self.database.connection, key)
+                raise LibraryError("the page could not be saved: add it again")
 
-    def _keep(self) -> None:
-        """Return when every change so far outlives this process. Raises LibraryError."""
+    def _back_up(self) -> None:
+        """Return when all changes so far outlive this process. Raises LibraryError."""
         if self._backup is not None:
-            self._backup.keep(self.database.path)
+            self._backup.back_up(self.database.path)
 
-    def move(self, key: CollectionKey, ids: Sequence[str], to: CollectionKey) -> list[str]:
-        """Return the ids that are in `to` now; a page that is there already, by its content, stays where it was.
+    def move_pages(self, key: CollectionKey, ids: Sequence[str], to: CollectionKey) -> list[str]:
+        """Move pages, and return the ids that are in `to` now; a page whose content `to` has already stays where it is.
 
         Raises CollectionGoneError, FingerprintError or LibraryError.
         """
         with self._transaction() as db:
-            source, _, fingerprint, *rest = existing(db, key)
-            target, name, known, *_ = existing(db, to)
+            source, _, fingerprint, *rest = read_collection_row(db, key)
+            target, name, known, *_ = read_collection_row(db, to)
             if known is not None and fingerprint is not None:
-                self.catalogue.check_same(name, known, fingerprint)
+                self.catalogue.check_comparable(name, known, fingerprint)
             update = "UPDATE OR IGNORE pages SET collection = ? WHERE id = ? AND collection = ?"
             moved = [
                 page
@@ -194,103 +194,105 @@ class Library:
                 if source != target and db.execute(update, [target, page, source]).rowcount
             ]
             if known is None and moved:
-                db.execute(MADE_WITH, [fingerprint, *rest, target])
-            self.vectors.forget(key)
-            self.vectors.forget(to)
-        self._keep()
+                db.execute(SET_EMBEDDER, [fingerprint, *rest, target])
+            self.vectors.drop_collection(key)
+            self.vectors.drop_collection(to)
+        self._back_up()
         return moved
 
-    def delete(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
-        """Return the ids that were there and are gone now; those of other collections are left alone.
+    def delete_pages(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
+        """Delete pages of this collection, and return the ids of those that it had.
 
-        Raises LibraryError where the deletion could not be kept: the pages may be back after the next start, and the
-        same call tries again.
+        Raises LibraryError where the deletion could not be backed up: the pages may be back after the next start, and
+        the same call tries again.
         """
         with self.database.lock:
             gone = self._delete_rows(key, ids)
-        self._keep()
+        self._back_up()
         self.pictures.remove(gone)
         return gone
 
     def _delete_rows(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
         with self._transaction() as db:
-            number = -1 if key == ABSENT else existing(db, key)[0]
+            number = -1 if key == ABSENT else read_collection_row(db, key)[0]
             gone = [
                 page_id
                 for page_id in dict.fromkeys(ids)
                 if db.execute("DELETE FROM pages WHERE id = ? AND collection = ?", [page_id, number]).rowcount
             ]
-        self.vectors.remove(key, set(gone))
+        self.vectors.remove_pages(key, set(gone))
         return gone
 
     def delete_file(self, key: CollectionKey, sha256: str) -> list[str]:
-        """Delete the pages of one file. Raises LibraryError, as `delete` does."""
-        return self.delete(key, self.catalogue.pages_of(key, [sha256]))
+        """Delete the pages of one file. Returns and raises as `delete_pages`."""
+        return self.delete_pages(key, self.catalogue.list_file_pages(key, [sha256]))
 
     # Collections
 
-    def create(self, name: str, owner: str = "") -> Collection:
-        """Raises BadValueError for a name that is none, or that there is already; LibraryError."""
+    def create_collection(self, name: str, owner: str = "") -> Collection:
+        """Create an empty collection. Raises BadValueError for a name that is invalid or in use; LibraryError."""
         with self._transaction() as db:
-            wanted = new_name(name)
-            if self.catalogue.named(wanted, owner).key:
-                raise taken(name)
+            wanted = check_new_name(name)
+            if self.catalogue.find_collection(wanted, owner).key:
+                raise make_name_error(name)
             key = insert_collection(db, wanted, owner)
-        self._keep()
-        return self.catalogue.collection(key)
+        self._back_up()
+        return self.catalogue.read_collection(key)
 
-    def begin_arrival(self) -> CollectionKey:
-        """Return the key of a new collection that nobody sees before `rename` gives it to its owner.
+    def begin_import(self) -> CollectionKey:
+        """Return the key of a new collection that stays hidden until `rename_collection` gives it to its owner.
 
         Raises LibraryError.
         """
         with self._transaction() as db:
-            return insert_collection(db, secrets.token_hex(16), ARRIVING)
+            return insert_collection(db, secrets.token_hex(16), IMPORTING)
 
-    def rename(self, key: CollectionKey, name: str, owner: str | None = None) -> Collection:
-        """Give a collection another name; its key stays. `owner` is a new one.
+    def rename_collection(self, key: CollectionKey, name: str, owner: str | None = None) -> Collection:
+        """Give a collection another name, and to `owner` if there is one. Its key stays.
 
-        Raises BadValueError, as `create`; CollectionGoneError.
+        Raises BadValueError, as `create_collection`; CollectionGoneError.
         """
         with self._transaction() as db:
-            wanted = [new_name(name), owner, existing(db, key)[0]]
+            wanted = [check_new_name(name), owner, read_collection_row(db, key)[0]]
             try:
                 db.execute("UPDATE collections SET name = ?, owner = coalesce(?, owner) WHERE id = ?", wanted)
             except sqlite3.IntegrityError:
-                raise taken(name) from None
-        self._keep()
-        return self.catalogue.collection(key)
+                raise make_name_error(name) from None
+        self._back_up()
+        return self.catalogue.read_collection(key)
 
     def delete_collection(self, key: CollectionKey) -> int:
-        """Return how many pages it had. Raises LibraryError, as `delete` does."""
+        """Delete a collection, and return how many pages it had. Raises LibraryError, as `delete_pages`."""
         with self.database.lock:
-            ids = self.catalogue.ids(key)
+            ids = self.catalogue.list_page_ids(key)
             with self._transaction() as db:
                 db.execute("DELETE FROM collections WHERE key = ?", [key])
-            self.vectors.forget(key)
-        self._keep()
+            self.vectors.drop_collection(key)
+        self._back_up()
         self.pictures.remove(ids)
         return len(ids)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Raises ReadOnlyError or LibraryError."""
-        self.changeable()
+        """Yield a connection in a transaction. Raises ReadOnlyError or LibraryError."""
+        self.check_writable()
         with self.database.transaction() as db:
             yield db
 
-    def _sweep(self) -> None:
-        """Remove what a kill leaves behind."""
+    def _remove_leftovers(self) -> None:
+        """Remove half-imported collections, old empty ones of visitors, and pictures that no page has."""
         db = self.database.connection
-        db.execute("DELETE FROM collections WHERE owner = ?", [ARRIVING])
+        db.execute("DELETE FROM collections WHERE owner = ?", [IMPORTING])
         empty = "DELETE FROM collections WHERE owner != '' AND created < ? AND id NOT IN (SELECT collection FROM pages)"
         db.execute(empty, [time.time() - EMPTY_S])
         known = {row[0] for row in db.execute("SELECT id FROM pages")}
-        if known:  # a database without a page may be one that was lost and made anew: the pictures are all that is left
-            self.pictures.sweep(known)
+        if known:  # a database without pages may have been lost and made anew: then only the pictures are left
+            self.pictures.remove_unknown(known)
 
 
-def existing(db: sqlite3.Connection, key: CollectionKey) -> tuple[int, str, str | None, str | None, int | None]:
+def read_collection_row(
+    db: sqlite3.Connection, key: CollectionKey
+) -> tuple[int, str, str | None, str | None, int | None]:
     """Return row number, name, fingerprint, model and dimension. Raises CollectionGoneError, also for ABSENT."""
     row = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key]).fetchone()
     if row is None:
@@ -306,7 +308,7 @@ def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> Collecti
     return key
 
 
-def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: Half) -> None:
+def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
     """Put a page with its vectors and lines into the collection of this row number."""
     db.execute(
         "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
@@ -324,12 +326,12 @@ def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage,
     )
 
 
-def made(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
 
 
-def taken(name: str) -> BadValueError:
+def make_name_error(name: str) -> BadValueError:
     return BadValueError(f"there is a collection {name!r} already: take another name", param="name")

@@ -1,4 +1,4 @@
-"""Pictures of a library's pages: two files each, written before the row that names them and removed after it."""
+"""Stores the pictures of a library's pages: two files each, written before their page's row and removed after it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ from pathlib import Path
 from serving.system.files import remove_files, sync_folder, write_file
 
 NAME = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
-SAMPLED = 500
-"""Pages whose pictures are looked at for a size: two calls to the disk each."""
+SAMPLED_PAGES = 500
+"""Pages whose files are measured for an estimate: two calls to the disk each."""
 
 
 class Pictures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def picture(self, page_id: str) -> Path:
+    def locate_picture(self, page_id: str) -> Path:
         return self.folder / f"{page_id}.jpg"
 
-    def thumbnail(self, page_id: str) -> Path:
+    def locate_thumbnail(self, page_id: str) -> Path:
         return self.folder / f"{page_id}.webp"
 
     def write(self, page_id: str, picture: bytes, thumbnail: bytes) -> None:
-        """Keep both, also over a power cut, or none. Raises OSError."""
+        """Write both, so that they survive a power cut, or none. Raises OSError."""
         try:
-            write_file(self.picture(page_id), picture)
-            write_file(self.thumbnail(page_id), thumbnail)
+            write_file(self.locate_picture(page_id), picture)
+            write_file(self.locate_thumbnail(page_id), thumbnail)
             sync_folder(self.folder)
         except OSError:
             self.remove([page_id])
             raise
 
     def remove(self, ids: Iterable[str]) -> None:
-        remove_files([path for page_id in ids for path in (self.picture(page_id), self.thumbnail(page_id))])
+        remove_files(
+            [path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
+        )
 
-    def total_bytes(self, ids: Sequence[str]) -> int:
-        """Return what the pictures of these pages take; of many pages some stand for all."""
-        looked = ids[:: max(1, len(ids) // SAMPLED)]
-        files = [path for page_id in looked for path in (self.picture(page_id), self.thumbnail(page_id))]
+    def estimate_bytes(self, ids: Sequence[str]) -> int:
+        """Return how many bytes the pictures of these pages take; of many pages only a sample is measured."""
+        sample = ids[:: max(1, len(ids) // SAMPLED_PAGES)]
+        files = [path for page_id in sample for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
         found = sum(path.stat().st_size for path in files if path.exists())
-        return round(found / len(looked) * len(ids)) if looked else 0
+        return round(found / len(sample) * len(ids)) if sample else 0
 
-    def sweep(self, known: Collection[str]) -> None:
-        """Remove what is not of the `known` pages. Files of other names stay: the folder may serve its owner too."""
-        with os.scandir(self.folder) as entries:  # a look at each file would be a call each, over a network
+    def remove_unknown(self, known: Collection[str]) -> None:
+        """Remove pictures of other than the `known` pages. Files of other names stay: they may be the user's own."""
+        with os.scandir(self.folder) as entries:  # stat of each file would be a call each, over a network
             ours = [entry.name for entry in entries if NAME.fullmatch(entry.name) and entry.is_file()]
         remove_files([self.folder / name for name in ours if name.partition(".")[0] not in known])

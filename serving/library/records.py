@@ -1,4 +1,4 @@
-"""What goes into a library and what comes out of it."""
+"""The records that a library takes and returns."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from serving.documents.page import Line
 from serving.embedders.base import Vectors
 
 CollectionKey = NewType("CollectionKey", str)
-"""Opens a collection: whoever has it may use that, and nobody can guess it. A name is only what a collection is called;
-the page finds the key once, where a name or a key comes in, and below that there are keys alone."""
+"""Opens a collection. Nobody can guess it, so having it is the permission to use the collection; a name is only its
+label. The page resolves a name or a key to a key once, where it comes in; all code below takes keys only."""
 ABSENT = CollectionKey("")
-"""Stands for a collection that does not exist yet: there is nothing in it, and nothing can be put into it."""
+"""Stands for a collection that does not exist yet: it is empty, and nothing can be added to it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NewPage:
-    """What `add` keeps: `picture` and `thumbnail` are encoded images, `vector` is float32[dimension]."""
+    """A page to add: `picture` and `thumbnail` are encoded images, `vector` is float32[dimension]."""
 
     file: str
     sha256: str
@@ -30,7 +30,7 @@ class NewPage:
     vector: Vectors
     lines: tuple[Line, ...] | None
     line_vectors: Vectors | None = None
-    """float32[len(lines), dimension], zeros for lines that answer nothing."""
+    """float32[len(lines), dimension], zeros for lines that are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class StoredPage:
     width: int
     height: int
     read: bool
-    """False if no text was looked for; a page that was read and has no lines has no readable text."""
+    """False if no text was looked for. If True and there are no lines, the page has no readable text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`line` is the one nearest to the query, where the page's lines have vectors."""
+    """A search result. `line` is the page's line nearest to the query, where its lines have vectors."""
 
     rank: int
     score: float
@@ -58,22 +58,23 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Some pages of a collection: those of these files and of these types; empty, of all of them."""
+    """Selects pages of a collection by file and type; an empty field selects all."""
 
     files: tuple[str, ...] = ()
     """Names, as they are shown."""
     types: tuple[str, ...] = ()
-    """Of `TYPES`."""
+    """Keys of `TYPES`."""
 
-    def takes(self, file: str) -> bool:
+    def includes(self, file: str) -> bool:
+        """Return whether pages of a file of this name are selected."""
         named = not self.files or file in self.files
-        kind = type_of(file)
+        kind = guess_file_type(file)
         return named and (
             not self.types or kind in self.types or ("image" in self.types and kind not in ("pdf", "other"))
         )
 
 
-EVERY = Selection()
+ALL_PAGES = Selection()
 TYPES = {
     "pdf": "PDF pages", "image": "Images of any kind", "png": "PNG", "jpeg": "JPEG", "webp": "WebP", "tiff": "TIFF",
     "gif": "GIF", "bmp": "BMP", "avif": "AVIF", "jp2": "JPEG 2000", "heic": "HEIC", "other": "Other",
@@ -84,8 +85,8 @@ ENDINGS = {
 }  # fmt: skip
 
 
-def type_of(file: str) -> str:
-    """What a file's name says that it is: one of `TYPES`, never "image"."""
+def guess_file_type(file: str) -> str:
+    """Return the type that a file's name ends with: one of `TYPES`, never "image"."""
     ending = file.rpartition(".")[2].lower() if "." in file else ""
     kind = ENDINGS.get(ending, ending)
     return kind if kind in TYPES and kind not in ("image", "other") else "other"
@@ -110,13 +111,13 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes that a collection takes on disk."""
+    """Use of the disk by a collection: its pages, bytes of their `pictures`, bytes of text and vectors as `data`."""
 
     pages: int
     pictures: int
     data: int
-    """Text and vectors."""
 
     @property
     def per_1000(self) -> int:
+        """Return the bytes for 1,000 pages."""
         return round((self.pictures + self.data) / self.pages * 1000) if self.pages else 0

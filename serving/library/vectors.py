@@ -1,6 +1,6 @@
-"""Vectors of one collection in memory, searched exactly by usearch. Knows nothing of pages or files.
+"""Holds the vectors of one collection in memory and searches them exactly by usearch. Knows nothing of pages or files.
 
-fp16 rows: measured on 10,000 and 100,000 random vectors, the ten best are those of float32.
+Rows are fp16: measured on 10,000 and 100,000 random vectors, the ten best are those of float32.
 """
 
 from __future__ import annotations
@@ -10,30 +10,32 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 import numpy as np
+import onnxruntime  # noqa: F401 - before usearch: loaded after it, it ends the process (SIGSEGV)
 from numpy.typing import NDArray
 from usearch.index import MetricKind, search
 
 from serving.embedders.base import Vectors
 
-Half = NDArray[np.float16]
-BLOCK = 4_096
-"""Rows that are float32 at the same time: 42 MB of 2560 numbers each."""
+HalfVectors = NDArray[np.float16]
+BLOCK_ROWS = 4_096
+"""Rows that are converted to float32 at a time: of 2560 numbers each, 42 MB."""
 ID_BYTES = 73
-"""A text of 16 letters and its place in a list."""
+"""Memory of an id: a string of 16 letters and its place in a list."""
 
 
-class Matrix:
-    """Append is amortised O(1). A search runs outside the lock, on the rows that were there when it began."""
+class VectorMatrix:
+    """Ids and their fp16 vectors. Append is amortised O(1). A search runs outside the lock, on the rows that were there
+    when it began."""
 
-    def __init__(self, ids: list[str], rows: Half) -> None:
+    def __init__(self, ids: list[str], rows: HalfVectors) -> None:
         self._lock = threading.Lock()
         self._ids = ids
         self._rows = rows
         """capacity x dimension; the first len(_ids) rows are in use and never change in place."""
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, bytes]]) -> Matrix:
-        """From (id, fp16 bytes) in the order they were added."""
+    def from_rows(cls, rows: Iterable[tuple[str, bytes]]) -> VectorMatrix:
+        """Return a matrix of (id, fp16 bytes), in the order they were added."""
         ids: list[str] = []
         data = bytearray()
         for page_id, vector in rows:
@@ -47,15 +49,15 @@ class Matrix:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Return how much memory it takes."""
         return self._rows.nbytes + ID_BYTES * len(self._ids)
 
     @property
-    def width(self) -> int:
-        """Numbers of a row."""
+    def dimension(self) -> int:
+        """Return how many numbers a row has."""
         return int(self._rows.shape[1])
 
-    def append(self, page_id: str, row: Half) -> None:
+    def append(self, page_id: str, row: HalfVectors) -> None:
         with self._lock:
             count = len(self._ids)
             if count == len(self._rows):
@@ -64,7 +66,7 @@ class Matrix:
                     grown[:count] = self._rows[:count]
                 self._rows = grown
             self._rows[count] = row
-            # A new list would be O(n); readers cut theirs to the length they saw.
+            # A new list would be O(n); searches use as many ids as there were rows when they began.
             self._ids.append(page_id)
 
     def remove(self, ids: AbstractSet[str]) -> None:
@@ -74,40 +76,41 @@ class Matrix:
             self._ids = [self._ids[n] for n in keep]
 
     def search(self, vector: Vectors, count: int, within: frozenset[str] | None = None) -> list[tuple[str, float]]:
-        """At most `count` (id, cosine) pairs, best first, of the ids `within`. A shorter `vector` is compared with
-        that many numbers of each row."""
-        ids, rows = self._taken(within)
+        """Return at most `count` (id, cosine) pairs of the ids `within`, best first. A shorter `vector` is compared
+        with the first numbers of each row."""
+        ids, rows = self._select_rows(within)
         if len(rows) == 0:
             return []
-        whole = len(vector) == rows.shape[1]
         count = min(count, len(rows))
         query = np.asarray(vector, dtype=np.float16)
-        # Rows have length 1, cut ones do not.
-        metric = MetricKind.IP if whole else MetricKind.Cos
+        # Rows have length 1, truncated ones do not.
+        metric = MetricKind.IP if len(vector) == rows.shape[1] else MetricKind.Cos
         found = search(rows[:, : len(vector)], query, count, metric, exact=True)
         keys = np.asarray(found.keys, dtype=np.int64)
         # fp16 sums may swap near-ties: the few best are compared again in float32.
-        scores = cosines(rows[keys], np.asarray(vector, dtype=np.float32)[None])[0]
+        scores = compute_cosines(rows[keys], np.asarray(vector, dtype=np.float32)[None])[0]
         order = np.argsort(-scores, kind="stable")
         return [(ids[keys[n]], float(scores[n])) for n in order]
 
-    def scores(self, queries: Vectors, within: frozenset[str] | None = None) -> tuple[list[str], Vectors]:
-        """The ids `within` in the order they were added, and float32[queries, ids], the cosine of each pair."""
-        ids, rows = self._taken(within)
-        parts = [cosines(rows[start : start + BLOCK], queries) for start in range(0, len(rows), BLOCK)]
+    def score_rows(self, queries: Vectors, within: frozenset[str] | None = None) -> tuple[list[str], Vectors]:
+        """Return the ids `within` in the order they were added, and float32[queries, ids], the cosine of each pair."""
+        ids, rows = self._select_rows(within)
+        parts = [
+            compute_cosines(rows[start : start + BLOCK_ROWS], queries) for start in range(0, len(rows), BLOCK_ROWS)
+        ]
         return list(ids), np.concatenate(parts, axis=1) if parts else np.empty((len(queries), 0), np.float32)
 
-    def _taken(self, within: frozenset[str] | None) -> tuple[list[str], Half]:
+    def _select_rows(self, within: frozenset[str] | None) -> tuple[list[str], HalfVectors]:
         with self._lock:
             ids, rows = self._ids[: len(self._ids)] if within is not None else self._ids, self._rows[: len(self._ids)]
         if within is None:
             return ids[: len(rows)], rows
-        taken = [n for n, page_id in enumerate(ids) if page_id in within]
-        return [ids[n] for n in taken], rows[taken]
+        selected = [n for n, page_id in enumerate(ids) if page_id in within]
+        return [ids[n] for n in selected], rows[selected]
 
 
-def cut(vectors: Vectors, dimension: int | None) -> Vectors:
-    """The first `dimension` numbers of each, with length 1 again; as they are where that is all of them."""
+def truncate_vectors(vectors: Vectors, dimension: int | None) -> Vectors:
+    """Return the first `dimension` numbers of each vector, scaled to length 1; unchanged if a vector has no more."""
     if dimension is None or dimension >= vectors.shape[-1]:
         return vectors
     short = vectors[..., :dimension]
@@ -115,12 +118,12 @@ def cut(vectors: Vectors, dimension: int | None) -> Vectors:
     return np.asarray(short / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
-def cosines(rows: Half, queries: Vectors) -> Vectors:
-    """float32[queries, rows]. Queries have length 1, and as many numbers of each row are compared as they have."""
-    return np.asarray(queries @ cut(rows.astype(np.float32), queries.shape[1]).T, dtype=np.float32)
+def compute_cosines(rows: HalfVectors, queries: Vectors) -> Vectors:
+    """Return float32[queries, rows]. Queries have length 1; of each row as many numbers are compared as a query has."""
+    return np.asarray(queries @ truncate_vectors(rows.astype(np.float32), queries.shape[1]).T, dtype=np.float32)
 
 
-def best_rows(rows: bytes, dimension: int, queries: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-    """For each query the number and the cosine of the one nearest to it, of fp16 rows of `dimension` numbers."""
-    scores = cosines(np.frombuffer(rows, dtype=np.float16).reshape(-1, dimension), queries)
+def find_best_rows(rows: bytes, dimension: int, queries: Vectors) -> tuple[NDArray[np.intp], Vectors]:
+    """Return, for each query, the number and the cosine of the nearest of the fp16 `rows` of `dimension` numbers."""
+    scores = compute_cosines(np.frombuffer(rows, dtype=np.float16).reshape(-1, dimension), queries)
     return scores.argmax(axis=1), scores.max(axis=1)

@@ -18,7 +18,7 @@ from bench.coldstart.target import PlainUrl, TargetError
 from bench.cost.prices import price_machine
 from bench.prime import PrimeProgress, classify_start, prime_targets, render_verdict
 from bench.results.record import Say
-from tests.bench.coldstart.test_sample import answer, ours, server
+from tests.support.embedding_servers import answer, ours, server
 from tests.support.engines import EngineProcess
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import visit
 from tests.browser.visit import Visit
-from tests.conftest import SAMPLES
+from tests.support.repository import SAMPLES
 
-__all__ = ["visit"]
-pytestmark = pytest.mark.e2e
 SLIDE, RECEIPT = "slide-shelf-robots.webp", "receipt-corner-larder.jpg"
 FILES = (SLIDE, RECEIPT, "chart-honey-harvest.png")
 

@@ -7,20 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_page import MANUAL
 from tests.browser.visit import LOOKS, Visit
+from tests.support.accessibility import serious
 from tests.support.files import pdf
+from tests.support.manual_pages import MANUAL
 
 pytestmark = pytest.mark.e2e
 NARROW = {"width": 360, "height": 780}
 TABS = ("Search", "Cold starts", "About")
 COLLECTION = "feeling"
-GRADIO: dict[tuple[str, str], str] = {}
-"""(rule, selector) of serious findings in Gradio's own markup that cannot be mended from outside, with the reason.
-There are none in 6.31: its colours come from ui/components/theme.py."""
 
 
 @pytest.fixture
@@ -53,16 +50,6 @@ def asked(page: Page) -> Page:
     expect(page.locator(".hit")).to_have_count(3)
     expect(page.locator(".detail h2")).to_be_visible()
     return page
-
-
-def serious(page: Page) -> list[tuple[str, str, str]]:
-    found = []
-    for fault in Axe().run(page).response["violations"]:
-        for node in fault["nodes"] if fault["impact"] in ("serious", "critical") else []:
-            at = (fault["id"], str(node["target"]))
-            if at not in GRADIO:
-                found.append((*at, str(node["html"])[:160]))
-    return found
 
 
 def test_axe_finds_nothing_serious_and_nothing_is_too_wide(visit: Visit, page_url: str, tmp_path: Path) -> None:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.visit import CONTRAST, LOOKS, Visit
-from tests.conftest import SAMPLES
+from tests.browser.visit import CONTRAST, Visit
 from tests.support.files import pdf
+from tests.support.manual_pages import MANUAL
+from tests.support.repository import SAMPLES
 
 pytestmark = pytest.mark.e2e
 ANSWERED = ".detail .answer:not(.pending)"
-MANUAL = [
-    ["Descaling the coffee machine", "Fill the tank with vinegar and water, then run two cycles."],
-    ["Opening hours of the swimming pool", "The pool is open from seven in the morning until nine at night."],
-    ["Return of rented skis", "Bring the skis back before noon on the last day."],
-]
-
-
-@pytest.fixture
-def visit(browser: Browser, look: str, page_url: str) -> Iterator[Visit]:
-    context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
-    context.set_default_timeout(60_000)
-    visit = Visit(context, page_url)
-    yield visit
-    context.close()
-    # Gradio's own words when a reload cuts one of its streams.
-    faults = [fault for fault in visit.faults if not re.search(r"AbortError|errored out", fault)]
-    assert faults == [] and visit.outside == []
 
 
 def test_upload_search_detail_delete_reload(visit: Visit, look: str, page_url: str, tmp_path: Path) -> None:

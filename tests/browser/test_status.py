@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from serving.http.child_server import ServerProcess
 from tests.browser.visit import CONTRAST, LOOKS, Visit
-from tests.conftest import SAMPLES
-from tests.ui.components.test_status_pill import NASTY, NOW, engine, start
+from tests.support.repository import SAMPLES
+from tests.support.states import NASTY, NOW, engine, start
 from ui.components import status_pill
 from ui.servers import state as facts
 from ui.servers.state import Facts, News

@@ -16,11 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from serving.http.child_server import ServerProcess
 from serving.library import fingerprints
 from tests.browser.visit import CONTRAST, LOOKS, Visit
-from tests.conftest import SAMPLES
-from tests.serving.library.test_fingerprints import proof
+from tests.support.equivalence_proofs import proof
+from tests.support.repository import SAMPLES
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
-from tests.ui.components.test_status_pill import NASTY
+from tests.support.servers import make_settings, running
+from tests.support.states import NASTY
 from ui.servers.target import host
 
 pytestmark = pytest.mark.e2e
@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("targets")
     one, two = One(), Two()
     with ExitStack() as stack:
-        urls = [stack.enter_context(running(double, settings(folder / double.name)))[0] for double in (one, two)]
+        urls = [stack.enter_context(running(double, make_settings(folder / double.name)))[0] for double in (one, two)]
         workers = [f"first={urls[0]}", urls[1], "gone=http://127.0.0.1:9"]
         options = ["--no-browser", "--data", str(folder / "page"), *(f"--worker={worker}" for worker in workers)]
         page = stack.enter_context(ServerProcess("ui.app", options))
@@ -147,8 +147,8 @@ def test_what_was_shown_equal_shares_and_what_is_gone_breaks_nothing(
 
     page.set_input_files("#dropzone input[type=file]", [RECEIPT])
     expect(page.locator(".progress.done")).to_contain_text("1 page added")
-    request.addfinalizer(lambda: fingerprints.withdraw(site.data, One.fingerprint, Two.fingerprint))
-    fingerprints.record(site.data, proof(One.fingerprint, Two.fingerprint))
+    request.addfinalizer(lambda: fingerprints.remove_proofs(site.data, One.fingerprint, Two.fingerprint))
+    fingerprints.add_proof(site.data, proof(One.fingerprint, Two.fingerprint))
     choose(page, Two.title)
     expect(page.locator(".chip")).to_have_text("scripted-two · 2560-d · fedcba")
     page.set_input_files("#dropzone input[type=file]", [CHART])

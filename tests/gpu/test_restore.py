@@ -13,9 +13,9 @@ import psutil
 import pytest
 import requests
 
-from tests.gpu.test_servers import missing
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind, vector
+from tests.support.gpu_requirements import missing
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(reason := missing("torch")), reason=reason)]
 CYCLES = 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,19 +13,9 @@ import numpy as np
 import pytest
 import requests
 
-from tests.conftest import SAMPLES
 from tests.support.engines import EngineProcess
-
-
-def missing(modules: str = "torch, vllm") -> str:
-    """Why these tests cannot run here; empty if they can."""
-    if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
-        return "there is no NVIDIA GPU here"
-    code = f"import {modules}, colpali_engine.models.gemma3; assert torch.cuda.is_available()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    last = (done.stderr.strip().splitlines() or [""])[-1]
-    return "" if done.returncode == 0 else f"make gpu installs what is missing: {last}"
-
+from tests.support.gpu_requirements import missing
+from tests.support.repository import SAMPLES
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(reason := missing()), reason=reason)]
 THRESHOLD = 0.999

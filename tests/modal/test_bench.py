@@ -26,10 +26,9 @@ from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 from tests.modal.containers import REPOSITORY
+from tests.support.modal_apps import APP, EMBEDDER
 from ui.coldstart import cost_panel
 
-APP = "bigemma3-hf-serve"
-EMBEDDER = {"DORMOUSE_EMBEDDER": "builtin", "DORMOUSE_DEVICE": "cpu", "DORMOUSE_MODAL_GPU": ""}
 SECRET = {"DORMOUSE_API_KEYS": "api", "DORMOUSE_ADMIN_KEY": "admin"}
 HEADERS = dict(zip(("Modal-Key", "Modal-Secret"), PROXY_TOKEN, strict=True))
 KEYS = {

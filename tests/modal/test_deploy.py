@@ -18,8 +18,8 @@ from grpclib.const import Status
 from serving.cloud.credentials import FILE
 from tests.modal.cloud import PROXY_TOKEN, Cloud
 from tests.modal.containers import REPOSITORY
-from tests.modal.test_bench import APP, EMBEDDER
 from tests.modal.workspace import Workspace
+from tests.support.modal_apps import APP, EMBEDDER
 from ui.deploy import deploy, status
 
 PARTS = ["bigemma3-hf-serve", "bigemma3-vllm-serve", "dormouse"]

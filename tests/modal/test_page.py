@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, expect
 
 from bench.speed.browser import launch_browser
 from tests.browser.visit import Visit
-from tests.conftest import SAMPLES
 from tests.modal.cloud import PROXY_TOKEN, Cloud
+from tests.support.repository import SAMPLES
 
 pytestmark = pytest.mark.timeout(400)
 ME = ("dormouse", "correct horse")
@@ -216,7 +216,7 @@ def test_volume_that_is_gone_is_shown_and_nothing_is_acknowledged(hosted: Hosted
     hosted.cloud.fail("VolumeCommit", Status.NOT_FOUND, "Volume not found")
     try:
         dropped.set_input_files(SAMPLES / "chart-honey-harvest.png")
-        expect(page.locator("#progress")).to_contain_text("could not be kept on the volume", timeout=1000 * WAIT_S)
+        expect(page.locator("#progress")).to_contain_text("could not be saved on the volume", timeout=1000 * WAIT_S)
         expect(page.locator("#files")).not_to_contain_text("chart-honey-harvest.png")
         page.locator("#files details.files > summary").click()
         page.locator("#files .confirm > summary").first.click()

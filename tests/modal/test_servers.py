@@ -23,10 +23,10 @@ import requests
 from PIL import Image
 
 from bench.speed.random_weights import build_checkpoint
-from tests.conftest import SAMPLES
 from tests.modal.cloud import Cloud
 from tests.modal.containers import REPOSITORY, Container
 from tests.support import guide
+from tests.support.repository import SAMPLES
 from tests.support.scripted_engine import NAME, script
 
 FILES = {"hf": "serving/serve_hf_snapshot.py", "vllm": "serving/serve_vllm_snapshot.py"}

@@ -1,73 +1,22 @@
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from serving.client import EmbeddingClient, PagePayload, server_timing
+from serving.client import EmbeddingClient, PagePayload, parse_server_timing
 from serving.documents.page import Line
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
-from tests.conftest import ScriptedWorker
 from tests.support.files import encoded, picture
 from tests.support.scripted import unit
-
-ANSWER = {"embeddings": [[1.0, 0.0]], "dimension": 2, "model": "m", "fingerprint": "f"}
-PROOF = {"X-Boot-Id": "b", "X-Start-Kind": "plain", "X-Boot-Requests": "1", "Server-Timing": "embed;dur=1.5"}
-Reply = tuple[int, dict[str, str], object]
-
-
-class Seen(list[str]):
-    """Method and path of each request; `headers` in the same order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.headers: list[Message] = []
-
-
-@contextmanager
-def answering(*replies: Reply) -> Iterator[tuple[str, Seen]]:
-    """A server that gives these answers in turn; the last one again and again."""
-    queue, seen = list(replies), Seen()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            seen.append(f"{self.command} {self.path}")
-            seen.headers.append(self.headers)
-            status, headers, body = queue.pop(0) if len(queue) > 1 else queue[0]
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+from tests.support.scripted_replies import ANSWER, PROOF, Reply, answering
+from tests.support.servers import ScriptedWorker
 
 
 def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     client = EmbeddingClient(scripted.url)
-    assert client.info().dimensions == (768, 1536, 2560)
+    assert client.fetch_info().dimensions == (768, 1536, 2560)
     answer = client.embed_queries(["a", "b"])
     np.testing.assert_allclose(answer.vectors[1], unit("b", 2560), atol=1e-6)
     assert answer.boot_requests == 1 and answer.start_kind == "plain" and answer.server_ms["embed"] >= 0
@@ -112,8 +61,8 @@ def test_headers_go_with_every_call_and_after_a_303_too() -> None:
         (303, "https://127.0.0.1:{port}/x", "127.0.0.1"),
         (303, "http://127.0.0.1:9/x", "127.0.0.1"),
         (303, "//elsewhere.example/x", "elsewhere.example"),
-        (303, "http://[", "what is no address"),
-        (303, "http://127.0.0.1:port/", "what is no address"),
+        (303, "http://[", "an invalid address"),
+        (303, "http://127.0.0.1:port/", "an invalid address"),
         (307, "/moved", "127.0.0.1"),
         (301, "https://elsewhere.example/embed", "elsewhere.example"),
     ],
@@ -122,7 +71,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
     reply: list[Reply] = [(status, {"Location": location}, {})]
     with answering(*reply) as (url, seen):
         reply[0][1]["Location"] = location.replace("{port}", url.rsplit(":")[-1])
-        with pytest.raises(ServingError, match=f"sends its callers on to {where}") as failed:
+        with pytest.raises(ServingError, match=f"redirects to {where}") as failed:
             EmbeddingClient(url, "k").embed_queries(["a"])
     assert failed.value.code == "redirected" and list(seen) == ["POST /embed"]
 
@@ -130,7 +79,7 @@ def test_keys_are_sent_on_to_no_other_server(status: int, location: str, where: 
 def test_a_call_that_is_sent_on_for_ever_ends() -> None:
     with (
         answering((303, {"Location": "/x"}, {})) as (url, _),
-        pytest.raises(ServingError, match="sent one call on 40 times"),
+        pytest.raises(ServingError, match="redirected one call 40 times"),
     ):
         EmbeddingClient(url).embed_queries(["a"])
 
@@ -179,9 +128,9 @@ def test_foreign_and_failing_servers(reply: Reply, kind: type[ServingError], mes
 
 def test_info_of_a_foreign_server() -> None:
     with answering((200, {}, {"hello": 1})) as (url, _), pytest.raises(ServingError, match="not a Dormouse worker"):
-        EmbeddingClient(url).info()
+        EmbeddingClient(url).fetch_info()
 
 
 def test_server_timing() -> None:
-    assert server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
-    assert server_timing("") == {}
+    assert parse_server_timing("start;dur=1.5, embed;dur=2") == {"start": 1.5, "embed": 2.0}
+    assert parse_server_timing("") == {}

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +18,7 @@ from serving.http.server import bind_listener
 from serving.settings import Settings
 from serving.worker.routes import create_app
 from serving.worker.worker import Worker
+from tests.support.scripted import Scripted
 
 ADMIN_KEY = "admin-key-of-the-tests"
 
@@ -51,5 +53,12 @@ def listening(app: ASGIApp) -> Iterator[str]:
         listener.close()
 
 
-def settings(folder: Path, **values: object) -> Settings:
+def make_settings(folder: Path, **values: object) -> Settings:
     return Settings(data=folder, **values)  # type: ignore[arg-type]
+
+
+@dataclass
+class ScriptedWorker:
+    url: str
+    worker: Worker
+    embedder: Scripted

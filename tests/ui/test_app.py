@@ -20,9 +20,9 @@ from gradio_client import Client, handle_file
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.http.server import is_loopback
 from serving.settings import Settings
-from tests.conftest import SAMPLES
-from tests.serving.worker.test_routes import until
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
+from tests.support.repository import SAMPLES
+from tests.support.waiting import until
 from ui.servers.engine_process import LocalEngine
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause
     engine = LocalEngine(Settings(data=tmp_path), "plain")
     try:
         for number, pause in enumerate(("0.5", "2"), 1):
-            asked = engine.client.info()
+            asked = engine.client.fetch_info()
             assert asked.name
             before = engine.client.url
             engine._process.kill()

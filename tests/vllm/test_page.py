@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from serving.http.child_server import ServerProcess
-from tests.conftest import SAMPLES
+from tests.support.repository import SAMPLES
 from tests.vllm.conftest import Served
 
 FILES = ("invoice-aurora-lamps.jpg", "receipt-corner-larder.jpg")

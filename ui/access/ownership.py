@@ -63,8 +63,8 @@ class Shelf:
         BadValueError for what is no name.
         """
         if is_key(collection):
-            return self._library.catalogue.collection(collection)
-        return self._library.catalogue.named(collection, self.owner)
+            return self._library.catalogue.read_collection(collection)
+        return self._library.catalogue.find_collection(collection, self.owner)
 
     def key(self, collection: str) -> CollectionKey:
         """Return the key of what `find` finds, and raise as it does."""
@@ -77,23 +77,23 @@ class Shelf:
         if found.key:
             return found
         with suppress(BadValueError):  # somebody else has just made it
-            return self._library.create(found.name, self.owner)
+            return self._library.create_collection(found.name, self.owner)
         return self.find(collection)
 
     def address(self, found: Collection) -> str:
         """Return what stands for a collection in a list and in the page's address: a name where that is enough."""
-        if not found.key or (not self.own and self._library.catalogue.named(found.name).key == found.key):
+        if not found.key or (not self.own and self._library.catalogue.find_collection(found.name).key == found.key):
             return found.name
         return found.key
 
     def mine(self) -> list[Collection]:
         try:
-            return self._library.catalogue.collections(self.owner)
+            return self._library.catalogue.list_collections(self.owner)
         except NotFoundError:
             return []
 
     def latest(self) -> str | None:
-        return self._library.catalogue.latest(self.owner)
+        return self._library.catalogue.find_latest_name(self.owner)
 
     def choices(self, chosen: Collection, always: tuple[str, ...]) -> list[tuple[str, str]]:
         """For a list, as (what is read, what is sent): one's own, the one that is shown, and names that are offered."""

@@ -40,7 +40,7 @@ class CollectionsApi:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(self._service.library.rename(self._shelf.key(collection), name))
+        return told(self._service.library.rename_collection(self._shelf.key(collection), name))
 
     def delete_collection(self, collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
@@ -59,7 +59,7 @@ class CollectionsApi:
             to: id or name of the other collection
         """
         wanted = page_ids(ids)
-        moved = self._service.library.move(self._shelf.key(collection), wanted, self._shelf.key(to))
+        moved = self._service.library.move_pages(self._shelf.key(collection), wanted, self._shelf.key(to))
         return {"moved": moved, "stayed": [page_id for page_id in wanted if page_id not in moved]}
 
     def export_collection(self, collection: str) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class PageApi:
         Args:
             target: name of the server, if there are several; default: the first
         """
-        self._service.library.changeable()
+        self._service.library.check_writable()
         try:
             tab.scale_down(self._service.targets.of(target))
         except (TargetError, OSError) as error:

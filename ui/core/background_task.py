@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from serving.errors import ServingError
-from serving.library.exporting import Step
+from serving.library.exporting import Progress
 
 T = TypeVar("T")
 LOOK_S = 0.2
@@ -22,14 +22,14 @@ class StoppedError(ServingError):
 
 
 class Task(Generic[T]):
-    def __init__(self, work: Callable[[Step], T]) -> None:
+    def __init__(self, work: Callable[[Progress], T]) -> None:
         self._stopping = threading.Event()
         self._at = (0, 0)
         self._future: Future[T] = Future()
         context = copy_context()  # who asks is known by it
         threading.Thread(target=context.run, args=(self._run, work), daemon=True, name="task").start()
 
-    def _run(self, work: Callable[[Step], T]) -> None:
+    def _run(self, work: Callable[[Progress], T]) -> None:
         try:
             self._future.set_result(work(self._step))
         except BaseException as error:

@@ -19,10 +19,10 @@ from serving.embedders.base import Vectors
 from serving.embedders.prompts import canonicalise_query
 from serving.errors import BadValueError, BusyError, NotReadyError, TooLargeError, UnreadableError
 from serving.library.catalogue import FingerprintError
-from serving.library.exporting import Export, Step, export, unwatched
-from serving.library.importing import bring_back
+from serving.library.exporting import Export, Progress, export_collection, ignore_progress
+from serving.library.importing import import_collection
 from serving.library.library import Library
-from serving.library.records import EVERY, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
+from serving.library.records import ALL_PAGES, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
 from serving.settings import Settings
 from ui.access.ownership import Shelf
 from ui.core.bench_runs import Runs
@@ -44,7 +44,7 @@ class Question:
     """The page's id."""
     minimum: float | None = None
     """Pages with a lower score are counted, not shown."""
-    of: Selection = EVERY
+    of: Selection = ALL_PAGES
     """Only these are ranked."""
 
 
@@ -77,17 +77,17 @@ class Found:
 
 
 class Service:
-    def __init__(self, targets: Targets, library: Library, limits: Settings, *, engines: bool = True) -> None:
+    def __init__(self, targets: Targets, library: Library, settings: Settings, *, engines: bool = True) -> None:
         """`engines`: this machine may run engines of its own, to measure them."""
         self.engines = engines
         self.targets = targets
         self.library = library
-        self.limits = limits
-        self.parsers = ParserPool(limits)
-        self.ingestor = Ingestor(targets.first, library, limits, self.parsers)
-        self.runs = Runs(limits.data)
+        self.settings = settings
+        self.parsers = ParserPool(settings)
+        self.ingestor = Ingestor(targets.first, library, settings, self.parsers)
+        self.runs = Runs(settings.data)
         self.shelf = Shelf(library)
-        library.read_only = limits.read_only
+        library.read_only = settings.read_only
         self._exporting = threading.Lock()
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Service:
         sized(chosen, dimension)
         check(question)
         if question.like:
-            query, fingerprint = self.library.catalogue.vector(collection, question.like)
+            query, fingerprint = self.library.catalogue.read_vector(collection, question.like)
         else:
             chosen.check(self.library, collection)
             query, fingerprint = self.vector(chosen.client, question)
@@ -139,7 +139,7 @@ class Service:
         """
         began = time.perf_counter()
         more = 1 if question.like else 0  # itself, which nobody looks for
-        passing = self.library.ranking.count(collection, question.of)
+        passing = self.library.ranking.count_pages(collection, question.of)
         ranked = self.library.ranking.search(collection, query, top_k + more, fingerprint, question.of, dimension)
         itself = sum(hit.page.id == question.like for hit in ranked)
         least = -1.0 if question.minimum is None else question.minimum
@@ -155,7 +155,7 @@ class Service:
         self,
         queries: Sequence[str],
         collection: CollectionKey,
-        of: Selection = EVERY,
+        of: Selection = ALL_PAGES,
         dimension: int | None = None,
         target: str | None = None,
     ) -> Scores:
@@ -165,10 +165,10 @@ class Service:
         sized(chosen, dimension)
         check(Question(of=of))
         asked = self._questions(queries)
-        pages = self.library.ranking.count(collection, of)
-        if len(asked) * pages > self.limits.max_matrix_cells:
+        pages = self.library.ranking.count_pages(collection, of)
+        if len(asked) * pages > self.settings.max_matrix_cells:
             raise TooLargeError(
-                f"{len(asked)} questions with {pages:,} pages are more than {self.limits.max_matrix_cells:,} scores:"
+                f"{len(asked)} questions with {pages:,} pages are more than {self.settings.max_matrix_cells:,} scores:"
                 " ask fewer at once, or filter by file or type",
                 param="queries",
             )
@@ -177,7 +177,7 @@ class Service:
         chosen.check(self.library, collection)
         answer = chosen.client.embed_queries(asked)
         embed = milliseconds(began)
-        found, values = self.library.ranking.scores(collection, answer.vectors, answer.fingerprint, of, dimension)
+        found, values = self.library.ranking.score_pages(collection, answer.vectors, answer.fingerprint, of, dimension)
         order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
         found, values = [found[n] for n in order], values[:, order]
         total = milliseconds(began)
@@ -188,16 +188,17 @@ class Service:
         asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
         if not asked:
             raise BadValueError("there are no questions: write one per line", param="queries")
-        if len(asked) > self.limits.max_questions:
+        if len(asked) > self.settings.max_questions:
             raise TooLargeError(
-                f"{len(asked)} questions are too many: ask at most {self.limits.max_questions} at once", param="queries"
+                f"{len(asked)} questions are too many: ask at most {self.settings.max_questions} at once",
+                param="queries",
             )
         for number, text in enumerate(asked, 1):
-            if len(text) > self.limits.max_text_chars:
+            if len(text) > self.settings.max_text_chars:
                 raise BadValueError(
-                    f"question {number} is longer than {self.limits.max_text_chars} characters", param="queries"
+                    f"question {number} is longer than {self.settings.max_text_chars} characters", param="queries"
                 )
-        return [canonicalise_query(text, "queries", self.limits.max_text_chars) for text in asked]
+        return [canonicalise_query(text, "queries", self.settings.max_text_chars) for text in asked]
 
     def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
         """float32[n] of words and image, and its fingerprint. Raises ServingError."""
@@ -205,11 +206,11 @@ class Service:
         fingerprint, image = "", question.image
         share = question.weight if question.text.strip() else 1.0
         if image is None or share < 1:
-            text = canonicalise_query(question.text, "query", self.limits.max_text_chars)
+            text = canonicalise_query(question.text, "query", self.settings.max_text_chars)
             answer = client.embed_queries([text])
             weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
         if image is not None and share > 0:
-            page = open_file(image, self.limits, self.parsers.run).read(0)
+            page = open_file(image, self.settings, self.parsers.run).read(0)
             if page.image is None:
                 raise UnreadableError("the query image cannot be read", param="image")
             answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
@@ -219,7 +220,7 @@ class Service:
 
     def delete(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
         """Pages; as `Library.delete`, as the next two are as its own. What an upload has told is no longer true."""
-        gone = self.library.delete(collection, ids)
+        gone = self.library.delete_pages(collection, ids)
         self.ingestor.forget(collection)
         return gone
 
@@ -236,23 +237,23 @@ class Service:
 
     def create(self, name: str) -> Collection:
         """An empty one. Raises ServingError."""
-        return self.library.create(name, self.shelf.maker)
+        return self.library.create_collection(name, self.shelf.maker)
 
-    def export(self, collection: CollectionKey, step: Step = unwatched) -> Export:
+    def export(self, collection: CollectionKey, step: Progress = ignore_progress) -> Export:
         """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
         if not self._exporting.acquire(blocking=False):
             raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
         try:
-            return export(self.library, collection, self.exports, self.limits, step)
+            return export_collection(self.library, collection, self.exports, self.settings, step)
         finally:
             self._exporting.release()
 
     @property
     def exports(self) -> Path:
-        return self.limits.data / "exports"
+        return self.settings.data / "exports"
 
     def bring_back(
-        self, path: Path, name: str = "", target: str | None = None, step: Step = unwatched
+        self, path: Path, name: str = "", target: str | None = None, step: Progress = ignore_progress
     ) -> Collection:  # fmt: skip
         """An exported collection as a new one, which the server `target` can search. Raises ServingError."""
         chosen = self.targets.of(target)
@@ -260,13 +261,13 @@ class Service:
         def check(fingerprint: str) -> None:
             with suppress(NotReadyError):
                 here = chosen.info().fingerprint
-                if not self.library.catalogue.comparable(fingerprint, here):
+                if not self.library.catalogue.are_comparable(fingerprint, here):
                     raise FingerprintError(
                         f"the collection was exported from another embedder ({fingerprint}, here {here}): take the"
                         " server it was made with, or unpack the zip and add its pictures, which embeds them again"
                     )
 
-        return bring_back(self.library, path, self.limits, check, name, self.shelf.maker, step)
+        return import_collection(self.library, path, self.settings, check, name, self.shelf.maker, step)
 
 
 def milliseconds(began: float) -> float:

@@ -173,11 +173,11 @@ class Numbers:
     def __init__(self, name: str) -> None:
         self._taken: Any = modal.Dict.from_name(name, create_if_missing=True)
 
-    def take(self, above: int) -> int:
+    def take_number(self, above: int) -> int:
         number = above + 1
         while not self._taken.put(number, os.environ.get("MODAL_TASK_ID", ""), skip_if_exists=True):
             number += 1
         return number
 
-    def superseded(self, number: int) -> bool:
+    def is_superseded(self, number: int) -> bool:
         return bool(self._taken.contains(number + 1))

@@ -93,9 +93,9 @@ class Keeping:
         c, service = self._c, self._service
         try:
             found = service.shelf.find(collection)
-            files, address = service.library.catalogue.files(found.key), service.shelf.address(found)
+            files, address = service.library.catalogue.list_files(found.key), service.shelf.address(found)
             others = [choice for choice in service.shelf.choices(found, ()) if choice[1] != address]
-            text = about(found, service.library.storage(found.key))
+            text = about(found, service.library.measure_storage(found.key))
         except ServingError as error:
             return {c.about: results.notice("This collection cannot be shown", error.message, "error")}
         return {
@@ -111,7 +111,7 @@ class Keeping:
 
     def rename(self, collection: str, name: str) -> dict[Any, Any]:
         try:
-            renamed = self._service.library.rename(self._service.shelf.key(collection), name)
+            renamed = self._service.library.rename_collection(self._service.shelf.key(collection), name)
         except ServingError as error:
             return {self._c.told: results.notice("The collection was not renamed", error.message, "error")}
         return self._done(renamed.key, results.notice(f"The collection is now called {renamed.name}"))
@@ -121,8 +121,8 @@ class Keeping:
             if not files or not to:
                 raise BadValueError("choose files, and a collection to move them to")
             library, key = self._service.library, self._service.shelf.key(collection)
-            ids = library.catalogue.pages_of(key, files)
-            moved = library.move(key, ids, self._service.shelf.key(to))
+            ids = library.catalogue.list_file_pages(key, files)
+            moved = library.move_pages(key, ids, self._service.shelf.key(to))
         except ServingError as error:
             return {self._c.told: results.notice("Nothing was moved", error.message, "error")}
         stayed = f"{plural(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""

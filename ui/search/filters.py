@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from serving.errors import ServingError
-from serving.library.records import TYPES, CollectionKey, type_of
+from serving.library.records import TYPES, CollectionKey, guess_file_type
 from ui.components.wording import plural
 from ui.core.service import Service
 from ui.search.question import Asked
@@ -54,7 +54,7 @@ def choices(filters: Filters, names: Sequence[tuple[str, int]], *, anew: bool = 
     emptied: dict[str, Any] = {"value": []} if anew else {}
     counts = Counter[str]()
     for name, pages in names:
-        counts[type_of(name)] += pages
+        counts[guess_file_type(name)] += pages
     images = sum(pages for kind, pages in counts.items() if kind not in ("pdf", "other"))
     if images and len(counts) > 1:
         counts["image"] = images

@@ -28,7 +28,7 @@ from serving.embedders.base import Vectors
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, TooLargeError
 from serving.library.catalogue import FingerprintError
 from serving.library.records import CollectionKey, Hit
-from serving.library.vectors import cut
+from serving.library.vectors import truncate_vectors
 from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.scripts import call_script
@@ -168,12 +168,12 @@ def look(
     sent = time.perf_counter()
     vectors, here = embedded(chosen.client, pages, service, dimension)
     embed = milliseconds(sent)
-    if not service.library.catalogue.comparable(here, fingerprint):
+    if not service.library.catalogue.are_comparable(here, fingerprint):
         raise FingerprintError(
             f"the question was asked of another embedder ({fingerprint}, here {here}): search again", param="target"
         )
     belongs(service, collection, page_id)
-    scores = vectors @ cut(vector, dimension)
+    scores = vectors @ truncate_vectors(vector, dimension)
     tiles = tuple(Tile(box, float(score)) for box, score in zip(cuts, scores, strict=True))
     return Parts(tiles, embed, milliseconds(began))
 
@@ -181,19 +181,19 @@ def look(
 def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
     """A page's picture. Raises NotFoundError; BadValueError for a page whose lines are known."""
     belongs(service, collection, page_id)
-    if service.library.catalogue.page(page_id).read:
+    if service.library.catalogue.read_page(page_id).read:
         raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
     try:
-        data = service.library.pictures.picture(page_id).read_bytes()
+        data = service.library.pictures.locate_picture(page_id).read_bytes()
     except OSError:
         raise NotFoundError("the picture of this page is gone", param="page") from None
-    return decode_image(data, service.limits)
+    return decode_image(data, service.settings)
 
 
 def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
     """Raises NotFoundError."""
     try:
-        service.library.catalogue.vector(collection, page_id)
+        service.library.catalogue.read_vector(collection, page_id)
     except NotFoundError as error:
         raise NotFoundError(error.message, param="page" if error.param == "like" else error.param) from None
 
@@ -202,7 +202,7 @@ def embedded(
     client: EmbeddingClient, pages: Sequence[PagePayload], service: Service, dimension: int | None
 ) -> tuple[Vectors, str]:
     """float32[pages, numbers] and their fingerprint: by one call, or a few where a server takes less at once."""
-    size = min(len(pages), service.limits.max_pages_per_request, service.limits.page_queue)
+    size = min(len(pages), service.settings.max_pages_per_request, service.settings.page_queue)
     parts: list[Vectors] = []
     fingerprint, done = "", 0
     while done < len(pages):
@@ -305,7 +305,7 @@ def looked(service: Service, asked: Asked, collection: str, target: str, page_id
         return results.notice("This page is gone", GONE, "error")
     like = ""
     with suppress(NotFoundError):
-        like = named(service.library.catalogue.page(asked.question.like)) if asked.question.like else ""
+        like = named(service.library.catalogue.read_page(asked.question.like)) if asked.question.like else ""
     try:
         key = service.shelf.key(collection)
         known = asked.vector, asked.fingerprint
@@ -313,6 +313,6 @@ def looked(service: Service, asked: Asked, collection: str, target: str, page_id
     except NotFoundError:
         return results.notice("This page is gone", GONE, "error")
     except ServingError as error:
-        lines = service.library.catalogue.lines(page_id)
+        lines = service.library.catalogue.read_lines(page_id)
         return detail(hit, lines, told=results.notice("The parts were not ranked", error.message, "error"))
-    return detail(hit, service.library.catalogue.lines(page_id), parts, like=like)
+    return detail(hit, service.library.catalogue.read_lines(page_id), parts, like=like)

@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
-from serving.library.records import EVERY, Hit, Selection, StoredPage
+from serving.library.records import ALL_PAGES, Hit, Selection, StoredPage
 from ui.access.uploads import uploads
 from ui.components import results
 from ui.core.service import MAX_TOP_K, Found, Question
@@ -84,7 +84,7 @@ def none_found(found: Found, question: Question) -> str:
     if found.hidden:
         best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
         return results.notice(f"No page reaches {question.minimum:g}", best)
-    if question.of != EVERY:
+    if question.of != ALL_PAGES:
         return results.notice("No page matches the filter", "Remove a file or type from the filter.")
     if question.like:
         return results.notice("There are no other pages", "This is the only page of the collection.")

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from serving.errors import NotFoundError, ServingError
 from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
-from serving.library.records import EVERY, Collection, CollectionKey
+from serving.library.records import ALL_PAGES, Collection, CollectionKey
 from ui.access.page_views import Views
 from ui.access.uploads import Upload, uploads
 from ui.components import results as render
@@ -186,10 +186,10 @@ class Events:
         return {
             self.w.progress: render.progress(ingestor.recent(found.key)),
             self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
-            self.w.listing: render.files(catalogue.files(found.key), found),
+            self.w.listing: render.files(catalogue.list_files(found.key), found),
             self.w.collection: self.choices(found),
             self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
-            **filters.choices(self.w.filters, catalogue.names(found.key), anew=anew),
+            **filters.choices(self.w.filters, catalogue.list_file_names(found.key), anew=anew),
         }
 
     def fresh(self, collection: str) -> dict[Any, Any]:
@@ -294,7 +294,7 @@ class Events:
         return str(event.query)
 
     def asked_for(self, request: gr.Request) -> str:
-        return str(dict(request.query_params).get("q", ""))[: self.service.limits.max_text_chars]
+        return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
     def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Iterator[dict[Any, Any]]:
         """The question that the address names, whatever has been typed since."""
@@ -366,24 +366,24 @@ class Events:
         if not found.hits:
             return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
         first = found.hits[0]
-        like = named(catalogue.page(question.like)) if question.like else ""
+        like = named(catalogue.read_page(question.like)) if question.like else ""
         summary = render.summary(
-            found.hits, catalogue.collection(collection), found.timings, found.below, like,
-            ranked=None if question.of == EVERY else found.ranked, dimension=dimension, was=was,
+            found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
+            ranked=None if question.of == ALL_PAGES else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
             self.w.gallery: render.gallery(found.hits, was),
-            self.w.detail: page_regions.detail(first, catalogue.lines(first.page.id)),
+            self.w.detail: page_regions.detail(first, catalogue.read_lines(first.page.id)),
             self.w.asked: asked,
         }
 
     def show(self, asked: Asked, event: gr.EventData) -> Markup:
         """Of the hits shown, as they were found: looking at a page never asks the worker again."""
         hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
-        if hit is None or not self.service.library.pictures.picture(hit.page.id).is_file():
+        if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
             return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-        return page_regions.detail(hit, self.service.library.catalogue.lines(hit.page.id))
+        return page_regions.detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
 
     def act(
         self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData

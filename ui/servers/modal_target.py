@@ -204,10 +204,10 @@ class ModalTarget(Target):
 
     def check(self, library: Library, collection: CollectionKey) -> None:
         """Raises FingerprintError, unless it was deployed again since it told its fingerprint: then it may answer."""
-        if (found := self.known) is None or library.catalogue.collection(collection).fingerprint is None:
+        if (found := self.known) is None or library.catalogue.read_collection(collection).fingerprint is None:
             return
         try:
-            library.catalogue.check(collection, found.fingerprint)
+            library.catalogue.check_fingerprint(collection, found.fingerprint)
         except FingerprintError:
             with suppress(AccountError):
                 if self._lookup.version() != self._memory.known.version:
@@ -238,7 +238,7 @@ class ModalTarget(Target):
 
     def _introduce(self) -> None:
         with suppress(ServingError):
-            info = self.client.info(ANSWER_S)
+            info = self.client.fetch_info(ANSWER_S)
             version = 0
             with suppress(AccountError):
                 version = self._lookup.version()

@@ -56,7 +56,7 @@ class Target:
 
     def info(self) -> ModelInfo:
         """What it says of itself now: it may have been started again with another model. Raises ServingError."""
-        self._info = self.client.info(ANSWER_S)
+        self._info = self.client.fetch_info(ANSWER_S)
         return self._info
 
     def check(self, library: Library, collection: CollectionKey) -> None:
@@ -64,14 +64,14 @@ class Target:
 
         Says nothing where the server does not answer now. Raises ServingError for one that is none of ours.
         """
-        if library.catalogue.collection(collection).fingerprint is None:
+        if library.catalogue.read_collection(collection).fingerprint is None:
             return
         if self._info is not None:
             with suppress(FingerprintError):
-                library.catalogue.check(collection, self._info.fingerprint)
+                library.catalogue.check_fingerprint(collection, self._info.fingerprint)
                 return
         with suppress(NotReadyError):
-            library.catalogue.check(collection, self.info().fingerprint)
+            library.catalogue.check_fingerprint(collection, self.info().fingerprint)
 
 
 class Targets:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.coldstart.figures import REST, draw_distribution, draw_dots, draw_phases, render_headline, split_time
-from tests.bench.coldstart.test_result_file import PLAIN_MS, RESTORED_MS, WARM_MS, every_kind, made, sample
+from tests.support.cold_start_results import PLAIN_MS, RESTORED_MS, WARM_MS, every_kind, made, sample
 
 UNCOUNTED = {3500.0, 5.0, 777.0, 120_000.0, 0.0}
 

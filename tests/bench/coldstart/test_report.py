@@ -12,7 +12,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.coldstart.report import render_comparison, render_page
-from tests.bench.coldstart.test_result_file import every_kind, made, sample, written
+from tests.support.cold_start_results import every_kind, made, sample, written
 
 ROOT = Path(__file__).parents[3]
 MARKUP = "</script><img src=x onerror=alert(1)>"

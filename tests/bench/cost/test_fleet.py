@@ -17,7 +17,7 @@ from bench.cost import prices
 from bench.cost.arrivals import draw_bursts
 from bench.cost.fleet import Fleet, Simulation, simulate_fleet
 from bench.cost.fleet_validation import send_requests
-from tests.bench.coldstart.test_result_file import written
+from tests.support.cold_start_results import written
 from tests.support.engines import EngineProcess, kind
 
 

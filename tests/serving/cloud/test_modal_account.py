@@ -19,7 +19,7 @@ from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 ROOT = Path(__file__).parents[3]
 ASK = """
 import sys
-from bench import account
+from serving.cloud import modal_account as account
 try:
     account.ask_modal(lambda: account.import_client().Workspace.from_context().hydrate(), seconds=float(sys.argv[1]))
 except account.AccountError as error:

@@ -12,7 +12,7 @@ from serving.cloud import modal_app
 from serving.cloud.modal_app import Deployment, ModalServer, list_requirements, read_deployment
 from serving.embedders.base import EMBEDDERS
 from serving.settings import Settings
-from tests.test_structure import installed
+from tests.support.distributions import installed
 
 OPTIONAL = {"sniffio", "setuptools", "python-multipart"}
 """Imported by the image's packages where they happen to be there."""

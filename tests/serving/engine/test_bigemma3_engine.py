@@ -11,12 +11,10 @@ import requests
 
 from bench.speed.random_weights import build_checkpoint
 from serving.http.child_server import ProcessFailed
-from tests.conftest import SAMPLES
-from tests.serving.embedders.bigemma3.test_download import MODEL, Hub, hub
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind
-
-__all__ = ["hub"]
+from tests.support.hubs import MODEL, Hub
+from tests.support.repository import SAMPLES
 
 INVOICE = base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).decode()
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 import requests
 
-from tests.conftest import SAMPLES
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind, vector
+from tests.support.repository import SAMPLES
 
 INVOICE = base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).decode()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from serving.errors import NotFoundError
-from serving.library.backup import Backup, copies
+from serving.library.backup import Backup, list_copies
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from tests.serving.library.test_library import LINES, add, at, new
+from tests.support.libraries import LINES, add, at, new
 from tests.support.scripted import unit
 from tests.support.volumes import Container
 
@@ -40,11 +40,11 @@ class Numbers:
     def __init__(self) -> None:
         self.taken = 0
 
-    def take(self, above: int) -> int:
+    def take_number(self, above: int) -> int:
         self.taken = max(above, self.taken) + 1
         return self.taken
 
-    def superseded(self, number: int) -> bool:
+    def is_superseded(self, number: int) -> bool:
         return self.taken > number
 
 
@@ -55,13 +55,13 @@ def ids(library: Library) -> set[str]:
 def test_what_was_acknowledged_is_there_in_the_next_container(tmp_path: Path) -> None:
     first = Container(tmp_path, "a")
     kept = [add(first.library, new("a.pdf", page)) for page in (1, 2, 3)]
-    assert first.library.delete(at(first.library), [kept[0]]) == [kept[0]]
+    assert first.library.delete_pages(at(first.library), [kept[0]]) == [kept[0]]
     second = Container(tmp_path, "b")  # the first one was killed: nobody closed it
     assert ids(second.library) == set(kept[1:])
     hit = second.library.ranking.search(at(second.library), unit("a.pdf 2", 64), 1, "f1")[0]
-    assert hit.page.id == kept[1] and second.library.catalogue.lines(kept[1]) == LINES
-    assert second.library.pictures.picture(kept[1]).read_bytes() == b"jpeg"
-    assert not second.library.pictures.picture(kept[0]).exists()
+    assert hit.page.id == kept[1] and second.library.catalogue.read_lines(kept[1]) == LINES
+    assert second.library.pictures.locate_picture(kept[1]).read_bytes() == b"jpeg"
+    assert not second.library.pictures.locate_picture(kept[0]).exists()
     assert second.library.delete_file(at(second.library), "sha of a.pdf") == kept[1:]
     assert ids(Container(tmp_path, "c").library) == set()
 
@@ -109,13 +109,13 @@ def test_what_could_not_be_kept_is_not_acknowledged(tmp_path: Path, failure: Exc
         add(container.library, new("b.png"))
     assert (
         ids(container.library) == {first}
-        and container.library.catalogue.has(at(container.library), "sha of b.png") == {}
+        and container.library.catalogue.find_pages(at(container.library), "sha of b.png") == {}
     )
     assert [
         hit.page.id for hit in container.library.ranking.search(at(container.library), unit("b.png 1", 64), 9, "f1")
     ] == [first]
     with pytest.raises(LibraryError, match=told):
-        container.library.delete(at(container.library), [first])
+        container.library.delete_pages(at(container.library), [first])
     assert ids(Container(tmp_path, "b").library) == {first}
     container.fail(None)
     again = add(container.library, new("b.png"))
@@ -235,7 +235,7 @@ def test_a_damaged_database_is_not_kept(tmp_path: Path) -> None:
     path.write_bytes(data[:8192] + os.urandom(len(data) - 8192))
     before = (container.volume.committed / "library-00000001.db").read_bytes()
     with pytest.raises(LibraryError):
-        container.backup.keep(path)
+        container.backup.back_up(path)
     assert (container.volume.committed / "library-00000001.db").read_bytes() == before
 
 
@@ -258,7 +258,7 @@ def test_claim_taken_during_a_commit_is_noticed(tmp_path: Path) -> None:
     real = old.volume.commit
 
     def commit() -> None:
-        claims.take(0)  # the new one starts here: it may have looked before this commit
+        claims.take_number(0)  # the new one starts here: it may have looked before this commit
         real()
 
     old.backup._commit = commit
@@ -270,7 +270,7 @@ def test_two_copies_stay(tmp_path: Path) -> None:
     for name in "abcd":
         container = Container(tmp_path, name)
         add(container.library, new(f"{name}.png"))
-    assert sorted(copies(container.volume.mount)) == [3, 4]
+    assert sorted(list_copies(container.volume.mount)) == [3, 4]
 
 
 def test_volume_that_is_gone_is_told_at_the_start(tmp_path: Path) -> None:
@@ -286,13 +286,13 @@ import os, sys
 from pathlib import Path
 from serving.library.library import Library
 from tests.support.volumes import Container
-from tests.serving.library.test_library import made, new
+from tests.support.libraries import made, new
 del os.link
 container = Container(Path(sys.argv[1]), sys.argv[2])
 start = int(sys.argv[3])
 for page in range(start, start + 100_000):
     given = new("a.pdf", page, picture=b"p" * 5_000)
-    stored = container.library.add(made(container.library), given, fingerprint="f1", model="m")
+    stored = container.library.add_page(made(container.library), given, fingerprint="f1", model="m")
     print(page, stored.id, flush=True)
 """
 
@@ -314,10 +314,10 @@ def test_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     assert len(acknowledged) >= 6
     library = Container(tmp_path, "last").library
     for page, page_id in acknowledged.items():
-        assert library.catalogue.page(page_id).page == page
+        assert library.catalogue.read_page(page_id).page == page
         assert (
-            library.pictures.picture(page_id).read_bytes() == b"p" * 5_000
-            and library.pictures.thumbnail(page_id).is_file()
+            library.pictures.locate_picture(page_id).read_bytes() == b"p" * 5_000
+            and library.pictures.locate_thumbnail(page_id).is_file()
         )
     with pytest.raises(NotFoundError):
-        library.catalogue.page("0123456789abcdef")
+        library.catalogue.read_page("0123456789abcdef")

@@ -14,7 +14,7 @@ from serving.library.catalogue import KEY, CollectionGoneError, FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import ABSENT, CollectionKey
-from tests.serving.library.test_library import add, at, new
+from tests.support.libraries import UNKNOWN, add, at, new
 from tests.support.scripted import unit
 
 OLD = """
@@ -59,7 +59,6 @@ CREATE TABLE vectors (
 PRAGMA user_version = 2;
 """
 """The schema of today, as it lies in people's data folders."""
-UNKNOWN = CollectionKey("c-" + 32 * "0")
 
 
 @pytest.fixture
@@ -69,71 +68,74 @@ def library(tmp_path: Path) -> Library:
 
 def test_key_reaches_what_a_name_does_and_is_not_guessed(library: Library) -> None:
     page = add(library, new("a.png"), "house")
-    found = library.catalogue.named("house")
-    assert KEY.fullmatch(found.key) and library.catalogue.collection(found.key) == found
+    found = library.catalogue.find_collection("house")
+    assert KEY.fullmatch(found.key) and library.catalogue.read_collection(found.key) == found
     assert [hit.page.id for hit in library.ranking.search(found.key, unit("a.png 1", 64), 3, "f1")] == [page]
     assert (
-        library.add(found.key, new("b.png"), fingerprint="f1", model="m")
-        and library.catalogue.named("house").pages == 2
+        library.add_page(found.key, new("b.png"), fingerprint="f1", model="m")
+        and library.catalogue.find_collection("house").pages == 2
     )
-    assert library.catalogue.has(found.key, "sha of a.png") == {1: "a.png"}
-    assert len(library.catalogue.files(found.key)) == 2
-    assert len({library.create(f"n{number}").key for number in range(50)}) == 50
+    assert library.catalogue.find_pages(found.key, "sha of a.png") == {1: "a.png"}
+    assert len(library.catalogue.list_files(found.key)) == 2
+    assert len({library.create_collection(f"n{number}").key for number in range(50)}) == 50
 
 
 def test_unknown_key_is_not_found_and_makes_nothing(library: Library) -> None:
-    house = library.create("house").key
-    library.add(house, new(), fingerprint="f1", model="m")
+    house = library.create_collection("house").key
+    library.add_page(house, new(), fingerprint="f1", model="m")
     vector = unit("q", 64)
     for call in (
-        lambda: library.catalogue.collection(UNKNOWN),
-        lambda: library.catalogue.files(UNKNOWN),
-        lambda: library.catalogue.has(UNKNOWN, "x"),
+        lambda: library.catalogue.read_collection(UNKNOWN),
+        lambda: library.catalogue.list_files(UNKNOWN),
+        lambda: library.catalogue.find_pages(UNKNOWN, "x"),
         lambda: library.ranking.search(UNKNOWN, vector, 3, "f1"),
-        lambda: library.catalogue.vector(UNKNOWN, "x"),
-        lambda: library.delete(UNKNOWN, ["x"]),
+        lambda: library.catalogue.read_vector(UNKNOWN, "x"),
+        lambda: library.delete_pages(UNKNOWN, ["x"]),
         lambda: library.delete_file(UNKNOWN, "x"),
         lambda: library.delete_collection(UNKNOWN),
-        lambda: library.rename(UNKNOWN, "mine"),
-        lambda: library.move(house, [], UNKNOWN),
-        lambda: library.move(UNKNOWN, [], house),
-        lambda: library.add(UNKNOWN, new("b.png"), fingerprint="f1", model="m"),
-        lambda: library.add(ABSENT, new("b.png"), fingerprint="f1", model="m"),
-        lambda: library.rename(ABSENT, "mine"),
-        lambda: library.move(house, [], ABSENT),
+        lambda: library.rename_collection(UNKNOWN, "mine"),
+        lambda: library.move_pages(house, [], UNKNOWN),
+        lambda: library.move_pages(UNKNOWN, [], house),
+        lambda: library.add_page(UNKNOWN, new("b.png"), fingerprint="f1", model="m"),
+        lambda: library.add_page(ABSENT, new("b.png"), fingerprint="f1", model="m"),
+        lambda: library.rename_collection(ABSENT, "mine"),
+        lambda: library.move_pages(house, [], ABSENT),
     ):
         with pytest.raises(CollectionGoneError, match="no such collection"):
             call()
-    assert [found.name for found in library.catalogue.collections()] == ["house"]
+    assert [found.name for found in library.catalogue.list_collections()] == ["house"]
     assert len(list(library.pictures.folder.iterdir())) == 2
 
 
 def test_names_belong_to_their_owner(library: Library) -> None:
-    mine, yours = library.create("house", "me"), library.create("house", "you")
-    library.add(mine.key, new(), fingerprint="f1", model="m")
-    assert library.catalogue.named("house", "me").pages == 1 and library.catalogue.named("house", "you").pages == 0
-    assert library.catalogue.named("house").key == "" and library.catalogue.collections() == []
+    mine, yours = library.create_collection("house", "me"), library.create_collection("house", "you")
+    library.add_page(mine.key, new(), fingerprint="f1", model="m")
     assert (
-        library.catalogue.collections("you") == [yours]
-        and library.catalogue.latest("me") == "house"
-        and library.catalogue.latest() is None
+        library.catalogue.find_collection("house", "me").pages == 1
+        and library.catalogue.find_collection("house", "you").pages == 0
+    )
+    assert library.catalogue.find_collection("house").key == "" and library.catalogue.list_collections() == []
+    assert (
+        library.catalogue.list_collections("you") == [yours]
+        and library.catalogue.find_latest_name("me") == "house"
+        and library.catalogue.find_latest_name() is None
     )
 
 
 def test_create_and_rename(library: Library) -> None:
-    library.create("  a  b ")
-    key = library.catalogue.named("a b").key
-    library.create("c")
-    for call in (lambda: library.create("a b"), lambda: library.rename(key, "c")):
+    library.create_collection("  a  b ")
+    key = library.catalogue.find_collection("a b").key
+    library.create_collection("c")
+    for call in (lambda: library.create_collection("a b"), lambda: library.rename_collection(key, "c")):
         with pytest.raises(BadValueError, match="already"):
             call()
     for name in ("", "x" * 81, "a\u202eb", UNKNOWN, None):
-        for call in (lambda: library.create(name), lambda: library.rename(key, name)):  # type: ignore[arg-type] # noqa: B023
+        for call in (lambda: library.create_collection(name), lambda: library.rename_collection(key, name)):  # type: ignore[arg-type] # noqa: B023
             with pytest.raises(BadValueError, match="1 to 80 printable"):
                 call()
-    assert library.rename(key, "d").name == "d" and library.catalogue.collection(key).name == "d"
+    assert library.rename_collection(key, "d").name == "d" and library.catalogue.read_collection(key).name == "d"
     with pytest.raises(NotFoundError):
-        library.rename(at(library, "a b"), "e")
+        library.rename_collection(at(library, "a b"), "e")
 
 
 def test_moved_pages_are_found_where_they_are_now(library: Library) -> None:
@@ -143,24 +145,24 @@ def test_moved_pages_are_found_where_they_are_now(library: Library) -> None:
         library.ranking.search(at(library, "from"), unit("q", 64), 3, "f1"),
         library.ranking.search(at(library, "to"), unit("q", 64), 3, "f1"),
     )
-    assert library.move(at(library, "from"), [*ids, "no such id", ids[0]], at(library, "to")) == [ids[0], ids[2]]
+    assert library.move_pages(at(library, "from"), [*ids, "no such id", ids[0]], at(library, "to")) == [ids[0], ids[2]]
     assert [hit.page.id for hit in library.ranking.search(at(library, "from"), unit("q", 64), 9, "f1")] == [ids[1]]
     assert {hit.page.id for hit in library.ranking.search(at(library, "to"), unit("q", 64), 9, "f1")} == {
         ids[0],
         ids[2],
         twin,
     }
-    assert library.pictures.picture(ids[0]).is_file() and library.catalogue.lines(ids[0])
-    assert library.move(at(library, "to"), [twin], at(library, "to")) == []
-    library.create("empty")
+    assert library.pictures.locate_picture(ids[0]).is_file() and library.catalogue.read_lines(ids[0])
+    assert library.move_pages(at(library, "to"), [twin], at(library, "to")) == []
+    library.create_collection("empty")
     assert (
-        library.move(at(library, "to"), [twin], at(library, "empty")) == [twin]
-        and library.catalogue.named("empty").fingerprint == "f1"
+        library.move_pages(at(library, "to"), [twin], at(library, "empty")) == [twin]
+        and library.catalogue.find_collection("empty").fingerprint == "f1"
     )
     add(library, new("b.png"), "other", "f2")
     with pytest.raises(FingerprintError):
-        library.move(at(library, "to"), [ids[0]], at(library, "other"))
-    assert library.move(at(library, "from"), [twin], at(library, "to")) == []  # a page of a third collection
+        library.move_pages(at(library, "to"), [ids[0]], at(library, "other"))
+    assert library.move_pages(at(library, "from"), [twin], at(library, "to")) == []  # a page of a third collection
 
 
 def old_library(folder: Path) -> bytes:
@@ -194,29 +196,36 @@ def test_data_folder_of_today_opens_as_it_is(tmp_path: Path) -> None:
     for kind in ("jpg", "webp"):
         (tmp_path / "pages" / f"{page_id}.{kind}").write_bytes(image)
     library = Library(tmp_path)
-    assert library.catalogue.named("house").key == key and library.catalogue.named("house", "somebody").key == UNKNOWN
+    assert (
+        library.catalogue.find_collection("house").key == key
+        and library.catalogue.find_collection("house", "somebody").key == UNKNOWN
+    )
     (hit,) = library.ranking.search(key, unit("words", 64), 1, "f1")
     assert (hit.page.id, hit.page.file, hit.page.read) == (page_id, "a.png", True)
     assert hit.line is not None and (hit.line.text, hit.line.box) == ("words", (0, 0, 1, 1))
-    assert library.pictures.picture(page_id).read_bytes() == library.pictures.thumbnail(page_id).read_bytes() == image
-    library.add(key, new("b.png"), fingerprint="f1", model="m")
+    assert (
+        library.pictures.locate_picture(page_id).read_bytes()
+        == library.pictures.locate_thumbnail(page_id).read_bytes()
+        == image
+    )
+    library.add_page(key, new("b.png"), fingerprint="f1", model="m")
     library.close()
     assert not list(tmp_path.glob("library-schema-*"))
     again = Library(tmp_path)
-    assert again.catalogue.collection(key).pages == 2
+    assert again.catalogue.read_collection(key).pages == 2
     again.close()
 
 
 def test_older_database_is_brought_up_and_a_copy_is_kept(tmp_path: Path) -> None:
     old_library(tmp_path)
     library = Library(tmp_path)
-    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("empty", 0), ("house", 1)]
-    key = library.catalogue.named("house").key
-    assert re.fullmatch(KEY, key) and key != library.catalogue.named("empty").key
+    assert [(found.name, found.pages) for found in library.catalogue.list_collections()] == [("empty", 0), ("house", 1)]
+    key = library.catalogue.find_collection("house").key
+    assert re.fullmatch(KEY, key) and key != library.catalogue.find_collection("empty").key
     assert library.ranking.search(key, unit("a", 64), 1, "f1")[0].page.id == "0" * 16
     add(library, new("b.png"), "house")
     library.delete_collection(at(library, "house"))
-    assert library.catalogue.lines("0" * 16) == (), "rows still go with their page"
+    assert library.catalogue.read_lines("0" * 16) == (), "rows still go with their page"
     library.close()
     copy = sqlite3.connect(tmp_path / "library-schema-1.db")
     assert copy.execute("PRAGMA user_version").fetchone() == (1,)
@@ -238,7 +247,7 @@ def test_older_database_stays_as_it_is_where_it_cannot_be_brought_up(
         return text
 
     before = dump()
-    monkeypatch.setitem(database.STEPS, 1, database.STEPS[1] + "SELECT no_such_function();")
+    monkeypatch.setitem(database.MIGRATIONS, 1, database.MIGRATIONS[1] + "SELECT no_such_function();")
     with pytest.raises(LibraryError, match="no_such_function"):
         Library(tmp_path)
     assert dump() == before

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,47 +12,26 @@ from serving.library import database
 from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import Selection
-from tests.serving.library.test_library import add, at, new
+from tests.support.libraries import add, at, held, new
 from tests.support.scripted import unit
-
-HOLD = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """By another process, which has a write going on in it."""
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdin is not None and other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            other.stdin.close()
 
 
 def changes(library: Library, page: str) -> list[Callable[[], object]]:
     """Everything that writes."""
     return [
         lambda: add(library, new("b.png")),
-        lambda: library.delete(at(library), [page]),
+        lambda: library.delete_pages(at(library), [page]),
         lambda: library.delete_file(at(library), "sha of a.png"),
         lambda: library.delete_collection(at(library)),
-        lambda: library.create("d"),
-        lambda: library.rename(at(library), "d"),
-        lambda: library.move(at(library), [page], at(library, "other")),
+        lambda: library.create_collection("d"),
+        lambda: library.rename_collection(at(library), "d"),
+        lambda: library.move_pages(at(library), [page], at(library, "other")),
     ]
 
 
 def whole(library: Library, page: str) -> None:
     """Nothing was lost, and nothing half done is left."""
-    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("c", 1), ("other", 0)]
+    assert [(found.name, found.pages) for found in library.catalogue.list_collections()] == [("c", 1), ("other", 0)]
     assert [hit.page.id for hit in library.ranking.search(at(library), unit("a.png 1", 64), 9, "f1")] == [page]
     assert {path.name.partition(".")[0] for path in library.pictures.folder.iterdir()} == {page}
 
@@ -64,7 +40,7 @@ def whole(library: Library, page: str) -> None:
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     monkeypatch.setattr(database, "BUSY_S", 0.05)
     library = Library(tmp_path / "data")
-    library.create("other")
+    library.create_collection("other")
     yield library
     library.close()
 
@@ -78,7 +54,7 @@ def test_held_by_another_program_is_told_and_nothing_is_lost(library: Library) -
             assert caught.value.code == "locked"
         whole(library, page)  # who only reads does not notice
     second = add(library, new("b.png"))
-    assert library.delete(at(library), [page, second]) == [page, second]
+    assert library.delete_pages(at(library), [page, second]) == [page, second]
 
 
 def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +69,7 @@ def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with held(path), pytest.raises(LibraryError, match="database is locked"):
         Library(tmp_path)
     library = Library(tmp_path)
-    assert library.catalogue.page(page).file == "a.png"
+    assert library.catalogue.read_page(page).file == "a.png"
     library.close()
 
 
@@ -110,7 +86,7 @@ def test_full_database_is_told_and_nothing_is_lost(library: Library) -> None:
         assert caught.value.code == "disk_full" and not library.database.connection.in_transaction
     whole(library, page)
     library.database.connection.execute("PRAGMA max_page_count = 100000")
-    assert add(library, new("b.png", lines=large)) and library.catalogue.named("c").pages == 2
+    assert add(library, new("b.png", lines=large)) and library.catalogue.find_collection("c").pages == 2
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
@@ -129,7 +105,7 @@ def test_truncated_is_refused_and_left_as_it_is(tmp_path: Path, share: float) ->
     assert path.read_bytes() == cut and len(list(library.pictures.folder.iterdir())) == pictures
     path.write_bytes(data)  # and the lock was given back
     library = Library(tmp_path)
-    assert library.catalogue.named("c").pages == 40
+    assert library.catalogue.find_collection("c").pages == 40
     library.close()
 
 
@@ -147,8 +123,8 @@ def test_damaged_in_the_middle_is_told_by_who_meets_it(tmp_path: Path) -> None:
         try:
             for read in (
                 lambda: damaged.ranking.search(at(damaged), unit("a", 64), 5, "f1", Selection()),
-                lambda: damaged.catalogue.files(at(damaged)),
-                lambda: [damaged.catalogue.lines(page) for page in ids],
+                lambda: damaged.catalogue.list_files(at(damaged)),
+                lambda: [damaged.catalogue.read_lines(page) for page in ids],
             ):
                 read()
         finally:

@@ -8,35 +8,28 @@ import pytest
 
 from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
-from serving.library.fingerprints import Equivalence, EquivalenceError, Pair, Spread, Threshold
+from serving.library.fingerprints import Equivalence, EquivalenceError
 from serving.library.library import Library
-from tests.serving.library.test_library import add, at, new
+from tests.support.equivalence_proofs import proof
+from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
-
-
-def proof(one: str, other: str) -> Pair:
-    found = Spread(n=32, min=0.9995, median=0.9999)
-    threshold = Threshold(pages=0.999, queries=0.9999)
-    return Pair(
-        fingerprints=(one, other), pages=found, queries=found, threshold=threshold, measured="2026-01-02T03:04:05+00:00"
-    )
 
 
 def test_only_what_was_shown_is_equal_and_proofs_connect(tmp_path: Path) -> None:
     known = Equivalence(tmp_path)
-    assert known.equal("a", "a") and not known.equal("a", "b")
-    fingerprints.record(tmp_path, proof("a", "b"))
-    assert known.equal("a", "b") and known.equal("b", "a") and not known.equal("a", "c")
-    fingerprints.record(tmp_path, proof("c", "b"))
-    assert known.equal("a", "c") and not known.equal("a", "d")
-    fingerprints.record(tmp_path, proof("b", "a"))
-    assert len(fingerprints.read(tmp_path / "parity.json")) == 2, "measured again, a pair is not listed twice"
+    assert known.are_equal("a", "a") and not known.are_equal("a", "b")
+    fingerprints.add_proof(tmp_path, proof("a", "b"))
+    assert known.are_equal("a", "b") and known.are_equal("b", "a") and not known.are_equal("a", "c")
+    fingerprints.add_proof(tmp_path, proof("c", "b"))
+    assert known.are_equal("a", "c") and not known.are_equal("a", "d")
+    fingerprints.add_proof(tmp_path, proof("b", "a"))
+    assert len(fingerprints.read_proofs(tmp_path / "parity.json")) == 2, "measured again, a pair is not listed twice"
     (tmp_path / "parity.json").unlink()
-    assert not known.equal("a", "b")
+    assert not known.are_equal("a", "b")
 
 
 def test_file_is_what_it_promises(tmp_path: Path) -> None:
-    fingerprints.record(tmp_path / "data", proof("a", "b"))
+    fingerprints.add_proof(tmp_path / "data", proof("a", "b"))
     figures = {"n": 32, "min": 0.9995, "median": 0.9999}
     assert json.loads((tmp_path / "data" / "parity.json").read_text()) == {
         "schema_version": 1,
@@ -55,13 +48,18 @@ def test_file_is_what_it_promises(tmp_path: Path) -> None:
 
 def test_withdrawing_leaves_no_way_round(tmp_path: Path) -> None:
     for one, other in ("ab", "bc", "ca", "xy"):
-        fingerprints.record(tmp_path, proof(one, other))
-    assert len(fingerprints.withdraw(tmp_path, "b", "a")) == 3
+        fingerprints.add_proof(tmp_path, proof(one, other))
+    assert len(fingerprints.remove_proofs(tmp_path, "b", "a")) == 3
     known = Equivalence(tmp_path)
-    assert not known.equal("a", "b") and known.equal("x", "y")
-    assert fingerprints.withdraw(tmp_path, "a", "b") == [] and fingerprints.withdraw(tmp_path / "none", "a", "b") == []
-    fingerprints.record(tmp_path, proof("y", "z"))
-    assert len(fingerprints.withdraw(tmp_path, "x", "y")) == 1 and known.equal("y", "z"), "others keep their proof"
+    assert not known.are_equal("a", "b") and known.are_equal("x", "y")
+    assert (
+        fingerprints.remove_proofs(tmp_path, "a", "b") == []
+        and fingerprints.remove_proofs(tmp_path / "none", "a", "b") == []
+    )
+    fingerprints.add_proof(tmp_path, proof("y", "z"))
+    assert len(fingerprints.remove_proofs(tmp_path, "x", "y")) == 1 and known.are_equal("y", "z"), (
+        "others keep their proof"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,18 +81,18 @@ def test_damaged_file_proves_nothing_and_is_told_once(
     path.write_bytes(content)
     known = Equivalence(tmp_path)
     with caplog.at_level(logging.WARNING):
-        assert not known.equal("a", "b") and not known.equal("a", "b") and known.equal("a", "a")
+        assert not known.are_equal("a", "b") and not known.are_equal("a", "b") and known.are_equal("a", "a")
     assert len(caplog.records) == 1 and "parity.json cannot be used" in caplog.text
     for change in (
-        lambda: fingerprints.record(tmp_path, proof("a", "b")),
-        lambda: fingerprints.withdraw(tmp_path, "a", "b"),
+        lambda: fingerprints.add_proof(tmp_path, proof("a", "b")),
+        lambda: fingerprints.remove_proofs(tmp_path, "a", "b"),
     ):
         with pytest.raises(EquivalenceError, match="measure again"):
             change()
     assert path.read_bytes() == content, "what is not understood is not overwritten"
     path.unlink()
-    fingerprints.record(tmp_path, proof("a", "b"))
-    assert known.equal("a", "b")
+    fingerprints.add_proof(tmp_path, proof("a", "b"))
+    assert known.are_equal("a", "b")
 
 
 def test_library_lets_shown_fingerprints_share_a_collection(tmp_path: Path) -> None:
@@ -103,18 +101,18 @@ def test_library_lets_shown_fingerprints_share_a_collection(tmp_path: Path) -> N
     with pytest.raises(FingerprintError, match="python -m bench parity --a URL --b URL"):
         add(library, new("b.png"), fingerprint="f2")
     with pytest.raises(FingerprintError, match="new collection"):
-        library.catalogue.check(at(library), "f2")
-    fingerprints.record(tmp_path, proof("f1", "f2"))
-    library.catalogue.check(at(library), "f2")
+        library.catalogue.check_fingerprint(at(library), "f2")
+    fingerprints.add_proof(tmp_path, proof("f1", "f2"))
+    library.catalogue.check_fingerprint(at(library), "f2")
     second = add(library, new("b.png"), fingerprint="f2")
     for fingerprint in ("f1", "f2"):
         hits = library.ranking.search(at(library), unit("b.png 1", 64), 2, fingerprint)
         assert [hit.page.id for hit in hits] == [second, first]
-    assert library.catalogue.named("c").fingerprint == "f1"
+    assert library.catalogue.find_collection("c").fingerprint == "f1"
     with pytest.raises(FingerprintError):
         library.ranking.search(at(library), unit("q", 64), 2, "f3")
-    fingerprints.withdraw(tmp_path, "f1", "f2")
+    fingerprints.remove_proofs(tmp_path, "f1", "f2")
     with pytest.raises(FingerprintError):
         library.ranking.search(at(library), unit("q", 64), 2, "f2")
-    library.catalogue.check(at(library, "nobody"), "f2")
+    library.catalogue.check_fingerprint(at(library, "nobody"), "f2")
     library.close()

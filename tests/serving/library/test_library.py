@@ -21,32 +21,11 @@ from serving.errors import BadValueError, NotFoundError
 from serving.library.catalogue import FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from serving.library.records import CollectionKey, NewPage, Selection
+from serving.library.records import Selection
 from serving.library.search import LINE_WEIGHT
-from serving.library.vectors import ID_BYTES, Matrix
+from serving.library.vectors import ID_BYTES, VectorMatrix
+from tests.support.libraries import LINES, add, at, made, new
 from tests.support.scripted import unit
-
-LINES = (Line("Total due 12.00", (0.1, 0.2, 0.5, 0.25)), Line("no box"))
-
-
-def new(name: str = "a.png", page: int = 1, dimension: int = 64, **values: object) -> NewPage:
-    fields: dict[str, object] = {
-        "file": name, "sha256": f"sha of {name}", "page": page, "pages": 3, "width": 100, "height": 200,
-        "picture": b"jpeg", "thumbnail": b"webp", "vector": unit(f"{name} {page}", dimension), "lines": LINES,
-    }  # fmt: skip
-    return NewPage(**{**fields, **values})  # type: ignore[arg-type]
-
-
-def at(library: Library, name: str = "c") -> CollectionKey:
-    return library.catalogue.named(name).key
-
-
-def made(library: Library, name: str = "c") -> CollectionKey:
-    return at(library, name) or library.create(name).key
-
-
-def add(library: Library, page: NewPage, collection: str = "c", fingerprint: str = "f1") -> str:
-    return library.add(made(library, collection), page, fingerprint=fingerprint, model="m").id
 
 
 def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[str]:
@@ -67,10 +46,10 @@ def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
         assert [hit.rank for hit in hits] == [1, 2] and hits[0].page.id == ids[1]
         assert hits[0].score == pytest.approx(1, abs=1e-3) and hits[1].score < 0.6
         assert (hits[0].page.file, hits[0].page.page, hits[0].page.pages, hits[0].page.read) == ("a.pdf", 2, 3, True)
-        assert library.catalogue.lines(ids[1]) == LINES
+        assert library.catalogue.read_lines(ids[1]) == LINES
         assert (
-            library.pictures.picture(ids[1]).read_bytes() == b"jpeg"
-            and library.pictures.thumbnail(ids[1]).read_bytes() == b"webp"
+            library.pictures.locate_picture(ids[1]).read_bytes() == b"jpeg"
+            and library.pictures.locate_thumbnail(ids[1]).read_bytes() == b"webp"
         )
         library.close()
         library = Library(tmp_path)
@@ -81,8 +60,8 @@ def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
 def test_same_content_is_kept_once(library: Library) -> None:
     first = add(library, new("a.png"))
     assert add(library, new("a.png", vector=unit("other", 64))) == first
-    assert library.catalogue.has(at(library), "sha of a.png") == {1: "a.png"}
-    assert library.catalogue.named("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
+    assert library.catalogue.find_pages(at(library), "sha of a.png") == {1: "a.png"}
+    assert library.catalogue.find_collection("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
     assert add(library, new("a.png"), collection="other") != first
 
 
@@ -92,7 +71,7 @@ def test_fingerprints_never_meet(library: Library) -> None:
         add(library, new("b.png"), fingerprint="f2")
     with pytest.raises(FingerprintError, match="another embedder"):
         library.ranking.search(at(library), unit("q", 64), 3, "f2")
-    assert library.catalogue.named("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
+    assert library.catalogue.find_collection("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
     add(library, new("b.png"), collection="d", fingerprint="f2")
 
 
@@ -100,14 +79,14 @@ def test_delete_page_file_and_collection(library: Library) -> None:
     ids = [add(library, new("a.pdf", page)) for page in (1, 2, 3)] + [add(library, new("b.png"))]
     other = add(library, new("a.pdf"), collection="other")
     library.ranking.search(at(library), unit("q", 64), 3, "f1")
-    assert library.delete(at(library), [ids[0], ids[0], other, "no such id", "../../etc/passwd"]) == [ids[0]]
-    assert [file.pages for file in library.catalogue.files(at(library))] == [2, 1]
+    assert library.delete_pages(at(library), [ids[0], ids[0], other, "no such id", "../../etc/passwd"]) == [ids[0]]
+    assert [file.pages for file in library.catalogue.list_files(at(library))] == [2, 1]
     assert ids[0] not in [hit.page.id for hit in library.ranking.search(at(library), unit("a.pdf 1", 64), 9, "f1")]
     with pytest.raises(NotFoundError):
-        library.catalogue.page(ids[0])
+        library.catalogue.read_page(ids[0])
     assert library.delete_file(at(library), "sha of a.pdf") == ids[1:3]
     assert library.delete_collection(at(library)) == 1 and library.delete_collection(at(library)) == 0
-    assert [found.name for found in library.catalogue.collections()] == ["other"]
+    assert [found.name for found in library.catalogue.list_collections()] == ["other"]
     assert {path.name.split(".")[0] for path in library.pictures.folder.iterdir()} == {other}
 
 
@@ -122,16 +101,16 @@ def test_pages_added_after_a_search_are_found(library: Library) -> None:
 @pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\0b", "a\u202eb"])
 def test_bad_names(library: Library, name: str) -> None:
     with pytest.raises(BadValueError, match="printable"):
-        library.catalogue.named(name)
+        library.catalogue.find_collection(name)
 
 
 def test_names_are_trimmed_and_empty_collections_answer(library: Library) -> None:
-    assert library.catalogue.named("  a   b ").name == "a b"
+    assert library.catalogue.find_collection("  a   b ").name == "a b"
     assert (
         library.ranking.search(at(library, "nobody"), unit("q", 64), 3, "f1") == []
-        and library.catalogue.files(at(library, "nobody")) == []
+        and library.catalogue.list_files(at(library, "nobody")) == []
     )
-    assert library.delete(at(library, "nobody"), ["x"]) == [] and library.catalogue.latest() is None
+    assert library.delete_pages(at(library, "nobody"), ["x"]) == [] and library.catalogue.find_latest_name() is None
     with pytest.raises(BadValueError, match="at least 1"):
         library.ranking.search(at(library), unit("q", 64), 0, "f1")
 
@@ -175,12 +154,12 @@ def test_pictures_outlive_a_lost_database(tmp_path: Path) -> None:
 def test_emptied_collection_that_was_searched_takes_pages_again(library: Library) -> None:
     first = add(library, new("a.png"))
     library.ranking.search(at(library), unit("q", 64), 3, "f1")
-    library.delete(at(library), [first])
+    library.delete_pages(at(library), [first])
     assert library.ranking.search(at(library), unit("q", 64), 3, "f1") == []
     again = add(library, new("a.png"))
     assert [hit.page.id for hit in library.ranking.search(at(library), unit("q", 64), 3, "f1")] == [again]
-    assert library.pictures.picture(again).is_file()
-    library.delete(at(library), [again])
+    assert library.pictures.locate_picture(again).is_file()
+    library.delete_pages(at(library), [again])
     library.close()
     reopened = Library(library.folder)
     assert reopened.ranking.search(at(reopened), unit("q", 64), 3, "f1") == []
@@ -228,7 +207,7 @@ def test_disk_full_is_an_error_and_nothing_is_half_there(tmp_path: Path, monkeyp
         patch.setattr(os, "fsync", full)
         with pytest.raises(LibraryError, match="No space left"):
             add(library, new("b.png"))
-    assert library.catalogue.named("c").pages == 1
+    assert library.catalogue.find_collection("c").pages == 1
     assert len([path for path in library.pictures.folder.iterdir() if path.suffix != ".part"]) == 2
     add(library, new("b.png"))
     library.close()
@@ -238,12 +217,11 @@ INGEST = """
 import sys
 from pathlib import Path
 from serving.library.library import Library
-from serving.library.vectors import ID_BYTES, Matrix
-from tests.serving.library.test_library import made, new
+from tests.support.libraries import made, new
 library = Library(Path(sys.argv[1]))
 start = int(sys.argv[2])
 for page in range(start, start + 100_000):
-    stored = library.add(made(library), new("a.pdf", page, picture=b"p" * 50_000), fingerprint="f1", model="m")
+    stored = library.add_page(made(library), new("a.pdf", page, picture=b"p" * 50_000), fingerprint="f1", model="m")
     print(page, stored.id, flush=True)
 """
 
@@ -270,18 +248,18 @@ def test_20_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
     library = Library(tmp_path)
     vectors = {page: unit(f"a.pdf {page}", 64) for page in acknowledged}
     for page, page_id in acknowledged.items():
-        assert library.catalogue.page(page_id).page == page
+        assert library.catalogue.read_page(page_id).page == page
         assert (
-            library.pictures.picture(page_id).read_bytes() == b"p" * 50_000
-            and library.pictures.thumbnail(page_id).is_file()
+            library.pictures.locate_picture(page_id).read_bytes() == b"p" * 50_000
+            and library.pictures.locate_thumbnail(page_id).is_file()
         )
-        assert library.catalogue.lines(page_id) == LINES
+        assert library.catalogue.read_lines(page_id) == LINES
     sample = chance.sample(sorted(acknowledged), 20)
     assert all(
         library.ranking.search(at(library), vectors[page], 1, "f1")[0].page.id == acknowledged[page] for page in sample
     )
     known = {path.name.split(".")[0] for path in library.pictures.folder.iterdir()}
-    assert len(known) == library.catalogue.named("c").pages  # what was not acknowledged is whole, or gone
+    assert len(known) == library.catalogue.find_collection("c").pages  # what was not acknowledged is whole, or gone
     library.close()
 
 
@@ -327,11 +305,16 @@ def test_a_selection_is_made_before_ranking(library: Library) -> None:
         (Selection(("scan",), ("pdf",)), set()),
     ):
         hits = library.ranking.search(at(library), question, 9, "f1", of)
-        assert {hit.page.id for hit in hits} == ids and library.ranking.count(at(library), of) == len(ids)
+        assert {hit.page.id for hit in hits} == ids and library.ranking.count_pages(at(library), of) == len(ids)
         assert [hit.rank for hit in hits] == list(range(1, len(ids) + 1))
     assert len(library.ranking.search(at(library), question, 1, "f1", Selection(types=("image",)))) == 1
-    assert library.catalogue.names(at(library)) == [("near.pdf", 3), ("far.png", 1), ("Photo.JPG", 1), ("scan", 1)]
-    assert library.ranking.count(at(library), Selection()) == 6
+    assert library.catalogue.list_file_names(at(library)) == [
+        ("near.pdf", 3),
+        ("far.png", 1),
+        ("Photo.JPG", 1),
+        ("scan", 1),
+    ]
+    assert library.ranking.count_pages(at(library), Selection()) == 6
     with pytest.raises(BadValueError, match=r"no file 'gone\.png'"):
         library.ranking.search(at(library), question, 3, "f1", Selection(("gone.png",)))
 
@@ -373,18 +356,18 @@ def test_scores_of_many_questions_are_those_of_each_search(library: Library) -> 
     add(library, new("plain.png", lines=None))
     questions = np.stack([unit(text, 64) for text in ("line 3 1", "a.pdf 5", "else")])
     for of, dimension in ((Selection(), None), (Selection(types=("pdf",)), 16)):
-        pages, scores = library.ranking.scores(at(library), questions, "f1", of, dimension)
+        pages, scores = library.ranking.score_pages(at(library), questions, "f1", of, dimension)
         assert [page.page for page in pages][:7] == list(range(1, 8)) and scores.shape == (
             3,
-            library.ranking.count(at(library), of),
+            library.ranking.count_pages(at(library), of),
         )
         for row, question in zip(scores, questions, strict=True):
             hits = library.ranking.search(at(library), question, 20, "f1", of, dimension)
             by_id = {hit.page.id: hit.score for hit in hits}
             assert [by_id[page.id] for page in pages] == pytest.approx(list(row), abs=1e-5)
-    assert library.ranking.scores(at(library, "nobody"), questions, "f1")[1].shape == (3, 0)
+    assert library.ranking.score_pages(at(library, "nobody"), questions, "f1")[1].shape == (3, 0)
     with pytest.raises(FingerprintError):
-        library.ranking.scores(at(library), questions, "f2")
+        library.ranking.score_pages(at(library), questions, "f2")
 
 
 # Vectors in memory
@@ -394,14 +377,14 @@ def test_scores_of_many_questions_are_those_of_each_search(library: Library) -> 
 def gated_loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Whoever loads vectors says so by the first event, and goes on with the second."""
     begun, gate = threading.Event(), threading.Event()
-    real = Matrix.of
+    real = VectorMatrix.from_rows
 
-    def gated(rows: Iterable[tuple[str, bytes]]) -> Matrix:
+    def gated(rows: Iterable[tuple[str, bytes]]) -> VectorMatrix:
         begun.set()
         assert gate.wait(60)
         return real(rows)
 
-    monkeypatch.setattr(Matrix, "of", gated)
+    monkeypatch.setattr(VectorMatrix, "from_rows", gated)
     try:
         yield begun, gate
     finally:
@@ -432,7 +415,7 @@ def test_changes_while_a_collection_is_loaded_are_seen_by_the_next_search(
         assert begun.wait(30)
         lines = np.stack([unit(line.text, 64) for line in LINES])
         fourth = add(library, new("d.png", line_vectors=lines))
-        assert library.delete(at(library), [second]) == [second]
+        assert library.delete_pages(at(library), [second]) == [second]
         waiting = pool.submit(found, library, "a")
         gate.set()
         assert searching.result(30) == waiting.result(30) == {first, third, fourth}
@@ -440,7 +423,7 @@ def test_changes_while_a_collection_is_loaded_are_seen_by_the_next_search(
     assert next(hit.line for hit in hits if hit.page.id == fourth) == LINES[0]
     library.close()
     again = Library(library.folder)
-    pages, _ = again.ranking.scores(at(again), unit("q", 64)[None], "f1")
+    pages, _ = again.ranking.score_pages(at(again), unit("q", 64)[None], "f1")
     assert [page.id for page in pages] == [first, third, fourth], "in the order they were added"
 
 
@@ -448,14 +431,14 @@ def test_changes_while_a_collection_is_loaded_are_seen_by_the_next_search(
 def test_a_collection_that_goes_while_it_is_loaded_leaves_nothing_in_memory(
     library: Library, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    page, other = add(library, new("a.png")), library.create("other").key
+    page, other = add(library, new("a.png")), library.create_collection("other").key
     with ThreadPoolExecutor(1) as pool, gated_loading(monkeypatch) as (begun, gate):
         searching = pool.submit(found, library, "a")
         assert begun.wait(30)
         if how == "deleted":
             library.delete_collection(at(library))
         else:
-            library.move(at(library), [page], other)
+            library.move_pages(at(library), [page], other)
         gate.set()
         searching.result(30)
     assert library.vectors.bytes == 0
@@ -465,11 +448,11 @@ def test_a_collection_that_goes_while_it_is_loaded_leaves_nothing_in_memory(
 def test_vectors_that_cannot_be_loaded_are_tried_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     page = add(library, new("a.png"))
 
-    def broken(_: object) -> Matrix:
+    def broken(_: object) -> VectorMatrix:
         raise MemoryError
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Matrix, "of", broken)
+        patch.setattr(VectorMatrix, "from_rows", broken)
         found(library, "a")
     assert found(library, "a") == {page}
 
@@ -481,10 +464,13 @@ def test_the_least_recently_searched_vectors_go(tmp_path: Path) -> None:
         for page in range(1, 11):
             add(library, new("a.pdf", page), name)
     before = {name: library.ranking.search(at(library, name), unit("q", 64), 9, "f1") for name in "abc"}
-    assert library.vectors.bytes == 2 * one and set(library.vectors.held()) == {at(library, "b"), at(library, "c")}
+    assert library.vectors.bytes == 2 * one and set(library.vectors.list_loaded()) == {
+        at(library, "b"),
+        at(library, "c"),
+    }
     found(library, "q", "b")
     assert library.ranking.search(at(library, "a"), unit("q", 64), 9, "f1") == before["a"]
-    assert set(library.vectors.held()) == {at(library, "a"), at(library, "b")}
+    assert set(library.vectors.list_loaded()) == {at(library, "a"), at(library, "b")}
     for name in "bcabcc":
         assert library.ranking.search(at(library, name), unit("q", 64), 9, "f1") == before[name]
         assert library.vectors.bytes <= 2 * one
@@ -492,7 +478,7 @@ def test_the_least_recently_searched_vectors_go(tmp_path: Path) -> None:
     assert library.vectors.bytes <= 2 * one and added in found(library, "new.png 1", "a")
     more = [add(library, new("more.pdf", page), "c") for page in range(1, 200)]  # which is, and grows too large
     assert library.vectors.bytes <= 2 * one and more[-1] in found(library, "more.pdf 199", "c")
-    assert set(library.vectors.held()) == {at(library, "c")}, "held alone, or nobody could search it"
+    assert set(library.vectors.list_loaded()) == {at(library, "c")}, "held alone, or nobody could search it"
 
 
 def test_searches_additions_and_deletions_at_once_end_in_what_is_there(tmp_path: Path) -> None:
@@ -504,7 +490,7 @@ def test_searches_additions_and_deletions_at_once_end_in_what_is_there(tmp_path:
             page_id = add(library, new("a.pdf", page), name)
             kept[name].add(page_id)
             if page % 3 == 0:
-                library.delete(at(library, name), [page_id])
+                library.delete_pages(at(library, name), [page_id])
                 kept[name].discard(page_id)
             assert kept[name] <= found(library, "q", name, 60)
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import psutil
 import pytest
@@ -21,14 +20,12 @@ from serving.snapshots.criu.backend import CriuBackend, read_first_error
 from serving.snapshots.fork import ForkBackend
 from serving.snapshots.worker_handle import WorkerHandle
 from tests.support import criu
+from tests.support.restored_workers import ask, quiet
 from tests.support.scripted import unit
 from tests.support.scripted_engine import NAME
 
 BACKENDS = ["criu", "fork"]
 Test = Callable[[SnapshotBackend, Snapshot, Path], Awaitable[None]]
-
-
-def quiet(phase: str, milliseconds: float | None) -> None: ...
 
 
 def spec_of(folder: Path, **settings: object) -> WorkerSpec:
@@ -55,14 +52,6 @@ def with_snapshot(name: str, folder: Path, test: Test) -> None:
 async def restore(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> WorkerHandle:
     socket = folder / f"{secrets.token_hex(4)}.sock"
     return await backend.restore(snapshot, Launch(socket, "restored", {}), quiet)
-
-
-async def ask(handle: WorkerHandle, text: str = "total due") -> list[float]:
-    assert handle.socket is not None
-    async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=str(handle.socket))) as client:
-        answer = await client.post("http://localhost/embed", json={"texts": [text]}, timeout=20)
-    found: list[float] = answer.json()["embeddings"][0]
-    return found
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import socket
 import struct
@@ -20,26 +19,13 @@ import requests
 
 from serving.embedders.base import Lanes
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
 from tests.support.files import encoded, huge_png, picture
 from tests.support.scripted import Scripted, unit
-from tests.support.servers import ADMIN_KEY, running, settings
+from tests.support.servers import ADMIN_KEY, ScriptedWorker, make_settings, running
+from tests.support.waiting import until
+from tests.support.worker_requests import error_of, post
 
 PNG = base64.b64encode(encoded(picture(text="hello"))).decode()
-
-
-def post(url: str, body: object, path: str = "/embed", **headers: str) -> requests.Response:
-    data = body if isinstance(body, bytes | str) else json.dumps(body)
-    return requests.post(url + path, data=data, headers={"Content-Type": "application/json", **headers}, timeout=60)
-
-
-def error_of(response: requests.Response, status: int) -> dict[str, str]:
-    assert response.status_code == status, response.text
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    for inner in ("Traceback", "secret detail", str(Path.cwd())):
-        assert inner not in response.text
-    return dict(error)
 
 
 def test_embed_answers_images_then_texts(scripted: ScriptedWorker) -> None:
@@ -236,7 +222,7 @@ def test_sleep_wake_and_scaledown_need_the_admin_key(scripted: ScriptedWorker) -
 
 @pytest.fixture
 def keyed(tmp_path: Path) -> Iterator[str]:
-    with running(Scripted(), settings(tmp_path, api_keys="first-key, second-key")) as (url, _):
+    with running(Scripted(), make_settings(tmp_path, api_keys="first-key, second-key")) as (url, _):
         yield url
 
 
@@ -282,7 +268,7 @@ def test_long_body_without_length_is_refused_while_it_streams(tmp_path: Path) ->
             sent += 65_536
             yield b"x" * 65_536
 
-    with running(Scripted(), settings(tmp_path, max_body_bytes=1_000_000)) as (url, worker):
+    with running(Scripted(), make_settings(tmp_path, max_body_bytes=1_000_000)) as (url, worker):
         headers = {"Content-Type": "application/json"}
         response = requests.post(url + "/embed", data=endless(), headers=headers, timeout=30)
         assert error_of(response, 413)["code"] == "too_large"
@@ -292,8 +278,8 @@ def test_long_body_without_length_is_refused_while_it_streams(tmp_path: Path) ->
 
 
 def test_all_bodies_together_are_limited(tmp_path: Path) -> None:
-    limits = settings(tmp_path, max_body_bytes=1_000_000, max_buffered_bytes=600_000)
-    with running(Scripted(), limits) as (url, _):
+    settings = make_settings(tmp_path, max_body_bytes=1_000_000, max_buffered_bytes=600_000)
+    with running(Scripted(), settings) as (url, _):
         refused = post(url, b"x" * 700_000)
         assert error_of(refused, 429)["code"] == "queue_full" and int(refused.headers["Retry-After"]) >= 1
         assert post(url, {"texts": ["a"]}).status_code == 200  # what was counted is given back
@@ -302,7 +288,7 @@ def test_all_bodies_together_are_limited(tmp_path: Path) -> None:
 def test_full_queue_is_429_with_a_time(tmp_path: Path) -> None:
     embedder = Scripted(lanes=Lanes(page_batch=1, page_workers=1, query_batch=1))
     embedder.gate.clear()
-    with running(embedder, settings(tmp_path, query_queue=3)) as (url, _), ThreadPoolExecutor(8) as pool:
+    with running(embedder, make_settings(tmp_path, query_queue=3)) as (url, _), ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(post, url, {"texts": ["a"]}) for _ in range(8)]
         time.sleep(0.5)
         embedder.gate.set()
@@ -316,7 +302,7 @@ def test_full_queue_is_429_with_a_time(tmp_path: Path) -> None:
 def test_late_request_is_503_and_the_worker_lives(tmp_path: Path) -> None:
     embedder = Scripted()
     embedder.gate.clear()
-    with running(embedder, settings(tmp_path, request_timeout_s=0.3)) as (url, _):
+    with running(embedder, make_settings(tmp_path, request_timeout_s=0.3)) as (url, _):
         late = post(url, {"texts": ["a"]})
         assert error_of(late, 503)["code"] == "timeout" and "Retry-After" in late.headers
         embedder.gate.set()
@@ -356,16 +342,8 @@ def test_one_request_that_fails_leaves_its_batch_mates(scripted: ScriptedWorker)
     assert any(len(call) == 3 for call in scripted.embedder.calls)
 
 
-def until(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
-
-
 def test_settings_are_frozen_and_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        settings(tmp_path).max_pixels = 1  # type: ignore[misc]
+        make_settings(tmp_path).max_pixels = 1  # type: ignore[misc]
     with pytest.raises(ValueError, match="greater than or equal"):
         Settings(max_pixels=0)

@@ -16,12 +16,10 @@ from gradio_client.exceptions import AppError
 
 from serving.http.child_server import ServerProcess
 from serving.library.library import Library
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_catalogue import UNKNOWN
-from tests.serving.library.test_library import add, new
 from tests.support.files import encoded, picture
+from tests.support.libraries import UNKNOWN, add, new
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import ScriptedWorker, make_settings, running
 
 ANNA, BEN = "a" * 32, "b" * 32
 PASSWORD = "correct horse battery"
@@ -31,7 +29,7 @@ DATA: list[Path] = []
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(Scripted(), settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+    with running(Scripted(), make_settings(tmp_path_factory.mktemp("worker"))) as (url, _):
         yield url
 
 
@@ -39,7 +37,7 @@ def operators_library(folder: Path) -> str:
     """With a page of whoever has the machine; its key."""
     library = Library(folder)
     add(library, new(dimension=2560), "house", "scripted-1")
-    key = library.catalogue.named("house").key
+    key = library.catalogue.find_collection("house").key
     library.close()
     return key
 
@@ -292,7 +290,7 @@ def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path
             Browsing(url, ANNA).event("scaledown", "click", "", True)
         assert "1 page from 1 file" in Browsing(url, ANNA).event("collection", "input", "house")
     library = Library(tmp_path / "data")
-    assert [(found.name, found.pages) for found in library.catalogue.collections()] == [("house", 1)]
+    assert [(found.name, found.pages) for found in library.catalogue.list_collections()] == [("house", 1)]
     library.close()
 
 

@@ -13,9 +13,9 @@ import requests
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from tests.conftest import SAMPLES
-from tests.serving.documents.test_archives import zipped
 from tests.support.files import encoded, huge_png, pdf, picture, rotated_jpeg
+from tests.support.repository import SAMPLES
+from tests.support.zips import zipped
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_collection_is_made_renamed_moved_exported_imported_deleted(
     again = search(client, "when can I go swimming?", back["collection"])
     assert [(hit["page"], hit["score"]) for hit in again] == [(hit["page"], hit["score"]) for hit in hits]
     dropped = add(client, "elsewhere", tmp_path / "kept.zip")
-    assert "bring it back with Import" in str(dropped["skipped"][0]["reason"])
+    assert "add it with Import" in str(dropped["skipped"][0]["reason"])
 
     other = client.predict("other shelf", api_name="/new_collection")["collection"]
     moved = client.predict(key, [ids[0], "nobody"], other, api_name="/move_pages")

@@ -13,8 +13,8 @@ from markupsafe import escape
 from bench.coldstart.figures import REST
 from bench.coldstart.result_file import ResultError
 from bench.coldstart.sample import Sample
-from tests.bench.coldstart.test_result_file import every_kind, made, sample, written
-from tests.ui.components.test_status_pill import NASTY, text
+from tests.support.cold_start_results import every_kind, made, sample, written
+from tests.support.states import NASTY, text
 from ui.coldstart import sample_plot
 
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import Any
 
-from tests.serving.worker.test_routes import until
-from tests.ui.components.test_status_pill import NASTY, NOW, RESTORED, elsewhere, engine, start, text
+from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, news, start, text
+from tests.support.waiting import until
 from ui.coldstart import timeline
 from ui.components import wording
 from ui.servers import state
-from ui.servers.state import Facts, News, Unknown
+from ui.servers.state import News, Unknown
 from ui.servers.state_feed import Watch
 from ui.servers.state_history import Band
 
 STATES = ("zero", "restoring", "serving", "idle", "scaling_down", "zero")
-
-
-def news(**changes: Any) -> Facts:
-    return Facts.of(engine(**changes))
 
 
 def bands(*began: float, looks: tuple[str, ...] = STATES) -> list[Band]:

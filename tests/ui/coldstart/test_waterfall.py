@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.ui.coldstart.test_timeline import news
-from tests.ui.components.test_status_pill import CREATED, NASTY, RESTORED, start
+from tests.support.states import CREATED, NASTY, RESTORED, news, start
 from ui.coldstart import waterfall
 from ui.servers import state
 

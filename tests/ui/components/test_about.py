@@ -10,7 +10,7 @@ from bench.results.record import RUNS
 from serving.client import EmbeddingClient
 from serving.library.library import Library
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
+from tests.support.servers import ScriptedWorker
 from ui.components import about
 from ui.core.service import Service
 from ui.servers.target import Target, Targets
@@ -42,10 +42,10 @@ def test_licences_are_those_of_what_is_installed() -> None:
 
 
 def test_it_names_each_server_and_escapes_what_they_say(
-    scripted: ScriptedWorker, limits: Settings, tmp_path: Path
+    scripted: ScriptedWorker, settings: Settings, tmp_path: Path
 ) -> None:
     target = Target(EmbeddingClient(scripted.url), "<b>mine")
-    service = Service(Targets([target]), Library(tmp_path / "library"), limits)
+    service = Service(Targets([target]), Library(tmp_path / "library"), settings)
     try:
         assert "not known yet" in about.about(service)
         target.info()

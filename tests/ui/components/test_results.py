@@ -2,22 +2,14 @@ from __future__ import annotations
 
 from serving.client import EmbeddingClient, ModelInfo
 from serving.documents.page import Line
-from serving.library.records import Collection, Hit, StoredFile, StoredPage
+from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
+from tests.support.hits import NASTY, hit
 from ui.components import results
 from ui.core.ingest import Job, Skipped
 from ui.servers.target import Target
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
-NASTY = '<img src=x onerror=alert(1)>".png'
-
-
-def hit(rank: int = 1, score: float = 0.5, line: Line | None = None, **values: object) -> Hit:
-    fields: dict[str, object] = {
-        "id": "0123456789abcdef", "collection": "c", "file": NASTY, "page": 2, "pages": 6, "width": 100, "height": 200,
-        "read": True,
-    }  # fmt: skip
-    return Hit(rank, score, StoredPage(**{**fields, **values}), line)  # type: ignore[arg-type]
 
 
 def test_nothing_of_a_user_is_markup() -> None:

@@ -5,14 +5,14 @@ import threading
 import pytest
 
 from serving.errors import BadValueError
-from serving.library.exporting import Step
+from serving.library.exporting import Progress
 from ui.core.background_task import StoppedError, Task
 
 
 def test_each_change_is_seen_until_the_end() -> None:
     gate = threading.Semaphore(0)
 
-    def work(step: Step) -> str:
+    def work(step: Progress) -> str:
         for done in (1, 2):
             assert gate.acquire(timeout=30)
             step(done, 2)
@@ -27,7 +27,7 @@ def test_each_change_is_seen_until_the_end() -> None:
 
 
 def test_what_it_raises_comes_out_and_a_stop_ends_it() -> None:
-    def bad(step: Step) -> None:
+    def bad(step: Progress) -> None:
         step(1, 9)
         raise BadValueError("no")
 
@@ -36,7 +36,7 @@ def test_what_it_raises_comes_out_and_a_stop_ends_it() -> None:
     with pytest.raises(BadValueError, match="no"):
         task.result()
 
-    def endless(step: Step) -> None:
+    def endless(step: Progress) -> None:
         done = 0
         while True:
             step(done := done + 1, 10**9)

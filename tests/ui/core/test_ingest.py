@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -16,39 +15,16 @@ from serving.errors import NotReadyError
 from serving.library.library import Library
 from serving.library.records import ABSENT, StoredPage
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
-from tests.serving.documents.test_archives import zipped
-from tests.serving.library.test_database import held
-from tests.serving.library.test_library import at, made
-from tests.serving.worker.test_routes import until
 from tests.support.files import encoded, huge_png, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
-from tests.support.servers import settings
+from tests.support.libraries import at, held, made
+from tests.support.servers import ScriptedWorker, make_settings
+from tests.support.uploads import run, upload
+from tests.support.waiting import until
+from tests.support.zips import zipped
 from ui.access.uploads import Upload
-from ui.core.ingest import Job
 from ui.core.service import Service
 from ui.servers.target import Target, Targets
-
-
-@pytest.fixture
-def service(scripted: ScriptedWorker, limits: Settings, tmp_path: Path) -> Iterator[Service]:
-    targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    service = Service(targets, Library(tmp_path / "library"), limits)
-    yield service
-    scripted.embedder.gate.set()
-    service.close()
-
-
-def upload(folder: Path, name: str, data: bytes) -> Upload:
-    path = folder / f"{abs(hash((name, data)))}"
-    path.write_bytes(data)
-    return Upload(path, name)
-
-
-def run(service: Service, *uploads: Upload) -> Job:
-    job = service.ingestor.start(made(service.library), uploads)
-    assert job.finished.wait(30)
-    return job
 
 
 def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Service, tmp_path: Path) -> None:
@@ -72,10 +48,10 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
     assert set(reasons) == {"cut.jpg", "text.png", "bomb.png", "locked.pdf", "broken.pdf", "empty.png", "gone.png"}
     assert "password" in reasons["locked.pdf"] and "megapixels" in reasons["bomb.png"]
     assert "damaged" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
-    assert service.library.catalogue.named("c").pages == 4
+    assert service.library.catalogue.find_collection("c").pages == 4
 
 
-def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, limits: Settings) -> None:
+def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, settings: Settings) -> None:
     document, photo = pdf([["Some words on it"], ["and more of them"]]), encoded(picture((80, 60)), "JPEG")
     inner = zipped({"a.png": encoded(picture())})
     job = run(
@@ -91,11 +67,11 @@ def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, l
     reasons = {item.file: item.reason for item in job.skipped}
     assert set(reasons) == {"2026.zip/inner.zip", "photo again.jpg", "broken.zip"}
     assert "zip inside a zip" in reasons["2026.zip/inner.zip"] and "already here as" in reasons["photo again.jpg"]
-    assert list((limits.data / "unpacked").iterdir()) == []
+    assert list((settings.data / "unpacked").iterdir()) == []
 
 
 def test_disk_full_while_unpacking_is_told(
-    service: Service, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+    service: Service, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -107,7 +83,7 @@ def test_disk_full_while_unpacking_is_told(
         upload(tmp_path, "b.png", encoded(picture((50, 50)))),
     )
     assert [item.reason for item in job.skipped] == ["it could not be unpacked: No space left on device"]
-    assert [page.file for page in job.added] == ["b.png"] and list((limits.data / "unpacked").iterdir()) == []
+    assert [page.file for page in job.added] == ["b.png"] and list((settings.data / "unpacked").iterdir()) == []
 
 
 def test_same_file_again_is_skipped_and_missing_pages_are_filled_in(service: Service, tmp_path: Path) -> None:
@@ -130,7 +106,7 @@ def test_cancel_keeps_what_is_done(service: Service, scripted: ScriptedWorker, t
     assert service.ingestor.active(at(service.library)) is job and job.seconds_left is not None
     service.ingestor.cancel(at(service.library))
     assert job.finished.wait(20) and job.state == "cancelled"
-    assert 3 <= len(job.added) < 60 and service.library.catalogue.named("c").pages == len(job.added)
+    assert 3 <= len(job.added) < 60 and service.library.catalogue.find_collection("c").pages == len(job.added)
     assert service.ingestor.active(at(service.library)) is None
 
 
@@ -189,14 +165,14 @@ def test_a_slow_pdf_keeps_nobody_waiting_and_is_cancelled_soon(service: Service,
 
 
 def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: ScriptedWorker, tmp_path: Path) -> None:
-    limits = settings(tmp_path, cores=2, parser_timeout_s=3)
+    settings = make_settings(tmp_path, cores=2, parser_timeout_s=5)
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
+    with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]
         job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])))
     assert job.state == "done" and sorted(page.page for page in job.added) == [1, 3, 4, 5]
     assert [(item.file, item.reason) for item in job.skipped] == [
-        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 3 s")
+        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 5 s")
     ]
 
 
@@ -253,7 +229,7 @@ def test_a_database_that_takes_nothing_ends_the_job_and_keeps_what_is_there(
     assert {path.name.partition(".")[0] for path in library.pictures.folder.iterdir()} == kept
     library.database.connection.execute("PRAGMA max_page_count = 1000000")
     again = run(service, *more)
-    assert again.state == "done" and library.catalogue.named("c").pages == 41
+    assert again.state == "done" and library.catalogue.find_collection("c").pages == 41
 
 
 # A collection that is deleted, renamed or emptied while pages are added to it
@@ -284,8 +260,8 @@ def test_a_collection_that_is_deleted_during_its_upload_stays_deleted(
         assert each.finished.wait(30)
         assert (each.state, each.error, each.added) == ("failed", "the collection was deleted", [])
     assert len(scripted.embedder.calls) <= calls + 9, "pages were embedded for nobody"
-    assert service.library.catalogue.collections() == [] and list(service.library.pictures.folder.iterdir()) == []
-    assert service.library.database.rows("SELECT count(*) FROM pages") == [(0,)]
+    assert service.library.catalogue.list_collections() == [] and list(service.library.pictures.folder.iterdir()) == []
+    assert service.library.database.fetch_all("SELECT count(*) FROM pages") == [(0,)]
     assert run(service, upload(tmp_path, "a.png", encoded(picture()))).state == "done", "one of its name is another one"
 
 
@@ -316,12 +292,12 @@ def test_an_upload_goes_on_into_its_own_collection_under_another_name(
     calls = len(scripted.embedder.calls)
     job = service.ingestor.start(key, [of_many_pages(tmp_path)])
     until(lambda: len(scripted.embedder.calls) > calls)
-    assert library.rename(key, "renamed").key == key
-    other = library.create("c").key
-    assert library.move(key, [page.id for page in first.added], other) == [page.id for page in first.added]
+    assert library.rename_collection(key, "renamed").key == key
+    other = library.create_collection("c").key
+    assert library.move_pages(key, [page.id for page in first.added], other) == [page.id for page in first.added]
     scripted.embedder.gate.set()
     assert job.finished.wait(30) and job.state == "done"
-    found = [(each.key, each.name, each.pages) for each in library.catalogue.collections()]
+    found = [(each.key, each.name, each.pages) for each in library.catalogue.list_collections()]
     assert found == [(other, "c", 1), (key, "renamed", 20)]
 
 

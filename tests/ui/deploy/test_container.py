@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from serving.http.child_server import ServerProcess
 from serving.library.backup import Backup
 from serving.library.library import Library
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_library import add, new
 from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import add, new
+from tests.support.servers import ScriptedWorker
 from ui.access import password as door
 from ui.access.password import Door
 from ui.deploy import container
@@ -120,7 +120,7 @@ def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: 
     assert "vo-1 was deleted" in page.ready()
     volume.there = True
     time.sleep(0.1)
-    assert page.ready() == "" and page.library.catalogue.collections() == []
+    assert page.ready() == "" and page.library.catalogue.list_collections() == []
     page.library.close()
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import modal
 import pytest
 
-from tests.test_structure import ROOT
+from tests.support.repository import ROOT
 from ui.deploy import modal_app
 from ui.deploy.modal_app import Deployment, Numbers, deployment, requirements
 
@@ -85,11 +85,11 @@ def test_numbers_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = Shared()
     monkeypatch.setattr(modal, "Dict", SimpleNamespace(from_name=lambda name, create_if_missing: shared))
     one, two = Numbers("claims"), Numbers("claims")
-    assert one.take(3) == 4 and not one.superseded(4)
-    assert two.take(3) == 5
-    assert one.superseded(4) and not two.superseded(5)
+    assert one.take_number(3) == 4 and not one.is_superseded(4)
+    assert two.take_number(3) == 5
+    assert one.is_superseded(4) and not two.is_superseded(5)
     shared.entries.clear()  # Modal forgets what nobody asked for in a week; the volume's copies are still numbered
-    assert one.take(5) == 6
+    assert one.take_number(5) == 6
 
 
 class Opened:

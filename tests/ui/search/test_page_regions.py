@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from serving.client import EmbeddingClient
 from serving.documents.page import Box
@@ -17,30 +17,21 @@ from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import ABSENT, Hit, StoredPage
 from serving.settings import Settings
-from tests.serving.library.test_library import at
-from tests.serving.worker.test_routes import until
+from tests.support.corner_pages import CORNERS, cornered
 from tests.support.files import encoded, pdf, picture
+from tests.support.hits import NASTY, hit
+from tests.support.libraries import at
 from tests.support.scripted import Coloured
-from tests.support.servers import running, settings
-from tests.ui.components.test_results import NASTY, hit
-from tests.ui.core.test_ingest import run, upload
+from tests.support.servers import make_settings, running
+from tests.support.uploads import run, upload
+from tests.support.waiting import until
 from ui.core.service import Question, Service
 from ui.search import page_regions
 from ui.search.page_regions import Parts, Tile
 from ui.search.question import Asked
 from ui.servers.target import Target, Targets
 
-CORNERS = {"upper left": (0, 0), "upper right": (1, 0), "lower left": (0, 1), "lower right": (1, 1)}
 COLLECTION = "c"
-
-
-def cornered(place: str = "upper left", size: tuple[int, int] = (600, 840)) -> Image.Image:
-    """White, with a red patch in a corner that is a part's size."""
-    page = Image.new("RGB", size, "white")
-    (across, down), width, height = CORNERS[place], size[0] // 4, size[1] // 5
-    left, top = across * (size[0] - width), down * (size[1] - height)
-    ImageDraw.Draw(page).rectangle((left, top, left + width, top + height), "red")
-    return page
 
 
 @pytest.fixture
@@ -51,7 +42,7 @@ def double() -> Iterator[Coloured]:
 
 
 def served(double: Coloured, folder: Path, page: Settings, **worker: object) -> Iterator[Service]:
-    with running(double, settings(folder / "worker", **worker)) as (url, _):
+    with running(double, make_settings(folder / "worker", **worker)) as (url, _):
         targets = Targets([Target(EmbeddingClient(url, deadline_s=20, unreachable_s=1), "coloured")])
         service = Service(targets, Library(folder / "library"), page)
         yield service
@@ -60,8 +51,8 @@ def served(double: Coloured, folder: Path, page: Settings, **worker: object) -> 
 
 
 @pytest.fixture
-def service(double: Coloured, tmp_path: Path, limits: Settings) -> Iterator[Service]:
-    yield from served(double, tmp_path, limits)
+def service(double: Coloured, tmp_path: Path, settings: Settings) -> Iterator[Service]:
+    yield from served(double, tmp_path, settings)
 
 
 def kept(service: Service, folder: Path, image: Image.Image, name: str = "a.png") -> StoredPage:
@@ -191,7 +182,7 @@ def test_fewer_numbers_are_compared_as_the_search_did(service: Service, tmp_path
 def test_a_server_that_takes_less_at_once_is_asked_more_often(
     double: Coloured, tmp_path: Path, worker: dict[str, object], page: dict[str, object], calls: list[int]
 ) -> None:
-    for service in served(double, tmp_path, settings(tmp_path, **page), **worker):
+    for service in served(double, tmp_path, make_settings(tmp_path, **page), **worker):
         stored = kept(service, tmp_path, cornered("lower right"))
         double.calls.clear()
         found = page_regions.answer(service, "red", stored.id, at(service.library), None, None)

@@ -25,9 +25,9 @@ from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.settings import Settings
-from tests.conftest import ScriptedWorker
-from tests.serving.library.test_library import add, at, new
-from tests.serving.test_client import ANSWER, PROOF, answering
+from tests.support.libraries import add, at, new
+from tests.support.scripted_replies import ANSWER, PROOF, answering
+from tests.support.servers import ScriptedWorker
 from ui.coldstart import tab
 from ui.components import header, status_pill
 from ui.servers import modal_target

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.ui.coldstart.test_timeline import news
-from tests.ui.components.test_status_pill import NOW
+from tests.support.states import NOW, news
 from ui.servers import state
 from ui.servers.state_history import KEPT, Band, Past, look_of
 

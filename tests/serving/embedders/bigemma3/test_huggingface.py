@@ -30,13 +30,13 @@ from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS
 from serving.embedders.gpu.weight_arena import HostTarget, fill_weights
 from serving.errors import ServingError, TooLargeError
 from serving.library.library import Library
-from serving.library.vectors import cut
+from serving.library.vectors import truncate_vectors
 from serving.settings import Settings
-from tests.serving.library.test_library import at
 from tests.support.guide import FASTAPI, OPENAI, run
+from tests.support.libraries import at
 from tests.support.reference import Reference
-from tests.support.servers import running, settings
-from tests.ui.core.test_ingest import run as run_job
+from tests.support.servers import make_settings, running
+from tests.support.uploads import run as run_job
 from ui.access.uploads import Upload
 from ui.core.service import Service
 from ui.search import page_regions
@@ -303,7 +303,7 @@ def jpeg(image: Image.Image) -> str:
 
 @pytest.fixture(scope="module")
 def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with running(embedder, settings(tmp_path_factory.mktemp("served"))) as (address, _):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("served"))) as (address, _):
         yield address
 
 
@@ -312,19 +312,21 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
         told = requests.get(url + "/metrics", timeout=10).text
         return int(float(re.findall(r'answers_total\{route="/embed",status="200"\} (.+)', told)[0]))
 
-    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), settings(tmp_path))
+    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), make_settings(tmp_path))
     source = CORPUS / "invoice-aurora-lamps.jpg"
     (page,) = run_job(service, Upload(source, source.name)).added
     before = answers()
     found = page_regions.answer(service, QUERIES[0], page.id, at(service.library), None, 768)
     assert answers() == before + 2, "the question and the parts"
-    picture = Image.open(service.library.pictures.picture(page.id))
+    picture = Image.open(service.library.pictures.locate_picture(page.id))
     squares = [
         resize_square(page_regions.crop(picture, tile["box"]), embedder.checkpoint.image_size)
         for tile in found["tiles"]
     ]
     service.close()
-    expected = cut(of_pages(embedder, squares), 768) @ cut(embedder.embed_queries(QUERIES[:1])[0], 768)
+    expected = truncate_vectors(of_pages(embedder, squares), 768) @ truncate_vectors(
+        embedder.embed_queries(QUERIES[:1])[0], 768
+    )
     assert len(expected) == 12 and np.ptp(expected) > 0.05, "these parts cannot be told apart"
     np.testing.assert_allclose([tile["score"] for tile in found["tiles"]], expected, atol=0.01)
 

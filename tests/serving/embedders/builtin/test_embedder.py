@@ -22,8 +22,8 @@ from serving.embedders.builtin.embedder import BuiltinEmbedder, ModelFileError, 
 from serving.embedders.builtin.language_centering import LanguageCentering
 from serving.http.child_server import ServerProcess
 from serving.settings import Settings
-from tests.conftest import SAMPLES
 from tests.support.files import huge_png
+from tests.support.repository import SAMPLES
 
 INVOICE = SAMPLES / "invoice-aurora-lamps.jpg"
 HINDI = SAMPLES / "programme-surajpur-community-centre.png"

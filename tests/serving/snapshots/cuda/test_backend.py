@@ -24,8 +24,8 @@ from serving.snapshots.criu.backend import CriuBackend
 from serving.snapshots.cuda.backend import CudaBackend
 from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, Gpu
 from serving.snapshots.worker_handle import WorkerHandle
-from tests.serving.snapshots.test_restores import ask, quiet
 from tests.support import criu
+from tests.support.restored_workers import ask, quiet
 from tests.support.scripted import unit
 from tests.support.scripted_engine import NAME
 
