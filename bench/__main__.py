@@ -18,6 +18,7 @@ from bench.speed.browser import BrowserFailed
 from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
+from serving.system.interrupts import interruptible
 
 ABOUT = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
 FAILURES = (ServingError, ProcessFailed, BrowserFailed, TargetError, AccountError, ValueError, OSError)
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--compare measures nothing, so it goes with no other option: leave out {', '.join(others)}")
         run, options.files = report.main, []
     try:
-        return run(options)
+        with interruptible():
+            return run(options)
     except FAILURES as error:
         reason = "\n".join(report.make_printable(line) for line in str(error).splitlines())
         print(f"{options.command or 'bench'} failed: {reason}", file=sys.stderr)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from bench.coldstart.modal_target import SETTLE_S, open_modal_target
 from bench.coldstart.plan import Trial
-from bench.coldstart.run import MODAL_TIMEOUT_S, Display, interrupt_on_sigterm, open_display
+from bench.coldstart.run import MODAL_TIMEOUT_S, Display, open_display
 from bench.coldstart.sample import CREATED, RESTORED, Sample, measure_trial
 from bench.coldstart.select_targets import MODES
 from bench.coldstart.target import Target, TargetError, attach_target
@@ -177,7 +177,6 @@ def main(options: argparse.Namespace) -> int:
     """Prime the servers, and return 0 if all are primed; 130 for Ctrl-C."""
     try:
         with ExitStack() as stack:
-            stack.enter_context(interrupt_on_sigterm())
             price = choose_price(options)
             targets = select_targets(options, stack)
             display = stack.enter_context(open_display())

@@ -21,19 +21,20 @@ from serving.engine.engine import Engine
 from serving.engine.metrics import EngineCollector
 from serving.engine.proxy import EngineProxy
 from serving.engine.routes import create_routes
-from serving.engine.runtime_dir import run_folder
+from serving.engine.runtime_dir import make_runtime_dir
 from serving.engine.starter import Starter
 from serving.errors import ServingError
 from serving.http.access import RequestGuard
 from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
 from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
-from serving.snapshots.base import NAMES, Spec
-from serving.snapshots.choose import Choice, Unsupported, backends, choose
+from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
+from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
-from serving.system.files import exclusive
+from serving.system.files import lock_file
+from serving.system.interrupts import interruptible
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
         description="Serves one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics. Its"
@@ -61,7 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--snapshot",
-        choices=("auto", *NAMES),
+        choices=("auto", *BACKEND_NAMES),
         default="auto",
         help="how the worker comes back. criu: from a file, nothing is held at zero (Linux, criu 4.1); fork: from a"
         " process that is held in memory (Linux). On an NVIDIA GPU, criu+cuda and cuda: likewise (driver 570; the"
@@ -79,48 +80,49 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments().parse_args(argv)
-    with logs.to_stderr():
-        return run(options)
+    options = make_parser().parse_args(argv)
+    try:
+        with logs.log_to_stderr(), interruptible():
+            return run(options)
+    except KeyboardInterrupt:  # before it served
+        return 0
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        settings = settings_of(options)
+        settings = make_settings(options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        return refuse(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+        return refuse_start(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
     if not settings.keys and not is_loopback(options.host):
-        return refuse(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first")
+        return refuse_start(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first")
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
-        exclusive(settings.data / "engine.lock")  # held as long as this process lives
-        admin_key(settings)
-        folder = run_folder(settings.data)
+        lock_file(settings.data / "engine.lock")  # held as long as this process lives
+        read_admin_key(settings)
+        folder = make_runtime_dir(settings.data)
     except BlockingIOError:
-        return refuse(f"another engine is using the folder {settings.data}: stop it, or choose another --data")
+        return refuse_start(f"another engine is using the folder {settings.data}: stop it, or choose another --data")
     except OSError as error:
-        return refuse(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data")
+        return refuse_start(f"cannot use the folder {settings.data}: {error.strerror}. Choose another --data")
     try:
         listener = bind_listener(options.host, options.port)
     except OSError as error:
-        return refuse(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
+        return refuse_start(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
         return asyncio.run(serve(options, settings, folder, listener))
     except ServingError as error:
-        return refuse(error.message)
-    except Unsupported as error:
-        return refuse(str(error))
-    except KeyboardInterrupt:
-        return 0
+        return refuse_start(error.message)
+    except UnsupportedBackend as error:
+        return refuse_start(str(error))
 
 
-def refuse(reason: str) -> int:
+def refuse_start(reason: str) -> int:
     print(reason, file=sys.stderr)
     return 2
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
+def make_settings(options: argparse.Namespace) -> Settings:
     given: dict[str, Any] = {
         "data": options.data,
         "weights": options.weights,
@@ -133,17 +135,17 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = base.find_embedder_class(options.embedder)(settings)
-    spec = Spec(
+    spec = WorkerSpec(
         options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
         *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()),
     )  # fmt: skip
-    choice = await choose(options.snapshot, spec, backends(settings, run))
-    tell(choice)
+    choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
+    log_choice(choice)
     engine = Engine(Starter(spec, choice, run))
     engine.metrics.registry.register(EngineCollector(engine))
     stopping = asyncio.Event()
     proxy = EngineProxy(engine, create_routes(engine, embedder, stopping))
-    app = RequestGuard(proxy, lambda: settings, lambda: admin_key(settings))
+    app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
 
     def wind_down() -> None:
         """What still waits when the grace is nearly over is refused, so that its client hears of it."""
@@ -166,7 +168,7 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
     return 0
 
 
-def tell(choice: Choice) -> None:
+def log_choice(choice: BackendChoice) -> None:
     log = logging.getLogger("serving")
     for name, reason in choice.refused.items():
         log.info("snapshots by %s: not here, %s", name, reason)
@@ -174,7 +176,7 @@ def tell(choice: Choice) -> None:
     log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
-def admin_key(settings: Settings) -> str:
+def read_admin_key(settings: Settings) -> str:
     """The configured one, else the one in the data folder, made at the first start and readable by its owner only.
 
     Read again each time: whoever replaces the file changes the key. Raises OSError.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from serving.system.interrupts import interruptible
+
 USAGE = """usage: dormouse [page|engine|bench|deploy|status|destroy] [options]
 
   page     the search page and its embedder (default)
@@ -19,7 +21,12 @@ USAGE = """usage: dormouse [page|engine|bench|deploy|status|destroy] [options]
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
+    """Run a command, and return the exit code."""
+    with interruptible():
+        return run(sys.argv[1:])
+
+
+def run(arguments: list[str]) -> int:
     command = arguments[0] if arguments and not arguments[0].startswith("-") else "page"
     rest = arguments[1:] if arguments and arguments[0] == command else arguments
     if rest == arguments and rest in (["-h"], ["--help"]):

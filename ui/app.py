@@ -25,7 +25,8 @@ from serving.http.child_server import ProcessFailed
 from serving.http.server import Server, bind_listener, is_loopback, parse_port
 from serving.library.library import Library
 from serving.settings import Settings
-from serving.snapshots.base import NAMES
+from serving.snapshots.base import BACKEND_NAMES
+from serving.system.interrupts import interruptible
 from ui.access.password import PASSWORD, Door, unguarded
 from ui.access.uploads import sweep
 from ui.core.service import Service
@@ -56,7 +57,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--snapshot",
-        choices=("auto", *NAMES),
+        choices=("auto", *BACKEND_NAMES),
         help="how the embedder comes back: from a file (criu), from a process held in memory (fork) or in full (plain);"
         " default: auto, the first of these that works here",
     )
@@ -97,6 +98,15 @@ def window(text: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Serve the page until it is told to stop, and return the exit code."""
+    try:
+        with interruptible():
+            return run(argv)
+    except KeyboardInterrupt:  # before it served
+        return 0
+
+
+def run(argv: list[str] | None) -> int:
     parser = arguments()
     options = parser.parse_args(argv)
     if options.worker and (options.snapshot or options.scaledown_window):

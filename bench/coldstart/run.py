@@ -258,25 +258,12 @@ def render_row(label: str, of: Mapping[str, Any]) -> str:
     return f"{label:<34}{of['n']:>5}{of['p50']:>10.1f}{within:>20}{of['p95']:>10.1f}{weak}{of['max']:>10.1f}"
 
 
-@contextlib.contextmanager
-def interrupt_on_sigterm() -> Iterator[None]:
-    """Treat SIGTERM in the block as Ctrl-C: what was started is ended, and what was changed elsewhere is put back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
 def interrupt_at_stdin_end() -> None:
-    """Wait until standard input is closed, then act as Ctrl-C. SIGINT itself is ignored behind the `&` of a shell."""
+    """Wait until standard input is closed, then act as Ctrl-C."""
     with contextlib.suppress(OSError):
         while os.read(0, 65536):
             pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -286,7 +273,6 @@ def main(options: argparse.Namespace) -> int:
     run that Ctrl-C ended after its first sample.
     """
     with ExitStack() as stack:
-        stack.enter_context(interrupt_on_sigterm())
         if options.until_stdin_closes:
             threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
         options.out.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,12 @@ from contextlib import ExitStack, closing
 from bench.coldstart.modal_target import open_modal_target
 from bench.coldstart.target import Target, attach_target, start_engine
 from bench.results.record import Say
-from serving.snapshots.base import NAMES
+from serving.snapshots.base import BACKEND_NAMES
 
 EMBEDDERS = {"builtin": "builtin", "hf": "bigemma3", "vllm": "vllm"}
 MODES = {"builtin": ("builtin",), "huggingface": ("hf",), "vllm": ("vllm",), "both": ("vllm", "hf")}
 """Deployments that each `--mode` measures."""
-SNAPSHOTS = ("auto", *NAMES)
+SNAPSHOTS = ("auto", *BACKEND_NAMES)
 WINDOW_S = "3600"
 """Scaledown window of engines started here: only the plan scales them down."""
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from types import ModuleType
 from typing import TypeVar
 
-from serving.system.timeouts import Late, within
+from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
     """Return the client's answer. `missing`: the sentence for NotFound. Raises AccountError."""
     import_client()
     try:
-        return within(seconds, question)
-    except Late:
+        return run_with_deadline(seconds, question)
+    except DeadlineExceeded:
         raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
     except Exception as error:
         raise translate_error(error, missing) from None

@@ -9,7 +9,7 @@ from contextlib import suppress
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.worker.process import in_a_thread
+from serving.worker.process import run_in_thread
 
 PLATFORM_IMPORTS = ("aiohttp",)
 """Imported by Modal's client when an app is first served: half a second of each restore if it is not there by then."""
@@ -46,7 +46,7 @@ def prewarm_app(app: ASGIApp) -> None:
 
     async def send(_: Message) -> None: ...
 
-    in_a_thread(lambda: asyncio.run(call_app(app, scope, receive, send)))
+    run_in_thread(lambda: asyncio.run(call_app(app, scope, receive, send)))
 
 
 async def call_app(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

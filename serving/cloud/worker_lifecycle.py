@@ -37,8 +37,8 @@ from serving.errors import ServingError, UnauthorizedError
 from serving.settings import Settings
 from serving.system import log as logs
 from serving.system.processes import give_back_memory
-from serving.system.timeouts import in_background, ms_since, timed, within
-from serving.worker.process import in_a_thread, new_random_state
+from serving.system.timeouts import ms_since, run_in_background, run_with_deadline, time_phase
+from serving.worker.process import reseed_random, run_in_thread
 from serving.worker.routes import create_app
 from serving.worker.worker import StartKind, Worker
 
@@ -153,8 +153,8 @@ class ContainerLifecycle:
         began = time.perf_counter()
         kind = classify_start(os.environ, self._task)
         settings = self._settings()
-        new_random_state()
-        self.worker.renew(settings, kind, "none" if kind == "plain" else "disk")
+        reseed_random()
+        self.worker.start_boot(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
         reason = None if kind == "plain" and not self._asleep else self._check_restored(settings, phases)
         if reason is not None:
@@ -164,7 +164,7 @@ class ContainerLifecycle:
         self.worker.boot.phases.update(phases)
         self._log_start(kind, phases)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: in_background(self._drain_and_exit))
+            signal.signal(signal.SIGTERM, lambda *_: run_in_background(self._drain_and_exit))
 
     def end(self) -> None:
         """End the embedder's processes; requests in flight are finished by then."""
@@ -182,9 +182,9 @@ class ContainerLifecycle:
             settings = self._settings()
         embedder = kind(settings)
         try:
-            in_a_thread(embedder.load)
-            in_a_thread(embedder.warm_up)
-            probe = in_a_thread(embedder.probe).tolist()
+            run_in_thread(embedder.load)
+            run_in_thread(embedder.warm_up)
+            probe = run_in_thread(embedder.probe).tolist()
             reason = why_unusable(probe)
             if reason is not None:
                 raise LifecycleError(f"{embedder.title} cannot be served: {reason}")
@@ -207,11 +207,11 @@ class ContainerLifecycle:
         here = self._loaded
         try:
             if self._asleep:
-                with timed(phases, "wake"):
-                    within(settings.restore_timeout_s, here.embedder.wake)
+                with time_phase(phases, "wake"):
+                    run_with_deadline(settings.restore_timeout_s, here.embedder.wake)
                 self._asleep = False
-            with timed(phases, "probe"):
-                after = within(settings.restore_timeout_s, here.embedder.probe)
+            with time_phase(phases, "probe"):
+                after = run_with_deadline(settings.restore_timeout_s, here.embedder.probe)
         except TimeoutError:
             return f"it did not wake up within {settings.restore_timeout_s:g} s"
         except Exception as error:
@@ -231,7 +231,7 @@ class ContainerLifecycle:
                 f"the restored worker cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
-        self.worker.renew(self._settings(), "plain", "none")
+        self.worker.start_boot(self._settings(), "plain", "none")
         phases["start"] = ms_since(began)
 
     def _discard_worker(self) -> None:
@@ -239,7 +239,7 @@ class ContainerLifecycle:
         embedder, self._built = self._loaded.embedder, None
         for give_back in (embedder.sleep, embedder.close):
             with suppress(Exception):
-                within(WITHOUT_ANSWER_S, give_back)
+                run_with_deadline(WITHOUT_ANSWER_S, give_back)
         del embedder, give_back
         self._asleep = False
         gc.unfreeze()
@@ -247,7 +247,7 @@ class ContainerLifecycle:
 
     def _stop_soon(self) -> None:
         """Stop in the background: this is called on the event loop, which must not wait for the platform."""
-        in_background(self._stop_fetching)
+        run_in_background(self._stop_fetching)
 
     def _stop_fetching(self) -> None:
         run_optional(self._stop, "the platform did not accept the request to stop: the container ends when it is idle")

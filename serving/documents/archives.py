@@ -21,7 +21,7 @@ from typing import IO
 
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import MiB, Settings
-from serving.system.display_names import shown_path
+from serving.system.display_names import display_path
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -173,7 +173,7 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
             raise UnreadableError("the zip is empty")
         for number, info in enumerate(infos):
             target = folder / f"{number:06d}"
-            name = shown_path(info.filename)
+            name = display_path(info.filename)
             try:
                 write_member(archive, info, target, settings)
             except ServingError as error:

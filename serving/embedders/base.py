@@ -67,7 +67,7 @@ class Embedder(Protocol):
     device: Literal["cpu", "cuda"]
     """Where its model runs. The same inputs give the same bits again on a CPU, nearly the same on a GPU."""
     backends: tuple[str, ...]
-    """The snapshot backends (`serving.snapshots.base.NAMES`) that can save a process holding this embedder."""
+    """The snapshot backends (`serving.snapshots.base.BACKEND_NAMES`) that can save a process holding this embedder."""
 
     def load(self) -> None: ...
 

@@ -1,24 +1,24 @@
-"""That something changed, for whoever wants to hear of it; what there is to tell is read elsewhere."""
+"""Wakes listeners when something has changed; they read the new state themselves."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class News:
-    """`version` counts the changes, so that none is missed between reading and listening."""
+class ChangeNotifier:
+    """Counts changes in `version`, so that none is missed between reading and waiting."""
 
     def __init__(self) -> None:
         self.version = 0
         self._listeners: set[asyncio.Event] = set()
 
-    def publish(self) -> None:
+    def notify(self) -> None:
         self.version += 1
         for listener in self._listeners:
             listener.set()
 
-    async def after(self, seen: int) -> int:
-        """The version, as soon as it is not `seen`."""
+    async def wait_after(self, seen: int) -> int:
+        """Return the version as soon as it differs from `seen`."""
         listener = asyncio.Event()
         self._listeners.add(listener)
         try:

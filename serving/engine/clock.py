@@ -1,4 +1,4 @@
-"""Time as the engine sees it; an argument of it, so that tests need not wait."""
+"""The engine's clock, which is passed in so that tests need not wait."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 
 class Clock:
-    """The system's. Idle time is counted in monotonic seconds: setting the date starts and ends nothing."""
+    """Reads the system clock. Idle time is in monotonic seconds, so that setting the date starts and ends nothing."""
 
     def monotonic(self) -> float:
         return time.monotonic()
 
     def time(self) -> float:
-        """Unix seconds, only to be shown."""
+        """Return Unix seconds, for display only."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:

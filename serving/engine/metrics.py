@@ -1,4 +1,4 @@
-"""Prometheus metrics of the engine's state, read when they are asked for."""
+"""Prometheus metrics of the engine's state, read at each scrape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EngineCollector(Collector):
         snapshot = starter.snapshot
         for name, about, value in (
             ("in_flight", "Requests that the worker has", engine.in_flight),
-            ("waiting", "Requests that wait for a worker", len(engine.waiting)),
+            ("waiting", "Requests that wait for a worker", len(engine.wait_queue)),
             ("worker_up", "1 while there is a worker that answers", int(engine.state == "serving")),
             ("snapshot_bytes", "Size of the snapshot on disk", 0 if snapshot is None else snapshot.bytes),
             ("backend_disabled", "1 after failures in a row", int(bool(starter.disabled))),

@@ -1,15 +1,15 @@
 """The engine's proxy: holds requests while a worker comes back, passes bodies on as they come.
 
-Decisions in their order, for each request that `guard` has let through:
+It decides in this order, for each request that `RequestGuard` has let through:
 
 1. `/embed` and `/v1/embeddings` are passed on; they alone start a worker and reset the idle timer. All other routes are
-   answered here, at zero too (`engine_routes`)
+   answered here, at zero too (`serving.engine.routes`)
 2. the request waits for the worker, and gives its place up when its client leaves
-3. a worker that is gone before it has taken anything of the request: once more from 2
-4. a worker that is gone in the middle: 503; what it had of the body is not kept for a second try
-5. a worker that says nothing, or takes nothing, for longer than its own time limit is hung: 503, and it is killed,
-   which the engine hears of at once: who comes next waits for another one. Nobody but the proxy can tell: a client that
-   sends slowly, or reads slowly, keeps it waiting as well
+3. the worker ends before it has taken anything of the request: once more from 2
+4. the worker ends in the middle: 503; the part of the body that it had is not kept for a second try
+5. the worker answers nothing, or takes nothing, for longer than its own time limit: it is hung. The request gets 503,
+   and the worker is killed, which the engine notices at once: later requests wait for another one. Only the proxy can
+   tell, because a client that sends or reads slowly keeps it waiting as well
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.http.access import EMBEDDING
 from serving.snapshots.worker_handle import WorkerHandle
 
-HELD_BYTES = 64 * 1024
-"""Read of a body before its request is admitted: a server that reads nothing does not hear of a client that leaves."""
+READ_AHEAD_BYTES = 64 * 1024
+"""Bytes read of a body before its request is admitted: a server that reads nothing does not notice a client leaving."""
 QUEUED_BYTES = 1024 * 1024
-"""The same at zero, where it waits: a page or two, so that their clients may leave too."""
+"""The same for a request that waits at zero: a page or two, so that it too notices when its client leaves."""
 ALL_QUEUED_BYTES = 64 * 1024 * 1024
-"""Read of all that wait; beyond it bodies stay in their sockets, and a place is freed when its time is up."""
+"""Bytes read of all waiting requests; beyond it bodies stay in their sockets, and a place is freed at its timeout."""
 HUNG_S = 10.0
 """A worker answers within its own time limit, if only with an error; this much later it is hung."""
 KEPT_S = 3600.0
 """An idle connection to the worker; the worker's own limit is the same."""
 TRIES = 3
-"""For a request whose worker is gone before it took anything of it."""
+"""For a request whose worker ended before it took anything of it."""
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
      "upgrade", "host", "expect"}
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class ClientLeft(Exception):
-    """Ends a request whose answer nobody waits for any more."""
+    """Raised when the client of a request has closed its connection."""
 
 
 @dataclass(eq=False)
@@ -62,15 +62,15 @@ class RequestBody:
     taken: bool = False
     """True once a worker has been given something of it."""
     failed: Exception | None = None
-    """Why no more of it comes: its client has left, or the guard refuses it."""
+    """Why no more of the body comes: the client has left, or the guard refuses it."""
 
     @property
-    def held(self) -> int:
+    def buffered_bytes(self) -> int:
         return sum(len(chunk) for chunk in self.read)
 
     async def read_ahead(self, most: int) -> None:
-        """Read up to that many bytes, so that after a whole body only the client's leaving can come."""
-        while not self.ended.is_set() and self.held < most:
+        """Read up to that many bytes; after a whole body, the next message can only be that the client has left."""
+        while not self.ended.is_set() and self.buffered_bytes < most:
             self.read.append(await self._next())
 
     async def _next(self) -> bytes:
@@ -95,14 +95,14 @@ class RequestBody:
         watchdog.start()  # until its answer
 
     async def wait_until_client_left(self) -> None:
-        """Return when the client has gone; as long as there is body, who reads it hears of that."""
+        """Return when the client has left; while there is body, the reader of it notices that."""
         await self.ended.wait()
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
 
 class WorkerWatchdog:
-    """Times how long only the worker is waited for, and kills it when the time is over, which ends the wait."""
+    """Measures how long the proxy waits for the worker alone, and kills it at the limit, which ends the wait."""
 
     def __init__(self, handle: WorkerHandle, seconds: float) -> None:
         self.fired = False
@@ -129,12 +129,12 @@ class WorkerWatchdog:
     def _fire(self) -> None:
         log.error("the worker did not answer within its time limit and is killed")
         self.fired = True
-        self._handle.strike()
+        self._handle.kill_now()
 
 
 class EngineProxy:
     def __init__(self, engine: Engine, own_routes: ASGIApp) -> None:
-        """`own_routes` are answered here, without a worker."""
+        """`own_routes`: the app that answers all other routes, without a worker."""
         self.engine = engine
         self.own_routes = own_routes
         self._client: tuple[Path, aiohttp.ClientSession] | None = None
@@ -152,9 +152,9 @@ class EngineProxy:
     # Embedding
 
     async def _embed(self, scope: Scope, body: RequestBody, send: Send) -> None:
-        await body.read_ahead(HELD_BYTES)
+        await body.read_ahead(READ_AHEAD_BYTES)
         self._bodies.add(body)
-        if self.engine.state != "serving" and sum(other.held for other in self._bodies) < ALL_QUEUED_BYTES:
+        if self.engine.state != "serving" and sum(other.buffered_bytes for other in self._bodies) < ALL_QUEUED_BYTES:
             await body.read_ahead(QUEUED_BYTES)
         work = asyncio.ensure_future(self._pass_on(scope, body, send))
         gone = asyncio.ensure_future(body.wait_until_client_left())
@@ -176,8 +176,8 @@ class EngineProxy:
         raise NotReadyError("the worker ended each time before it took this request", retry_after=1)
 
     async def _pass_to_worker(self, lease: Lease, scope: Scope, body: RequestBody, send: Send) -> bool:
-        """Return False if this worker was gone before anything of the body was taken."""
-        handle = lease.life.handle
+        """Return False if this worker ended before it took anything of the body."""
+        handle = lease.worker.handle
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
         # The body's framing is ours: one of the two, as the proxy's own parser took it. Without a length it is chunked.
         chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
@@ -191,14 +191,14 @@ class EngineProxy:
                 data=body.stream(watchdog),
                 allow_redirects=False,
             ) as response:
-                self.engine.answered(lease.life)
+                self.engine.record_first_answer(lease.worker)
                 answered = True
                 await self._pass_back(response, lease, watchdog, send)
         except aiohttp.ClientError as error:
             if body.failed is not None:
                 raise body.failed from None
             if answered:
-                raise  # the client sees its connection break: half an answer is none
+                raise  # breaks the client's connection: half an answer must not look whole
             if watchdog.fired:
                 raise NotReadyError("the worker hung on this request and is started again", retry_after=1) from None
             with contextlib.suppress(TimeoutError):
@@ -228,7 +228,7 @@ class EngineProxy:
         await send({"type": "http.response.body", "body": b""})
 
     async def _reuse_client(self, handle: WorkerHandle) -> aiohttp.ClientSession:
-        """Return this worker's client: a connection to the worker before is never used again."""
+        """Return this worker's client: a connection to an earlier worker is never used again."""
         assert handle.socket is not None
         if self._client is None or self._client[0] != handle.socket:
             old, self._client = self._client, (handle.socket, open_client(handle.socket))
@@ -237,16 +237,16 @@ class EngineProxy:
         return self._client[1]
 
     def _make_head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
-        row = lease.life.start
-        start = "restore" if row.kind == "restored" else "start"
-        took = f"{start};dur={row.ready_ms:.2f}, hold;dur={lease.held_ms:.2f}".encode()
+        record = lease.worker.start
+        start = "restore" if record.kind == "restored" else "start"
+        took = f"{start};dur={record.ready_ms:.2f}, hold;dur={lease.wait_ms:.2f}".encode()
         headers = []
         for name, value in response.raw_headers:
             key = name.lower()
             if key.decode("latin-1") not in HOP_BY_HOP:
                 value = b", ".join(part for part in (took, value) if part) if key == b"server-timing" else value
                 headers.append((key, value))
-        headers.append((b"x-snapshot-tier", lease.life.tier.encode()))
+        headers.append((b"x-snapshot-tier", lease.worker.tier.encode()))
         return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 

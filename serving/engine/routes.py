@@ -1,4 +1,4 @@
-"""Routes that the engine answers itself: what it is, whether it is well, and its control. Asking wakes no worker."""
+"""Routes that the engine answers itself: description, health, metrics and control. They start no worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from serving.embedders.base import Embedder
 from serving.engine.engine import Engine
 from serving.engine.proxy import open_client
-from serving.engine.status import status
+from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
 from serving.http.responses import add_error_handlers, check_level, describe_server, list_models, respond
 
@@ -76,29 +76,29 @@ class Routes:
         return respond({"status": "alive"})
 
     async def show_readiness(self, _: Request) -> Response:
-        """Return that requests are answered, as they are at zero too; not after a start that failed."""
+        """Return ready, also at zero, where a request starts a worker; 503 after a start that failed."""
         if self._engine.state == "failed":
             return respond({"status": "failed"}, 503, {"Retry-After": "1"})
         return respond({"status": "ready"})
 
     async def show_metrics(self, _: Request) -> Response:
-        """Return the engine's metrics, and the worker's as long as there is one."""
-        text = self._engine.metrics.text()
-        life = self._engine.life
-        if life is not None and life.handle.socket is not None and self._engine.state == "serving":
+        """Return the engine's metrics, and the worker's while there is one."""
+        text = self._engine.metrics.render_text()
+        worker = self._engine.worker
+        if worker is not None and worker.handle.socket is not None and self._engine.state == "serving":
             keys = self._engine.settings.keys
             headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with (
                     asyncio.timeout(METRICS_S),
-                    open_client(life.handle.socket) as client,
+                    open_client(worker.handle.socket) as client,
                     client.get("/metrics", headers=headers) as found,
                 ):
                     text += await found.read() if found.ok else b""
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def show_engine(self, _: Request) -> Response:
-        return respond(status(self._engine))
+        return respond(describe_engine(self._engine))
 
     async def stream_events(self, _: Request) -> Response:
         return StreamingResponse(self._events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -106,15 +106,18 @@ class Routes:
     async def _events(self) -> AsyncIterator[bytes]:
         """Yield the status as server-sent events: now, at each change, and a comment after a while without one."""
         while not self._stopping.is_set():
-            seen = self._engine.news.version
-            yield b"event: engine\ndata: " + orjson.dumps(status(self._engine)) + b"\n\n"
+            seen = self._engine.changes.version
+            yield b"event: engine\ndata: " + orjson.dumps(describe_engine(self._engine)) + b"\n\n"
             await asyncio.sleep(EVENT_GAP_S)
             while not self._stopping.is_set() and not await self._wait_for_change(seen):
                 yield b": nothing new\n\n"
 
     async def _wait_for_change(self, seen: int) -> bool:
         """Return True if something has changed, or the engine stops; False after a while in which nothing did."""
-        waits = [asyncio.ensure_future(self._engine.news.after(seen)), asyncio.ensure_future(self._stopping.wait())]
+        waits = [
+            asyncio.ensure_future(self._engine.changes.wait_after(seen)),
+            asyncio.ensure_future(self._stopping.wait()),
+        ]
         try:
             done, _ = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,7 +126,7 @@ class Routes:
         return bool(done)
 
     async def scale_down(self, _: Request) -> Response:
-        """Answer when the worker is gone, or after half a minute in which it still finishes what it has."""
+        """Answer when the worker has stopped, or after half a minute in which it still finishes its requests."""
         return await self._scale_down()
 
     async def rebuild(self, _: Request) -> Response:
@@ -146,7 +149,7 @@ class Routes:
         self._engine.wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._engine.settings.hold_timeout_s):
-                await self._engine.until("serving", "failed")
+                await self._engine.wait_for_state("serving", "failed")
         if self._engine.state != "serving":
             raise NotReadyError(
                 f"no worker came up: it is {self._engine.state} {self._engine.reason}".strip(), retry_after=5

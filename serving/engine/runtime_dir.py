@@ -1,4 +1,4 @@
-"""Where an engine keeps what lives no longer than itself: sockets, and the work of a restore."""
+"""The folder for files that last no longer than the engine: sockets, and the work files of a restore."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import stat
 import tempfile
 from pathlib import Path
 
-LONGEST = 75
-"""Bytes: the path of a Unix socket may have 107 in Linux and 103 in macOS, name included."""
+MAX_PATH_BYTES = 75
+"""The path of a Unix socket may have 107 bytes in Linux and 103 in macOS, file name included."""
 
 
-def run_folder(data: Path) -> Path:
-    """Empty, and this user's only: what an engine that was killed left there is removed. Raises OSError.
+def make_runtime_dir(data: Path) -> Path:
+    """Return an empty folder that only this user can read; leftovers of a killed engine are removed. Raises OSError.
 
-    In the data folder; where that path is too long for a socket, in the system's temporary folder under a name that
+    It is in the data folder; if that path is too long for a socket, in the system's temporary folder, under a name that
     the next engine of the same data folder finds again.
     """
     data = data.resolve()
     folder = data / "run"
-    if len(os.fsencode(folder)) > LONGEST:
+    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
         digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The record of every start: how it came, phase by phase. What is expected of the next one is read from here.
+"""The record of every start, failures included, phase by phase; the expected time of the next start comes from it.
 
-Kept in a file of JSON lines, so that a restarted engine knows what to expect, and a failure is a row.
+Kept in a file of JSON lines, so that a restarted engine knows what to expect.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Start:
-    """One way from zero to an answer, or to a failure. Milliseconds, except `at`."""
+class StartRecord:
+    """One start, from zero to an answer or a failure. Milliseconds, except `at`."""
 
     at: float
     """Unix seconds."""
     backend: str
     kind: str = "plain"
-    """plain, created or restored; what the answers say too."""
+    """plain, created or restored, as in `X-Start-Kind`."""
     outcome: Outcome = "served"
     reason: str = ""
-    """Of a failure, or why this start is plain where a snapshot was meant."""
+    """Why it failed, or why it is plain although a snapshot was to be used."""
     phases: dict[str, float] = field(default_factory=dict)
     ready_ms: float = 0.0
     """Until the worker could answer."""
     first_answer_ms: float | None = None
-    """Until the first answer's headers; None before, and of a start that nobody waited for."""
+    """Until the first answer's headers; None before that, and for a start that no request waited for."""
 
 
-class Starts:
+class StartHistory:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[Start] = []
+        self.records: list[StartRecord] = []
         self._lines = 0
 
     def load(self) -> None:
-        """What can be read of the file; a torn last line of an engine that was killed is left out."""
+        """Read the file; lines that cannot be read, such as the torn last line of a killed engine, are left out."""
         try:
             lines = self._path.read_text(errors="replace").splitlines()
         except OSError:
@@ -54,47 +54,49 @@ class Starts:
         self._lines = len(lines)
         for line in lines[-KEPT:]:
             try:
-                self.rows.append(decoded(json.loads(line)))
+                self.records.append(decode_record(json.loads(line)))
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
 
-    def add(self, row: Start) -> None:
-        self.rows = [*self.rows[-KEPT:], row]
+    def add(self, record: StartRecord) -> None:
+        self.records = [*self.records[-KEPT:], record]
 
-    def write(self, row: Start) -> None:
-        """Once it is complete."""
+    def write(self, record: StartRecord) -> None:
+        """Append a complete record to the file."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:
-                write_file(self._path, b"".join(encoded(kept) for kept in self.rows))
-                self._lines = len(self.rows)
+                write_file(self._path, b"".join(encode_record(kept) for kept in self.records))
+                self._lines = len(self.records)
                 return
             with self._path.open("ab") as stream:
-                stream.write(encoded(row))
+                stream.write(encode_record(record))
         except OSError as error:
             log.warning("a start could not be recorded in %s: %s", self._path.name, error.strerror)
 
     def expected_ms(self, kind: str, backend: str) -> float | None:
-        """Median time to an answering worker of such starts so far, the latest twenty."""
-        times = [row.ready_ms for row in self.rows if row.outcome == "served" and is_of(row, kind, backend)]
+        """Return the median time to an answering worker of the latest twenty such starts; None without one."""
+        times = [
+            record.ready_ms for record in self.records if record.outcome == "served" and matches(record, kind, backend)
+        ]
         return round(statistics.median(times[-20:]), 1) if times else None
 
     def latest(self, count: int) -> Sequence[dict[str, Any]]:
-        return [asdict(row) for row in self.rows[-count:][::-1]]
+        return [asdict(record) for record in self.records[-count:][::-1]]
 
 
-def is_of(row: Start, kind: str, backend: str) -> bool:
-    return row.kind == kind and (kind == "plain" or row.backend == backend)
+def matches(record: StartRecord, kind: str, backend: str) -> bool:
+    return record.kind == kind and (kind == "plain" or record.backend == backend)
 
 
-def encoded(row: Start) -> bytes:
-    return json.dumps(asdict(row)).encode() + b"\n"
+def encode_record(record: StartRecord) -> bytes:
+    return json.dumps(asdict(record)).encode() + b"\n"
 
 
-def decoded(found: dict[str, Any]) -> Start:
-    """Raises ValueError, TypeError or KeyError for what is no row of ours."""
+def decode_record(found: dict[str, Any]) -> StartRecord:
+    """Return the record of one line. Raises ValueError, TypeError or KeyError for anything else."""
     first = found["first_answer_ms"]
-    return Start(
+    return StartRecord(
         at=float(found["at"]),
         backend=str(found["backend"]),
         kind=str(found["kind"]),

@@ -1,12 +1,12 @@
-"""Prometheus metrics of the engine's starts, in a registry of its own. The worker has others; they end with it."""
+"""Prometheus metrics of the engine's starts, in a registry of its own. Those of a worker end with the worker."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from serving.engine.start_history import Start
+from serving.engine.start_history import StartRecord
 
-SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 600.0)
+BUCKETS_S = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 600.0)
 
 
 class StartMetrics:
@@ -22,18 +22,18 @@ class StartMetrics:
         self._phases = self._histogram("start_phase_seconds", "Phases of a start", "kind", "phase")
 
     def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
-        return Histogram(f"dormouse_engine_{name}", about, labels, buckets=SECONDS, registry=self.registry)
+        return Histogram(f"dormouse_engine_{name}", about, labels, buckets=BUCKETS_S, registry=self.registry)
 
-    def started(self, row: Start) -> None:
-        self._starts.labels(row.kind, row.outcome).inc()
-        if row.outcome == "served":
-            self._ready.labels(row.kind).observe(row.ready_ms / 1000)
-            for phase, milliseconds in row.phases.items():
-                self._phases.labels(row.kind, phase).observe(milliseconds / 1000)
+    def count_start(self, record: StartRecord) -> None:
+        self._starts.labels(record.kind, record.outcome).inc()
+        if record.outcome == "served":
+            self._ready.labels(record.kind).observe(record.ready_ms / 1000)
+            for phase, milliseconds in record.phases.items():
+                self._phases.labels(record.kind, phase).observe(milliseconds / 1000)
 
-    def first_answer(self, row: Start) -> None:
-        if row.first_answer_ms is not None:
-            self._first.labels(row.kind).observe(row.first_answer_ms / 1000)
+    def observe_first_answer(self, record: StartRecord) -> None:
+        if record.first_answer_ms is not None:
+            self._first.labels(record.kind).observe(record.first_answer_ms / 1000)
 
-    def text(self) -> bytes:
+    def render_text(self) -> bytes:
         return generate_latest(self.registry)

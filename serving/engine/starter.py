@@ -1,6 +1,6 @@
-"""How a worker comes up: from a snapshot where there is one, in full where there is none or it fails.
+"""Starts a worker: from a snapshot if there is one, in full otherwise or after a failed restore. Counts failures.
 
-Counts what fails. Knows no request, no timer and no state but its own.
+Knows no request, no timer and no state but its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.embedders.probe import describe_difference, why_unusable
-from serving.engine.start_history import Start
+from serving.engine.start_history import StartRecord
 from serving.snapshots.base import (
     Launch,
     NoRoom,
@@ -23,47 +23,49 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.choose import Choice
-from serving.snapshots.plain import Plain
+from serving.snapshots.choose import BackendChoice
+from serving.snapshots.plain import PlainStarter
 from serving.snapshots.worker_handle import WorkerHandle
 
-FAILURES_IN_A_ROW = 2
-"""Of snapshots or restores; then the backend is disabled until it is told to rebuild or the engine starts again."""
-Way = Literal["starting", "restoring"]
+MAX_FAILURES_IN_A_ROW = 2
+"""Failed snapshots or restores; then the backend is disabled until a rebuild is asked for or the engine restarts."""
+StartMode = Literal["starting", "restoring"]
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Life:
-    """One worker, from its start to its end."""
+class RunningWorker:
+    """A worker that answers, until its end."""
 
     handle: WorkerHandle
-    start: Start
+    start: StartRecord
     tier: Tier
     in_flight: int = 0
     complete: bool = False
-    """Its start is over and recorded: it has answered, or nobody waits for its first answer."""
+    """Its start is over and recorded: it has answered, or no request waits for its first answer."""
 
 
 class Starter:
-    def __init__(self, spec: Spec, choice: Choice, run: Path, plain: Plain | None = None) -> None:
-        """`run`: a folder for the workers' sockets."""
+    def __init__(
+        self, spec: WorkerSpec, choice: BackendChoice, runtime_dir: Path, plain: PlainStarter | None = None
+    ) -> None:
+        """`runtime_dir`: a folder for the workers' sockets."""
         self.spec = spec
         self.choice = choice
         self.snapshot: Snapshot | None = None
         self.disabled = ""
-        """Why the chosen backend is not used any more; empty while it is."""
+        """Why the chosen backend is no longer used; empty while it is used."""
         self.failures: dict[tuple[str, str], int] = {}
-        """(backend, snapshot, restore or park) -> how often that failed."""
+        """(backend, step) -> number of failures; the step is snapshot, restore or park."""
         self.fallbacks = 0
-        """Plain starts where a snapshot was meant."""
-        self._run = run
-        self._plain = plain or Plain()
-        self._in_a_row = 0
+        """Plain starts although a snapshot was to be used."""
+        self._runtime_dir = runtime_dir
+        self._plain_starter = plain or PlainStarter()
+        self._failures_in_a_row = 0
 
     @property
     def next_kind(self) -> str:
@@ -71,80 +73,85 @@ class Starter:
             return "plain"
         return "created" if self.snapshot is None else "restored"
 
-    async def adopt(self) -> None:
-        """A snapshot of an earlier engine is looked for, and looked through, before the first request asks for it."""
+    async def adopt_snapshot(self) -> None:
+        """Find and verify a snapshot of an earlier engine, before the first request needs it."""
         if self.choice.backend is not None:
-            self.snapshot = await self._find()
+            self.snapshot = await self._find_snapshot()
 
-    async def rebuild(self) -> None:
-        """The snapshot goes and its backend is tried again: the next start makes a new one."""
+    async def discard_snapshot(self) -> None:
+        """Delete the snapshot and enable its backend again: the next start makes a new one."""
         backend, snapshot = self.choice.backend, self.snapshot
-        self.snapshot, self.disabled, self._in_a_row = None, "", 0
+        self.snapshot, self.disabled, self._failures_in_a_row = None, "", 0
         if backend is not None and snapshot is not None:
             await backend.discard(snapshot)
 
-    async def rest(self, seconds: float) -> float | None:
-        """At zero for so long: seconds until it wants to know again."""
+    async def step_down(self, seconds: float) -> float | None:
+        """Let the backend give up what it holds, after so many seconds at zero; return the seconds until its next step.
+
+        None: no further step.
+        """
         if self.choice.backend is None:
             return None
         try:
-            return await self.choice.backend.rest(seconds)
+            return await self.choice.backend.step_down(seconds)
         except SnapshotFailed as error:
-            self.lost(str(error))
+            self.snapshot_lost(str(error))
             return None
 
-    def lost(self, reason: str) -> None:
-        """What was kept at zero is gone: the next start makes another."""
+    def snapshot_lost(self, reason: str) -> None:
+        """Note that the snapshot held at zero is lost: the next start makes another."""
         self.snapshot = None
-        self._count("park", reason)
+        self._count_failure("park", reason)
 
-    async def start(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life:
-        """`row` is filled in; `enter` and `report` hear how it goes. Raises StartFailed."""
+    async def start(self, record: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
+        """Return a worker that answers. Fills `record`, calls `enter` and `report` on the way. Raises StartFailed."""
         if self.choice.backend is not None and not self.disabled:
-            life = await self._by_snapshot(row, enter, report)
-            if life is not None:
-                return life
+            worker = await self._start_from_snapshot(record, enter, report)
+            if worker is not None:
+                return worker
             self.fallbacks += 1
         enter("starting")
-        row.kind = "plain"
-        handle = await self._plain.start(self.spec, self._launch("plain"), report)
-        reason = await judged(handle, why_unusable)
+        record.kind = "plain"
+        handle = await self._plain_starter.start(self.spec, self._make_launch("plain"), report)
+        reason = await verify_probe(handle, why_unusable)
         if reason is not None:
             raise StartFailed(reason, public=True)
-        return Life(handle, row, "none")
+        return RunningWorker(handle, record, "none")
 
-    async def _by_snapshot(self, row: Start, enter: Callable[[Way], None], report: Report) -> Life | None:
-        """None if it has to be a plain start. Raises StartFailed."""
+    async def _start_from_snapshot(
+        self, record: StartRecord, enter: Callable[[StartMode], None], report: Report
+    ) -> RunningWorker | None:
+        """Return the worker; None if a plain start is needed. Raises StartFailed."""
         backend = self.choice.backend
         assert backend is not None
         report("find", None)
         began = time.perf_counter()
-        snapshot = self.snapshot = await self._find()
+        snapshot = self.snapshot = await self._find_snapshot()
         report("find", (time.perf_counter() - began) * 1000)
-        row.kind = "created" if snapshot is None else "restored"
+        record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")
             try:
-                snapshot = self.snapshot = await self._create(report)
+                snapshot = self.snapshot = await self._create_snapshot(report)
             except SnapshotFailed as error:
-                self._failed(row, "snapshot", str(error))
+                self._record_failure(record, "snapshot", str(error))
                 return None
         enter("restoring")
         tier = backend.tier
         try:
-            handle = await self._restore(snapshot, row.kind, report)
-        except NoRoom as error:  # a plain start would find no more of it
+            handle = await self._restore_worker(snapshot, record.kind, report)
+        except NoRoom as error:  # a plain start would not find more memory
             raise StartFailed(str(error), public=True) from None
         except RestoreFailed as error:
             self.snapshot = None
             await backend.discard(snapshot)
-            self._failed(row, "restore", str(error))
+            self._record_failure(record, "restore", str(error))
             return None
-        self._in_a_row = 0
-        return Life(handle, row, tier)
+        self._failures_in_a_row = 0
+        return RunningWorker(handle, record, tier)
 
-    async def _create(self, report: Report) -> Snapshot:
-        """Raises SnapshotFailed, also for a fault of the backend's own; StartFailed."""
+    async def _create_snapshot(self, report: Report) -> Snapshot:
+        """Return a new snapshot. Raises StartFailed, or SnapshotFailed, also for a bug in the backend."""
         backend = self.choice.backend
         assert backend is not None
         try:
@@ -160,13 +167,13 @@ class Starter:
             raise StartFailed(reason, public=True)
         return snapshot
 
-    async def _restore(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
-        """Raises RestoreFailed, also for a worker that came back and computes something else."""
+    async def _restore_worker(self, snapshot: Snapshot, kind: str, report: Report) -> WorkerHandle:
+        """Return the restored worker. Raises RestoreFailed, also if it came back and computes different vectors."""
         backend = self.choice.backend
         assert backend is not None
         try:
-            handle = await backend.restore(snapshot, self._launch(kind), report)
-            reason = await judged(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
+            handle = await backend.restore(snapshot, self._make_launch(kind), report)
+            reason = await verify_probe(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
         except RestoreFailed:
             raise
         except Exception as error:
@@ -176,38 +183,38 @@ class Starter:
             raise RestoreFailed(reason)
         return handle
 
-    async def _find(self) -> Snapshot | None:
+    async def _find_snapshot(self) -> Snapshot | None:
         assert self.choice.backend is not None
         try:
             return await self.choice.backend.find(self.spec)
         except Exception:
-            log.exception("no snapshot could be looked for")
+            log.exception("the search for a snapshot failed")
             return None
 
-    def _failed(self, row: Start, what: str, reason: str) -> None:
-        row.reason = f"{what} failed: {reason}"
-        self._count(what, reason)
+    def _record_failure(self, record: StartRecord, what: str, reason: str) -> None:
+        record.reason = f"{what} failed: {reason}"
+        self._count_failure(what, reason)
 
-    def _count(self, what: str, reason: str) -> None:
+    def _count_failure(self, what: str, reason: str) -> None:
         name = self.choice.name
         self.failures[name, what] = self.failures.get((name, what), 0) + 1
-        self._in_a_row += 1
+        self._failures_in_a_row += 1
         log.warning("%s: %s failed, the next start is a full one: %s", name, what, reason)
-        if self._in_a_row >= FAILURES_IN_A_ROW:
-            self.disabled = f"{self._in_a_row} failures in a row, the last: {what} failed: {reason}"
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self.disabled = f"{self._failures_in_a_row} failures in a row, the last: {what} failed: {reason}"
             log.error("%s is disabled: %s", name, self.disabled)
 
-    def _launch(self, kind: str) -> Launch:
-        self._run.mkdir(mode=0o700, exist_ok=True)  # something that tidies temporary folders may have taken it
-        socket = self._run / f"{secrets.token_hex(6)}.sock"
+    def _make_launch(self, kind: str) -> Launch:
+        self._runtime_dir.mkdir(mode=0o700, exist_ok=True)  # a job that cleans temporary folders may have deleted it
+        socket = self._runtime_dir / f"{secrets.token_hex(6)}.sock"
         assert kind in ("plain", "created", "restored")
         return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)  # type: ignore[arg-type]
 
 
-async def judged(handle: WorkerHandle, judge: Callable[[Any], str | None]) -> str | None:
-    """What is wrong with its probe; the worker has ended then, also if judging itself failed."""
+async def verify_probe(handle: WorkerHandle, check: Callable[[Any], str | None]) -> str | None:
+    """Return why the worker's probe is wrong, else None. A wrong one, or a failed check, ends the worker."""
     try:
-        reason = judge(handle.about["probe"])
+        reason = check(handle.about["probe"])
     except BaseException:
         await handle.kill()
         raise

@@ -1,4 +1,4 @@
-"""Requests that wait for a worker, in the order in which they came. When they are admitted is decided elsewhere."""
+"""Requests that wait for a worker, in order of arrival. The engine decides when they are admitted."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Generic, Protocol, TypeVar
 from serving.errors import NotReadyError
 
 
-class Admitting(Protocol):
-    """A worker, as far as those who wait are concerned."""
+class AdmittingWorker(Protocol):
+    """The part of a worker that the queue needs."""
 
     in_flight: int
 
 
-W = TypeVar("W", bound=Admitting)
+W = TypeVar("W", bound=AdmittingWorker)
 
 
 class WaitQueue(Generic[W]):
-    """A queue of futures; each is done with the worker that its request may go on to."""
+    """A queue of futures; the result of each is the worker that its request may use."""
 
     def __init__(self) -> None:
         self._waiters: dict[asyncio.Future[W], float] = {}
@@ -27,8 +27,8 @@ class WaitQueue(Generic[W]):
         return len(self._waiters)
 
     @property
-    def since(self) -> float | None:
-        """When the first of them came, in monotonic seconds."""
+    def waiting_since(self) -> float | None:
+        """Return when the first of them came, in monotonic seconds; None if it is empty."""
         return next(iter(self._waiters.values()), None)
 
     def join(self, began: float) -> asyncio.Future[W]:
@@ -37,11 +37,11 @@ class WaitQueue(Generic[W]):
         return waiter
 
     def leave(self, waiter: asyncio.Future[W]) -> None:
-        """Remove a request that goes on, or has given up."""
+        """Remove a request that was admitted or has given up."""
         self._waiters.pop(waiter, None)
 
     def admit(self, worker: W, most: int) -> None:
-        """Let as many go on as the worker may have at once."""
+        """Admit waiting requests until the worker has `most` at once."""
         while self._waiters and worker.in_flight < most:
             waiter = next(iter(self._waiters))
             self.leave(waiter)
@@ -49,8 +49,8 @@ class WaitQueue(Generic[W]):
                 worker.in_flight += 1
                 waiter.set_result(worker)
 
-    def refuse(self, error: NotReadyError) -> None:
-        """End the wait of all with this error."""
+    def refuse_all(self, error: NotReadyError) -> None:
+        """Refuse all waiting requests with this error."""
         for waiter in list(self._waiters):
             self.leave(waiter)
             if not waiter.done():

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from serving.library.database import SCHEMA_VERSION, LibraryError, copy_database
-from serving.system.files import copy_file, remove
+from serving.system.files import copy_file, remove_files
 
 COPY = re.compile(r"library-(\d{8})\.db")
 PARTIAL = re.compile(r"library-\d{8}\.db\.[0-9a-f]+\.part")
@@ -80,7 +80,7 @@ class Backup:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._number = self._claims.take_number(max(list_copies(self.folder), default=0))
             self._reload()  # after the claim: the previous process acknowledges nothing from here on
-            remove([path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)])
+            remove_files([path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)])
             found = list_copies(self.folder)
             if not found:
                 return
@@ -92,9 +92,9 @@ class Backup:
         try:
             check_copy(part, newest.name)
         except LibraryError:
-            remove([part])
+            remove_files([part])
             raise
-        remove([database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")])  # of another database
+        remove_files([database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")])  # of another database
         part.replace(database)
 
     def back_up(self, database: Path) -> None:
@@ -138,12 +138,12 @@ class Backup:
             check_copy(copied, "the copy")
             copy_file(copied, self.folder / f"library-{self._number:08d}.db")
         finally:
-            remove([copied])
+            remove_files([copied])
         self._commit()
         self._check_claim()  # a newer process did not see a copy that was committed after its start
         with contextlib.suppress(OSError):
             found = list_copies(self.folder)
-            remove([found[number] for number in sorted(found)[:-COPIES_KEPT]])
+            remove_files([found[number] for number in sorted(found)[:-COPIES_KEPT]])
 
     def _check_claim(self) -> None:
         if self._claims.is_superseded(self._number):

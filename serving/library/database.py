@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from serving.errors import ServingError
 from serving.library.records import CollectionKey
-from serving.system.files import exclusive, remove
+from serving.system.files import lock_file, remove_files
 
 SCHEMA_VERSION = 2
 COLLECTIONS = """
@@ -180,7 +180,7 @@ class Database:
 def lock_library(path: Path) -> int:
     """Return a descriptor that holds the lock until it is closed or the process ends. Raises LibraryError."""
     try:
-        return exclusive(path)
+        return lock_file(path)
     except BlockingIOError:
         raise LibraryError(
             f"another process is using the library in {path.parent}: stop it, or choose another --data folder"
@@ -254,12 +254,12 @@ def write_copy(database: Path, path: Path) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     finally:
-        remove([part])
+        remove_files([part])
 
 
 def copy_database(database: Path, copy: Path) -> None:
     """Copy a database as of one moment, even while it is written to. The copy is one file without a log beside it."""
-    remove([copy])
+    remove_files([copy])
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")

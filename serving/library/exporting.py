@@ -37,8 +37,8 @@ from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import CollectionKey
 from serving.settings import Settings
-from serving.system.display_names import cell
-from serving.system.files import remove, sync_folder
+from serving.system.display_names import escape_cell
+from serving.system.files import remove_files, sync_folder
 
 FORMAT = "dormouse-collection"
 VERSION = 1
@@ -96,7 +96,7 @@ def remove_old_exports(folder: Path) -> None:
     """Delete exports that are older than KEPT_S, whole ones and those that a kill left half written."""
     old = time.time() - KEPT_S
     ours = [path for path in folder.glob("*") if OURS.fullmatch(path.name)]
-    remove([path for path in ours if path.stat().st_mtime < old])
+    remove_files([path for path in ours if path.stat().st_mtime < old])
 
 
 def write_archive(
@@ -165,7 +165,7 @@ def write_parts(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> 
 def format_csv(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
     for row in (COLUMNS, *rows):
         line = io.StringIO()
-        csv.writer(line).writerow([cell(value) for value in row])
+        csv.writer(line).writerow([escape_cell(value) for value in row])
         yield line.getvalue().encode()
 
 

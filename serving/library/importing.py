@@ -27,7 +27,7 @@ from serving.library.exporting import FORMAT, VERSION, Progress, ignore_progress
 from serving.library.library import Library, make_name_error
 from serving.library.records import Collection, CollectionKey, NewPage
 from serving.settings import Settings
-from serving.system.display_names import shown_path
+from serving.system.display_names import display_path
 
 HEAD_BYTES = 64 * 1024
 READ_LINES = 1_000
@@ -191,7 +191,7 @@ def read_page(
     picture, image = read_picture(archive, page.id, settings)
     found = tuple(Line(line.text, line.box) for line in page.lines)
     return NewPage(
-        file=shown_path(page.file),
+        file=display_path(page.file),
         sha256=page.sha256,
         page=page.page,
         pages=max(page.pages, page.page),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from serving.system.files import remove, sync_folder, write_file
+from serving.system.files import remove_files, sync_folder, write_file
 
 NAME = re.compile(r"[0-9a-f]{16}\.(jpg|webp)(\.[0-9a-f]+\.part)?")
 SAMPLED_PAGES = 500
@@ -35,7 +35,9 @@ class Pictures:
             raise
 
     def remove(self, ids: Iterable[str]) -> None:
-        remove([path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))])
+        remove_files(
+            [path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
+        )
 
     def estimate_bytes(self, ids: Sequence[str]) -> int:
         """Return how many bytes the pictures of these pages take; of many pages only a sample is measured."""
@@ -48,4 +50,4 @@ class Pictures:
         """Remove pictures of other than the `known` pages. Files of other names stay: they may be the user's own."""
         with os.scandir(self.folder) as entries:  # stat of each file would be a call each, over a network
             ours = [entry.name for entry in entries if NAME.fullmatch(entry.name) and entry.is_file()]
-        remove([self.folder / name for name in ours if name.partition(".")[0] not in known])
+        remove_files([self.folder / name for name in ours if name.partition(".")[0] not in known])

@@ -1,7 +1,8 @@
-"""What a snapshot backend is: a warmed-up worker saved, and brought back as often as wanted.
+"""The interface of a snapshot backend, which saves a warmed-up worker and restores it any number of times.
 
-A backend knows processes and files; when to start or stop one is the engine's business. The moment of the snapshot is
-the same for all: after warm-up and before any socket, with the worker blocked on its control pipe (`serving.launch`).
+A backend handles processes and files; the engine decides when to start or stop one. The moment of the snapshot is the
+same for all: after warm-up and before any socket, with the worker blocked on its control pipe
+(`serving.worker.process`).
 """
 
 from __future__ import annotations
@@ -15,41 +16,41 @@ from serving.settings import Settings
 from serving.snapshots.worker_handle import WorkerHandle
 
 Tier = Literal["none", "disk", "host", "context"]
-"""What is held at zero: nothing; a file; a process in memory with the GPU free; a GPU context without weights."""
-NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
+"""Held at zero: nothing; a file; a process in memory with the GPU free; a GPU context without weights."""
+BACKEND_NAMES = ("criu", "criu+cuda", "cuda", "fork", "plain")
 """In the order in which `auto` tries them."""
 
 
 @dataclass(frozen=True)
-class Spec:
-    """Which worker: everything that a start needs and a request does not change."""
+class WorkerSpec:
+    """The description of a worker: everything that a start needs and no request changes."""
 
     embedder: str
     """A name of `serving.embedders.base.EMBEDDERS`, or `package.module:Class`."""
     fingerprint: str
     settings: Settings
     cpu: bool = True
-    """It holds no GPU: only then may it be forked or dumped without the CUDA driver's help."""
+    """True if it holds no GPU: only then may it be forked, or dumped without the CUDA driver's help."""
     backends: tuple[str, ...] = ("criu", "fork")
-    """Those that can save this embedder at all."""
+    """The backends that can save this embedder."""
     files: tuple[Path, ...] = ()
-    """Weights that a worker on a GPU gives back when it sleeps, and reads again: they are not in a snapshot."""
+    """Weights that a worker on a GPU frees when it sleeps and reads again: they are not in a snapshot."""
     waking_bytes: int = 0
-    """GPU memory that this takes."""
+    """GPU memory that the weights take."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a worker is told when its life begins; nothing of it is in the snapshot."""
+    """The message that a worker gets at its launch; no part of it is in the snapshot."""
 
     socket: Path
     kind: Literal["plain", "created", "restored"]
     settings: Mapping[str, Any] = field(repr=False)
-    """All of the engine's, keys included (`Settings.known_at_launch`)."""
+    """All settings of the engine, keys included (`Settings.known_at_launch`)."""
     waking_bytes: int = 0
-    """The spec's."""
+    """As in the spec."""
 
-    def message(self) -> dict[str, Any]:
+    def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
 
 
@@ -57,9 +58,9 @@ class Launch:
 class Support:
     ok: bool
     reason: str = ""
-    """Why not, in a sentence that says what to do."""
+    """Why it does not work, in a sentence that says what to do."""
     detail: Mapping[str, str] = field(default_factory=dict)
-    """What the verdict belongs to: versions, and the way that worked."""
+    """The versions that the verdict is for, and the mode that worked."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ class Snapshot:
     created: float
     """Unix seconds."""
     bytes: int
-    """On disk; 0 for a process that is held in memory."""
+    """Size on disk; 0 for a process that is held in memory."""
     probe: list[list[float]]
-    """The fixed inputs' vectors before the snapshot: float[n][dimension]."""
+    """Vectors of the fixed inputs before the snapshot: float[n][dimension]."""
     where: Any = field(default=None, compare=False, repr=False)
-    """The backend's own: a folder or a process."""
+    """For the backend's use: a folder or a process."""
 
 
 Report = Callable[[str, float | None], None]
@@ -84,34 +85,36 @@ class SnapshotBackend(Protocol):
 
     @property
     def tier(self) -> Tier:
-        """What is held at zero, or would be."""
+        """Return the tier at zero, now or at the next scale-down."""
 
-    async def probe(self, spec: Spec) -> Support:
-        """A real snapshot and restore of a small process, under a deadline: never a guess from the system's name."""
+    async def probe(self, spec: WorkerSpec) -> Support:
+        """Try a snapshot and restore of a small process, under a deadline; never guess from the system's name."""
 
-    async def find(self, spec: Spec) -> Snapshot | None:
-        """The snapshot of exactly this worker, whole and unchanged; anything else is refused and None answered."""
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+        """Return the snapshot of exactly this worker, whole and unchanged; any other is refused, and None returned."""
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
-        """Starts a worker, warms it up and saves it. Raises StartFailed or SnapshotFailed."""
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
+        """Start a worker, warm it up and save it. Raises StartFailed or SnapshotFailed."""
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """A worker that answers at `launch.socket`. Raises RestoreFailed; nothing of a failed one is left running."""
+        """Return a worker that answers at `launch.socket`. Raises RestoreFailed; then nothing is left running."""
 
-    async def rest(self, seconds: float) -> float | None:
-        """Told at zero, after so many seconds of it: what is held may be given up step by step. Seconds at which it
-        wants to be told again, None for never. Raises SnapshotFailed if what was held is lost."""
+    async def step_down(self, seconds: float) -> float | None:
+        """Give up held memory step by step, after so many seconds at zero.
+
+        Returns the seconds until the next call, None for never. Raises SnapshotFailed if the snapshot is lost.
+        """
 
     async def discard(self, snapshot: Snapshot) -> None: ...
 
     async def close(self) -> None:
-        """The engine stops: what is held in memory goes, files stay."""
+        """End held processes when the engine stops; files stay."""
 
 
 class StartFailed(Exception):
-    """The worker itself did not come up: another way of starting it would fail as well.
+    """The worker itself did not start: another way of starting it would fail as well.
 
-    `public`: the reason is in words that any client may read; else it may hold paths, and is for the log and /engine.
+    `public`: any client may read the reason; otherwise it may contain paths, and is for the log and /engine.
     """
 
     def __init__(self, reason: str, *, public: bool = False) -> None:
@@ -120,12 +123,12 @@ class StartFailed(Exception):
 
 
 class SnapshotFailed(Exception):
-    """The worker came up, but could not be saved."""
+    """The worker started, but could not be saved."""
 
 
 class RestoreFailed(Exception):
-    """No worker came of the snapshot, or a wrong one."""
+    """The snapshot gave no worker, or a wrong one."""
 
 
 class NoRoom(RestoreFailed):
-    """The GPU's memory is in use by something else: the snapshot is as good as before. The message is for anybody."""
+    """Something else uses the GPU's memory; the snapshot is still good. Any client may read the message."""

@@ -1,4 +1,4 @@
-"""Which backend serves this embedder here: asked by trying, with the reasons of those that were passed over."""
+"""Choose the snapshot backend of an embedder by trying each, and keep the reasons against those before it."""
 
 from __future__ import annotations
 
@@ -7,56 +7,59 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.settings import Settings
-from serving.snapshots.base import SnapshotBackend, Spec
-from serving.snapshots.criu.backend import Criu
-from serving.snapshots.cuda.backend import Cuda
-from serving.snapshots.fork import Fork
+from serving.snapshots.base import SnapshotBackend, WorkerSpec
+from serving.snapshots.criu.backend import CriuBackend
+from serving.snapshots.cuda.backend import CudaBackend
+from serving.snapshots.fork import ForkBackend
 
-ON_GPU = ("criu+cuda", "cuda")
+GPU_BACKENDS = ("criu+cuda", "cuda")
 
 
 @dataclass(frozen=True)
-class Choice:
+class BackendChoice:
     requested: str
     backend: SnapshotBackend | None
     """None: every start is plain."""
     detail: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Backends that come before the chosen one, and why each was passed over."""
+    """Backends before the chosen one in the order, and why each was not chosen."""
 
     @property
     def name(self) -> str:
         return "plain" if self.backend is None else self.backend.name
 
 
-class Unsupported(Exception):
-    """The backend that was asked for does not work here; the message says why."""
+class UnsupportedBackend(Exception):
+    """The requested backend does not work here; the message says why."""
 
 
-def backends(settings: Settings, run: Path) -> list[SnapshotBackend]:
-    """In the order in which `auto` tries them: what is cheapest at zero first."""
-    criu = Criu(settings, run)
-    return [criu, Cuda(settings, run, criu), Cuda(settings, run), Fork()]
+def make_backends(settings: Settings, runtime_dir: Path) -> list[SnapshotBackend]:
+    """Return all backends in the order in which `auto` tries them: the cheapest at zero first."""
+    criu = CriuBackend(settings, runtime_dir)
+    return [criu, CudaBackend(settings, runtime_dir, criu), CudaBackend(settings, runtime_dir), ForkBackend()]
 
 
-async def choose(requested: str, spec: Spec, candidates: Sequence[SnapshotBackend]) -> Choice:
-    """`requested`: a backend's name, `plain`, or `auto` for the first that works. Raises Unsupported."""
+async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[SnapshotBackend]) -> BackendChoice:
+    """Return the backend to use. `requested`: a name, `plain`, or `auto` for the first that works.
+
+    Raises UnsupportedBackend.
+    """
     if requested == "plain":
-        return Choice(requested, None)
+        return BackendChoice(requested, None)
     refused: dict[str, str] = {}
     for backend in candidates:
         if requested not in ("auto", backend.name):
             continue
-        if requested == "auto" and spec.cpu and backend.name in ON_GPU:
-            continue  # not a reason that anybody without a GPU has to read
+        if requested == "auto" and spec.cpu and backend.name in GPU_BACKENDS:
+            continue  # without a GPU there is no reason to show
         if backend.name not in spec.backends:
             refused[backend.name] = "it cannot save the processes of this embedder"
             continue
         support = await backend.probe(spec)
         if support.ok:
-            return Choice(requested, backend, support.detail, refused)
+            return BackendChoice(requested, backend, support.detail, refused)
         refused[backend.name] = support.reason
     if requested != "auto":
         reason = refused.get(requested, "there is no such backend")
-        raise Unsupported(f"--snapshot {requested} cannot be used here: {reason}. Or use --snapshot auto")
-    return Choice(requested, None, {}, refused)
+        raise UnsupportedBackend(f"--snapshot {requested} cannot be used here: {reason}. Or use --snapshot auto")
+    return BackendChoice(requested, None, {}, refused)

@@ -1,8 +1,8 @@
-"""A warmed-up template process whose children are the workers: pages of memory are shared until written.
+"""Fork workers from a warmed-up template process: pages of memory are shared until written.
 
-Nothing survives the engine, and at zero the template is still held; but it needs nothing but Linux, and a child answers
-in less than a tenth of a second. A fork keeps only the thread that called it, so the template must have just one:
-`worker_process` runs everything that makes native threads in a thread that has ended.
+Nothing survives the engine, and at zero the template is still held; but it needs only Linux, and a child answers in
+less than a tenth of a second. A fork keeps only the thread that called it, so the template must have just one:
+`serving.worker.process` runs everything that makes native threads in a thread that has ended.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Support,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.plain import command, launched, output_of, report_all, started, until_warm
+from serving.snapshots.plain import (
+    launch_worker,
+    make_worker_command,
+    report_phases,
+    run_program,
+    start_process,
+    wait_until_warm,
+)
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 
 PROBE_S = 10.0
@@ -41,35 +48,35 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 7)
 """
 
 
-class Fork:
+class ForkBackend:
     name = "fork"
     tier: Tier = "host"
 
     def __init__(self) -> None:
-        self._template: Template | None = None
+        self._template: ForkTemplate | None = None
         self._snapshot: Snapshot | None = None
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         if not spec.cpu:
             return Support(False, "a process that holds a GPU cannot be forked")
         if not sys.platform.startswith("linux"):
             return Support(False, "only Linux ends forked workers reliably, and lets their memory be shared")
         try:
-            code, _ = await output_of([sys.executable, "-c", CANARY], PROBE_S)
+            code, _ = await run_program([sys.executable, "-c", CANARY], PROBE_S)
         except TimeoutError:
             return Support(False, f"a forked process did not answer within {PROBE_S:g} s")
         return Support(code == 0, "" if code == 0 else "a forked process could not run a thread")
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         if self._template is not None and self._template.handle.ended.is_set():
             await self.close()
         return self._snapshot
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         await self.close()
-        template = await Template.start(spec, report)
+        template = await ForkTemplate.start(spec, report)
         if len(template.threads) != 1:
-            await template.end()
+            await template.stop()
             raise SnapshotFailed(
                 f"the template has threads that no fork would keep: {', '.join(template.threads)}. This embedder needs"
                 " another backend"
@@ -81,7 +88,7 @@ class Fork:
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         template = snapshot.where
-        assert isinstance(template, Template)
+        assert isinstance(template, ForkTemplate)
         deadline = template.spec.settings.restore_timeout_s
         report("restore", None)
         began = time.perf_counter()
@@ -90,14 +97,14 @@ class Fork:
         except (OSError, TimeoutError) as error:
             raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
         try:
-            phases = await launched(handle, launch.message(), deadline)
+            phases = await launch_worker(handle, launch.as_message(), deadline)
         except StartFailed as error:
             raise RestoreFailed(str(error)) from None
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_all(report, phases)
+        report_phases(report, phases)
         return handle
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:
@@ -107,11 +114,13 @@ class Fork:
     async def close(self) -> None:
         template, self._template, self._snapshot = self._template, None, None
         if template is not None:
-            await template.end()
+            await template.stop()
 
 
-class Template:
-    def __init__(self, spec: Spec, handle: WorkerHandle, control: socket.socket) -> None:
+class ForkTemplate:
+    """The warmed-up process that is forked; `threads` must have one name."""
+
+    def __init__(self, spec: WorkerSpec, handle: WorkerHandle, control: socket.socket) -> None:
         self.spec = spec
         self.handle = handle
         self.probe: list[list[float]] = []
@@ -119,34 +128,34 @@ class Template:
         self._control = control
 
     @classmethod
-    async def start(cls, spec: Spec, report: Report) -> Template:
-        """Raises StartFailed."""
+    async def start(cls, spec: WorkerSpec, report: Report) -> ForkTemplate:
+        """Start and warm up a template. Raises StartFailed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             pipes = Pipes()
-            ends = (theirs.fileno(), *pipes.theirs[1:])
+            ends = (theirs.fileno(), *pipes.worker_ends[1:])
             try:
-                argv = command(spec, ends, ["--template", "--dies-with-parent"])
-                handle = await started(argv, pipes, ends)
+                argv = make_worker_command(spec, ends, ["--template", "--dies-with-parent"])
+                handle = await start_process(argv, pipes, ends)
             except BaseException:
                 ours.close()
                 raise
         template = cls(spec, handle, ours)
         try:
-            said = await until_warm(template.handle, spec.settings.start_timeout_s, report)
+            said = await wait_until_warm(template.handle, spec.settings.start_timeout_s, report)
         except BaseException:
-            await template.end()
+            await template.stop()
             raise
         template.probe, template.threads = said["probe"], said["threads"]  # type: ignore[assignment]
         return template
 
     async def fork(self, launch: Launch, deadline: float) -> WorkerHandle:
-        """Raises OSError or TimeoutError."""
+        """Return a forked worker before its launch. Raises OSError or TimeoutError."""
         pipes = Pipes()
         try:
-            socket.send_fds(self._control, [b"fork"], list(pipes.theirs))
-            pid = await self._forked(deadline)
-            # The number could belong to another process by the time we signal; a descriptor cannot.
+            socket.send_fds(self._control, [b"fork"], list(pipes.worker_ends))
+            pid = await self._read_forked_pid(deadline)
+            # The number could belong to another process by the time of a signal; a descriptor cannot.
             pidfd = os.pidfd_open(pid)
         except BaseException:
             pipes.close()
@@ -156,23 +165,23 @@ class Template:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
-        return WorkerHandle(pipes, pid, kill, closed(pidfd), launch.socket)
+        return WorkerHandle(pipes, pid, kill, wait_until_closed(pidfd), launch.socket)
 
-    async def end(self) -> None:
-        """Its children end with it."""
+    async def stop(self) -> None:
+        """End the template; its children end with it."""
         self._control.close()
         await self.handle.kill()
 
-    async def _forked(self, deadline: float) -> int:
+    async def _read_forked_pid(self, deadline: float) -> int:
         async with asyncio.timeout(deadline):
-            while (message := await self.handle.message()) is not None:
+            while (message := await self.handle.read_message()) is not None:
                 if "forked" in message:
                     return int(message["forked"])
         raise OSError("it has ended")
 
 
-async def closed(pidfd: int) -> None:
-    """Once that process has ended."""
+async def wait_until_closed(pidfd: int) -> None:
+    """Return when that process has ended."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(pidfd, ended.set)

@@ -1,4 +1,4 @@
-"""What a snapshot belongs to: memory of a process is right for one machine and one set of files only."""
+"""The identity of a snapshot: the memory of a process is right for one machine and one set of files only."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from serving.embedders.base import EMBEDDERS
-from serving.snapshots.base import Spec
+from serving.snapshots.base import WorkerSpec
 from serving.system.environment import library_variables
 
 Identity = Mapping[str, str]
 
 
-def identity(spec: Spec, maker: str, **backend: str) -> Identity:
-    """Return name -> value; two snapshots may stand in for each other only if all of it is equal.
+def make_identity(spec: WorkerSpec, maker: str, **backend: str) -> Identity:
+    """Return name -> value; a snapshot may be used only where all of them are equal.
 
-    `fingerprint` covers the weights (by their hash) and the preprocessing, `code` our own sources, `cpu` what native
-    code chose its instructions by. `maker` is the backend's module; `backend` adds what it depends on itself.
+    `fingerprint` covers the weights (by their hash) and the preprocessing, `code` our own sources, `cpu` the
+    features by which native code chose its instructions. `maker` is the backend's module; `backend` adds what that one
+    depends on.
     """
     return {
         "embedder": spec.embedder,
         "fingerprint": spec.fingerprint,
-        "code": code(sources(spec.embedder, maker)),
+        "code": digest_sources(find_sources(spec.embedder, maker)),
         "python": f"{platform.python_implementation()} {sys.version.split()[0]} {sys.executable}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": cpu(),
+        "cpu": describe_cpu(),
         **{f"setting {name}": str(value) for name, value in spec.settings.known_at_load().items()},
         **{f"variable {name}": value for name, value in library_variables().items()},
-        **{f"package {name}": version for name, version in packages().items()},
+        **{f"package {name}": version for name, version in list_packages().items()},
         **backend,
     }
 
 
-def mismatch(mine: Identity, other: Identity) -> str | None:
-    """The first things that differ, in words; None if nothing does."""
+def describe_mismatch(mine: Identity, other: Identity) -> str | None:
+    """Return the first differences in words; None if there are none."""
     differing = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
     if not differing:
         return None
@@ -47,52 +48,54 @@ def mismatch(mine: Identity, other: Identity) -> str | None:
     return "; ".join(told) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
 
 
-def digest(mine: Identity) -> str:
+def digest_identity(mine: Identity) -> str:
     text = "\n".join(f"{name}\t{value}" for name, value in sorted(mine.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def packages() -> dict[str, str]:
+def list_packages() -> dict[str, str]:
     found = importlib.metadata.distributions()
     return {distribution.metadata["Name"].lower(): distribution.version for distribution in found}
 
 
-def sources(embedder: str, maker: str) -> list[Path]:
-    """Return the files of ours that a worker of this embedder may load, and those that start and save it.
+def find_sources(embedder: str, maker: str) -> list[Path]:
+    """Return our source files that a worker of this embedder may load, and those that start and save it.
 
-    Found by reading import statements, those inside of functions too: nothing is imported, and what a worker loads
-    only later is among it. A package of an embedder that is not ours counts as ours.
+    They are found by reading import statements, also inside functions: nothing is imported, and modules that a worker
+    loads later are included. The package of an embedder from elsewhere counts as ours.
     """
     waiting = ["serving.worker.process", maker, EMBEDDERS.get(embedder, embedder).partition(":")[0]]
-    folders = {top: folder for name in waiting if (folder := folder_of(top := name.partition(".")[0])) is not None}
+    folders = {
+        top: folder for name in waiting if (folder := find_package_folder(top := name.partition(".")[0])) is not None
+    }
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
         folder = folders.get(name.partition(".")[0])
-        file = None if folder is None or name in found else file_of(folder, name)
+        file = None if folder is None or name in found else find_module_file(folder, name)
         if file is not None:
             found[name] = file
             parent = name.rpartition(".")[0]
-            waiting += [parent, *imports(file, name if file.name == "__init__.py" else parent)]
+            waiting += [parent, *read_imports(file, name if file.name == "__init__.py" else parent)]
     return sorted(found.values())
 
 
-def folder_of(package: str) -> Path | None:
-    """Return where that package or module lies."""
+def find_package_folder(package: str) -> Path | None:
+    """Return the folder that contains that package or module."""
     spec = importlib.util.find_spec(package)
     if spec is None or not (files := [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]):
         return None
     return Path(files[0]).parent
 
 
-def file_of(folder: Path, name: str) -> Path | None:
-    """Return the file of that module; None for what is no module, such as a function that was imported by its name."""
+def find_module_file(folder: Path, name: str) -> Path | None:
+    """Return the file of that module; None for other names, such as a function that was imported."""
     path = folder.joinpath(*name.split("."))
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
-def imports(file: Path, package: str) -> Iterator[str]:
-    """Yield the names of all that this file of that package imports."""
+def read_imports(file: Path, package: str) -> Iterator[str]:
+    """Yield all names that this file of that package imports."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -101,7 +104,7 @@ def imports(file: Path, package: str) -> Iterator[str]:
             yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
 
 
-def code(files: Iterable[Path]) -> str:
+def digest_sources(files: Iterable[Path]) -> str:
     """Return a SHA-256 over their content."""
     total = hashlib.sha256()
     for file in files:
@@ -109,8 +112,8 @@ def code(files: Iterable[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def cpu() -> str:
-    """Model and features: libraries choose their instructions by them when they are loaded."""
+def describe_cpu() -> str:
+    """Return the CPU's model and a hash of its features, by which libraries choose their instructions at load."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

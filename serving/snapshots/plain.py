@@ -1,4 +1,7 @@
-"""Every start in full: works everywhere, holds nothing at zero, and is what the others fall back on."""
+"""Start every worker in full: works everywhere, holds nothing at zero, and the other backends fall back on it.
+
+The steps of a start that all backends share are here too.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.snapshots.base import Launch, Report, Spec, StartFailed
-from serving.snapshots.worker_handle import Pipes, WorkerHandle, end
+from serving.snapshots.base import Launch, Report, StartFailed, WorkerSpec
+from serving.snapshots.worker_handle import Pipes, WorkerHandle, kill_process
 from serving.system.environment import process_variables
 
 
-class Plain:
+class PlainStarter:
     name = "plain"
 
-    async def start(self, spec: Spec, launch: Launch, report: Report) -> WorkerHandle:
-        """A worker that answers at `launch.socket`. Raises StartFailed; nothing of a failed one is left running."""
+    async def start(self, spec: WorkerSpec, launch: Launch, report: Report) -> WorkerHandle:
+        """Return a worker that answers at `launch.socket`. Raises StartFailed; then nothing is left running."""
         pipes = Pipes()
-        handle = await started(command(spec, pipes.theirs, ["--dies-with-parent"]), pipes, socket=launch.socket)
+        handle = await start_process(
+            make_worker_command(spec, pipes.worker_ends, ["--dies-with-parent"]), pipes, socket=launch.socket
+        )
         try:
-            await until_warm(handle, spec.settings.start_timeout_s, report)
+            await wait_until_warm(handle, spec.settings.start_timeout_s, report)
         except BaseException:
             await handle.kill()
             raise
-        report_all(report, await launched(handle, launch.message(), spec.settings.start_timeout_s))
+        report_phases(report, await launch_worker(handle, launch.as_message(), spec.settings.start_timeout_s))
         return handle
 
 
-def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
+def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
     numbers = [str(number) for number in pipes]
     settings = json.dumps(spec.settings.known_at_load())
     return [
@@ -41,13 +46,13 @@ def command(spec: Spec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what a worker is started with; its settings are not among it."""
-    # onnxruntime reports by default, and keeps a database open for it that no snapshot survives. OpenBLAS would make
-    # threads when numpy is imported, which a fork leaves behind.
+    """Return the environment variables of a worker; its settings are not among them."""
+    # onnxruntime sends telemetry by default, and keeps a database open for it that no snapshot survives. OpenBLAS would
+    # make threads when numpy is imported, which a fork leaves behind.
     return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
+async def spawn_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -59,33 +64,33 @@ async def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subproc
     )
 
 
-async def started(
+async def start_process(
     argv: Sequence[str], pipes: Pipes, pass_fds: Sequence[int] | None = None, socket: Path | None = None
 ) -> WorkerHandle:
     """Return the handle of a new process; it gets `pass_fds`, or else the ends of the pipes. Raises StartFailed.
 
-    Whatever is raised, the pipes are closed then.
+    After any error the pipes are closed.
     """
     try:
-        process = await spawn(argv, pipes.theirs if pass_fds is None else pass_fds)
+        process = await spawn_worker(argv, pipes.worker_ends if pass_fds is None else pass_fds)
     except BaseException as error:
         pipes.close()
         if isinstance(error, OSError):
             raise StartFailed(f"no process could be started: {error.strerror}") from None
         raise
-    return WorkerHandle.of_process(pipes, process, socket)
+    return WorkerHandle.from_process(pipes, process, socket)
 
 
-async def spawn_with_pipes(argv: Sequence[str]) -> asyncio.subprocess.Process:
-    """A helper of the engine's that is talked to by its standard input and output. Raises OSError."""
+async def spawn_helper(argv: Sequence[str]) -> asyncio.subprocess.Process:
+    """Start a process that the engine talks to by standard input and output. Raises OSError."""
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
     )
 
 
-async def output_of(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
-    """Return the exit code and the output of a short program. Raises TimeoutError; nothing of it is left then."""
+async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
+    """Run a short program and return its exit code and output. Raises TimeoutError; then nothing of it is left."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -98,18 +103,18 @@ async def output_of(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
         async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
     except BaseException:
-        await end(process)
+        await kill_process(process)
         raise
     return await process.wait(), output
 
 
-async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
-    """What the worker says of itself when it waits for its launch. Raises StartFailed."""
+async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
+    """Return the worker's message when it is warm and waits for its launch. Raises StartFailed."""
     began = time.perf_counter()
     report("process", None)
     try:
         async with asyncio.timeout(deadline):
-            while (message := await handle.message()) is not None:
+            while (message := await handle.read_message()) is not None:
                 if "running" in message:
                     report("process", (time.perf_counter() - began) * 1000)
                 elif "begins" in message:
@@ -123,17 +128,17 @@ async def until_warm(handle: WorkerHandle, deadline: float, report: Report) -> d
                     return found
     except TimeoutError:
         raise StartFailed(f"the worker was not ready within {deadline:g} s") from None
-    raise StartFailed(died(handle))
+    raise StartFailed(describe_death(handle))
 
 
-async def launched(handle: WorkerHandle, message: dict[str, Any], deadline: float) -> dict[str, float]:
-    """Begins the worker's life: the milliseconds of its own phases, once it answers.
+async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline: float) -> dict[str, float]:
+    """Send the launch message and return the milliseconds of the worker's phases, once it answers.
 
-    Raises StartFailed; whatever is raised, the worker has ended then.
+    Raises StartFailed; after any error the worker has ended.
     """
     try:
         handle.send(message)
-        return await until_serving(handle, deadline)
+        return await wait_until_serving(handle, deadline)
     except OSError as error:
         await handle.kill()
         raise StartFailed(f"the worker did not take its launch: {error.strerror}") from None
@@ -142,11 +147,11 @@ async def launched(handle: WorkerHandle, message: dict[str, Any], deadline: floa
         raise
 
 
-async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
-    """The milliseconds of its own phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
+async def wait_until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
+    """Return the milliseconds of its phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
     try:
         async with asyncio.timeout(deadline):
-            while (message := await handle.message()) is not None:
+            while (message := await handle.read_message()) is not None:
                 if "failed" in message:
                     raise StartFailed(str(message["failed"]), public=message["public"])
                 if "serving" in message:
@@ -155,14 +160,14 @@ async def until_serving(handle: WorkerHandle, deadline: float) -> dict[str, floa
                     return phases
     except TimeoutError:
         raise StartFailed(f"the worker did not answer within {deadline:g} s") from None
-    raise StartFailed(died(handle))
+    raise StartFailed(describe_death(handle))
 
 
-def report_all(report: Report, phases: Mapping[str, float]) -> None:
+def report_phases(report: Report, phases: Mapping[str, float]) -> None:
     for name, took in phases.items():
         report(name, took)
 
 
-def died(handle: WorkerHandle) -> str:
-    last = handle.tail[-1] if handle.tail else ""
+def describe_death(handle: WorkerHandle) -> str:
+    last = handle.log_tail[-1] if handle.log_tail else ""
     return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

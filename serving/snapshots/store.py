@@ -1,7 +1,7 @@
-"""Snapshot files: whole or not there, readable by their owner only, and refused if anything about them changed.
+"""Snapshot files: whole or absent, readable by their owner only, and refused if they have changed.
 
-One folder a snapshot, `<digest of its identity>/`, with `manifest.json` and the files it lists. Written as `*.part`
-and renamed; `*.part` and `*.gone` of an engine that was killed are swept at the next start. Knows nothing of criu.
+Each snapshot is a folder, `<digest of its identity>/`, with `manifest.json` and the files that it lists. It is written
+as `*.part` and renamed; `*.part` and `*.gone` of a killed engine are removed at the next start. Knows nothing of criu.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.snapshots.base import Snapshot, SnapshotFailed
-from serving.snapshots.identity import Identity, digest, mismatch
-from serving.system.files import sync_folder, write_file
+from serving.snapshots.identity import Identity, describe_mismatch, digest_identity
+from serving.system.files import file_stamp, sync_folder, write_file
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -26,33 +26,35 @@ VERSION = 1
 log = logging.getLogger(__name__)
 
 
-class Store:
+class SnapshotStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
-        self._keep = keep
-        self._seen: dict[Path, str] = {}
-        """Marks of files whose content was compared with the manifest: not read again until their mark changes."""
+        self._max_kept = keep
+        self._checked_stamps: dict[Path, str] = {}
+        """Stamps of files that were compared with the manifest: a file is not read again until its stamp changes."""
 
     def open(self) -> None:
-        """Raises OSError."""
+        """Make the folder and remove leftovers. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         for left in (*self.folder.glob("*.part"), *self.folder.glob("*.gone")):
             shutil.rmtree(left, ignore_errors=True)
 
-    def part(self) -> Path:
-        """A new folder to save into. Raises OSError."""
+    def make_part(self) -> Path:
+        """Return a new folder to save into. Raises OSError."""
         path = self.folder / f"{secrets.token_hex(8)}.part"
         path.mkdir(mode=0o700, parents=True)
         (path / FILES).mkdir(mode=0o700)
         return path
 
-    def keep(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
-        """`part` becomes the snapshot of this identity, in place of an older one. Raises SnapshotFailed, and then an
-        older one is as it was."""
-        target = self.folder / digest(mine)
+    def keep_part(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
+        """Make `part` the snapshot of this identity, in place of an older one.
+
+        Raises SnapshotFailed; then an older one is unchanged.
+        """
+        target = self.folder / digest_identity(mine)
         try:
-            files = {path.name: self._sealed(path) for path in sorted((part / FILES).iterdir())}
+            files = {path.name: self._seal_file(path) for path in sorted((part / FILES).iterdir())}
             content = {
                 "version": VERSION,
                 "identity": dict(mine),
@@ -71,21 +73,21 @@ class Store:
         except OSError as error:
             raise SnapshotFailed(f"the snapshot could not be kept: {error.strerror or error}") from None
         for name in files:
-            self._seen[target / FILES / name] = mark(target / FILES / name)
-        self._prune(target)
-        return snapshot(target, content)
+            self._checked_stamps[target / FILES / name] = file_stamp(target / FILES / name)
+        self._remove_oldest(target)
+        return read_manifest(target, content)
 
     def find(self, mine: Identity) -> Snapshot | None:
-        """The one of this identity, if each of its files is what it was when it was saved."""
-        target = self.folder / digest(mine)
+        """Return the snapshot of this identity if none of its files has changed; else None, and it is removed."""
+        target = self.folder / digest_identity(mine)
         if not target.is_dir():
             return None
         found = None
         try:
             content = json.loads((target / MANIFEST).read_bytes())
-            reason = self._fault(target, content, mine)
-            found = snapshot(target, content)
-        except Exception as error:  # whatever somebody wrote into it, deep nesting included
+            reason = self._find_fault(target, content, mine)
+            found = read_manifest(target, content)
+        except Exception as error:  # the file may hold anything, also deep nesting
             reason = f"its manifest cannot be read ({type(error).__name__})"
         if reason is not None or found is None:
             log.warning("snapshot %s is refused and removed: %s", target.name, reason)
@@ -97,37 +99,37 @@ class Store:
     def discard(self, found: Snapshot) -> None:
         self._remove(self.folder / found.key)
 
-    def forget(self, part: Path) -> None:
+    def remove_part(self, part: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
-    def _fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
+    def _find_fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
         if content["version"] != VERSION:
             return f"it has the format {content['version']}, this release writes {VERSION}"
-        reason = mismatch(mine, content["identity"])
+        reason = describe_mismatch(mine, content["identity"])
         if reason is not None:
             return f"it belongs elsewhere: {reason}"
         there = {path.name for path in (target / FILES).iterdir()}
         if there != set(content["files"]):
             return "files are missing or were added"
-        for name, told in content["files"].items():
+        for name, saved in content["files"].items():
             path = target / FILES / name
-            now = mark(path)
-            if self._seen.get(path) != now:
-                if path.stat().st_size != told["bytes"] or sha256(path) != told["sha256"]:
+            now = file_stamp(path)
+            if self._checked_stamps.get(path) != now:
+                if path.stat().st_size != saved["bytes"] or digest_file(path) != saved["sha256"]:
                     return f"{name} is not as it was saved"
-                self._seen[path] = now
+                self._checked_stamps[path] = now
         return None
 
     @staticmethod
-    def _sealed(path: Path) -> tuple[int, str]:
-        """Size and SHA-256, with the content on the disk and closed to others."""
+    def _seal_file(path: Path) -> tuple[int, str]:
+        """Write the file through to the disk, close it to others, and return its size and SHA-256."""
         path.chmod(0o600)
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
-        return path.stat().st_size, sha256(path)
+        return path.stat().st_size, digest_file(path)
 
     def _remove(self, target: Path) -> None:
-        """Out of the way in one step, then deleted: a half-deleted snapshot never looks like one."""
+        """Rename the folder, then delete it: a half-deleted snapshot must not look like one."""
         gone = self.folder / f"{secrets.token_hex(8)}.gone"
         try:
             target.rename(gone)
@@ -135,28 +137,22 @@ class Store:
             return
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _prune(self, fresh: Path) -> None:
+    def _remove_oldest(self, fresh: Path) -> None:
         kept = sorted(
             (path for path in self.folder.iterdir() if path.suffix == ""), key=lambda path: path.stat().st_mtime
         )
         others = [path for path in kept if path != fresh]
-        for path in others[: max(0, len(others) - (self._keep - 1))]:
-            log.info("snapshot %s is removed: at most %d are kept", path.name, self._keep)
+        for path in others[: max(0, len(others) - (self._max_kept - 1))]:
+            log.info("snapshot %s is removed: at most %d are kept", path.name, self._max_kept)
             self._remove(path)
 
 
-def snapshot(folder: Path, content: dict[str, Any]) -> Snapshot:
-    """Raises KeyError, TypeError or ValueError for what is no manifest of ours."""
+def read_manifest(folder: Path, content: dict[str, Any]) -> Snapshot:
+    """Return the snapshot of a manifest. Raises KeyError, TypeError or ValueError for other content."""
     probe = [[float(value) for value in vector] for vector in content["probe"]]
     return Snapshot(folder.name, float(content["created"]), int(content["bytes"]), probe, (folder, content))
 
 
-def sha256(path: Path) -> str:
+def digest_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def mark(path: Path) -> str:
-    """Changes with the file's content: whoever writes to it cannot set the time of change back."""
-    stat = path.stat()
-    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"

@@ -1,8 +1,8 @@
-"""One worker process as the engine sees it: three pipes, a socket, and how to end it.
+"""The engine's handle of a worker process: three pipes, a socket, and a way to end it.
 
-control (to the worker): the launch message, one JSON line; its end means "finish and go". status (from the worker):
-JSON lines; its end means "gone", whatever the process tree around it looks like. log (from the worker): its standard
-output and error. Pipes, because they can be handed to a restored process in place of the ones it was saved with.
+control (to the worker): the launch message, one JSON line; its end means "finish and exit". status (from the worker):
+JSON lines; its end means that the worker has ended, even if processes around it have not. log (from the worker): its
+standard output and error. They are pipes because a restored process can get new ones in place of the saved ones.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from serving.system.log import WORKER
+from serving.system.log import WORKER_LOGGER
 
-LINE = 4 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
 TAIL_LINES = 20
 KILLED_S = 5.0
-"""A killed process that waits for the system (a disk, a GPU's driver) ends only after that wait, if ever."""
-log = logging.getLogger(WORKER)
+"""A killed process that waits in the system (a disk, a GPU's driver) ends only after that wait, if ever."""
+log = logging.getLogger(WORKER_LOGGER)
 
 
 class Pipes:
-    """`theirs` are the worker's ends as (control, status, log); give them to a process, then call `handed_over`."""
+    """The three pipes. Give `worker_ends` (control, status, log) to a process, then call `close_worker_ends`."""
 
     def __init__(self) -> None:
-        """Raises OSError, and then none is open."""
+        """Open all three. Raises OSError, and then none is open."""
         ends: list[int] = []
         try:
             for _ in range(3):
@@ -41,30 +41,32 @@ class Pipes:
                 os.close(end)
             raise
         control, self.control, self.status, status, self.log, log = ends
-        self.theirs: tuple[int, ...] = (control, status, log)
+        self.worker_ends: tuple[int, ...] = (control, status, log)
 
     @property
-    def names(self) -> list[str]:
-        """As criu calls them; both ends of a pipe have one name."""
+    def criu_names(self) -> list[str]:
+        """Return criu's names of the pipes; both ends of a pipe have the same."""
         return [f"pipe:[{os.fstat(end).st_ino}]" for end in (self.control, self.status, self.log)]
 
-    def handed_over(self) -> None:
-        """Our copies of their ends go, so that their end is heard when they end."""
-        for end in self.theirs:
+    def close_worker_ends(self) -> None:
+        """Close our copies of the worker's ends: only then does the end of the worker end the pipes."""
+        for end in self.worker_ends:
             with contextlib.suppress(OSError):
                 os.close(end)
-        self.theirs = ()
+        self.worker_ends = ()
 
     def close(self) -> None:
-        self.handed_over()
+        self.close_worker_ends()
         for end in (self.control, self.status, self.log):
             with contextlib.suppress(OSError):
                 os.close(end)
 
 
 class WorkerHandle:
-    """Made by a backend with the pipes' other ends already in the process. `pid` is the process we can signal: the
-    worker, or the tree around it."""
+    """A running worker, made by a backend once the process has the other ends of the pipes.
+
+    `pid` is the process that can be signalled: the worker, or the tree around it.
+    """
 
     def __init__(
         self,
@@ -74,84 +76,88 @@ class WorkerHandle:
         reaped: Coroutine[Any, Any, int | None],
         socket: Path | None = None,
     ) -> None:
-        """`kill` ends it at once, and is not called once `reaped` has returned: then the process has ended."""
+        """`kill` ends the process at once; it is not called after `reaped` has returned, when the process has ended."""
         self.pid = pid
         self.ended = asyncio.Event()
         self.socket = socket
         self.about: dict[str, Any] = {}
-        """The worker's own words once it answers: boot id, probe vectors, milliseconds of its phases."""
-        self.tail: list[str] = []
+        """The worker's message once it answers: boot id, probe vectors, milliseconds of its phases."""
+        self.log_tail: list[str] = []
         self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
-        """Set by a backend that keeps the process: what `stop` does instead, with the seconds that it has."""
+        """Set by a backend that parks the process: `stop` calls it instead, with its grace in seconds."""
         self._pipes = pipes
         self._kill = kill
         self._reaped = asyncio.create_task(reaped, name="worker end")
         self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        pipes.handed_over()
+        pipes.close_worker_ends()
         self._readers = [
             asyncio.create_task(self._read_status(), name="worker status"),
             asyncio.create_task(self._read_log(), name="worker log"),
         ]
 
     @classmethod
-    def of_process(cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None) -> WorkerHandle:
-        """For a child of ours in a session of its own: killing it takes its children along."""
-
+    def from_process(
+        cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None
+    ) -> WorkerHandle:
+        """Return the handle of our child in a session of its own: killing it kills its children too."""
         return cls(pipes, process.pid, lambda: kill_session(process.pid), process.wait(), socket)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Raises OSError if the worker has gone."""
+        """Send a message. Raises OSError if the worker has ended."""
         line = json.dumps(message).encode() + b"\n"
         while line:
             line = line[os.write(self._pipes.control, line) :]
 
-    async def message(self) -> dict[str, Any] | None:
-        """What the worker says next; None once it is gone."""
+    async def read_message(self) -> dict[str, Any] | None:
+        """Return the worker's next message; None once it has ended."""
         message = await self._messages.get()
         if message is None:
-            self._messages.put_nowait(None)  # whoever asks again hears the same
+            self._messages.put_nowait(None)  # for the next caller
         return message
 
     async def wait(self) -> int | None:
-        """Return its exit code once it has ended; None where the system does not tell it."""
+        """Return its exit code once it has ended; None if the system does not give it."""
         return await asyncio.shield(self._reaped)  # a caller that gives up must not end the waiting of the next one
 
     async def stop(self, grace: float) -> None:
-        """Politely: it finishes what it has; killed after `grace` seconds. Returns when nothing of it is left, or when
-        its backend has it for the next life. Raises SnapshotFailed if that failed; nothing of it is left then."""
+        """Let the worker finish its requests, and kill it after `grace` seconds.
+
+        Returns when nothing of it is left, or when its backend has parked it. Raises SnapshotFailed if parking failed;
+        then nothing of it is left.
+        """
         if self.park is not None and self.usable:
             return await self.park(grace)
         self._close_control()
         try:
             async with asyncio.timeout(grace):
-                await self._gone()
+                await self._wait_until_gone()
         except TimeoutError:
             await self.kill()
 
     @property
     def usable(self) -> bool:
-        """Whether a request may be given to it: `ended` is heard only some time after it was told to go, or killed."""
+        """Return whether it may get a request: `ended` is set only some time after it was stopped or killed."""
         return self._pipes.control >= 0 and not self.ended.is_set()
 
-    def strike(self) -> None:
-        """Kills it at once, and without a word to it; `ended` tells when it has gone."""
-        if not self._reaped.done():  # else its number or descriptor may be another's by now
+    def kill_now(self) -> None:
+        """Kill it at once; `ended` is set when it has ended."""
+        if not self._reaped.done():  # after that, its number or descriptor may belong to another process
             self._kill()
         self._close_control()
 
     async def kill(self) -> None:
-        """Return when nothing of it is left, or when the system does not end it in `KILLED_S`: it counts as gone then.
+        """Kill it. Returns when nothing of it is left, or after `KILLED_S`, when it counts as ended.
 
-        Of one that has ended already, nothing but the waiting is left.
+        For a worker that has ended already, only the wait remains.
         """
-        self.strike()
-        await until_killed(self.pid, self._gone())
+        self.kill_now()
+        await wait_until_killed(self.pid, self._wait_until_gone())
         for reader in self._readers:
             reader.cancel()
 
-    async def _gone(self) -> None:
+    async def _wait_until_gone(self) -> None:
         await self.wait()
-        # Processes that the worker left behind could hold its log open; what it said itself is read by now.
+        # Processes that the worker left behind could hold its log open; its own lines have been read by now.
         _, pending = await asyncio.wait(self._readers, timeout=0.2)
         for reader in pending:
             reader.cancel()
@@ -163,23 +169,23 @@ class WorkerHandle:
 
     async def _read_status(self) -> None:
         try:
-            async for line in lines(self._pipes.status):
+            async for line in read_lines(self._pipes.status):
                 self._messages.put_nowait(json.loads(line))
         finally:
             self._messages.put_nowait(None)
             self.ended.set()
 
     async def _read_log(self) -> None:
-        async for line in lines(self._pipes.log):
+        async for line in read_lines(self._pipes.log):
             text = line.decode("utf-8", "replace").rstrip()
-            self.tail = [*self.tail[-TAIL_LINES:], text]
+            self.log_tail = [*self.log_tail[-TAIL_LINES:], text]
             log.info("%s", text)
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Kill a child that has a session of its own, with all that is in it; returns as `WorkerHandle.kill`."""
+async def kill_process(process: asyncio.subprocess.Process) -> None:
+    """Kill a child with a session of its own, and the whole session; returns as `WorkerHandle.kill` does."""
     kill_session(process.pid)
-    await until_killed(process.pid, process.wait())
+    await wait_until_killed(process.pid, process.wait())
 
 
 def kill_session(leader: int) -> None:
@@ -187,7 +193,7 @@ def kill_session(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-async def until_killed(pid: int, ended: Awaitable[object]) -> None:
+async def wait_until_killed(pid: int, ended: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(KILLED_S):
             await ended
@@ -195,9 +201,9 @@ async def until_killed(pid: int, ended: Awaitable[object]) -> None:
         logging.getLogger(__name__).error("process %d was killed and has not ended within %g s", pid, KILLED_S)
 
 
-async def lines(descriptor: int) -> AsyncIterator[bytes]:
-    """Of a pipe until its end, which closes it here as well."""
-    reader = asyncio.StreamReader(limit=LINE)
+async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a pipe until its end, and close it."""
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
@@ -205,7 +211,7 @@ async def lines(descriptor: int) -> AsyncIterator[bytes]:
         while True:
             try:
                 line = await reader.readline()
-            except ValueError:  # longer than any line of ours: dropped, so that its writer can go on
+            except ValueError:  # too long for a line of ours: dropped, so that its writer can go on
                 continue
             if not line:
                 return

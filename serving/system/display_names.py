@@ -1,38 +1,38 @@
-"""Names of files, and other texts, as their owners wrote them: only ever shown, never a path and never a formula."""
+"""Make names of files and other texts safe to show: never a path, never a formula."""
 
 from __future__ import annotations
 
 NAME_CHARS = 255
-END_CHARS = 20
-"""Of a name that is too long its end stays too: it says what kind of file it is."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""How a cell begins that a spreadsheet would compute: with what is typed, and with its full-width forms."""
+KEPT_END_CHARS = 20
+"""The end of a name that is too long is kept: it shows the kind of file."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters of a cell that a spreadsheet would compute, and their full-width forms."""
 
 
-def shown_name(name: object) -> str:
-    """The last part, printable."""
-    return parts(name)[-1]
+def display_name(name: object) -> str:
+    """Return the last part of a path, printable."""
+    return split_path(name)[-1]
 
 
-def shown_path(name: object) -> str:
-    """With the folders that it lies in, printable."""
-    return shortened("/".join(parts(name)))
+def display_path(name: object) -> str:
+    """Return a path with its folders, printable."""
+    return shorten("/".join(split_path(name)))
 
 
-def parts(name: object) -> list[str]:
-    """At least one; none of them leads anywhere else."""
-    every = [printable(part) for part in str(name).replace("\\", "/").split("/")]
+def split_path(name: object) -> list[str]:
+    """Return the parts of a path, at least one; none of them leads to another folder."""
+    every = [make_printable(part) for part in str(name).replace("\\", "/").split("/")]
     return [part for part in every if part not in ("", ".", "..")] or ["unnamed"]
 
 
-def printable(text: str) -> str:
-    return shortened(" ".join("".join(char if char.isprintable() else " " for char in text).split()))
+def make_printable(text: str) -> str:
+    return shorten(" ".join("".join(char if char.isprintable() else " " for char in text).split()))
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - END_CHARS - 1]}…{text[-END_CHARS:]}"
+def shorten(text: str) -> str:
+    return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - KEPT_END_CHARS - 1]}…{text[-KEPT_END_CHARS:]}"
 
 
-def cell(value: object) -> object:
-    """Of a CSV: a text that a spreadsheet takes for a text; what is none stays as it is."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA) else value
+def escape_cell(value: object) -> object:
+    """Return a CSV cell that a spreadsheet does not compute; values that are no text stay as they are."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS) else value

@@ -1,7 +1,7 @@
-"""Which variables a process of ours is started with: those that it needs, and none that may hold a secret.
+"""The environment variables of our processes: those that they need, and none that may hold a secret.
 
-What is named here is passed on and nothing else is: a snapshot has all of a worker's memory in files, and a list of
-secrets would never be complete.
+Only variables named here are passed on: a snapshot has all of a worker's memory in files, and a list of secrets would
+never be complete.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from serving.settings import PREFIX, Settings
 NEEDED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
 NEEDED_PREFIXES = ("LC_", "SSL_CERT_", "PYTHON", "XDG_", "HF_HUB_", "TRANSFORMERS_")
 LIBRARIES = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "TRITON_", "VLLM_")
-"""Prefixes of what native libraries read when they are loaded, and a restored process does not read again."""
+"""Prefixes of variables that native libraries read at load; a restored process does not read them again."""
 SECRET = re.compile(r"(?:^|_)(?:TOKEN|KEYS?|SECRETS?|PASSWORD|CREDENTIALS?|AUTH)(?:_|$)", re.IGNORECASE)
-"""Names under those prefixes that are not passed on all the same, such as VLLM_API_KEY and HF_HUB_TOKEN."""
+"""Names that are not passed on despite those prefixes, such as VLLM_API_KEY and HF_HUB_TOKEN."""
 
 
 def process_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what any process of ours needs. Proxies are not among it: their addresses may have a password in them."""
+    """Return the variables that each process of ours needs. Proxies are left out: their URLs may contain a password."""
     kept = (*NEEDED_PREFIXES, *LIBRARIES)
     return {
         name: value
@@ -31,7 +31,7 @@ def process_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
 
 
 def library_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return those that decide how native libraries compute: they belong to a snapshot's identity."""
+    """Return the variables that decide how native libraries compute: they belong to a snapshot's identity."""
     return {name: value for name, value in process_variables(environment).items() if name.startswith(LIBRARIES)}
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, also after a power cut."""
+"""Write files so that they are whole or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-COPIED_BYTES = 1024 * 1024
-"""At once."""
+COPY_CHUNK_BYTES = 1024 * 1024
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Whole or not at all; two writers of one file do not meet. `mode`: at most, before the process's own mask."""
+    """Write a file whole or not at all; two writers of one file do not collide. `mode` is reduced by the umask."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
@@ -27,11 +26,11 @@ def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Whole or not at all, however large; made without links, which not every file system has."""
+    """Copy a file of any size whole or not at all, without links, which not every file system has."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with source.open("rb") as read, part.open("wb") as stream:
-            shutil.copyfileobj(read, stream, COPIED_BYTES)
+            shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -47,13 +46,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove(paths: Sequence[Path]) -> None:
+def remove_files(paths: Sequence[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
 
 
-def exclusive(path: Path) -> int:
-    """A descriptor that holds the lock until it is closed or its process ends, however it ends.
+def file_stamp(path: Path) -> str:
+    """Return a text that changes with the file's content: a writer cannot set the time of change back."""
+    stat = path.stat()
+    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def lock_file(path: Path) -> int:
+    """Lock a file; return a descriptor that holds the lock until it is closed or its process ends in any way.
 
     Raises BlockingIOError if another process holds it, OSError if the file cannot be made.
     """

@@ -1,4 +1,4 @@
-"""The log on standard error, written by a thread of its own: whoever does not read it stops nobody."""
+"""The log on standard error, written by a thread of its own: a reader that stops reading blocks nothing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-MOST = 10_000
-"""Lines that wait to be written; more are dropped."""
-LAST_S = 1.0
-"""For the last lines, when the process ends."""
-WORKER = "worker"
-"""Logger of the lines that a worker wrote: they are passed on as they are."""
+MAX_WAITING_LINES = 10_000
+"""More waiting lines than this are dropped."""
+DRAIN_S = 1.0
+"""Time for writing the last lines when the process ends."""
+WORKER_LOGGER = "worker"
+"""Logger of the lines that a worker wrote: they are passed on unchanged."""
 
 
-class Dropping(logging.handlers.QueueHandler):
+class DroppingQueueHandler(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
             self.queue.put_nowait(record)
@@ -26,27 +26,29 @@ class Dropping(logging.handlers.QueueHandler):
             return
 
 
-class Quiet(logging.StreamHandler):  # type: ignore[type-arg]
+class QuietStreamHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage() if record.name == WORKER else super().format(record)
+        return record.getMessage() if record.name == WORKER_LOGGER else super().format(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Standard error is gone: there is nowhere to say so."""
+        """Do nothing: without standard error an error cannot be reported."""
 
 
 @contextmanager
-def to_stderr() -> Iterator[None]:
-    """Everything from INFO on, while the block runs."""
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(MOST)
-    stream = Quiet()
+def log_to_stderr() -> Iterator[None]:
+    """Log everything from INFO on to standard error while the block runs."""
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING_LINES)
+    stream = QuietStreamHandler()
     stream.setFormatter(logging.Formatter(FORMAT))
-    sender = Dropping(lines)
-    sender.setFormatter(logging.Formatter("%(message)s"))  # the rest is added where it is written
+    sender = DroppingQueueHandler(lines)
+    sender.setFormatter(logging.Formatter("%(message)s"))  # QuietStreamHandler adds the rest
     logging.basicConfig(level=logging.INFO, handlers=[sender])
-    logging.handlers.QueueListener(lines, stream).start()  # a daemon thread: it is not waited for for ever
+    logging.handlers.QueueListener(
+        lines, stream
+    ).start()  # a daemon thread, so that the end of the process does not wait for it
     try:
         yield
     finally:
-        ends = time.monotonic() + LAST_S
+        ends = time.monotonic() + DRAIN_S
         while lines.unfinished_tasks and time.monotonic() < ends:
             time.sleep(0.01)

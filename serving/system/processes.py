@@ -1,4 +1,4 @@
-"""What a process asks of the system: memory given back, and an end together with its parent."""
+"""Calls of a process to the system: give memory back, end together with the parent, list threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def give_back_memory() -> None:
-    """Freed memory goes back to the system where the C library can be asked to (glibc)."""
+    """Return freed memory to the system where the C library can do that (glibc)."""
     if sys.platform == "linux" and ctypes.util.find_library("c"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -21,16 +21,16 @@ def give_back_memory() -> None:
 
 
 def die_with_parent() -> None:
-    """SIGKILL when the thread that made this process ends, however it ends (Linux; elsewhere nothing happens).
+    """Have this process killed when the thread that made it ends in any way (Linux; elsewhere nothing happens).
 
-    Forgotten by a fork: each child asks for itself.
+    A fork does not keep this: each child has to call it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def threads() -> list[str]:
-    """Names of this process's threads, native ones included; of Linux only, elsewhere empty."""
+def list_threads() -> list[str]:
+    """Return the names of this process's threads, native ones included (Linux; elsewhere empty)."""
     folder = Path("/proc/self/task")
     if not folder.exists():
         return []

@@ -1,4 +1,4 @@
-"""Work that must not hold up its caller: with a deadline, or in the background. And how long something took."""
+"""Run work with a deadline or in the background, and measure times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Late(TimeoutError):
-    """Of `within`: no answer came in time. A TimeoutError of the work's own is none."""
+class DeadlineExceeded(TimeoutError):
+    """`run_with_deadline` had no result in time; a TimeoutError raised by the work is a different error."""
 
 
 @contextmanager
-def timed(phases: dict[str, float], name: str) -> Iterator[None]:
+def time_phase(phases: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
         yield
@@ -29,8 +29,11 @@ def ms_since(began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """In a thread of its own, which is left behind if it hangs. Raises Late, and whatever `work` raises."""
+def run_with_deadline(seconds: float, work: Callable[[], T]) -> T:
+    """Return the result of `work`, run in a thread of its own, which is left behind if it hangs.
+
+    Raises DeadlineExceeded, and any error of `work`.
+    """
     done: Future[T] = Future()
 
     def run() -> None:
@@ -39,14 +42,14 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, name="within", daemon=True).start()
+    threading.Thread(target=run, name="run with deadline", daemon=True).start()
     try:
         return done.result(seconds)
     except TimeoutError:
         if done.done():
             raise
-        raise Late from None
+        raise DeadlineExceeded from None
 
 
-def in_background(work: Callable[[], None]) -> None:
+def run_in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="stop", daemon=True).start()

@@ -1,10 +1,10 @@
 """Micro-batches across requests: one lane for queries, one for pages, each with a bounded queue.
 
-A lane knows nothing of what it carries. A batch is as many items as are there, up to a count and, where their sizes
-differ, up to a budget; one that is not full waits a moment for more.
+A lane does not look into its items. A batch takes the items that wait, up to a count and, where their sizes differ, up
+to a budget; one that is not full waits a moment for more.
 
-All state is changed on the event loop; only `run` leaves it, in a thread of
-the lane's own (one thread for life: an OpenMP runtime makes a new pool for each calling thread).
+All state is changed on the event loop; only `run` leaves it, in a thread of the lane's own, which stays the same: an
+OpenMP runtime makes a new pool for each calling thread.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(eq=False, slots=True)  # an entry is itself: comparing items would compare the pixels of pages
-class Entry(Generic[T, R]):
+@dataclass(eq=False, slots=True)  # compared by identity: comparing items would compare the pixels of pages
+class QueuedItem(Generic[T, R]):
     item: T
     result: asyncio.Future[R]
     queued_at: float = field(default_factory=time.perf_counter)
@@ -35,7 +35,7 @@ class Entry(Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. `queue`: until the last item of the request was taken; `embed`: from there to the last result."""
+    """Seconds of a request. `queue`: until its last item was taken; `embed`: from there to its last result."""
 
     queue: float = 0.0
     embed: float = 0.0
@@ -43,7 +43,7 @@ class Timing:
 
 @dataclass(slots=True)
 class LaneCounts:
-    """Read by /metrics."""
+    """Counters for /metrics."""
 
     batches: int = 0
     items: int = 0
@@ -52,7 +52,7 @@ class LaneCounts:
 
 
 class Lane(Generic[T, R]):
-    """`run` gets 1..`batch` items and answers one result for each, or raises; it may be called from `workers` threads.
+    """Calls `run` with 1..`batch` items, from `workers` threads; `run` returns one result for each, or raises.
 
     A batch that raises is run again one item at a time, so that only the request at fault fails.
     """
@@ -69,8 +69,10 @@ class Lane(Generic[T, R]):
         weigh: Callable[[T], int] = lambda _: 1,
         budget: int | None = None,
     ) -> None:
-        """`queue`: how many may wait, asked each time: a restored worker has other settings than it was made with.
-        `budget`: of what `weigh` gives for the items of a batch, together; one that is above it alone goes alone."""
+        """`queue` returns how many may wait; it is called each time, since a restored worker gets other settings.
+
+        `budget` limits the sum of `weigh` over a batch; an item above it alone is a batch of its own.
+        """
         self.name = name
         self.counts = LaneCounts()
         self._run = run
@@ -79,7 +81,7 @@ class Lane(Generic[T, R]):
         self._wait_s = wait_s
         self._weigh = weigh
         self._budget = batch if budget is None else budget
-        self._waiting: deque[Entry[T, R]] = deque()
+        self._waiting: deque[QueuedItem[T, R]] = deque()
         self._more = asyncio.Event()
         self._seconds_per_item = 0.5
         self._workers = workers
@@ -87,10 +89,12 @@ class Lane(Generic[T, R]):
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work(thread), name=f"lane {self.name}") for thread in self._threads]
+        self._tasks = [
+            asyncio.create_task(self._run_batches(thread), name=f"lane {self.name}") for thread in self._threads
+        ]
 
     async def stop(self) -> None:
-        """Whatever still waits is refused; a batch that runs is waited for."""
+        """Refuse all waiting items and wait for the batch that runs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,12 +102,12 @@ class Lane(Generic[T, R]):
         for thread in self._threads:
             await asyncio.to_thread(thread.shutdown)
 
-    async def call(self, work: Callable[[], R]) -> R:
-        """Something else that must happen in the lane's own thread."""
+    async def run_in_lane(self, work: Callable[[], R]) -> R:
+        """Return the result of `work`, run in the lane's own thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads[0], work)
 
     def refuse_waiting(self) -> None:
-        """For a shutdown whose grace is nearly over: what has not been started gets a clear answer instead of none."""
+        """Refuse items that have not been started: near the end of a shutdown, an error is better than no answer."""
         while self._waiting:
             entry = self._waiting.popleft()
             if not entry.result.done():
@@ -114,7 +118,7 @@ class Lane(Generic[T, R]):
         return sum(not entry.result.done() for entry in self._waiting)
 
     def check_room(self, count: int) -> None:
-        """Raises BusyError, with a time, if that many more would not fit into the queue."""
+        """Raise BusyError, with a time to wait, if that many more would not fit into the queue."""
         depth = self.depth
         most = self._queue()
         if depth + count > most:
@@ -126,7 +130,7 @@ class Lane(Generic[T, R]):
             )
 
     async def submit(self, items: Sequence[T]) -> tuple[list[R], Timing]:
-        """Results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
+        """Return the results in the order of `items`. Raises BusyError at once if they do not all fit into the queue.
 
         Cancelling the call drops the items that have not been started.
         """
@@ -134,20 +138,20 @@ class Lane(Generic[T, R]):
             return [], Timing()
         self.check_room(len(items))
         loop = asyncio.get_running_loop()
-        entries: list[Entry[T, R]] = [Entry(item, loop.create_future()) for item in items]
+        entries: list[QueuedItem[T, R]] = [QueuedItem(item, loop.create_future()) for item in items]
         self._waiting.extend(entries)
         self._more.set()
         try:
             results = await asyncio.gather(*(entry.result for entry in entries))
         except BaseException:
-            self._drop(entries)
+            self._drop_items(entries)
             raise
         taken = max(entry.started_at for entry in entries)
         return list(results), Timing(
             queue=taken - entries[0].queued_at, embed=max(entry.ended_at for entry in entries) - taken
         )
 
-    def _drop(self, entries: list[Entry[T, R]]) -> None:
+    def _drop_items(self, entries: list[QueuedItem[T, R]]) -> None:
         for entry in entries:
             if not entry.started_at:
                 self.counts.cancelled += 1
@@ -157,31 +161,31 @@ class Lane(Generic[T, R]):
                 entry.result.cancel()
         self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
 
-    async def _take(self) -> list[Entry[T, R]]:
+    async def _take_batch(self) -> list[QueuedItem[T, R]]:
         while True:
             while not self._waiting:
                 self._more.clear()
                 await self._more.wait()
-            if self._wait_s and not self._full():
-                await self._until_full()
-            taken = self._fitting()
+            if self._wait_s and not self._is_full():
+                await self._wait_until_full()
+            taken = self._pop_batch()
             if taken:
                 return taken
 
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self._waiting) >= self._batch or sum(self._weigh(e.item) for e in self._waiting) >= self._budget
 
-    async def _until_full(self) -> None:
-        """Or until the oldest entry has waited `wait_s`: one that met a busy lane has done so already."""
+    async def _wait_until_full(self) -> None:
+        """Wait until the batch is full or its oldest entry is `wait_s` old: one that met a busy lane is so already."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._waiting[0].queued_at + self._wait_s - time.perf_counter()):
-                while self._waiting and not self._full():
+                while self._waiting and not self._is_full():
                     self._more.clear()
                     await self._more.wait()
 
-    def _fitting(self) -> list[Entry[T, R]]:
-        """The next batch, in the order of arrival; empty if everything that waited was cancelled."""
-        taken: list[Entry[T, R]] = []
+    def _pop_batch(self) -> list[QueuedItem[T, R]]:
+        """Return the next batch, in the order of arrival; empty if everything that waited was cancelled."""
+        taken: list[QueuedItem[T, R]] = []
         weight = 0
         while self._waiting and len(taken) < self._batch:
             entry = self._waiting[0]
@@ -193,12 +197,12 @@ class Lane(Generic[T, R]):
             self._waiting.popleft()
         return taken
 
-    async def _work(self, thread: ThreadPoolExecutor) -> None:
+    async def _run_batches(self, thread: ThreadPoolExecutor) -> None:
         while True:
-            entries = await self._take()
+            entries = await self._take_batch()
             await self._run_batch(thread, entries)
 
-    async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[Entry[T, R]]) -> None:
+    async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[QueuedItem[T, R]]) -> None:
         started = time.perf_counter()
         for entry in entries:
             entry.started_at = started

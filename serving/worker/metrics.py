@@ -1,4 +1,4 @@
-"""Prometheus metrics of one worker, in a registry of its own (two workers in one process never mix)."""
+"""Prometheus metrics of one worker, in a registry of its own: two workers in one process do not mix."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from prometheus_client.registry import Collector
 
 from serving.worker.batcher import Lane
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class LaneCollector(Collector):
-    """Reads the lanes when it is asked, so that the lanes need not know of metrics."""
+    """Reads the lanes at each scrape, so that the lanes need not know of metrics."""
 
     def __init__(self, lanes: list[Lane[object, object]]) -> None:
         self._lanes = lanes
@@ -37,7 +37,7 @@ class LaneCollector(Collector):
             yield family
 
 
-class Metrics:
+class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         answers = Counter(
@@ -47,15 +47,15 @@ class Metrics:
             "dormouse_phase_seconds",
             "Where an embedding request spent its time",
             ["phase"],
-            buckets=SECONDS,
+            buckets=BUCKETS_S,
             registry=self.registry,
         )
         # Finding a child by its labels takes longer than counting in it.
         self.answers = cache(lambda route, status: answers.labels(route, str(status)))
         self.seconds = cache(lambda phase: seconds.labels(phase))
 
-    def watch(self, lanes: list[Lane[object, object]]) -> None:
+    def register_lanes(self, lanes: list[Lane[object, object]]) -> None:
         self.registry.register(LaneCollector(lanes))
 
-    def text(self) -> bytes:
+    def render_text(self) -> bytes:
         return generate_latest(self.registry)

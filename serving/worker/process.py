@@ -1,10 +1,11 @@
-"""The process around one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
+"""The process of one worker: `python -m serving.worker.process`, started by a snapshot backend, not by hand.
 
-Load, warm up, record the probe, and block on the control pipe: everything up to there can be in a snapshot, so no
-socket, no key and no thread of ours exists yet. The launch message begins a life: all settings with their keys, fresh
-random state, a new boot id; then bind, compare the probe's vectors (the engine does), and serve until control ends.
+It loads, warms up, records the probe and blocks on the control pipe. Everything up to there can be in a snapshot, so no
+socket, no key and no thread of ours exists yet. The launch message brings all settings with their keys, fresh
+random state and a new boot id; then the worker binds, sends the probe's vectors (the engine compares them) and serves
+until control ends.
 
-`--template`: control is a socket instead, and each three pipes that come through it are a forked child's own.
+`--template`: control is a socket instead, and for each three pipes that come through it a child is forked.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ import random
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.errors import ServingError
-from serving.system.processes import die_with_parent, give_back_memory, threads
+from serving.system.processes import die_with_parent, give_back_memory, list_threads
 
 T = TypeVar("T")
 EXIT_FAILED = 1
 LAUNCH_BYTES = 1024 * 1024
 RANDOM_MODULES = {"numpy.random", "torch"}
-"""Those with a state of their own, drawn anew by `seed()`."""
+"""Modules with a random state of their own, which `seed()` draws again."""
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving.worker.process", description=__doc__)
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
     parser.add_argument("--pipes", type=int, nargs=3, required=True, metavar=("CONTROL", "STATUS", "LOG"))
-    parser.add_argument("--warm-up", action="store_true", help="run the model once: what later starts need not do")
+    parser.add_argument("--warm-up", action="store_true", help="run the model once, so that later starts need not")
     parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
     parser.add_argument("--dies-with-parent", action="store_true")
@@ -49,28 +50,32 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments().parse_args(argv)
+    options = make_parser().parse_args(argv)
     if options.dies_with_parent:
         die_with_parent()
     control, status, log = options.pipes
-    talk_to(log)
-    say(status, {"running": os.getpid()})
+    redirect_output(log)
+    write_status(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         warm_up = options.warm_up or options.template
-        life = Life.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps)
+        runtime = WorkerRuntime.prepare(
+            options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps
+        )
     except ServingError as error:
-        say(status, {"failed": error.message, "public": True})
+        write_status(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
     except Exception as error:
         logging.exception("the embedder did not start")
-        say(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
+        write_status(status, {"failed": f"{type(error).__name__}: {error}", "public": False})
         return EXIT_FAILED
-    return template(life, socket.socket(fileno=control), status) if options.template else life.live(control, status)
+    if options.template:
+        return serve_forks(runtime, socket.socket(fileno=control), status)
+    return runtime.serve_launches(control, status)
 
 
-def talk_to(log: int) -> None:
-    """Standard output and error into the log pipe, standard input from nowhere: nothing of a terminal is inherited."""
+def redirect_output(log: int) -> None:
+    """Send standard output and error to the log pipe and close standard input: no terminal is inherited."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.dup2(log, 1)
@@ -80,43 +85,32 @@ def talk_to(log: int) -> None:
             os.close(descriptor)
 
 
-def say(status: int, message: dict[str, Any]) -> None:
+def write_status(status: int, message: dict[str, Any]) -> None:
     line = json.dumps(message).encode() + b"\n"
     while line:
         line = line[os.write(status, line) :]
 
 
-def in_a_thread(work: Callable[[], T]) -> T:
-    """In a thread that has ended when this returns: native thread pools belong to the thread that first used them, and
-    end with it, so that a fork or a dump meets none."""
-    found: list[T] = []
-    failed: list[BaseException] = []
+def run_in_thread(work: Callable[[], T]) -> T:
+    """Return the result of `work`, run in a thread that has ended by then.
 
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="warm up")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
+    Native thread pools belong to the thread that first used them and end with it: a fork or a dump meets none.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="warm up") as pool:
+        return pool.submit(work).result()
 
 
 @contextmanager
-def phase(status: int, name: str) -> Iterator[None]:
-    """Tells when it begins, and its milliseconds when it has ended well."""
-    say(status, {"begins": name})
+def report_phase(status: int, name: str) -> Iterator[None]:
+    """Report that a phase begins, and its milliseconds when it has ended without an error."""
+    write_status(status, {"begins": name})
     began = time.perf_counter()
     yield
-    say(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+    write_status(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
 
 
-class Life:
-    """A worker with its app, loaded and before its first socket. `live` is its life, or one after the other."""
+class WorkerRuntime:
+    """A loaded worker and its app, before its first socket; `serve_launches` serves one launch, or several in turn."""
 
     def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
         self.worker = worker
@@ -124,87 +118,89 @@ class Life:
         self.sleeps = sleeps
 
     @classmethod
-    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False) -> Life:
-        """Raises ServingError, and whatever the embedder raises."""
+    def prepare(
+        cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False
+    ) -> WorkerRuntime:
+        """Load the embedder and report that it is warm. Raises ServingError, and any error of the embedder."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
-        with phase(status, "import"):
+        with report_phase(status, "import"):
             from serving.embedders import base
             from serving.settings import Settings
-            from serving.worker import server as service
+            from serving.worker.server import prepare_server
 
             kind = base.find_embedder_class(name)
         settings = Settings(**given)
         embedder = kind(settings)
-        with phase(status, "load"):
-            in_a_thread(embedder.load)
+        with report_phase(status, "load"):
+            run_in_thread(embedder.load)
         probe: list[list[float]] = []
         compiled = 0
         if warm_up:
-            with phase(status, "warm_up"):
-                in_a_thread(embedder.warm_up)
-                probe = in_a_thread(embedder.probe).tolist()
+            with report_phase(status, "warm_up"):
+                run_in_thread(embedder.warm_up)
+                probe = run_in_thread(embedder.probe).tolist()
                 compiled = embedder.compiled if isinstance(embedder, base.GpuEmbedder) else 0
-        worker, config = service.prepared(embedder, settings)
+        worker, config = prepare_server(embedder, settings)
         if warm_up:
-            with phase(status, "settle"):
+            with report_phase(status, "settle"):
                 if sleeps:
-                    in_a_thread(embedder.sleep)
+                    run_in_thread(embedder.sleep)
                 gc.collect()
                 give_back_memory()
         gc.freeze()  # what was loaded is never looked at again: a collection would copy shared pages
         gc.enable()
-        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": threads(), "compiled": compiled}
-        say(status, {"warm": about})
+        about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": list_threads(), "compiled": compiled}
+        write_status(status, {"warm": about})
         return cls(worker, config, sleeps=sleeps)
 
-    def live(self, control: int, status: int) -> int:
-        """Blocks until the launch message; then serves until control ends. Its own last word is the exit code."""
-        while line := launch_line(control):
+    def serve_launches(self, control: int, status: int) -> int:
+        """Wait for a launch message, serve until control ends, and return the exit code."""
+        while line := read_launch_line(control):
             launch = json.loads(line)
             if "ping" in launch:  # a restored process runs again
-                say(status, {"pong": os.getpid()})
+                write_status(status, {"pong": os.getpid()})
                 continue
-            code, kept = self._serve(launch, control, status)
-            if not kept:
+            code, parked = self._serve_launch(launch, control, status)
+            if not parked:
                 return code
-            self._rest(status)
+            self._park(status)
         return 0
 
-    def _serve(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
-        """Exit code, and whether the process is to be kept."""
+    def _serve_launch(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
+        """Return the exit code, and whether the process is to be parked for another launch."""
         began = time.perf_counter()
-        new_random_state()
+        reseed_random()
         from serving.settings import Settings
-        from serving.worker import server as service
+        from serving.worker.server import WorkerServer
 
-        self.worker.renew(Settings(**launch["settings"]), launch["kind"])
-        listener = private_socket(Path(launch["socket"]))
+        self.worker.start_boot(Settings(**launch["settings"]), launch["kind"])
+        listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = service.WorkerServer(self.config, self.worker, control, lambda told: say(status, told), began)
+        server = WorkerServer(self.config, self.worker, control, lambda message: write_status(status, message), began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
-            say(status, {"failed": error.message, "public": True})
+            write_status(status, {"failed": error.message, "public": True})
             return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
             return EXIT_FAILED, False
-        return 0, server.kept
+        return 0, server.parked
 
-    def _rest(self, status: int) -> None:
-        """As before the first launch: asleep, no socket, no thread of ours, the next life's app made."""
-        from serving.worker import server as service
+    def _park(self, status: int) -> None:
+        """Return to the state before the first launch: asleep, no socket, no thread of ours, a new app ready."""
+        from serving.worker.server import prepare_server
 
         embedder = self.worker.embedder
-        in_a_thread(embedder.sleep)
-        self.worker, self.config = service.prepared(embedder, self.worker.settings)
+        run_in_thread(embedder.sleep)
+        self.worker, self.config = prepare_server(embedder, self.worker.settings)
         gc.collect()
         give_back_memory()
         gc.freeze()
-        say(status, {"parked": {}})
+        write_status(status, {"parked": {}})
 
 
-def launch_line(control: int) -> bytes:
-    """Up to the newline; empty if the engine closed the pipe instead."""
+def read_launch_line(control: int) -> bytes:
+    """Return a line from the pipe; empty if the engine closed it instead."""
     line = b""
     while not line.endswith(b"\n"):
         part = os.read(control, LAUNCH_BYTES)
@@ -214,16 +210,19 @@ def launch_line(control: int) -> bytes:
     return line
 
 
-def new_random_state() -> None:
-    """Two workers of one snapshot must not draw the same numbers. `uuid4` and `secrets` ask the system anyway."""
+def reseed_random() -> None:
+    """Seed all random states: two workers of one snapshot must not draw the same numbers.
+
+    `uuid4` and `secrets` ask the system anyway.
+    """
     random.seed()
-    # What was not imported has no state yet; importing it here would cost more than all the rest of a launch.
+    # A module that was not imported has no state yet; importing it would take longer than the rest of a launch.
     for module in RANDOM_MODULES & sys.modules.keys():
         sys.modules[module].seed()
 
 
-def private_socket(path: Path) -> socket.socket:
-    """Bound and listening at `path`, for this user only. Raises OSError."""
+def bind_private_socket(path: Path) -> socket.socket:
+    """Return a socket that listens at `path`, for this user only. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -235,8 +234,8 @@ def private_socket(path: Path) -> socket.socket:
     return listener
 
 
-def template(life: Life, control: socket.socket, status: int) -> int:
-    """Forks a child for each three pipes that come; ends, and its children with it, when control ends."""
+def serve_forks(runtime: WorkerRuntime, control: socket.socket, status: int) -> int:
+    """Fork a child for each three pipes that come. Returns when control ends; its children end with this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps them
     while True:
         word, pipes, _, _ = socket.recv_fds(control, 16, 3)
@@ -244,14 +243,14 @@ def template(life: Life, control: socket.socket, status: int) -> int:
             return 0
         pid = os.fork()
         if pid == 0:
-            child(life, control, status, pipes)
+            run_forked_worker(runtime, control, status, pipes)
         for end in pipes:
             os.close(end)
-        say(status, {"forked": pid})
+        write_status(status, {"forked": pid})
 
 
-def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> None:
-    """Never returns: what the template's caller would do next is not the child's business."""
+def run_forked_worker(runtime: WorkerRuntime, control: socket.socket, status: int, pipes: list[int]) -> None:
+    """Serve as a forked child and exit: it never returns into the code of the template."""
     code = EXIT_FAILED
     try:
         die_with_parent()
@@ -260,22 +259,22 @@ def child(life: Life, control: socket.socket, status: int, pipes: list[int]) -> 
         control.close()
         os.close(status)
         own_control, own_status, own_log = pipes
-        talk_to(own_log)
-        code = life.live(own_control, own_status)
+        redirect_output(own_log)
+        code = runtime.serve_launches(own_control, own_status)
     except BaseException:
         logging.exception("the forked worker failed")
     finally:
-        leave(code)
+        exit_now(code)
 
 
-def leave(code: int) -> None:
-    """At once: native libraries that were saved with their threads elsewhere hang or crash in their own clean-up."""
+def exit_now(code: int) -> None:
+    """Exit without clean-up: native libraries whose threads were not restored hang or crash in theirs."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-if __name__ == "__mp_main__":  # a process that an embedder's library spawned, such as vLLM's engine
+if __name__ == "__mp_main__":  # a process spawned by an embedder's library, such as vLLM's engine
     die_with_parent()
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())

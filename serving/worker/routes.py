@@ -1,6 +1,6 @@
 """Routes of one worker, typed: FastAPI makes the OpenAPI document of them, which no worker serves.
 
-What a route does is in `worker`, who may call it in `guard`. The document for whoever writes a client:
+`serving.worker.worker` does the work, `serving.http.access` checks the keys. Print the document for writing a client:
 `python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.openapi()))"`.
 """
 
@@ -66,9 +66,9 @@ from serving.worker.worker import Embedded, StartKind, Worker
 T = TypeVar("T")
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 INLINE_BYTES = 64 * 1024
-"""Larger bodies are parsed in a thread: 48 MB of JSON would stop the event loop for a third of a second."""
+"""Larger bodies are parsed in a thread: 48 MB of JSON would block the event loop for a third of a second."""
 CLIENT_LEFT = 499
-"""Nobody reads it; it is what the metrics count."""
+"""A status for the metrics only: there is no client left to read it."""
 
 ProvenanceHeaders = TypedDict(
     "ProvenanceHeaders",
@@ -102,13 +102,13 @@ EMBEDDING: dict[str, Any] = {
 
 
 def document_admin(*errors: type[ServingError]) -> dict[str, Any]:
-    """Return what FastAPI is told of a route that needs the admin key."""
+    """Return FastAPI's arguments for a route that needs the admin key."""
     responses = document_errors(UnauthorizedError, *errors)
     return {"response_model": Status, "dependencies": ADMIN_KEY, "responses": responses}
 
 
 class WorkerRoute(APIRoute):
-    """Serves what FastAPI has only documented: `parse_body` reads the body, and keys were checked by the guard.
+    """Serves a route that FastAPI only documents: `parse_body` reads the body; `RequestGuard` has checked the keys.
 
     FastAPI itself would decode 48 MB of JSON on the event loop, by the standard library, and then validate the objects.
     """
@@ -128,7 +128,7 @@ router = APIRouter(route_class=WorkerRoute, responses=document_errors(TooLargeEr
 
 
 def openapi() -> dict[str, Any]:
-    """Return what a worker takes and answers, as an OpenAPI document."""
+    """Return the OpenAPI document of a worker's requests and answers."""
     return get_openapi(title="Dormouse worker", version="1", routes=router.routes)
 
 
@@ -187,7 +187,7 @@ class WorkerProvenance:
 
 @router.get("/", response_model=About)
 async def show_server(request: Request) -> Response:
-    """Return what this server is."""
+    """Return a description of this server."""
     return respond(describe_server(worker_of(request).embedder))
 
 
@@ -209,7 +209,7 @@ async def show_readiness(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
 async def show_metrics(request: Request) -> Response:
     """Return the worker's metrics in the text format of Prometheus."""
-    return Response(worker_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(worker_of(request).metrics.render_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/v1/models", response_model=Models, dependencies=KEY, responses=document_errors(UnauthorizedError))
@@ -249,7 +249,7 @@ async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
             {"object": "embedding", "index": n, "embedding": encode(vector)} for n, vector in enumerate(result.vectors)
         ],
         "model": worker_of(request).embedder.name,
-        # No tokenizer of ours counts a page; 0 is what OpenAI's shape asks for where nothing is billed.
+        # No tokenizer of ours counts a page; OpenAI's shape has 0 where nothing is billed.
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
     }
     return respond(answer)
@@ -281,7 +281,7 @@ async def scale_down(request: Request) -> Response:
     return respond({"status": "stopping"})
 
 
-# What the embedding routes share
+# Shared by the embedding routes
 
 
 async def read_body(request: Request, shape: type[S]) -> S:
@@ -308,7 +308,7 @@ async def embed_body(
 
 
 async def run_beside(size: int, work: Callable[[], T]) -> T:
-    """Return what `work` makes of a body of that many bytes, in a thread if they are many."""
+    """Return the result of `work` on a body of that many bytes, in a thread if it is large."""
     return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
 
 

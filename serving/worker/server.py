@@ -1,5 +1,7 @@
-"""A worker as a server: its app made before a snapshot, its life begun after one. Imports all that serving needs, so
-that a restored process imports nothing."""
+"""The server of a worker: its app is made before a snapshot, and it serves after one.
+
+Imports everything that serving needs, so that a restored process imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ from serving.worker.worker import Worker
 
 LINE_BYTES = 1024
 SWITCH_S = 0.001
-"""How long a thread may hold the interpreter when another wants it; Python's 5 ms add up over a query's way through a
-worker that decodes pages at the same time."""
+"""How long a thread may hold the interpreter when another is waiting; Python's 5 ms add up for a query in a worker that
+decodes pages at the same time."""
 
 
-def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Config]:
-    worker = Worker(embedder, limits)
-    # Nobody reaches the worker's own admin routes: its socket is the engine's, which answers them itself.
+def prepare_server(embedder: Embedder, settings: Settings) -> tuple[Worker, uvicorn.Config]:
+    worker = Worker(embedder, settings)
+    # The worker's own admin routes cannot be reached: only the engine uses its socket, and answers them itself.
     config = uvicorn.Config(
         create_app(worker, lambda: ""),
         loop="asyncio",
@@ -44,30 +46,32 @@ def prepared(embedder: Embedder, limits: Settings) -> tuple[Worker, uvicorn.Conf
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves one life. `tell` hears of it once it answers; the end of `control` ends it, and a line there does too:
-    then the process is to be kept."""
+    """Serves from one launch until `control` ends, or until a line comes there: then the process is to be parked.
+
+    It calls `report` once it answers.
+    """
 
     def __init__(
         self,
         config: uvicorn.Config,
         worker: Worker,
         control: int,
-        tell: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], None],
         began: float,
     ) -> None:
         super().__init__(config)
         self._worker = worker
         self._control = control
-        self._tell = tell
+        self._report = report
         self._began = began
-        self.kept = False
+        self.parked = False
         config.timeout_graceful_shutdown = round(worker.settings.drain_s)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Raises ServingError if the embedder does not wake up."""
+        """Bind, wake the embedder, run the probe and report. Raises ServingError if the embedder does not wake up."""
         await super().startup(sockets)
         bound = time.perf_counter()
-        asyncio.get_running_loop().add_reader(self._control, self._told)
+        asyncio.get_running_loop().add_reader(self._control, self._end_on_control)
         phases = {"bind": bound - self._began}
         if self._worker.asleep:
             await self._worker.wake()
@@ -75,9 +79,9 @@ class WorkerServer(uvicorn.Server):
             phases["weights"] = embedder.copy_ms / 1000 if isinstance(embedder, GpuEmbedder) else 0.0
             phases["wake"] = time.perf_counter() - bound - phases["weights"]
         awake = time.perf_counter()
-        probe = await self._worker.queries.call(self._worker.embedder.probe)
+        probe = await self._worker.queries.run_in_lane(self._worker.embedder.probe)
         phases["probe"] = time.perf_counter() - awake
-        self._tell(
+        self._report(
             {
                 "serving": {
                     "boot_id": self._worker.boot.id,
@@ -92,11 +96,11 @@ class WorkerServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(max(0.0, grace - LAST_BATCH_S), self._worker.refuse_waiting)
         await super().shutdown(sockets)
 
-    def _told(self) -> None:
+    def _end_on_control(self) -> None:
         asyncio.get_running_loop().remove_reader(self._control)
-        self.kept = self._worker.kept = bool(os.read(self._control, LINE_BYTES))
+        self.parked = self._worker.parked = bool(os.read(self._control, LINE_BYTES))
         self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # an engine ends its worker by the pipe; a signal is meant to end it at once
+        yield  # an engine stops its worker by the pipe; a signal should end it at once

@@ -1,4 +1,4 @@
-"""One embedder, warmed up and behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
+"""One warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.errors import BadValueError, BadVectorError, NotReadyError, Serving
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
 from serving.worker.batcher import Lane, Timing
-from serving.worker.metrics import Metrics
+from serving.worker.metrics import WorkerMetrics
 
 StartKind = Literal["plain", "created", "restored"]
 Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
@@ -27,7 +27,7 @@ Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
 
 @dataclass
 class Boot:
-    """One life of a worker, from a start or a restore to its end."""
+    """The time of a worker from a start or a restore to its end."""
 
     kind: StartKind = "plain"
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -36,12 +36,12 @@ class Boot:
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
     tier: str = ""
-    """What was held at zero (`serving.snapshots.base.Tier`); empty where the engine's proxy says it."""
+    """What was held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """`vectors` is float32[n, dimension] in the order of the items; `pages` has one entry for each page among them."""
+    """Results of a request. `vectors`: float32[n, dimension] in the order of the items; `pages`: one for each page."""
 
     vectors: Vectors
     pages: list[PageResult]
@@ -49,17 +49,17 @@ class Embedded:
 
 
 class Worker:
-    """`start` once, in a plain thread; then `open` on the event loop, `embed` as often as you like, `close`."""
+    """Embeds items. Call `start` once, in a plain thread; then `open`, `embed` and `close` on the event loop."""
 
     def __init__(self, embedder: Embedder, settings: Settings) -> None:
         self.embedder = embedder
         self.settings = settings
         self.boot = Boot()
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.asleep = False
         self.opened = False
-        self.kept = False
-        """The embedder outlives this worker: the process goes on to another life."""
+        self.parked = False
+        """The embedder outlives this worker: the process waits for another launch."""
         self._in_flight = 0
         self._switching = asyncio.Lock()
         lanes = embedder.lanes
@@ -81,7 +81,7 @@ class Worker:
             weigh=len,
             budget=lanes.query_letters,
         )
-        self.metrics.watch(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
+        self.metrics.register_lanes(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
         self._decoders = ThreadPoolExecutor(settings.cores, thread_name_prefix="decode")
 
     def start(self) -> None:
@@ -90,8 +90,8 @@ class Worker:
         self.embedder.warm_up()
         self.boot.phases["start"] = (time.perf_counter() - began) * 1000
 
-    def renew(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
-        """A new life, of a process that was warmed up before: limits and keys as they are now, a boot id never seen."""
+    def start_boot(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
+        """Begin a new boot of a warmed-up process: with these limits and keys, and a boot id never seen before."""
         self.settings = settings
         self.boot = Boot(kind, tier=tier)
 
@@ -104,7 +104,7 @@ class Worker:
         self.opened = False
         await asyncio.gather(self.pages.stop(), self.queries.stop())
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        if not self.kept:
+        if not self.parked:
             await asyncio.to_thread(self.embedder.close)
 
     def refuse_waiting(self) -> None:
@@ -116,7 +116,7 @@ class Worker:
         return self.opened and not self.asleep
 
     async def sleep(self) -> None:
-        """Gives the embedder's memory back. Work that has been started is finished first."""
+        """Give the embedder's memory back, after the work that has been started."""
         async with self._switching:
             if not self.asleep:
                 self.asleep = True
@@ -133,16 +133,16 @@ class Worker:
                 self.asleep = False
 
     async def embed(self, items: Sequence[Item], dimension: int | None = None, normalize: bool = True) -> Embedded:
-        """Raises a ServingError; nothing of a request that fails is answered."""
+        """Return the vectors of all items, cut to `dimension`. Raises ServingError; then the request has no result."""
         if not self.ready:
             raise NotReadyError("the worker sleeps: POST /wake_up wakes it", code="asleep", retry_after=5)
-        self._check(items, dimension)
+        self._check_items(items, dimension)
         # Before anything is decoded; the lane looks again when they arrive.
         self.pages.check_room(sum(isinstance(item, RawPage) for item in items))
         self._in_flight += 1
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
-                return await self._embed(items, dimension, normalize)
+                return await self._embed_items(items, dimension, normalize)
         except TimeoutError:
             raise NotReadyError(
                 f"not done within {self.settings.request_timeout_s:g} s", code="timeout", retry_after=5
@@ -150,32 +150,32 @@ class Worker:
         finally:
             self._in_flight -= 1
 
-    def _check(self, items: Sequence[Item], dimension: int | None) -> None:
-        limits, embedder = self.settings, self.embedder
+    def _check_items(self, items: Sequence[Item], dimension: int | None) -> None:
+        settings, embedder = self.settings, self.embedder
         if dimension is not None and dimension not in embedder.dimensions:
             sizes = ", ".join(str(size) for size in embedder.dimensions)
             raise BadValueError(f"{embedder.name} has dimensions {sizes}", param="dimensions")
         pages = [item for item in items if isinstance(item, RawPage)]
-        if len(pages) > limits.max_pages_per_request:
-            raise TooLargeError(f"{len(pages)} pages in one request; the limit is {limits.max_pages_per_request}")
+        if len(pages) > settings.max_pages_per_request:
+            raise TooLargeError(f"{len(pages)} pages in one request; the limit is {settings.max_pages_per_request}")
         texts = [item.text for item in items if isinstance(item, Query)]
-        if len(texts) > limits.max_texts_per_request:
-            raise TooLargeError(f"{len(texts)} texts in one request; the limit is {limits.max_texts_per_request}")
+        if len(texts) > settings.max_texts_per_request:
+            raise TooLargeError(f"{len(texts)} texts in one request; the limit is {settings.max_texts_per_request}")
         for page in pages:
             if page.data is None and not embedder.reads_text:
                 raise BadValueError(f"{embedder.name} needs the image of a page", param=page.param)
-            if page.lines is not None and len(page.lines) > limits.max_lines_per_page:
-                raise TooLargeError(f"a page has at most {limits.max_lines_per_page} lines", param=page.param)
-            if any(len(line.text) > limits.max_line_chars for line in page.lines or ()):
-                raise TooLargeError(f"a line has at most {limits.max_line_chars} characters", param=page.param)
+            if page.lines is not None and len(page.lines) > settings.max_lines_per_page:
+                raise TooLargeError(f"a page has at most {settings.max_lines_per_page} lines", param=page.param)
+            if any(len(line.text) > settings.max_line_chars for line in page.lines or ()):
+                raise TooLargeError(f"a line has at most {settings.max_line_chars} characters", param=page.param)
 
-    async def _embed(self, items: Sequence[Item], dimension: int | None, normalize: bool) -> Embedded:
+    async def _embed_items(self, items: Sequence[Item], dimension: int | None, normalize: bool) -> Embedded:
         raw = [item for item in items if isinstance(item, RawPage)]
         texts = [item.text for item in items if isinstance(item, Query)]
         began = time.perf_counter()
-        decoded = await self._decode(raw) if raw else []
+        decoded = await self._decode_pages(raw) if raw else []
         decode = time.perf_counter() - began
-        (page_results, page_time), (query_results, query_time) = await self._through_lanes(decoded, texts)
+        (page_results, page_time), (query_results, query_time) = await self._submit_items(decoded, texts)
         from_pages, from_queries = iter(page_results), iter(query_results)
         vectors = np.stack(
             [next(from_pages).vector if isinstance(item, RawPage) else next(from_queries) for item in items]
@@ -187,11 +187,11 @@ class Worker:
         }
         for phase, milliseconds in timings.items():
             self.metrics.seconds(phase).observe(milliseconds / 1000)
-        pages = [cut(page, dimension) for page in page_results]
-        return Embedded(checked(vectors, dimension, normalize), pages, timings)
+        pages = [cut_line_vectors(page, dimension) for page in page_results]
+        return Embedded(check_vectors(vectors, dimension, normalize), pages, timings)
 
-    async def _through_lanes(self, pages: list[Page], texts: list[str]) -> Outcomes:
-        if not pages:  # a task for each lane would be a tenth of a question's way through here
+    async def _submit_items(self, pages: list[Page], texts: list[str]) -> Outcomes:
+        if not pages:  # a task for each lane would add a tenth to the time of a query
             return ([], Timing()), await self.queries.submit(texts)
         outcomes = await asyncio.gather(self.pages.submit(pages), self.queries.submit(texts), return_exceptions=True)
         for outcome in outcomes:
@@ -199,11 +199,13 @@ class Worker:
                 raise outcome
         return cast(Outcomes, outcomes)
 
-    async def _decode(self, raw: Sequence[RawPage]) -> list[Page]:
+    async def _decode_pages(self, raw: Sequence[RawPage]) -> list[Page]:
         loop = asyncio.get_running_loop()
-        return list(await asyncio.gather(*(loop.run_in_executor(self._decoders, self._page, page) for page in raw)))
+        return list(
+            await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode_page, page) for page in raw))
+        )
 
-    def _page(self, raw: RawPage) -> Page:
+    def _decode_page(self, raw: RawPage) -> Page:
         try:
             image = None if raw.data is None else decode_image(raw.data, self.settings)
         except ServingError as error:
@@ -212,8 +214,8 @@ class Worker:
         return self.embedder.prepare(Page(image, raw.lines, raw.explain))
 
 
-def cut(page: PageResult, dimension: int | None) -> PageResult:
-    """The page with its lines' vectors cut like its own; a line of zeros stays one. Raises BadVectorError."""
+def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
+    """Return the page with its lines' vectors cut and normalised; a line of zeros stays one. Raises BadVectorError."""
     vectors = page.line_vectors
     if vectors is None:
         return page
@@ -224,8 +226,9 @@ def cut(page: PageResult, dimension: int | None) -> PageResult:
     return replace(page, line_vectors=np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32))
 
 
-def checked(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
-    """Cut to `dimension` and normalised again in float32. Raises BadVectorError for anything not finite or empty."""
+def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
+    """Return the vectors cut to `dimension`, normalised again in float32. Raises BadVectorError if one is not finite or
+    has length 0."""
     if dimension is not None:
         vectors = vectors[:, :dimension]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -34,7 +34,7 @@ from grpclib.const import Status
 from modal_proto import api_pb2 as pb
 
 from tests.modal.calls import Call
-from tests.modal.containers import REPOSITORY, Container, end_strays
+from tests.modal.containers import REPOSITORY, Container, end_strays, launcher
 from tests.modal.control import Control
 from tests.modal.dicts import Dicts
 from tests.modal.disk import Disk
@@ -233,8 +233,8 @@ class Cloud:
         before = set(self.registry.by_id)
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "modal", "serve", str(file)], env=self._shell(env), cwd=cwd, text=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                [*launcher(), sys.executable, "-m", "modal", "serve", str(file)], env=self._shell(env), cwd=cwd,
+                text=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         served = Served(process, log)
         self._served.append(served)

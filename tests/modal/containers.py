@@ -39,6 +39,11 @@ Kind = Literal["plain", "created", "restored"]
 State = Literal["starting", "parked", "restoring", "serving", "stopping", "gone"]
 
 
+def launcher(niceness: int = 0) -> list[str]:
+    """Return what goes before a command, so that its process ends with this one and hears SIGINT."""
+    return [sys.executable, "-ISs", str(Path(__file__).with_name("launch.py")), str(niceness), str(os.getpid())]
+
+
 @dataclasses.dataclass(eq=False)
 class Container:
     """What the cloud knows of one. Other threads may read it."""
@@ -110,9 +115,8 @@ class Container:
         entrypoint = [sys.executable, "-m", "modal._container_entrypoint"]
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-ISs", str(Path(__file__).with_name("launch.py")), str(niceness), str(os.getpid()),
-                *entrypoint, env=self._environment(), cwd=self.pool.root, stdin=asyncio.subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
+                *launcher(niceness), *entrypoint, env=self._environment(), cwd=self.pool.root,
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.started_at = time.time()
 

@@ -65,12 +65,12 @@ def need() -> str:
 def unusable(path: str) -> str:
     """Why it does not work here, in the engine's own words; empty if it does."""
     from serving.settings import Settings
-    from serving.snapshots.base import Spec
-    from serving.snapshots.criu.backend import Criu
+    from serving.snapshots.base import WorkerSpec
+    from serving.snapshots.criu.backend import CriuBackend
 
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data=Path(folder), criu=path)
-        support = asyncio.run(Criu(settings, Path(folder)).probe(Spec("builtin", "", settings)))
+        support = asyncio.run(CriuBackend(settings, Path(folder)).probe(WorkerSpec("builtin", "", settings)))
     return "" if support.ok else support.reason
 
 

@@ -17,13 +17,13 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Support,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.choose import Choice
-from serving.snapshots.plain import Plain
+from serving.snapshots.choose import BackendChoice
+from serving.snapshots.plain import PlainStarter
 from serving.snapshots.worker_handle import WorkerHandle
 
 PROBE = [[0.6, 0.8]]
@@ -107,11 +107,11 @@ class Bench:
         return cast(WorkerHandle, handle)
 
 
-class NoPlain(Plain):
+class NoPlain(PlainStarter):
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
 
-    async def start(self, spec: Spec, launch: Launch, report: Report) -> WorkerHandle:
+    async def start(self, spec: WorkerSpec, launch: Launch, report: Report) -> WorkerHandle:
         report("load", None)
         await self.bench.gate.wait()
         report("load", 1.0)
@@ -129,14 +129,14 @@ class NoBackend:
         self.snapshot: Snapshot | None = None
         self.closed = False
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         return Support(True)
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         await self.bench.find_gate.wait()
         return self.snapshot
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         report("load", None)
         await self.bench.gate.wait()
         report("load", 1.0)
@@ -156,7 +156,7 @@ class NoBackend:
             raise RestoreFailed(self.bench.restore_fails)
         return self.bench.worker(launch, self.bench.probe_after)
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:
@@ -180,8 +180,8 @@ def with_engine(test: Test, folder: Path, *, backend: bool = True, finds: bool =
         bench, clock = Bench(), HandClock()
         if not finds:
             bench.find_gate.clear()
-        spec = Spec("double", "fingerprint", Settings(data=folder, **settings))
-        choice = Choice("auto", NoBackend(bench) if backend else None)
+        spec = WorkerSpec("double", "fingerprint", Settings(data=folder, **settings))
+        choice = BackendChoice("auto", NoBackend(bench) if backend else None)
         engine = Engine(Starter(spec, choice, folder, NoPlain(bench)), clock=clock)
         await engine.open()
         try:

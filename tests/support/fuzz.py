@@ -38,7 +38,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     from serving.library.exporting import export_collection
     from serving.library.library import Library
     from serving.settings import Settings
-    from serving.system.display_names import shown_path
+    from serving.system.display_names import display_path
 
 from tests.serving.documents.test_archives import zipped
 from tests.serving.library.test_exporting import page
@@ -68,7 +68,7 @@ def read_zip(data: bytes) -> None:
     inside = FOLDER / "inside"
     inside.mkdir(exist_ok=True)
     for member in unpack_members(write(data), inside, LIMITS):
-        assert member.name == shown_path(member.name)
+        assert member.name == display_path(member.name)
         if isinstance(member.found, Path):
             assert member.found.parent == inside
             member.found.unlink()
@@ -92,7 +92,7 @@ def read_export(data: bytes) -> None:
         archive.writestr(f"pictures/{'0' * 16}.jpg", last)
     with importing.open_export(write(buffer.getvalue()), LIMITS) as archive:
         for found in importing.read_pages(archive, importing.read_head(archive, LIMITS), LIMITS):
-            assert np.isfinite(found.vector).all() and found.file == shown_path(found.file)
+            assert np.isfinite(found.vector).all() and found.file == display_path(found.file)
 
 
 def pictures() -> Iterator[bytes]:

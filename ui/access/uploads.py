@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError
-from serving.system.display_names import shown_name
+from serving.system.display_names import display_name
 
 CALL_BYTES = 4 * 1024 * 1024
 """A call holds names and questions; files come by /upload."""
@@ -136,7 +136,7 @@ def uploads(payload: object) -> list[Upload]:
 
 def upload(entry: Any) -> Upload:
     path = uploaded(entry.get("path") if isinstance(entry, dict) else None)
-    return Upload(path, shown_name(entry.get("orig_name") or path.name))
+    return Upload(path, display_name(entry.get("orig_name") or path.name))
 
 
 def sweep(folder: Path, needed: Container[Path] = (), older_s: float = KEPT_S) -> None:

@@ -23,7 +23,7 @@ from bench.coldstart.result_file import Result, ResultError
 from bench.coldstart.target import LocalEngine, TargetError
 from bench.results.record import RUNS
 from serving.errors import NotFoundError, ServingError
-from serving.system.display_names import cell
+from serving.system.display_names import escape_cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart import sample_plot as samples
 from ui.components.events import PRIVATE, current_page
@@ -318,5 +318,5 @@ def table(results: Sequence[Result]) -> bytes:
     rows = [asdict(sample) for result in results for sample in result.samples]
     writer = csv.writer(out)
     writer.writerow(rows[0] if rows else ["number"])
-    writer.writerows([cell(value) for value in row.values()] for row in rows)
+    writer.writerows([escape_cell(value) for value in row.values()] for row in rows)
     return out.getvalue().encode()

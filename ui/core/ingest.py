@@ -39,7 +39,7 @@ from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import CollectionKey, NewPage, StoredPage
 from serving.settings import Settings
-from serving.system.display_names import shown_path
+from serving.system.display_names import display_path
 from ui.access.uploads import Upload
 from ui.servers.target import Target
 
@@ -278,7 +278,7 @@ class Ingestor:
                     continue
                 inside.mkdir()
                 for member in unpack_members(upload.path, inside, self._limits):
-                    name = shown_path(f"{upload.name}/{member.name}")
+                    name = display_path(f"{upload.name}/{member.name}")
                     if isinstance(member.found, Path):
                         yield Upload(member.found, name)
                     else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from serving.cloud import modal_account
 from serving.cloud.credentials import ADMIN, API, PASSWORD, PASSWORD_CHARS, Keys
 from serving.cloud.modal_account import AccountError
-from serving.system.timeouts import Late, within
+from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 from ui.deploy.apps import Part, Setup
 
 HUB_S = 15.0
@@ -117,7 +117,7 @@ def licence(weights: str, token: str) -> Check:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
-        within(HUB_S, lambda: auth_check(weights, token=token))
+        run_with_deadline(HUB_S, lambda: auth_check(weights, token=token))
     except GatedRepoError:
         text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
         return Check(name, Mark.BAD, text)
@@ -133,7 +133,7 @@ def licence(weights: str, token: str) -> Check:
 
 
 def unseen(weights: str, error: Exception) -> Check:
-    why = f"no answer within {HUB_S:g} s" if isinstance(error, Late) else type(error).__name__
+    why = f"no answer within {HUB_S:g} s" if isinstance(error, DeadlineExceeded) else type(error).__name__
     return Check("licence", Mark.UNSEEN, f"the hub could not be asked about {weights} ({why})")
 
 

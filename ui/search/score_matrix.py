@@ -19,7 +19,7 @@ from markupsafe import Markup
 from serving.embedders.base import Vectors
 from serving.errors import ServingError
 from serving.library.records import StoredPage
-from serving.system.display_names import cell
+from serving.system.display_names import escape_cell
 from ui.components.events import PRIVATE
 from ui.components.results import notice
 from ui.components.scripts import read_script
@@ -130,9 +130,9 @@ def named(page: StoredPage) -> str:
 def table(found: Scores) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["question", *(cell(named(page)) for page in found.pages)])
+    writer.writerow(["question", *(escape_cell(named(page)) for page in found.pages)])
     for query, values in zip(found.queries, found.values, strict=True):
-        writer.writerow([cell(query), *(f"{score:.6f}" for score in values)])
+        writer.writerow([escape_cell(query), *(f"{score:.6f}" for score in values)])
     return out.getvalue()
 
 

@@ -40,7 +40,7 @@ class LocalEngine:
         self._process = self._start()
         try:
             self.client = EmbeddingClient(self._process.wait(), self._key)
-        except ProcessFailed:
+        except BaseException:
             self._process.stop()
             raise
         self._watcher = threading.Thread(target=self._watch, name="engine watch", daemon=True)
@@ -69,7 +69,7 @@ class LocalEngine:
             self._process.ended.wait()
             if self._stopping.is_set():
                 return
-            seconds = pause.after(time.monotonic() - began)
+            seconds = pause.next_after(time.monotonic() - began)
             log.warning("the engine ended (exit code %s); it is started again in %g s", self._process.stop(), seconds)
             if self._stopping.wait(seconds):
                 return

@@ -151,7 +151,7 @@ class Watch(Board):
             except ValueError as error:
                 log.warning("what the engine tells is not understood: %s", error)
                 self._tell(state.STRANGE)
-            if self._closing.wait(pause.after(time.monotonic() - began)):
+            if self._closing.wait(pause.next_after(time.monotonic() - began)):
                 return
 
     def _events(self) -> Iterator[Facts]:

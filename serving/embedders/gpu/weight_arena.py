@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serving.errors import ServingError
+from serving.system.files import file_stamp
 
 ALIGNED = 256
 """Bytes: the largest alignment that a kernel may expect (cudaMalloc gives no more)."""
@@ -173,15 +174,11 @@ def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...
 
 
 def stamp_file(file: Path) -> str:
-    """Return a text that changes with the file's content: a writer cannot set the time of change back.
-
-    Raises WeightsFileError.
-    """
+    """Return the file's stamp. Raises WeightsFileError."""
     try:
-        stat = file.stat()
+        return file_stamp(file)
     except OSError as error:
         raise WeightsFileError(f"{file} cannot be read: {error.strerror}") from None
-    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def digest_files(files: Sequence[Path], threads: int) -> str:

@@ -1,8 +1,8 @@
-"""A worker's process tree in files, with criu: nothing is held at zero, and one snapshot serves many restores at once.
+"""Save a worker's process tree in files, with criu: nothing is held at zero, and many workers restore at once from one.
 
-Runs without privileges, in a user and process namespace of its own, where the system allows that; as root in a process
-namespace otherwise. criu stays process 1 of the namespace: killing it ends the worker, and the other way round. Each
-call has a deadline, after which its tree is killed: criu is known to hang on some systems.
+criu runs without privileges, in a user and process namespace of its own, where the system allows that; otherwise as
+root in a process namespace. It stays process 1 of the namespace: killing it ends the worker, and the other way round.
+Each call has a deadline, after which its tree is killed: criu is known to hang on some systems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +29,34 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Support,
     Tier,
+    WorkerSpec,
 )
 from serving.snapshots.criu.namespace_init import GO
-from serving.snapshots.identity import Identity, identity
-from serving.snapshots.plain import command, launched, output_of, report_all, started, until_warm
-from serving.snapshots.store import FILES, Store
+from serving.snapshots.identity import Identity, make_identity
+from serving.snapshots.plain import (
+    launch_worker,
+    make_worker_command,
+    report_phases,
+    run_program,
+    start_process,
+    wait_until_warm,
+)
+from serving.snapshots.store import FILES, SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
 
-OLDEST = (4, 1)
+OLDEST_VERSION = (4, 1)
 """3.17 fails on kernels since 6.x ("Unexpected rt vDSO area bounds"); 4.1 is the first that was seen to work."""
-WAYS = {
+MODES = {
     "user namespace": (["unshare", "-U", "-r", "-p", "-f", "--mount-proc", "--kill-child"], ["--unprivileged"]),
     "root": (["unshare", "-p", "-f", "--mount-proc", "--kill-child"], []),
 }
 OPTIONS = ("--network-lock", "skip", "-v1")
 """No socket is open when a snapshot is taken, so there is no network to lock."""
-SWITCHES = (
+SYSCTLS = (
     "kernel/random/boot_id", "user/max_user_namespaces", "user/max_pid_namespaces", "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
 )  # fmt: skip
@@ -64,52 +70,53 @@ os.write(status, b'{"warm": {}}\n')
 if os.read(control, 4096):
     os.write(status, b'{"serving": {"phases": {}}}\n')
 """
-"""A worker in all that matters here: the same pipes, the same words."""
-HARMLESS = ("net: Unexpected error", "rlimit: Can't setup", "Can't keep kdat")
-"""criu says these without privileges, and goes on."""
-ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
+"""A small process that behaves like a worker: the same pipes, the same messages."""
+HARMLESS_ERRORS = ("net: Unexpected error", "rlimit: Can't setup", "Can't keep kdat")
+"""Errors that criu reports without privileges, and then goes on."""
+INSTALL_ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
 
 
 @dataclass(frozen=True)
-class Tool:
-    """A criu that works here, and how."""
+class CriuTool:
+    """A criu that works here, and the mode in which it does."""
 
     path: str
     version: str
-    way: str
-    more: tuple[str, ...] = ()
+    mode: str
+    """A key of `MODES`."""
+    more_options: tuple[str, ...] = ()
 
-    def for_gpu(self) -> Tool:
-        """As root where that is possible: the driver's files are not for a user of a namespace. Caches of compiled
-        code are locked, or deleted while they are in use."""
-        way = "root" if os.geteuid() == 0 else self.way
-        return replace(self, way=way, more=("--file-locks", "--link-remap"))
+    def for_gpu(self) -> CriuTool:
+        """Return the tool for processes on a GPU: as root if possible, since a namespace's user cannot use the driver's
+        files. Caches of compiled code are locked, or deleted while they are in use."""
+        mode = "root" if os.geteuid() == 0 else self.mode
+        return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"))
 
     @property
-    def cage(self) -> list[str]:
+    def namespace_command(self) -> list[str]:
         die = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-        return [*die, *WAYS[self.way][0]]
+        return [*die, *MODES[self.mode][0]]
 
-    def call(self, verb: str, *arguments: str) -> list[str]:
-        return [self.path, verb, *arguments, *OPTIONS, *self.more, *WAYS[self.way][1]]
+    def make_command(self, verb: str, *arguments: str) -> list[str]:
+        return [self.path, verb, *arguments, *OPTIONS, *self.more_options, *MODES[self.mode][1]]
 
 
-class Criu:
+class CriuBackend:
     name = "criu"
     tier: Tier = "disk"
 
-    def __init__(self, settings: Settings, run: Path) -> None:
-        """`run`: a folder of this engine's own for what lives as long as one restore."""
+    def __init__(self, settings: Settings, runtime_dir: Path) -> None:
+        """`runtime_dir`: a folder of this engine's own for the work files of a restore."""
         self._settings = settings
-        self._store = Store(settings.data.resolve() / "snapshots", settings.snapshots_kept)
-        self._run = run
-        self._tool: Tool | None = None
+        self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._runtime_dir = runtime_dir
+        self._tool: CriuTool | None = None
         self._identity: Identity = {}
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         if not spec.cpu:
             return Support(False, "a GPU's memory needs the cuda backend")
-        found = await self.tool()
+        found = await self.find_tool()
         if isinstance(found, str):
             return Support(False, found)
         try:
@@ -117,51 +124,53 @@ class Criu:
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         self._tool = found
-        self._identity = await asyncio.to_thread(identity, spec, __name__, criu=found.version, way=found.way)
-        return Support(True, detail={"version": found.version, "path": found.path, "way": found.way})
+        self._identity = await asyncio.to_thread(make_identity, spec, __name__, criu=found.version, way=found.mode)
+        return Support(True, detail={"version": found.version, "path": found.path, "way": found.mode})
 
-    async def tool(self) -> Tool | str:
-        """A criu that works here, else why there is none."""
+    async def find_tool(self) -> CriuTool | str:
+        """Return a criu that works here, else why there is none."""
         if not sys.platform.startswith("linux"):
             return "criu is for Linux"
         named = self._settings.criu or "criu"
         path = shutil.which(named)
         if path is None:
-            return f"{named} is not installed. {ADVICE}"
-        version = await version_of(path)
-        if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {ADVICE}"
-        way, reason = await self._way(path, version)
-        return Tool(path, version, way) if way is not None else f"criu {version} does not work here ({reason})"
+            return f"{named} is not installed. {INSTALL_ADVICE}"
+        version = await read_version(path)
+        if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+            return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {INSTALL_ADVICE}"
+        mode, reason = await self._find_mode(path, version)
+        return CriuTool(path, version, mode) if mode is not None else f"criu {version} does not work here ({reason})"
 
-    async def _way(self, path: str, version: str) -> tuple[str | None, str]:
-        """The first way that works, else why none does. A verdict that it works is kept until anything it may depend
-        on changes; one that it does not is asked again by the next engine."""
+    async def _find_mode(self, path: str, version: str) -> tuple[str | None, str]:
+        """Return the first mode that works, else None and why none does.
+
+        A mode that works is remembered until the system changes; a failure is tried again by the next engine.
+        """
         verdict = self._settings.data / "checked-criu.json"
-        belongs = asked_of_the_system(path, version)
+        system = read_system_state(path, version)
         with contextlib.suppress(OSError, ValueError, AttributeError):
             known = json.loads(verdict.read_bytes())
-            if known.get("belongs") == belongs and known.get("way") in list(WAYS):
+            if known.get("belongs") == system and known.get("way") in list(MODES):
                 return known["way"], ""
         reasons = []
-        for way in WAYS:
-            reason = await self._canary(Tool(path, version, way))
+        for mode in MODES:
+            reason = await self._try_canary(CriuTool(path, version, mode))
             if reason is None:
-                with contextlib.suppress(OSError):  # asked again next time
-                    write_file(verdict, json.dumps({"belongs": belongs, "way": way}).encode())
-                return way, ""
-            reasons.append(f"{way}: {reason}")
+                with contextlib.suppress(OSError):  # tried again next time
+                    write_file(verdict, json.dumps({"belongs": system, "way": mode}).encode())
+                return mode, ""
+            reasons.append(f"{mode}: {reason}")
         return None, "; ".join(reasons)
 
-    async def _canary(self, tool: Tool) -> str | None:
-        """Why this way does not work; None if a small process was saved and came back."""
-        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._run))
+    async def _try_canary(self, tool: CriuTool) -> str | None:
+        """Return why this mode does not work; None if a small process was saved and restored."""
+        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         try:
             pipes = Pipes()
-            names = pipes.names
-            argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.theirs)]
-            await dumped(tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet)
-            handle, _ = await restored(tool, folder, names, folder, Path(), {}, CANARY_S)
+            names = pipes.criu_names
+            argv = [sys.executable, "-S", "-E", "-c", CANARY, *(str(end) for end in pipes.worker_ends)]
+            await dump_worker(tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report)
+            handle, _ = await restore_worker(tool, folder, names, folder, Path(), {}, CANARY_S)
             await handle.kill()
         except (StartFailed, SnapshotFailed, RestoreFailed) as error:
             return str(error)
@@ -169,31 +178,12 @@ class Criu:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    async def find(self, spec: Spec) -> Snapshot | None:
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
         return await asyncio.to_thread(self._store.find, self._identity)
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         assert self._tool is not None, "probe first"
-        try:
-            part = self._store.part()
-        except OSError as error:
-            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
-        try:
-            pipes = Pipes()
-            names = pipes.names
-            argv = command(spec, pipes.theirs, ["--warm-up"])
-            limits = spec.settings
-            said = await dumped(
-                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report
-            )
-            report("keep", None)
-            began = time.perf_counter()
-            keep = partial(self._store.keep, part, self._identity, said["probe"], {"pipes": names})
-            kept = await asyncio.to_thread(keep)
-            report("keep", (time.perf_counter() - began) * 1000)
-            return kept
-        finally:
-            await asyncio.to_thread(self._store.forget, part)
+        return await save_worker(self._tool, self._store, spec, self._identity, ["--warm-up"], report)
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
@@ -201,36 +191,70 @@ class Criu:
         report("restore", None)
         began = time.perf_counter()
         try:
-            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
         except OSError as error:
             raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
         try:
-            handle, phases = await restored(
-                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(),
+            handle, phases = await restore_worker(
+                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.as_message(),
                 self._settings.restore_timeout_s,
             )  # fmt: skip
         finally:
             shutil.rmtree(work, ignore_errors=True)
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_all(report, phases)
+        report_phases(report, phases)
         return handle
 
-    async def rest(self, seconds: float) -> float | None:
+    async def step_down(self, seconds: float) -> float | None:
         return None
 
     async def discard(self, snapshot: Snapshot) -> None:
         await asyncio.to_thread(self._store.discard, snapshot)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
-def quiet(phase: str, milliseconds: float | None) -> None:
-    """A report to nobody."""
+def ignore_report(phase: str, milliseconds: float | None) -> None:
+    """Ignore a phase: a Report for calls whose phases are not shown."""
 
 
-async def dumped(
-    tool: Tool,
+async def save_worker(
+    tool: CriuTool,
+    store: SnapshotStore,
+    spec: WorkerSpec,
+    identity: Identity,
+    flags: Sequence[str],
+    report: Report,
+    before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
+    extra: Callable[[], dict[str, Any]] = dict,
+) -> Snapshot:
+    """Start a worker, dump it and keep its files in the store; `extra` adds to the manifest, `before`: `dump_worker`.
+
+    Raises StartFailed or SnapshotFailed.
+    """
+    try:
+        part = store.make_part()
+    except OSError as error:
+        raise SnapshotFailed(f"{store.folder} cannot be written to: {error.strerror}") from None
+    try:
+        pipes = Pipes()
+        names = pipes.criu_names
+        argv = make_worker_command(spec, pipes.worker_ends, flags)
+        times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
+        said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
+        report("keep", None)
+        began = time.perf_counter()
+        content = {"pipes": names, **extra()}
+        kept = await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
+        report("keep", (time.perf_counter() - began) * 1000)
+        return kept
+    finally:
+        await asyncio.to_thread(store.remove_part, part)
+
+
+async def dump_worker(
+    tool: CriuTool,
     pipes: Pipes,
     worker: Sequence[str],
     folder: Path,
@@ -239,27 +263,29 @@ async def dumped(
     report: Report,
     before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
 ) -> dict[str, Any]:
-    """What the worker said when it was warm; its memory is in `folder` and nothing of it runs any more. `before`: what
-    has to be done to the worker for that, with what it said.
+    """Save a warmed-up worker in `folder`, and return its message when it was warm; nothing of it runs any more.
 
-    Raises StartFailed if it did not become warm, SnapshotFailed if it could not be saved.
+    `before` is called with the worker and that message before the dump. Raises StartFailed if the worker did not become
+    warm, SnapshotFailed if it could not be saved.
     """
     listen, go = os.pipe()
-    dump = tool.call("dump", "--images-dir", str(folder), "--log-file", "dump.log")
-    cage = [
+    dump = tool.make_command("dump", "--images-dir", str(folder), "--log-file", "dump.log")
+    init = [
         sys.executable,
         "-m",
         "serving.snapshots.criu.namespace_init",
         str(listen),
-        *(str(end) for end in pipes.theirs),
+        *(str(end) for end in pipes.worker_ends),
     ]
     handle = None
     try:
         try:
-            handle = await started([*tool.cage, *cage, "--", *worker, "--", *dump], pipes, [listen, *pipes.theirs])
+            handle = await start_process(
+                [*tool.namespace_command, *init, "--", *worker, "--", *dump], pipes, [listen, *pipes.worker_ends]
+            )
         finally:
             os.close(listen)
-        said = await until_warm(handle, start_s, report)
+        said = await wait_until_warm(handle, start_s, report)
         report("snapshot", None)
         began = time.perf_counter()
         if before is not None:
@@ -275,13 +301,13 @@ async def dumped(
         if handle is not None:
             await handle.kill()
     if code != 0:
-        raise SnapshotFailed(f"criu dump: {last_error(folder / 'dump.log') or f'exit code {code}'}")
+        raise SnapshotFailed(f"criu dump: {read_first_error(folder / 'dump.log') or f'exit code {code}'}")
     (folder / "dump.log").unlink(missing_ok=True)
     return said
 
 
-async def restored(
-    tool: Tool,
+async def restore_worker(
+    tool: CriuTool,
     folder: Path,
     names: Sequence[str],
     work: Path,
@@ -290,70 +316,74 @@ async def restored(
     deadline: float,
     before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
 ) -> tuple[WorkerHandle, dict[str, float]]:
-    """The worker and the milliseconds of its own phases. `before`: what has to be done to it between its return and its
-    launch. Raises RestoreFailed, and then nothing of it is left."""
+    """Return the restored worker and the milliseconds of its phases. `before` is called with it before its launch.
+
+    Raises RestoreFailed; then nothing of it is left.
+    """
     pipes = Pipes()
     inherit = [
         word
-        for end, name in zip(pipes.theirs, names, strict=True)
+        for end, name in zip(pipes.worker_ends, names, strict=True)
         for word in ("--inherit-fd", f"fd[{end}]:{name}")
     ]  # fmt: skip
-    call = tool.call("restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log")
+    call = tool.make_command(
+        "restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log"
+    )
     handle = None
     try:
-        handle = await started([*tool.cage, *call, *inherit], pipes, socket=socket)
+        handle = await start_process([*tool.namespace_command, *call, *inherit], pipes, socket=socket)
         if before is not None:
-            await running_again(handle, deadline)
+            await wait_until_resumed(handle, deadline)
             await before(handle)
-        return handle, await launched(handle, launch, deadline)
+        return handle, await launch_worker(handle, launch, deadline)
     except BaseException as error:
         if handle is not None:
             await handle.kill()
         if isinstance(error, StartFailed):
-            reason = last_error(work / "restore.log")
+            reason = read_first_error(work / "restore.log")
             raise RestoreFailed(f"criu restore: {reason}" if reason else str(error)) from None
         raise
 
 
-async def running_again(handle: WorkerHandle, deadline: float) -> None:
-    """Returns when criu has let the worker go on. Raises StartFailed."""
+async def wait_until_resumed(handle: WorkerHandle, deadline: float) -> None:
+    """Return when criu has let the worker continue. Raises StartFailed."""
     try:
         handle.send({"ping": True})
         async with asyncio.timeout(deadline):
-            if await handle.message() is None:
+            if await handle.read_message() is None:
                 raise StartFailed("it ended before it ran again")
     except OSError as error:  # TimeoutError is one
         reason = f"did not run again within {deadline:g} s" if isinstance(error, TimeoutError) else "has gone"
         raise StartFailed(f"the worker {reason}") from None
 
 
-def asked_of_the_system(path: str, version: str) -> list[str]:
-    """What decides whether criu works, as far as it can be read; a boot ends every verdict."""
-    told = [path, version, str(Path(path).stat().st_mtime_ns), sys.executable, platform.release(), str(os.geteuid())]
-    for name in SWITCHES:
+def read_system_state(path: str, version: str) -> list[str]:
+    """Return what decides whether criu works, as far as it can be read; a boot changes it."""
+    found = [path, version, str(Path(path).stat().st_mtime_ns), sys.executable, platform.release(), str(os.geteuid())]
+    for name in SYSCTLS:
         try:
-            told.append(Path("/proc/sys", name).read_text().strip())
+            found.append(Path("/proc/sys", name).read_text().strip())
         except OSError:
-            told.append("")
-    return told
+            found.append("")
+    return found
 
 
-async def version_of(path: str) -> str | None:
+async def read_version(path: str) -> str | None:
     try:
-        _, output = await output_of([path, "--version"], CANARY_S)
+        _, output = await run_program([path, "--version"], CANARY_S)
     except TimeoutError:
         return None
     found = re.search(r"Version: (\d+\.\d+[.\d]*)", output.decode("utf-8", "replace"))
     return found.group(1) if found else None
 
 
-def last_error(log: Path) -> str:
-    """The first error of a call that failed: what follows is usually its clean-up. Empty if it did not fail."""
+def read_first_error(log: Path) -> str:
+    """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
     try:
         text = log.read_text(errors="replace")
     except OSError:
         return ""
     if "FAILED" not in text:
         return ""
-    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS)]
+    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS_ERRORS)]
     return " ".join(errors[0].split()) if errors else ""

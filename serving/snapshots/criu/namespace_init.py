@@ -1,6 +1,6 @@
-"""Process 1 of a namespace in which a worker is warmed up and then dumped by criu; `snapshots.criu` starts it.
+"""Process 1 of a namespace in which a worker is warmed up and then dumped by criu; the criu backend starts it.
 
-Small, because all of it runs before the model is even imported; when it ends, its namespace and all in it end.
+It is small, because all of it runs before the model is imported; when it ends, its namespace and all in it end.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 FIRST_PID = 1000
-"""Of the worker in its namespace: restored under the same number, where criu itself has the small ones."""
+"""The worker's number in its namespace; it is restored under the same one, where criu itself has the small ones."""
 GO = b"dump"
-GONE = 3
+EXIT_GONE = 3
 POLL_S = 0.1
 
 
 def main() -> int:
-    """`cage GO_FD PIPES... -- WORKER COMMAND... -- CRIU DUMP COMMAND...`"""
+    """Run `namespace_init GO_FD PIPES... -- WORKER COMMAND... -- CRIU DUMP COMMAND...`."""
     first = sys.argv.index("--")
     second = sys.argv.index("--", first + 1)
     go, *pipes = (int(number) for number in sys.argv[1:first])
@@ -36,14 +36,14 @@ def main() -> int:
     )
     for descriptor in pipes:
         os.close(descriptor)
-    if not told(go, worker):
-        return GONE
+    if not wait_for_go(go, worker):
+        return EXIT_GONE
     dump = [*sys.argv[second + 1 :], "--tree", str(worker.pid)]
     return subprocess.run(dump, stdin=nowhere).returncode  # noqa: S603
 
 
-def told(go: int, worker: subprocess.Popen[bytes]) -> bool:
-    """True when the engine says so; False if the engine or the worker has gone before it did."""
+def wait_for_go(go: int, worker: subprocess.Popen[bytes]) -> bool:
+    """Return True when the engine says so; False if the engine or the worker has ended before that."""
     while worker.poll() is None:
         if select.select([go], [], [], POLL_S)[0]:
             return os.read(go, len(GO)) == GO

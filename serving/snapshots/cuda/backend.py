@@ -1,18 +1,18 @@
-"""A worker on a GPU, kept without its GPU: the CUDA driver moves what it holds there into the process and back.
+"""Park a worker without its GPU: the CUDA driver moves its GPU memory into the process and back.
 
 `cuda`: the process stays in memory, asleep (its weights are read again, `serving.embedders.gpu.weight_arena`), and
-lives one life after the other. `criu+cuda`: it is a file, and each life is a process of its own; on the way there it
-may be kept in steps.
+serves one launch after the other. `criu+cuda`: the snapshot is a file, and each launch has a process of its own, which
+may be parked in steps at zero.
 
-    serving -> context     parked: weights and working memory gone, the GPU's context (1 GB) there     `context_s`
+    serving -> context     parked: weights and working memory freed, the GPU's context (1 GB) kept     `context_s`
             -> host        the driver has moved the rest into the process: no GPU memory               `host_s`
             -> disk        criu+cuda: the process is ended, its file was written when it was made
 
-1. The worker parks itself, by the same way that it was first made: asleep, no socket, blocked on its control pipe.
-2. A restore looks first whether the GPU has the memory; what is kept stays kept if it has not (`NoRoom`).
-3. A process that compiled code itself is not kept: another one, that finds it in the cache, comes back in half the time
-   (docs/design/gpu.md).
-4. Whatever fails in between ends the process: half a GPU state is of no use to anybody.
+1. A worker parks itself into the state before its first launch: asleep, no socket, blocked on its control pipe.
+2. A restore checks first whether the GPU has enough memory; if not (`NoRoom`), the process stays parked.
+3. A process that compiled code itself is not kept: another one, which finds the code in the cache, is restored in half
+   the time (docs/design/gpu.md).
+4. Any failure in between ends the process: half a GPU state is useless.
 """
 
 from __future__ import annotations
@@ -38,120 +38,146 @@ from serving.snapshots.base import (
     RestoreFailed,
     Snapshot,
     SnapshotFailed,
-    Spec,
     StartFailed,
     Support,
     Tier,
+    WorkerSpec,
 )
-from serving.snapshots.criu.backend import Criu, Tool, dumped, quiet, restored
-from serving.snapshots.cuda.driver import Driver, DriverFailed, tree
-from serving.snapshots.cuda.parked import CANARY, Compiled, Held, Saved, boot, host_bytes
-from serving.snapshots.identity import identity
-from serving.snapshots.plain import command, died, launched, report_all, started, until_warm
-from serving.snapshots.store import FILES, Store
+from serving.snapshots.criu.backend import (
+    CriuBackend,
+    CriuTool,
+    dump_worker,
+    ignore_report,
+    restore_worker,
+    save_worker,
+)
+from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, list_process_tree
+from serving.snapshots.cuda.parked import (
+    CANARY,
+    CodeCompiled,
+    ParkedWorker,
+    SavedMemory,
+    measure_host_bytes,
+    read_boot_id,
+)
+from serving.snapshots.identity import make_identity
+from serving.snapshots.plain import (
+    describe_death,
+    launch_worker,
+    make_worker_command,
+    report_phases,
+    start_process,
+    wait_until_warm,
+)
+from serving.snapshots.store import FILES, SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
 
 CANARY_S = 30.0
-SLOWEST_DISK = 200e6
-"""Bytes a second at which weights are read that are not in the page cache: a restore is given the time for that."""
+SLOWEST_DISK_BYTES_PER_S = 200e6
+"""For weights that are not in the page cache: the deadline of a restore allows for reading them at this rate."""
 PARK_S = 5.0
-"""Beyond the worker's grace: to give its memory back and make the next life's app."""
+"""Added to the worker's grace: it gives its memory back and makes the app of the next launch."""
 log = logging.getLogger(__name__)
 
 
-class Cuda:
-    def __init__(self, settings: Settings, run: Path, criu: Criu | None = None) -> None:
-        """`run`: a folder for what lives as long as one restore. `criu`: finds the tool that `criu+cuda` saves with."""
+class CudaBackend:
+    def __init__(self, settings: Settings, runtime_dir: Path, criu: CriuBackend | None = None) -> None:
+        """`runtime_dir`: a folder for the work files of a restore. `criu`: finds the tool of `criu+cuda`."""
         self.name = "cuda" if criu is None else "criu+cuda"
         self._settings = settings
         self._criu = criu
-        self._run = run
-        self._store = Store(settings.data.resolve() / "snapshots", settings.snapshots_kept)
-        self._driver = Driver()
-        self._tool: Tool | None = None
-        self._held: Held | None = None
+        self._runtime_dir = runtime_dir
+        self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._driver = CudaDriver()
+        self._tool: CriuTool | None = None
+        self._parked: ParkedWorker | None = None
         self._snapshot: Snapshot | None = None
         self._identity: dict[str, str] = {}
-        self._marks: list[str] | None = None
-        """Of the weights' files when the identity was made."""
+        self._file_stamps: list[str] | None = None
+        """Stamps of the weights' files when the identity was made."""
 
     @property
     def tier(self) -> Tier:
-        if self._held is not None:
-            return self._held.tier
+        if self._parked is not None:
+            return self._parked.tier
         return "host" if self._criu is None else "disk"
 
     @property
-    def held(self) -> dict[str, Any] | None:
-        held = self._held
-        if held is None:
+    def parked(self) -> dict[str, Any] | None:
+        parked = self._parked
+        if parked is None:
             return None
-        return {"tier": held.tier, "since": held.since, "host_bytes": held.host_bytes, "gpu_saved": held.saved.bytes}
+        return {
+            "tier": parked.tier,
+            "since": parked.since,
+            "host_bytes": parked.host_bytes,
+            "gpu_saved": parked.saved.bytes,
+        }
 
-    # Whether it works here
+    # Probing
 
-    async def probe(self, spec: Spec) -> Support:
+    async def probe(self, spec: WorkerSpec) -> Support:
         if spec.cpu:
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        support = await self._works()
+        support = await self._try_gpu()
         if not support.ok:
             await self._driver.close()
         return support
 
-    async def _works(self) -> Support:
+    async def _try_gpu(self) -> Support:
         try:
             await self._driver.open()
             gpu = self._driver.gpu
             detail = {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
-                found = await self._criu.tool()
+                found = await self._criu.find_tool()
                 if isinstance(found, str):
                     return Support(False, found)
                 self._tool = found.for_gpu()
                 self._store.open()
-                detail |= {"version": found.version, "path": found.path, "way": self._tool.way}
-            reason = await self._tried([*detail.values(), gpu.uuid])
+                detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
+            reason = await self._check_canary([*detail.values(), gpu.uuid])
         except DriverFailed as error:
             return Support(False, str(error))
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         return Support(reason is None, reason or "", detail)
 
-    async def _tried(self, belongs: list[str]) -> str | None:
-        """Why a small process does not come back with its GPU memory; a verdict that it does is kept for this boot."""
+    async def _check_canary(self, versions: list[str]) -> str | None:
+        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
         verdict = self._settings.data / f"checked-{self.name}.json"
-        belongs = [*belongs, sys.executable, boot()]
+        versions = [*versions, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(verdict.read_bytes()) == belongs:
+            if json.loads(verdict.read_bytes()) == versions:
                 return None
-        reason = await self._canary()
+        reason = await self._try_canary()
         if reason is None:
-            with contextlib.suppress(OSError):  # asked again next time
-                write_file(verdict, json.dumps(belongs).encode())
+            with contextlib.suppress(OSError):  # tried again next time
+                write_file(verdict, json.dumps(versions).encode())
         return reason
 
-    async def _canary(self) -> str | None:
+    async def _try_canary(self) -> str | None:
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
-            await self._save_all(handle)
+            await self._save_for_snapshot(handle)
 
-        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._run))
+        folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         handle = None
         try:
             pipes = Pipes()
-            names = pipes.names
-            argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.theirs)]
+            names = pipes.criu_names
+            argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.worker_ends)]
             if self._tool is None:
-                handle = await started(argv, pipes)
-                await until_warm(handle, CANARY_S, quiet)
-                await self._load(await self._save(handle, CANARY_S), CANARY_S)
-                await launched(handle, {}, CANARY_S)
+                handle = await start_process(argv, pipes)
+                await wait_until_warm(handle, CANARY_S, ignore_report)
+                await self._load_gpu_memory(await self._save_gpu_memory(handle, CANARY_S), CANARY_S)
+                await launch_worker(handle, {}, CANARY_S)
             else:
-                await dumped(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet, save)
-                handle, _ = await restored(
-                    self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_all, CANARY_S)
+                await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
+                handle, _ = await restore_worker(
+                    self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_restored, CANARY_S)
                 )
         except (StartFailed, SnapshotFailed, RestoreFailed, DriverFailed, OSError) as error:
             return f"a small process on the GPU was not saved and brought back ({error})"
@@ -161,170 +187,158 @@ class Cuda:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    # Making one
+    # Creating
 
-    async def find(self, spec: Spec) -> Snapshot | None:
-        if self._held is not None and self._held.handle.ended.is_set():
-            log.warning("the process that was kept has ended")
-            self._held = None
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+        if self._parked is not None and self._parked.handle.ended.is_set():
+            log.warning("the parked process has ended")
+            self._parked = None
         if self._tool is not None:
-            return await asyncio.to_thread(self._store.find, await self._belongs(spec))
-        return self._snapshot if self._held is not None else None
+            return await asyncio.to_thread(self._store.find, await self._make_identity(spec))
+        return self._snapshot if self._parked is not None else None
 
-    async def _belongs(self, spec: Spec) -> dict[str, str]:
-        """All of the weights are read for it, once, and again when their files have changed."""
+    async def _make_identity(self, spec: WorkerSpec) -> dict[str, str]:
+        """Return the snapshot's identity; it reads all weights once, and again when their files have changed."""
         try:
-            marks = [stamp_file(file) for file in spec.files]
-            if marks != self._marks:
+            stamps = [stamp_file(file) for file in spec.files]
+            if stamps != self._file_stamps:
                 weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
                 self._identity = dict(
                     await asyncio.to_thread(
-                        identity, spec, __name__, criu=tool.version, way=tool.way, gpu=f"{gpu.name} {gpu.uuid}",
+                        make_identity, spec, __name__, criu=tool.version, way=tool.mode, gpu=f"{gpu.name} {gpu.uuid}",
                         driver=gpu.driver, weights=weights,
                     )
                 )  # fmt: skip
-                self._marks = marks
+                self._file_stamps = stamps
         except WeightsFileError as error:
             raise StartFailed(error.message, public=True) from None
         return self._identity
 
-    async def create(self, spec: Spec, report: Report) -> Snapshot:
-        await self._forget()
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
+        await self._end_parked()
         create = self._create_process if self._tool is None else self._create_file
         try:
             return await create(spec, report, last=False)
-        except Compiled as error:
+        except CodeCompiled as error:
             log.info("%d pieces of code were compiled: another process is started, which is kept", error.pieces)
             return await create(spec, report, last=True)
 
-    async def _create_process(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+    async def _create_process(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         pipes = Pipes()
-        argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps", "--dies-with-parent"])
-        handle = await started(argv, pipes)
+        argv = make_worker_command(spec, pipes.worker_ends, ["--warm-up", "--sleeps", "--dies-with-parent"])
+        handle = await start_process(argv, pipes)
         try:
-            said: dict[str, Any] = await until_warm(handle, spec.settings.start_timeout_s, report)
+            said: dict[str, Any] = await wait_until_warm(handle, spec.settings.start_timeout_s, report)
             if said["compiled"] and not last:
-                raise Compiled(said["compiled"])
+                raise CodeCompiled(said["compiled"])
             report("snapshot", None)
             began = time.perf_counter()
-            saved = await self._save(handle, spec.settings.snapshot_timeout_s)
+            saved = await self._save_gpu_memory(handle, spec.settings.snapshot_timeout_s)
             report("snapshot", (time.perf_counter() - began) * 1000)
         except BaseException as error:
             await handle.kill()
             if isinstance(error, DriverFailed):
                 raise SnapshotFailed(str(error)) from None
             raise
-        self._held = Held(handle, "host", saved, host_bytes(handle.pid))
+        self._parked = ParkedWorker(handle, "host", saved, measure_host_bytes(handle.pid))
         self._snapshot = Snapshot("process", time.time(), 0, said["probe"])
         return self._snapshot
 
-    async def _create_file(self, spec: Spec, report: Report, *, last: bool) -> Snapshot:
+    async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
-        belongs = await self._belongs(spec)
-        try:
-            part = self._store.part()
-        except OSError as error:
-            raise SnapshotFailed(f"{self._store.folder} cannot be written to: {error.strerror}") from None
-        saved: list[Saved] = []
+        identity = await self._make_identity(spec)
+        saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
-                raise Compiled(said["compiled"])
-            saved.append(await self._save_all(handle))
+                raise CodeCompiled(said["compiled"])
+            saved.append(await self._save_for_snapshot(handle))
 
-        try:
-            pipes = Pipes()
-            names = pipes.names
-            argv = command(spec, pipes.theirs, ["--warm-up", "--sleeps"])
-            limits = spec.settings
-            said = await dumped(
-                self._tool, pipes, argv, part / FILES, limits.start_timeout_s, limits.snapshot_timeout_s, report, save
-            )
-            report("keep", None)
-            began = time.perf_counter()
-            extra = {"pipes": names, "gpu_bytes": saved[0].bytes}
-            kept = await asyncio.to_thread(self._store.keep, part, belongs, said["probe"], extra)
-            report("keep", (time.perf_counter() - began) * 1000)
-            return kept
-        finally:
-            await asyncio.to_thread(self._store.forget, part)
+        return await save_worker(
+            self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save,
+            lambda: {"gpu_bytes": saved[0].bytes},
+        )  # fmt: skip
 
-    # A life, and after it
+    # Restoring and parking
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """Raises NoRoom as well, and then what was kept still is."""
-        held = self._held
+        """Restore from the parked process, else from the file. Raises NoRoom too; then the process stays parked."""
+        parked = self._parked
         report("restore", None)
         began = time.perf_counter()
         try:
-            free_for = launch.waking_bytes + (self._from_file(snapshot) if held is None else held.saved.bytes)
-            await self._room(free_for)
-            self._held = None
-            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK
-            if held is None:
+            free_for = launch.waking_bytes + (self._read_gpu_bytes(snapshot) if parked is None else parked.saved.bytes)
+            await self._wait_for_gpu_memory(free_for)
+            self._parked = None
+            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK_BYTES_PER_S
+            if parked is None:
                 handle, phases = await self._restore_file(snapshot, launch, deadline)
             else:
-                handle = held.handle
-                phases = await self._restore_process(held, launch, deadline)
+                handle = parked.handle
+                phases = await self._restore_process(parked, launch, deadline)
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
         report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_all(report, phases)
+        report_phases(report, phases)
         handle.socket = launch.socket
         if self._first_step is not None:
             handle.park = partial(self._park, handle)
         return handle
 
-    async def _restore_process(self, held: Held, launch: Launch, deadline: float) -> dict[str, float]:
+    async def _restore_process(self, parked: ParkedWorker, launch: Launch, deadline: float) -> dict[str, float]:
         try:
-            if held.tier == "host":
-                await self._load(held.saved, deadline)
-            return await launched(held.handle, launch.message(), deadline)
+            if parked.tier == "host":
+                await self._load_gpu_memory(parked.saved, deadline)
+            return await launch_worker(parked.handle, launch.as_message(), deadline)
         except StartFailed as error:
             raise RestoreFailed(str(error)) from None
         except BaseException:
-            await held.handle.kill()
+            await parked.handle.kill()
             raise
 
     async def _restore_file(
         self, snapshot: Snapshot, launch: Launch, deadline: float
     ) -> tuple[WorkerHandle, dict[str, float]]:
         if self._tool is None:
-            raise RestoreFailed("the process that was kept has ended")
+            raise RestoreFailed("the parked process has ended")
         folder, content = snapshot.where
         try:
-            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._run))
+            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
         except OSError as error:
             raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
         try:
-            return await restored(
-                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.message(), deadline,
-                partial(self._load_all, deadline),
+            return await restore_worker(
+                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.as_message(), deadline,
+                partial(self._load_restored, deadline),
             )  # fmt: skip
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     @property
     def _first_step(self) -> Tier | None:
-        """Where a worker goes that is not wanted any more; None if it can end, because its file is there."""
+        """Return the tier in which an idle worker is parked first; None if it can end because there is a file."""
         if self._settings.context_s > 0:
             return "context"
         return "host" if self._tool is None or self._settings.host_s > 0 else None
 
     async def _park(self, handle: WorkerHandle, grace: float) -> None:
-        """Raises SnapshotFailed; the process has ended then."""
+        """Park the worker in its first tier. Raises SnapshotFailed; then the process has ended."""
         step = self._first_step
         assert step is not None
         try:
             handle.send({"park": True})
             async with asyncio.timeout(grace + PARK_S):
-                while (message := await handle.message()) is not None and "parked" not in message:
+                while (message := await handle.read_message()) is not None and "parked" not in message:
                     pass
             if message is None:
-                raise SnapshotFailed(died(handle))
-            saved = Saved() if step == "context" else await self._save(handle, self._settings.snapshot_timeout_s)
+                raise SnapshotFailed(describe_death(handle))
+            saved = (
+                SavedMemory()
+                if step == "context"
+                else await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
+            )
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -332,88 +346,88 @@ class Cuda:
                 raise SnapshotFailed(reason) from None
             raise
         handle.park = None
-        self._held = Held(handle, step, saved, host_bytes(handle.pid))
+        self._parked = ParkedWorker(handle, step, saved, measure_host_bytes(handle.pid))
 
-    async def rest(self, seconds: float) -> float | None:
-        """One step down or more, if it is time. Raises SnapshotFailed; the process has ended then."""
-        while (held := self._held) is not None:
-            ends = self._ends(held.tier)
+    async def step_down(self, seconds: float) -> float | None:
+        """Step down as far as the time at zero says. Raises SnapshotFailed; then the process has ended."""
+        while (parked := self._parked) is not None:
+            ends = self._find_step_end(parked.tier)
             if ends is None:
                 return None
             if seconds < ends:
                 return ends - seconds
-            await self._deeper(held)
+            await self._step_deeper(parked)
         return None
 
-    def _ends(self, tier: Tier) -> float | None:
-        """Seconds at zero after which that step is over."""
+    def _find_step_end(self, tier: Tier) -> float | None:
+        """Return the seconds at zero after which that tier ends; None for never."""
         if tier == "context":
             return self._settings.context_s
         return None if self._tool is None else self._settings.context_s + self._settings.host_s
 
-    async def _deeper(self, held: Held) -> None:
-        if held.tier == "host" or (self._tool is not None and not self._settings.host_s):
-            self._held = None
-            await held.handle.kill()
+    async def _step_deeper(self, parked: ParkedWorker) -> None:
+        if parked.tier == "host" or (self._tool is not None and not self._settings.host_s):
+            self._parked = None
+            await parked.handle.kill()
             return
         try:
-            saved = await self._save(held.handle, self._settings.snapshot_timeout_s)
+            saved = await self._save_gpu_memory(parked.handle, self._settings.snapshot_timeout_s)
         except BaseException as error:
-            self._held = None
-            await held.handle.kill()
+            self._parked = None
+            await parked.handle.kill()
             if isinstance(error, DriverFailed):
                 raise SnapshotFailed(str(error)) from None
             raise
-        self._held = Held(held.handle, "host", saved, host_bytes(held.handle.pid))
+        self._parked = ParkedWorker(parked.handle, "host", saved, measure_host_bytes(parked.handle.pid))
 
     async def discard(self, snapshot: Snapshot) -> None:
-        await self._forget()
+        await self._end_parked()
         if self._tool is not None:
             await asyncio.to_thread(self._store.discard, snapshot)
 
     async def close(self) -> None:
-        await self._forget()
+        await self._end_parked()
         await self._driver.close()
 
-    async def _forget(self) -> None:
-        held, self._held, self._snapshot = self._held, None, None
-        if held is not None:
-            await held.handle.kill()
+    async def _end_parked(self) -> None:
+        parked, self._parked, self._snapshot = self._parked, None, None
+        if parked is not None:
+            await parked.handle.kill()
 
     # The driver
 
-    async def _save(self, handle: WorkerHandle, deadline: float) -> Saved:
-        """Raises DriverFailed."""
-        processes = await self._driver.processes(tree(handle.pid))
+    async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
+        """Move the GPU memory of all the worker's processes into them. Raises DriverFailed."""
+        processes = await self._driver.find_processes(list_process_tree(handle.pid))
         if not processes:
             raise DriverFailed("save: the worker has no process that uses the GPU")
-        before, _ = await self._driver.free()
+        before, _ = await self._driver.measure_memory()
         await self._driver.save(processes, deadline)
-        after, _ = await self._driver.free()
-        return Saved(tuple(processes), max(0, after - before))
+        after, _ = await self._driver.measure_memory()
+        return SavedMemory(tuple(processes), max(0, after - before))
 
-    async def _save_all(self, handle: WorkerHandle) -> Saved:
-        """Raises SnapshotFailed."""
+    async def _save_for_snapshot(self, handle: WorkerHandle) -> SavedMemory:
+        """Save GPU memory as part of a snapshot. Raises SnapshotFailed."""
         try:
-            return await self._save(handle, self._settings.snapshot_timeout_s)
+            return await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None
 
-    async def _load(self, saved: Saved, deadline: float) -> None:
+    async def _load_gpu_memory(self, saved: SavedMemory, deadline: float) -> None:
         await self._driver.load(saved.processes, deadline)
 
-    async def _load_all(self, deadline: float, handle: WorkerHandle) -> None:
-        """Of a process that criu has brought back, under numbers that nobody knows. Raises RestoreFailed."""
+    async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
+        """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""
         try:
-            await self._driver.load(await self._driver.processes(tree(handle.pid)), deadline)
+            await self._driver.load(await self._driver.find_processes(list_process_tree(handle.pid)), deadline)
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
 
-    async def _room(self, needed: int) -> None:
-        """Raises NoRoom, DriverFailed."""
+    async def _wait_for_gpu_memory(self, needed: int) -> None:
+        """Wait until the GPU has so many bytes free. Raises NoRoom, DriverFailed."""
         ends = time.monotonic() + self._settings.gpu_wait_s
         while True:
-            free, total = await self._driver.free()
+            free, total = await self._driver.measure_memory()
             if free >= needed:
                 return
             if time.monotonic() >= ends:
@@ -424,5 +438,5 @@ class Cuda:
             await asyncio.sleep(0.05)
 
     @staticmethod
-    def _from_file(snapshot: Snapshot) -> int:
+    def _read_gpu_bytes(snapshot: Snapshot) -> int:
         return int(snapshot.where[1]["gpu_bytes"]) if snapshot.where is not None else 0

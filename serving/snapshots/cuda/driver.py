@@ -1,8 +1,8 @@
-"""The CUDA driver's checkpoint calls, in one process that stays: each new one would pay a second of initialisation.
+"""The CUDA driver's checkpoint calls, in one lasting process: each new one would take a second to initialise.
 
-`Driver` is the engine's end of it: calls with a deadline, after which the process is killed, because a call that hangs
-cannot be taken back. `python -m serving.snapshots.cuda.driver` is the other end: a JSON object a line, in and out. It
-holds no GPU memory. The calls: docs.nvidia.com, CUDA Driver API, "Checkpointing"; driver 570 or newer.
+`CudaDriver` is the engine's end of it: calls with a deadline, after which the process is killed, because a call that
+hangs cannot be taken back. `python -m serving.snapshots.cuda.driver` is the other end: a JSON object a line, in and
+out. It holds no GPU memory. The calls: docs.nvidia.com, CUDA Driver API, "Checkpointing"; driver 570 or newer.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.snapshots.plain import spawn_with_pipes
-from serving.snapshots.worker_handle import end
+from serving.snapshots.plain import spawn_helper
+from serving.snapshots.worker_handle import kill_process
 from serving.system.processes import die_with_parent
 
-OLDEST = 12_080
+OLDEST_VERSION = 12_080
 """CUDA 12.8, driver 570: the first with these calls."""
 READY_S = 30.0
 CALL_S = 5.0
 LOCK_MS = 10_000
 RUNNING, LOCKED, CHECKPOINTED = 0, 1, 2
 """CUprocessState's."""
-LIBRARY = "cuda-bindings is not installed here: pip install 'dormouse-search[gpu]'"
+INSTALL_ADVICE = "cuda-bindings is not installed here: pip install 'dormouse-search[gpu]'"
 
 
 class DriverFailed(Exception):
@@ -42,8 +42,8 @@ class Gpu:
     driver: str
 
 
-class Driver:
-    """`open` first, and again after a call that hung. For one event loop."""
+class CudaDriver:
+    """The engine's end: call `open` first, and again after a call that hung. For one event loop."""
 
     def __init__(self) -> None:
         self.gpu = Gpu("", "", "")
@@ -51,36 +51,36 @@ class Driver:
         self._calling = asyncio.Lock()
 
     async def open(self) -> None:
-        """Raises DriverFailed."""
+        """Start the process that makes the calls. Raises DriverFailed."""
         await self.close()
         try:
-            self._process = await spawn_with_pipes([sys.executable, "-m", "serving.snapshots.cuda.driver"])
+            self._process = await spawn_helper([sys.executable, "-m", "serving.snapshots.cuda.driver"])
         except OSError as error:
             raise DriverFailed(f"no process could be started: {error.strerror}") from None
-        self.gpu = Gpu(**await self._answer(READY_S, "the start of the CUDA driver"))
+        self.gpu = Gpu(**await self._read_answer(READY_S, "the start of the CUDA driver"))
 
-    async def free(self) -> tuple[int, int]:
-        """Bytes of the GPU's memory: free, and in all."""
-        free, total = await self._call("free", CALL_S)
+    async def measure_memory(self) -> tuple[int, int]:
+        """Return the free and the total bytes of the GPU's memory."""
+        free, total = await self._call("measure_memory", CALL_S)
         return int(free), int(total)
 
-    async def processes(self, among: Sequence[int]) -> list[int]:
-        """Those that use CUDA."""
-        found: list[int] = await self._call("processes", CALL_S, list(among))
+    async def find_processes(self, among: Sequence[int]) -> list[int]:
+        """Return those processes that use CUDA."""
+        found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
-        """GPU memory into their own, and the GPU free. Raises DriverFailed; they are of no use then."""
+        """Move their GPU memory into the processes and free the GPU. Raises DriverFailed; then they are unusable."""
         await self._call("save", deadline, list(processes))
 
     async def load(self, processes: Sequence[int], deadline: float) -> None:
-        """Undoes `save`. Raises DriverFailed, likewise."""
+        """Undo `save`. Raises DriverFailed; then they are unusable."""
         await self._call("load", deadline, list(processes))
 
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            await end(process)
+            await kill_process(process)
 
     async def _call(self, what: str, deadline: float, *arguments: Any) -> Any:
         async with self._calling:
@@ -88,14 +88,14 @@ class Driver:
                 await self.open()
             assert self._process is not None and self._process.stdin is not None
             self._process.stdin.write(json.dumps([what, *arguments]).encode() + b"\n")
-            return await self._answer(deadline, what)
+            return await self._read_answer(deadline, what)
 
-    async def _answer(self, deadline: float, what: str) -> Any:
+    async def _read_answer(self, deadline: float, what: str) -> Any:
         assert self._process is not None and self._process.stdout is not None
         try:
             async with asyncio.timeout(deadline):
                 line = await self._process.stdout.readline()
-        except BaseException as error:  # its answer would be taken for that of the next call
+        except BaseException as error:  # its answer would be read as that of the next call
             await self.close()
             if isinstance(error, TimeoutError):
                 raise DriverFailed(f"{what}: the CUDA driver did not answer within {deadline:g} s") from None
@@ -109,8 +109,8 @@ class Driver:
         return answer["done"]
 
 
-def tree(root: int) -> list[int]:
-    """That process and its descendants (Linux)."""
+def list_process_tree(root: int) -> list[int]:
+    """Return that process and its descendants (Linux)."""
     found, left = [], [root]
     while left:
         pid = left.pop()
@@ -124,98 +124,100 @@ def tree(root: int) -> list[int]:
 # The other end
 
 
-class Calls:
-    """In the resident process. Each raises Refused."""
+class DriverCalls:
+    """The calls, in the lasting process. Each raises CallRefused."""
 
     def __init__(self) -> None:
         try:
             self._cuda: Any = importlib.import_module("cuda.bindings.driver")
             self._nvml: Any = importlib.import_module("cuda.bindings.nvml")
         except ImportError:
-            raise Refused(LIBRARY) from None
-        self._ask(self._cuda.cuInit(0), "cuInit")
-        version = int(self._ask(self._cuda.cuDriverGetVersion(), "cuDriverGetVersion"))
-        if version < OLDEST:
-            raise Refused(f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can")
-        uuid = bytes(self._ask(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
+            raise CallRefused(INSTALL_ADVICE) from None
+        self._check(self._cuda.cuInit(0), "cuInit")
+        version = int(self._check(self._cuda.cuDriverGetVersion(), "cuDriverGetVersion"))
+        if version < OLDEST_VERSION:
+            raise CallRefused(
+                f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can"
+            )
+        uuid = bytes(self._check(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
         self._nvml.init_v2()
-        # CUDA_VISIBLE_DEVICES counts for CUDA and not for NVML: the same GPU is found by its own number.
-        told = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
-        self._device = self._nvml.device_get_handle_by_uuid(told)
+        # CUDA_VISIBLE_DEVICES affects CUDA but not NVML: the UUID finds the same GPU in both.
+        name = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
+        self._device = self._nvml.device_get_handle_by_uuid(name)
         self.gpu = {
             "name": self._nvml.device_get_name(self._device),
-            "uuid": told,
+            "uuid": name,
             "driver": self._nvml.system_get_driver_version(),
         }
 
-    def free(self) -> tuple[int, int]:
+    def measure_memory(self) -> tuple[int, int]:
         found = self._nvml.device_get_memory_info_v2(self._device)
         return int(found.free), int(found.total)
 
-    def processes(self, among: Sequence[int]) -> list[int]:
-        return [pid for pid in among if self._state(pid) is not None]
+    def find_processes(self, among: Sequence[int]) -> list[int]:
+        return [pid for pid in among if self._read_state(pid) is not None]
 
     def save(self, processes: Sequence[int]) -> None:
         limit = self._cuda.CUcheckpointLockArgs()
         limit.timeoutMs = LOCK_MS
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessLock(pid, limit), "lock")
+            self._check(self._cuda.cuCheckpointProcessLock(pid, limit), "lock")
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessCheckpoint(pid, None), "checkpoint")
-            self._must_be(pid, CHECKPOINTED)
+            self._check(self._cuda.cuCheckpointProcessCheckpoint(pid, None), "checkpoint")
+            self._check_state(pid, CHECKPOINTED)
 
     def load(self, processes: Sequence[int]) -> None:
         for pid in processes:
-            self._must_be(pid, CHECKPOINTED)
-            self._ask(self._cuda.cuCheckpointProcessRestore(pid, None), "restore")
+            self._check_state(pid, CHECKPOINTED)
+            self._check(self._cuda.cuCheckpointProcessRestore(pid, None), "restore")
         for pid in processes:
-            self._ask(self._cuda.cuCheckpointProcessUnlock(pid, None), "unlock")
-            self._must_be(pid, RUNNING)
+            self._check(self._cuda.cuCheckpointProcessUnlock(pid, None), "unlock")
+            self._check_state(pid, RUNNING)
 
-    def _state(self, pid: int) -> int | None:
+    def _read_state(self, pid: int) -> int | None:
         status, state = self._cuda.cuCheckpointProcessGetState(pid)
         return int(state) if int(status) == 0 else None
 
-    def _must_be(self, pid: int, wanted: int) -> None:
-        found = self._state(pid)
+    def _check_state(self, pid: int, wanted: int) -> None:
+        found = self._read_state(pid)
         if found != wanted:
-            raise Refused(f"the process is in CUDA's state {found}, not {wanted}: it has ended, or failed")
+            raise CallRefused(f"the process is in CUDA's state {found}, not {wanted}: it has ended, or failed")
 
     @staticmethod
-    def _ask(result: tuple[Any, ...], what: str) -> Any:
+    def _check(result: tuple[Any, ...], what: str) -> Any:
         status, *values = result
         if int(status) != 0:
-            raise Refused(f"{what}: {getattr(status, 'name', status)}")
+            raise CallRefused(f"{what}: {getattr(status, 'name', status)}")
         return values[0] if values else None
 
 
-class Refused(Exception):
-    pass
+class CallRefused(Exception):
+    """A call failed; the message says which."""
 
 
-def answer(work: Callable[[], Any]) -> None:
+def write_answer(work: Callable[[], Any]) -> None:
     try:
-        told: dict[str, Any] = {"done": work()}
+        message: dict[str, Any] = {"done": work()}
     except Exception as error:
-        told = {"failed": str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"}
-    sys.stdout.write(json.dumps(told) + "\n")
+        message = {"failed": str(error) if isinstance(error, CallRefused) else f"{type(error).__name__}: {error}"}
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
     die_with_parent()
-    calls: list[Calls] = []
+    calls: list[DriverCalls] = []
 
     def begin() -> dict[str, str]:
-        calls.append(Calls())
+        calls.append(DriverCalls())
         return calls[0].gpu
 
-    answer(begin)
+    write_answer(begin)
     if not calls:
         return 1
     for line in sys.stdin:
         what, *arguments = json.loads(line)
-        answer(lambda: getattr(calls[0], what)(*arguments))  # noqa: B023 - called at once
+        write_answer(lambda: getattr(calls[0], what)(*arguments))  # noqa: B023 - called at once
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the cuda backends keep at zero, what they measure of it, and the small process that they try themselves on."""
+"""The parked worker of the cuda backends, measurements of it, and the small process of their probe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.snapshots.base import Tier
-from serving.snapshots.cuda.driver import tree
+from serving.snapshots.cuda.driver import list_process_tree
 from serving.snapshots.worker_handle import WorkerHandle
 
 CANARY = r"""
@@ -35,11 +35,11 @@ if line:
     os.read(control, 1)
 os._exit(0)
 """
-"""A worker in all that matters here: the same pipes, the same words, and a page of GPU memory that must come back."""
+"""A small process that behaves like a worker: the same pipes and messages, and GPU memory that must be restored."""
 
 
-class Compiled(Exception):
-    """This process is not the one to keep."""
+class CodeCompiled(Exception):
+    """The process compiled code itself: another one is started and kept."""
 
     def __init__(self, pieces: int) -> None:
         super().__init__(pieces)
@@ -47,32 +47,32 @@ class Compiled(Exception):
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What the driver moved off the GPU."""
+class SavedMemory:
+    """GPU memory that the driver has moved into processes."""
 
     processes: tuple[int, ...] = ()
     bytes: int = 0
 
 
 @dataclass
-class Held:
-    """A parked process."""
+class ParkedWorker:
+    """A process that waits for its next launch."""
 
     handle: WorkerHandle
     tier: Tier
-    saved: Saved = Saved()
+    saved: SavedMemory = SavedMemory()
     host_bytes: int = 0
     since: float = field(default_factory=time.time)
 
 
-def boot() -> str:
+def read_boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def host_bytes(root: int) -> int:
-    """Memory that a process and its descendants have, what they share with others counted in part (Linux)."""
+def measure_host_bytes(root: int) -> int:
+    """Return the memory of a process and its descendants, with a share of what others use too (Linux)."""
     total = 0
-    for pid in tree(root):
+    for pid in list_process_tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):

@@ -30,12 +30,6 @@ from tests.support.engines import EngineProcess
 from tests.support.scripted_engine import script
 
 ROOT = Path(__file__).parents[3]
-COMMAND = """
-import signal, sys
-from bench.__main__ import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main())
-"""
 FILE = "cold_start_results_builtin.json"
 
 
@@ -76,7 +70,7 @@ def plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnginePro
 
 def started(engine: EngineProcess, out: Path, *words: str) -> subprocess.Popen[str]:
     """The command in a process of its own, against this engine."""
-    command = [sys.executable, "-c", COMMAND, "--url", engine.wait(), "--out", str(out), *words]
+    command = [sys.executable, "-m", "bench", "--url", engine.wait(), "--out", str(out), *words]
     environment = {**os.environ, "DORMOUSE_DATA": str(engine.data)}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

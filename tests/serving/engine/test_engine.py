@@ -14,8 +14,8 @@ import pytest
 
 from serving.engine.engine import PAUSES_S, Engine
 from serving.engine.metrics import EngineCollector
-from serving.engine.start_history import Start, Starts
-from serving.engine.status import status
+from serving.engine.start_history import StartHistory, StartRecord
+from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
 from serving.system.growing_pause import LASTING_S
 from tests.support.doubles import Bench, HandClock, settle, with_engine
@@ -24,10 +24,10 @@ from tests.support.doubles import Bench, HandClock, settle, with_engine
 async def ask(engine: Engine) -> str:
     """One request: the id of the worker that served it."""
     async with engine.lease() as lease:
-        engine.answered(lease.life)
+        engine.record_first_answer(lease.worker)
         await asyncio.sleep(0)
-        assert not lease.life.handle.ended.is_set()
-        return str(lease.life.handle.about["boot_id"])
+        assert not lease.worker.handle.ended.is_set()
+        return str(lease.worker.handle.about["boot_id"])
 
 
 def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> None:
@@ -52,24 +52,24 @@ def test_every_state_is_told_in_its_order(tmp_path: Path) -> None:
         seen = [engine.state]
 
         async def watch() -> None:
-            version = engine.news.version
+            version = engine.changes.version
             while True:
-                version = await engine.news.after(version)
+                version = await engine.changes.wait_after(version)
                 if engine.state != seen[-1]:
                     seen.append(engine.state)
 
         watching = asyncio.create_task(watch())
-        entered = engine._enter
+        entered = engine._enter_state
 
         def enter(state: str) -> None:
             entered(state)  # type: ignore[arg-type]
             if state != seen[-1]:
                 seen.append(state)  # type: ignore[arg-type]
 
-        engine._enter = enter  # type: ignore[method-assign, assignment]
+        engine._enter_state = enter  # type: ignore[method-assign, assignment]
         await ask(engine)
         engine.scale_down()
-        await engine.until("zero")
+        await engine.wait_for_state("zero")
         assert seen == [
             "zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "zero",
         ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_hundred_requests_at_zero_are_one_start(tmp_path: Path, backend: bool)
         bench.gate.clear()
         asking = [asyncio.create_task(ask(engine)) for _ in range(100)]
         await settle()
-        assert len(engine.waiting) == 100 and engine.in_flight == 0
+        assert len(engine.wait_queue) == 100 and engine.in_flight == 0
         bench.gate.set()
         assert len(set(await asyncio.gather(*asking))) == 1 and len(bench.handles) == 1
         assert engine.in_flight == 0
@@ -108,9 +108,9 @@ def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_tim
                 asking = asyncio.create_task(ask(engine))
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
-                clock.advance(engine.window)
+                clock.advance(engine.scaledown_window)
             else:
-                clock.advance(engine.window)
+                clock.advance(engine.scaledown_window)
                 for _ in range(number % 11):
                     await asyncio.sleep(0)
                 asking = asyncio.create_task(ask(engine))
@@ -130,13 +130,13 @@ def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
             clock.advance(1.0)
             await settle()
             assert engine.state == "serving"
-            assert status(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
+            assert describe_engine(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
         async with engine.lease():
             clock.advance(3_600.0)  # a request that takes long, or a lid that was closed
             await settle()
             assert engine.state == "serving" and engine.seconds_left is None
         await settle()
-        assert engine.state == "serving" and engine.seconds_left == engine.window
+        assert engine.state == "serving" and engine.seconds_left == engine.scaledown_window
         clock.advance(3_600.0)
         await settle()
         assert engine.state == "zero"
@@ -151,12 +151,12 @@ def test_requests_during_a_scaledown_are_served_by_the_next_worker(tmp_path: Pat
             assert engine.state == "scaling_down"
             later = asyncio.create_task(ask(engine))
             await settle()
-            assert not later.done() and not lease.life.handle.ended.is_set(), "what is in flight is finished first"
+            assert not later.done() and not lease.worker.handle.ended.is_set(), "what is in flight is finished first"
         other = await later
-        assert other != lease.life.handle.about["boot_id"] and bench.kinds == ["created", "restored"]
+        assert other != lease.worker.handle.about["boot_id"] and bench.kinds == ["created", "restored"]
         engine.scale_down()
         engine.scale_down()
-        await engine.until("zero")
+        await engine.wait_for_state("zero")
         engine.scale_down()
         assert engine.state == "zero"
         bench.gate.clear()  # asked for while it starts: those who wait are served, then it goes
@@ -165,7 +165,7 @@ def test_requests_during_a_scaledown_are_served_by_the_next_worker(tmp_path: Pat
         engine.scale_down()
         bench.gate.set()
         assert await asking
-        await engine.until("zero")
+        await engine.wait_for_state("zero")
 
     with_engine(test, tmp_path)
 
@@ -182,7 +182,7 @@ def test_a_scaledown_while_a_snapshot_is_looked_for_is_carried_out(tmp_path: Pat
             if asking is None:
                 engine.wake()
             await settle()
-            assert engine.state == "zero" and status(engine)["start"]["phase"] == "find"
+            assert engine.state == "zero" and describe_engine(engine)["start"]["phase"] == "find"
             gone = engine.scale_down()
             await settle()
             assert not gone.done(), "its worker has not come yet"
@@ -236,17 +236,17 @@ def test_a_restore_that_fails_costs_time_and_no_answer(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         await ask(engine)
         engine.scale_down()
-        await engine.until("zero")
+        await engine.wait_for_state("zero")
         bench.restore_fails = "scripted: no such file"
         await ask(engine)
         assert bench.kinds == ["created", "plain"] and bench.discarded == 1
-        told = status(engine)
+        told = describe_engine(engine)
         assert told["fallbacks"] == 1 and told["failures"] == {"double restore": 1} and not told["disabled"]
         assert "no such file" in told["last_start"]["reason"] and told["last_start"]["kind"] == "plain"
         bench.restore_fails = ""
         for expected in ("created", "restored"):
             engine.scale_down()
-            await engine.until("zero")
+            await engine.wait_for_state("zero")
             await ask(engine)
             assert bench.kinds[-1] == expected
 
@@ -259,13 +259,13 @@ def test_two_failures_in_a_row_disable_the_backend_until_it_is_rebuilt(tmp_path:
         for _ in range(3):
             await ask(engine)
             engine.scale_down()
-            await engine.until("zero")
+            await engine.wait_for_state("zero")
         assert bench.kinds == ["plain"] * 3 and bench.created == 2, "not tried a third time"
-        assert "2 failures in a row" in status(engine)["disabled"] and engine.starter.next_kind == "plain"
+        assert "2 failures in a row" in describe_engine(engine)["disabled"] and engine.starter.next_kind == "plain"
         bench.restore_fails = ""
         await engine.scale_down(rebuild=True)
         await ask(engine)
-        assert bench.kinds[-1] == "created" and status(engine)["disabled"] == ""
+        assert bench.kinds[-1] == "created" and describe_engine(engine)["disabled"] == ""
 
     with_engine(test, tmp_path)
 
@@ -275,12 +275,12 @@ def test_a_wrong_probe_never_serves(tmp_path: Path, after: list[list[float]]) ->
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         await ask(engine)
         engine.scale_down()
-        await engine.until("zero")
+        await engine.wait_for_state("zero")
         bench.probe_after = after
         used = await ask(engine)
         assert bench.kinds == ["created", "restored", "plain"] and bench.handles[1].stopped
         assert used == bench.handles[2].about["boot_id"] and bench.discarded == 1
-        assert "probe" in status(engine)["last_start"]["reason"]
+        assert "probe" in describe_engine(engine)["last_start"]["reason"]
 
     with_engine(test, tmp_path)
 
@@ -300,7 +300,7 @@ def test_a_snapshot_that_cannot_be_made_is_a_plain_start(tmp_path: Path) -> None
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         bench.create_fails = "No space left on device"
         await ask(engine)
-        assert bench.kinds == ["plain"] and status(engine)["failures"] == {"double snapshot": 1}
+        assert bench.kinds == ["plain"] and describe_engine(engine)["failures"] == {"double snapshot": 1}
 
     with_engine(test, tmp_path)
 
@@ -314,7 +314,7 @@ def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_pa
             assert first.value.code == "start_failed" and engine.state == "failed"
             with pytest.raises(NotReadyError, match="damaged"):  # at once, without another start
                 await ask(engine)
-            assert status(engine)["reason"] == "the model file is damaged"
+            assert describe_engine(engine)["reason"] == "the model file is damaged"
             await settle()
             clock.advance(pause - 0.1)
             await settle()
@@ -324,7 +324,7 @@ def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_pa
             assert engine.state == "zero"
         bench.plain_fails = ""
         assert await ask(engine) and engine.state == "serving"
-        assert [row.outcome for row in engine.starts.rows] == ["failed"] * 3 + ["served"]
+        assert [row.outcome for row in engine.start_history.records] == ["failed"] * 3 + ["served"]
 
     with_engine(test, tmp_path, backend=False)
 
@@ -339,7 +339,7 @@ def test_waiting_is_bounded_in_number_and_in_time(tmp_path: Path) -> None:
         assert refused.value.code == "too_many_waiting" and refused.value.retry_after
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(outcome, NotReadyError) and outcome.retry_after for outcome in outcomes)
-        assert len(engine.waiting) == 0
+        assert len(engine.wait_queue) == 0
         bench.gate.set()
 
     with_engine(test, tmp_path, max_waiting=3, hold_timeout_s=0.2)
@@ -353,16 +353,16 @@ def test_a_request_that_gives_up_leaves_no_trace(tmp_path: Path) -> None:
             bench.gate.clear()
             leaving, staying = (asyncio.create_task(ask(engine)) for _ in range(2))
             await settle()
-            assert len(engine.waiting) == 2
+            assert len(engine.wait_queue) == 2
             bench.gate.set()
             for _ in range(steps):
                 await asyncio.sleep(0)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
             assert await staying
-            assert engine.in_flight == 0 and len(engine.waiting) == 0
+            assert engine.in_flight == 0 and len(engine.wait_queue) == 0
             engine.scale_down()
-            await engine.until("zero")
+            await engine.wait_for_state("zero")
 
     with_engine(test, tmp_path)
 
@@ -385,7 +385,7 @@ def test_no_more_in_flight_than_allowed(tmp_path: Path) -> None:
 
 def test_min_containers_keeps_one(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        await engine.until("serving")
+        await engine.wait_for_state("serving")
         clock.advance(10_000)
         await settle()
         assert engine.state == "serving" and engine.seconds_left is None and len(bench.handles) == 1
@@ -406,7 +406,7 @@ def test_min_containers_keeps_one(tmp_path: Path) -> None:
 
 def test_a_worker_that_answers_and_dies_again_and_again_is_not_started_in_a_loop(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        await engine.until("serving")
+        await engine.wait_for_state("serving")
         for number in range(3):
             assert await ask(engine)
             bench.handles[number].ended.set()
@@ -445,7 +445,7 @@ def test_a_worker_that_is_being_killed_gets_no_request(tmp_path: Path) -> None:
         bench.handles[0].killed = True
         second = asyncio.create_task(ask(engine))
         await settle()
-        assert not second.done() and len(engine.waiting) == 1 and len(bench.handles) == 1
+        assert not second.done() and len(engine.wait_queue) == 1 and len(bench.handles) == 1
         bench.handles[0].ended.set()
         assert first != await second and bench.kinds == ["created", "restored"]
 
@@ -455,11 +455,11 @@ def test_a_worker_that_is_being_killed_gets_no_request(tmp_path: Path) -> None:
 def test_wake_brings_one_up_and_the_timer_runs(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         engine.wake()
-        await engine.until("serving")
+        await engine.wait_for_state("serving")
         await settle()
-        clock.advance(engine.window)
-        await engine.until("zero")
-        assert bench.kinds == ["created"] and engine.starts.rows[0].first_answer_ms is None
+        clock.advance(engine.scaledown_window)
+        await engine.wait_for_state("zero")
+        assert bench.kinds == ["created"] and engine.start_history.records[0].first_answer_ms is None
 
     with_engine(test, tmp_path)
 
@@ -470,14 +470,14 @@ def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> No
 
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         engine.wake()
-        await engine.until("serving")
+        await engine.wait_for_state("serving")
         await settle()
         assert len(recorded(tmp_path)) == 1, "complete as it is"
         clock.advance(50)
         assert await ask(engine)
-        told = status(engine)["last_start"]
+        told = describe_engine(engine)["last_start"]
         assert told["first_answer_ms"] is None and told["ready_ms"] == 0.0
-        assert b"first_answer_seconds_count" not in engine.metrics.text()
+        assert b"first_answer_seconds_count" not in engine.metrics.render_text()
         await engine.scale_down()
         assert len(recorded(tmp_path)) == 1 + kept
 
@@ -490,7 +490,7 @@ def test_an_answer_after_those_who_waited_have_left_is_in_no_figure(tmp_path: Pa
             pass  # let in, and gone before it was answered
         clock.advance(50)
         assert await ask(engine)
-        assert status(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
+        assert describe_engine(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
 
     with_engine(test, tmp_path)
 
@@ -550,15 +550,15 @@ def test_what_is_expected_of_the_next_start_survives_the_engine(tmp_path: Path) 
             bench.gate.set()
             await asking
             engine.scale_down()
-            await engine.until("zero")
-        assert status(engine)["next"] == {"kind": "restored", "expected_ms": 250.0}
+            await engine.wait_for_state("zero")
+        assert describe_engine(engine)["next"] == {"kind": "restored", "expected_ms": 250.0}
 
     with_engine(test, tmp_path)
     with (tmp_path / "starts.jsonl").open("a") as stream:
         stream.write('{"at": 1, "backe')  # the last line of an engine that was killed
-    again = Starts(tmp_path / "starts.jsonl")
+    again = StartHistory(tmp_path / "starts.jsonl")
     again.load()
-    assert [row.kind for row in again.rows] == ["created", "restored", "restored"]
+    assert [row.kind for row in again.records] == ["created", "restored", "restored"]
     assert again.expected_ms("restored", "double") == 250.0 and again.expected_ms("restored", "other") is None
 
 
@@ -568,15 +568,15 @@ def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
         asking = asyncio.create_task(ask(engine))
         await settle()
         clock.advance(0.5)
-        told = json.loads(json.dumps(status(engine)))
+        told = json.loads(json.dumps(describe_engine(engine)))
         assert told["state"] == "starting" and told["waiting"] == 1 and told["start"]["phase"] == "load"
         assert told["start"]["elapsed_ms"] == 500.0 and told["start"]["kind"] == "created"
         bench.gate.set()
         await asking
-        told = status(engine)
+        told = describe_engine(engine)
         assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
         engine.metrics.registry.register(EngineCollector(engine))
-        metrics = engine.metrics.text().decode()
+        metrics = engine.metrics.render_text().decode()
         for line in (
             'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',
             "dormouse_engine_worker_up 1.0",
@@ -599,7 +599,7 @@ def test_a_fault_of_the_engine_itself_is_told_and_it_goes_on(tmp_path: Path, mon
             patch.setattr(engine.starter, "start", None)
             with pytest.raises(NotReadyError, match="its log has the reason"):
                 await ask(engine)
-            assert status(engine)["reason"].startswith("TypeError")
+            assert describe_engine(engine)["reason"].startswith("TypeError")
         clock.advance(PAUSES_S[0])
         await settle()
         assert await ask(engine)
@@ -622,11 +622,11 @@ def test_rebuild_waits_for_its_moment_and_meets_no_start(tmp_path: Path) -> None
         for number in range(1, 4):
             await engine.scale_down(rebuild=True)
             assert bench.discarded == number
-            await engine.until("serving")
+            await engine.wait_for_state("serving")
             assert bench.kinds == ["created"] * (number + 1)
         stopped.set()
         await asyncio.gather(*asking)
-        assert status(engine)["failures"] == {}
+        assert describe_engine(engine)["failures"] == {}
 
     with_engine(test, tmp_path)
 
@@ -636,8 +636,8 @@ def test_wake_is_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
         await ask(engine)
         engine.wake()
         await settle()
-        clock.advance(engine.window)
-        await engine.until("zero")
+        clock.advance(engine.scaledown_window)
+        await engine.wait_for_state("zero")
         await settle()
         assert engine.state == "zero" and len(bench.handles) == 1, "no start is owed for later"
 
@@ -674,18 +674,18 @@ def test_a_record_of_starts_that_is_none_stops_nobody(tmp_path: Path, line: str)
 
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         assert await ask(engine)
-        assert len(engine.starts.rows) == 1 and json.dumps(status(engine))
+        assert len(engine.start_history.records) == 1 and json.dumps(describe_engine(engine))
 
     with_engine(test, tmp_path)
 
 
 def test_the_record_of_starts_stays_short(tmp_path: Path) -> None:
-    starts = Starts(tmp_path / "starts.jsonl")
+    starts = StartHistory(tmp_path / "starts.jsonl")
     for number in range(1_000):
-        row = Start(float(number), "double")
+        row = StartRecord(float(number), "double")
         starts.add(row)
         starts.write(row)
     assert len((tmp_path / "starts.jsonl").read_text().splitlines()) <= 400
-    again = Starts(tmp_path / "starts.jsonl")
+    again = StartHistory(tmp_path / "starts.jsonl")
     again.load()
-    assert again.rows[-1].at == 999.0 and len(again.rows) >= 200
+    assert again.records[-1].at == 999.0 and len(again.records) >= 200

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from serving.engine.runtime_dir import run_folder
+from serving.engine.runtime_dir import make_runtime_dir
 
 
 def test_it_is_private_and_empty_and_a_socket_fits(tmp_path: Path) -> None:
     for data in (tmp_path, tmp_path / ("long" * 20) / "data"):
         data.mkdir(parents=True, exist_ok=True)
-        folder = run_folder(data)
+        folder = make_runtime_dir(data)
         assert oct(folder.stat().st_mode)[-3:] == "700"
         (folder / "restore-1").mkdir()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "0123456789ab.sock"))
-        assert run_folder(data) == folder, "the next engine finds the same one"
+        assert make_runtime_dir(data) == folder, "the next engine finds the same one"
         assert list(folder.iterdir()) == [], "what a killed engine left is gone"
 
 
@@ -27,15 +27,15 @@ def test_a_folder_that_somebody_else_laid_out_is_refused(tmp_path: Path, monkeyp
     (tmp_path / "tmp").mkdir()
     data = tmp_path / ("long" * 20)
     data.mkdir()
-    folder = run_folder(data)
+    folder = make_runtime_dir(data)
     folder.rmdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kept").write_text("not ours")
     folder.symlink_to(elsewhere)
     with pytest.raises(PermissionError, match="somebody else"):
-        run_folder(data)
+        make_runtime_dir(data)
     assert (elsewhere / "kept").exists()
     folder.unlink()
     folder.mkdir()
-    assert run_folder(data) == folder
+    assert make_runtime_dir(data) == folder

@@ -278,7 +278,9 @@ BAD: dict[str, tuple[Callable[[dict[str, bytes]], object], type[ServingError], s
     "text": (first(lines=[{"text": "x" * 2**20 * 64, "box": None}]), UnreadableError, "entry is invalid"),
     "not a picture": (last_picture(b"<html>"), ServingError, "not an image"),
     "bomb": (last_picture(huge_png()), TooLargeError, "megapixels"),
-    "NaN": (lambda f: f.update({"vectors.npy": array(np.full((6, 64), np.nan, "<f2"))}), UnreadableError, "invalid"),
+    "NaN": (
+        lambda f: f.update({"vectors.npy": array(np.full((6, 64), np.nan, "<f2"))}), UnreadableError, "invalid vectors",
+    ),
     "long": (lambda f: f.update({"vectors.npy": array(np.ones((6, 64), "<f2"))}), UnreadableError, "length 1"),
     "short": (lambda f: f.update({"vectors.npy": f["vectors.npy"][:-8]}), UnreadableError, "ends too early"),
     "header": (

@@ -18,9 +18,9 @@ from serving.embedders.base import find_embedder_class
 from serving.errors import BusyError
 from serving.http.schema import Query
 from serving.settings import LOADED_WITH, Settings
-from serving.snapshots.base import Launch, Spec
-from serving.snapshots.identity import identity, sources
-from serving.worker.server import prepared
+from serving.snapshots.base import Launch, WorkerSpec
+from serving.snapshots.identity import find_sources, make_identity
+from serving.worker.server import prepare_server
 from serving.worker.worker import Worker
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind
@@ -43,7 +43,7 @@ def changed(name: str) -> Any:
 
 
 def belongs(settings: Settings) -> dict[str, str]:
-    return dict(identity(Spec(NAME, "scripted-1", settings), "serving.snapshots.criu.backend"))
+    return dict(make_identity(WorkerSpec(NAME, "scripted-1", settings), "serving.snapshots.criu.backend"))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -52,9 +52,9 @@ def test_each_setting_is_part_of_the_identity_or_of_the_launch(name: str, tmp_pa
     assert getattr(before, name) != getattr(after, name)
     assert (belongs(before) != belongs(after)) == (name in LOADED_WITH)
     if name not in LOADED_WITH:
-        message = Launch(tmp_path / "socket", "restored", after.known_at_launch()).message()
+        message = Launch(tmp_path / "socket", "restored", after.known_at_launch()).as_message()
         worker = Worker(Scripted(), Settings(**before.known_at_load()))
-        worker.renew(Settings(**json.loads(json.dumps(message))["settings"]), "restored")
+        worker.start_boot(Settings(**json.loads(json.dumps(message))["settings"]), "restored")
         assert getattr(worker.settings, name) == getattr(after, name)
 
 
@@ -81,7 +81,7 @@ def test_nothing_else_is_read_before_the_launch(name: str, tmp_path: Path) -> No
     embedder = find_embedder_class(name)(settings)
     embedder.load()
     embedder.warm_up()
-    prepared(embedder, settings)
+    prepare_server(embedder, settings)
     assert "data" in READ and READ <= LOADED_WITH
 
 
@@ -96,7 +96,7 @@ def test_no_embedder_reads_another_setting() -> None:
 def test_the_queues_of_a_restored_worker_are_those_of_its_launch() -> None:
     async def main() -> None:
         worker = Worker(Scripted(), Settings())
-        worker.renew(Settings(page_queue=2, query_queue=3), "restored")
+        worker.start_boot(Settings(page_queue=2, query_queue=3), "restored")
         worker.queries.check_room(3)
         for lane, count in ((worker.pages, 3), (worker.queries, 4)):
             with pytest.raises(BusyError):
@@ -140,8 +140,8 @@ def test_a_snapshot_belongs_to_the_sources_that_its_worker_loads(tmp_path: Path)
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     copied = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}  # not the sources in the working directory
     for edited, expected in (
-        (None, "created"), ("library", "restored"), ("batcher", "created"), ("snapshots/plain", "created"),
-        ("embedders/builtin", "restored"),
+        (None, "created"), ("library/library", "restored"), ("worker/batcher", "created"),
+        ("snapshots/plain", "created"), ("embedders/builtin/embedder", "restored"),
     ):  # fmt: skip
         if edited is not None:
             with (tmp_path / "serving" / f"{edited}.py").open("a") as stream:
@@ -153,8 +153,8 @@ def test_a_snapshot_belongs_to_the_sources_that_its_worker_loads(tmp_path: Path)
 @pytest.mark.parametrize("name", ["builtin", NAME])
 def test_all_that_a_worker_has_loaded_is_among_its_sources(name: str, tmp_path: Path) -> None:
     code = (
-        "import os, sys; from serving.worker.process import Life\n"
-        "Life.prepare(sys.argv[1], {'data': sys.argv[2]}, os.open(os.devnull, os.O_WRONLY), warm_up=True)\n"
+        "import os, sys; from serving.worker.process import WorkerRuntime\n"
+        "WorkerRuntime.prepare(sys.argv[1], {'data': sys.argv[2]}, os.open(os.devnull, os.O_WRONLY), warm_up=True)\n"
         "print(*[module.__file__ for module in list(sys.modules.values()) if getattr(module, '__file__', None)])"
     )
     found = subprocess.run(
@@ -162,11 +162,11 @@ def test_all_that_a_worker_has_loaded_is_among_its_sources(name: str, tmp_path: 
     )
     loaded = {Path(file) for file in found.stdout.split()}
     ours = {file for file in loaded if file.parent in (ROOT / "serving", *(ROOT / "serving").rglob("*/"))}
-    assert ROOT / "serving" / "batcher.py" in ours and ours <= set(sources(name, "serving.snapshots.base.fork"))
+    assert ROOT / "serving/worker/batcher.py" in ours and ours <= set(find_sources(name, "serving.snapshots.fork"))
 
 
 def test_what_only_the_engine_and_the_page_load_is_not_among_a_workers_sources() -> None:
-    found = {str(path.relative_to(ROOT)) for path in sources("bigemma3", "serving.snapshots.criu.backend")}
+    found = {str(path.relative_to(ROOT)) for path in find_sources("bigemma3", "serving.snapshots.criu.backend")}
     assert {
         "serving/embedders/bigemma3/cuda_graphs.py",
         "serving/embedders/bigemma3/fused_norm.py",
@@ -190,6 +190,6 @@ def test_modules_of_an_embedder_that_is_not_ours_are_among_its_sources(
     ):  # fmt: skip
         (tmp_path / "own_embedder" / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    found = sources("own_embedder.model:Class", "serving.snapshots.criu.backend")
+    found = find_sources("own_embedder.model:Class", "serving.snapshots.criu.backend")
     theirs = {file.stem for file in found if file.is_relative_to(tmp_path)}
-    assert theirs == {"model", "early", "late", "of", "other"} and ROOT / "serving" / "worker.py" in found
+    assert theirs == {"model", "early", "late", "of", "other"} and ROOT / "serving/worker/worker.py" in found

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from serving.settings import Settings
-from serving.snapshots.base import Launch, Snapshot, SnapshotBackend, SnapshotFailed, Spec
-from serving.snapshots.choose import Unsupported, choose
-from serving.snapshots.criu.backend import Criu, last_error
-from serving.snapshots.fork import Fork
+from serving.snapshots.base import Launch, Snapshot, SnapshotBackend, SnapshotFailed, WorkerSpec
+from serving.snapshots.choose import UnsupportedBackend, choose_backend
+from serving.snapshots.criu.backend import CriuBackend, read_first_error
+from serving.snapshots.fork import ForkBackend
 from serving.snapshots.worker_handle import WorkerHandle
 from tests.support import criu
 from tests.support.scripted import unit
@@ -31,8 +31,8 @@ Test = Callable[[SnapshotBackend, Snapshot, Path], Awaitable[None]]
 def quiet(phase: str, milliseconds: float | None) -> None: ...
 
 
-def spec_of(folder: Path, **settings: object) -> Spec:
-    return Spec(NAME, "scripted-1", Settings(data=folder, criu=criu.tool() or "", **settings))  # type: ignore[arg-type]
+def spec_of(folder: Path, **settings: object) -> WorkerSpec:
+    return WorkerSpec(NAME, "scripted-1", Settings(data=folder, criu=criu.tool() or "", **settings))  # type: ignore[arg-type]
 
 
 def with_snapshot(name: str, folder: Path, test: Test) -> None:
@@ -41,7 +41,7 @@ def with_snapshot(name: str, folder: Path, test: Test) -> None:
 
     async def main() -> None:
         spec = spec_of(folder)
-        backend: SnapshotBackend = Criu(spec.settings, folder) if name == "criu" else Fork()
+        backend: SnapshotBackend = CriuBackend(spec.settings, folder) if name == "criu" else ForkBackend()
         support = await backend.probe(spec)
         assert support.ok, support.reason
         try:
@@ -85,7 +85,7 @@ def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
         handle = await restore(backend, snapshot, folder)
         assert handle.usable
-        handle.strike()
+        handle.kill_now()
         assert not handle.usable and not handle.ended.is_set()
         await asyncio.wait_for(handle.ended.wait(), 10)
         await handle.kill()  # of one that has gone, it does nothing
@@ -163,9 +163,9 @@ def test_template_with_threads_is_refused(tmp_path: Path) -> None:
     """Its children would hang on a lock that a thread held which they have not."""
 
     async def main() -> None:
-        spec = Spec("tests.serving.snapshots.test_restores:Threaded", "threaded", Settings(data=tmp_path))
+        spec = WorkerSpec("tests.serving.snapshots.test_restores:Threaded", "threaded", Settings(data=tmp_path))
         with pytest.raises(SnapshotFailed, match="threads that no fork would keep"):
-            await Fork().create(spec, quiet)
+            await ForkBackend().create(spec, quiet)
 
     me = psutil.Process()
     others = me.children(recursive=True)
@@ -176,15 +176,18 @@ def test_template_with_threads_is_refused(tmp_path: Path) -> None:
 def test_choice(tmp_path: Path) -> None:
     async def main() -> None:
         spec = spec_of(tmp_path, cores=1)
-        gpu = Spec(NAME, "scripted-1", Settings(data=tmp_path), cpu=False)
-        candidates: list[SnapshotBackend] = [Criu(Settings(data=tmp_path, criu="/nowhere/criu"), tmp_path), Fork()]
-        nowhere = Spec(NAME, "scripted-1", Settings(data=tmp_path, criu="/nowhere/criu"))
-        choice = await choose("auto", nowhere, candidates)
+        gpu = WorkerSpec(NAME, "scripted-1", Settings(data=tmp_path), cpu=False)
+        candidates: list[SnapshotBackend] = [
+            CriuBackend(Settings(data=tmp_path, criu="/nowhere/criu"), tmp_path),
+            ForkBackend(),
+        ]
+        nowhere = WorkerSpec(NAME, "scripted-1", Settings(data=tmp_path, criu="/nowhere/criu"))
+        choice = await choose_backend("auto", nowhere, candidates)
         assert choice.name == "fork" and "/nowhere/criu is not installed" in choice.refused["criu"]
-        assert (await choose("plain", spec, candidates)).backend is None
-        with pytest.raises(Unsupported, match=r"--snapshot criu cannot be used here.*--snapshot auto"):
-            await choose("criu", nowhere, candidates)
-        left = await choose("auto", gpu, candidates)
+        assert (await choose_backend("plain", spec, candidates)).backend is None
+        with pytest.raises(UnsupportedBackend, match=r"--snapshot criu cannot be used here.*--snapshot auto"):
+            await choose_backend("criu", nowhere, candidates)
+        left = await choose_backend("auto", gpu, candidates)
         assert left.name == "plain" and set(left.refused) == {"criu", "fork"}
 
     asyncio.run(main())
@@ -192,11 +195,11 @@ def test_choice(tmp_path: Path) -> None:
 
 def test_the_error_that_criu_tells(tmp_path: Path) -> None:
     log = tmp_path / "restore.log"
-    assert last_error(log) == ""
+    assert read_first_error(log) == ""
     log.write_text("Error (criu/net.c:1): net: Unexpected error: -1\n")
-    assert last_error(log) == "", "said without privileges, and harmless"
+    assert read_first_error(log) == "", "said without privileges, and harmless"
     log.write_text(
         "Error (criu/net.c:1): net: Unexpected error: -1\n(00.1) Error (criu/files-reg.c:2): File a.so has bad size 1\n"
         "(00.2) Error (criu/cr-restore.c:3): Restoring FAILED.\n"
     )
-    assert last_error(log) == "File a.so has bad size 1"
+    assert read_first_error(log) == "File a.so has bad size 1"

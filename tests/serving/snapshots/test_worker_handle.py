@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from serving.snapshots import worker_handle as handles
-from serving.snapshots.cuda.driver import Driver
-from serving.snapshots.plain import output_of, spawn_with_pipes, started
+from serving.snapshots.cuda.driver import CudaDriver
+from serving.snapshots.plain import run_program, spawn_helper, start_process
 from serving.snapshots.worker_handle import Pipes
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -27,21 +27,21 @@ def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def a_worker() -> None:
-    handle = await started(SLEEPS, Pipes())
+    handle = await start_process(SLEEPS, Pipes())
     await handle.stop(0.1)
     await handle.ended.wait()
-    assert not handle.usable and await handle.message() is None
+    assert not handle.usable and await handle.read_message() is None
 
 
 async def the_cuda_driver() -> None:
-    driver = Driver()
-    driver._process = await spawn_with_pipes(SLEEPS)
+    driver = CudaDriver()
+    driver._process = await spawn_helper(SLEEPS)
     await driver.close()
 
 
 async def a_short_program() -> None:
     with pytest.raises(TimeoutError):
-        await output_of(SLEEPS, 0.1)
+        await run_program(SLEEPS, 0.1)
 
 
 @pytest.mark.parametrize("given_up", [a_worker, the_cuda_driver, a_short_program])
@@ -66,7 +66,7 @@ def test_a_short_program_that_hangs_ends_with_all_that_it_started() -> None:
     async def main() -> None:
         before = set(psutil.Process().children())
         with pytest.raises(TimeoutError):
-            await output_of(["sh", "-c", "sleep 61 & sleep 62"], 0.3)
+            await run_program(["sh", "-c", "sleep 61 & sleep 62"], 0.3)
         assert set(psutil.Process().children()) == before
         words = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
         assert ["sleep", "61"] not in words and ["sleep", "62"] not in words

@@ -3,7 +3,7 @@ from __future__ import annotations
 from serving.client import EmbeddingClient, ModelInfo
 from serving.documents.page import Line
 from serving.library.records import Collection, Hit, StoredFile, StoredPage
-from serving.system.display_names import shown_name
+from serving.system.display_names import display_name
 from ui.components import results
 from ui.core.ingest import Job, Skipped
 from ui.servers.target import Target
@@ -74,9 +74,13 @@ def test_progress_of_a_job() -> None:
 
 
 def test_shown_names() -> None:
-    assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\x::$DATA") == "x::$DATA"
-    assert shown_name("a\u202egpj.exe") == "a gpj.exe" and shown_name("..") == "unnamed" and shown_name("") == "unnamed"
-    assert len(shown_name("x" * 300)) == 255 and shown_name("Rechnung (März) #1.pdf") == "Rechnung (März) #1.pdf"
+    assert display_name("../../etc/passwd") == "passwd" and display_name("C:\\x::$DATA") == "x::$DATA"
+    assert (
+        display_name("a\u202egpj.exe") == "a gpj.exe"
+        and display_name("..") == "unnamed"
+        and display_name("") == "unnamed"
+    )
+    assert len(display_name("x" * 300)) == 255 and display_name("Rechnung (März) #1.pdf") == "Rechnung (März) #1.pdf"
 
 
 def test_welcome_says_where_pages_go() -> None:

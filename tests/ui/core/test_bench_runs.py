@@ -152,4 +152,4 @@ def test_exports(runs: Runs) -> None:
     assert len(rows) == len(samples) and rows[0]["boot_id"] == samples[0]["boot_id"]
     page, media = tab.exported(service, "builtin", "html", "builtin")
     assert media.startswith("text/html") and page.startswith(b"<!doctype html>")
-    assert tab.cell("=1+1") == "'=1+1" and tab.cell(-3.5) == -3.5
+    assert tab.escape_cell("=1+1") == "'=1+1" and tab.escape_cell(-3.5) == -3.5

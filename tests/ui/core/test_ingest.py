@@ -189,14 +189,14 @@ def test_a_slow_pdf_keeps_nobody_waiting_and_is_cancelled_soon(service: Service,
 
 
 def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: ScriptedWorker, tmp_path: Path) -> None:
-    limits = settings(tmp_path, cores=2, parser_timeout_s=3)
+    limits = settings(tmp_path, cores=2, parser_timeout_s=5)
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
     with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
         words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]
         job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])))
     assert job.state == "done" and sorted(page.page for page in job.added) == [1, 3, 4, 5]
     assert [(item.file, item.reason) for item in job.skipped] == [
-        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 3 s")
+        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 5 s")
     ]
 
 

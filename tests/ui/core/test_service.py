@@ -11,7 +11,7 @@ from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeE
 from serving.library.library import Library
 from serving.library.records import ABSENT, Selection
 from tests.conftest import ScriptedWorker
-from tests.serving.library.test_library import at
+from tests.serving.library.test_library import at, made
 from tests.support.files import encoded, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.servers import settings
@@ -45,9 +45,9 @@ def test_an_image_that_is_a_pdf_which_cannot_be_drawn_is_told(scripted: Scripted
     with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
         question = Question("", upload(tmp_path, "slow.pdf", hostile_pdf(NESTED)).path)
         with pytest.raises(UnreadableError, match="page 1 cannot be drawn: it took longer than 2 s"):
-            service.search(question, "c", 3)
+            service.search(question, made(service.library), 3)
         words = Question("", upload(tmp_path, "words.pdf", pdf(PAGES[:1])).path)
-        assert service.search(words, "c", 3).hits == []
+        assert service.search(words, made(service.library), 3).hits == []
 
 
 def test_words_and_image_weigh_as_they_are_told(service: Service, tmp_path: Path) -> None:

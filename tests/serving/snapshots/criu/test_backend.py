@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 import psutil
 
 from serving.settings import Settings
-from serving.snapshots.criu.backend import CANARY, CANARY_S, Criu, Tool, dumped, quiet, restored
+from serving.snapshots.criu.backend import (
+    CANARY,
+    CANARY_S,
+    CriuBackend,
+    CriuTool,
+    dump_worker,
+    ignore_report,
+    restore_worker,
+)
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from tests.support import criu
 
@@ -91,18 +99,18 @@ def test_no_process_is_left_wherever_a_dump_or_a_restore_is_cancelled(tmp_path: 
         await asyncio.sleep(0.01)
 
     async def main() -> None:
-        tool = await Criu(Settings(data=tmp_path / "data", criu=path), tmp_path).tool()
-        assert isinstance(tool, Tool)
+        tool = await CriuBackend(Settings(data=tmp_path / "data", criu=path), tmp_path).find_tool()
+        assert isinstance(tool, CriuTool)
 
         async def dump(folder: Path) -> None:
             pipes = Pipes()
-            names.append(pipes.names)
-            argv = [sys.executable, "-S", "-E", "-X", f"of={tmp_path}", "-c", PINGED, *map(str, pipes.theirs)]
-            await dumped(tool, pipes, argv, folder, CANARY_S, CANARY_S, quiet, before)
+            names.append(pipes.criu_names)
+            argv = [sys.executable, "-S", "-E", "-X", f"of={tmp_path}", "-c", PINGED, *map(str, pipes.worker_ends)]
+            await dump_worker(tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, before)
             kept.append(folder)
 
         async def restore(folder: Path) -> WorkerHandle:
-            handle, _ = await restored(tool, kept[0], names[-1], folder, Path(), {}, CANARY_S, before)
+            handle, _ = await restore_worker(tool, kept[0], names[-1], folder, Path(), {}, CANARY_S, before)
             return handle
 
         assert await cancel_at_each_step(tmp_path, dump) > 3

@@ -16,13 +16,13 @@ import pytest
 
 from serving.engine.engine import Engine
 from serving.engine.starter import Starter
-from serving.engine.status import status
+from serving.engine.status import describe_engine
 from serving.settings import Settings
-from serving.snapshots.base import Launch, NoRoom, RestoreFailed, Snapshot, SnapshotFailed, Spec, StartFailed
-from serving.snapshots.choose import Choice
-from serving.snapshots.criu.backend import Criu
-from serving.snapshots.cuda.backend import Cuda
-from serving.snapshots.cuda.driver import Driver, DriverFailed, Gpu
+from serving.snapshots.base import Launch, NoRoom, RestoreFailed, Snapshot, SnapshotFailed, StartFailed, WorkerSpec
+from serving.snapshots.choose import BackendChoice
+from serving.snapshots.criu.backend import CriuBackend
+from serving.snapshots.cuda.backend import CudaBackend
+from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, Gpu
 from serving.snapshots.worker_handle import WorkerHandle
 from tests.serving.snapshots.test_restores import ask, quiet
 from tests.support import criu
@@ -50,11 +50,11 @@ class NoGpu:
 
     async def close(self) -> None: ...
 
-    async def free(self) -> tuple[int, int]:
+    async def measure_memory(self) -> tuple[int, int]:
         return self.there
 
-    async def processes(self, among: Sequence[int]) -> list[int]:
-        return [pid for pid in among if "worker_process" in " ".join(psutil.Process(pid).cmdline())][-1:]
+    async def find_processes(self, among: Sequence[int]) -> list[int]:
+        return [pid for pid in among if "serving.worker.process" in " ".join(psutil.Process(pid).cmdline())][-1:]
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
         self._called("save", processes)
@@ -72,17 +72,17 @@ class NoGpu:
             raise DriverFailed(f"{what}: CUDA_ERROR_UNKNOWN")
 
 
-Test = Callable[[Cuda, NoGpu, Spec], Awaitable[None]]
+Test = Callable[[CudaBackend, NoGpu, WorkerSpec], Awaitable[None]]
 
 
-def spec_of(folder: Path, **values: object) -> Spec:
-    limits = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **values)  # type: ignore[arg-type]
-    return Spec(NAME, "scripted-1", limits, False, ("criu+cuda", "cuda"), (), 9 * GB)
+def spec_of(folder: Path, **values: object) -> WorkerSpec:
+    settings = Settings(data=folder, criu=criu.tool() or "", gpu_wait_s=0.2, **values)  # type: ignore[arg-type]
+    return WorkerSpec(NAME, "scripted-1", settings, False, ("criu+cuda", "cuda"), (), 9 * GB)
 
 
-def backend_of(spec: Spec, driver: NoGpu, *, file: bool) -> Cuda:
+def backend_of(spec: WorkerSpec, driver: NoGpu, *, file: bool) -> CudaBackend:
     folder = spec.settings.data
-    backend = Cuda(spec.settings, folder, Criu(spec.settings, folder) if file else None)
+    backend = CudaBackend(spec.settings, folder, CriuBackend(spec.settings, folder) if file else None)
     backend._driver = driver  # type: ignore[assignment]
     return backend
 
@@ -98,7 +98,7 @@ def with_backend(folder: Path, test: Test, *, file: bool = False, **settings: ob
         before = set(psutil.Process().children(recursive=True))
         spec, driver = spec_of(folder, **settings), NoGpu()
         backend = backend_of(spec, driver, file=file)
-        backend._canary = no_canary  # type: ignore[method-assign]
+        backend._try_canary = no_canary  # type: ignore[method-assign]
         support = await backend.probe(spec)
         assert support.ok, support.reason
         try:
@@ -119,7 +119,7 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def restored(backend: Cuda, snapshot: Snapshot, spec: Spec) -> WorkerHandle:
+async def restored(backend: CudaBackend, snapshot: Snapshot, spec: WorkerSpec) -> WorkerHandle:
     socket = spec.settings.data / f"{secrets.token_hex(4)}.sock"
     handle = await backend.restore(snapshot, Launch(socket, "restored", {}, spec.waking_bytes), quiet)
     backend._driver.serving.append(handle)  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ async def lives(handle: WorkerHandle) -> str:
 
 
 def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
         assert backend.tier == "host" and len(driver.saved) == 1
         boots, pids, sizes = set(), set(), []
@@ -143,7 +143,7 @@ def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None
             boots.add(await lives(handle))
             pids.add(handle.pid)
             await handle.stop(5)
-            assert len(driver.saved) == 1 and backend.held is not None
+            assert len(driver.saved) == 1 and backend.parked is not None
             process = psutil.Process(handle.pid)
             sizes.append((process.num_fds(), process.num_threads(), process.memory_info().rss))
         assert len(boots) == 50 and len(pids) == 1
@@ -154,9 +154,9 @@ def test_one_process_lives_fifty_lives_and_does_not_grow(tmp_path: Path) -> None
 
 
 def test_steps_down_to_a_file_and_back_from_each(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
-        assert backend.tier == "disk" and backend.held is None and snapshot.bytes > 0
+        assert backend.tier == "disk" and backend.parked is None and snapshot.bytes > 0
         for deepest in ("context", "host", "disk"):
             driver.calls.clear()
             handle = await restored(backend, snapshot, spec)
@@ -164,19 +164,19 @@ def test_steps_down_to_a_file_and_back_from_each(tmp_path: Path) -> None:
             await lives(handle)
             await handle.stop(5)
             assert backend.tier == "context" and driver.calls == ["load"]
-            assert await backend.rest(1.0) == 9.0
+            assert await backend.step_down(1.0) == 9.0
             if deepest != "context":
-                assert await backend.rest(10.0) == 20.0
+                assert await backend.step_down(10.0) == 20.0
                 assert backend.tier == "host" and driver.calls == ["load", "save"]
             if deepest == "disk":
-                assert await backend.rest(30.0) is None
+                assert await backend.step_down(30.0) is None
                 assert backend.tier == "disk" and handle.ended.is_set()
             else:
                 again = await restored(backend, snapshot, spec)
                 await lives(again)
                 assert again is handle
                 await again.stop(5)
-                await backend.rest(100.0)
+                await backend.step_down(100.0)
             driver.saved.clear()
         driver.saved.clear()
 
@@ -184,7 +184,7 @@ def test_steps_down_to_a_file_and_back_from_each(tmp_path: Path) -> None:
 
 
 def test_without_steps_a_file_is_all_that_is_left(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
         boots = set()
         for _ in range(3):
@@ -192,14 +192,14 @@ def test_without_steps_a_file_is_all_that_is_left(tmp_path: Path) -> None:
             handle = await restored(backend, snapshot, spec)
             boots.add(await lives(handle))
             await handle.stop(5)
-            assert backend.tier == "disk" and handle.ended.is_set() and await backend.rest(0.0) is None
+            assert backend.tier == "disk" and handle.ended.is_set() and await backend.step_down(0.0) is None
         assert len(boots) == 3
 
     with_backend(tmp_path, test, file=True)
 
 
 def test_a_full_gpu_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
         driver.there = (3 * GB, 80 * GB)
         with pytest.raises(NoRoom, match=r"3\.0 GB free of 80\.0 and 9\.0 are needed: 6\.0 GB are missing"):
@@ -215,7 +215,7 @@ def test_a_full_gpu_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", [False, True])
 def test_a_driver_that_fails_leaves_no_half_process(tmp_path: Path, file: bool) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         driver.fails = "save"
         with pytest.raises(SnapshotFailed, match="CUDA_ERROR_UNKNOWN"):
             await backend.create(spec, quiet)
@@ -230,7 +230,7 @@ def test_a_driver_that_fails_leaves_no_half_process(tmp_path: Path, file: bool) 
 
 
 def test_a_park_that_fails_ends_the_process(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         handle = await restored(backend, await backend.create(spec, quiet), spec)
         driver.fails = "save"
         with pytest.raises(SnapshotFailed):
@@ -248,11 +248,11 @@ def test_a_worker_that_is_killed_is_noticed(tmp_path: Path, moment: str) -> None
         for pid in processes:
             os.kill(pid, signal.SIGKILL)
 
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
         if moment == "held":
             kill(sorted(driver.saved))
-            held = backend._held
+            held = backend._parked
             assert held is not None
             await asyncio.wait_for(held.handle.ended.wait(), 5)
         elif moment == "load":
@@ -282,25 +282,25 @@ def test_the_engine_goes_down_by_steps_and_tells_what_it_holds(tmp_path: Path) -
         backend = backend_of(spec, driver, file=False)
         run = tmp_path / "run"
         run.mkdir()
-        engine = Engine(Starter(spec, Choice("cuda", backend), run))
+        engine = Engine(Starter(spec, BackendChoice("cuda", backend), run))
         await engine.open()
         try:
             tiers = []
             for _ in range(2):
                 async with engine.lease() as lease:
-                    tiers.append(lease.life.tier)
+                    tiers.append(lease.worker.tier)
                 await engine.scale_down()
-                assert status(engine)["tier"] == "context"
+                assert describe_engine(engine)["tier"] == "context"
             async with engine.lease() as lease:
-                tiers.append(lease.life.tier)
+                tiers.append(lease.worker.tier)
             await engine.scale_down()
             async with asyncio.timeout(10):
-                while status(engine)["tier"] != "host":
+                while describe_engine(engine)["tier"] != "host":
                     await asyncio.sleep(0.05)
-            held = status(engine)["held"]
+            held = describe_engine(engine)["held"]
             assert held["tier"] == "host" and held["host_bytes"] > 10_000_000
             async with engine.lease() as lease:
-                tiers.append(lease.life.tier)
+                tiers.append(lease.worker.tier)
             assert tiers == ["host", "context", "context", "host"]
             driver.there = (0, 80 * GB)
             await engine.scale_down()
@@ -318,22 +318,22 @@ def test_a_driver_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
     """The real one, on a machine without a GPU."""
 
     async def main() -> None:
-        driver = Driver()
+        driver = CudaDriver()
         with pytest.raises(DriverFailed, match=r"pip install 'dormouse-search\[gpu\]'|cuInit|driver"):
             await driver.open()
         await driver.close()
         spec = spec_of(tmp_path)
-        support = await Cuda(spec.settings, tmp_path).probe(spec)
+        support = await CudaBackend(spec.settings, tmp_path).probe(spec)
         assert not support.ok and support.reason
-        support = await Cuda(spec.settings, tmp_path).probe(Spec(NAME, "scripted-1", spec.settings))
+        support = await CudaBackend(spec.settings, tmp_path).probe(WorkerSpec(NAME, "scripted-1", spec.settings))
         assert "--device cuda" in support.reason
 
     asyncio.run(main())
 
 
 def test_start_failures_are_the_workers_own(tmp_path: Path) -> None:
-    async def test(backend: Cuda, driver: NoGpu, spec: Spec) -> None:
-        wrong = Spec("tests.absent:Embedder", "x", spec.settings, False, ("cuda",))
+    async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
+        wrong = WorkerSpec("tests.absent:Embedder", "x", spec.settings, False, ("cuda",))
         with pytest.raises(StartFailed):
             await backend.create(wrong, quiet)
 

@@ -1,0 +1,125 @@
+"""Every command ends by SIGINT and by SIGTERM, also where SIGINT was ignored when it began.
+
+A shell starts with SIGINT ignored what it puts into the background (`make test &`, a script), and Python then installs
+no handler of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.http.server import READY
+from tests.support.scripted_engine import NAME
+
+ROOT = Path(__file__).parents[3]
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+ENGINE = ["--port", "0", "--embedder", NAME, "--snapshot", "plain"]
+PAGE = ["--port", "0", "--no-browser"]
+SERVERS = {
+    "serving": ["serving", *ENGINE],
+    "dormouse engine": ["ui", "engine", *ENGINE],
+    "ui.app": ["ui.app", *PAGE, "--worker", "{url}"],
+    "dormouse": ["ui", *PAGE, "--worker", "{url}"],
+}
+ASKING = {
+    "bench": ["bench", "--url", "{url}", "--out", "{data}"],
+    "bench prime": ["bench", "prime", "--url", "{url}"],
+    "bench quality": ["bench", "quality", "--url", "{url}"],
+    "bench speed": ["bench", "speed", "--url", "{url}"],
+    "bench parity": ["bench", "parity", "--a", "{url}", "--b", "{url}"],
+    "dormouse bench": ["ui", "bench", "quality", "--url", "{url}"],
+    "dormouse deploy": ["ui", "deploy", "--yes"],
+    "dormouse destroy": ["ui", "destroy", "--yes"],
+    "dormouse status": ["ui", "status"],
+}
+"""They ask a server that says nothing."""
+STARTING = {
+    "page with its engine": ["ui.app", *PAGE],
+    "bench with engines": ["bench", "--out", "{data}"],
+    "bench snapshots": ["bench", "snapshots"],
+    "bench page": ["bench", "page"],
+    "bench simulate": ["bench", "simulate", "--validate"],
+}
+"""They start servers of their own first."""
+
+
+@contextmanager
+def in_background(words: list[str], data: Path, url: str = "http://127.0.0.1:9") -> Iterator[subprocess.Popen[str]]:
+    """The command as a shell starts it behind `&`."""
+    module, *more = (word.format(url=url, data=data) for word in words)
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", module, *more],
+        cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={
+            **os.environ, "PYTHONUNBUFFERED": "1", "DORMOUSE_DATA": str(data), "MODAL_SERVER_URL": url,
+            "MODAL_TOKEN_ID": "ak-none", "MODAL_TOKEN_SECRET": "as-none", "MODAL_CONFIG_PATH": str(data / "modal.toml"),
+        },
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    ends = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < ends, "it never began"
+        time.sleep(0.05)
+
+
+def end_by(number: signal.Signals, process: subprocess.Popen[str]) -> None:
+    """Send the signal, and return once the command and its children have ended, without a stack trace."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    try:
+        said, _ = process.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"{number.name} did not end it")
+    assert "Traceback" not in said, said
+    assert not psutil.wait_procs(family, 30)[1], "a process was left running"
+
+
+@SIGNALS
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_that_serve(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    with in_background(SERVERS[name], tmp_path) as process:
+        assert process.stdout is not None
+        while READY not in process.stdout.readline():
+            assert process.poll() is None
+        end_by(number, process)
+        assert process.returncode == 0
+
+
+@SIGNALS
+@pytest.mark.parametrize("name", ASKING)
+def test_commands_that_wait_for_an_answer(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        with in_background(ASKING[name], tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}") as process:
+            connection, _ = silent.accept()
+            end_by(number, process)
+            connection.close()
+            assert process.returncode == 130
+
+
+@SIGNALS
+@pytest.mark.parametrize("name", STARTING)
+def test_commands_that_start_servers(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    with in_background(STARTING[name], tmp_path) as process:
+        until(psutil.Process(process.pid).children, process)
+        end_by(number, process)
+        assert process.returncode == (0 if name.startswith("page") else 130)
