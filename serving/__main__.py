@@ -1,4 +1,4 @@
-"""`python -m serving`: the local engine: a proxy whose worker comes and goes."""
+"""`python -m serving`: the local engine, a proxy whose worker starts and stops on demand."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from serving.system.interrupts import interruptible
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
-        description="Serves one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics. Its"
-        " worker is started by the first request, goes when it was idle for a while, and comes back from a snapshot.",
+        description="Serve one embedder over HTTP: /embed, /v1/embeddings, /v1/models, /health, /ready, /metrics. The"
+        " first request starts its worker, which stops after a while without requests and is restored from a snapshot.",
         epilog="Keys: DORMOUSE_API_KEYS (comma-separated) and DORMOUSE_ADMIN_KEY. Limits: DORMOUSE_<NAME>.",
     )
     known = ", ".join(base.EMBEDDERS)
@@ -51,31 +51,34 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         metavar="DIR_OR_HUB_ID",
-        help="of bigemma3 and vllm: a folder with config.json, tokenizer and safetensors, or a name on the hub, which"
+        help="for bigemma3 and vllm: a folder with config.json, tokenizer and safetensors, or a name on the hub, which"
         f" is downloaded; default: DORMOUSE_WEIGHTS or {WEIGHTS}",
     )
     parser.add_argument(
         "--device",
         choices=("cuda", "cpu"),
-        help="of bigemma3 and vllm: cpu is for trying it with a tiny model, it takes minutes a page with the real one;"
+        help="for bigemma3 and vllm: cpu is for a tiny model, as the real one takes minutes a page;"
         " default: DORMOUSE_DEVICE or cuda",
     )
     parser.add_argument(
         "--snapshot",
         choices=("auto", *BACKEND_NAMES),
         default="auto",
-        help="how the worker comes back. criu: from a file, nothing is held at zero (Linux, criu 4.1); fork: from a"
+        help="how the worker is restored. criu: from a file, nothing is held at zero (Linux, criu 4.1); fork: from a"
         " process that is held in memory (Linux). On an NVIDIA GPU, criu+cuda and cuda: likewise (driver 570; the"
         " former as root). plain: every start is a full one; auto: the first of these that works here (default)",
     )
     parser.add_argument(
-        "--scaledown-window", type=float, metavar="S", help="idle seconds until the worker goes, 2 or more; default: 60"
+        "--scaledown-window",
+        type=float,
+        metavar="S",
+        help="idle seconds until the worker stops, at least 2; default: 60",
     )
-    parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker up; default: 0")
+    parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker running; default: 0")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; another one needs DORMOUSE_API_KEYS")
     parser.add_argument("--port", type=parse_port, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of key, snapshots and caches; default: DORMOUSE_DATA or data")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when the starting process has ended")
     return parser
 
 
@@ -98,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         return refuse_start(f"refused: --host {options.host} is open to others; set DORMOUSE_API_KEYS first")
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
-        lock_file(settings.data / "engine.lock")  # held as long as this process lives
+        lock_file(settings.data / "engine.lock")  # held until this process ends
         read_admin_key(settings)
         folder = make_runtime_dir(settings.data)
     except BlockingIOError:
@@ -148,7 +151,7 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
     app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
 
     def wind_down() -> None:
-        """What still waits when the grace is nearly over is refused, so that its client hears of it."""
+        """Refuse requests that still wait near the end of the grace, so that each client gets an error."""
         stopping.set()
         asyncio.get_running_loop().call_later(max(0.0, settings.drain_s - LAST_BATCH_S), engine.refuse_waiting)
 
@@ -171,15 +174,15 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
 def log_choice(choice: BackendChoice) -> None:
     log = logging.getLogger("serving")
     for name, reason in choice.refused.items():
-        log.info("snapshots by %s: not here, %s", name, reason)
+        log.info("snapshots by %s do not work here: %s", name, reason)
     detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
     log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
 def read_admin_key(settings: Settings) -> str:
-    """The configured one, else the one in the data folder, made at the first start and readable by its owner only.
+    """Return the configured admin key, else the one in the data folder, made at the first start with mode 0600.
 
-    Read again each time: whoever replaces the file changes the key. Raises OSError.
+    The file is read each time, so that replacing it changes the key. Raises OSError.
     """
     configured = settings.admin_key.get_secret_value()
     if configured:

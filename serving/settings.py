@@ -1,4 +1,4 @@
-"""Settings of a worker and of the page, read once from the environment; the only home of limits.
+"""Settings of workers, engine and page, read once from the environment; all limits are here.
 
 Every field can be set as `DORMOUSE_<NAME>`. Each limit says what it protects.
 """
@@ -15,18 +15,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1024 * 1024
 WEIGHTS = "Cognitive-Lab/NetraEmbed"
-"""BiGemma3's, for search over documents in 22 languages (arXiv 2512.03514)."""
+"""The default weights of BiGemma3, for search over documents in 22 languages (arXiv 2512.03514)."""
 PREFIX = "DORMOUSE_"
 LOADED_WITH = frozenset({"data", "weights", "device", "vllm_eager", "hf_eager", "cores"})
-"""Settings that a worker reads while it loads, so that its snapshot belongs to them. It does not know any other before
-its launch, and gets all of them then."""
+"""Settings that a worker reads while it loads, which are part of its snapshot's identity. It gets all others at its
+launch."""
 VECTOR_BYTES = 1024 * MiB
 LAST_BATCH_S = 3.0
-"""Of the grace at a shutdown, for what runs: what has not been started by then is refused, so that its client hears."""
+"""The end of the grace at a shutdown: requests not started by then are refused, so that clients get an error."""
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (a container's share, not the host's count)."""
+    """Return the number of cores this process may use (a container's share, not the host's count)."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
@@ -36,102 +36,102 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     api_keys: SecretStr = SecretStr("")
-    """Comma-separated keys of the API. Empty: open, and then only a loopback bind is allowed."""
+    """Comma-separated keys of the API. Empty: no key is needed, and only a loopback bind is allowed."""
     admin_key: SecretStr = SecretStr("")
     """Key of /engine, /sleep, /wake_up and /scaledown. Empty: one is made and kept in the data folder."""
     open_access: bool = False
-    """Without keys, whoever reaches this server may use it, under any name: for one behind something that asks who is
-    calling, or one that is meant for everybody."""
+    """Without keys, every client may use this server, under any host name: for a server behind an authenticating proxy,
+    or a public one."""
     read_only: bool = False
-    """The page can be searched; nothing is added, changed or deleted, and no run is started. For a demo."""
+    """For a demo: the page can be searched; nothing is added, changed or deleted, and no run is started."""
     data: Path = Path("data")
-    """Folder of everything that outlives a process."""
+    """Folder of all files that outlive a process."""
 
     weights: str = WEIGHTS
     """A folder, or a name on the hub."""
     device: Literal["cuda", "cpu"] = "cuda"
-    """Where models with weights of their own run; the built-in embedder is always on the CPU."""
+    """Device of models with weights of their own; the built-in embedder always uses the CPU."""
     vllm_eager: bool = False
-    """Starts sooner without a snapshot, and answers fewer queries: nothing is compiled, no CUDA graphs are recorded."""
+    """Starts faster without a snapshot, and answers fewer queries: nothing is compiled, no CUDA graphs are recorded."""
     hf_eager: bool = False
     """The same for BiGemma3 by HuggingFace's libraries."""
     context_s: Annotated[float, Field(ge=0)] = 0.0
-    """Idle seconds at zero for which a GPU worker keeps its context (1 GB) and gives back only what it can read again:
-    the first of the cuda backends' steps down. 0: it is left out."""
+    """Seconds at zero for which a GPU worker keeps its context (1 GB) and frees only memory that it can read again: the
+    first step down of the cuda backends. 0: no such step."""
     host_s: Annotated[float, Field(ge=0)] = 0.0
-    """The same for the next step, a process in memory that holds nothing of the GPU, before criu+cuda leaves only a
-    file. The cuda backend stays there."""
+    """The same for the next step, a process in memory without GPU memory, before criu+cuda leaves only a file. The cuda
+    backend stays in this step."""
     gpu_wait_s: Annotated[float, Field(ge=0)] = 5.0
-    """How long a restore waits for GPU memory that something else holds, before it fails."""
+    """How long a restore waits for GPU memory that another process holds, before it fails."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MiB
     """One request body. 32 pages of 1.5 MB in base64 fit; a 100 MB data URI does not reach the JSON parser."""
     max_buffered_bytes: Annotated[int, Field(ge=1024)] = 256 * MiB
-    """All request bodies in memory at once; above it a request gets 429 instead of the process growing."""
+    """All request bodies in memory at once; above it a request gets 429, so that the process does not grow."""
     max_pages_per_request: Annotated[int, Field(ge=1)] = 32
-    """A page costs up to a second of CPU: a larger request would hold a queue place for longer than a timeout."""
+    """A page takes up to a second of CPU: a larger request would stay in the queue for longer than a timeout."""
     max_texts_per_request: Annotated[int, Field(ge=1)] = 256
     max_text_chars: Annotated[int, Field(ge=1)] = 2_000
-    """Queries are sentences: 2,000 characters are 300 words. A longer one would keep the others waiting for seconds."""
+    """Queries are sentences: 2,000 characters are 300 words. A longer one would delay the others by seconds."""
     max_questions: Annotated[int, Field(ge=1)] = 50
-    """Asked at once on the page: a heat map with more rows is not read by anybody, and a worker takes 256."""
+    """Questions at once on the page: a heat map with more rows is unreadable, and a worker takes 256."""
     max_matrix_cells: Annotated[int, Field(ge=1)] = 200_000
     """Questions x pages: 50 of them in a collection of 4,000 pages are a CSV of 2 MB."""
     max_lines_per_page: Annotated[int, Field(ge=1)] = 2_000
     """A dense A3 timetable has about 900 lines."""
     max_line_chars: Annotated[int, Field(ge=1)] = 10_000
-    """Of one line of a page's text: lines are joined with their neighbours, each time as a whole."""
+    """Characters of one line of a page's text: a line is joined with its neighbours, each time as a whole."""
 
     max_file_bytes: Annotated[int, Field(ge=1024)] = 50 * MiB
-    """One uploaded file (page side)."""
+    """One uploaded file, on the page."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     """Checked in the header, before decoding: 50 megapixels are 150 MB of RGB; an A3 scan at 600 dpi has 70 at most
-    and should be reduced first. Stops a 17 kB PNG of 12000 x 12000."""
+    and should be reduced first. Refuses a 17 kB PNG of 12000 x 12000."""
     max_side: Annotated[int, Field(ge=64)] = 2_000
-    """A page is kept at most this many pixels wide and high. BiGemma3 sees 896, the OCR 960; people want to zoom."""
+    """A page is stored at most this many pixels wide and high. BiGemma3 uses 896, the OCR 960; people zoom in."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 200
     """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
     parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Opening a PDF or drawing a page of it, in a process of its own, which is killed then. A drawing of a million
+    """Time to open a PDF or draw a page of it, in a process of its own, which is killed then. A drawing of a million
     strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""
     parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_024 * MiB
     """Address space of such a process. A drawing of a million strokes takes 320 MB, a scan of 50 megapixels in JPEG
-    2000 240 MB; a file of 2 kB can be made to take all there is."""
+    2000 240 MB; a file of 2 kB can be made to take all memory."""
     max_failed_pages: Annotated[int, Field(ge=1)] = 5
-    """Of one PDF, that took too long or ended their reader: its other pages are not tried then. At 30 s each, 200 of
-    them would keep two cores busy for an hour."""
+    """Pages of one PDF that took too long or crashed the parser; after so many its other pages are not tried. At 30 s
+    each, 200 of them would keep two cores busy for an hour."""
     max_jobs: Annotated[int, Field(ge=1)] = 4
-    """Uploads, of a collection each, whose pages are added at the same time, in turn: nobody waits for all of somebody
-    else's. Each may have unpacked a zip."""
+    """Uploads, one a collection, whose pages are added at the same time, in turn: one user need not wait for all pages
+    of another. Each may have unpacked a zip."""
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
-    """Of one zip: an hour and a half of work on two cores."""
+    """Files in one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
-    """What is in a zip of pages: so much of the disk it takes while they are added."""
+    """Unpacked size of a zip of pages, which is on the disk while they are added."""
     max_zip_ratio: Annotated[int, Field(ge=2)] = 100
-    """Of what is in a zip to the zip, where that is much: pages and photos pack 1 to 20 times, bombs a thousandfold."""
+    """Unpacked size over packed size of a large zip: 1 to 20 for pages and photos, a thousand for bombs."""
 
     max_export_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * MiB
-    """An exported collection, as it is written and as it is uploaded again: 50,000 pages of a third of a MB. On its way
-    in it takes that much of the disk twice. A collection that is larger is refused when it is exported, not later."""
+    """An exported collection, when it is written and when it is uploaded: 50,000 pages of a third of a MB. During an
+    import it takes that much of the disk twice. A larger collection is refused at its export, not later."""
     max_export_pages: Annotated[int, Field(ge=1)] = 100_000
-    """Of an exported collection. Each is a file in the zip, of which Python holds a description of half a kilobyte."""
+    """Pages of an exported collection. Each is a file in the zip, for which Python keeps half a kilobyte in memory."""
 
     vector_bytes: Annotated[int, Field(ge=0)] = VECTOR_BYTES
-    """Vectors in memory, of all collections that are searched: 200,000 pages of BiGemma3, or more than a million of the
-    built-in embedder. The least recently searched collection goes, and is read again by its next search; one that is
-    larger is held alone."""
+    """Vectors in memory, of all searched collections: 200,000 pages of BiGemma3, or more than a million of the built-in
+    embedder. The least recently searched collection is evicted, and read again by its next search; a collection above
+    the limit is kept alone."""
 
     page_queue: Annotated[int, Field(ge=1)] = 64
-    """Pages waiting in a worker; with 0.7 s a page the last one waits 45 s. More get 429 and come back."""
+    """Pages waiting in a worker; with 0.7 s a page the last one waits 45 s. More get 429 and are sent again."""
     query_queue: Annotated[int, Field(ge=1)] = 512
     request_timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """A request still waiting after this gets 503: its client has most likely gone."""
+    """A request still waiting after this gets 503: its client has most likely left."""
     scaledown_window: Annotated[float, Field(ge=2)] = 60.0
-    """Idle seconds until the worker goes; Modal's word, default and minimum."""
+    """Idle seconds until the worker stops; Modal's word, default and minimum."""
     min_containers: Annotated[int, Field(ge=0, le=1)] = 0
-    """1 keeps a worker up, and starts it before the first request."""
+    """1 keeps a worker running, and starts it before the first request."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
-    """Requests that a worker has at once; more wait in the engine, where they hold no memory."""
+    """Requests that a worker has at once; more wait in the engine, where they take no memory."""
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
     """Requests that wait in the engine for a worker; each is an open connection. More get 503."""
     hold_timeout_s: Annotated[float, Field(gt=0)] = 150.0
@@ -139,31 +139,31 @@ class Settings(BaseSettings):
     start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """A start that takes longer has failed. Compiling a large model takes minutes."""
     snapshot_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    """Saving one: 0.2 to 0.7 s for 130 MB; a disk of 200 MB/s writes 12 GB in this time."""
+    """Time to save a snapshot: 0.2 to 0.7 s for 130 MB; a disk of 200 MB/s writes 12 GB in this time."""
     restore_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """A restore that takes longer is given up for a plain start: it takes 0.3 s, and 3 s with a cold page cache."""
+    """A slower restore is replaced by a plain start: one takes 0.3 s, and 3 s with a cold page cache."""
     stop_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     """An idle worker that has not ended by then is killed."""
     snapshots_kept: Annotated[int, Field(ge=1)] = 2
-    """On disk, each as large as a worker's memory: the one in use, and that of the release before."""
+    """Snapshots on disk, each as large as a worker's memory: the one in use, and that of the release before."""
     criu: str = ""
-    """Path of the criu to use; empty: the one on PATH."""
+    """Path of the criu to use; empty: found on PATH."""
     drain_s: Annotated[float, Field(ge=0)] = 20.0
     """Grace of SIGTERM for requests in flight."""
     cores: Annotated[int, Field(ge=1)] = Field(default_factory=usable_cores)
 
     def known_at_load(self) -> dict[str, Any]:
-        """Return what a worker is loaded with, as JSON has it: no key is among it."""
+        """Return the settings of `LOADED_WITH` as JSON values: no key is among them."""
         return {**self.model_dump(mode="json", include=set(LOADED_WITH)), "data": str(self.data.resolve())}
 
     def known_at_launch(self) -> dict[str, Any]:
-        """Return all of them as JSON has them, keys in clear."""
+        """Return all settings as JSON values, keys in clear text."""
         secrets = {name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
         return {**self.model_dump(mode="json"), **secrets, **self.known_at_load()}
 
     @property
     def pages_ahead(self) -> int:
-        """Pages of one upload that are drawn at the same time; what is drawn waits in memory for its turn."""
+        """Return how many pages of one upload are drawn at the same time; drawn pages wait in memory."""
         return min(8, self.cores)
 
     @cached_property

@@ -11,7 +11,7 @@ from serving.documents.parser_pool import Parse, ParserPool
 from serving.http.child_server import ServerProcess
 from serving.settings import Settings
 from tests.support.scripted import Scripted
-from tests.support.servers import ScriptedWorker, running, settings
+from tests.support.servers import ScriptedWorker, make_settings, running
 
 for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
     del os.environ[name]  # settings of whoever runs the tests are not part of them
@@ -36,20 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def limits(tmp_path: Path) -> Settings:
-    return settings(tmp_path)
+def settings(tmp_path: Path) -> Settings:
+    return make_settings(tmp_path)
 
 
 @pytest.fixture
-def parse(limits: Settings) -> Iterator[Parse]:
-    with ParserPool(limits) as parsers:
+def parse(settings: Settings) -> Iterator[Parse]:
+    with ParserPool(settings) as parsers:
         yield parsers.run
 
 
 @pytest.fixture
-def scripted(limits: Settings) -> Iterator[ScriptedWorker]:
+def scripted(settings: Settings) -> Iterator[ScriptedWorker]:
     embedder = Scripted()
-    with running(embedder, limits) as (url, worker):
+    with running(embedder, settings) as (url, worker):
         yield ScriptedWorker(url, worker, embedder)
         embedder.gate.set()
 

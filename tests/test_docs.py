@@ -30,6 +30,14 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_servers_that_a_document_starts_share_no_data_folder(path: Path) -> None:
+    """The second one of a folder refuses to start."""
+    commands = re.findall(r"^\S*python -m serving .*", path.read_text(encoding="utf-8"), re.MULTILINE)
+    folders = [re.findall(r"--data (\S+)", command) for command in commands]
+    assert all(folders) and len({folder for (folder,) in folders}) == len(folders)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
 def test_a_document_is_short_and_its_links_lead_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     most = 6_000 if path.parent.name == "design" else BYTES.get(named(path), 10_000)

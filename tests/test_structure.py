@@ -153,13 +153,6 @@ def test_functions_and_modules_are_short() -> None:
                 assert length <= LONGEST_FUNCTION, f"{path}: {node.name} has {length} lines"
 
 
-def test_html_is_escaped_by_templates() -> None:
-    """Only Jinja2's autoescape turns text into HTML: a call by hand is one that somebody can forget."""
-    for path in modules().values():
-        names = {name for name in imported_names(path) if name in ("html", "html.escape", "markupsafe.escape")}
-        assert not names, f"{path} escapes by hand"
-
-
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
     """A worker process is snapshotted: what it does not need must not be in it."""
     names = ("serving.worker.process", "serving.worker.server", "serving.embedders.builtin.embedder")

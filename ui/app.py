@@ -112,8 +112,8 @@ def run(argv: list[str] | None) -> int:
     if options.worker and (options.snapshot or options.scaledown_window):
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    limits = Settings(**given(options))
-    uploads = uploads_folder(limits)
+    settings = Settings(**given(options))
+    uploads = uploads_folder(settings)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bind_listener(options.host, options.port)
@@ -123,7 +123,7 @@ def run(argv: list[str] | None) -> int:
         )
         return 2
     try:
-        library = Library(limits.data, vector_bytes=limits.vector_bytes)
+        library = Library(settings.data, vector_bytes=settings.vector_bytes)
     except ServingError as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -132,12 +132,12 @@ def run(argv: list[str] | None) -> int:
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
         try:
-            targets = configure_targets(options.worker, limits)
+            targets = configure_targets(options.worker, settings)
         except ServingError as error:
             print(error.message, file=sys.stderr)
             return 2
-        return serve(Service(targets, library, limits), listener, url, options)
-    return serve_with_engine(library, limits, listener, url, options)
+        return serve(Service(targets, library, settings), listener, url, options)
+    return serve_with_engine(library, settings, listener, url, options)
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
@@ -147,17 +147,17 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def serve_with_engine(
-    library: Library, limits: Settings, listener: socket.socket, url: str, options: argparse.Namespace
+    library: Library, settings: Settings, listener: socket.socket, url: str, options: argparse.Namespace
 ) -> int:
     try:
-        engine = LocalEngine(limits, options.snapshot or "auto", options.scaledown_window)
+        engine = LocalEngine(settings, options.snapshot or "auto", options.scaledown_window)
     except ProcessFailed as error:
         print(error, file=sys.stderr)
         return 1
     try:
         watch = Watch(lambda: (engine.client.url, engine.admin_key))
         targets = Targets([Target(engine.client, "local", watch)])
-        return serve(Service(targets, library, limits), listener, url, options)
+        return serve(Service(targets, library, settings), listener, url, options)
     finally:
         engine.stop()
 
@@ -169,7 +169,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         print(problem, file=sys.stderr)
         return 2
     # What may not change has one shelf: the collections that were made on this machine are what is shown.
-    service.shelf.own = not loopback and not guarded and not service.limits.read_only
+    service.shelf.own = not loopback and not guarded and not service.settings.read_only
     if service.shelf.own:
         print(
             "warning: everybody who reaches this address can add pages, and search with the servers; collections are"

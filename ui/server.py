@@ -75,7 +75,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         service.targets.close()
         await asyncio.to_thread(service.close)
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.limits), older_s=0.0)
+            await asyncio.to_thread(sweep, uploads_folder(service.settings), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
@@ -99,7 +99,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         head=scripts.head(),
         footer_links=["api", "settings"],
         # What is no export is held to less when it is opened.
-        max_file_size=max(service.limits.max_zip_bytes, service.limits.max_export_bytes),
+        max_file_size=max(service.settings.max_zip_bytes, service.settings.max_export_bytes),
         ssr_mode=False,
         enable_monitoring=False,
         show_error=True,
@@ -155,13 +155,13 @@ async def tidy_folders(service: Service) -> None:
     """Remove old uploads and exports: the library keeps its own copies, and an export can be made again."""
     while True:
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.limits), service.ingestor.needed())
+            await asyncio.to_thread(sweep, uploads_folder(service.settings), service.ingestor.needed())
             await asyncio.to_thread(exporting.remove_old_exports, service.exports)
         await asyncio.sleep(TIDY_S)
 
 
-def uploads_folder(limits: Settings) -> Path:
-    return (limits.data / "uploads").resolve()
+def uploads_folder(settings: Settings) -> Path:
+    return (settings.data / "uploads").resolve()
 
 
 async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes]:

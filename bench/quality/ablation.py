@@ -62,15 +62,15 @@ class RawPage:
     lines: Vectors
 
 
-def embed_corpus(corpus: Path, limits: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
+def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
     """Return the pages with readable text, and the vector of each query."""
-    embedder = BuiltinEmbedder(limits)
+    embedder = BuiltinEmbedder(settings)
     embedder.load()
     e5 = embedder._e5
     found = []
-    with ParserPool(limits) as parsers:
+    with ParserPool(settings) as parsers:
         for path in list_page_files(corpus):
-            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+            for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 assert isinstance(page, Page)
                 lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
                 words = join_page_text(lines)
@@ -114,9 +114,9 @@ def list_variants() -> tuple[Variant, ...]:
     )
 
 
-def compare_variants(corpus: Path, limits: Settings) -> dict[str, Any]:
+def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
     """Print the figures of each variant, and return the result file's content."""
-    raw, queries = embed_corpus(corpus, limits)
+    raw, queries = embed_corpus(corpus, settings)
     labels = load_labels(corpus)
     found = []
     for variant in list_variants():
@@ -135,5 +135,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Compare the variants and write the result file."""
     with tempfile.TemporaryDirectory() as folder:
-        limits = Settings(data=Path(folder))
-        return record.measure_and_save(options.out, "ablation", lambda _: compare_variants(options.corpus, limits))
+        settings = Settings(data=Path(folder))
+        return record.measure_and_save(options.out, "ablation", lambda _: compare_variants(options.corpus, settings))

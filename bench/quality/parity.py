@@ -123,11 +123,11 @@ def make_progress() -> Say:
 
 
 def embed_on_both(
-    servers: Sequence[EmbeddingClient], corpus: Path, limits: Settings, say: Say
+    servers: Sequence[EmbeddingClient], corpus: Path, settings: Settings, say: Say
 ) -> tuple[EmbeddedCorpus, EmbeddedCorpus]:
     """Embed the corpus on one server after the other: they may share a GPU. Raises ServingError, ValueError."""
     queries = list(dict.fromkeys(label.query for label in recall.load_labels(corpus)))
-    pages = [payload for _, payload in recall.read_pages(corpus, limits)]
+    pages = [payload for _, payload in recall.read_pages(corpus, settings)]
     if min(len(pages), len(queries)) < 2:
         raise ValueError(f"{corpus} has {len(pages)} pages and {len(queries)} queries: two of each are the least")
     sizes = {server.fetch_info().dimension for server in servers}
@@ -274,21 +274,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Compare the servers, write the result, record the proof; return 1 if they do not count as equal."""
     where = record.describe_environment()
-    limits = Settings() if options.data is None else Settings(data=options.data)
-    if options.out.resolve() == (limits.data / fingerprints.FILE).resolve():
+    settings = Settings() if options.data is None else Settings(data=options.data)
+    if options.out.resolve() == (settings.data / fingerprints.FILE).resolve():
         raise ValueError(f"{options.out} is where proofs are kept: write the result elsewhere")
     both = os.environ.get("DORMOUSE_WORKER_KEY", "")
     servers = [
         open_client(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{name}", both))
         for name, url in (("A", options.a), ("B", options.b))
     ]
-    a, b = embed_on_both(servers, options.corpus, limits, make_progress())
+    a, b = embed_on_both(servers, options.corpus, settings, make_progress())
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
     found = compare_vectors(a, b, threshold)
     print(render_table(found))
     saved = record.save_result(options.out, "parity", found, where)
     if not options.no_record:
-        print(record_proof(found, limits.data, where["time"]))
+        print(record_proof(found, settings.data, where["time"]))
     if reason := why_not_equal(found):
         print(f"{reason} (written to {saved})", file=sys.stderr)
         return 1

@@ -79,16 +79,16 @@ def list_page_files(corpus: Path) -> list[Path]:
     return sorted(path for path in corpus.iterdir() if path.suffix not in (".json", ".md"))
 
 
-def read_pages(corpus: Path, limits: Settings) -> Iterator[tuple[tuple[str, int], PagePayload]]:
+def read_pages(corpus: Path, settings: Settings) -> Iterator[tuple[tuple[str, int], PagePayload]]:
     """Yield file, number and payload of each page as the search page sends it: JPEG, and the text layer if any."""
-    with ParserPool(limits) as parsers:
+    with ParserPool(settings) as parsers:
         for path in list_page_files(corpus):
-            for number, page in enumerate(open_file(path, limits, parsers.run), 1):
+            for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 if isinstance(page, Page) and page.image is not None:
                     yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
 
 
-def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[QueryRank]:
+def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> list[QueryRank]:
     """Return the rank of the right page for each query, in a library as the page uses it. Raises ValueError."""
     from serving.library.library import Library  # and usearch with it: who only wants the corpus needs neither
 
@@ -96,7 +96,7 @@ def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[
     info = client.fetch_info()
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
         collection = library.create_collection(COLLECTION).key
-        keys = fill_library(library, collection, client, corpus, limits)
+        keys = fill_library(library, collection, client, corpus, settings)
         missing = {(label.file, label.page) for label in labels} - keys
         if missing:
             raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
@@ -111,13 +111,13 @@ def rank_pages(client: EmbeddingClient, corpus: Path, limits: Settings) -> list[
 
 
 def fill_library(
-    library: Library, collection: CollectionKey, client: EmbeddingClient, corpus: Path, limits: Settings
+    library: Library, collection: CollectionKey, client: EmbeddingClient, corpus: Path, settings: Settings
 ) -> set[tuple[str, int]]:
     """Add all pages of the corpus, and return their files and numbers. Raises ServingError."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         embedding = [
             (key, pool.submit(client.embed_pages, [payload], explain=True))
-            for key, payload in read_pages(corpus, limits)
+            for key, payload in read_pages(corpus, settings)
         ]
         for (file, number), future in embedding:
             answer = future.result()

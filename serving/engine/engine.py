@@ -248,7 +248,7 @@ class Engine:
                 if self._closing:
                     raise
                 # A bug in the engine must not leave requests waiting for an owner that has ended.
-                log.exception("the engine failed and goes on")
+                log.exception("the engine failed and continues")
                 await self._abandon_worker(f"{type(error).__name__}: {error}")
 
     @property

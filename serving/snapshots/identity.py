@@ -44,8 +44,8 @@ def describe_mismatch(mine: Identity, other: Identity) -> str | None:
     differing = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
     if not differing:
         return None
-    told = [f"{name} {other.get(name, 'absent')!r} there, {mine.get(name, 'absent')!r} here" for name in differing[:3]]
-    return "; ".join(told) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
+    shown = [f"{name} {other.get(name, 'absent')!r} there, {mine.get(name, 'absent')!r} here" for name in differing[:3]]
+    return "; ".join(shown) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
 
 
 def digest_identity(mine: Identity) -> str:
@@ -119,6 +119,8 @@ def describe_cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     wanted = ("model name", "flags", "Features", "CPU part")
-    told = dict.fromkeys(line.partition(":")[2].strip() for line in lines if line.partition("\t")[0].strip() in wanted)
+    features = dict.fromkeys(
+        line.partition(":")[2].strip() for line in lines if line.partition("\t")[0].strip() in wanted
+    )
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name} {hashlib.sha256(repr(list(told)).encode()).hexdigest()[:12]}".strip()
+    return f"{name} {hashlib.sha256(repr(list(features)).encode()).hexdigest()[:12]}".strip()

@@ -16,7 +16,7 @@ from tests.browser.visit import LOOKS, Visit
 from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, at, new
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.zips import zipped
 
 pytestmark = pytest.mark.soak
@@ -31,7 +31,7 @@ def embedder() -> Scripted:
 @pytest.fixture(scope="module")
 def keep_url(tmp_path_factory: pytest.TempPathFactory, embedder: Scripted) -> Iterator[str]:
     """A page that is open to everybody, whose worker reads at once."""
-    with running(embedder, settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("worker"))) as (url, _):
         words = ["--no-browser", "--host", "0.0.0.0", "--worker", url]  # noqa: S104
         with ServerProcess("ui.app", [*words, "--data", str(tmp_path_factory.mktemp("data"))]) as page:
             yield page.wait().replace("0.0.0.0", "127.0.0.1")  # noqa: S104
@@ -155,7 +155,7 @@ def test_a_long_import_tells_how_far_it_is_and_can_be_stopped(visit: Visit, keep
     for number in range(1, 401):
         kept = new("long.pdf", number, 2560, picture=image, sha256="0" * 64, pages=400)
         add(library, kept, "long", "scripted-1")
-    archive = export_collection(library, at(library, "long"), tmp_path, settings(tmp_path)).path
+    archive = export_collection(library, at(library, "long"), tmp_path, make_settings(tmp_path)).path
     library.close()
     page = visit.open(f"{keep_url}/?c=stopped")
     page.click("#keeping > button")

@@ -16,7 +16,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import CONTRAST, LOOKS, Visit
 from tests.support.files import pdf
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 pytestmark = pytest.mark.soak
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.soak
 @pytest.fixture(scope="module")
 def cut_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scripted]]:
     folder, double = tmp_path_factory.mktemp("many"), Scripted()
-    with running(double, settings(folder / "worker")) as (worker, _):
+    with running(double, make_settings(folder / "worker")) as (worker, _):
         options = ["--no-browser", "--data", str(folder / "page"), f"--worker=double={worker}"]
         with ServerProcess("ui.app", options) as page:
             yield page.wait(), double

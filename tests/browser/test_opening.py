@@ -13,7 +13,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import WIDE
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 pytestmark = pytest.mark.soak
 BOX = "#ask textarea"
@@ -24,8 +24,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("opening")
     words = ["--no-browser", "--data", str(folder / "page")]
     with (
-        running(Scripted(), settings(folder / "one")) as (one, _),
-        running(Scripted(), settings(folder / "two")) as (two, _),
+        running(Scripted(), make_settings(folder / "one")) as (one, _),
+        running(Scripted(), make_settings(folder / "two")) as (two, _),
         ServerProcess("ui.app", [*words, "--worker", f"one={one}", "--worker", f"two={two}"]) as page,
     ):
         client = Client(page.wait(), verbose=False)

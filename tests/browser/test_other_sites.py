@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from serving.http.child_server import ServerProcess
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 pytestmark = pytest.mark.soak
 SENDS = """async (url) => {
@@ -54,7 +54,7 @@ def other() -> Iterator[int]:
 def site(tmp_path: Path) -> Iterator[str]:
     words = ["--no-browser", "--data", str(tmp_path / "page"), "--worker"]
     with (
-        running(Scripted(), settings(tmp_path / "worker")) as (worker, _),
+        running(Scripted(), make_settings(tmp_path / "worker")) as (worker, _),
         ServerProcess("ui.app", [*words, worker]) as page,
     ):
         yield page.wait()

@@ -13,7 +13,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
 from tests.support.files import pdf
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 pytestmark = pytest.mark.soak
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.soak
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scripted]]:
     double = Scripted()
-    with running(double, settings(tmp_path_factory.mktemp("worker"))) as (worker, _):
+    with running(double, make_settings(tmp_path_factory.mktemp("worker"))) as (worker, _):
         yield worker, double
 
 

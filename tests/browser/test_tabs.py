@@ -14,7 +14,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.soak
@@ -29,7 +29,7 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     embedder, data = Scripted(), tmp_path_factory.mktemp("data")
-    with running(embedder, settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("worker"))) as (url, _):
         with ServerProcess("ui.app", ["--no-browser", "--worker", url, "--data", str(data)]) as page:
             yield Site(page.wait(), data, embedder)
         embedder.gate.set()

@@ -19,7 +19,7 @@ from tests.browser.visit import CONTRAST, LOOKS, Visit
 from tests.support.equivalence_proofs import proof
 from tests.support.repository import SAMPLES
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.states import NASTY
 from ui.servers.target import host
 
@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("targets")
     one, two = One(), Two()
     with ExitStack() as stack:
-        urls = [stack.enter_context(running(double, settings(folder / double.name)))[0] for double in (one, two)]
+        urls = [stack.enter_context(running(double, make_settings(folder / double.name)))[0] for double in (one, two)]
         workers = [f"first={urls[0]}", urls[1], "gone=http://127.0.0.1:9"]
         options = ["--no-browser", "--data", str(folder / "page"), *(f"--worker={worker}" for worker in workers)]
         page = stack.enter_context(ServerProcess("ui.app", options))

@@ -18,7 +18,7 @@ from tests.support.accessibility import serious
 from tests.support.corner_pages import cornered
 from tests.support.files import encoded
 from tests.support.scripted import Coloured, Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 pytestmark = pytest.mark.soak
 BUTTON = ".detail .where button"
@@ -29,8 +29,8 @@ FILES = {"corner.png": cornered("lower right"), "plain.png": Image.new("RGB", (6
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Coloured]]:
     folder, sees, reads = tmp_path_factory.mktemp("where"), Coloured(), Scripted()
     with (
-        running(sees, settings(folder / "sees")) as (seeing, _),
-        running(reads, settings(folder / "reads")) as (reading, _),
+        running(sees, make_settings(folder / "sees")) as (seeing, _),
+        running(reads, make_settings(folder / "reads")) as (reading, _),
     ):
         options = [f"--worker=sees={seeing}", f"--worker=reads={reading}"]
         with ServerProcess("ui.app", ["--no-browser", "--data", str(folder / "page"), *options]) as page:

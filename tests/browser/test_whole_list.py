@@ -14,7 +14,7 @@ from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
 from tests.support.files import encoded, pdf, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.zips import zipped
 
 pytestmark = pytest.mark.soak
@@ -28,7 +28,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("list")
     words = ["--no-browser", "--data", str(folder / "page"), "--worker"]
     with (
-        running(Scripted(), settings(folder / "worker")) as (worker, _),
+        running(Scripted(), make_settings(folder / "worker")) as (worker, _),
         ServerProcess("ui.app", [*words, worker]) as page,
     ):
         yield page.wait()

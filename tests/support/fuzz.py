@@ -46,8 +46,8 @@ from tests.support.libraries import made
 from tests.support.zips import zipped
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
-LIMITS = Settings(data=FOLDER, max_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)
-PARSERS = ParserPool(LIMITS)
+SETTINGS = Settings(data=FOLDER, max_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)
+PARSERS = ParserPool(SETTINGS)
 SPLIT = b"\n--fuzz--\n"
 """Between the files of an export, which is zipped again for each input: a wrong checksum would be all that is found."""
 
@@ -60,14 +60,14 @@ def write(data: bytes) -> Path:
 
 def read_file(data: bytes) -> None:
     """An upload: an image, a TIFF, a PDF, as its first bytes say."""
-    for found in open_file(write(data), LIMITS, PARSERS.run):
+    for found in open_file(write(data), SETTINGS, PARSERS.run):
         assert isinstance(found, ServingError) or (found.image is not None and found.image.mode == "RGB")
 
 
 def read_zip(data: bytes) -> None:
     inside = FOLDER / "inside"
     inside.mkdir(exist_ok=True)
-    for member in unpack_members(write(data), inside, LIMITS):
+    for member in unpack_members(write(data), inside, SETTINGS):
         assert member.name == display_path(member.name)
         if isinstance(member.found, Path):
             assert member.found.parent == inside
@@ -76,8 +76,8 @@ def read_zip(data: bytes) -> None:
 
 def read_body(data: bytes) -> None:
     with contextlib.suppress(ServingError):
-        read_embed_items(parse_body(EmbedRequest, data), LIMITS.max_text_chars)
-    read_embeddings_items(parse_body(EmbeddingsRequest, data), LIMITS.max_text_chars)
+        read_embed_items(parse_body(EmbedRequest, data), SETTINGS.max_text_chars)
+    read_embeddings_items(parse_body(EmbeddingsRequest, data), SETTINGS.max_text_chars)
 
 
 NAMES = ("collection.json", "pages.jsonl", "vectors.npy", "line_vectors.npy")
@@ -90,8 +90,8 @@ def read_export(data: bytes) -> None:
         for name, part in zip(NAMES, parts, strict=False):
             archive.writestr(name, part)
         archive.writestr(f"pictures/{'0' * 16}.jpg", last)
-    with importing.open_export(write(buffer.getvalue()), LIMITS) as archive:
-        for found in importing.read_pages(archive, importing.read_head(archive, LIMITS), LIMITS):
+    with importing.open_export(write(buffer.getvalue()), SETTINGS) as archive:
+        for found in importing.read_pages(archive, importing.read_head(archive, SETTINGS), SETTINGS):
             assert np.isfinite(found.vector).all() and found.file == display_path(found.file)
 
 
@@ -140,7 +140,7 @@ def exported() -> Iterator[bytes]:
         for number in range(2):
             key = made(library, "house")
             library.add_page(key, page(number), fingerprint="f1", model="m")
-        with zipfile.ZipFile(export_collection(library, key, Path(folder) / "exports", LIMITS).path) as archive:
+        with zipfile.ZipFile(export_collection(library, key, Path(folder) / "exports", SETTINGS).path) as archive:
             (first, *_) = (name for name in archive.namelist() if name.endswith(".jpg"))
             parts = [archive.read(name) for name in (*NAMES, first)]
             every = [name[9:25] for name in archive.namelist() if name.endswith(".jpg")]

@@ -53,7 +53,7 @@ def listening(app: ASGIApp) -> Iterator[str]:
         listener.close()
 
 
-def settings(folder: Path, **values: object) -> Settings:
+def make_settings(folder: Path, **values: object) -> Settings:
     return Settings(data=folder, **values)  # type: ignore[arg-type]
 
 

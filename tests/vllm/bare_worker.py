@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.embedders.bigemma3.vllm import VllmEmbedder
 from serving.http.server import READY
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--data", type=Path, required=True)
     options, _ = parser.parse_known_args()
-    limits = settings(options.data, weights=options.weights, device="cpu")
-    with running(VllmEmbedder(limits), limits) as (url, _):
+    settings = make_settings(options.data, weights=options.weights, device="cpu")
+    with running(VllmEmbedder(settings), settings) as (url, _):
         print(f"the worker {READY}{url}", flush=True)
         sys.stdin.read()
 

@@ -70,7 +70,7 @@ def build(service: Service, target: Component) -> Widgets:
         ways.append(("Two extra engines: full start and snapshot", ENGINES))
     past = gr.HTML(timeline.frame(), elem_id="timeline", js_on_load=read_script("timeline.js"), apply_default_css=False)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=not service.limits.read_only):
+        with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=not service.settings.read_only):
             what = gr.Radio(ways, value=ways[-1][1], label="Measure", elem_id="bench-what")
             repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
             warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests after each start", elem_id="bench-warm")
@@ -87,7 +87,7 @@ def build(service: Service, target: Component) -> Widgets:
                 beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", scale=3, filterable=False)
                 file = gr.UploadButton(
                     "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120,
-                    visible=not service.limits.read_only,
+                    visible=not service.settings.read_only,
                 )  # fmt: skip
             shown = gr.HTML(elem_id="bench-report")
             if tiers := gpu_tiers.table(RUNS):
@@ -151,7 +151,7 @@ class Events:
             raise gr.Error(str(error), print_exception=False) from None
 
     def stopped(self, target: str) -> dict[Component, Any]:
-        if (running := self.service.runs.latest(target)) is not None and not self.service.limits.read_only:
+        if (running := self.service.runs.latest(target)) is not None and not self.service.settings.read_only:
             running.stop()
         return self.state(running)
 

@@ -124,24 +124,24 @@ class Job:
 
 
 class Ingestor:
-    def __init__(self, first: Target, library: Library, limits: Settings, parsers: ParserPool) -> None:
+    def __init__(self, first: Target, library: Library, settings: Settings, parsers: ParserPool) -> None:
         """`first` reads the pages of jobs that name no target."""
         self._first = first
         self._library = library
-        self._limits = limits
+        self._settings = settings
         self._parsers = parsers
         self._jobs: dict[str, Job] = {}
         self._running: dict[str, Job] = {}
         """By collection."""
         self._closing = False
         self._turn = threading.Lock()
-        self._unpacked = limits.data / "unpacked"
+        self._unpacked = settings.data / "unpacked"
         shutil.rmtree(self._unpacked, ignore_errors=True)  # of a job that was killed
-        self._runner = ThreadPoolExecutor(limits.max_jobs, thread_name_prefix="ingest")
+        self._runner = ThreadPoolExecutor(settings.max_jobs, thread_name_prefix="ingest")
         # Of each job: those that wait for a slow page must not keep another job's from being drawn.
-        self._drawing = ThreadPoolExecutor(limits.max_jobs * limits.pages_ahead, thread_name_prefix="draw")
+        self._drawing = ThreadPoolExecutor(settings.max_jobs * settings.pages_ahead, thread_name_prefix="draw")
         # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
-        self._in_flight = limits.pages_ahead + 1
+        self._in_flight = settings.pages_ahead + 1
         self._sending = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
 
     def start(self, collection: CollectionKey, uploads: Sequence[Upload], target: Target | None = None) -> Job:
@@ -160,7 +160,7 @@ class Ingestor:
         """Begin the oldest job of each collection that has none running, as many as there may be."""
         with self._turn:
             for job in list(self._jobs.values()):
-                if self._closing or len(self._running) >= self._limits.max_jobs:
+                if self._closing or len(self._running) >= self._settings.max_jobs:
                     return
                 if not job.finished.is_set() and job.collection not in self._running:
                     self._running[job.collection] = job
@@ -246,7 +246,7 @@ class Ingestor:
             if job.cancelled.is_set():
                 break
             try:
-                found = open_file(upload.path, self._limits, parse)
+                found = open_file(upload.path, self._settings, parse)
                 with upload.path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
             except NotReadyError:
@@ -277,7 +277,7 @@ class Ingestor:
                     yield upload
                     continue
                 inside.mkdir()
-                for member in unpack_members(upload.path, inside, self._limits):
+                for member in unpack_members(upload.path, inside, self._settings):
                     name = display_path(f"{upload.name}/{member.name}")
                     if isinstance(member.found, Path):
                         yield Upload(member.found, name)
@@ -311,7 +311,7 @@ class Ingestor:
         wanted = self._wanted(job, files)
         try:
             while not job.cancelled.is_set():
-                for page in islice(wanted, self._limits.pages_ahead - len(ahead)):
+                for page in islice(wanted, self._settings.pages_ahead - len(ahead)):
                     ahead.append((page, self._drawing.submit(draw, page)))
                 if not ahead:
                     return

@@ -77,17 +77,17 @@ class Found:
 
 
 class Service:
-    def __init__(self, targets: Targets, library: Library, limits: Settings, *, engines: bool = True) -> None:
+    def __init__(self, targets: Targets, library: Library, settings: Settings, *, engines: bool = True) -> None:
         """`engines`: this machine may run engines of its own, to measure them."""
         self.engines = engines
         self.targets = targets
         self.library = library
-        self.limits = limits
-        self.parsers = ParserPool(limits)
-        self.ingestor = Ingestor(targets.first, library, limits, self.parsers)
-        self.runs = Runs(limits.data)
+        self.settings = settings
+        self.parsers = ParserPool(settings)
+        self.ingestor = Ingestor(targets.first, library, settings, self.parsers)
+        self.runs = Runs(settings.data)
         self.shelf = Shelf(library)
-        library.read_only = limits.read_only
+        library.read_only = settings.read_only
         self._exporting = threading.Lock()
 
     def close(self) -> None:
@@ -166,9 +166,9 @@ class Service:
         check(Question(of=of))
         asked = self._questions(queries)
         pages = self.library.ranking.count_pages(collection, of)
-        if len(asked) * pages > self.limits.max_matrix_cells:
+        if len(asked) * pages > self.settings.max_matrix_cells:
             raise TooLargeError(
-                f"{len(asked)} questions with {pages:,} pages are more than {self.limits.max_matrix_cells:,} scores:"
+                f"{len(asked)} questions with {pages:,} pages are more than {self.settings.max_matrix_cells:,} scores:"
                 " ask fewer at once, or filter by file or type",
                 param="queries",
             )
@@ -188,16 +188,17 @@ class Service:
         asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
         if not asked:
             raise BadValueError("there are no questions: write one per line", param="queries")
-        if len(asked) > self.limits.max_questions:
+        if len(asked) > self.settings.max_questions:
             raise TooLargeError(
-                f"{len(asked)} questions are too many: ask at most {self.limits.max_questions} at once", param="queries"
+                f"{len(asked)} questions are too many: ask at most {self.settings.max_questions} at once",
+                param="queries",
             )
         for number, text in enumerate(asked, 1):
-            if len(text) > self.limits.max_text_chars:
+            if len(text) > self.settings.max_text_chars:
                 raise BadValueError(
-                    f"question {number} is longer than {self.limits.max_text_chars} characters", param="queries"
+                    f"question {number} is longer than {self.settings.max_text_chars} characters", param="queries"
                 )
-        return [canonicalise_query(text, "queries", self.limits.max_text_chars) for text in asked]
+        return [canonicalise_query(text, "queries", self.settings.max_text_chars) for text in asked]
 
     def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
         """float32[n] of words and image, and its fingerprint. Raises ServingError."""
@@ -205,11 +206,11 @@ class Service:
         fingerprint, image = "", question.image
         share = question.weight if question.text.strip() else 1.0
         if image is None or share < 1:
-            text = canonicalise_query(question.text, "query", self.limits.max_text_chars)
+            text = canonicalise_query(question.text, "query", self.settings.max_text_chars)
             answer = client.embed_queries([text])
             weighed, fingerprint = [(1.0 if image is None else 1 - share, answer.vectors[0])], answer.fingerprint
         if image is not None and share > 0:
-            page = open_file(image, self.limits, self.parsers.run).read(0)
+            page = open_file(image, self.settings, self.parsers.run).read(0)
             if page.image is None:
                 raise UnreadableError("the query image cannot be read", param="image")
             answer = client.embed_pages([PagePayload(encode_jpeg(page.image), page.lines)])
@@ -243,13 +244,13 @@ class Service:
         if not self._exporting.acquire(blocking=False):
             raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
         try:
-            return export_collection(self.library, collection, self.exports, self.limits, step)
+            return export_collection(self.library, collection, self.exports, self.settings, step)
         finally:
             self._exporting.release()
 
     @property
     def exports(self) -> Path:
-        return self.limits.data / "exports"
+        return self.settings.data / "exports"
 
     def bring_back(
         self, path: Path, name: str = "", target: str | None = None, step: Progress = ignore_progress
@@ -266,7 +267,7 @@ class Service:
                         " server it was made with, or unpack the zip and add its pictures, which embeds them again"
                     )
 
-        return import_collection(self.library, path, self.limits, check, name, self.shelf.maker, step)
+        return import_collection(self.library, path, self.settings, check, name, self.shelf.maker, step)
 
 
 def milliseconds(began: float) -> float:

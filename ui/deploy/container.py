@@ -43,10 +43,10 @@ class Hosted:
         """Opens nothing, asks nobody. `data`: a folder that goes with this container. Raises ServingError."""
         self._runs = (backup.folder / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
-        self._limits = Settings(data=data)
-        self.library = Library(data, backup, open_now=False, vector_bytes=self._limits.vector_bytes)
-        targets = configure_targets(workers, self._limits, backup.folder)
-        self.service = Service(targets, self.library, self._limits, engines=False)
+        self._settings = Settings(data=data)
+        self.library = Library(data, backup, open_now=False, vector_bytes=self._settings.vector_bytes)
+        targets = configure_targets(workers, self._settings, backup.folder)
+        self.service = Service(targets, self.library, self._settings, engines=False)
         self._page = create_app(self.service, loopback=False)
         self._opened = False
         self._tried = float("-inf")
@@ -61,7 +61,7 @@ class Hosted:
         a proxy token.
         """
         random.seed()  # what was saved would draw the same numbers in each life
-        access = load_keys(self._limits.data, os.environ)  # a secret may have been changed since
+        access = load_keys(self._settings.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
                 target.use(access)

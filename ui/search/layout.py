@@ -46,7 +46,7 @@ class Widgets:
 
 
 def build(service: Service, target: Component) -> tuple[Widgets, collection_tools.Controls]:
-    changing = not service.limits.read_only
+    changing = not service.settings.read_only
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=290, elem_id="pages-panel"):
             collection = gr.Dropdown(
@@ -64,12 +64,12 @@ def build(service: Service, target: Component) -> tuple[Widgets, collection_tool
             progress = gr.HTML(elem_id="progress")
             cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
             listing = gr.HTML(elem_id="files", js_on_load=read_script("files.js"))
-            controls = collection_tools.build(service.limits.read_only)
+            controls = collection_tools.build(service.settings.read_only)
         with gr.Column(scale=4, min_width=320, elem_id="ask-panel"):
             with gr.Row(elem_id="ask-row"):
                 query = gr.Textbox(
                     label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
-                    max_length=service.limits.max_text_chars, lines=1, max_lines=3, min_width=220,
+                    max_length=service.settings.max_text_chars, lines=1, max_lines=3, min_width=220,
                 )  # fmt: skip
                 top_k = gr.Dropdown(
                     TOP_KS, value=str(TOP_K), label="Pages to show", allow_custom_value=True, elem_id="top-k",

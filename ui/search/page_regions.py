@@ -187,7 +187,7 @@ def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Ima
         data = service.library.pictures.locate_picture(page_id).read_bytes()
     except OSError:
         raise NotFoundError("the picture of this page is gone", param="page") from None
-    return decode_image(data, service.limits)
+    return decode_image(data, service.settings)
 
 
 def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
@@ -202,7 +202,7 @@ def embedded(
     client: EmbeddingClient, pages: Sequence[PagePayload], service: Service, dimension: int | None
 ) -> tuple[Vectors, str]:
     """float32[pages, numbers] and their fingerprint: by one call, or a few where a server takes less at once."""
-    size = min(len(pages), service.limits.max_pages_per_request, service.limits.page_queue)
+    size = min(len(pages), service.settings.max_pages_per_request, service.settings.page_queue)
     parts: list[Vectors] = []
     fingerprint, done = "", 0
     while done < len(pages):

@@ -43,7 +43,7 @@ class Many:
 
 
 def build(service: Service) -> Many:
-    limit = service.limits.max_questions
+    limit = service.settings.max_questions
     with gr.Accordion("Many questions at once", open=False, elem_id="many"):
         questions = gr.Textbox(
             label="Questions, one per line", lines=4, max_lines=12, elem_id="questions",

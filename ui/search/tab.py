@@ -294,7 +294,7 @@ class Events:
         return str(event.query)
 
     def asked_for(self, request: gr.Request) -> str:
-        return str(dict(request.query_params).get("q", ""))[: self.service.limits.max_text_chars]
+        return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
     def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Iterator[dict[Any, Any]]:
         """The question that the address names, whatever has been typed since."""

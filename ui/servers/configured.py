@@ -20,7 +20,7 @@ UNREACHABLE_S = 10.0
 is not ours, and a platform that starts it accepts the connection at once."""
 
 
-def configure_targets(workers: Sequence[tuple[str, str]], limits: Settings, folder: Path | None = None) -> Targets:
+def configure_targets(workers: Sequence[tuple[str, str]], settings: Settings, folder: Path | None = None) -> Targets:
     """Return the servers of `--worker`, given as (name, address).
 
     `folder`: where those on Modal are remembered; by default the data folder. Raises ServingError.
@@ -28,19 +28,19 @@ def configure_targets(workers: Sequence[tuple[str, str]], limits: Settings, fold
     targets: list[Target] = []
     for number, (name, url) in enumerate(workers, 1):
         if app := app_name(url):
-            targets.append(ModalTarget(name, app, load_modal_keys(limits), folder or limits.data))
+            targets.append(ModalTarget(name, app, load_modal_keys(settings), folder or settings.data))
             continue
         key = os.environ.get("DORMOUSE_WORKER_KEY", "")
-        admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", limits.admin_key.get_secret_value())
+        admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", settings.admin_key.get_secret_value())
         client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
         targets.append(Target(client, name, Watch(partial(locate_engine, client.url, admin) if admin else None)))
     return Targets(targets)
 
 
-def load_modal_keys(limits: Settings) -> Keys:
+def load_modal_keys(settings: Settings) -> Keys:
     """Return the keys of servers on Modal. Raises BadValueError."""
     try:
-        return load_keys(limits.data, os.environ)
+        return load_keys(settings.data, os.environ)
     except ValueError as error:
         raise BadValueError(str(error)) from None
 

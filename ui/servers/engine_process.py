@@ -27,14 +27,14 @@ class LocalEngine:
     Its key is made for this run: another program on this machine, or a web page, cannot use the engine.
     """
 
-    def __init__(self, limits: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
+    def __init__(self, settings: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
         """`snapshot` and `scaledown_window` as `python -m serving` takes them. Returns once it answers.
 
         Raises ProcessFailed.
         """
-        self._limits = limits
+        self._settings = settings
         window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
-        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(limits.data)]
+        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(settings.data)]
         self._key = secrets.token_urlsafe(24)
         self._stopping = threading.Event()
         self._process = self._start()
@@ -49,7 +49,7 @@ class LocalEngine:
     @property
     def admin_key(self) -> str:
         """The configured one, else the one that the engine keeps in the data folder. Raises OSError."""
-        return self._limits.admin_key.get_secret_value() or (self._limits.data / "admin.key").read_text().strip()
+        return self._settings.admin_key.get_secret_value() or (self._settings.data / "admin.key").read_text().strip()
 
     def stop(self) -> None:
         self._stopping.set()

@@ -72,7 +72,7 @@ if os.read(control, 4096):
 """
 """A small process that behaves like a worker: the same pipes, the same messages."""
 HARMLESS_ERRORS = ("net: Unexpected error", "rlimit: Can't setup", "Can't keep kdat")
-"""Errors that criu reports without privileges, and then goes on."""
+"""Errors after which criu continues; it reports them when it has no privileges."""
 INSTALL_ADVICE = "Install criu 4.1 or newer (Debian 13, Fedora: the package criu), or name one in DORMOUSE_CRIU"
 
 

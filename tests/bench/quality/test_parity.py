@@ -18,7 +18,7 @@ from serving.embedders.base import Vectors
 from serving.library.fingerprints import Equivalence
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted, unit
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 
 class Near(Scripted):
@@ -71,7 +71,7 @@ def run(folder: Path, corpus: Path, a: Scripted, b: Scripted, *more: str) -> tup
     """Exit code and the result file."""
     out = folder / "result.json"
     with ExitStack() as stack:
-        urls = [stack.enter_context(running(server, settings(folder / "w")))[0] for server in (a, b)]
+        urls = [stack.enter_context(running(server, make_settings(folder / "w")))[0] for server in (a, b)]
         options = ["--a", urls[0], "--b", urls[1], "--corpus", str(corpus), "--data", str(folder), "--out", str(out)]
         code = main(["parity", *options, *more])
     return code, json.loads(out.read_text())
@@ -173,8 +173,8 @@ def test_keys_of_each_server(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
-        running(First(), settings(tmp_path / "a", api_keys="key-of-a")) as (a, _),
-        running(Near(), settings(tmp_path / "b", api_keys="key-of-b")) as (b, _),
+        running(First(), make_settings(tmp_path / "a", api_keys="key-of-a")) as (a, _),
+        running(Near(), make_settings(tmp_path / "b", api_keys="key-of-b")) as (b, _),
     ):
         options = ["parity", "--a", a, "--b", b, "--corpus", str(corpus), "--data", str(tmp_path)]
         options += ["--out", str(tmp_path / "out.json")]

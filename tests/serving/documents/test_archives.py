@@ -20,25 +20,25 @@ from tests.support.zips import zipped
 PNG = encoded(picture((30, 20)))
 
 
-def opened(folder: Path, data: bytes, limits: Settings) -> dict[str, object]:
+def opened(folder: Path, data: bytes, settings: Settings) -> dict[str, object]:
     """Name to the bytes that came out, or to the error's words."""
     path, inside = folder / "upload", folder / "inside"
     path.write_bytes(data)
     inside.mkdir(exist_ok=True)
     found = {
         member.name: member.found.message if isinstance(member.found, ServingError) else member.found.read_bytes()
-        for member in unpack_members(path, inside, limits)
+        for member in unpack_members(path, inside, settings)
     }
     assert {entry.parent for entry in folder.rglob("*")} <= {folder, inside}, "something was written elsewhere"
     return found
 
 
-def test_files_and_folders_come_out_by_name(tmp_path: Path, limits: Settings) -> None:
+def test_files_and_folders_come_out_by_name(tmp_path: Path, settings: Settings) -> None:
     files = {"a.png": PNG, "2026/März/b.png": PNG + b"b", "2026/": b"", "__MACOSX/._a.png": b"x", ".DS_Store": b"x"}
-    assert opened(tmp_path, zipped(files), limits) == {"a.png": PNG, "2026/März/b.png": PNG + b"b"}
+    assert opened(tmp_path, zipped(files), settings) == {"a.png": PNG, "2026/März/b.png": PNG + b"b"}
 
 
-def test_names_are_words_not_paths(tmp_path: Path, limits: Settings) -> None:
+def test_names_are_words_not_paths(tmp_path: Path, settings: Settings) -> None:
     names = {
         "../../../etc/passwd": "etc/passwd",
         "/abs/olute.png": "abs/olute.png",
@@ -48,17 +48,17 @@ def test_names_are_words_not_paths(tmp_path: Path, limits: Settings) -> None:
         "..": "unnamed",
         "n" * 300 + ".png": "n" * 234 + "…" + "n" * 16 + ".png",
     }
-    assert list(opened(tmp_path, zipped(dict.fromkeys(names, PNG)), limits)) == list(names.values())
+    assert list(opened(tmp_path, zipped(dict.fromkeys(names, PNG)), settings)) == list(names.values())
 
 
-def test_bad_members_leave_the_others(tmp_path: Path, limits: Settings) -> None:
+def test_bad_members_leave_the_others(tmp_path: Path, settings: Settings) -> None:
     inner = zipped({"a.png": PNG})
     data = bytearray(
         zipped({"good.png": PNG, "inner.zip": inner, "picture.png": inner, "cut.png": PNG}, zipfile.ZIP_STORED)
     )
     start = data.rindex(PNG)
     data[start + 20 : start + 24] = b"????"  # its checksum is wrong now
-    found = opened(tmp_path, bytes(data), limits)
+    found = opened(tmp_path, bytes(data), settings)
     assert found["good.png"] == PNG
     for name in ("inner.zip", "picture.png"):
         assert found[name] == "a zip inside a zip is not opened: unpack it and add its files"
@@ -66,11 +66,11 @@ def test_bad_members_leave_the_others(tmp_path: Path, limits: Settings) -> None:
     assert len(list((tmp_path / "inside").iterdir())) == 1
 
 
-def test_a_zip_that_begins_with_a_pdf_is_still_a_zip(tmp_path: Path, limits: Settings) -> None:
+def test_a_zip_that_begins_with_a_pdf_is_still_a_zip(tmp_path: Path, settings: Settings) -> None:
     document = pdf([["Words of the page"]])
     data = zipped({"first.pdf": document}, zipfile.ZIP_STORED)
     assert b"%PDF-" in data[:1024]
-    assert opened(tmp_path, data, limits) == {"first.pdf": document} and is_zip(tmp_path / "upload")
+    assert opened(tmp_path, data, settings) == {"first.pdf": document} and is_zip(tmp_path / "upload")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_whole_zips_are_refused_with_what_to_do(
         opened(tmp_path, data, Settings(data=tmp_path, max_zip_files=50))
 
 
-def test_bombs_are_stopped_before_they_are_unpacked(tmp_path: Path, limits: Settings) -> None:
+def test_bombs_are_stopped_before_they_are_unpacked(tmp_path: Path, settings: Settings) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(6):
@@ -103,7 +103,7 @@ def test_bombs_are_stopped_before_they_are_unpacked(tmp_path: Path, limits: Sett
     assert len(buffer.getvalue()) < 400_000
     tracemalloc.start()
     with pytest.raises(TooLargeError, match="times its size"):
-        opened(tmp_path, buffer.getvalue(), limits)
+        opened(tmp_path, buffer.getvalue(), settings)
     with pytest.raises(TooLargeError, match="holds 308 MB"):
         opened(tmp_path, buffer.getvalue(), Settings(data=tmp_path, max_zip_bytes=300_000_000))
     _, peak = tracemalloc.get_traced_memory()
@@ -112,45 +112,45 @@ def test_bombs_are_stopped_before_they_are_unpacked(tmp_path: Path, limits: Sett
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_methods_that_unpack_at_once_are_not_taken(method: int, tmp_path: Path, limits: Settings) -> None:
-    found = opened(tmp_path, zipped({"zeros.bmp": bytes(40_000_000)}, method), limits)
+def test_methods_that_unpack_at_once_are_not_taken(method: int, tmp_path: Path, settings: Settings) -> None:
+    found = opened(tmp_path, zipped({"zeros.bmp": bytes(40_000_000)}, method), settings)
     assert "with deflate" in str(found["zeros.bmp"])
 
 
-def test_size_that_is_not_true_bounds_what_is_read(tmp_path: Path, limits: Settings) -> None:
+def test_size_that_is_not_true_bounds_what_is_read(tmp_path: Path, settings: Settings) -> None:
     """Its directory says 100 bytes; 40 MB would come out."""
     data = zipped({"a.bmp": bytes(40_000_000)}).replace(struct.pack("<I", 40_000_000), struct.pack("<I", 100))
-    found = opened(tmp_path, data, limits)
+    found = opened(tmp_path, data, settings)
     assert "damaged in the zip" in str(found["a.bmp"]) and list((tmp_path / "inside").iterdir()) == []
 
 
-def test_directory_is_not_read_when_it_is_too_large(tmp_path: Path, limits: Settings) -> None:
+def test_directory_is_not_read_when_it_is_too_large(tmp_path: Path, settings: Settings) -> None:
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 9, 9, 3 * DIRECTORY_BYTES, 4, 0)
     (tmp_path / "upload").write_bytes(b"PK\3\4" + bytes(3 * DIRECTORY_BYTES) + end)
     tracemalloc.start()
     with pytest.raises(TooLargeError, match="too many files"):
-        list(unpack_members(tmp_path / "upload", tmp_path, limits))
+        list(unpack_members(tmp_path / "upload", tmp_path, settings))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 * DIRECTORY_BYTES
 
 
 def test_large_and_encrypted_members(tmp_path: Path) -> None:
-    limits = Settings(data=tmp_path, max_file_bytes=2_048)
+    settings = Settings(data=tmp_path, max_file_bytes=2_048)
     data = bytearray(zipped({"small.png": PNG, "large.bmp": bytes(3_000), "locked.png": PNG + b"."}))
     for magic, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         data[data.rindex(magic) + offset] |= 1
-    found = opened(tmp_path, bytes(data), limits)
+    found = opened(tmp_path, bytes(data), settings)
     assert found["small.png"] == PNG
     assert "the limit is" in str(found["large.bmp"]) and "password" in str(found["locked.png"])
 
 
-def test_members_without_a_name_or_before_the_beginning(tmp_path: Path, limits: Settings) -> None:
+def test_members_without_a_name_or_before_the_beginning(tmp_path: Path, settings: Settings) -> None:
     nameless = zipped({"noname": PNG, "a.png": PNG}).replace(b"noname", b"\0oname")  # where a name ends
-    assert opened(tmp_path, nameless, limits) == {"unnamed": PNG, "a.png": PNG}
+    assert opened(tmp_path, nameless, settings) == {"unnamed": PNG, "a.png": PNG}
     data = zipped({"a.png": PNG, "b.png": PNG}, zipfile.ZIP_STORED)
     cut = data[:30] + data[40:]  # all that the directory names has moved up, the first of it out of the file
-    found = opened(tmp_path, cut, limits)
+    found = opened(tmp_path, cut, settings)
     assert "before the beginning of the zip" in str(found["a.png"]) and found["b.png"] == PNG
 
 

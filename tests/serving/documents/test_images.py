@@ -21,80 +21,80 @@ from tests.support.files import encoded, huge_png, picture, rotated_jpeg
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000"])
-def test_formats(kind: str, limits: Settings) -> None:
-    image = decode_image(encoded(picture(colour=(200, 30, 40)), kind), limits)
+def test_formats(kind: str, settings: Settings) -> None:
+    image = decode_image(encoded(picture(colour=(200, 30, 40)), kind), settings)
     assert image.mode == "RGB" and image.size == (320, 200)
     assert np.allclose(np.asarray(image)[100, 100], (200, 30, 40), atol=8)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
-def test_modes_become_rgb(mode: str, limits: Settings) -> None:
+def test_modes_become_rgb(mode: str, settings: Settings) -> None:
     kind = "JPEG" if mode in ("CMYK", "YCbCr") else "TIFF" if mode in ("F", "I", "I;16") else "PNG"
     source = picture(mode="L" if mode in ("I;16",) else mode)
     if mode == "I;16":
         source = Image.fromarray(np.full((200, 320), 65535, np.uint16))
-    image = decode_image(encoded(source, kind), limits)
+    image = decode_image(encoded(source, kind), settings)
     assert image.mode == "RGB" and np.asarray(image).min() >= 250  # white stays white in every mode
 
 
-def test_transparent_is_white_not_black(limits: Settings) -> None:
+def test_transparent_is_white_not_black(settings: Settings) -> None:
     clear = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
-    assert np.asarray(decode_image(encoded(clear), limits)).min() == 255
+    assert np.asarray(decode_image(encoded(clear), settings)).min() == 255
     palette = Image.new("P", (40, 40), 0)
     palette.putpalette([10, 20, 30] * 256)
-    assert np.asarray(decode_image(encoded(palette, transparency=0), limits)).min() == 255
+    assert np.asarray(decode_image(encoded(palette, transparency=0), settings)).min() == 255
 
 
-def test_16_bit_is_scaled_not_clipped(limits: Settings) -> None:
+def test_16_bit_is_scaled_not_clipped(settings: Settings) -> None:
     ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (64, 1))
-    grey = np.asarray(decode_image(encoded(Image.fromarray(ramp)), limits))[0, :, 0]
+    grey = np.asarray(decode_image(encoded(Image.fromarray(ramp)), settings))[0, :, 0]
     assert grey[0] == 0 and grey[-1] == 255 and abs(int(grey[128]) - 128) <= 1
 
 
-def test_exif_orientation_is_applied(limits: Settings) -> None:
-    image = decode_image(rotated_jpeg(), limits)
+def test_exif_orientation_is_applied(settings: Settings) -> None:
+    image = decode_image(rotated_jpeg(), settings)
     assert image.size == (400, 200)
     left, right = np.asarray(image)[100, 50], np.asarray(image)[100, 350]
     assert left[0] > 200 and right[2] > 200
 
 
-def test_large_images_are_reduced(limits: Settings) -> None:
-    assert decode_image(encoded(picture((6000, 3000)), "JPEG"), limits).size == (2000, 1000)
-    assert decode_image(encoded(picture((1, 20_000))), limits).size == (1, 2000)
-    assert decode_image(encoded(picture((1, 1))), limits).size == (1, 1)
+def test_large_images_are_reduced(settings: Settings) -> None:
+    assert decode_image(encoded(picture((6000, 3000)), "JPEG"), settings).size == (2000, 1000)
+    assert decode_image(encoded(picture((1, 20_000))), settings).size == (1, 2000)
+    assert decode_image(encoded(picture((1, 1))), settings).size == (1, 1)
 
 
-def test_huge_png_is_refused_from_its_header(limits: Settings) -> None:
+def test_huge_png_is_refused_from_its_header(settings: Settings) -> None:
     data = huge_png()
     assert len(data) < 25_000
     tracemalloc.start()
     with pytest.raises(TooLargeError, match="megapixels"):
-        decode_image(data, limits)
+        decode_image(data, settings)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
     with pytest.raises(TooLargeError, match="megapixels"):
-        decode_image(huge_png(24_000), limits)  # past Pillow's own limit
+        decode_image(huge_png(24_000), settings)  # past Pillow's own limit
     with pytest.raises(TooLargeError, match="8000 x 8000"):
-        decode_image(huge_png(8_000), limits)  # within Pillow's, past ours
+        decode_image(huge_png(8_000), settings)  # within Pillow's, past ours
 
 
-def test_damaged_and_foreign_bytes(limits: Settings) -> None:
+def test_damaged_and_foreign_bytes(settings: Settings) -> None:
     whole = encoded(picture((800, 600), "hello"), "JPEG")
     for cut in (len(whole) // 2, len(whole) - 200, 30):
         with pytest.raises((UnreadableError, NotAnImageError)):
-            decode_image(whole[:cut], limits)
+            decode_image(whole[:cut], settings)
     with pytest.raises(NotAnImageError, match="not an image we read"):
-        decode_image(b"just text, named .png", limits)
+        decode_image(b"just text, named .png", settings)
     with pytest.raises(NotAnImageError, match="SVG"):
-        decode_image(b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', limits)
+        decode_image(b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', settings)
     with pytest.raises(NotAnImageError):
-        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", limits)
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", settings)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "AVIF", "WEBP", "GIF", "PNG", "JPEG2000"])
 def test_flipped_bytes_are_an_error_of_ours_or_a_picture(
-    kind: str, limits: Settings, tmp_path: Path, parse: Parse
+    kind: str, settings: Settings, tmp_path: Path, parse: Parse
 ) -> None:
     chance = random.Random(kind)
     frames = [picture((60, 40), colour=colour) for colour in ("red", "green")]
@@ -105,39 +105,41 @@ def test_flipped_bytes_are_an_error_of_ours_or_a_picture(
         for _ in range(chance.randint(1, 6)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            for page in open_file(write(tmp_path, bytes(data)), limits, parse):
+            for page in open_file(write(tmp_path, bytes(data)), settings, parse):
                 assert isinstance(page, (Page, ServingError))
         except ServingError:
             pass
 
 
-def test_messages_hold_no_addresses_or_paths(limits: Settings) -> None:
+def test_messages_hold_no_addresses_or_paths(settings: Settings) -> None:
     whole = encoded(picture((800, 600), "hello"))
     with pytest.raises((UnreadableError, NotAnImageError)) as caught:
-        decode_image(whole[: len(whole) // 2], limits)
+        decode_image(whole[: len(whole) // 2], settings)
     assert "0x" not in caught.value.message and "/" not in caught.value.message
 
 
-def test_files_by_content_not_name(tmp_path: Path, limits: Settings, parse: Parse) -> None:
+def test_files_by_content_not_name(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     path = tmp_path / "upload.txt"
     path.write_bytes(encoded(picture()))
-    assert open_file(path, limits, parse).count == 1
+    assert open_file(path, settings, parse).count == 1
     path.write_bytes(b"")
     with pytest.raises(UnreadableError, match="empty"):
-        open_file(path, limits, parse)
+        open_file(path, settings, parse)
     with pytest.raises(TooLargeError, match="limit"):
         open_file(write(tmp_path, b"x" * 5000), Settings(data=tmp_path, max_file_bytes=4096), parse)
 
 
-def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settings, parse: Parse) -> None:
+def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     frames = [picture(colour=colour) for colour in ("red", "green", "blue")]
     tiff = open_file(
-        write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])), limits, parse
+        write(tmp_path, encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])), settings, parse
     )
     assert tiff.count == 3
     pages = [page for page in tiff if isinstance(page, Page) and page.image is not None]
     assert [np.asarray(page.image)[0, 0].argmax() for page in pages] == [0, 1, 2]
-    gif = open_file(write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), limits, parse)
+    gif = open_file(
+        write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), settings, parse
+    )
     assert gif.count == 1
     with pytest.raises(TooLargeError, match="more than 2 pages"):
         open_file(
@@ -147,11 +149,11 @@ def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, limits: Settin
         )
 
 
-def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings, parse: Parse) -> None:
+def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     frames = [picture((8, 8), colour=(number % 256, number // 256, 0)) for number in range(10_000)]
     path = write(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     tracemalloc.start()
-    file = open_file(path, limits, parse)
+    file = open_file(path, settings, parse)
     page = file.read(0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -159,7 +161,7 @@ def test_gif_of_10000_frames_is_its_first_one(tmp_path: Path, limits: Settings, 
     assert peak < 4 * path.stat().st_size + 1_000_000
 
 
-def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Settings, parse: Parse) -> None:
+def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     """One small directory that thousands of others repeat."""
     header, entries = b"II*\0" + struct.pack("<I", 8), [(256, 1), (257, 1), (258, 1), (259, 1), (262, 1), (273, 0)]
     data = bytearray(header)
@@ -169,47 +171,49 @@ def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, limits: Se
             data += struct.pack("<HHII", tag, 4, 1, value)
         data += struct.pack("<I", len(data) + 4)
     with pytest.raises(TooLargeError, match="more than 200 pages"):
-        open_file(write(tmp_path, bytes(data)), limits, parse)
+        open_file(write(tmp_path, bytes(data)), settings, parse)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])
-def test_thin_pictures(size: tuple[int, int], kind: str, limits: Settings) -> None:
+def test_thin_pictures(size: tuple[int, int], kind: str, settings: Settings) -> None:
     if kind == "WEBP" and max(size) > 16_383:
         size = (min(size[0], 16_383), min(size[1], 16_383))
-    image = decode_image(encoded(picture(size, colour="red"), kind), limits)
+    image = decode_image(encoded(picture(size, colour="red"), kind), settings)
     assert image.mode == "RGB" and max(image.size) == min(2_000, max(size)) and min(image.size) == 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_palette_with_transparency_is_on_white(kind: str, limits: Settings) -> None:
+def test_palette_with_transparency_is_on_white(kind: str, settings: Settings) -> None:
     image = Image.new("P", (4, 4), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.putpixel((1, 1), 1)
-    shown = decode_image(encoded(image, kind, transparency=0), limits)
+    shown = decode_image(encoded(image, kind, transparency=0), settings)
     assert shown.getpixel((0, 0)) == (255, 255, 255) and shown.getpixel((1, 1)) == (255, 0, 0)
 
 
 def test_heic_is_read_where_its_extra_is_and_told_where_it_is_not(
-    limits: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parse: Parse
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parse: Parse
 ) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     photo = picture((640, 400), "a photo")
     pillow_heif.from_pillow(photo).save(buffer, quality=90)
     path = write(tmp_path, buffer.getvalue())
-    page = open_file(path, limits, parse).read(0)
-    assert page.image is not None and page.image.size == (640, 400) and open_file(path, limits, parse).count == 1
+    page = open_file(path, settings, parse).read(0)
+    assert page.image is not None and page.image.size == (640, 400) and open_file(path, settings, parse).count == 1
     assert np.abs(np.asarray(page.image, np.int16) - np.asarray(photo, np.int16)).mean() < 8
     with pytest.raises(TooLargeError, match="640 x 400"):
         open_file(path, Settings(data=tmp_path, max_pixels=100_000), parse)
     with pytest.raises((UnreadableError, NotAnImageError)):
-        open_file(write(tmp_path, buffer.getvalue()[:200]), limits, parse).read(0)
+        open_file(write(tmp_path, buffer.getvalue()[:200]), settings, parse).read(0)
     monkeypatch.delitem(Image.OPEN, "HEIF")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(NotAnImageError, match=r"HEIC photo.*dormouse-search\[heic\]"):
-        open_file(write(tmp_path, buffer.getvalue()), limits, parse)
-    assert open_file(write(tmp_path, encoded(photo, "AVIF")), limits, parse).count == 1  # a sister of it needs nothing
+        open_file(write(tmp_path, buffer.getvalue()), settings, parse)
+    assert (
+        open_file(write(tmp_path, encoded(photo, "AVIF")), settings, parse).count == 1
+    )  # a sister of it needs nothing
 
 
 POLYGLOTS = {
@@ -220,16 +224,16 @@ POLYGLOTS = {
 
 
 @pytest.mark.parametrize("name", POLYGLOTS)
-def test_polyglots_leave_only_their_pixels(name: str, limits: Settings, tmp_path: Path, parse: Parse) -> None:
+def test_polyglots_leave_only_their_pixels(name: str, settings: Settings, tmp_path: Path, parse: Parse) -> None:
     tail, kind = POLYGLOTS[name]
-    page = open_file(write(tmp_path, encoded(picture((40, 30)), kind) + tail), limits, parse).read(0)
+    page = open_file(write(tmp_path, encoded(picture((40, 30)), kind) + tail), settings, parse).read(0)
     assert page.image is not None and page.image.size == (40, 30)
     assert tail not in encode_jpeg(page.image)
 
 
-def test_encode_jpeg_survives_decode(limits: Settings) -> None:
+def test_encode_jpeg_survives_decode(settings: Settings) -> None:
     image = picture((300, 300), "words")
-    again = decode_image(encode_jpeg(image), limits)
+    again = decode_image(encode_jpeg(image), settings)
     assert np.abs(np.asarray(again, np.int16) - np.asarray(image, np.int16)).mean() < 2
 
 

@@ -22,7 +22,7 @@ from serving.errors import NotReadyError, ServingError, UnreadableError
 from serving.settings import MiB, Settings
 from tests.support.files import pdf
 from tests.support.hostile_pdfs import INFLATED, NESTED, SLOW, hostile_pdf
-from tests.support.servers import settings
+from tests.support.servers import make_settings
 from tests.support.waiting import until
 
 WORDS = "Some words on an ordinary page"
@@ -31,7 +31,7 @@ WORDS = "Some words on an ordinary page"
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[ParserPool]:
     """A pool whose deadline is not met by any test."""
-    with ParserPool(settings(tmp_path, cores=2, parser_timeout_s=600)) as pool:
+    with ParserPool(make_settings(tmp_path, cores=2, parser_timeout_s=600)) as pool:
         yield pool
 
 
@@ -70,11 +70,11 @@ def busy_reader() -> psutil.Process:
 
 @pytest.mark.parametrize("kind", SLOW)
 def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_path: Path) -> None:
-    limits = settings(tmp_path, parser_timeout_s=3)
+    settings = make_settings(tmp_path, parser_timeout_s=3)
     path = written(tmp_path, hostile_pdf(WORDS, kind, WORDS))
     assert path.stat().st_size < 120_000
-    with ParserPool(limits) as pool:
-        assert kinds(open_file(path, limits, pool.run)) == [
+    with ParserPool(settings) as pool:
+        assert kinds(open_file(path, settings, pool.run)) == [
             "drawn", "page 2 cannot be drawn: it took longer than 3 s", "drawn"
         ]  # fmt: skip
 
@@ -82,31 +82,31 @@ def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_pa
 @pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not bound a process's memory")
 def test_a_page_that_takes_all_memory_is_a_row_and_the_others_come(tmp_path: Path) -> None:
-    limits = settings(tmp_path, parser_memory_bytes=256 * MiB)
+    settings = make_settings(tmp_path, parser_memory_bytes=256 * MiB)
     path = written(tmp_path, hostile_pdf(WORDS, INFLATED, WORDS))
     assert path.stat().st_size < 20_000
-    with ParserPool(limits) as pool:
+    with ParserPool(settings) as pool:
         told = "page 2 cannot be drawn: its reader crashed, or needed more than 256 MiB of memory"
-        assert kinds(open_file(path, limits, pool.run)) == ["drawn", told, "drawn"]
+        assert kinds(open_file(path, settings, pool.run)) == ["drawn", told, "drawn"]
 
 
 def test_after_some_such_pages_the_others_are_not_tried(tmp_path: Path) -> None:
-    limits = settings(tmp_path, parser_timeout_s=1, max_failed_pages=2)
+    settings = make_settings(tmp_path, parser_timeout_s=1, max_failed_pages=2)
     path = written(tmp_path, hostile_pdf(NESTED, NESTED, WORDS))
-    with ParserPool(limits) as pool:
-        assert kinds(open_file(path, limits, pool.run))[2] == (
+    with ParserPool(settings) as pool:
+        assert kinds(open_file(path, settings, pool.run))[2] == (
             "page 3 was not tried: 2 others of the PDF could not be drawn"
         )
 
 
 def test_another_file_is_drawn_meanwhile_and_a_cancel_ends_the_slow_one(
-    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
     cancelled = threading.Event()
-    slow = open_file(written(tmp_path, hostile_pdf(NESTED)), limits, partial(patient.run, cancelled=cancelled))
+    slow = open_file(written(tmp_path, hostile_pdf(NESTED)), settings, partial(patient.run, cancelled=cancelled))
     page = one_thread.submit(slow.read, 0)
     reader = busy_reader()
-    other = open_file(written(tmp_path, pdf([[WORDS]]), "other.pdf"), limits, patient.run).read(0)
+    other = open_file(written(tmp_path, pdf([[WORDS]]), "other.pdf"), settings, patient.run).read(0)
     assert other.lines is not None and other.lines[0].text == WORDS and not page.done()
     cancelled.set()
     assert isinstance(page.exception(30), NotReadyError)
@@ -114,9 +114,9 @@ def test_another_file_is_drawn_meanwhile_and_a_cancel_ends_the_slow_one(
 
 
 def test_a_killed_reader_costs_its_page_and_is_replaced(
-    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
-    file = open_file(written(tmp_path, hostile_pdf(NESTED, WORDS)), limits, patient.run)
+    file = open_file(written(tmp_path, hostile_pdf(NESTED, WORDS)), settings, patient.run)
     page = one_thread.submit(file.read, 0)
     killed = busy_reader()
     killed.kill()
@@ -142,9 +142,9 @@ def test_a_reader_that_has_read_much_is_replaced(patient: ParserPool, tmp_path: 
 
 
 def test_closing_ends_what_is_read_and_leaves_no_process(
-    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, limits: Settings
+    patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
-    file = open_file(written(tmp_path, hostile_pdf(NESTED)), limits, patient.run)
+    file = open_file(written(tmp_path, hostile_pdf(NESTED)), settings, patient.run)
     page = one_thread.submit(file.read, 0)
     busy_reader()
     patient.close()
@@ -160,8 +160,8 @@ from pathlib import Path
 from serving.documents.files import open_file
 from serving.documents.parser_pool import ParserPool
 from serving.settings import Settings
-limits = Settings(parser_timeout_s=600)
-open_file(Path(sys.argv[1]), limits, ParserPool(limits).run).read(0)
+settings = Settings(parser_timeout_s=600)
+open_file(Path(sys.argv[1]), settings, ParserPool(settings).run).read(0)
 """
 
 
@@ -176,11 +176,11 @@ def test_readers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_no_key_of_ours_is_in_a_reader(
-    patient: ParserPool, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+    patient: ParserPool, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DORMOUSE_API_KEYS", "secret")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    open_file(written(tmp_path, pdf([[WORDS]])), limits, patient.run)
+    open_file(written(tmp_path, pdf([[WORDS]])), settings, patient.run)
     (reader,) = readers()
     assert "secret" not in reader.environ().values()
 
@@ -201,25 +201,25 @@ NONSENSE: dict[str, Parsed] = {
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Path, limits: Settings) -> None:
+def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Path, settings: Settings) -> None:
     path = written(tmp_path, pdf([[WORDS]]))
 
     def parse(task: str, _: object) -> Parsed:
         return (bytearray(b'{"count": 1}'), bytearray()) if task.endswith("count_pages") else NONSENSE[kind]
 
     with pytest.raises(ServingError, match="page 1 cannot be drawn: its reader sent an invalid answer"):
-        open_file(path, limits, parse).read(0)
+        open_file(path, settings, parse).read(0)
     with pytest.raises(ServingError, match="cannot be read: its reader sent an invalid answer"):
-        open_file(path, limits, lambda *_: NONSENSE[kind])
+        open_file(path, settings, lambda *_: NONSENSE[kind])
 
 
 def test_a_program_that_is_not_there_is_told(
-    patient: ParserPool, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+    patient: ParserPool, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path, pdf([[WORDS]]))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(NotReadyError, match="no process to read files could be started: No such file"):
-        open_file(path, limits, patient.run)
+        open_file(path, settings, patient.run)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(NotReadyError, match="no process to read files could be started"):
-        open_file(path, limits, patient.run)
+        open_file(path, settings, patient.run)

@@ -22,7 +22,7 @@ from serving.embedders.base import Lanes
 from serving.http.child_server import ServerProcess
 from tests.support.files import encoded, huge_png, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import ADMIN_KEY, ScriptedWorker, running, settings
+from tests.support.servers import ADMIN_KEY, ScriptedWorker, make_settings, running
 from tests.support.waiting import until
 from tests.support.worker_requests import error_of, post
 
@@ -34,7 +34,7 @@ MB = 1_000_000
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedWorker]:
     embedder = Scripted()
-    with running(embedder, settings(tmp_path_factory.mktemp("worker"))) as (url, worker):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("worker"))) as (url, worker):
         yield ScriptedWorker(url, worker, embedder)
         embedder.gate.set()
 
@@ -219,7 +219,7 @@ def test_body_cut_in_the_middle_is_forgotten(worker: ScriptedWorker, path: str, 
 
 def test_what_a_cut_body_held_is_given_back(tmp_path: Path) -> None:
     """Eight times most of what all bodies together may hold."""
-    with running(Scripted(), settings(tmp_path, max_body_bytes=MB, max_buffered_bytes=MB)) as (url, _):
+    with running(Scripted(), make_settings(tmp_path, max_body_bytes=MB, max_buffered_bytes=MB)) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         head = (
             f"POST /embed HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
@@ -236,11 +236,11 @@ def test_what_a_cut_body_held_is_given_back(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedWorker]:
     embedder = Scripted(lanes=Lanes(page_batch=1, page_workers=1, query_batch=1))
-    limits = settings(
+    settings = make_settings(
         tmp_path_factory.mktemp("keyed"), api_keys="key", max_body_bytes=100_000, query_queue=1, page_queue=1,
         request_timeout_s=2.0,
     )  # fmt: skip
-    with running(embedder, limits) as (url, worker):
+    with running(embedder, settings) as (url, worker):
         yield ScriptedWorker(url, worker, embedder)
         embedder.gate.set()
 

@@ -25,7 +25,7 @@ from serving.worker.routes import create_app, openapi
 from serving.worker.worker import Worker
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import ADMIN_KEY, running, settings
+from tests.support.servers import ADMIN_KEY, make_settings, running
 
 KEYS = {"X-API-Key": "key", "X-Admin-Key": ADMIN_KEY}
 SCHEMA = schemathesis.openapi.from_dict(openapi())
@@ -65,7 +65,7 @@ EXACT.config.generation.update(with_security_parameters=False, modes=[Generation
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(Scripted(), settings(tmp_path_factory.mktemp("worker"), api_keys="key")) as (url, _):
+    with running(Scripted(), make_settings(tmp_path_factory.mktemp("worker"), api_keys="key")) as (url, _):
         yield url
 
 
@@ -99,7 +99,7 @@ def test_without_a_key_nobody_learns_more(case: Any, url: str) -> None:
 
 
 def test_the_contract_has_every_route_and_no_other(tmp_path_factory: pytest.TempPathFactory) -> None:
-    worker = Worker(Scripted(), settings(tmp_path_factory.mktemp("worker")))
+    worker = Worker(Scripted(), make_settings(tmp_path_factory.mktemp("worker")))
     routes = create_app(worker, lambda: ADMIN_KEY).app.routes  # type: ignore[attr-defined]
     found = {(route.path, method.lower()) for route in routes for method in route.methods}
     assert found == {(path, method) for path, methods in openapi()["paths"].items() for method in methods}
@@ -110,7 +110,7 @@ def test_what_any_route_may_refuse_is_in_the_contract(tmp_path: Path) -> None:
         def wake(self) -> None:
             raise NotReadyError("the GPU has no room", retry_after=1)
 
-    with running(Full(), settings(tmp_path, api_keys="key", max_body_bytes=1024)) as (url, _):
+    with running(Full(), make_settings(tmp_path, api_keys="key", max_body_bytes=1024)) as (url, _):
         for path, methods in openapi()["paths"].items():
             for method, operation in methods.items():
                 headers = KEYS | {"Content-Type": "application/json"}

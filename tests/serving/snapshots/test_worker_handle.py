@@ -57,6 +57,7 @@ def test_what_no_signal_ends_is_waited_for_so_long_and_told(
             (left,) = set(psutil.Process().children()) - before
             os.kill(left.pid, signal.SIGKILL)
             await asyncio.to_thread(left.wait, 10)
+            await asyncio.sleep(0.5)  # else the loop is closed before it sees that the process has ended
         assert f"process {left.pid} was killed and has not ended" in caplog.text
 
     asyncio.run(main())

@@ -21,7 +21,7 @@ from serving.embedders.base import Lanes
 from serving.settings import Settings
 from tests.support.files import encoded, huge_png, picture
 from tests.support.scripted import Scripted, unit
-from tests.support.servers import ADMIN_KEY, ScriptedWorker, running, settings
+from tests.support.servers import ADMIN_KEY, ScriptedWorker, make_settings, running
 from tests.support.waiting import until
 from tests.support.worker_requests import error_of, post
 
@@ -222,7 +222,7 @@ def test_sleep_wake_and_scaledown_need_the_admin_key(scripted: ScriptedWorker) -
 
 @pytest.fixture
 def keyed(tmp_path: Path) -> Iterator[str]:
-    with running(Scripted(), settings(tmp_path, api_keys="first-key, second-key")) as (url, _):
+    with running(Scripted(), make_settings(tmp_path, api_keys="first-key, second-key")) as (url, _):
         yield url
 
 
@@ -268,7 +268,7 @@ def test_long_body_without_length_is_refused_while_it_streams(tmp_path: Path) ->
             sent += 65_536
             yield b"x" * 65_536
 
-    with running(Scripted(), settings(tmp_path, max_body_bytes=1_000_000)) as (url, worker):
+    with running(Scripted(), make_settings(tmp_path, max_body_bytes=1_000_000)) as (url, worker):
         headers = {"Content-Type": "application/json"}
         response = requests.post(url + "/embed", data=endless(), headers=headers, timeout=30)
         assert error_of(response, 413)["code"] == "too_large"
@@ -278,8 +278,8 @@ def test_long_body_without_length_is_refused_while_it_streams(tmp_path: Path) ->
 
 
 def test_all_bodies_together_are_limited(tmp_path: Path) -> None:
-    limits = settings(tmp_path, max_body_bytes=1_000_000, max_buffered_bytes=600_000)
-    with running(Scripted(), limits) as (url, _):
+    settings = make_settings(tmp_path, max_body_bytes=1_000_000, max_buffered_bytes=600_000)
+    with running(Scripted(), settings) as (url, _):
         refused = post(url, b"x" * 700_000)
         assert error_of(refused, 429)["code"] == "queue_full" and int(refused.headers["Retry-After"]) >= 1
         assert post(url, {"texts": ["a"]}).status_code == 200  # what was counted is given back
@@ -288,7 +288,7 @@ def test_all_bodies_together_are_limited(tmp_path: Path) -> None:
 def test_full_queue_is_429_with_a_time(tmp_path: Path) -> None:
     embedder = Scripted(lanes=Lanes(page_batch=1, page_workers=1, query_batch=1))
     embedder.gate.clear()
-    with running(embedder, settings(tmp_path, query_queue=3)) as (url, _), ThreadPoolExecutor(8) as pool:
+    with running(embedder, make_settings(tmp_path, query_queue=3)) as (url, _), ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(post, url, {"texts": ["a"]}) for _ in range(8)]
         time.sleep(0.5)
         embedder.gate.set()
@@ -302,7 +302,7 @@ def test_full_queue_is_429_with_a_time(tmp_path: Path) -> None:
 def test_late_request_is_503_and_the_worker_lives(tmp_path: Path) -> None:
     embedder = Scripted()
     embedder.gate.clear()
-    with running(embedder, settings(tmp_path, request_timeout_s=0.3)) as (url, _):
+    with running(embedder, make_settings(tmp_path, request_timeout_s=0.3)) as (url, _):
         late = post(url, {"texts": ["a"]})
         assert error_of(late, 503)["code"] == "timeout" and "Retry-After" in late.headers
         embedder.gate.set()
@@ -344,6 +344,6 @@ def test_one_request_that_fails_leaves_its_batch_mates(scripted: ScriptedWorker)
 
 def test_settings_are_frozen_and_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        settings(tmp_path).max_pixels = 1  # type: ignore[misc]
+        make_settings(tmp_path).max_pixels = 1  # type: ignore[misc]
     with pytest.raises(ValueError, match="greater than or equal"):
         Settings(max_pixels=0)

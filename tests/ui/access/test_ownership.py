@@ -19,7 +19,7 @@ from serving.library.library import Library
 from tests.support.files import encoded, picture
 from tests.support.libraries import UNKNOWN, add, new
 from tests.support.scripted import Scripted
-from tests.support.servers import ScriptedWorker, running, settings
+from tests.support.servers import ScriptedWorker, make_settings, running
 
 ANNA, BEN = "a" * 32, "b" * 32
 PASSWORD = "correct horse battery"
@@ -29,7 +29,7 @@ DATA: list[Path] = []
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(Scripted(), settings(tmp_path_factory.mktemp("worker"))) as (url, _):
+    with running(Scripted(), make_settings(tmp_path_factory.mktemp("worker"))) as (url, _):
         yield url
 
 

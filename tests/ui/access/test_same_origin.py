@@ -12,7 +12,7 @@ import requests
 from serving.http.child_server import ServerProcess
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 
 PASSWORD = "correct horse battery"
 FOREIGN = [
@@ -54,7 +54,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("site")
     words = ["--no-browser", "--data", str(folder / "page"), "--worker"]
     with (
-        running(Scripted(), settings(folder / "worker")) as (worker, _),
+        running(Scripted(), make_settings(folder / "worker")) as (worker, _),
         ServerProcess("ui.app", [*words, worker], {"DORMOUSE_PAGE_PASSWORD": request.param}) as page,
     ):
         yield Site(page.wait(), folder / "page", ("dormouse", request.param) if request.param else None)

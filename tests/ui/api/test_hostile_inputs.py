@@ -18,7 +18,7 @@ import requests
 from serving.http.child_server import ServerProcess
 from tests.support.files import encoded, pdf, picture
 from tests.support.scripted import Scripted
-from tests.support.servers import ScriptedWorker, running, settings
+from tests.support.servers import ScriptedWorker, make_settings, running
 from tests.support.waiting import until
 from ui.access.uploads import KEPT_S, sweep
 
@@ -64,7 +64,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data, embedder = tmp_path_factory.mktemp("data").resolve(), Scripted()
-    with running(embedder, settings(tmp_path_factory.mktemp("worker"))) as (worker_url, worker):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("worker"))) as (worker_url, worker):
         words = ["--no-browser", "--worker", worker_url, "--data", str(data)]
         with ServerProcess("tests.support.tidy_page", words) as page:
             yield Site(page.wait(), data, ScriptedWorker(worker_url, worker, embedder))

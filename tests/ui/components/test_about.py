@@ -42,10 +42,10 @@ def test_licences_are_those_of_what_is_installed() -> None:
 
 
 def test_it_names_each_server_and_escapes_what_they_say(
-    scripted: ScriptedWorker, limits: Settings, tmp_path: Path
+    scripted: ScriptedWorker, settings: Settings, tmp_path: Path
 ) -> None:
     target = Target(EmbeddingClient(scripted.url), "<b>mine")
-    service = Service(Targets([target]), Library(tmp_path / "library"), limits)
+    service = Service(Targets([target]), Library(tmp_path / "library"), settings)
     try:
         assert "not known yet" in about.about(service)
         target.info()

@@ -14,9 +14,9 @@ from ui.servers.target import Target, Targets
 
 
 @pytest.fixture
-def service(scripted: ScriptedWorker, limits: Settings, tmp_path: Path) -> Iterator[Service]:
+def service(scripted: ScriptedWorker, settings: Settings, tmp_path: Path) -> Iterator[Service]:
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    service = Service(targets, Library(tmp_path / "library"), limits)
+    service = Service(targets, Library(tmp_path / "library"), settings)
     yield service
     scripted.embedder.gate.set()
     service.close()

@@ -18,7 +18,7 @@ from serving.settings import Settings
 from tests.support.files import encoded, huge_png, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.libraries import at, held, made
-from tests.support.servers import ScriptedWorker, settings
+from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
 from tests.support.waiting import until
 from tests.support.zips import zipped
@@ -51,7 +51,7 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
     assert service.library.catalogue.find_collection("c").pages == 4
 
 
-def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, limits: Settings) -> None:
+def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, settings: Settings) -> None:
     document, photo = pdf([["Some words on it"], ["and more of them"]]), encoded(picture((80, 60)), "JPEG")
     inner = zipped({"a.png": encoded(picture())})
     job = run(
@@ -67,11 +67,11 @@ def test_zips_and_folders_become_their_files(service: Service, tmp_path: Path, l
     reasons = {item.file: item.reason for item in job.skipped}
     assert set(reasons) == {"2026.zip/inner.zip", "photo again.jpg", "broken.zip"}
     assert "zip inside a zip" in reasons["2026.zip/inner.zip"] and "already here as" in reasons["photo again.jpg"]
-    assert list((limits.data / "unpacked").iterdir()) == []
+    assert list((settings.data / "unpacked").iterdir()) == []
 
 
 def test_disk_full_while_unpacking_is_told(
-    service: Service, tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
+    service: Service, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -83,7 +83,7 @@ def test_disk_full_while_unpacking_is_told(
         upload(tmp_path, "b.png", encoded(picture((50, 50)))),
     )
     assert [item.reason for item in job.skipped] == ["it could not be unpacked: No space left on device"]
-    assert [page.file for page in job.added] == ["b.png"] and list((limits.data / "unpacked").iterdir()) == []
+    assert [page.file for page in job.added] == ["b.png"] and list((settings.data / "unpacked").iterdir()) == []
 
 
 def test_same_file_again_is_skipped_and_missing_pages_are_filled_in(service: Service, tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_a_slow_pdf_keeps_nobody_waiting_and_is_cancelled_soon(service: Service,
 
 
 def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: ScriptedWorker, tmp_path: Path) -> None:
-    limits = settings(tmp_path, cores=2, parser_timeout_s=5)
+    settings = make_settings(tmp_path, cores=2, parser_timeout_s=5)
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
+    with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]
         job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])))
     assert job.state == "done" and sorted(page.page for page in job.added) == [1, 3, 4, 5]

@@ -13,7 +13,7 @@ from serving.library.records import ABSENT, Selection
 from tests.support.files import encoded, pdf, picture
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.libraries import at, made
-from tests.support.servers import ScriptedWorker, settings
+from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
 from ui.core.service import Question, Service
 from ui.servers.target import Target, Targets
@@ -38,8 +38,8 @@ def test_search_by_image_finds_the_same_picture(service: Service, tmp_path: Path
 
 def test_an_image_that_is_a_pdf_which_cannot_be_drawn_is_told(scripted: ScriptedWorker, tmp_path: Path) -> None:
     targets = Targets([Target(EmbeddingClient(scripted.url), "scripted")])
-    limits = settings(tmp_path, parser_timeout_s=2)
-    with closing(Service(targets, Library(tmp_path / "library"), limits)) as service:
+    settings = make_settings(tmp_path, parser_timeout_s=2)
+    with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         question = Question("", upload(tmp_path, "slow.pdf", hostile_pdf(NESTED)).path)
         with pytest.raises(UnreadableError, match="page 1 cannot be drawn: it took longer than 2 s"):
             service.search(question, made(service.library), 3)
@@ -176,7 +176,7 @@ def test_bad_lists_of_questions(service: Service, tmp_path: Path) -> None:
             service.scores(queries, at(service.library))
     with pytest.raises(TooLargeError, match="51 questions are too many: ask at most 50"):
         service.scores([str(n) for n in range(51)], at(service.library))
-    service.limits = service.limits.model_copy(update={"max_matrix_cells": 3})
+    service.settings = service.settings.model_copy(update={"max_matrix_cells": 3})
     with pytest.raises(TooLargeError, match="2 questions with 2 pages are more than 3"):
         service.scores(["a", "b"], at(service.library))
     with pytest.raises(BadValueError, match="768 or 1536 or 2560 dimensions"):

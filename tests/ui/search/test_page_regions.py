@@ -22,7 +22,7 @@ from tests.support.files import encoded, pdf, picture
 from tests.support.hits import NASTY, hit
 from tests.support.libraries import at
 from tests.support.scripted import Coloured
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.uploads import run, upload
 from tests.support.waiting import until
 from ui.core.service import Question, Service
@@ -42,7 +42,7 @@ def double() -> Iterator[Coloured]:
 
 
 def served(double: Coloured, folder: Path, page: Settings, **worker: object) -> Iterator[Service]:
-    with running(double, settings(folder / "worker", **worker)) as (url, _):
+    with running(double, make_settings(folder / "worker", **worker)) as (url, _):
         targets = Targets([Target(EmbeddingClient(url, deadline_s=20, unreachable_s=1), "coloured")])
         service = Service(targets, Library(folder / "library"), page)
         yield service
@@ -51,8 +51,8 @@ def served(double: Coloured, folder: Path, page: Settings, **worker: object) -> 
 
 
 @pytest.fixture
-def service(double: Coloured, tmp_path: Path, limits: Settings) -> Iterator[Service]:
-    yield from served(double, tmp_path, limits)
+def service(double: Coloured, tmp_path: Path, settings: Settings) -> Iterator[Service]:
+    yield from served(double, tmp_path, settings)
 
 
 def kept(service: Service, folder: Path, image: Image.Image, name: str = "a.png") -> StoredPage:
@@ -182,7 +182,7 @@ def test_fewer_numbers_are_compared_as_the_search_did(service: Service, tmp_path
 def test_a_server_that_takes_less_at_once_is_asked_more_often(
     double: Coloured, tmp_path: Path, worker: dict[str, object], page: dict[str, object], calls: list[int]
 ) -> None:
-    for service in served(double, tmp_path, settings(tmp_path, **page), **worker):
+    for service in served(double, tmp_path, make_settings(tmp_path, **page), **worker):
         stored = kept(service, tmp_path, cornered("lower right"))
         double.calls.clear()
         found = page_regions.answer(service, "red", stored.id, at(service.library), None, None)

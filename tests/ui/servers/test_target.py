@@ -20,7 +20,7 @@ from tests.support.equivalence_proofs import proof
 from tests.support.files import encoded, picture
 from tests.support.libraries import at, made
 from tests.support.scripted import Scripted
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.uploads import upload
 from tests.support.waiting import until
 from ui.app import arguments
@@ -38,16 +38,16 @@ class Other(Scripted):
 
 
 @pytest.fixture
-def two(tmp_path: Path, limits: Settings) -> Iterator[tuple[Service, Scripted, Scripted]]:
+def two(tmp_path: Path, settings: Settings) -> Iterator[tuple[Service, Scripted, Scripted]]:
     """A page with the servers `one` and `two`, of different fingerprints, and `gone`, where nobody is."""
     first, second = Scripted(), Other()
     with (
-        running(first, settings(tmp_path / "1")) as (one, _),
-        running(second, settings(tmp_path / "2")) as (other, _),
+        running(first, make_settings(tmp_path / "1")) as (one, _),
+        running(second, make_settings(tmp_path / "2")) as (other, _),
     ):
         places = (("one", one), ("two", other), ("gone", NOWHERE))
         targets = [Target(EmbeddingClient(url, unreachable_s=0.6), name) for name, url in places]
-        service = Service(Targets(targets), Library(tmp_path / "library"), limits)
+        service = Service(Targets(targets), Library(tmp_path / "library"), settings)
         yield service, first, second
         service.close()
 
@@ -116,8 +116,8 @@ def test_one_that_is_not_there_fails_alone_and_soon(two: tuple[Service, Scripted
 
 def test_titles_are_shown_names_are_used(tmp_path: Path) -> None:
     with (
-        running(Scripted(), settings(tmp_path / "1")) as (one, _),
-        running(Other(), settings(tmp_path / "2")) as (two, _),
+        running(Scripted(), make_settings(tmp_path / "1")) as (one, _),
+        running(Other(), make_settings(tmp_path / "2")) as (two, _),
     ):
         places = [one, two, two + "/", NOWHERE]
         targets = Targets(
@@ -151,11 +151,11 @@ def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(SystemExit):
             arguments().parse_args(["--worker", bad])
     with pytest.raises(BadValueError, match="not an address"):
-        configure_targets([("", "ftp://x")], settings(tmp_path))
+        configure_targets([("", "ftp://x")], make_settings(tmp_path))
     keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
     for name, value in keys.items():
         monkeypatch.setenv(f"DORMOUSE_{name}", value)
-    first, second = configure_targets(options.worker, settings(tmp_path))
+    first, second = configure_targets(options.worker, make_settings(tmp_path))
     assert (first.name, second.name) == ("hf", "x:2") and not first.local
     for url, local in (
         ("http://[", False),

@@ -35,7 +35,7 @@ from serving.settings import Settings
 from tests.support.guide import FASTAPI, OPENAI, run
 from tests.support.libraries import at
 from tests.support.reference import Reference
-from tests.support.servers import running, settings
+from tests.support.servers import make_settings, running
 from tests.support.uploads import run as run_job
 from ui.access.uploads import Upload
 from ui.core.service import Service
@@ -303,7 +303,7 @@ def jpeg(image: Image.Image) -> str:
 
 @pytest.fixture(scope="module")
 def url(embedder: BiGemma3Embedder, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with running(embedder, settings(tmp_path_factory.mktemp("served"))) as (address, _):
+    with running(embedder, make_settings(tmp_path_factory.mktemp("served"))) as (address, _):
         yield address
 
 
@@ -312,7 +312,7 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
         told = requests.get(url + "/metrics", timeout=10).text
         return int(float(re.findall(r'answers_total\{route="/embed",status="200"\} (.+)', told)[0]))
 
-    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), settings(tmp_path))
+    service = Service(Targets([Target(EmbeddingClient(url))]), Library(tmp_path / "library"), make_settings(tmp_path))
     source = CORPUS / "invoice-aurora-lamps.jpg"
     (page,) = run_job(service, Upload(source, source.name)).added
     before = answers()

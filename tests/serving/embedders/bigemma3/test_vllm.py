@@ -14,12 +14,12 @@ from serving.embedders.bigemma3.checkpoint import WeightsError
 from serving.embedders.bigemma3.vllm import VllmEmbedder
 from serving.embedders.bigemma3.vllm_engine import EngineMissingError
 from serving.errors import UnreadableError
-from tests.support.servers import settings
+from tests.support.servers import make_settings
 
 
 @pytest.fixture
 def embedder(tmp_path: Path) -> VllmEmbedder:
-    return VllmEmbedder(settings(tmp_path, weights=str(build_checkpoint(tmp_path / "weights")), device="cpu"))
+    return VllmEmbedder(make_settings(tmp_path, weights=str(build_checkpoint(tmp_path / "weights")), device="cpu"))
 
 
 def test_it_is_known_without_being_loaded(embedder: VllmEmbedder) -> None:
@@ -29,10 +29,10 @@ def test_it_is_known_without_being_loaded(embedder: VllmEmbedder) -> None:
 
 def test_its_fingerprint_is_its_own(tmp_path: Path, embedder: VllmEmbedder) -> None:
     weights = tmp_path / "weights"
-    assert VllmEmbedder(settings(tmp_path, weights=str(weights), device="cpu")).fingerprint == embedder.fingerprint
+    assert VllmEmbedder(make_settings(tmp_path, weights=str(weights), device="cpu")).fingerprint == embedder.fingerprint
     other = build_checkpoint(tmp_path / "other", seed=1)
     prints = {
-        VllmEmbedder(settings(tmp_path, weights=str(folder), device=device)).fingerprint
+        VllmEmbedder(make_settings(tmp_path, weights=str(folder), device=device)).fingerprint
         for folder in (weights, other)
         for device in ("cpu", "cuda")
     }
@@ -49,7 +49,7 @@ def test_pages_are_made_square_beforehand(embedder: VllmEmbedder) -> None:
 
 def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
-        VllmEmbedder(settings(tmp_path, weights=str(tmp_path / "nowhere"), device="cpu"))
+        VllmEmbedder(make_settings(tmp_path, weights=str(tmp_path / "nowhere"), device="cpu"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
