@@ -268,14 +268,14 @@ def test_a_collection_that_is_deleted_during_its_upload_stays_deleted(
 def test_a_collection_that_is_deleted_as_its_upload_ends_is_told(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key, real = made(service.library), service.library.add
+    key, real = made(service.library), service.library.add_page
 
     def add_and_delete(*given: Any, **named: Any) -> StoredPage:
         stored = real(*given, **named)
         service.delete_collection(key)
         return stored
 
-    monkeypatch.setattr(service.library, "add", add_and_delete)
+    monkeypatch.setattr(service.library, "add_page", add_and_delete)
     job = service.ingestor.start(key, [upload(tmp_path, "a.png", encoded(picture()))])
     assert job.finished.wait(30)
     assert (job.state, job.error, job.added) == ("failed", "the collection was deleted", [])
