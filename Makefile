@@ -38,8 +38,8 @@ test: $(TEST) tools ## the fast tests on two cores, one journey in a browser amo
 test-soak: $(TEST) tools ## the tests marked soak: hundreds of restores, kills, fuzzing, every page in a browser
 	$(PYTEST) -n 2 -m soak
 
-test-all: $(TEST) tools ## all tests, with branch coverage (floor: pyproject.toml)
-	$(PYTEST) -n 2 --cov --cov-report=term
+test-all: $(TEST) tools ## all tests, one after the other, with branch coverage (floor: pyproject.toml)
+	$(PYTEST) -n 0 --cov --cov-report=term
 
 tools: $(TEST)
 	.venv-test/bin/python -m tests.support.chromium
