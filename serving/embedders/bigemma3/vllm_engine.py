@@ -1,7 +1,8 @@
 """Runs vLLM's engine in this process: its asyncio side in a thread of its own, called from any other thread.
 
 The model runs in a child, vLLM's EngineCore. It ends with this process, however that ends: a forked child asks the
-system for it here, a spawned one in `serving.worker.process`. When it ends first, this process has nothing left to serve.
+system for it here, a spawned one in `serving.worker.process`. When it ends first, this process has nothing left to
+serve.
 """
 
 from __future__ import annotations
