@@ -51,6 +51,7 @@ LAYERS = [
     "serving.errors",
 ]
 """From top to bottom: a module imports from its own layer and from those below it (tasks: ARCHITECTURE.md)."""
+LARGE = re.compile(r"\b(Vectors|NDArray|Image\.Image|Tensor|(?<!Popen\[)bytes)\b")
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 460
 
@@ -151,6 +152,26 @@ def test_functions_and_modules_are_short() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert length <= LONGEST_FUNCTION, f"{path}: {node.name} has {length} lines"
+
+
+def test_dataclasses_with_pictures_or_arrays_are_not_compared_by_value() -> None:
+    """`==`, `in`, `remove` or `index` on such a dataclass would compare every pixel, or fail on an array."""
+    for path in modules().values():
+        for found in ast.walk(tree(path)):
+            if isinstance(found, ast.ClassDef):
+                decorators = [ast.unparse(decorator) for decorator in found.decorator_list]
+                fields = [ast.unparse(field.annotation) for field in found.body if isinstance(field, ast.AnnAssign)]
+                by_value = any(text.startswith("dataclass") and "eq=False" not in text for text in decorators)
+                large = [text for text in fields if LARGE.search(text)]
+                assert not (by_value and large), f"{path.relative_to(ROOT)}: {found.name} compares {', '.join(large)}"
+
+
+def test_a_command_of_the_bench_loads_no_package_of_the_others() -> None:
+    """On a GPU machine there may be no page and no store; `PYTHON_GPU` names such an interpreter."""
+    code = "import sys, bench.__main__; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {name.split(".")[0] for name in found.stdout.split()}
+    assert not loaded & {"gradio", "gradio_client", "usearch", "torch", "modal", "plotly", "playwright", "httpx2", "ui"}
 
 
 def test_worker_imports_no_page_no_store_and_no_torch() -> None:
