@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import requests
 
-import serving.cloud
 from serving.cloud.worker_lifecycle import SNAPSHOTS, TASK, ContainerLifecycle, LifecycleError, classify_start
 from serving.embedders.base import Vectors
 from serving.embedders.bigemma3 import download
@@ -125,7 +124,7 @@ def test_everything_that_takes_long_is_in_the_snapshot(told: type[Told]) -> None
 def test_the_app_is_made_before_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     lifecycle = prepared()
     app = lifecycle.app
-    monkeypatch.delattr(serving.cloud, "create_app")
+    monkeypatch.delattr("serving.cloud.worker_lifecycle.create_app")
     assert restored(lifecycle).app is app
 
 
