@@ -56,10 +56,12 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
 
-def test_each_question_is_about_one_page(tmp_path: Path) -> None:
+def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
     assert len({booklets.pick_subject(number) for number in range(booklets.MOST)}) == booklets.MOST
     assert sum(booklets.split_pages(13)) == 13
-    files = {path.name: open_file(path, Settings(data=tmp_path)) for path in booklets.write_booklets(tmp_path, 13)}
+    files = {
+        path.name: open_file(path, Settings(data=tmp_path), parse) for path in booklets.write_booklets(tmp_path, 13)
+    }
     asked = booklets.write_questions(13, 13)
     assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
     for label in asked:
