@@ -80,7 +80,7 @@ screenshots: $(TEST) ## draw the README's pictures of the page again (needs font
 	.venv-test/bin/python -m tests.support.screenshots
 
 clean: ## remove what was installed here; collections in data/ stay
-	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache .coverage* *.egg-info
 
 platform:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) \

@@ -75,7 +75,7 @@ class Wanted:
         return self.upload.name if self.file.count == 1 else f"{self.upload.name}, page {self.number}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Drawn:
     """What is sent and kept of a page: a tenth of its pixels."""
 

@@ -185,7 +185,7 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
     from serving.embedders.bigemma3.vision_tower import join_tensors
 
     checkpoint = Checkpoint.read(build_checkpoint(tmp_path, layout=layout))
-    reference = colpali_import.gemma().BiGemma3.from_pretrained(
+    reference = colpali_import.import_bigemma3().BiGemma3.from_pretrained(
         checkpoint.path, dtype=torch.bfloat16, key_mapping=bigemma3_model.KEY_MAPPING, local_files_only=True,
         attn_implementation="sdpa",
     )  # fmt: skip
