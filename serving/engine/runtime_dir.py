@@ -13,17 +13,23 @@ MAX_PATH_BYTES = 75
 """The path of a Unix socket may have 107 bytes in Linux and 103 in macOS, file name included."""
 
 
-def make_runtime_dir(data: Path) -> Path:
-    """Return an empty folder that only this user can read; leftovers of a killed engine are removed. Raises OSError.
+def locate_runtime_dir(data: Path) -> Path:
+    """Return where the engine of a data folder keeps its runtime files.
 
-    It is in the data folder; if that path is too long for a socket, in the system's temporary folder, under a name that
+    That is in the data folder; if its path is too long for a socket, in the system's temporary folder, under a name that
     the next engine of the same data folder finds again.
     """
     data = data.resolve()
     folder = data / "run"
-    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
-        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
+    if len(os.fsencode(folder)) <= MAX_PATH_BYTES:
+        return folder
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
+
+
+def make_runtime_dir(data: Path) -> Path:
+    """Return an empty folder that only this user can read; leftovers of a killed engine are removed. Raises OSError."""
+    folder = locate_runtime_dir(data)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

@@ -299,7 +299,7 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
     with served.client():
         assert modal_account.has_token()
         found, rate, note = cost_panel.account_prices("L40S")
-        assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#x27;s rates" in note
+        assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#39;s rates" in note
     words = ("cost", "--requests-per-day", "10", "--duration", "5", "--start", "15", "--live-prices")
     asked = bench(served, *words)
     assert asked.returncode == 0 and "L40S at $1.800 an hour (this account's rates" in asked.stdout, asked.stderr

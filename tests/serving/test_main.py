@@ -174,7 +174,7 @@ def test_restores_that_fail_are_answered_by_a_plain_start(
         rebuilt = requests.post(engine.wait() + "/engine/rebuild", headers=engine.admin, timeout=40)
         assert rebuilt.json() == {"status": "zero"}
         assert kind(engine.ask()) == "created"
-    assert "log" not in str(list((tmp_path / "run").iterdir()))
+    assert "log" not in str(list(locate_runtime_dir(tmp_path).iterdir()))
 
 
 @pytest.mark.soak
@@ -404,7 +404,7 @@ def test_engine_killed_and_started_again(tmp_path: Path, backend: str) -> None:
         engine.stop()
     script(tmp_path)
     with EngineProcess(tmp_path, backend) as again:
-        assert list((tmp_path / "run").iterdir()) == []
+        assert list(locate_runtime_dir(tmp_path).iterdir()) == []
         answer = again.ask()
         assert right(answer) and kind(answer) == ("restored" if backend == "criu" else "created")
 
@@ -526,7 +526,7 @@ def test_run_folder_that_was_tidied_away(tmp_path: Path, backend: str) -> None:
     with EngineProcess(tmp_path, backend) as engine:
         assert right(engine.ask())
         engine.to_zero()
-        shutil.rmtree(tmp_path / "run")
+        shutil.rmtree(locate_runtime_dir(tmp_path))
         answer = engine.ask()
         assert right(answer) and kind(answer) == "restored"
 
@@ -635,7 +635,7 @@ def test_stops_politely(tmp_path: Path, backend: str) -> None:
     assert gone(family) and engine.stop() == 0 and time.monotonic() - began < 10
     watching.close()
     assert "Traceback" not in engine.tail
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list(locate_runtime_dir(tmp_path).iterdir()) == []
 
 
 @pytest.mark.soak

@@ -76,6 +76,7 @@ def test_same_input_same_vector(embedder: BuiltinEmbedder) -> None:
     assert np.array_equal(once, again) and np.array_equal(embedder.probe(), embedder.probe())
 
 
+@pytest.mark.timeout(600)  # hundreds of texts, by OpenMP threads that wait for each other on a busy machine
 def test_language_constants_are_those_of_the_sentences(embedder: BuiltinEmbedder) -> None:
     made, shipped = LanguageCentering.fit(embedder._e5), LanguageCentering.load()
     np.testing.assert_allclose(made.mean, shipped.mean, atol=1e-4)
