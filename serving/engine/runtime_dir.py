@@ -16,8 +16,8 @@ MAX_PATH_BYTES = 75
 def locate_runtime_dir(data: Path) -> Path:
     """Return where the engine of a data folder keeps its runtime files.
 
-    That is in the data folder; if its path is too long for a socket, in the system's temporary folder, under a name that
-    the next engine of the same data folder finds again.
+    That is in the data folder; if its path is too long for a socket, in the system's temporary folder, under a name
+    that the next engine of the same data folder finds again.
     """
     data = data.resolve()
     folder = data / "run"

@@ -24,6 +24,7 @@ import psutil
 import pytest
 import requests
 
+from serving.engine.runtime_dir import locate_runtime_dir
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind, vector
 from tests.support.scripted import unit
