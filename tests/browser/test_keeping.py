@@ -188,7 +188,7 @@ def test_a_collection_that_somebody_else_deletes_or_renames_during_an_upload(
             other.page.click("#keeping > button")
             other.page.fill("#collection-name :is(input, textarea)", "renamed")
             other.page.click("#rename")
-            expect(other.page.locator("#kept .notice")).to_contain_text("It is called renamed now")
+            expect(other.page.locator("#kept .notice")).to_contain_text("The collection is now called renamed")
         else:
             other.page.locator(".files > summary").click()
             other.page.locator(".files > .confirm summary").click()

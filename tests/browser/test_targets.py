@@ -191,6 +191,6 @@ def test_the_api_takes_the_first_server_or_the_one_named(site: Site) -> None:
     assert client.predict("a", None, "by-api-2", 3, None, site.second, api_name="/search")["hits"]
     with pytest.raises(AppError, match="another embedder"):
         client.predict("a", None, "by-api", 3, None, site.second, api_name="/search")
-    with pytest.raises(AppError, match="no server of that name: first, "):
+    with pytest.raises(AppError, match="no server with that name: first, "):
         client.predict([handle_file(CHART)], "by-api", "nobody", api_name="/add_pages")
     client.close()

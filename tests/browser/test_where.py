@@ -87,7 +87,7 @@ def test_shown_on_the_page_and_hidden_again(
     double.gate.set()
     told = page.locator(".detail .where.found")
     expect(told).to_contain_text("Best part: lower right")
-    expect(told).to_contain_text("An estimate: the page was cut into 12 parts and each was ranked by itself.")
+    expect(told).to_contain_text("An estimate: the page was cut into 12 parts and each was ranked on its own.")
 
     shot(page, look)
     sheet, best = (page.locator(at).bounding_box() for at in (".detail .sheet img", ".detail .parts .best"))
