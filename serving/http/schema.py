@@ -135,11 +135,18 @@ def decode_base64(text: str, param: str) -> bytes:
     return data
 
 
-def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
-    """Return the items of `POST /embed` in the order of its answer. `max_chars`: of a query.
+def read_items(request: EmbedRequest | EmbeddingsRequest, max_chars: int) -> list[Item]:
+    """Return the queries and pages of a request in the order of its answer. `max_chars`: of a query.
 
     Raises BadValueError, NotAnImageError or TooLargeError.
     """
+    if isinstance(request, EmbedRequest):
+        return read_embed_items(request, max_chars)
+    return read_embeddings_items(request, max_chars)
+
+
+def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /embed`: images or pages, then texts."""
     if request.images and request.pages:
         raise BadValueError("send images or pages, not both", param="pages")
     items: list[Item] = [
@@ -165,7 +172,7 @@ def read_page(page: PageInput, param: str, explain: bool) -> RawPage:
 def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
     """Return the items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page.
 
-    Raises as `read_embed_items`.
+    Raises as `read_items`.
     """
     if (request.input is None) == (request.messages is None):
         raise BadValueError('send either "input" or "messages"', param="input")
