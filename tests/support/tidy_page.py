@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ui import app
+from ui import app, server
 
 if __name__ == "__main__":
-    app.TIDY_S = 0.05
+    server.TIDY_S = 0.05
     sys.exit(app.main())
