@@ -75,7 +75,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     monkeypatch.setattr(modal_target, "look_up_function", function)
     monkeypatch.setattr(modal_target, "ask_modal", lambda question, missing="": question())
     monkeypatch.setattr(
-        modal_target.account, "look_up_app", lambda name, missing="": SimpleNamespace(version=found.version)
+        modal_target.modal_account, "look_up_app", lambda name, missing="": SimpleNamespace(version=found.version)
     )
     return found
 
