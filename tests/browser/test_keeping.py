@@ -202,5 +202,5 @@ def test_a_collection_that_somebody_else_deletes_or_renames_during_an_upload(
     expect(page.locator(".notice.error")).to_contain_text("the collection was deleted")
     expect(page.locator("#collection input")).to_have_value("my-pages")
     other.open(link)
-    expect(other.page.locator(".notice")).to_contain_text("There is no such collection")
+    expect(other.page.locator(".notice")).to_contain_text("This collection does not exist")
     other.page.context.close()
