@@ -66,7 +66,8 @@ class Events:
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **PRIVATE)
         # What is being typed meanwhile is neither asked nor put into the address.
-        opened.then(self.search_addressed, question, results, **ASKING).then(**{**share, "inputs": place})
+        place_only: Arguments = {**share, "inputs": place, "js": call_script("sharePlace", TOP_K)}
+        opened.then(self.search_addressed, question, results, **ASKING).then(**place_only)
         page.load(self.sizes, [w.target], [w.filters.dimension], **PRIVATE)
         self.connect_pages(controls, opened, place, results, share)
         self.connect_asking(place, question, results, share)

@@ -3,12 +3,21 @@
 window.dormouse = {
   // Puts what is asked into the address, so that it can be shared and reloaded. `usual`: the top_k that is left out.
   shareSearch(usual, collection, top_k, target, query) {
-    const url = new URL(window.location);
-    const set = (name, value, plain) =>
-      value === plain ? url.searchParams.delete(name) : url.searchParams.set(name, value);
     // Gradio sends the address along with every call, and a server takes only so long a one.
-    set('c', collection ?? '', ''); set('k', String(top_k), String(usual)); set('t', target ?? '', '');
-    if (query !== undefined) set('q', query.slice(0, 2000), '');
+    window.dormouse.setAddress({c: collection ?? '', k: String(top_k), t: target ?? '', q: query.slice(0, 2000)}, usual);
+  },
+
+  // The same without the question: while the page opens, somebody may be typing one that is not asked yet.
+  sharePlace(usual, collection, top_k, target) {
+    window.dormouse.setAddress({c: collection ?? '', k: String(top_k), t: target ?? ''}, usual);
+  },
+
+  setAddress(values, usual) {
+    const url = new URL(window.location);
+    for (const [name, value] of Object.entries(values)) {
+      if (value === '' || (name === 'k' && value === String(usual))) url.searchParams.delete(name);
+      else url.searchParams.set(name, value);
+    }
     window.history.replaceState(null, '', url);
   },
 
