@@ -88,7 +88,8 @@ class Events:
             w.samples.click(self.add_samples, [w.target], everything, **PRIVATE),
         ):
             begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **PRIVATE)
-            begun.then(**share)
+            if begun is not opened:  # which writes the address once what it names has been asked
+                begun.then(**share)
         w.cancel.click(self.cancel, [w.collection], None, **PRIVATE)
         collection_tools.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
         w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
