@@ -116,9 +116,9 @@ def test_a_search_at_zero_paints_a_start(browser: Browser, look: str, site: Site
         assert total > 1000, "the double loads for a second"
 
         expect(beside.locator(BANDS).last).to_have_attribute("data-look", "idle")
-        assert looks(beside)[-4:] == painted[-4:] == ["zero", "starting", "serving", "idle"], (
-            "a second browser sees the same"
-        )
+        assert looks(beside)[-4:] == painted[-4:], "a second browser sees the same"
+        heard = [look for look in painted if look != "serving"]  # which is over between two events on a quick machine
+        assert heard[-3:] == ["zero", "starting", "idle"]
         page.reload()
         page.get_by_role("tab", name="Cold starts").click()
         expect(page.locator(BANDS).last).to_have_attribute("data-look", "idle")

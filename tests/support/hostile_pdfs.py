@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import zlib
 
+from serving.settings import MiB
+
 NESTED, TILED, STROKES, INFLATED = "(nested)", "(tiled)", "(strokes)", "(inflated)"
 SLOW = (NESTED, TILED, STROKES)
 """Pages that are not drawn within a minute."""
+AMPLE = 65_536 * MiB
+"""Bytes of address space that a reader does not fill before its deadline; nested forms take 1 GiB in some 3 s."""
 LEVELS, FAN = 12, 10
 FIXED = 4
 """Objects that come before the nested forms."""

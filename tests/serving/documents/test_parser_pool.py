@@ -21,7 +21,7 @@ from serving.documents.parser_pool import Parsed, ParserPool
 from serving.errors import NotReadyError, ServingError, UnreadableError
 from serving.settings import MiB, Settings
 from tests.support.files import pdf
-from tests.support.hostile_pdfs import INFLATED, NESTED, SLOW, hostile_pdf
+from tests.support.hostile_pdfs import AMPLE, INFLATED, NESTED, SLOW, hostile_pdf
 from tests.support.servers import make_settings
 from tests.support.waiting import until
 
@@ -31,7 +31,7 @@ WORDS = "Some words on an ordinary page"
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[ParserPool]:
     """A pool whose deadline is not met by any test."""
-    with ParserPool(make_settings(tmp_path, cores=2, parser_timeout_s=600)) as pool:
+    with ParserPool(make_settings(tmp_path, cores=2, parser_timeout_s=600, parser_memory_bytes=AMPLE)) as pool:
         yield pool
 
 
@@ -70,7 +70,7 @@ def busy_reader() -> psutil.Process:
 
 @pytest.mark.parametrize("kind", SLOW)
 def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, parser_timeout_s=3)
+    settings = make_settings(tmp_path, parser_timeout_s=3, parser_memory_bytes=AMPLE)
     path = written(tmp_path, hostile_pdf(WORDS, kind, WORDS))
     assert path.stat().st_size < 120_000
     with ParserPool(settings) as pool:
@@ -154,13 +154,13 @@ def test_closing_ends_what_is_read_and_leaves_no_process(
         file.read(0)
 
 
-PARENT = """
+PARENT = f"""
 import sys
 from pathlib import Path
 from serving.documents.files import open_file
 from serving.documents.parser_pool import ParserPool
 from serving.settings import Settings
-settings = Settings(parser_timeout_s=600)
+settings = Settings(parser_timeout_s=600, parser_memory_bytes={AMPLE})
 open_file(Path(sys.argv[1]), settings, ParserPool(settings).run).read(0)
 """
 

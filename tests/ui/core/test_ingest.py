@@ -16,7 +16,7 @@ from serving.library.library import Library
 from serving.library.records import ABSENT, StoredPage
 from serving.settings import Settings
 from tests.support.files import encoded, huge_png, pdf, picture
-from tests.support.hostile_pdfs import NESTED, hostile_pdf
+from tests.support.hostile_pdfs import AMPLE, NESTED, hostile_pdf
 from tests.support.libraries import at, held, made
 from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
@@ -165,7 +165,7 @@ def test_a_slow_pdf_keeps_nobody_waiting_and_is_cancelled_soon(service: Service,
 
 
 def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: ScriptedWorker, tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, cores=2, parser_timeout_s=5)
+    settings = make_settings(tmp_path, cores=2, parser_timeout_s=5, parser_memory_bytes=AMPLE)
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
     with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]

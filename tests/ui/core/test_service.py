@@ -11,7 +11,7 @@ from serving.errors import BadValueError, NotFoundError, ServingError, TooLargeE
 from serving.library.library import Library
 from serving.library.records import ABSENT, Selection
 from tests.support.files import encoded, pdf, picture
-from tests.support.hostile_pdfs import NESTED, hostile_pdf
+from tests.support.hostile_pdfs import AMPLE, NESTED, hostile_pdf
 from tests.support.libraries import at, made
 from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
@@ -38,7 +38,7 @@ def test_search_by_image_finds_the_same_picture(service: Service, tmp_path: Path
 
 def test_an_image_that_is_a_pdf_which_cannot_be_drawn_is_told(scripted: ScriptedWorker, tmp_path: Path) -> None:
     targets = Targets([Target(EmbeddingClient(scripted.url), "scripted")])
-    settings = make_settings(tmp_path, parser_timeout_s=2)
+    settings = make_settings(tmp_path, parser_timeout_s=2, parser_memory_bytes=AMPLE)
     with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         question = Question("", upload(tmp_path, "slow.pdf", hostile_pdf(NESTED)).path)
         with pytest.raises(UnreadableError, match="page 1 cannot be drawn: it took longer than 2 s"):
