@@ -277,14 +277,14 @@ def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
 
 def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
-    from serving.library.database import new_key
+    from serving.library.database import make_key
     from serving.library.library import Library
 
     Library(folder).close()
     db = sqlite3.connect(folder / "library.db")
     with db:
         db.execute(
-            "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)", [new_key(), FINGERPRINT, DIMENSION]
+            "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)", [make_key(), FINGERPRINT, DIMENSION]
         )
         ids = [f"{number:016x}" for number in range(len(rows))]
         db.executemany("INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)", ((name, name) for name in ids))

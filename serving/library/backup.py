@@ -41,32 +41,18 @@ class Claims(Protocol):
         """Return whether a higher number was taken."""
 
 
-class OnlyWriter:
-    """The claims on a volume that only this process can have."""
-
-    def take_number(self, above: int) -> int:
-        return above + 1
-
-    def is_superseded(self, number: int) -> bool:
-        return False
-
-
 class Backup:
     """Copies of a database on a volume. Call `restore_database` once, then `back_up` from any thread."""
 
-    def __init__(
-        self,
-        folder: Path,
-        commit: Callable[[], None],
-        reload: Callable[[], None] = lambda: None,
-        claims: Claims | None = None,
-    ) -> None:
-        """`folder` is on the volume; `commit` returns when all that was written there is durable, `reload` makes the
-        commits of others visible."""
+    def __init__(self, folder: Path, commit: Callable[[], None], reload: Callable[[], None], claims: Claims) -> None:
+        """Do nothing yet. `folder` is on the volume.
+
+        `commit` returns when all that was written there is durable, `reload` makes the commits of others visible.
+        """
         self.folder = folder
         self._commit = commit
         self._reload = reload
-        self._claims = claims or OnlyWriter()
+        self._claims = claims
         self._number = 0
         self._turn = threading.Condition()
         self._begun = 0
@@ -74,8 +60,10 @@ class Backup:
         self._failure: LibraryError | None = None
 
     def restore_database(self, database: Path) -> None:
-        """Put the newest copy at `database`; without one, do nothing. Raises LibraryError, and changes nothing, for a
-        copy that is damaged or written by a newer release."""
+        """Put the newest copy at `database`; without one, do nothing.
+
+        Raises LibraryError, and changes nothing, for a copy that is damaged or written by a newer release.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._number = self._claims.take_number(max(list_copies(self.folder), default=0))

@@ -51,6 +51,8 @@ class CollectionGoneError(NotFoundError):
 
 
 class Catalogue:
+    """What a library has."""
+
     def __init__(self, database: Database, equivalence: Equivalence) -> None:
         self._database = database
         self._equivalence = equivalence

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from serving.documents.archives import Bounds, MemberReader, open_archive, open_member
 from serving.documents.images import decode_image, encode_jpeg, encode_thumbnail
@@ -40,11 +40,9 @@ TRIES = 100
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+class ExportHead(BaseModel, frozen=True, strict=True):
+    """The content of `collection.json`."""
 
-
-class ExportHead(FrozenModel):
     format: Literal["dormouse-collection"]
     version: int
     name: str
@@ -54,14 +52,16 @@ class ExportHead(FrozenModel):
     pages: Annotated[int, Field(ge=0)]
 
 
-class LineEntry(FrozenModel):
+class LineEntry(BaseModel, frozen=True):
+    """A line of a page's text. Not strict: JSON has no tuples."""
+
     text: str
     box: tuple[Share, Share, Share, Share] | None
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
 
+class PageEntry(BaseModel, frozen=True, strict=True):
+    """A line of `pages.jsonl`."""
 
-class PageEntry(FrozenModel):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -76,13 +76,14 @@ def import_collection(
     library: Library, path: Path, settings: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
     progress: Progress = ignore_progress,
 ) -> Collection:  # fmt: skip
-    """Import an export, and return the new collection. `name` is its name; default: the old one, with a number if it is
-    in use. `check` raises for a fingerprint that no embedder here serves; `progress` is called for each page.
+    """Import an export, and return the new collection.
 
-    The collection is hidden until it is complete, and is backed up once, with its last page. Raises ServingError, or
-    what `progress` raises; then nothing of it is left.
+    `name` is its name; default: the old one, with a number if it is in use. `check` raises for a fingerprint that no
+    embedder here serves; `progress` is called for each page. The collection is hidden until it is complete, and is
+    backed up once, with its last page. Raises ServingError, or what `progress` raises; then nothing of it is left.
     """
-    with open_export(path, settings) as archive:
+    bounds = Bounds(settings.max_export_pages + OTHERS, settings.max_export_bytes, settings.max_zip_ratio)
+    with open_archive(path, bounds) as archive:
         head = read_head(archive, settings)
         if head.fingerprint is not None:
             check(head.fingerprint)
@@ -94,25 +95,18 @@ def import_collection(
             for count, page in enumerate(read_pages(archive, head, settings), 1):
                 if count > head.pages:
                     break
-                library.stage_page(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                library.add_page(key, page, fingerprint=head.fingerprint or "", model=head.model or "", staged=True)
                 progress(count, head.pages)
             if count != head.pages:
                 more = "or more " if count > head.pages else ""
                 raise UnreadableError(f"the export is incomplete: {count} {more}of {head.pages} pages are in it")
-            return hand_over(library, key, name, head.name, owner)
+            return name_collection(library, key, name, head.name, owner)
         except BaseException:
             library.delete_collection(key)
             raise
 
 
-def open_export(path: Path, settings: Settings) -> AbstractContextManager[zipfile.ZipFile]:
-    """Open an export within the limits of the settings. Raises TooLargeError or UnreadableError."""
-    return open_archive(
-        path, Bounds(settings.max_export_pages + OTHERS, settings.max_export_bytes, settings.max_zip_ratio)
-    )
-
-
-def hand_over(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
+def name_collection(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
     """Give the imported collection its name and owner. Raises BadValueError or LibraryError."""
     if name:
         return library.rename_collection(key, name, owner)

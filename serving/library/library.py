@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from serving.errors import BadValueError, ReadOnlyError
 from serving.library.backup import Backup
 from serving.library.catalogue import Catalogue, CollectionGoneError, check_new_name
-from serving.library.database import Database, LibraryError, lock_library, new_key
+from serving.library.database import Database, LibraryError, lock_library, make_key, raise_library_errors
 from serving.library.fingerprints import Equivalence
 from serving.library.pictures import Pictures
 from serving.library.records import ABSENT, Collection, CollectionKey, NewPage, Storage, StoredPage
@@ -39,6 +40,8 @@ SET_EMBEDDER = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ?
 
 
 class Library:
+    """The pages of one data folder, in collections. Threads may share it."""
+
     def __init__(
         self, folder: Path, backup: Backup | None = None, *, open_now: bool = True, vector_bytes: int = VECTOR_BYTES
     ) -> None:
@@ -99,25 +102,15 @@ class Library:
 
     # Pages
 
-    def add_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
+    def add_page(
+        self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str, staged: bool = False
+    ) -> StoredPage:
         """Add one page; when this returns, the page survives a power cut.
 
-        A page that is here already (same content, same number) is returned as it is. Raises CollectionGoneError,
-        FingerprintError or LibraryError.
+        If `staged`, it is on this disk only: the next change that is backed up includes it, and it must not be
+        acknowledged before. A page that is here already (same content, same number) is returned as it is. Raises
+        CollectionGoneError, FingerprintError or LibraryError.
         """
-        stored, fresh = self._store_page(key, new, fingerprint, model, pending=True)
-        self._back_up_page(key, stored.id, fresh)
-        return stored
-
-    def stage_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
-        """Add a page on this disk only. The next change that is backed up includes it; it must not be acknowledged
-        before. Raises as `add_page`."""
-        return self._store_page(key, new, fingerprint, model, pending=False)[0]
-
-    def _store_page(
-        self, key: CollectionKey, new: NewPage, fingerprint: str, model: str, *, pending: bool
-    ) -> tuple[StoredPage, bool]:
-        """Return the page, and whether it is new here."""
         self.check_writable()
         page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
         fresh = False
@@ -127,13 +120,15 @@ class Library:
                 stored = self._insert(key, page_id, new, vector, fingerprint, model)
                 if fresh := stored.id == page_id:
                     self.vectors.append_page(key, page_id, vector, new.line_vectors is not None)
-                    self._pending |= {page_id} if pending else set()
+                    self._pending |= set() if staged else {page_id}
         except OSError as error:
             raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
             if not fresh:
                 self.pictures.remove([page_id])
-        return stored, fresh
+        if not staged:
+            self._back_up_page(key, stored.id, fresh)
+        return stored
 
     def _insert(
         self, key: CollectionKey, page_id: str, new: NewPage, vector: HalfVectors, fingerprint: str, model: str
@@ -153,8 +148,10 @@ class Library:
             return self.catalogue.read_page(page_id if same is None else same[0])
 
     def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return when the page is backed up. Raises LibraryError; then it is removed from the library again, unless
-        another call that added it too has acknowledged it."""
+        """Return when the page is backed up.
+
+        Raises LibraryError; then it is removed again, unless another call that added it too has acknowledged it.
+        """
         try:
             self._back_up()
         except LibraryError:
@@ -169,7 +166,7 @@ class Library:
         with self.database.lock:
             self._pending.discard(page_id)
             if not fresh and not self.catalogue.read_pages([page_id]):
-                read_collection_row(self.database.connection, key)
+                self.catalogue.read_collection(key)
                 raise LibraryError("the page could not be saved: add it again")
 
     def _back_up(self) -> None:
@@ -279,6 +276,7 @@ class Library:
         with self.database.transaction() as db:
             yield db
 
+    @raise_library_errors()
     def _remove_leftovers(self) -> None:
         """Remove half-imported collections, old empty ones of visitors, and pictures that no page has."""
         db = self.database.connection
@@ -290,19 +288,16 @@ class Library:
             self.pictures.remove_unknown(known)
 
 
-def read_collection_row(
-    db: sqlite3.Connection, key: CollectionKey
-) -> tuple[int, str, str | None, str | None, int | None]:
+def read_collection_row(db: sqlite3.Connection, key: CollectionKey) -> Any:
     """Return row number, name, fingerprint, model and dimension. Raises CollectionGoneError, also for ABSENT."""
     row = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key]).fetchone()
     if row is None:
         raise CollectionGoneError
-    number, name, fingerprint, model, dimension = row
-    return number, name, fingerprint, model, dimension
+    return row
 
 
 def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> CollectionKey:
-    key = new_key()
+    key = make_key()
     row = [key, owner, name, time.time()]
     db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
     return key

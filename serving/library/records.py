@@ -35,6 +35,8 @@ class NewPage:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
+    """A page of a collection."""
+
     id: str
     collection: str
     file: str
@@ -94,6 +96,8 @@ def guess_file_type(file: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
+    """A file of a collection."""
+
     name: str
     sha256: str
     pages: int
@@ -101,6 +105,8 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
+    """A collection and what made its vectors: None while it has none."""
+
     name: str
     pages: int
     fingerprint: str | None
