@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 
 from serving.documents.page import Page
 from serving.embedders.base import PageResult, Vectors
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.checkpoint import Checkpoint
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import UnreadableError
 from serving.settings import Settings
 
@@ -25,6 +26,8 @@ DIMENSIONS = (768, 1536, 2560)
 
 
 class BiGemma3Base(ABC):
+    """An embedder of BiGemma3's checkpoint."""
+
     name = "bigemma3"
     reads_text = False
     weight_files: tuple[Path, ...] = ()
@@ -51,9 +54,9 @@ class BiGemma3Base(ABC):
     def embed_queries(self, queries: Sequence[str]) -> Vectors: ...
 
     def prepare(self, page: Page) -> Page:
-        return page if page.image is None else replace(page, image=self.square(page))
+        return page if page.image is None else replace(page, image=self.make_square(page))
 
-    def square(self, page: Page) -> Image.Image:
+    def make_square(self, page: Page) -> Image.Image:
         """Return the page's image as the square that the model sees. Raises UnreadableError."""
         if page.image is None:
             raise UnreadableError("the page has no image: this model reads no text layers")

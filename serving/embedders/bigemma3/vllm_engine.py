@@ -96,9 +96,13 @@ class VllmEngine:
         self._wait(self._start())
         threading.Thread(target=self._watch, name="vllm watch", daemon=True).start()
 
-    def embed(self, prompts: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    def embed_all(self, prompts: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Return one answer for each of vLLM's TokensPrompts. Raises EngineEndedError."""
-        return self._wait(self._embed_all(prompts))
+
+        async def gather() -> list[Answer]:
+            return list(await asyncio.gather(*(self._embed(prompt) for prompt in prompts)))
+
+        return self._wait(gather())
 
     def sleep(self) -> None:
         """Move the weights to host memory and drop the KV cache; on a CPU the engine only stops taking work."""
@@ -149,9 +153,6 @@ class VllmEngine:
         self._llm.shutdown()
         self._llm = None
         self._remove_sockets()
-
-    async def _embed_all(self, prompts: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        return list(await asyncio.gather(*(self._embed(prompt) for prompt in prompts)))
 
     async def _embed(self, prompt: Mapping[str, Any]) -> Answer:
         try:

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightsFileError, digest_files, stamp_file
+from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightsError, digest_files, stamp_file
 from serving.settings import Settings
 from serving.snapshots.base import (
     Launch,
@@ -212,7 +212,7 @@ class CudaBackend:
                     )
                 )  # fmt: skip
                 self._file_stamps = stamps
-        except WeightsFileError as error:
+        except WeightsError as error:
             raise StartFailed(error.message, public=True) from None
         return self._identity
 

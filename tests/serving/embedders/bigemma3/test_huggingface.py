@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,15 +25,16 @@ from serving.documents.images import decode_image
 from serving.documents.page import Page
 from serving.embedders.bigemma3 import colpali_import, huggingface
 from serving.embedders.bigemma3.base import resize_square
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.bigemma3.huggingface import BiGemma3Embedder, check_gpu
 from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS
-from serving.embedders.gpu.weight_arena import HostTarget, fill_weights
+from serving.embedders.gpu.weight_arena import WeightsError, fill_weights
 from serving.errors import ServingError, TooLargeError
 from serving.library.library import Library
 from serving.library.vectors import truncate_vectors
 from serving.settings import Settings
 from tests.support.guide import FASTAPI, OPENAI, run
+from tests.support.host_memory import HostLane
 from tests.support.libraries import at
 from tests.support.reference import Reference
 from tests.support.servers import make_settings, running
@@ -154,7 +156,7 @@ def test_a_page_of_any_shape_has_a_vector(embedder: BiGemma3Embedder, size: tupl
 )
 def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, text: str) -> None:
     """As many letters as they look like: no image without pixels, no turn that ends early."""
-    ids = embedder._tokens.query(text) if len(text) < 500 and embedder._tokens else []
+    ids = embedder._tokens.make_query(text) if len(text) < 500 and embedder._tokens else []
     if ids and embedder._tokens:
         marks = set(embedder._tokens._special.values())
         assert sum(token in marks for token in ids) == 4, "two <bos>, and one turn"
@@ -192,7 +194,7 @@ def test_weights_in_one_range_are_those_that_transformers_loads(tmp_path: Path, 
     planned = bigemma3_model.plan_tensors(checkpoint)
     memory = torch.zeros(planned.size, dtype=torch.uint8)
     model = bigemma3_model.build_model_in_memory(checkpoint, planned, memory)
-    fill_weights(planned, HostTarget(memoryview(memory.numpy())), planned.chunks(), 2)
+    fill_weights(planned, partial(HostLane, memoryview(memory.numpy())), planned.split_chunks(), 2)
     assert checkpoint.stored_as == {"BF16"}
     for ours, theirs in (
         (dict(model.named_parameters()), dict(reference.named_parameters())),
