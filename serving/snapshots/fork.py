@@ -20,6 +20,7 @@ from serving.snapshots.base import (
     Report,
     RestoreFailed,
     Snapshot,
+    SnapshotBackend,
     SnapshotFailed,
     StartFailed,
     Support,
@@ -29,9 +30,9 @@ from serving.snapshots.base import (
 from serving.snapshots.plain import (
     launch_worker,
     make_worker_command,
-    report_phases,
     run_program,
     start_process,
+    time_phase,
     wait_until_warm,
 )
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
@@ -48,7 +49,9 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 7)
 """
 
 
-class ForkBackend:
+class ForkBackend(SnapshotBackend):
+    """Holds one template."""
+
     name = "fork"
     tier: Tier = "host"
 
@@ -87,25 +90,18 @@ class ForkBackend:
         return self._snapshot
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        template = snapshot.where
+        template = snapshot.content
         assert isinstance(template, ForkTemplate)
         deadline = template.spec.settings.restore_timeout_s
-        report("restore", None)
-        began = time.perf_counter()
-        try:
-            handle = await template.fork(launch, deadline)
-        except (OSError, TimeoutError) as error:
-            raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
-        try:
-            phases = await launch_worker(handle, launch.as_message(), deadline)
-        except StartFailed as error:
-            raise RestoreFailed(str(error)) from None
-        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_phases(report, phases)
+        with time_phase(report, "restore") as phases:
+            try:
+                handle = await template.fork_worker(launch, deadline)
+                phases |= await launch_worker(handle, launch.as_message(), deadline)
+            except OSError as error:  # TimeoutError is one
+                raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
+            except StartFailed as error:
+                raise RestoreFailed(str(error)) from None
         return handle
-
-    async def step_down(self, seconds: float) -> float | None:
-        return None
 
     async def discard(self, snapshot: Snapshot) -> None:
         if self._snapshot is snapshot:
@@ -146,10 +142,10 @@ class ForkTemplate:
         except BaseException:
             await template.stop()
             raise
-        template.probe, template.threads = said["probe"], said["threads"]  # type: ignore[assignment]
+        template.probe, template.threads = said["probe"], said["threads"]
         return template
 
-    async def fork(self, launch: Launch, deadline: float) -> WorkerHandle:
+    async def fork_worker(self, launch: Launch, deadline: float) -> WorkerHandle:
         """Return a forked worker before its launch. Raises OSError or TimeoutError."""
         pipes = Pipes()
         try:

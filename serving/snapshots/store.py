@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class SnapshotStore:
+    """The folder of all snapshots of one data folder."""
+
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self._max_kept = keep
@@ -82,14 +84,12 @@ class SnapshotStore:
         target = self.folder / digest_identity(mine)
         if not target.is_dir():
             return None
-        found = None
         try:
             content = json.loads((target / MANIFEST).read_bytes())
-            reason = self._find_fault(target, content, mine)
-            found = read_manifest(target, content)
+            reason, found = self._find_fault(target, content, mine), read_manifest(target, content)
         except Exception as error:  # the file may hold anything, also deep nesting
-            reason = f"its manifest cannot be read ({type(error).__name__})"
-        if reason is not None or found is None:
+            reason, found = f"its manifest cannot be read ({type(error).__name__})", None
+        if reason is not None:
             log.warning("snapshot %s is refused and removed: %s", target.name, reason)
             self._remove(target)
             return None
@@ -98,9 +98,6 @@ class SnapshotStore:
 
     def discard(self, found: Snapshot) -> None:
         self._remove(self.folder / found.key)
-
-    def remove_part(self, part: Path) -> None:
-        shutil.rmtree(part, ignore_errors=True)
 
     def _find_fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
         if content["version"] != VERSION:
@@ -138,11 +135,9 @@ class SnapshotStore:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _remove_oldest(self, fresh: Path) -> None:
-        kept = sorted(
-            (path for path in self.folder.iterdir() if path.suffix == ""), key=lambda path: path.stat().st_mtime
-        )
-        others = [path for path in kept if path != fresh]
-        for path in others[: max(0, len(others) - (self._max_kept - 1))]:
+        others = [path for path in self.folder.iterdir() if path.suffix == "" and path != fresh]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[self._max_kept - 1 :]:
             log.info("snapshot %s is removed: at most %d are kept", path.name, self._max_kept)
             self._remove(path)
 

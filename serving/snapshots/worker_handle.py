@@ -80,8 +80,8 @@ class WorkerHandle:
         self.pid = pid
         self.ended = asyncio.Event()
         self.socket = socket
-        self.about: dict[str, Any] = {}
-        """The worker's message once it answers: boot id, probe vectors, milliseconds of its phases."""
+        self.launch_answer: dict[str, Any] = {}
+        """The worker's message once it serves: boot id, probe vectors, milliseconds of its phases."""
         self.log_tail: list[str] = []
         self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
         """Set by a backend that parks the process: `stop` calls it instead, with its grace in seconds."""

@@ -66,7 +66,7 @@ class NoProcess:
         self.pid = 0
         self.socket = socket
         self.ended = asyncio.Event()
-        self.about: dict[str, Any] = {"boot_id": socket.stem, "probe": probe, "phases": {}}
+        self.launch_answer: dict[str, Any] = {"boot_id": socket.stem, "probe": probe, "phases": {}}
         self.stopped = self.killed = False
 
     @property

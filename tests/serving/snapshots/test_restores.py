@@ -64,7 +64,7 @@ def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> 
             np.testing.assert_allclose(vector, unit("total due", 2560), atol=1e-6)
         drawn = await asyncio.gather(*(ask(handle, "random") for handle in handles))
         assert len({tuple(numbers[:3]) for numbers in drawn}) == 4
-        assert len({handle.about["boot_id"] for handle in handles}) == 4
+        assert len({handle.launch_answer["boot_id"] for handle in handles}) == 4
         await asyncio.gather(*(handle.stop(5) for handle in handles))
 
     with_snapshot(name, tmp_path, test)
@@ -95,7 +95,7 @@ def test_five_hundred_restores_leave_nothing_behind(tmp_path: Path, name: str) -
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
         async def cycle(number: int) -> None:
             handle = await restore(backend, snapshot, folder)
-            assert handle.about["probe"] == snapshot.probe
+            assert handle.launch_answer["probe"] == snapshot.probe
             if number % 50 == 0:
                 np.testing.assert_allclose(await ask(handle), unit("total due", 2560), atol=1e-6)
             await (handle.kill() if number % 10 else handle.stop(5))
