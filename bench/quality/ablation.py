@@ -72,7 +72,7 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[
         for path in list_page_files(corpus):
             for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 assert isinstance(page, Page)
-                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+                lines = join_rows(page.lines if page.lines is not None else embedder.read_lines(page.image))
                 words = join_page_text(lines)
                 if count_letters(words) >= MIN_LETTERS:
                     telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]

@@ -7,6 +7,7 @@ pictures are decoded within limits. The limits follow from those of an export, s
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -137,17 +138,17 @@ def read_head(archive: zipfile.ZipFile, settings: Settings) -> ExportHead:
     return head
 
 
-def open_entry(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
-    """Open a file of the export. Raises UnreadableError."""
-    return open_member(archive, find_entry(archive, name), "the export is damaged")
-
-
-def find_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Return the entry of a file of the export. Raises UnreadableError."""
+def open_entry(
+    archive: zipfile.ZipFile, name: str, max_bytes: float = math.inf
+) -> AbstractContextManager[MemberReader]:
+    """Open a file of the export. Raises UnreadableError, or TooLargeError for a picture of more than `max_bytes`."""
     try:
-        return archive.getinfo(name)
+        entry = archive.getinfo(name)
     except KeyError:
         raise UnreadableError(f"this zip is no exported collection, or incomplete: {name} is missing") from None
+    if entry.file_size > max_bytes:
+        raise TooLargeError("a picture of the export is larger than any that this library stores")
+    return open_member(archive, entry, "the export is damaged")
 
 
 def read_pages(archive: zipfile.ZipFile, head: ExportHead, settings: Settings) -> Iterator[NewPage]:
@@ -204,10 +205,9 @@ def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> 
 
     A page of a PDF may be as large as `max_side` allows, even where an uploaded picture may not. Raises ServingError.
     """
-    name, pixels = f"pictures/{page_id}.jpg", settings.max_side**2
-    if find_entry(archive, name).file_size > max(settings.max_file_bytes, JPEG_BYTES * pixels):
-        raise TooLargeError("a picture of the export is larger than any that this library stores")
-    with open_entry(archive, name) as stream:
+    pixels = settings.max_side**2
+    most = max(settings.max_file_bytes, JPEG_BYTES * pixels)
+    with open_entry(archive, f"pictures/{page_id}.jpg", most) as stream:
         data = stream.read()
     image = decode_image(data, settings.model_copy(update={"max_pixels": max(settings.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:

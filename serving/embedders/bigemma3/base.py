@@ -5,8 +5,6 @@ Imports neither torch nor vLLM: the engine makes an embedder only to know what i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from serving.documents.page import Page
-from serving.embedders.base import PageResult, Vectors
+from serving.embedders.base import GpuEmbedder, Vectors
 from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import UnreadableError
@@ -25,7 +23,7 @@ DIMENSIONS = (768, 1536, 2560)
 """The sizes that the model was trained to be cut to (Matryoshka)."""
 
 
-class BiGemma3Base(ABC):
+class BiGemma3Base(GpuEmbedder):
     """An embedder of BiGemma3's checkpoint."""
 
     name = "bigemma3"
@@ -39,19 +37,13 @@ class BiGemma3Base(ABC):
         return 0
 
     def __init__(self, settings: Settings) -> None:
-        """Raises WeightsError."""
+        """Find the checkpoint. Raises WeightsError."""
         self.device: Literal["cpu", "cuda"] = settings.device
         self.checkpoint = Checkpoint.open(settings.weights)
         self.dimension = self.checkpoint.hidden_size
         if self.dimension not in DIMENSIONS:
             raise WeightsError(f"{self.checkpoint.path} has {self.dimension} dimensions; BiGemma3 has 2560")
         self.dimensions: tuple[int, ...] = tuple(size for size in DIMENSIONS if size <= self.dimension)
-
-    @abstractmethod
-    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
-
-    @abstractmethod
-    def embed_queries(self, queries: Sequence[str]) -> Vectors: ...
 
     def prepare(self, page: Page) -> Page:
         return page if page.image is None else replace(page, image=self.make_square(page))

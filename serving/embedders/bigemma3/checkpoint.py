@@ -45,11 +45,11 @@ class Checkpoint:
     @classmethod
     def open(cls, weights: str) -> Checkpoint:
         """Open a folder, or a name on the hub, which is downloaded if it is not here. Raises WeightsError."""
+        if is_hub_name(weights):
+            return cls.read(download_checkpoint(weights))
         folder = Path(weights).expanduser()
         if not folder.is_dir():
-            if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
-                raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
-            folder = download_checkpoint(weights)
+            raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
         return cls.read(folder)
 
     @classmethod
@@ -61,10 +61,8 @@ class Checkpoint:
         config = read_json(folder / "config.json")
         architectures = config.get("architectures") or []
         if not set(architectures) & set(ARCHITECTURES):
-            raise WeightsError(
-                f"{folder} holds {', '.join(architectures) or 'a model without a name'}; BiGemma3 needs one of"
-                f" {', '.join(ARCHITECTURES)}"
-            )
+            found = ", ".join(architectures) or "a model without a name"
+            raise WeightsError(f"{folder} holds {found}; BiGemma3 needs one of {', '.join(ARCHITECTURES)}")
         try:
             hidden = int(config["text_config"]["hidden_size"])
             image = int(config["vision_config"]["image_size"])
@@ -89,6 +87,11 @@ class Checkpoint:
         return cls(
             folder, hidden, image, tokens, layers, parameters, tuple(files), frozenset(types), total.hexdigest()[:16]
         )
+
+
+def is_hub_name(weights: str) -> bool:
+    """Return whether this is a name on the hub, and no folder here."""
+    return not (Path(weights).expanduser().is_dir() or weights.startswith((".", "/", "~")) or weights.count("/") != 1)
 
 
 def read_json(path: Path) -> dict[str, Any]:

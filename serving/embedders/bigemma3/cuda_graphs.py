@@ -48,14 +48,17 @@ class Runner(Protocol):
     @property
     def compiled(self) -> int:
         """Return how many pieces of code this process has compiled itself, rather than found in a cache."""
+        return 0
 
     def sleep(self) -> None:
         """Give the working memory back. Until `wake`, nothing may be run."""
+        return
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        return
 
 
-class EagerRunner:
+class EagerRunner(Runner):
     """Runs the model as it comes: on a CPU, or on a GPU where a quick start without compilation counts for more."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
@@ -74,12 +77,6 @@ class EagerRunner:
         filled, last = pad_queries(ids, len(ids), max(map(len, ids)), self._fill)
         device = self._model.device
         return self._model.embed_queries(filled.to(device), last.to(device)).cpu().numpy()
-
-    compiled = 0
-
-    def sleep(self) -> None: ...
-
-    def wake(self) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +154,7 @@ class GraphCache:
         return CapturedGraph(graph.replay, inputs, output)
 
 
-class GraphRunner:
+class GraphRunner(Runner):
     """Runs the model as CUDA graphs, one for each shape of `batch_shapes`."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
@@ -192,9 +189,7 @@ class GraphRunner:
     def embed_pages(self, squares: Sequence[np.ndarray]) -> Vectors:
         count = smallest_size(len(squares), batch_shapes.PAGE_BATCHES)
         pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
-        rows = pixels.numpy()
-        for row, square in enumerate(squares):
-            rows[row] = square
+        np.stack(squares, out=pixels.numpy()[: len(squares)])
         return self._pages.run(len(squares), pixels)
 
     def embed_queries(self, ids: Sequence[Sequence[int]]) -> Vectors:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.embedders.bigemma3.checkpoint import download_checkpoint, find_cached
+from serving.embedders.bigemma3.checkpoint import download_checkpoint, find_cached, is_hub_name
 from serving.embedders.gpu.weight_arena import WeightsError
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -28,7 +28,7 @@ def ensure_downloaded(weights: str, revision: str = "") -> str:
 
     This process never asks the hub afterwards. Raises WeightsError.
     """
-    if Path(weights).expanduser().is_dir() or weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+    if not is_hub_name(weights):
         return weights
     os.environ.update(OFFLINE)
     found = find_cached(weights, revision)

@@ -64,7 +64,7 @@ class BiGemma3Embedder(BiGemma3Base):
     title = "BiGemma3 (HuggingFace)"
 
     def __init__(self, settings: Settings) -> None:
-        """Raises WeightsError."""
+        """Find the checkpoint; imports neither torch nor transformers. Raises WeightsError."""
         super().__init__(settings)
         recipe = hashlib.sha256(f"{RECIPE} {self.checkpoint.digest}".encode()).hexdigest()
         self.fingerprint = f"bigemma3-hf-{recipe[:16]}"  # vLLM's differs until parity has shown that both agree
@@ -158,8 +158,6 @@ class BiGemma3Embedder(BiGemma3Base):
             return
         self._running.wake()
         self.copy_ms = self._weights.fill() * 1000
-
-    def close(self) -> None: ...
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         squares = [np.asarray(self.make_square(page)) for page in pages]

@@ -122,7 +122,13 @@ class VllmEngine:
             child.kill()
             child.join()
         if self._llm is not None:
-            self._wait(self._forget())
+
+            async def forget() -> None:
+                self._llm.shutdown()
+
+            self._wait(forget())
+            self._llm = None
+            self._remove_sockets()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None, "start first"
@@ -148,11 +154,6 @@ class VllmEngine:
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
-
-    async def _forget(self) -> None:
-        self._llm.shutdown()
-        self._llm = None
-        self._remove_sockets()
 
     async def _embed(self, prompt: Mapping[str, Any]) -> Answer:
         try:
