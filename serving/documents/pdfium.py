@@ -12,18 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
+import pypdfium2.raw as raw
 
 from serving.errors import GONE, ServingError, UnreadableError
 from serving.system.files import file_stamp
 
 Box = tuple[float, float, float, float]
 TextLine = tuple[str, Box]
+Note = tuple[str, tuple[float, float, float, float]]
+"""A text and where its mark is: left, bottom, right, top in points."""
 SCALE = 150 / 72
 """150 dpi: enough to read, and close to what every embedder keeps."""
 MIN_LETTERS = 20
 """A page with fewer letters in its text layer counts as scanned (a stamp or a page number is no text)."""
 WRONG_PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
+MAX_ANNOTATIONS = 5_000
+"""How many of a page are looked at."""
+NOTES = {
+    raw.FPDF_ANNOT_TEXT, raw.FPDF_ANNOT_HIGHLIGHT, raw.FPDF_ANNOT_UNDERLINE, raw.FPDF_ANNOT_SQUIGGLY,
+    raw.FPDF_ANNOT_STRIKEOUT, raw.FPDF_ANNOT_CARET, raw.FPDF_ANNOT_SQUARE, raw.FPDF_ANNOT_CIRCLE, raw.FPDF_ANNOT_INK,
+    raw.FPDF_ANNOT_FILEATTACHMENT,
+}  # fmt: skip
+"""Annotations that are drawn as an icon or a mark. The text of all others is drawn itself."""
+NOT_SHOWN = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
 UNMAPPED = ("Co", "Cn", "Cs")
 """Unicode categories of glyphs whose font has no mapping to letters."""
 
@@ -31,7 +43,7 @@ UNMAPPED = ("Co", "Cn", "Cs")
 def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
     """Return the number of pages. Raises UnreadableError (damaged, encrypted)."""
     try:
-        return {"count": len(open_document(path, file_stamp(Path(path))))}, b""
+        return {"count": len(open_document(path, file_stamp(Path(path))).document)}, b""
     except (pdfium.PdfiumError, OSError) as error:
         raise make_unreadable_error(error) from None
 
@@ -41,14 +53,14 @@ def draw_page(
 ) -> tuple[dict[str, Any], memoryview]:
     """Return size, text lines (None for a scan) and RGB pixels of a page. Raises UnreadableError."""
     try:
-        page = open_document(path, file_stamp(Path(path)))[index]
+        page, notes = open_document(path, file_stamp(Path(path))).load_page(index)
         try:
             width, height = page.get_size()
             if min(width, height) <= 0:
                 raise UnreadableError("the PDF page has no size")
             scale = min(SCALE, max_side / max(width, height))
             bitmap = page.render(scale=scale, rev_byteorder=True)
-            lines = read_text_layer(page, bitmap, max_lines, max_line_chars)
+            lines = read_text_layer(page, bitmap, notes, max_lines, max_line_chars)
         finally:
             page.close()
     except (pdfium.PdfiumError, OSError) as error:
@@ -60,13 +72,58 @@ def draw_page(
     return facts, memoryview(bitmap.buffer).cast("B")
 
 
+class OpenDocument:
+    """A document whose fields, comments and stamps become part of each page that is loaded.
+
+    A PDF keeps them beside the page: drawn and read as they come, a filled form has neither its values nor its boxes.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises PdfiumError, OSError."""
+        self.document = pdfium.PdfDocument(path)
+        self.document.init_forms()  # makes the appearance of fields and comments that come without one
+        self._notes: dict[int, list[Note]] = {}
+
+    def load_page(self, index: int) -> tuple[pdfium.PdfPage, list[Note]]:
+        """Return a page, and the notes on it that are not drawn. Raises PdfiumError."""
+        page = self.document[index]
+        count = min(raw.FPDFPage_GetAnnotCount(page), MAX_ANNOTATIONS)
+        if count and index not in self._notes:
+            notes = [read_annotation(page, number) for number in reversed(range(count))]
+            self._notes[index] = [note for note in reversed(notes) if note]
+            if raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY) == raw.FLATTEN_SUCCESS:
+                page.close()
+                page = self.document[index]
+        return page, self._notes.get(index, [])
+
+
 @lru_cache(maxsize=1)
-def open_document(path: str, _stamp: str) -> pdfium.PdfDocument:
+def open_document(path: str, _stamp: str) -> OpenDocument:
     """Return the document, opened anew if the file changed. Raises PdfiumError, OSError.
 
     The last one stays open: in one just opened, PDFium walks all pages before it on the way to page 5,000.
     """
-    return pdfium.PdfDocument(path)
+    return OpenDocument(path)
+
+
+def read_annotation(page: pdfium.PdfPage, number: int) -> Note | None:
+    """Return what was typed behind a mark or an icon on the page. Removes an annotation that is not shown."""
+    annotation = raw.FPDFPage_GetAnnot(page, number)
+    try:
+        hidden = raw.FPDFAnnot_GetFlags(annotation) & NOT_SHOWN
+        if hidden or raw.FPDFAnnot_GetSubtype(annotation) not in NOTES:
+            return None
+        rectangle = raw.FS_RECTF()
+        raw.FPDFAnnot_GetRect(annotation, rectangle)
+        size = raw.FPDFAnnot_GetStringValue(annotation, b"Contents", None, 0)
+        buffer = (raw.FPDF_WCHAR * (size // 2 + 1))()
+        raw.FPDFAnnot_GetStringValue(annotation, b"Contents", buffer, size)
+        text = bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "replace")
+        return (text, (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)) if text else None
+    finally:
+        raw.FPDFPage_CloseAnnot(annotation)
+        if hidden:
+            raw.FPDFPage_RemoveAnnot(page, number)
 
 
 def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
@@ -78,22 +135,23 @@ def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
 
 
 def read_text_layer(
-    page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, max_lines: int, max_line_chars: int
+    page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, notes: Sequence[Note], max_lines: int, max_line_chars: int
 ) -> list[TextLine]:
-    """Return the text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle."""
+    """Return the text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle, and
+    the notes after it."""
     position = bitmap.get_posconv(page)
     text_page = page.get_textpage()
     try:
-        lines = []
-        for index in range(min(text_page.count_rects(), max_lines)):
-            left, bottom, right, top = text_page.get_rect(index)
-            text = clean_text(text_page.get_text_bounded(left, bottom, right, top))[:max_line_chars]
-            corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
-            if text:
-                lines.append((text, make_box(corners, bitmap.width, bitmap.height)))
-        return lines
+        found = [text_page.get_rect(index) for index in range(min(text_page.count_rects(), max_lines))]
+        texts = [(text_page.get_text_bounded(*rectangle), rectangle) for rectangle in found]
     finally:
         text_page.close()
+    lines = []
+    for text, (left, bottom, right, top) in [*texts, *notes][:max_lines]:
+        corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
+        if cleaned := clean_text(text)[:max_line_chars]:
+            lines.append((cleaned, make_box(corners, bitmap.width, bitmap.height)))
+    return lines
 
 
 def clean_text(text: str) -> str:
