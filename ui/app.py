@@ -27,14 +27,14 @@ from serving.library.library import Library
 from serving.settings import Settings
 from serving.snapshots.base import BACKEND_NAMES
 from serving.system.interrupts import interruptible
-from ui.access.password import PASSWORD, Door, unguarded
-from ui.access.uploads import sweep
+from ui.access.password import PASSWORD, PasswordGate, explain_closed
+from ui.access.uploads import remove_old_uploads
 from ui.core.service import Service
 from ui.server import create_app, stop_streams, uploads_folder
 from ui.servers.configured import configure_targets
 from ui.servers.engine_process import LocalEngine
-from ui.servers.state_feed import Watch
-from ui.servers.target import Target, Targets, named
+from ui.servers.state_feed import EngineStateFeed
+from ui.servers.target import Target, Targets, parse_worker
 
 
 def has_screen() -> bool:
@@ -81,7 +81,7 @@ def arguments() -> argparse.ArgumentParser:
 def worker(text: str) -> tuple[str, str]:
     """For argparse."""
     try:
-        return named(text)
+        return parse_worker(text)
     except ServingError as error:
         raise argparse.ArgumentTypeError(error.message) from None
 
@@ -127,7 +127,7 @@ def run(argv: list[str] | None) -> int:
     except ServingError as error:
         print(error.message, file=sys.stderr)
         return 2
-    sweep(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
+    remove_old_uploads(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
     host, port = listener.getsockname()[:2]
     url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
     if options.worker:
@@ -155,7 +155,7 @@ def serve_with_engine(
         print(error, file=sys.stderr)
         return 1
     try:
-        watch = Watch(lambda: (engine.client.url, engine.admin_key))
+        watch = EngineStateFeed(lambda: (engine.client.url, engine.admin_key))
         targets = Targets([Target(engine.client, "local", watch)])
         return serve(Service(targets, library, settings), listener, url, options)
     finally:
@@ -165,12 +165,12 @@ def serve_with_engine(
 def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
     loopback = is_loopback(options.host)
     guarded = bool(os.environ.get(PASSWORD))
-    if guarded and (problem := unguarded()):
+    if guarded and (problem := explain_closed()):
         print(problem, file=sys.stderr)
         return 2
-    # What may not change has one shelf: the collections that were made on this machine are what is shown.
-    service.shelf.own = not loopback and not guarded and not service.settings.read_only
-    if service.shelf.own:
+    # A read-only page shows the collections that were made on this machine.
+    service.ownership.per_browser = not loopback and not guarded and not service.settings.read_only
+    if service.ownership.per_browser:
         print(
             "warning: everybody who reaches this address can add pages, and search with the servers; collections are"
             f" seen by the browser that made them, and by who has their link. {PASSWORD} asks for a password",
@@ -178,7 +178,7 @@ def serve(service: Service, listener: socket.socket, url: str, options: argparse
         )
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
-        Door(app, lambda: "") if guarded else app,
+        PasswordGate(app, lambda: "") if guarded else app,
         log_level="warning",
         ws="none",
         timeout_keep_alive=30,

@@ -19,9 +19,9 @@ from bench.coldstart.result_file import ResultError
 from serving.errors import NotFoundError
 from serving.library import exporting
 from serving.settings import Settings
-from ui.access.ownership import Visitors
+from ui.access.ownership import BrowserCookies
 from ui.access.same_origin import SameOrigin
-from ui.access.uploads import UploadsOnly, sweep
+from ui.access.uploads import UploadsOnly, remove_old_uploads
 from ui.api import collections_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
@@ -29,7 +29,7 @@ from ui.components import about, header, scripts, status_pill
 from ui.components.theme import theme
 from ui.core.service import Service
 from ui.search import tab as search
-from ui.servers.state import told
+from ui.servers.state import as_json
 from ui.servers.target import Target
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -68,18 +68,18 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for target in service.targets:
-            target.watch.start()
+            target.feed.start()
         tidying = asyncio.create_task(tidy_folders(service))
         yield
         tidying.cancel()
         service.targets.close()
         await asyncio.to_thread(service.close)
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), older_s=0.0)
+            await asyncio.to_thread(remove_old_uploads, uploads_folder(service.settings), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
-    app.add_middleware(Visitors, shelf=service.shelf)
+    app.add_middleware(BrowserCookies, ownership=service.ownership)
     app.add_middleware(SameOrigin)
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
@@ -124,7 +124,7 @@ class PageRoutes:
         return FileResponse(path, headers=headers)
 
     def export(self, name: str) -> Response:
-        path = self._service.exports / name
+        path = self._service.exports_folder / name
         if not EXPORT.fullmatch(name) or not path.is_file():
             return JSONResponse({"error": "this export is not there (any more): make it again"}, 404)
         return FileResponse(path, media_type="application/zip", headers={"Content-Disposition": "attachment", **FRESH})
@@ -133,7 +133,7 @@ class PageRoutes:
         if kind not in ("json", "csv", "html"):
             return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
         try:
-            content, media = cold_starts.exported(self._service, name, kind, beside)
+            content, media = cold_starts.export_run(self._service, name, kind, beside)
         except NotFoundError as error:
             return JSONResponse({"error": error.message}, 404)
         except ResultError as error:
@@ -141,11 +141,11 @@ class PageRoutes:
         return Response(content, media_type=media, headers=FRESH)
 
     async def state(self, target: str = "") -> Response:
-        return JSONResponse(told(self._service.targets.or_first(target).watch.news), headers=FRESH)
+        return JSONResponse(as_json(self._service.targets.get_or_first(target).feed.state), headers=FRESH)
 
     async def state_events(self, target: str = "") -> Response:
-        chosen = self._service.targets.or_first(target)
-        if chosen.watch.full:
+        chosen = self._service.targets.get_or_first(target)
+        if chosen.feed.is_full:
             return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
         stream = stream_states(self._service, chosen)
         return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
@@ -155,8 +155,10 @@ async def tidy_folders(service: Service) -> None:
     """Remove old uploads and exports: the library keeps its own copies, and an export can be made again."""
     while True:
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), service.ingestor.needed())
-            await asyncio.to_thread(exporting.remove_old_exports, service.exports)
+            await asyncio.to_thread(
+                remove_old_uploads, uploads_folder(service.settings), service.ingestor.needed_files()
+            )
+            await asyncio.to_thread(exporting.remove_old_exports, service.exports_folder)
         await asyncio.sleep(TIDY_S)
 
 
@@ -168,10 +170,10 @@ async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes
     """Yield the target's states as server-sent events, from now on."""
     title = target.title if len(service.targets) > 1 else ""
     yield b"retry: 2000\n\n"
-    async with aclosing(target.watch.follow()) as followed:
+    async with aclosing(target.feed.follow()) as followed:
         async for news in followed:
-            run = service.runs.going(target.name)
-            more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
+            run = service.runs.running_id(target.name)
+            more = timeline.as_event(news, target.feed.history, time.monotonic(), title, run)
             yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
 
 

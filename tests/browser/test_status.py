@@ -22,7 +22,7 @@ from tests.support.repository import SAMPLES
 from tests.support.states import NASTY, NOW, engine, start
 from ui.components import status_pill
 from ui.servers import state as facts
-from ui.servers.state import Facts, News
+from ui.servers.state import EngineState, ServerState
 
 pytestmark = pytest.mark.soak
 RECORD = """
@@ -211,9 +211,12 @@ STATES: dict[str, dict[str, Any]] = {
 
 def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None:
     """Contrast of WCAG AA, one height, no sideways scrolling, in all looks; whatever the engine's reasons are."""
-    news: list[News] = [facts.ELSEWHERE, *(Facts.of(engine(state=name, **more)) for name, more in STATES.items())]
+    news: list[ServerState] = [
+        facts.ELSEWHERE,
+        *(EngineState.model_validate(engine(state=name, **more)) for name, more in STATES.items()),
+    ]
     page = visit.page
-    now: list[News] = []
+    now: list[ServerState] = []
     page.route(
         "**/status/events",
         lambda route: route.fulfill(
@@ -244,7 +247,9 @@ def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None
 def test_nothing_moves_for_who_does_not_want_it(browser: Browser, url: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look], reduced_motion="reduce")  # type: ignore[arg-type]
     page = context.new_page()
-    body = json.dumps(status_pill.message(Facts.of(engine(state="starting", start=start(expected_ms=None)))))
+    body = json.dumps(
+        status_pill.message(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))
+    )
     page.route(
         "**/status/events",
         lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {body}\n\n"),

@@ -12,7 +12,7 @@ from gradio.events import api
 
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
-from ui.access.uploads import uploads
+from ui.access.uploads import parse_uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
 from ui.search import page_regions
@@ -40,8 +40,8 @@ class PageApi:
             collection: its id, or its name; a collection of that name is created if there is none
             target: name of the server that embeds the pages, if there are several; default: the first
         """
-        server, given = self._service.targets.of(target), uploads(files)
-        job = self._service.ingestor.start(self._service.shelf.make(collection).key, given, server)
+        server, given = self._service.targets.get(target), parse_uploads(files)
+        job = self._service.ingestor.start(self._service.ownership.find_or_create(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
             kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
@@ -83,14 +83,14 @@ class PageApi:
             types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
                 webp, tiff, gif, bmp, avif, jp2, heic; or other
         """
-        given = uploads(image)
+        given = parse_uploads(image)
         picture = given[0].path if given else None
         share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
         question = Question(
             query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
         )
         found = self._service.search(
-            question, self._service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
+            question, self._service.ownership.find_key(collection), whole(top_k, "top_k"), optional(dimension), target
         )
         return {
             "hits": [
@@ -128,8 +128,8 @@ class PageApi:
             types: only pages of these types, as in /search
         """
         asked = listed(queries, "queries")
-        found = self._service.scores(
-            asked, self._service.shelf.key(collection), selection(files, types), optional(dimension), target
+        found = self._service.score_pages(
+            asked, self._service.ownership.find_key(collection), selection(files, types), optional(dimension), target
         )
         return {
             "queries": found.queries,
@@ -157,7 +157,12 @@ class PageApi:
             target: name of the server that embeds the parts, if there are several; default: the first
         """
         return page_regions.answer(
-            self._service, str(query or ""), str(page), self._service.shelf.key(collection), target, optional(dimension)
+            self._service,
+            str(query or ""),
+            str(page),
+            self._service.ownership.find_key(collection),
+            target,
+            optional(dimension),
         )
 
     def delete_pages(self, collection: str, ids: list[str]) -> dict[str, Any]:
@@ -168,7 +173,7 @@ class PageApi:
             ids: page ids, as /search and /add_pages return them
         """
         wanted = page_ids(ids)
-        gone = self._service.delete(self._service.shelf.key(collection), wanted)
+        gone = self._service.delete_pages(self._service.ownership.find_key(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
     def scaledown(self, target: str | None = None) -> dict[str, Any]:
@@ -179,7 +184,7 @@ class PageApi:
         """
         self._service.library.check_writable()
         try:
-            tab.scale_down(self._service.targets.of(target))
+            tab.scale_down(self._service.targets.get(target))
         except (TargetError, OSError) as error:
             raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
         return {"status": "zero"}
@@ -198,7 +203,7 @@ class PageApi:
         if not 0 <= warm <= 1000:
             raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
         try:
-            running = tab.begin(self._service, target, tab.SERVER, 3, warm, bool(test_scaledown))
+            running = tab.start_run(self._service, target, tab.SERVER, 3, warm, bool(test_scaledown))
         except OSError as error:
             raise NotReadyError(f"no run was started: {error}", retry_after=5) from None
         return {"run": running.id}
@@ -209,7 +214,7 @@ class PageApi:
         Args:
             id: the run's name, as /start_bench returns it
         """
-        return self._service.runs.told(str(id))
+        return self._service.runs.as_json(str(id))
 
 
 def build(service: Service) -> None:

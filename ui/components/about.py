@@ -87,7 +87,7 @@ def about(service: Service) -> Markup:
 def places(service: Service) -> list[str]:
     found = ["This page and its library of pages and vectors: one process and its data folder."]
     for target in service.targets:
-        where = "on this machine" if target.local else "on another machine: pages and questions are sent there"
+        where = "on this machine" if target.is_local else "on another machine: pages and questions are sent there"
         found.append(
             f"{target.title or target.name}: embeds pages and questions, {where}. It sleeps while nobody searches."
         )
@@ -98,7 +98,7 @@ def servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
     """Return rows of name, model, dimensions and fingerprint, as far as each is known."""
     return [
         (target.name, "not known yet", "", "")
-        if (info := target.known) is None
+        if (info := target.known_info) is None
         else (target.name, info.title, f"{info.dimension}", info.fingerprint)
         for target in targets
     ]

@@ -30,10 +30,10 @@ def build(service: Service) -> Component:
         gr.HTML(status_pill.pill(), elem_id="engine", js_on_load=read_script("status.js"), apply_default_css=False)
 
     def arrive(request: gr.Request) -> str:
-        return described(service, service.targets.or_first(dict(request.query_params).get("t")))
+        return described(service, service.targets.get_or_first(dict(request.query_params).get("t")))
 
     def titles() -> Iterator[Any]:
-        for choices in service.targets.introduce():
+        for choices in service.targets.fetch_titles():
             yield gr.update(choices=choices)
 
     page = current_page()
@@ -41,7 +41,7 @@ def build(service: Service) -> Component:
     if isinstance(target, gr.Dropdown):
         page.load(titles, None, [target], **PRIVATE)
         target.change(None, [target], None, js=call_script("followServer"), **PRIVATE)
-        target.input(lambda name: described(service, service.targets.of(name)), [target], [model], **PRIVATE)
+        target.input(lambda name: described(service, service.targets.get(name)), [target], [model], **PRIVATE)
     return target
 
 
@@ -51,13 +51,13 @@ def selector(service: Service) -> Component:
     if len(service.targets) == 1:
         return gr.State(first)
     return gr.Dropdown(
-        service.targets.choices(), value=first, label="Server", elem_id="target", filterable=False, container=False,
-        min_width=180,
+        service.targets.list_choices(), value=first, label="Server", elem_id="target", filterable=False,
+        container=False, min_width=180,
     )  # fmt: skip
 
 
 def described(service: Service, target: Target) -> str:
     try:
-        return results.model(target.info(), target.name if len(service.targets) > 1 else "")
+        return results.model(target.fetch_info(), target.name if len(service.targets) > 1 else "")
     except ServingError as error:
         return results.no_model(error.message, bad=error.code != NOT_ASKED)

@@ -12,7 +12,7 @@ from serving.documents.page import Line
 from serving.library.records import Collection, Hit, StoredFile, StoredPage
 from ui.components.templates import render_template
 from ui.components.wording import ordinal, plural
-from ui.core.ingest import Job, Skipped
+from ui.core.ingest import IngestJob, SkippedFile
 
 WHY_NO_TEXT = (
     "it may have none, or be in a script that the built-in embedder does not read"
@@ -149,11 +149,11 @@ def files(found: Sequence[StoredFile], collection: Collection) -> Markup:
     return render_template("pages/files.html", files=found, pages=collection.pages)
 
 
-def progress(jobs: Sequence[Job]) -> Markup:
+def progress(jobs: Sequence[IngestJob]) -> Markup:
     return NOTHING.join(job_state(job) for job in jobs)
 
 
-def job_state(job: Job) -> Markup:
+def job_state(job: IngestJob) -> Markup:
     with job.lock:
         added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
     if not job.finished.is_set():
@@ -174,7 +174,7 @@ def job_state(job: Job) -> Markup:
     )
 
 
-def running(job: Job) -> Markup:
+def running(job: IngestJob) -> Markup:
     if job.state == "waiting":
         return under_way("Waiting for the upload before this one…")
     left, total = job.seconds_left, max(job.total, 1)
@@ -195,7 +195,7 @@ def under_way(words: str, done: int = 0, total: int = 0, label: str = "", rate: 
     return render_template("pages/running.html", words=words, done=done, total=total, label=label, rate=rate)
 
 
-def skipped_list(skipped: Sequence[Skipped]) -> Markup:
+def skipped_list(skipped: Sequence[SkippedFile]) -> Markup:
     known = [item for item in skipped if item.known]
     bad = [item for item in skipped if not item.known]
     return render_template("pages/skipped.html", bad=bad, known=known, most=LISTED)

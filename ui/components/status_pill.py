@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ui.components.templates import render_template
 from ui.components.wording import ago, seconds, sentence
-from ui.servers.state import CONNECTING, Facts, News, Snapshot, Unknown
+from ui.servers.state import CONNECTING, EngineState, ServerState, Snapshot, UnknownState
 
 TITLES = {
     "zero": "Asleep",
@@ -77,80 +77,80 @@ class PhaseBar:
     figure: str
 
 
-def pill(news: News = CONNECTING) -> Markup:
+def pill(news: ServerState = CONNECTING) -> Markup:
     """Render the whole widget; later only its parts are replaced."""
     return render_template("status/pill.html", state=state(news), parts=parts(news))
 
 
-def message(news: News) -> dict[str, Any]:
+def message(news: ServerState) -> dict[str, Any]:
     """Return what an event for a browser has of the state."""
     return {"state": state(news), "said": said(news), "parts": parts(news)}
 
 
-def parts(news: News) -> dict[str, Markup]:
+def parts(news: ServerState) -> dict[str, Markup]:
     """Render icon, words and panel."""
     icon = render_template("status/icon.html", state=state(news))
-    if isinstance(news, Unknown):
+    if isinstance(news, UnknownState):
         words = render_template("status/words.html", title=news.title, doing="", note=news.why, going=None)
         return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=news.why)}
     words = render_template(
-        "status/words.html", title=TITLES[news.look], doing=doing(news), note=small(news), going=news.start,
+        "status/words.html", title=TITLES[news.shown_state], doing=doing(news), note=small(news), going=news.start,
         usual=expected(news),
     )  # fmt: skip
     return {"icon": icon, "words": words, "panel": panel(news)}
 
 
-def state(news: News) -> str:
-    return "unknown" if isinstance(news, Unknown) else news.look
+def state(news: ServerState) -> str:
+    return "unknown" if isinstance(news, UnknownState) else news.shown_state
 
 
-def said(news: News) -> str:
+def said(news: ServerState) -> str:
     """Return the state as a screen reader reads it out."""
-    if isinstance(news, Unknown):
+    if isinstance(news, UnknownState):
         return f"{news.title}: {news.why}"
-    return f"{SAID[news.look]}: {news.reason}" if news.look == "failed" else SAID[news.look]
+    return f"{SAID[news.shown_state]}: {news.reason}" if news.shown_state == "failed" else SAID[news.shown_state]
 
 
 # The pill
 
 
-def doing(facts: Facts) -> Markup:
+def doing(facts: EngineState) -> Markup:
     """Render what is going on, or what comes next."""
     words, left = "", None
-    if facts.look == "zero":
+    if facts.shown_state == "zero":
         words = awaited(facts)
-    elif facts.look == "serving":
+    elif facts.shown_state == "serving":
         words = "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
         left = facts.seconds_left
     return render_template("status/doing.html", start=facts.start, usual=expected(facts), left=left, words=words)
 
 
-def awaited(facts: Facts) -> str:
+def awaited(facts: EngineState) -> str:
     verb = "wakes" if facts.next.kind == "restored" else "starts"
     usual = facts.next.expected_ms
     return f"{verb} with the next search" if usual is None else f"{verb} in about {seconds(usual)}"
 
 
-def expected(facts: Facts) -> float | None:
+def expected(facts: EngineState) -> float | None:
     """Return the milliseconds that the current start should take. In its first moment the engine has not yet said its
     kind."""
     return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
 
 
-def small(facts: Facts) -> str:
+def small(facts: EngineState) -> str:
     """Return the backend, and what it is doing now."""
-    if facts.look == "failed":
+    if facts.shown_state == "failed":
         return facts.reason
     backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
     if facts.start is not None:
-        steps = [backend, "from its snapshot" * (facts.look == "restoring"), phase_name(facts.start.phase or "")]
+        steps = [backend, "from its snapshot" * (facts.shown_state == "restoring"), phase_name(facts.start.phase or "")]
         return " · ".join(step for step in steps if step)
-    if facts.look == "serving" and facts.last_start is not None:
+    if facts.shown_state == "serving" and facts.last_start is not None:
         return f"{backend} · {kind_name(facts.last_start.kind)} in {seconds(facts.last_start.ready_ms)}"
-    return f"{backend} · {held(facts)}" if facts.look == "zero" else backend
+    return f"{backend} · {held(facts)}" if facts.shown_state == "zero" else backend
 
 
-def held(facts: Facts) -> str:
+def held(facts: EngineState) -> str:
     """Return what is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
     if facts.snapshot is None or facts.disabled:
         return NOTHING
@@ -172,7 +172,7 @@ def phase_name(phase: str) -> str:
 # The panel
 
 
-def panel(facts: Facts) -> Markup:
+def panel(facts: EngineState) -> Markup:
     """Render the current start, else the last one, phase by phase; the snapshot, and earlier starts."""
     start, last = facts.start, None
     if start is not None:
@@ -189,8 +189,8 @@ def panel(facts: Facts) -> Markup:
     )  # fmt: skip
 
 
-def lead(facts: Facts) -> str:
-    if facts.look == "failed":
+def lead(facts: EngineState) -> str:
+    if facts.shown_state == "failed":
         return f"{sentence(facts.reason)} After a short pause, the next search tries again."
     return {
         "zero": f"No embedder is running ({held(facts)}). The next search starts one.",
@@ -199,7 +199,7 @@ def lead(facts: Facts) -> str:
         "restoring": "The embedder is being restored from its snapshot. Searches wait for it.",
         "serving": "The embedder is running. After a while without searches it stops and frees its memory.",
         "scaling_down": "The embedder is stopping and frees its memory. The next search starts one.",
-    }[facts.look]
+    }[facts.shown_state]
 
 
 def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
@@ -215,7 +215,7 @@ def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]
     return found
 
 
-def snapshot_words(facts: Facts) -> str:
+def snapshot_words(facts: EngineState) -> str:
     if facts.backend == "plain":
         return "None: every start is a full one."
     if facts.backend == "modal":

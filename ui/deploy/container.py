@@ -26,7 +26,7 @@ from serving.library.backup import Backup
 from serving.library.library import Library
 from serving.settings import Settings
 from serving.system.files import copy_file
-from ui.access.password import Door, public
+from ui.access.password import PasswordGate, is_open_to_all
 from ui.core.bench_runs import PATTERN
 from ui.core.service import Service
 from ui.server import create_app, stop_streams
@@ -52,7 +52,7 @@ class Hosted:
         self._tried = float("-inf")
         self._failure = ""
         self._opening = threading.Lock()
-        self.door = Door(self._page, self.ready)
+        self.door = PasswordGate(self._page, self.ready)
 
     def open(self, names: Sequence[str] = ()) -> None:
         """`names`: hosts under which it may be asked, `*.` in front for all below one; none given: any.
@@ -64,9 +64,9 @@ class Hosted:
         access = load_keys(self._settings.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
-                target.use(access)
-        self.service.shelf.own = public()
-        self.door.names = tuple(name.lower() for name in names)
+                target.use_keys(access)
+        self.service.ownership.per_browser = is_open_to_all()
+        self.door.allowed_hosts = tuple(name.lower() for name in names)
         self.ready()
 
     def ready(self) -> str:

@@ -118,10 +118,10 @@ class Page:
 
         from serving.library.backup import Backup
         from ui.deploy.container import Hosted
-        from ui.servers.target import named
+        from ui.servers.target import parse_worker
 
         backup = Backup(Path(deployed.mount), commit, reload, Numbers(f"{deployed.volume}-claims"))
-        workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
+        workers = [parse_worker(text.strip()) for text in deployed.workers.split(",") if text.strip()]
         self.page = Hosted(Path(deployed.data), backup, workers)
 
     @modal.enter(snap=False)

@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from serving.errors import BadValueError, ServingError
 from serving.library.records import Collection, Storage
-from ui.access.uploads import uploads
+from ui.access.uploads import parse_uploads
 from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.scripts import read_script
 from ui.components.templates import render_template
 from ui.components.wording import plural
-from ui.core.background_task import Task
+from ui.core.background_task import BackgroundTask
 from ui.core.service import Service
 
 Panel = Callable[[str], dict[Any, Any]]
@@ -70,7 +70,7 @@ class Keeping:
         self._c = controls
         self._collection = collection
         self._panel = panel
-        self._tasks: dict[str, Task[Any]] = {}
+        self._tasks: dict[str, BackgroundTask[Any]] = {}
         """The export or import of each page view."""
 
     def connect(self, target: Any, panel: list[Any], share: dict[str, Any]) -> None:
@@ -92,9 +92,9 @@ class Keeping:
         """The controls as they are for this collection. `named`: what it was called before."""
         c, service = self._c, self._service
         try:
-            found = service.shelf.find(collection)
-            files, address = service.library.catalogue.list_files(found.key), service.shelf.address(found)
-            others = [choice for choice in service.shelf.choices(found, ()) if choice[1] != address]
+            found = service.ownership.find(collection)
+            files, address = service.library.catalogue.list_files(found.key), service.ownership.address_of(found)
+            others = [choice for choice in service.ownership.list_choices(found, ()) if choice[1] != address]
             text = about(found, service.library.measure_storage(found.key))
         except ServingError as error:
             return {c.about: results.notice("This collection cannot be shown", error.message, "error")}
@@ -111,7 +111,7 @@ class Keeping:
 
     def rename(self, collection: str, name: str) -> dict[Any, Any]:
         try:
-            renamed = self._service.library.rename_collection(self._service.shelf.key(collection), name)
+            renamed = self._service.library.rename_collection(self._service.ownership.find_key(collection), name)
         except ServingError as error:
             return {self._c.told: results.notice("The collection was not renamed", error.message, "error")}
         return self._done(renamed.key, results.notice(f"The collection is now called {renamed.name}"))
@@ -120,9 +120,9 @@ class Keeping:
         try:
             if not files or not to:
                 raise BadValueError("choose files, and a collection to move them to")
-            library, key = self._service.library, self._service.shelf.key(collection)
+            library, key = self._service.library, self._service.ownership.find_key(collection)
             ids = library.catalogue.list_file_pages(key, files)
-            moved = library.move_pages(key, ids, self._service.shelf.key(to))
+            moved = library.move_pages(key, ids, self._service.ownership.find_key(to))
         except ServingError as error:
             return {self._c.told: results.notice("Nothing was moved", error.message, "error")}
         stayed = f"{plural(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""
@@ -130,8 +130,8 @@ class Keeping:
 
     def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         try:
-            exported = self._service.shelf.find(collection)
-            task = Task(lambda step: self._service.export(exported.key, step))
+            exported = self._service.ownership.find(collection)
+            task = BackgroundTask(lambda step: self._service.export_collection(exported.key, step))
             yield from self._followed(task, "Exporting", request)
             found = task.result()
         except ServingError as error:
@@ -146,8 +146,8 @@ class Keeping:
         self, payload: object, collection: str, target: str, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         try:
-            (upload,) = uploads(payload)
-            task = Task(lambda step: self._service.bring_back(upload.path, target=target, step=step))
+            (upload,) = parse_uploads(payload)
+            task = BackgroundTask(lambda step: self._service.import_collection(upload.path, target=target, step=step))
             yield from self._followed(task, "Importing", request)
             made = task.result()
         except ServingError as error:
@@ -156,11 +156,11 @@ class Keeping:
         done = self._done(made.key, results.notice(f"{made.name}: {plural(made.pages, 'page')} imported"))
         yield {**done, self._c.stop: gr.update(visible=False)}
 
-    def _followed(self, task: Task[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def _followed(self, task: BackgroundTask[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         session = request.session_hash or ""
         self._tasks[session] = task
         try:
-            for done, total in task.watch():
+            for done, total in task.follow_progress():
                 yield {self._c.told: results.step(doing, done, total), self._c.stop: gr.update(visible=True)}
         finally:
             self._tasks.pop(session, None)

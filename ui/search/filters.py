@@ -69,7 +69,7 @@ def choices(filters: Filters, names: Sequence[tuple[str, int]], *, anew: bool = 
 def sizes(target: Target) -> Any:
     """The switch for a server: what it says of itself, which wakes nobody."""
     try:
-        about = target.known or target.info()
+        about = target.known_info or target.fetch_info()
     except ServingError:
         return gr.update(visible=False, value=ALL)
     smaller = sorted({size for size in about.dimensions if size < about.dimension}, reverse=True)
@@ -86,7 +86,7 @@ def size(chosen: object) -> int | None:
 def ranks(service: Service, asked: Asked, collection: CollectionKey, dimension: int | None) -> dict[str, int]:
     """Where each page was by that many numbers, as far as it is told: page ids to ranks. Raises ServingError."""
     hits = service.library.ranking.search(
-        collection, asked.vector, FAR, asked.fingerprint, asked.question.of, dimension
+        collection, asked.vector, FAR, asked.fingerprint, asked.question.selection, dimension
     )  # fmt: skip
     others = [hit for hit in hits if hit.page.id != asked.question.like]
     return {hit.page.id: rank for rank, hit in enumerate(others, 1)}

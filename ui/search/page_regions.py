@@ -33,7 +33,7 @@ from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.scripts import call_script
 from ui.components.templates import render_template
-from ui.core.service import Question, Service, milliseconds, sized
+from ui.core.service import Question, Service, check_dimension, milliseconds_since
 from ui.search.question import Asked, named
 
 FEWEST, MOST = 9, 16
@@ -155,19 +155,19 @@ def look(
     FingerprintError where the server's vectors cannot be compared with the collection's or the question's.
     """
     began = time.perf_counter()
-    chosen = service.targets.of(target)
-    sized(chosen, dimension)
+    chosen = service.targets.get(target)
+    check_dimension(chosen, dimension)
     picture = kept(service, collection, page_id)
     cuts = boxes(*picture.size)
     if len(cuts) == 1:
         size = f"{picture.width} x {picture.height}"
         raise BadValueError(f"the page has only {size} pixels: there are no parts to look at", param="page")
-    chosen.check(service.library, collection)
+    chosen.check_fingerprint(service.library, collection)
     vector, fingerprint = query(chosen.client)
     pages = [PagePayload(encode_jpeg(crop(picture, box))) for box in cuts]
     sent = time.perf_counter()
     vectors, here = embedded(chosen.client, pages, service, dimension)
-    embed = milliseconds(sent)
+    embed = milliseconds_since(sent)
     if not service.library.catalogue.are_comparable(here, fingerprint):
         raise FingerprintError(
             f"the question was asked of another embedder ({fingerprint}, here {here}): search again", param="target"
@@ -175,7 +175,7 @@ def look(
     belongs(service, collection, page_id)
     scores = vectors @ truncate_vectors(vector, dimension)
     tiles = tuple(Tile(box, float(score)) for box, score in zip(cuts, scores, strict=True))
-    return Parts(tiles, embed, milliseconds(began))
+    return Parts(tiles, embed, milliseconds_since(began))
 
 
 def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
@@ -226,7 +226,7 @@ def answer(
     """For the API. Raises ServingError."""
 
     def vector(client: EmbeddingClient) -> tuple[Vectors, str]:
-        return service.vector(client, Question(query))
+        return service.embed_question(client, Question(query))
 
     parts = look(service, vector, collection, page_id, target, dimension)
     return {
@@ -307,7 +307,7 @@ def looked(service: Service, asked: Asked, collection: str, target: str, page_id
     with suppress(NotFoundError):
         like = named(service.library.catalogue.read_page(asked.question.like)) if asked.question.like else ""
     try:
-        key = service.shelf.key(collection)
+        key = service.ownership.find_key(collection)
         known = asked.vector, asked.fingerprint
         parts = look(service, lambda _: known, key, page_id, target, asked.dimension)
     except NotFoundError:

@@ -10,9 +10,9 @@ import numpy as np
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
 from serving.library.records import ALL_PAGES, Hit, Selection, StoredPage
-from ui.access.uploads import uploads
+from ui.access.uploads import parse_uploads
 from ui.components import results
-from ui.core.service import MAX_TOP_K, Found, Question
+from ui.core.service import MAX_TOP_K, Question, SearchResult
 
 TOP_K = 8
 
@@ -37,14 +37,14 @@ def asked_with(
     query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
 ) -> Question:
     """Of what the browser sent. Raises BadValueError."""
-    given = uploads(image)
+    given = parse_uploads(image)
     share = numeric(filled(weight), "the share of the image")
     return Question(
         query,
         given[0].path if given else None,
         0.5 if share is None else share / 100,
         minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
-        of=selection(files, types),
+        selection=selection(files, types),
     )
 
 
@@ -80,11 +80,11 @@ def named(page: StoredPage) -> str:
     return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def none_found(found: Found, question: Question) -> str:
+def none_found(found: SearchResult, question: Question) -> str:
     if found.hidden:
         best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
         return results.notice(f"No page reaches {question.minimum:g}", best)
-    if question.of != ALL_PAGES:
+    if question.selection != ALL_PAGES:
         return results.notice("No page matches the filter", "Remove a file or type from the filter.")
     if question.like:
         return results.notice("There are no other pages", "This is the only page of the collection.")

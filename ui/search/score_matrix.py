@@ -24,7 +24,7 @@ from ui.components.events import PRIVATE
 from ui.components.results import notice
 from ui.components.scripts import read_script
 from ui.components.templates import render_template
-from ui.core.service import Scores, Service
+from ui.core.service import ScoredPages, Service
 from ui.search import filters
 from ui.search.question import selection
 
@@ -66,7 +66,9 @@ def connect(service: Service, many: Many, inputs: Sequence[Component]) -> None:
         try:
             lines = str(questions or "").splitlines()
             of = selection(files, types)
-            found = service.scores(lines, service.shelf.key(collection), of, filters.size(dimension), target)
+            found = service.score_pages(
+                lines, service.ownership.find_key(collection), of, filters.size(dimension), target
+            )
         except ServingError as error:
             return notice("The questions were not scored", error.message, "error"), gr.update(visible=False)
         if not found.pages:
@@ -104,7 +106,7 @@ class Cell:
     best: bool
 
 
-def heat_map(found: Scores) -> Markup:
+def heat_map(found: ScoredPages) -> Markup:
     shown = columns(found.values)
     rest = len(found.pages) - len(shown)
     more = f" The {len(shown)} that answer best are shown; the CSV has all {len(found.pages):,}." if rest else ""
@@ -127,7 +129,7 @@ def named(page: StoredPage) -> str:
     return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def table(found: Scores) -> str:
+def table(found: ScoredPages) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["question", *(escape_cell(named(page)) for page in found.pages)])
@@ -136,7 +138,7 @@ def table(found: Scores) -> str:
     return out.getvalue()
 
 
-def written(found: Scores) -> Path:
+def written(found: ScoredPages) -> Path:
     """The CSV as a file among the uploads, which are removed after an hour."""
     base = os.environ.get("GRADIO_TEMP_DIR") or None
     if base:

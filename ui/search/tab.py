@@ -17,13 +17,13 @@ from markupsafe import Markup
 from serving.errors import NotFoundError, ServingError
 from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
 from serving.library.records import ALL_PAGES, Collection, CollectionKey
-from ui.access.page_views import Views
-from ui.access.uploads import Upload, uploads
+from ui.access.page_views import PageViews
+from ui.access.uploads import Upload, parse_uploads
 from ui.components import results as render
 from ui.components.events import PRIVATE, current_page
 from ui.components.scripts import call_script
-from ui.core.sample_pages import sample_chips, sample_files
-from ui.core.service import Found, Question, Service
+from ui.core.sample_pages import list_sample_files, pick_sample_questions
+from ui.core.service import Question, SearchResult, Service
 from ui.search import collection_tools, filters, layout, page_regions, score_matrix
 from ui.search.layout import MINE, SAMPLES, Widgets
 from ui.search.question import TOP_K, Asked, asked_with, named, none_found, selection, shown
@@ -53,8 +53,8 @@ class Events:
     def __init__(self, service: Service, widgets: Widgets) -> None:
         self.service = service
         self.w = widgets
-        self.views = Views()
-        self.welcome = render.welcome(all(target.local for target in service.targets))
+        self.views = PageViews()
+        self.welcome = render.welcome(all(target.is_local for target in service.targets))
 
     def connect(self, controls: collection_tools.Controls) -> None:
         w = self.w
@@ -125,22 +125,22 @@ class Events:
     # Pages
 
     def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
-        given, server = uploads(payload), self.service.targets.of(target)
-        into = self.service.shelf.make(collection or self.requested())
+        given, server = parse_uploads(payload), self.service.targets.get(target)
+        into = self.service.ownership.find_or_create(collection or self.requested())
         self.service.ingestor.start(into.key, given, server)
-        self.views.turn(into)
+        self.views.show(into)
         return {self.w.files: None, self.w.collection: self.choices(into)}
 
     def add_samples(self, target: str) -> dict[Any, Any]:
-        chosen = self.service.targets.of(target)
-        into = self.service.shelf.make(self.samples_of(chosen))
-        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in sample_files()], chosen)
+        chosen = self.service.targets.get(target)
+        into = self.service.ownership.find_or_create(self.samples_of(chosen))
+        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in list_sample_files()], chosen)
         return self.fresh(into.key)
 
     def samples_of(self, target: Target) -> str:
         """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
         try:
-            target.check(self.service.library, self.service.shelf.key(SAMPLES))
+            target.check_fingerprint(self.service.library, self.service.ownership.find_key(SAMPLES))
         except FingerprintError:
             return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
         except ServingError:
@@ -150,31 +150,31 @@ class Events:
     def follow(self, collection: str) -> Iterator[dict[Any, Any]]:
         """What is being added to the collection, each time that changes, until it ends or this page view turns to
         another collection; also for who comes later."""
-        ingestor, shown, view = self.service.ingestor, "", self.views.current()
+        ingestor, shown, view = self.service.ingestor, "", self.views.current_view()
         try:
-            found = self.service.shelf.find(collection)
+            found = self.service.ownership.find(collection)
         except ServingError:
             yield gr.skip()  # told by whoever led here
             return
         key = found.key
-        if not ingestor.recent(key):
+        if not ingestor.recent_jobs(key):
             yield gr.skip()
             return
-        while (job := ingestor.active(key)) is not None and not self.views.left(found, view):
+        while (job := ingestor.active_job(key)) is not None and not self.views.has_left(found, view):
             job.finished.wait(TICK_S)
-            now = render.progress(ingestor.recent(key))
-            if now != shown and not self.views.left(found, view):
+            now = render.progress(ingestor.recent_jobs(key))
+            if now != shown and not self.views.has_left(found, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
-        if self.views.left(found, view):
+        if self.views.has_left(found, view):
             yield {self.w.progress: gr.skip()}
             return
         with suppress(CollectionGoneError):  # else it may have another name by now
-            collection = self.service.shelf.address(self.service.shelf.find(key))
-        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent(key))}
+            collection = self.service.ownership.address_of(self.service.ownership.find(key))
+        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent_jobs(key))}
 
     def cancel(self, collection: str) -> None:
-        self.service.ingestor.cancel(self.service.shelf.key(collection))
+        self.service.ingestor.cancel(self.service.ownership.find_key(collection))
 
     @property
     def panels(self) -> list[Component]:
@@ -184,13 +184,13 @@ class Events:
     def panel(self, collection: str, *, anew: bool = False) -> dict[Any, Any]:
         """`anew`: another collection than before."""
         catalogue, ingestor, found = self.service.library.catalogue, self.service.ingestor, self.there(collection)
-        self.views.turn(found)
+        self.views.show(found)
         return {
-            self.w.progress: render.progress(ingestor.recent(found.key)),
-            self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
+            self.w.progress: render.progress(ingestor.recent_jobs(found.key)),
+            self.w.cancel: gr.update(visible=ingestor.active_job(found.key) is not None),
             self.w.listing: render.files(catalogue.list_files(found.key), found),
             self.w.collection: self.choices(found),
-            self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
+            self.w.chips: render.chips(pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []),
             **filters.choices(self.w.filters, catalogue.list_file_names(found.key), anew=anew),
         }
 
@@ -202,27 +202,27 @@ class Events:
         return {**self.nothing(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
 
     def choices(self, found: Collection) -> Any:
-        shelf = self.service.shelf
-        return gr.update(choices=shelf.choices(found, (MINE, SAMPLES)), value=shelf.address(found))
+        ownership = self.service.ownership
+        return gr.update(choices=ownership.list_choices(found, (MINE, SAMPLES)), value=ownership.address_of(found))
 
     def there(self, collection: str) -> Collection:
         """Return the collection; one's own pages in place of one that is gone."""
         try:
-            return self.service.shelf.find(collection)
+            return self.service.ownership.find(collection)
         except NotFoundError:
-            return self.service.shelf.find(MINE)
+            return self.service.ownership.find(MINE)
 
     def switch(self, collection: str | None) -> dict[Any, Any]:
         if not collection:  # the list was left before the page had opened
             return {self.w.summary: gr.skip()}
-        shelf = self.service.shelf
+        ownership = self.service.ownership
         try:
-            # On a shelf of one's own a name that is typed makes a collection: to be shared, or to move pages to.
-            found = shelf.make(collection) if shelf.own else shelf.find(collection)
-            if self.views.shows(found, self.views.current()):
+            # Where each browser has its own, a typed name makes a collection: to be shared, or to move pages to.
+            found = ownership.find_or_create(collection) if ownership.per_browser else ownership.find(collection)
+            if self.views.is_showing(found, self.views.current_view()):
                 # A list tells its choice also when it is only left: nothing of what was found goes for that.
                 return {self.w.summary: gr.skip()}
-            return self.fresh(shelf.address(found))
+            return self.fresh(ownership.address_of(found))
         except ServingError as error:
             told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
             with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
@@ -232,18 +232,20 @@ class Events:
     def fits(self, collection: str, target: str) -> Any:
         """Whether the server just chosen can rank the collection: told before it is woken."""
         try:
-            self.service.targets.of(target).check(self.service.library, self.service.shelf.key(collection))
+            self.service.targets.get(target).check_fingerprint(
+                self.service.library, self.service.ownership.find_key(collection)
+            )
         except ServingError as error:
             return failed("This server cannot search this collection", error)
         return gr.skip()
 
     def sizes(self, target: str) -> Any:
-        return filters.sizes(self.service.targets.of(target))
+        return filters.sizes(self.service.targets.get(target))
 
     def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
         told = ""
         try:
-            key = self.service.shelf.key(collection)
+            key = self.service.ownership.find_key(collection)
             if event.file:
                 self.service.delete_file(key, event.file)
             else:
@@ -268,7 +270,7 @@ class Events:
         if "k" in asked:
             named[self.w.top_k] = str(shown(asked["k"]))
         if "t" in asked and isinstance(self.w.target, gr.Dropdown):
-            named[self.w.target] = self.service.targets.or_first(asked["t"]).name
+            named[self.w.target] = self.service.targets.get_or_first(asked["t"]).name
         if greeting := self.greeting(collection, asked.get("c", "")):
             named[self.w.summary] = greeting
         return {**named, **self.panel(collection)}
@@ -276,21 +278,21 @@ class Events:
     def greeting(self, collection: str, wanted: str) -> Markup:
         if is_key(wanted):
             try:
-                self.service.shelf.find(wanted)
+                self.service.ownership.find(wanted)
             except CollectionGoneError:
                 gone = "It was deleted, or the link is incomplete. Your own pages are shown instead."
                 return render.notice("This collection does not exist", gone, "error")
-        return render.NOTHING if self.service.shelf.find(collection).pages else self.welcome
+        return render.NOTHING if self.service.ownership.find(collection).pages else self.welcome
 
     def requested(self) -> str:
         """The collection in the address of the page that caused this event; else the one last added to."""
         request = LocalContext.request.get(None)
         name = "" if request is None else str(dict(request.query_params).get("c", ""))
-        shelf = self.service.shelf
+        ownership = self.service.ownership
         try:
-            return shelf.address(shelf.find(name or shelf.latest() or MINE))
+            return ownership.address_of(ownership.find(name or ownership.find_latest_name() or MINE))
         except ServingError:
-            return shelf.address(shelf.find(MINE))
+            return ownership.address_of(ownership.find(MINE))
 
     def take_chip(self, event: gr.EventData) -> str:
         return str(event.query)
@@ -328,7 +330,7 @@ class Events:
     ) -> dict[Any, Any]:
         try:
             # Who asks before the page knows its collection asks the one that it opens with.
-            key = self.service.shelf.key(collection or self.requested())
+            key = self.service.ownership.find_key(collection or self.requested())
             found = self.service.search(question, key, shown(top_k), dimension, target)
             return self.told(question, found, key, dimension)
         except ServingError as error:
@@ -343,14 +345,14 @@ class Events:
         size = filters.size(dimension)
         question = asked.question
         try:
-            question = replace(question, of=selection(files, types))
-            if (size, question.of) == (asked.dimension, asked.question.of):
+            question = replace(question, selection=selection(files, types))
+            if (size, question.selection) == (asked.dimension, asked.question.selection):
                 # A dropdown may tell one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
-            key = self.service.shelf.key(collection)
+            key = self.service.ownership.find_key(collection)
             found = self.service.rank(question, asked.vector, asked.fingerprint, key, shown(top_k), size)
             was: dict[str, int] = {}
-            if question.of == asked.question.of:
+            if question.selection == asked.question.selection:
                 was = filters.ranks(self.service, asked, key, asked.dimension)
             return self.told(question, found, key, size, was)
         except ServingError as error:
@@ -359,7 +361,7 @@ class Events:
             return {**self.nothing(), self.w.summary: failed("The search failed", error), self.w.asked: kept}
 
     def told(
-        self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
+        self, question: Question, found: SearchResult, collection: CollectionKey, dimension: int | None,
         was: Mapping[str, int] = render.NO_RANKS,
     ) -> dict[Any, Any]:  # fmt: skip
         """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
@@ -371,7 +373,7 @@ class Events:
         like = named(catalogue.read_page(question.like)) if question.like else ""
         summary = render.summary(
             found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
-            ranked=None if question.of == ALL_PAGES else found.ranked, dimension=dimension, was=was,
+            ranked=None if question.selection == ALL_PAGES else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
@@ -393,11 +395,11 @@ class Events:
         """What a button beside a page does: others like it, or its deletion."""
         page = str(event.page)
         if event.like:
-            like = Question(like=page, minimum=asked.question.minimum, of=asked.question.of)
+            like = Question(like=page, minimum=asked.question.minimum, selection=asked.question.selection)
             yield self.answer(like, collection, top_k, target, asked.dimension)
             return
         try:
-            self.service.delete(self.service.shelf.key(collection), [page])
+            self.service.delete_pages(self.service.ownership.find_key(collection), [page])
         except ServingError as error:
             yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
             return

@@ -71,7 +71,7 @@ def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
 
 
 def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
-    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.sample_files()]
+    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.list_sample_files()]
     assert sum(found) == sample_pages.SAMPLE_PAGES
 
 

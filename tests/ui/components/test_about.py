@@ -48,7 +48,7 @@ def test_it_names_each_server_and_escapes_what_they_say(
     service = Service(Targets([target]), Library(tmp_path / "library"), settings)
     try:
         assert "not known yet" in about.about(service)
-        target.info()
+        target.fetch_info()
         told = about.about(service)
     finally:
         service.close()

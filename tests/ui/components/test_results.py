@@ -6,20 +6,20 @@ from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
 from tests.support.hits import NASTY, hit
 from ui.components import results
-from ui.core.ingest import Job, Skipped
+from ui.core.ingest import IngestJob, SkippedFile
 from ui.servers.target import Target
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
 
 
 def test_nothing_of_a_user_is_markup() -> None:
-    job = Job("c", [], NOWHERE)
-    job.skipped.append(Skipped(NASTY, NASTY))
+    job = IngestJob("c", [], NOWHERE)
+    job.skipped.append(SkippedFile(NASTY, NASTY))
     job.finished.set()
     job.state = "done"
     line = Line(NASTY, (0, 0, 1, 1))
     collection = Collection(NASTY, 1, "f", "m", 2)
-    failed = Job("c", [], NOWHERE, state="failed", error=NASTY)
+    failed = IngestJob("c", [], NOWHERE, state="failed", error=NASTY)
     failed.finished.set()
     for html in (
         results.gallery([hit(line=line)]),
@@ -53,7 +53,7 @@ def test_detail_marks_the_line_on_the_page() -> None:
 
 
 def test_progress_of_a_job() -> None:
-    job = Job("c", [], NOWHERE)
+    job = IngestJob("c", [], NOWHERE)
     assert "Waiting for the upload" in results.progress([job])
     job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
     assert "Page 5 of 10" in results.progress([job]) and 'value="4"' in results.progress([job])

@@ -20,7 +20,7 @@ from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, new
 from tests.support.servers import ScriptedWorker
 from ui.access import password as door
-from ui.access.password import Door
+from ui.access.password import PasswordGate
 from ui.deploy import container
 from ui.deploy.container import Hosted
 from ui.servers.modal_target import ModalTarget
@@ -39,7 +39,7 @@ async def inside(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def page_behind(why: str = "") -> TestClient:
-    return TestClient(Door(inside, lambda: why), base_url="https://page.modal.run")
+    return TestClient(PasswordGate(inside, lambda: why), base_url="https://page.modal.run")
 
 
 def test_only_who_has_the_password_comes_in() -> None:
@@ -73,8 +73,8 @@ def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, val
     [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
 )
 def test_only_its_own_names_are_answered(host: str, status: int) -> None:
-    inner = Door(inside, lambda: "")
-    inner.names = ("*.modal.run", "page.example.org")
+    inner = PasswordGate(inside, lambda: "")
+    inner.allowed_hosts = ("*.modal.run", "page.example.org")
     assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
 
 

@@ -198,7 +198,7 @@ def test_vectors_of_another_model_are_refused(service: Service, double: Coloured
     html = page_regions.looked(service, before, COLLECTION, "", page.id)
     assert "asked of another embedder (coloured-1, here coloured-2)" in html and 'class="sheet"' in html
     assert len(double.calls) == calls + 1, "who was known by its fingerprint is found out by its answer"
-    service.targets.first.info()
+    service.targets.first.fetch_info()
     with pytest.raises(FingerprintError, match="made with another embedder"):
         page_regions.answer(service, "red", page.id, at(service.library), None, None)
     assert len(double.calls) == calls + 1, "a worker was woken in vain"
@@ -235,7 +235,7 @@ def test_a_page_deleted_meanwhile_is_gone(service: Service, double: Coloured, tm
     thread = threading.Thread(target=lambda: told.append(page_regions.looked(service, before, COLLECTION, "", page.id)))
     thread.start()
     until(lambda: len(double.calls) > calls)
-    service.delete(at(service.library), [page.id])
+    service.delete_pages(at(service.library), [page.id])
     double.gate.set()
     thread.join(20)
     assert "This page is gone" in told[0] and "sheet" not in told[0]
@@ -260,5 +260,5 @@ def test_a_page_in_place_of_a_question(service: Service, tmp_path: Path) -> None
     html = page_regions.looked(service, before, COLLECTION, "", page.id)
     assert "Best part: lower left" in html and "<img src=x" not in html
     assert "Compared with “&lt;img" in html and html.count('class="best"') == 1
-    service.delete(at(service.library), [red.id])
+    service.delete_pages(at(service.library), [red.id])
     assert "Best part: lower left" in page_regions.looked(service, before, COLLECTION, "", page.id)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.library.records import StoredPage
-from ui.core.service import Scores
+from ui.core.service import ScoredPages
 from ui.search import score_matrix
 
 
@@ -16,9 +16,9 @@ def page(number: int, file: str = "a.pdf", pages: int = 1) -> StoredPage:
     return StoredPage(f"{number:016x}", "c", file, number, pages, 100, 200, True)
 
 
-def scores(queries: list[str], pages: list[StoredPage], seed: int = 0) -> Scores:
+def scores(queries: list[str], pages: list[StoredPage], seed: int = 0) -> ScoredPages:
     values = np.random.default_rng(seed).uniform(-0.2, 0.9, (len(queries), len(pages))).astype(np.float32)
-    return Scores(queries, pages, values, {})
+    return ScoredPages(queries, pages, values, {})
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\uff1d1", "  =1"])
