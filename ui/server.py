@@ -52,7 +52,7 @@ def build_blocks(service: Service) -> gr.Blocks:
             with gr.Tab("Search", id="search"):
                 search.build(service, target)
             with gr.Tab("Cold starts", id="cold-starts"):
-                cold_starts.build(service, target)
+                cold_starts.ColdStartsTab(service, target)
             with gr.Tab("About", id="about"):
                 about.build(service)
     page.queue(default_concurrency_limit=16)
@@ -172,8 +172,9 @@ async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes
     yield b"retry: 2000\n\n"
     async with aclosing(target.feed.follow()) as followed:
         async for news in followed:
-            run = service.runs.running_id(target.name)
-            more = timeline.as_event(news, target.feed.history, time.monotonic(), title, run)
+            run = service.runs.latest(target.name)
+            parts = timeline.render_parts(news, target.feed.history, time.monotonic(), title)
+            more = {"timeline": parts, "run": run.id if run is not None and run.is_running else ""}
             yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
 
 

@@ -26,14 +26,12 @@ class SameOrigin:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_foreign(headers := Headers(scope=scope)) and not is_link(scope, headers):
-            await JSONResponse({"error": REFUSAL}, 403)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-
-def is_link(scope: Scope, headers: Headers) -> bool:
-    return scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        if scope["type"] == "http" and is_foreign(headers := Headers(scope=scope)):
+            is_link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            if not is_link:
+                await JSONResponse({"error": REFUSAL}, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def is_foreign(headers: Headers) -> bool:

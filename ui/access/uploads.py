@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 from gradio.utils import get_upload_folder
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,29 +60,21 @@ class UploadsOnly:
             with suppress(ClientDisconnect):  # in the middle of an upload
                 await self._app(scope, receive, send)
             return
-        body = await read_body(receive)
-        if body is None:
-            await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
-            return
+        received = bytearray()
         try:
-            body = replace_surrogates(body)
+            async for chunk in Request(scope, receive).stream():
+                received += chunk
+                if len(received) > CALL_BYTES:
+                    await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
+                    return
+            body = replace_surrogates(bytes(received))
             check_files(orjson.loads(body) if body else None)
+        except ClientDisconnect:
+            return
         except (BadValueError, ValueError, RecursionError) as error:
             await JSONResponse({"error": str(error)}, 400)(scope, receive, send)
             return
         await self._app(scope, replay_body(body, receive), send)
-
-
-async def read_body(receive: Receive) -> bytes | None:
-    """Return the whole body; None if it is longer than a call may be, or its sender left."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if message["type"] != "http.request" or len(body) > CALL_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def replay_body(body: bytes, receive: Receive) -> Receive:
@@ -145,10 +137,10 @@ def remove_old_uploads(folder: Path, needed: Container[Path] = (), older_s: floa
     Files with names that neither Gradio nor we give are left alone: the folder may have been there before.
     """
     before = time.time() - older_s
-    ours = [entry for entry in folder.glob("*") if OURS.fullmatch(entry.name)]
-    for path in [path for entry in ours for path in (*sorted(entry.rglob("*"), reverse=True), entry)]:
+    for path in sorted(folder.rglob("*"), reverse=True):
         with suppress(OSError):  # somebody else was faster, or it is a folder with something in it
-            if path.lstat().st_mtime >= before or path in needed:
+            ours = OURS.fullmatch(path.relative_to(folder).parts[0])
+            if not ours or path in needed or path.lstat().st_mtime >= before:
                 continue
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()

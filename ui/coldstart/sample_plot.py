@@ -43,16 +43,6 @@ class PlotRow:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One sample: its place on the axis in percent, its height, its CSS classes, and its tooltip."""
-
-    x: float
-    lane: int
-    looks: str
-    title: str
-
-
-@dataclass(frozen=True)
 class RunMarkup:
     """A run so far; empty before its first sample."""
 
@@ -111,7 +101,7 @@ def place_row(row: PlotRow, axis: tuple[float, float], last: Sample | None) -> d
 
     Warm dots are many and alike: they have no tooltip.
     """
-    dots: dict[tuple[int, int, bool], Dot] = {}
+    dots: dict[tuple[int, int, bool], dict[str, object]] = {}
     for hollow, samples in ((False, row.counted), (True, row.hollow)):
         for sample in samples:
             x, lane = percent_at(sample.client_ms, axis), sample.number % LANES
@@ -120,7 +110,7 @@ def place_row(row: PlotRow, axis: tuple[float, float], last: Sample | None) -> d
                 looks = "dot" + " hollow" * hollow + " last" * (sample is last)
                 named = hollow or sample.kind != "warm"
                 title = f"{figures.describe_sample(sample)}: {format_ms(sample.client_ms)}" if named else ""
-                dots[spot] = Dot(x, lane, looks, title)
+                dots[spot] = {"x": x, "lane": lane, "looks": looks, "title": title}
     found = {"label": row.label, "kind": row.kind, "dots": dots.values(), "median": "", "note": ""}
     if row.counted:
         median = statistics.median(sample.client_ms for sample in row.counted)
@@ -134,18 +124,20 @@ def choose_bounds(times: Sequence[float]) -> tuple[float, float]:
     if not times:
         return 1.0, 1000.0
     low, high = max(min(times), 0.01), max(max(times), 0.01)
-    down = [step * 10.0 ** math.floor(math.log10(low)) for step in (1, 2, 5)]
-    up = [step * 10.0 ** math.floor(math.log10(high)) for step in (1, 2, 5, 10)]
-    least = max(at for at in down if at <= low * 1.0001)
-    most = min(at for at in up if at >= high)
+    least = max(at for at in round_numbers(low, low) if at <= low * 1.0001)
+    most = min(at for at in round_numbers(high, high) if at >= high)
     return (least, most) if most > least else (least, least * 10)
 
 
 def choose_ticks(axis: tuple[float, float]) -> list[float]:
     low, high = axis
     steps = (1,) if high / low > WIDE else (1, 2, 5)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [at for power in powers for step in steps if low * 0.999 <= (at := step * 10.0**power) <= high * 1.001]
+    return [at for at in round_numbers(low, high, steps) if low * 0.999 <= at <= high * 1.001]
+
+
+def round_numbers(low: float, high: float, steps: Sequence[int] = (1, 2, 5)) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 2)
+    return [step * 10.0**power for power in powers for step in steps]
 
 
 def percent_at(ms: float, axis: tuple[float, float]) -> float:

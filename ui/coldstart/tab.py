@@ -45,15 +45,11 @@ ENDED = {0: "The run is complete.", 130: "The run was stopped; its measurements 
 Changes = dict[Component, Any]
 
 
-def build(service: Service, target: Component) -> None:
-    """Add the tab to the page that is being built. The value of `target` is the name of the chosen server."""
-    ColdStartsTab(service, target).connect()
-
-
 class ColdStartsTab:
     """The tab's widgets, and one method for each event, which returns the changes by widget."""
 
     def __init__(self, service: Service, target: Component) -> None:
+        """Add the tab to the page that is being built. The value of `target` is the name of the chosen server."""
         self.service = service
         self.target = target
         self.timeline = gr.HTML(
@@ -64,6 +60,7 @@ class ColdStartsTab:
             self._build_results()
         cost_panel.build(service, self.run)
         self.timer = gr.Timer(TICK_S, active=False)
+        self._connect()
 
     def _build_panel(self) -> None:
         choices = [("The server of this page", SERVER)]
@@ -95,18 +92,18 @@ class ColdStartsTab:
             if tiers := gpu_tiers.render_table(RUNS):
                 gr.HTML(tiers, elem_id="bench-tiers")
 
-    def connect(self) -> None:
+    def _connect(self) -> None:
         asked: list[Component] = [self.target, self.what, self.repetitions, self.warm]
         state: list[Component] = [
             self.start, self.stop, self.live, self.samples, self.timer, self.run, self.beside, self.report,
         ]  # fmt: skip
-        everything = [*state, self.estimate]
-        current_page().load(self.open_tab, asked, everything, **PRIVATE)
         changes = [one.change for one in (self.what, self.repetitions, self.warm)]
+        if isinstance(self.target, gr.Dropdown):  # the report that is shown stays
+            changes.append(self.target.change)
+            self.target.change(self.show_latest, [self.target], state, **PRIVATE)
+        current_page().load(self.open_tab, asked, [*state, self.estimate], **PRIVATE)
         gr.on(changes, self.update_estimate, asked, [self.estimate], **PRIVATE)
         self.timeline.click(self.show_latest, [self.target], state, **PRIVATE)
-        if isinstance(self.target, gr.Dropdown):
-            self.target.change(self.switch_server, asked, everything, **PRIVATE)
         self.start.click(self.start_run, asked, state, **PRIVATE)
         self.stop.click(self.stop_run, [self.target], state, **PRIVATE)
         self.timer.tick(self.refresh, [self.target, self.run], state, **PRIVATE)
@@ -122,10 +119,6 @@ class ColdStartsTab:
             **self.list_runs(running.id if running is not None and running.is_running else None),
             self.estimate: self.update_estimate(target, what, repetitions, warm),
         }
-
-    def switch_server(self, target: str, what: str, repetitions: float, warm: float) -> Changes:
-        """Show another server's run; the report that is shown stays."""
-        return {**self.show_latest(target), self.estimate: self.update_estimate(target, what, repetitions, warm)}
 
     def show_latest(self, target: str) -> Changes:
         """Show a run that this browser may not know of."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup
 
@@ -77,13 +76,6 @@ def render_parts(state: ServerState, spans: Sequence[StateSpan], now: float, tit
     }
 
 
-def as_event(
-    state: ServerState, spans: Sequence[StateSpan], now: float, title: str = "", run: str = ""
-) -> dict[str, Any]:  # fmt: skip
-    """Return this part of an event for a browser. `run` is the bench run in progress."""
-    return {"timeline": render_parts(state, spans, now, title), "run": run}
-
-
 def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, title: str) -> Markup:
     """Render the spans, below the current state in the words of the pill."""
     known = now - spans[0].began if spans else LENGTHS_S[-1]
@@ -94,11 +86,17 @@ def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, tit
     else:
         words = (status_pill.TITLES[state.shown_state], status_pill.doing(state))
     heading = f"Last {length // 60} minutes" if length > 60 else "Last minute"
-    totals = sum_by_state(shown)
+    took = {name: [span.took for span in shown if span.state == name] for name in WORDS}
+    totals = {name: (sum(seconds), len(seconds)) for name, seconds in took.items() if seconds}
+    spent = ", ".join(
+        f"{WORDS[name]} {lasted(seconds)}{f' ({count} times)' if count > 1 else ''}"
+        for name, (seconds, count) in totals.items()
+    )
+    in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
     return render_template(
         "coldstart/strip.html", heading=heading, title=title, length=length, spans=shown, words=WORDS, state=words[0],
         doing=words[1], flags=place_flags(shown, length), axis=choose_ticks(length), totals=totals,
-        in_words=describe_spans(heading, totals, shown),
+        in_words=in_words,
     )  # fmt: skip
 
 
@@ -136,21 +134,6 @@ def place_flags(shown: Sequence[SpanOnStrip], length: int) -> list[Flag]:
             way = "woke" if all(span.state == "restoring" for span in start) else "started"
             found.append(Flag(to, way, sum(span.took for span in start), edge=to < FLAGS_APART / 2 * length))
     return found
-
-
-def sum_by_state(shown: Sequence[SpanOnStrip]) -> dict[SpanState, tuple[float, int]]:
-    """Return the seconds and the number of spans of each state, in the order of the legend."""
-    took = {state: [span.took for span in shown if span.state == state] for state in WORDS}
-    return {state: (sum(seconds), len(seconds)) for state, seconds in took.items() if seconds}
-
-
-def describe_spans(heading: str, totals: dict[SpanState, tuple[float, int]], shown: Sequence[SpanOnStrip]) -> str:
-    """Return the strip as a sentence, for a screen reader."""
-    spent = ", ".join(
-        f"{WORDS[state]} {lasted(took)}{f' ({count} times)' if count > 1 else ''}"
-        for state, (took, count) in totals.items()
-    )
-    return f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
 
 
 def render_table(spans: Sequence[StateSpan], now: float) -> Markup:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
@@ -51,10 +50,8 @@ class BenchRun:
 
     def last_lines(self, count: int) -> list[str]:
         """Return the last lines of its log."""
-        with self.log.open("rb") as stream:
-            stream.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
-            text = stream.read().decode("utf-8", "replace")
-        return [line for line in text.splitlines() if line.strip()][-count:]
+        lines = self.log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace").splitlines()
+        return [line for line in lines if line.strip()][-count:]
 
     def stop(self) -> None:
         """Return at once; the run keeps what it has, and ends its engines."""
@@ -98,11 +95,6 @@ class BenchRuns:
         """Return the target's run that goes on, or that ended last, of those started since this page was."""
         return self._running.get(target)
 
-    def running_id(self, target: str) -> str:
-        """Return the name of the target's run that goes on; empty if none does."""
-        running = self._running.get(target)
-        return running.id if running is not None and running.is_running else ""
-
     def close(self) -> None:
         for running in self._running.values():
             running.stop()
@@ -132,16 +124,15 @@ class BenchRuns:
     def as_json(self, name: str) -> dict[str, Any]:
         """Return state and result; `result` is None before the first sample. Raises NotFoundError."""
         running = next((one for one in self._running.values() if one.id == name), None)
-        result = None
         try:
             result = orjson.loads(self.result_path(name).read_bytes())
         except NotFoundError:
             if running is None:
                 raise
+            result = None
+        state = "failed" if result is None else "done" if result.get("complete") else "stopped"
         if running is not None and running.is_running:
             state = "running"
-        else:
-            state = "failed" if result is None else "done" if result.get("complete") else "stopped"
         return {"run": name, "state": state, "result": result}
 
     def add_file(self, file: Path) -> str:
@@ -153,11 +144,7 @@ class BenchRuns:
         except ResultError as error:
             raise ResultError(str(error).replace(str(file), "the file")) from None
         folder = self._make_folder()
-        try:
-            write_file(folder / LOADED, file.read_bytes())
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        write_file(folder / LOADED, file.read_bytes())
         return folder.name
 
     def list_choices(self) -> list[tuple[str, str]]:

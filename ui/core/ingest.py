@@ -15,7 +15,6 @@ import logging
 import shutil
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -85,15 +84,8 @@ class PageToAdd:
         return name if self.source.file.count == 1 else f"{name}, page {self.number}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class EncodedPage:
-    """A page as it is sent and kept: a tenth of the size of its pixels."""
-
-    picture: bytes
-    thumbnail: bytes
-    width: int
-    height: int
-    lines: tuple[Line, ...] | None
+EncodedPage = tuple[bytes, tuple[Line, ...] | None, bytes, tuple[int, int]]
+"""A page as it is sent and kept, a tenth of the size of its pixels; its text layer, thumbnail, width and height."""
 
 
 @dataclass
@@ -104,7 +96,6 @@ class IngestJob:
     uploads: Sequence[Upload]
     target: Target
     """The server that embeds these pages; others may be chosen meanwhile."""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: JobState = "waiting"
     total: int = 0
     done: int = 0
@@ -163,7 +154,7 @@ class Ingestor:
         self._library = library
         self._settings = settings
         self._parsers = parsers
-        self._jobs: dict[str, IngestJob] = {}
+        self._jobs: list[IngestJob] = []
         self._running: dict[str, IngestJob] = {}
         """By collection."""
         self._closing = False
@@ -182,17 +173,16 @@ class Ingestor:
         if self._closing:
             raise NotReadyError("the page is stopping", retry_after=5)
         self._library.check_writable()
-        self._jobs[job.id] = job
-        for old in list(self._jobs.values())[:-20]:
-            if old.finished.is_set():
-                del self._jobs[old.id]
+        with self._turn:
+            old = [job for job in self._jobs[:-19] if not job.finished.is_set()]
+            self._jobs = [*old, *self._jobs[-19:], job]
         self._run_waiting()
         return job
 
     def _run_waiting(self) -> None:
         """Begin the oldest job of each collection that has none running, as many as there may be."""
         with self._turn:
-            for job in list(self._jobs.values()):
+            for job in self._jobs:
                 if self._closing or len(self._running) >= self._settings.max_jobs:
                     return
                 if not job.finished.is_set() and job.collection not in self._running:
@@ -212,16 +202,15 @@ class Ingestor:
 
     def forget_ended(self, collection: CollectionKey) -> None:
         """Forget jobs that have ended, as after a deletion, which makes their counts untrue."""
-        for job in self._jobs_of(collection):
-            if job.finished.is_set():
-                self._jobs.pop(job.id, None)
+        with self._turn:
+            self._jobs = [job for job in self._jobs if job.collection != collection or not job.finished.is_set()]
 
     def _jobs_of(self, collection: CollectionKey) -> list[IngestJob]:
-        return [job for job in list(self._jobs.values()) if job.collection == collection]
+        return [job for job in self._jobs if job.collection == collection]
 
     def needed_files(self) -> set[Path]:
         """Return the uploads that jobs have still to read."""
-        return {upload.path for job in list(self._jobs.values()) if not job.finished.is_set() for upload in job.uploads}
+        return {upload.path for job in self._jobs if not job.finished.is_set() for upload in job.uploads}
 
     def cancel(self, collection: CollectionKey) -> None:
         """End the collection's jobs; pages that are with the worker already are still kept."""
@@ -232,14 +221,14 @@ class Ingestor:
         """Begin no further page and no waiting job, as for a shutdown."""
         with self._turn:
             self._closing = True
-        for job in list(self._jobs.values()):
+        for job in self._jobs:
             job.cancelled.set()
 
     def close(self) -> None:
         self.cancel_all()
         for pool in (self._runner, self._drawing, self._sending):
             pool.shutdown(cancel_futures=True)
-        for job in list(self._jobs.values()):
+        for job in self._jobs:
             if not job.finished.is_set():
                 job.state = "cancelled"
                 job.finished.set()
@@ -249,7 +238,8 @@ class Ingestor:
         job.state = "running"
         try:
             job.target.check_fingerprint(self._library, job.collection)
-            with self._make_unpack_folder() as folder:
+            self._unpacked.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self._unpacked, ignore_cleanup_errors=True) as folder:
                 self._add_all(job, self._open_all(job, Path(folder)))
             self._library.catalogue.read_collection(job.collection)  # raises if it was deleted
             job.state = "cancelled" if job.cancelled.is_set() else "done"
@@ -259,6 +249,8 @@ class Ingestor:
             job.state, job.error = "failed", DELETED
         except ServingError as error:
             job.state, job.error = "failed", error.message
+        except OSError as error:
+            job.state, job.error = "failed", f"the data folder cannot be used: {error.strerror}"
         except Exception:
             log.exception("an upload failed")
             job.state, job.error = "failed", UNEXPECTED
@@ -268,14 +260,6 @@ class Ingestor:
                 del self._running[job.collection]
                 job.finished.set()
             self._run_waiting()
-
-    def _make_unpack_folder(self) -> TemporaryDirectory[str]:
-        """Make a folder for the members of zips, as long as a job runs. Raises LibraryError."""
-        try:
-            self._unpacked.mkdir(parents=True, exist_ok=True)
-            return TemporaryDirectory(dir=self._unpacked, ignore_cleanup_errors=True)
-        except OSError as error:
-            raise LibraryError(f"cannot use the folder unpacked of the data folder: {error.strerror}") from error
 
     def _open_all(self, job: IngestJob, folder: Path) -> list[OpenedFile]:
         """Return the files that can be opened: the total is known before the first page is embedded."""
@@ -377,17 +361,18 @@ class Ingestor:
             job.done += 1
 
     def _embed_and_keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
-        answer = job.target.client.embed_pages([PagePayload(drawn.picture, drawn.lines)], explain=True)
+        picture, lines, thumbnail, (width, height) = drawn
+        answer = job.target.client.embed_pages([PagePayload(picture, lines)], explain=True)
         text = answer.pages[0]
         new = NewPage(
             file=page.source.upload.name,
             sha256=page.source.digest,
             page=page.number,
             pages=page.source.file.count,
-            width=drawn.width,
-            height=drawn.height,
-            picture=drawn.picture,
-            thumbnail=drawn.thumbnail,
+            width=width,
+            height=height,
+            picture=picture,
+            thumbnail=thumbnail,
             vector=answer.vectors[0],
             lines=text.lines,
             line_vectors=text.vectors,
@@ -403,7 +388,7 @@ def encode_page(page: PageToAdd) -> EncodedPage:
     """Raises ServingError."""
     drawn = page.source.file.read(page.number - 1)
     assert drawn.image is not None
-    return EncodedPage(encode_jpeg(drawn.image), encode_thumbnail(drawn.image), *drawn.image.size, drawn.lines)
+    return encode_jpeg(drawn.image), drawn.lines, encode_thumbnail(drawn.image), drawn.image.size
 
 
 def wait_for_one(running: set[Future[None]]) -> set[Future[None]]:

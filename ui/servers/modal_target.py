@@ -23,9 +23,6 @@ from serving.cloud import modal_account
 from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError, ask_modal
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
-from serving.library.catalogue import FingerprintError
-from serving.library.library import Library
-from serving.library.records import CollectionKey
 from serving.system.files import write_file
 from ui.servers.modal_feed import ContainerCounts, ModalStateFeed
 from ui.servers.state import StartRecord
@@ -167,8 +164,7 @@ class ModalTarget(Target):
     @property
     def deployment(self) -> str:
         """The bench's name of this kind of server."""
-        found = {app: name for name, app in APPS.items()}
-        return found.get(self.app, "vllm" if "vllm" in self.app else "hf")
+        return "vllm" if "vllm" in self.app else "hf"
 
     @property
     def known_info(self) -> ModelInfo | None:
@@ -184,18 +180,12 @@ class ModalTarget(Target):
             )
         return found
 
-    def check_fingerprint(self, library: Library, collection: CollectionKey) -> None:
-        """Raises FingerprintError, unless the app was deployed again since: then it may have another one."""
-        if (found := self.known_info) is None or library.catalogue.read_collection(collection).fingerprint is None:
-            return
-        try:
-            library.catalogue.check_fingerprint(collection, found.fingerprint)
-        except FingerprintError:
-            with suppress(AccountError):
-                if self._modal.fetch_version() != self._memory.read().version:
-                    self._memory.update(info=None)
-                    return
-            raise
+    def _fetch_info_again(self) -> ModelInfo:
+        """Forget the model if the app was deployed again since: then it may be another. Raises NotReadyError."""
+        with suppress(AccountError):
+            if self._modal.fetch_version() != self._memory.read().version:
+                self._memory.update(info=None)
+        return self.fetch_info()
 
     def use_keys(self, keys: Keys) -> None:
         self._keys = keys

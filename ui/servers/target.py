@@ -64,14 +64,19 @@ class Target:
 
         Returns where the server does not answer now. Raises ServingError for an answer that is not a server's of ours.
         """
-        if library.catalogue.read_collection(collection).fingerprint is None:
+        catalogue = library.catalogue
+        if catalogue.read_collection(collection).fingerprint is None:
             return
-        if self._info is not None:
+        if (known := self.known_info) is not None:
             with suppress(FingerprintError):
-                library.catalogue.check_fingerprint(collection, self._info.fingerprint)
+                catalogue.check_fingerprint(collection, known.fingerprint)
                 return
         with suppress(NotReadyError):
-            library.catalogue.check_fingerprint(collection, self.fetch_info().fingerprint)
+            catalogue.check_fingerprint(collection, self._fetch_info_again().fingerprint)
+
+    def _fetch_info_again(self) -> ModelInfo:
+        """Return its model once the known one has turned out to be another."""
+        return self.fetch_info()
 
 
 class Targets:

@@ -316,7 +316,7 @@ def test_what_nobody_expected_is_in_the_log_with_its_traceback(
         job = run(service, upload(tmp_path, "a.png", encoded(picture())))
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError and "broken" in caplog.text
-    told = [job.error] if where == "unpacking" else [item.reason for item in job.skipped]
+    told = [job.error] if where == "TemporaryDirectory" else [item.reason for item in job.skipped]
     assert told == ["something went wrong here that was not foreseen; the log of this page says more"]
-    assert job.state == ("failed" if where == "unpacking" else "done") and job.added == []
+    assert job.state == ("failed" if where == "TemporaryDirectory" else "done") and job.added == []
     assert run(service, upload(tmp_path, "a.png", encoded(picture()))).added, "the next one is not the worse for it"
