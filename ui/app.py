@@ -30,7 +30,7 @@ from serving.system.interrupts import interruptible
 from ui.access.password import PASSWORD, Door, unguarded
 from ui.access.uploads import sweep
 from ui.core.service import Service
-from ui.server import create_app, stop_streams, uploads_folder
+from ui.server import create_app, get_uploads_folder, stop_streams
 from ui.servers.configured import configure_targets
 from ui.servers.engine_process import LocalEngine
 from ui.servers.state_feed import Watch
@@ -42,7 +42,7 @@ def has_screen() -> bool:
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ui.app",
         description="Opens the search page. Unless --worker names another, starts an engine beside it: the built-in CPU"
@@ -62,13 +62,13 @@ def arguments() -> argparse.ArgumentParser:
         " default: auto, the first of these that works here",
     )
     parser.add_argument(
-        "--scaledown-window", type=window, metavar="S", help="idle seconds until the embedder goes; default: 60"
+        "--scaledown-window", type=parse_window, metavar="S", help="idle seconds until the embedder goes; default: 60"
     )
     parser.add_argument(
         "--worker",
         metavar="[NAME=]URL",
         action="append",
-        type=worker,
+        type=parse_worker,
         help="use this worker or engine instead, or modal:APP, the server that was deployed to Modal under that name."
         " Given several times, the page lets choose between them. Its key comes"
         " from DORMOUSE_WORKER_KEY; with DORMOUSE_ADMIN_KEY set, the page tells its state. DORMOUSE_WORKER_KEY_2 and"
@@ -78,7 +78,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def worker(text: str) -> tuple[str, str]:
+def parse_worker(text: str) -> tuple[str, str]:
     """For argparse."""
     try:
         return named(text)
@@ -86,7 +86,7 @@ def worker(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-def window(text: str) -> float:
+def parse_window(text: str) -> float:
     """For argparse."""
     try:
         seconds = float(text)
@@ -107,13 +107,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(argv: list[str] | None) -> int:
-    parser = arguments()
+    parser = make_parser()
     options = parser.parse_args(argv)
     if options.worker and (options.snapshot or options.scaledown_window):
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(**given(options))
-    uploads = uploads_folder(settings)
+    uploads = get_uploads_folder(settings)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bind_listener(options.host, options.port)
@@ -136,7 +136,7 @@ def run(argv: list[str] | None) -> int:
         except ServingError as error:
             print(error.message, file=sys.stderr)
             return 2
-        return serve(Service(targets, library, settings), listener, url, options)
+        return serve_page(Service(targets, library, settings), listener, url, options)
     return serve_with_engine(library, settings, listener, url, options)
 
 
@@ -157,12 +157,12 @@ def serve_with_engine(
     try:
         watch = Watch(lambda: (engine.client.url, engine.admin_key))
         targets = Targets([Target(engine.client, "local", watch)])
-        return serve(Service(targets, library, settings), listener, url, options)
+        return serve_page(Service(targets, library, settings), listener, url, options)
     finally:
         engine.stop()
 
 
-def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
+def serve_page(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
     loopback = is_loopback(options.host)
     guarded = bool(os.environ.get(PASSWORD))
     if guarded and (problem := unguarded()):

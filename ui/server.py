@@ -26,7 +26,7 @@ from ui.api import collections_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
 from ui.components import about, header, scripts, status_pill
-from ui.components.theme import theme
+from ui.components.theme import make_theme
 from ui.core.service import Service
 from ui.search import tab as search
 from ui.servers.state import told
@@ -42,7 +42,7 @@ FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 def build_blocks(service: Service) -> gr.Blocks:
     """Return Gradio's side of the page: the API's calls, the header and three tabs."""
-    page = search_api.Page(title="Dormouse", analytics_enabled=False)
+    page = search_api.PageBlocks(title="Dormouse", analytics_enabled=False)
     with page:
         # First: Gradio gives a name to the first call that asks for it, and the page has a "search" as well.
         search_api.build(service)
@@ -75,7 +75,7 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         service.targets.close()
         await asyncio.to_thread(service.close)
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), older_s=0.0)
+            await asyncio.to_thread(sweep, get_uploads_folder(service.settings), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
@@ -94,9 +94,9 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
         app,
         build_blocks(service),
         path="/",
-        theme=theme(),
+        theme=make_theme(),
         css_paths=STYLES,
-        head=scripts.head(),
+        head=scripts.render_head(),
         footer_links=["api", "settings"],
         # What is no export is held to less when it is opened.
         max_file_size=max(service.settings.max_zip_bytes, service.settings.max_export_bytes),
@@ -155,12 +155,12 @@ async def tidy_folders(service: Service) -> None:
     """Remove old uploads and exports: the library keeps its own copies, and an export can be made again."""
     while True:
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), service.ingestor.needed())
+            await asyncio.to_thread(sweep, get_uploads_folder(service.settings), service.ingestor.needed())
             await asyncio.to_thread(exporting.remove_old_exports, service.exports)
         await asyncio.sleep(TIDY_S)
 
 
-def uploads_folder(settings: Settings) -> Path:
+def get_uploads_folder(settings: Settings) -> Path:
     return (settings.data / "uploads").resolve()
 
 
@@ -172,7 +172,7 @@ async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes
         async for news in followed:
             run = service.runs.going(target.name)
             more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
-            yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
+            yield b"event: status\ndata: " + orjson.dumps({**status_pill.make_message(news), **more}) + b"\n\n"
 
 
 def stop_streams(app: FastAPI, service: Service) -> None:

@@ -16,9 +16,9 @@ from ui.access.uploads import uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
 from ui.search import page_regions
-from ui.search.question import listed, numeric, selection
+from ui.search.question import parse_number, parse_selection, parse_texts
 
-NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
+REQUIRED_INPUTS = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
 """Inputs that were there from the first release on."""
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,12 +85,12 @@ class PageApi:
         """
         given = uploads(image)
         picture = given[0].path if given else None
-        share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
+        share, least = parse_number(weight, "weight", "weight"), parse_number(minimum, "minimum", "minimum")
         question = Question(
-            query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
+            query or "", picture, 0.5 if share is None else share, str(like or ""), least, parse_selection(files, types)
         )
         found = self._service.search(
-            question, self._service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
+            question, self._service.shelf.key(collection), as_int(top_k, "top_k"), as_dimension(dimension), target
         )
         return {
             "hits": [
@@ -127,9 +127,9 @@ class PageApi:
             files: only pages of files of these names
             types: only pages of these types, as in /search
         """
-        asked = listed(queries, "queries")
+        asked = parse_texts(queries, "queries")
         found = self._service.scores(
-            asked, self._service.shelf.key(collection), selection(files, types), optional(dimension), target
+            asked, self._service.shelf.key(collection), parse_selection(files, types), as_dimension(dimension), target
         )
         return {
             "queries": found.queries,
@@ -156,8 +156,13 @@ class PageApi:
             dimension: compare only this many dimensions; default: all
             target: name of the server that embeds the parts, if there are several; default: the first
         """
-        return page_regions.answer(
-            self._service, str(query or ""), str(page), self._service.shelf.key(collection), target, optional(dimension)
+        return page_regions.rank_parts_as_json(
+            self._service,
+            str(query or ""),
+            str(page),
+            self._service.shelf.key(collection),
+            target,
+            as_dimension(dimension),
         )
 
     def delete_pages(self, collection: str, ids: list[str]) -> dict[str, Any]:
@@ -167,7 +172,7 @@ class PageApi:
             collection: its id, or its name
             ids: page ids, as /search and /add_pages return them
         """
-        wanted = page_ids(ids)
+        wanted = parse_page_ids(ids)
         gone = self._service.delete(self._service.shelf.key(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
@@ -194,7 +199,7 @@ class PageApi:
             num_warmup: warm requests after each cold one, 0 to 1000
             test_scaledown: scale down once more after the warm ones
         """
-        warm = whole(num_warmup, "num_warmup")
+        warm = as_int(num_warmup, "num_warmup")
         if not 0 <= warm <= 1000:
             raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
         try:
@@ -220,20 +225,20 @@ def build(service: Service) -> None:
         (endpoints.add_pages, 4), (endpoints.search, 12), (endpoints.score_pages, 4), (endpoints.where, 4),
         (endpoints.delete_pages, 4), (endpoints.scaledown, 2), (endpoints.start_bench, 2), (endpoints.bench_run, 4),
     ):  # fmt: skip
-        api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
+        api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=at_once)
 
 
-class Page(gr.Blocks):
+class PageBlocks(gr.Blocks):
     """Callers without gradio_client may leave out what is last and optional, as those did that were there before it."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
-        least = NEEDED.get(str(block_fn.api_name))
+        least = REQUIRED_INPUTS.get(str(block_fn.api_name))
         if least is not None and len(inputs) >= least:
             inputs += [None] * (len(block_fn.inputs) - len(inputs))
         super().validate_inputs(block_fn, inputs)
 
 
-def spoken(function: Callable[P, R]) -> Callable[P, R]:
+def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Our errors as Gradio's, so that the caller reads the message and not just "error"."""
 
     @wraps(function)
@@ -246,18 +251,18 @@ def spoken(function: Callable[P, R]) -> Callable[P, R]:
     return inner
 
 
-def page_ids(ids: object) -> list[str]:
+def parse_page_ids(ids: object) -> list[str]:
     if not isinstance(ids, list):
         raise BadValueError("ids is a list of page ids", param="ids")
     return [str(page_id) for page_id in ids]
 
 
-def whole(value: object, param: str) -> int:
+def as_int(value: object, param: str) -> int:
     """JSON numbers arrive as int or float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
         raise BadValueError(f"{param} is a whole number", param=param)
     return int(value)
 
 
-def optional(value: object) -> int | None:
-    return None if value is None else whole(value, "dimension")
+def as_dimension(value: object) -> int | None:
+    return None if value is None else as_int(value, "dimension")

@@ -26,7 +26,7 @@ from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import escape_cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart import sample_plot as samples
-from ui.components.events import PRIVATE, current_page
+from ui.components.events import PRIVATE, get_current_page
 from ui.components.scripts import call_script, read_script
 from ui.components.templates import render_template
 from ui.core.bench_runs import Running
@@ -112,7 +112,7 @@ class Events:
         w = self.w
         asked: list[Component] = [w.target, w.what, w.repetitions, w.warm]
         going: list[Component] = [w.start, w.stop, w.live, w.samples, w.timer, w.run, w.beside, w.shown]
-        page = current_page()
+        page = get_current_page()
         page.load(self.arrive, asked, [*going, w.estimate], **PRIVATE)
         gr.on([one.change for one in (w.what, w.repetitions, w.warm)], self.estimated, asked, [w.estimate], **PRIVATE)
         w.timeline.click(self.looked, [w.target], going, **PRIVATE)

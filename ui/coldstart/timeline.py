@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ui.coldstart.waterfall import waterfall
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import lasted
+from ui.components.wording import format_duration
 from ui.servers.state import CONNECTING, News, Unknown
 from ui.servers.state_history import Band, Look
 
@@ -88,7 +88,7 @@ def strip(news: News, bands: Sequence[Band], now: float, title: str) -> Markup:
     return render_template(
         "coldstart/strip.html", spanned=spanned(span), title=title, span=span, bands=rows, words=WORDS,
         state=news.title if isinstance(news, Unknown) else status_pill.TITLES[news.look],
-        doing=news.why if isinstance(news, Unknown) else status_pill.doing(news),
+        doing=news.why if isinstance(news, Unknown) else status_pill.render_doing(news),
         flags=flags(rows, span), axis=axis(span), totals=totals(rows), in_words=in_words(rows, span),
     )  # fmt: skip
 
@@ -150,7 +150,7 @@ def in_words(rows: Sequence[Drawn], span: int) -> str:
     if not rows:
         return ""
     spent = ", ".join(
-        f"{WORDS[look]} {lasted(took)}{f' ({count} times)' if count > 1 else ''}"
+        f"{WORDS[look]} {format_duration(took)}{f' ({count} times)' if count > 1 else ''}"
         for look, (took, count) in totals(rows).items()
     )
     return f"{spanned(span)}: {spent}. Now {WORDS[rows[-1].look]}."

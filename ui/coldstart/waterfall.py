@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import ago
+from ui.components.wording import format_age
 from ui.servers.state import Facts, Going, News, Row, Unknown
 
 LEAST_MS = 0.5
@@ -33,7 +33,7 @@ class Bar:
 
     @property
     def title(self) -> str:
-        return status_pill.phase_name(self.name)
+        return status_pill.name_phase(self.name)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def waterfall(news: News) -> Markup:
     if news.start is not None:
         return going(news, news.start)
     if news.last_start is None:
-        return wordless("No start yet", f"{status_pill.awaited(news).capitalize()}.")
+        return wordless("No start yet", f"{status_pill.describe_next_start(news).capitalize()}.")
     return ended(news.last_start, news.now)
 
 
@@ -77,10 +77,10 @@ def going(facts: Facts, start: Going) -> Markup:
         bars.append(Bar(start.phase, ends, so_far, "running"))
         ends += max(so_far, before.get(start.phase, 0.0))
     coming, ends = after_each_other(still_to_come(start, before), ends, "usual")
-    usual = status_pill.expected(facts)
+    usual = status_pill.get_expected_ms(facts)
     axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, before.get(start.phase or "", 0.0))
     return render_template(
-        "coldstart/waterfall.html", title="Start in progress", words=status_pill.kind_name(kind), axis=axis,
+        "coldstart/waterfall.html", title="Start in progress", words=status_pill.name_kind(kind), axis=axis,
         going=start, reason=start.reason, )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def ended(row: Row, now: float) -> Markup:
         bars.append(Bar("first answer", row.ready_ms, row.first_answer_ms - row.ready_ms, "answer"))
     axis = Axis(bars, max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0))
     return render_template(
-        "coldstart/waterfall.html", title="Last start", words=f"{status_pill.kind_name(row.kind)}, {ago(now - row.at)}",
-        axis=axis, going=None, last=row, reason=row.reason,
+        "coldstart/waterfall.html", title="Last start",
+        words=f"{status_pill.name_kind(row.kind)}, {format_age(now - row.at)}", axis=axis, going=None, last=row, reason=row.reason,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import orjson
 from markupsafe import Markup
 
 from bench.results.record import RUNS
-from ui.components.events import PRIVATE, current_page
+from ui.components.events import PRIVATE, get_current_page
 from ui.components.templates import render_template
 from ui.core.service import Service
 from ui.servers.target import Target
@@ -73,14 +73,14 @@ KEYS = (
 
 def build(service: Service) -> None:
     told = gr.HTML(elem_id="about")
-    current_page().load(lambda: about(service), None, [told], **PRIVATE)
+    get_current_page().load(lambda: render_about(service), None, [told], **PRIVATE)
 
 
-def about(service: Service) -> Markup:
+def render_about(service: Service) -> Markup:
     """Render the tab. Asks no server anything: what is not known of one yet is marked so."""
     return render_template(
-        "about.html", places=places(service), servers=servers(service.targets), keys=KEYS, measured=measured(RUNS),
-        not_shown=NOT_SHOWN, models=MODELS, libraries=licences(),
+        "about.html", places=places(service), servers=list_servers(service.targets), keys=KEYS,
+        measured=list_measurements(RUNS), not_shown=NOT_SHOWN, models=MODELS, libraries=list_licences(),
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def places(service: Service) -> list[str]:
     return [*found, "Your browser loads everything from this page, and no usage data is sent anywhere."]
 
 
-def servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
+def list_servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
     """Return rows of name, model, dimensions and fingerprint, as far as each is known."""
     return [
         (target.name, "not known yet", "", "")
@@ -104,20 +104,20 @@ def servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
     ]
 
 
-def measured(folder: Path) -> list[tuple[str, ...]]:
+def list_measurements(folder: Path) -> list[tuple[str, ...]]:
     """Rows of what, value, n, date, machine. A file that is missing or is another's leaves its row out."""
     rows: list[tuple[str, ...]] = []
     for name, what, value, count in FIGURES:
         try:
             run = orjson.loads((folder / f"{name}.json").read_bytes())
             where = run["environment"]
-            rows.append((what, value(run), f"{count(run):,}", str(where["time"])[:10], machine(run)))
+            rows.append((what, value(run), f"{count(run):,}", str(where["time"])[:10], describe_machine(run)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
             continue
     return rows
 
 
-def machine(run: dict[str, Any]) -> str:
+def describe_machine(run: dict[str, Any]) -> str:
     where = run["environment"]
     return str(where.get("gpu", "")).partition(",")[0] or f"{where['cores']} cores of {where['cpu']}"
 
@@ -126,7 +126,7 @@ def row(run: dict[str, Any], kind: str) -> dict[str, Any]:
     return next(found for found in run["table"] if found["kind"] == kind)
 
 
-def licences() -> list[tuple[str, str]]:
+def list_licences() -> list[tuple[str, str]]:
     """Of the main libraries that are installed here, with their versions."""
     found = []
     for name in LIBRARIES:
@@ -134,11 +134,11 @@ def licences() -> list[tuple[str, str]]:
             data = importlib.metadata.metadata(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.append((f"{name} {data['Version']}", licence(data)))
+        found.append((f"{name} {data['Version']}", read_licence(data)))
     return found
 
 
-def licence(data: importlib.metadata.PackageMetadata) -> str:
+def read_licence(data: importlib.metadata.PackageMetadata) -> str:
     """What a package says of itself: an expression, else a short field, else its classifiers."""
     if expression := data.json.get("license_expression"):
         return str(expression)

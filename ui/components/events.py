@@ -10,7 +10,7 @@ PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 """An event of the page itself: no veil over what changes, and no part of the API."""
 
 
-def current_page() -> gr.Blocks:
+def get_current_page() -> gr.Blocks:
     """Return the page that is being built."""
     page = gr.context.Context.root_block
     assert page is not None

@@ -13,7 +13,7 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from ui.components import results, status_pill
-from ui.components.events import PRIVATE, current_page
+from ui.components.events import PRIVATE, get_current_page
 from ui.components.scripts import call_script, read_script
 from ui.components.templates import render_template
 from ui.core.service import Service
@@ -25,27 +25,29 @@ def build(service: Service) -> Component:
     """Returns the component whose value is the name of the chosen target."""
     with gr.Row(elem_id="masthead", equal_height=False):
         gr.HTML(render_template("header/title.html"), elem_id="header")
-        target = selector(service)
+        target = make_server_selector(service)
         model = gr.HTML(render_template("header/starting.html"), elem_id="model", js_on_load=read_script("model.js"))
-        gr.HTML(status_pill.pill(), elem_id="engine", js_on_load=read_script("status.js"), apply_default_css=False)
+        gr.HTML(
+            status_pill.render_pill(), elem_id="engine", js_on_load=read_script("status.js"), apply_default_css=False
+        )
 
     def arrive(request: gr.Request) -> str:
-        return described(service, service.targets.or_first(dict(request.query_params).get("t")))
+        return describe_model(service, service.targets.or_first(dict(request.query_params).get("t")))
 
     def titles() -> Iterator[Any]:
         for choices in service.targets.introduce():
             yield gr.update(choices=choices)
 
-    page = current_page()
+    page = get_current_page()
     page.load(arrive, None, [model], **PRIVATE)
     if isinstance(target, gr.Dropdown):
         page.load(titles, None, [target], **PRIVATE)
         target.change(None, [target], None, js=call_script("followServer"), **PRIVATE)
-        target.input(lambda name: described(service, service.targets.of(name)), [target], [model], **PRIVATE)
+        target.input(lambda name: describe_model(service, service.targets.of(name)), [target], [model], **PRIVATE)
     return target
 
 
-def selector(service: Service) -> Component:
+def make_server_selector(service: Service) -> Component:
     """Nothing is shown where there is nothing to choose."""
     first = service.targets.first.name
     if len(service.targets) == 1:
@@ -56,8 +58,8 @@ def selector(service: Service) -> Component:
     )  # fmt: skip
 
 
-def described(service: Service, target: Target) -> str:
+def describe_model(service: Service, target: Target) -> str:
     try:
-        return results.model(target.info(), target.name if len(service.targets) > 1 else "")
+        return results.render_model(target.info(), target.name if len(service.targets) > 1 else "")
     except ServingError as error:
-        return results.no_model(error.message, bad=error.code != NOT_ASKED)
+        return results.render_no_model(error.message, bad=error.code != NOT_ASKED)

@@ -23,6 +23,6 @@ def call_script(function: str, *first: object) -> str:
     return f"(...inputs) => window.dormouse.{function}({given}...inputs)"
 
 
-def head() -> Markup:
+def render_head() -> Markup:
     """Return what stands in the page's <head>."""
     return render_template("head.html", scripts=[read_script("keys.js"), read_script("events.js")])

@@ -9,14 +9,14 @@ from ui.components import wording
 
 TEMPLATES = environment("ui.components")
 WORDS = (
-    wording.plural,
-    wording.ordinal,
-    wording.megabytes,
-    wording.seconds,
-    wording.milliseconds,
-    wording.ago,
-    wording.lasted,
-    wording.sentence,
+    wording.format_count,
+    wording.format_ordinal,
+    wording.format_bytes,
+    wording.format_seconds,
+    wording.format_ms,
+    wording.format_age,
+    wording.format_duration,
+    wording.as_sentence,
 )
 TEMPLATES.filters |= {function.__name__: function for function in WORDS}
 

@@ -39,17 +39,17 @@ class Setup:
         return f"{self.page.volume}-claims"
 
 
-def setup() -> Setup:
+def read_setup() -> Setup:
     """Raises NotInstalled; ends the program with a sentence for a setting that cannot be."""
     modal_account.import_client()
     from serving.cloud import modal_app as servers
     from ui.deploy import modal_app as cloud
 
-    return Setup(servers.read_deployment(), cloud.deployment())
+    return Setup(servers.read_deployment(), cloud.read_deployment())
 
 
 @dataclass(frozen=True)
-class Part:
+class App:
     name: str
     app: str
     file: str
@@ -68,26 +68,26 @@ class Part:
         return modal_target.look_up_function(self.app, "Page" if self.page else modal_target.CLASS, self.missing)
 
 
-def parts(of: Setup, names: Sequence[str] | None = None) -> list[Part]:
+def list_apps(of: Setup, names: Sequence[str] | None = None) -> list[App]:
     """All, if none is named."""
-    servers = [Part(name, app, modal_target.FILES[name]) for name, app in modal_target.APPS.items()]
-    every = [*servers, Part("page", of.page.app, "ui/app.py")]
+    servers = [App(name, app, modal_target.FILES[name]) for name, app in modal_target.APPS.items()]
+    every = [*servers, App("page", of.page.app, "ui/app.py")]
     return [part for part in every if not names or part.name in names]
 
 
-def price(part: Part, of: Setup, rates: Rates) -> Price:
+def price_app(part: App, of: Setup, rates: Rates) -> Price:
     """Raises ValueError for a GPU that has no price."""
     deployed = of.page if part.page else of.servers
     gpu = "none" if part.page else of.servers.gpu.rstrip("!") or "none"
     return prices.price_machine(gpu, None, deployed.cpu, deployed.memory / 1024, rates)
 
 
-def costs(chosen: Sequence[Part], of: Setup, rates: Rates) -> str:
+def describe_costs(chosen: Sequence[App], of: Setup, rates: Rates) -> str:
     """What the parts cost up and at zero, before anything is done."""
     lines = [f"An hour while it is up, by {rates.source}, {rates.date}:"]
     for part in chosen:
         try:
-            cost = price(part, of, rates)
+            cost = price_app(part, of, rates)
         except ValueError as error:
             lines.append(f"  {part.app:<22} {error}")
             continue

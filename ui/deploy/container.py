@@ -33,12 +33,12 @@ from ui.server import create_app, stop_streams
 from ui.servers.configured import configure_targets
 from ui.servers.modal_target import ModalTarget
 
-AGAIN_S = 5.0
+RETRY_S = 5.0
 """Between two tries to open the library."""
 log = logging.getLogger(__name__)
 
 
-class Hosted:
+class HostedPage:
     def __init__(self, data: Path, backup: Backup, workers: Sequence[tuple[str, str]]) -> None:
         """Opens nothing, asks nobody. `data`: a folder that goes with this container. Raises ServingError."""
         self._runs = (backup.folder / "runs", data / "runs")
@@ -72,10 +72,10 @@ class Hosted:
     def ready(self) -> str:
         """Empty, or why the page cannot be used now."""
         with self._opening:
-            if not self._opened and time.monotonic() - self._tried >= AGAIN_S:
+            if not self._opened and time.monotonic() - self._tried >= RETRY_S:
                 try:
                     self.library.open()
-                    copied(*self._runs)
+                    copy_runs(*self._runs)
                     self._opened, self._failure = True, ""
                 except ServingError as error:
                     log.error("%s", error.message)
@@ -87,10 +87,10 @@ class Hosted:
         """At its end: no further page is begun, and what was measured is put on the volume."""
         stop_streams(self._page, self.service)
         if self._opened:
-            copied(*reversed(self._runs))
+            copy_runs(*reversed(self._runs))
 
 
-def copied(source: Path, target: Path) -> None:
+def copy_runs(source: Path, target: Path) -> None:
     """Results of runs, which are no more than nice to have: whatever fails leaves them where they are."""
     for file in sorted(source.glob(f"*/{PATTERN}")):
         with suppress(OSError):

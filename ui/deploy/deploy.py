@@ -19,15 +19,15 @@ from serving.cloud.credentials import ADMIN, API, PASSWORD, load_keys, save_keys
 from serving.cloud.credentials import PROXY as PROXY_NAMES
 from serving.cloud.modal_account import AccountError
 from serving.settings import Settings
-from ui.deploy.apps import NAMES, ROOT, Part, Setup, costs, parts, setup
-from ui.deploy.preflight import Check, Mark, checks, hub_token
+from ui.deploy.apps import NAMES, ROOT, App, Setup, describe_costs, list_apps, read_setup
+from ui.deploy.preflight import Check, Outcome, find_hub_token, run_checks
 
 KEY_BYTES = 32
 PROXY = "dormouse"
 """The name of the proxy token that is made here."""
 
 
-def arguments(command: str, about: str) -> argparse.ArgumentParser:
+def make_parser(command: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"dormouse {command}", description=about)
     only = "one of the three; may be given again. Default: all"
     parser.add_argument("--only", choices=NAMES, action="append", help=only)
@@ -36,16 +36,16 @@ def arguments(command: str, about: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """0; 1 with a sentence for what keeps it from being done; 130 for Ctrl-C."""
-    parser = arguments("deploy", "Deploys both servers of BiGemma3 and the page to Modal.")
+    parser = make_parser("deploy", "Deploys both servers of BiGemma3 and the page to Modal.")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument("--dry-run", action="store_true", help="say what it costs and which commands would run")
     parser.add_argument("--no-hub-check", action="store_true", help="do not ask the model hub about the licence")
     options = parser.parse_args(argv)
     stays = "what was deployed stays: `dormouse status` tells what is there"
-    return ended(lambda: deploy(options), "not deployed", stays)
+    return report_errors(lambda: deploy(options), "not deployed", stays)
 
 
-def ended(work: Callable[[], int], failed: str, stopped: str) -> int:
+def report_errors(work: Callable[[], int], failed: str, stopped: str) -> int:
     """The exit code. Says in a sentence what kept it from being done, and what Ctrl-C leaves behind."""
     try:
         return work()
@@ -58,31 +58,31 @@ def ended(work: Callable[[], int], failed: str, stopped: str) -> int:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    of = setup()
-    chosen = parts(of, options.only)
+    of = read_setup()
+    chosen = list_apps(of, options.only)
     if options.dry_run:
-        print(costs(chosen, of, prices.LISTED))
-        print("\n".join(["Would run:", *(f"  {line}" for line in planned(chosen, of))]))
+        print(describe_costs(chosen, of, prices.LISTED))
+        print("\n".join(["Would run:", *(f"  {line}" for line in list_commands(chosen, of))]))
         return 0
     settings = Settings()
-    found = checks(chosen, of, load_keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
+    found = run_checks(chosen, of, load_keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
     print("\n".join(str(check) for check in found))
-    if any(check.mark is Mark.BAD for check in found):
+    if any(check.mark is Outcome.BAD for check in found):
         print("not deployed: see the lines with `no`", file=sys.stderr)
         return 1
-    print(costs(chosen, of, prices.fetch_rates_or_list()[0]))
-    if not agreed(f"Deploy {', '.join(part.app for part in chosen)}?", options.yes, default=True):
+    print(describe_costs(chosen, of, prices.fetch_rates_or_list()[0]))
+    if not confirm(f"Deploy {', '.join(part.app for part in chosen)}?", options.yes, default=True):
         return 1
-    make(found, of, settings)
+    make_secrets(found, of, settings)
     for part in chosen:
         if code := run_modal("deploy", part.file):
             print(f"not deployed: `modal deploy {part.file}` ended with exit code {code}, see above", file=sys.stderr)
             return 1
-    print(after(chosen))
+    print(describe_addresses(chosen))
     return 0
 
 
-def planned(chosen: Sequence[Part], of: Setup) -> list[str]:
+def list_commands(chosen: Sequence[App], of: Setup) -> list[str]:
     """The commands of a deployment where nothing is there yet."""
     lines = []
     if of.servers.secret_name and any(not part.page for part in chosen):
@@ -96,16 +96,16 @@ def planned(chosen: Sequence[Part], of: Setup) -> list[str]:
     return [*lines, *(f"modal deploy {part.file}" for part in chosen)]
 
 
-def make(found: Sequence[Check], of: Setup, settings: Settings) -> None:
+def make_secrets(found: Sequence[Check], of: Setup, settings: Settings) -> None:
     """Secrets and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
-    missing = {check.name for check in found if check.mark is Mark.MAKE}
+    missing = {check.name for check in found if check.mark is Outcome.MAKE}
     access = load_keys(settings.data, os.environ)
     if "secret" in missing:
         api, admin = access.api or new_key(), access.admin or new_key()
         # Kept first: a key that is at Modal and nowhere else would be lost.
         path = save_keys(settings.data, {API: api, ADMIN: admin})
         modal_account.create_secret(
-            of.servers.secret_name, {"HF_TOKEN": hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
+            of.servers.secret_name, {"HF_TOKEN": find_hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
         )  # fmt: skip
         print(f"made the secret {of.servers.secret_name}; its keys are kept in {path}, for you alone")
     if "edge" in missing:
@@ -129,16 +129,16 @@ def run_modal(*words: str) -> int:
     """The client's own command, with its output as it comes; its exit code."""
     print(f"$ modal {shlex.join(words)}", flush=True)
     command = [sys.executable, "-m", "modal", *words]
-    return subprocess.run(command, cwd=ROOT, env=shell(os.environ), stdin=subprocess.DEVNULL).returncode  # noqa: S603
+    return subprocess.run(command, cwd=ROOT, env=make_environment(os.environ), stdin=subprocess.DEVNULL).returncode  # noqa: S603
 
 
-def shell(environment: Mapping[str, str]) -> dict[str, str]:
+def make_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Our packages can be imported wherever the command was called from."""
     path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
     return {**environment, "PYTHONPATH": path}
 
 
-def after(chosen: Sequence[Part]) -> str:
+def describe_addresses(chosen: Sequence[App]) -> str:
     """Addresses, and what comes next."""
     lines = []
     for part in chosen:
@@ -154,7 +154,7 @@ def after(chosen: Sequence[Part]) -> str:
     return "\n".join(["Deployed:", *lines])
 
 
-def agreed(question: str, yes: bool, *, default: bool) -> bool:
+def confirm(question: str, yes: bool, *, default: bool) -> bool:
     """Asks on a terminal; elsewhere only `--yes` agrees."""
     if yes:
         return True
@@ -170,18 +170,18 @@ def agreed(question: str, yes: bool, *, default: bool) -> bool:
 
 def destroy_main(argv: Sequence[str]) -> int:
     """0; 1 with a sentence for what keeps it from being done; 130 for Ctrl-C."""
-    parser = arguments("destroy", "Stops the apps on Modal, and what runs in them. What volumes hold stays.")
+    parser = make_parser("destroy", "Stops the apps on Modal, and what runs in them. What volumes hold stays.")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     lost = "also delete the volumes: weights, what was compiled, and all pages that were added"
     parser.add_argument("--volumes", action="store_true", help=lost)
     options = parser.parse_args(argv)
-    return ended(lambda: destroy(options), "not destroyed", "`dormouse status` tells what is still there")
+    return report_errors(lambda: destroy(options), "not destroyed", "`dormouse status` tells what is still there")
 
 
 def destroy(options: argparse.Namespace) -> int:
-    of = setup()
-    there: list[Part] = []
-    for part in parts(of, options.only):
+    of = read_setup()
+    there: list[App] = []
+    for part in list_apps(of, options.only):
         try:
             held = len(modal_account.list_containers(modal_account.look_up_app(part.app, part.missing).app_id))
         except modal_account.NotFound:
@@ -196,7 +196,7 @@ def destroy(options: argparse.Namespace) -> int:
         print("nothing to stop")
         return 0
     what = [*(part.app for part in there), *(f"the volume {name}" for name in doomed)]
-    if not agreed(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
+    if not confirm(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
         return 1
     for part in reversed(there):
         modal_account.run_command("app", "stop", part.app, "-y")

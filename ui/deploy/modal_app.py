@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME = "dormouse"
 PREFIX = "DORMOUSE_PAGE_"
 PINS = Path(__file__).parent / "pins.txt"
-"""Of `requirements`, as `serving/pins` of the servers'."""
+"""Of `list_requirements`, as `serving/pins` of the servers'."""
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
 """Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
@@ -75,18 +75,18 @@ class Deployment(BaseSettings):
         }
 
 
-def deployment() -> Deployment:
+def read_deployment() -> Deployment:
     """Ends the program with a sentence if it cannot be."""
     return read_settings(Deployment, "ui/deploy/modal_app.py")
 
 
-def requirements() -> list[str]:
+def list_requirements() -> list[str]:
     """Of the base installation, with the pins of pyproject.toml; and Modal's client, to find the servers."""
     found = read_project()
     return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
 
 
-deployed = deployment()
+deployed = read_deployment()
 volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
@@ -117,16 +117,16 @@ class Page:
         import aiohttp  # noqa: F401 - what the client imports before the first request, and half a second of a restore
 
         from serving.library.backup import Backup
-        from ui.deploy.container import Hosted
+        from ui.deploy.container import HostedPage
         from ui.servers.target import named
 
-        backup = Backup(Path(deployed.mount), commit, reload, Numbers(f"{deployed.volume}-claims"))
+        backup = Backup(Path(deployed.mount), commit_volume, reload_volume, VolumeClaims(f"{deployed.volume}-claims"))
         workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
-        self.page = Hosted(Path(deployed.data), backup, workers)
+        self.page = HostedPage(Path(deployed.data), backup, workers)
 
     @modal.enter(snap=False)
     def open(self) -> None:
-        self.page.open(names())
+        self.page.open(list_hosts())
 
     @modal.asgi_app()
     def web(self) -> ASGIApp:
@@ -138,23 +138,23 @@ class Page:
         self.page.close()
 
 
-def names() -> list[str]:
+def list_hosts() -> list[str]:
     """Hosts under which the page may be asked: Modal's, its own address wherever that is, and those that were set."""
     own = urlsplit(Page().web.get_web_url() or "").netloc
     return ["*.modal.run", *filter(None, [own, *(name.strip() for name in deployed.hosts.split(","))])]
 
 
-def commit() -> None:
+def commit_volume() -> None:
     """Returns when what was written to the volume is durable. Raises RuntimeError."""
-    patiently(volume.commit)
+    retry_while_open(volume.commit)
 
 
-def reload() -> None:
+def reload_volume() -> None:
     """Shows what other containers have committed. Raises RuntimeError."""
-    patiently(volume.reload)
+    retry_while_open(volume.reload)
 
 
-def patiently(work: Callable[[], object]) -> None:
+def retry_while_open(work: Callable[[], object]) -> None:
     """Neither works while a picture is open here, which is soon over."""
     for left in reversed(range(TRIES)):
         try:
@@ -167,7 +167,7 @@ def patiently(work: Callable[[], object]) -> None:
             return
 
 
-class Numbers:
+class VolumeClaims:
     """Claims of the volume, for all containers of all releases: each number is a key that only one can make."""
 
     def __init__(self, name: str) -> None:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from serving.cloud import modal_account
 from serving.cloud.modal_account import AccountError, NotFound, ask_modal
-from ui.deploy.apps import Part, parts, setup
+from ui.deploy.apps import App, list_apps, read_setup
 
 
 @dataclass
-class Row:
+class AppStatus:
     app: str
     deployed: bool
     url: str = ""
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     now = datetime.now(UTC)
     try:
         workspace = modal_account.read_workspace_name()
-        rows, bill = rows_of(parts(setup()), now)
+        rows, bill = read_statuses(list_apps(read_setup()), now)
     except AccountError as error:
         print(f"no status: {error}", file=sys.stderr)
         return 1
@@ -48,23 +48,29 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({"workspace": workspace, "apps": [asdict(row) for row in rows], "bill": bill}, indent=1))
     else:
         print(
-            "\n".join([f"workspace {workspace}", *map(line, rows), *([f"costs are not told: {bill}"] if bill else [])])
+            "\n".join(
+                [
+                    f"workspace {workspace}",
+                    *map(format_status, rows),
+                    *([f"costs are not told: {bill}"] if bill else []),
+                ]
+            )
         )
     return 0
 
 
-def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
+def read_statuses(chosen: Sequence[App], now: datetime) -> tuple[list[AppStatus], str]:
     """And why there are no costs; empty if there are. Raises AccountError if Modal cannot be asked at all."""
     rows, ids = [], {}
     for part in chosen:
         try:
             found = modal_account.look_up_app(part.app, part.missing)
         except NotFound as error:
-            rows.append(Row(part.app, False, note=str(error)))
+            rows.append(AppStatus(part.app, False, note=str(error)))
             continue
         age = now.timestamp() - found.deployed_at if found.deployed_at else None
-        row = Row(part.app, True, version=found.version, age_s=age)
-        fill(row, part)
+        row = AppStatus(part.app, True, version=found.version, age_s=age)
+        read_live_state(row, part)
         rows.append(row)
         ids[part.app] = found.app_id
     try:
@@ -76,7 +82,7 @@ def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
     return rows, ""
 
 
-def fill(row: Row, part: Part) -> None:
+def read_live_state(row: AppStatus, part: App) -> None:
     """Of an app that is there; what its function does not tell stays unknown, with a note."""
     try:
         function = part.function()
@@ -87,7 +93,7 @@ def fill(row: Row, part: Part) -> None:
         row.note = str(error)
 
 
-def line(row: Row) -> str:
+def format_status(row: AppStatus) -> str:
     if not row.deployed:
         return f"{row.app:<22} {row.note.removeprefix(row.app + ' is ')}"
     held = {None: "containers unknown", 0: "at zero", 1: "1 container"}.get(

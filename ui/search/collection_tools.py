@@ -16,7 +16,7 @@ from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.scripts import read_script
 from ui.components.templates import render_template
-from ui.components.wording import plural
+from ui.components.wording import format_count
 from ui.core.background_task import Task
 from ui.core.service import Service
 
@@ -97,7 +97,7 @@ class Keeping:
             others = [choice for choice in service.shelf.choices(found, ()) if choice[1] != address]
             text = about(found, service.library.measure_storage(found.key))
         except ServingError as error:
-            return {c.about: results.notice("This collection cannot be shown", error.message, "error")}
+            return {c.about: results.render_notice("This collection cannot be shown", error.message, "error")}
         return {
             c.about: text,
             c.name: gr.skip() if found.name == named else found.name,
@@ -113,8 +113,8 @@ class Keeping:
         try:
             renamed = self._service.library.rename_collection(self._service.shelf.key(collection), name)
         except ServingError as error:
-            return {self._c.told: results.notice("The collection was not renamed", error.message, "error")}
-        return self._done(renamed.key, results.notice(f"The collection is now called {renamed.name}"))
+            return {self._c.told: results.render_notice("The collection was not renamed", error.message, "error")}
+        return self._done(renamed.key, results.render_notice(f"The collection is now called {renamed.name}"))
 
     def move(self, collection: str, files: list[str], to: str | None) -> dict[Any, Any]:
         try:
@@ -124,9 +124,9 @@ class Keeping:
             ids = library.catalogue.list_file_pages(key, files)
             moved = library.move_pages(key, ids, self._service.shelf.key(to))
         except ServingError as error:
-            return {self._c.told: results.notice("Nothing was moved", error.message, "error")}
-        stayed = f"{plural(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""
-        return self._done(collection, results.notice(f"{plural(len(moved), 'page')} moved", stayed))
+            return {self._c.told: results.render_notice("Nothing was moved", error.message, "error")}
+        stayed = f"{format_count(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""
+        return self._done(collection, results.render_notice(f"{format_count(len(moved), 'page')} moved", stayed))
 
     def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         try:
@@ -135,7 +135,7 @@ class Keeping:
             yield from self._followed(task, "Exporting", request)
             found = task.result()
         except ServingError as error:
-            yield self._ended(results.notice("The collection was not exported", error.message, "error"))
+            yield self._ended(results.render_notice("The collection was not exported", error.message, "error"))
             return
         file = found.path.name
         yield self._ended(
@@ -151,9 +151,9 @@ class Keeping:
             yield from self._followed(task, "Importing", request)
             made = task.result()
         except ServingError as error:
-            yield self._ended(results.notice("Nothing was imported", error.message, "error"))
+            yield self._ended(results.render_notice("Nothing was imported", error.message, "error"))
             return
-        done = self._done(made.key, results.notice(f"{made.name}: {plural(made.pages, 'page')} imported"))
+        done = self._done(made.key, results.render_notice(f"{made.name}: {format_count(made.pages, 'page')} imported"))
         yield {**done, self._c.stop: gr.update(visible=False)}
 
     def _followed(self, task: Task[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -161,7 +161,7 @@ class Keeping:
         self._tasks[session] = task
         try:
             for done, total in task.watch():
-                yield {self._c.told: results.step(doing, done, total), self._c.stop: gr.update(visible=True)}
+                yield {self._c.told: results.render_step(doing, done, total), self._c.stop: gr.update(visible=True)}
         finally:
             self._tasks.pop(session, None)
 

@@ -12,9 +12,9 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from serving.library.records import TYPES, CollectionKey, guess_file_type
-from ui.components.wording import plural
+from ui.components.wording import format_count
 from ui.core.service import Service
-from ui.search.question import Asked
+from ui.search.question import LastSearch
 from ui.servers.target import Target
 
 ALL = "all"
@@ -59,7 +59,7 @@ def choices(filters: Filters, names: Sequence[tuple[str, int]], *, anew: bool = 
     if images and len(counts) > 1:
         counts["image"] = images
     found = [(f"{TYPES[kind]} ({counts[kind]:,})", kind) for kind in TYPES if counts[kind]]
-    files = [(f"{name} ({plural(pages, 'page')})", name) for name, pages in names]
+    files = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in names]
     return {
         filters.files: gr.update(choices=files, **emptied),
         filters.types: gr.update(choices=found, **emptied),
@@ -77,13 +77,13 @@ def sizes(target: Target) -> Any:
     return gr.update(choices=named, value=ALL, visible=bool(smaller))
 
 
-def size(chosen: object) -> int | None:
+def parse_dimension(chosen: object) -> int | None:
     """What stands in the switch."""
     text = str(chosen)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def ranks(service: Service, asked: Asked, collection: CollectionKey, dimension: int | None) -> dict[str, int]:
+def find_ranks(service: Service, asked: LastSearch, collection: CollectionKey, dimension: int | None) -> dict[str, int]:
     """Where each page was by that many numbers, as far as it is told: page ids to ranks. Raises ServingError."""
     hits = service.library.ranking.search(
         collection, asked.vector, FAR, asked.fingerprint, asked.question.of, dimension

@@ -11,7 +11,7 @@ from ui.components.scripts import read_script
 from ui.core.sample_pages import SAMPLE_PAGES
 from ui.core.service import Service
 from ui.search import collection_tools, filters, score_matrix
-from ui.search.question import TOP_K, Asked
+from ui.search.question import TOP_K, LastSearch
 
 MINE = "my-pages"
 SAMPLES = "samples"
@@ -42,7 +42,7 @@ class Widgets:
     gallery: gr.HTML
     detail: gr.HTML
     asked: gr.State
-    """An `Asked`."""
+    """An `LastSearch`."""
 
 
 def build(service: Service, target: Component) -> tuple[Widgets, collection_tools.Controls]:
@@ -85,7 +85,7 @@ def build(service: Service, target: Component) -> tuple[Widgets, collection_tool
                     gallery = gr.HTML(elem_id="gallery", js_on_load=read_script("gallery.js"))
                 with gr.Column(scale=2, min_width=300):
                     detail = gr.HTML(elem_id="detail", js_on_load=read_script("detail.js"))
-    asked = gr.State(Asked())
+    asked = gr.State(LastSearch())
     widgets = Widgets(
         target, collection, files, folder, samples, progress, cancel, listing, query, ask, top_k, image, weight,
         minimum, narrowed, many, chips, summary, gallery, detail, asked,

@@ -34,7 +34,7 @@ from ui.components.events import PRIVATE
 from ui.components.scripts import call_script
 from ui.components.templates import render_template
 from ui.core.service import Question, Service, milliseconds, sized
-from ui.search.question import Asked, named
+from ui.search.question import LastSearch, name_page
 
 FEWEST, MOST = 9, 16
 """Parts of a page: fewer say little more than the page does, more take longer and see too little of what is around."""
@@ -52,22 +52,22 @@ GONE = "It was deleted or moved meanwhile. Search again."
 
 
 @dataclass(frozen=True)
-class Tile:
+class Part:
     box: Box
     score: float
     """Cosine with the question."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What `look` found. `tiles` row by row from the upper left."""
+class RankedParts:
+    """What `rank_parts` found. `tiles` row by row from the upper left."""
 
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Part, ...]
     embed_ms: float
     total_ms: float
 
     @property
-    def best(self) -> Tile | None:
+    def best(self) -> Part | None:
         """None where no part stands out."""
         scores = [tile.score for tile in self.tiles]
         return None if max(scores) - min(scores) < LEVEL else self.tiles[int(np.argmax(scores))]
@@ -77,7 +77,7 @@ class Parts:
         return ESTIMATE.format(len(self.tiles))
 
 
-def grid(width: int, height: int) -> tuple[int, int]:
+def choose_grid(width: int, height: int) -> tuple[int, int]:
     """Columns and rows for a page of this many pixels: as square as can be, at least FEWEST where they are not too
     small."""
     shapes = [
@@ -94,24 +94,24 @@ def grid(width: int, height: int) -> tuple[int, int]:
     return min(shapes, key=badness)
 
 
-def spans(count: int) -> list[tuple[float, float]]:
+def split_axis(count: int) -> list[tuple[float, float]]:
     """From 0 to 1 in parts of one length, each reaching into the next."""
     step = 1 / (count + OVERLAP)
     return [(n * step, 1.0 if n == count - 1 else (n + 1 + OVERLAP) * step) for n in range(count)]
 
 
-def boxes(width: int, height: int) -> list[Box]:
-    columns, rows = grid(width, height)
-    return [(left, top, right, bottom) for top, bottom in spans(rows) for left, right in spans(columns)]
+def cut_page(width: int, height: int) -> list[Box]:
+    columns, rows = choose_grid(width, height)
+    return [(left, top, right, bottom) for top, bottom in split_axis(rows) for left, right in split_axis(columns)]
 
 
-def crop(picture: Image.Image, box: Box) -> Image.Image:
+def crop_part(picture: Image.Image, box: Box) -> Image.Image:
     left, top, right, bottom = box
     width, height = picture.size
     return picture.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
 
 
-def heat(tiles: Sequence[Tile]) -> list[tuple[Box, float]]:
+def compute_heat(tiles: Sequence[Part]) -> list[tuple[Box, float]]:
     """The page without overlaps: each cell with the mean of the parts that cover it, 0 the weakest cell and 1 the best.
 
     All 0 where no part stands out.
@@ -130,7 +130,7 @@ def covers(box: Box, cell: Box) -> bool:
     return box[0] < x < box[2] and box[1] < y < box[3]
 
 
-def place(box: Box) -> str:
+def describe_place(box: Box) -> str:
     """In words, by thirds of the page."""
     thirds = [min(2, int(3 * (box[n] + box[n + 2]) / 2)) for n in (0, 1)]
     across, down = ("left", "middle", "right")[thirds[0]], ("upper", "middle", "lower")[thirds[1]]
@@ -140,14 +140,14 @@ def place(box: Box) -> str:
 # Asking
 
 
-def look(
+def rank_parts(
     service: Service,
     query: Callable[[EmbeddingClient], tuple[Vectors, str]],
     collection: CollectionKey,
     page_id: str,
     target: str | None = None,
     dimension: int | None = None,
-) -> Parts:
+) -> RankedParts:
     """Each part of a page with a question, of whose vector the first `dimension` numbers are compared.
 
     `query` gives that vector, float32[n], and its fingerprint; it is called when all is known to fit, and may wake the
@@ -157,30 +157,30 @@ def look(
     began = time.perf_counter()
     chosen = service.targets.of(target)
     sized(chosen, dimension)
-    picture = kept(service, collection, page_id)
-    cuts = boxes(*picture.size)
+    picture = read_picture(service, collection, page_id)
+    cuts = cut_page(*picture.size)
     if len(cuts) == 1:
         size = f"{picture.width} x {picture.height}"
         raise BadValueError(f"the page has only {size} pixels: there are no parts to look at", param="page")
     chosen.check(service.library, collection)
     vector, fingerprint = query(chosen.client)
-    pages = [PagePayload(encode_jpeg(crop(picture, box))) for box in cuts]
+    pages = [PagePayload(encode_jpeg(crop_part(picture, box))) for box in cuts]
     sent = time.perf_counter()
-    vectors, here = embedded(chosen.client, pages, service, dimension)
+    vectors, here = embed_parts(chosen.client, pages, service, dimension)
     embed = milliseconds(sent)
     if not service.library.catalogue.are_comparable(here, fingerprint):
         raise FingerprintError(
             f"the question was asked of another embedder ({fingerprint}, here {here}): search again", param="target"
         )
-    belongs(service, collection, page_id)
+    check_page(service, collection, page_id)
     scores = vectors @ truncate_vectors(vector, dimension)
-    tiles = tuple(Tile(box, float(score)) for box, score in zip(cuts, scores, strict=True))
-    return Parts(tiles, embed, milliseconds(began))
+    tiles = tuple(Part(box, float(score)) for box, score in zip(cuts, scores, strict=True))
+    return RankedParts(tiles, embed, milliseconds(began))
 
 
-def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
+def read_picture(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
     """A page's picture. Raises NotFoundError; BadValueError for a page whose lines are known."""
-    belongs(service, collection, page_id)
+    check_page(service, collection, page_id)
     if service.library.catalogue.read_page(page_id).read:
         raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
     try:
@@ -190,7 +190,7 @@ def kept(service: Service, collection: CollectionKey, page_id: str) -> Image.Ima
     return decode_image(data, service.settings)
 
 
-def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
+def check_page(service: Service, collection: CollectionKey, page_id: str) -> None:
     """Raises NotFoundError."""
     try:
         service.library.catalogue.read_vector(collection, page_id)
@@ -198,7 +198,7 @@ def belongs(service: Service, collection: CollectionKey, page_id: str) -> None:
         raise NotFoundError(error.message, param="page" if error.param == "like" else error.param) from None
 
 
-def embedded(
+def embed_parts(
     client: EmbeddingClient, pages: Sequence[PagePayload], service: Service, dimension: int | None
 ) -> tuple[Vectors, str]:
     """float32[pages, numbers] and their fingerprint: by one call, or a few where a server takes less at once."""
@@ -220,7 +220,7 @@ def embedded(
     return np.concatenate(parts), fingerprint
 
 
-def answer(
+def rank_parts_as_json(
     service: Service, query: str, page_id: str, collection: CollectionKey, target: str | None, dimension: int | None
 ) -> dict[str, Any]:
     """For the API. Raises ServingError."""
@@ -228,7 +228,7 @@ def answer(
     def vector(client: EmbeddingClient) -> tuple[Vectors, str]:
         return service.vector(client, Question(query))
 
-    parts = look(service, vector, collection, page_id, target, dimension)
+    parts = rank_parts(service, vector, collection, page_id, target, dimension)
     return {
         "tiles": [
             {"box": [round(edge, 6) for edge in tile.box], "score": round(tile.score, 6)} for tile in parts.tiles
@@ -242,38 +242,38 @@ def answer(
 # How it looks
 
 
-def detail(
-    hit: Hit, lines: Sequence[Line], parts: Parts | None = None, told: Markup = results.NOTHING, like: str = ""
+def render_detail(
+    hit: Hit, lines: Sequence[Line], parts: RankedParts | None = None, told: Markup = results.NOTHING, like: str = ""
 ) -> Markup:
     """Render one page in full; where nobody has read it, with a button that looks at its parts, or what that has shown.
 
     `told`: what went wrong. `like`: the page that stood in for a question.
     """
     if parts is not None:
-        return results.detail(hit, lines, over=overlay(parts), told=shown(parts, like))
-    count = len(boxes(hit.page.width, hit.page.height))
+        return results.render_detail(hit, lines, over=render_overlay(parts), told=render_found(parts, like))
+    count = len(cut_page(hit.page.width, hit.page.height))
     if hit.page.read or count == 1:
-        return results.detail(hit, lines, told=told)
-    return results.detail(
+        return results.render_detail(hit, lines, told=told)
+    return results.render_detail(
         hit, lines, told=render_template("search/where_button.html", page=hit.page, count=count) + told
     )
 
 
-def shown(parts: Parts, like: str = "") -> Markup:
+def render_found(parts: RankedParts, like: str = "") -> Markup:
     scores, best = [tile.score for tile in parts.tiles], parts.best
     took = f"{parts.total_ms / 1000:.1f} s" if parts.total_ms >= 1000 else f"{parts.total_ms:.0f} ms"
     said = "All parts score" if best is None else "Scores range from"
     return render_template(
-        "search/where_found.html", best="" if best is None else place(best.box), note=parts.note,
+        "search/where_found.html", best="" if best is None else describe_place(best.box), note=parts.note,
         scores=f"{said} {min(scores):.3f} to {max(scores):.3f}.", like=like, took=took,
     )  # fmt: skip
 
 
-def overlay(parts: Parts) -> Markup:
+def render_overlay(parts: RankedParts) -> Markup:
     """Render what is drawn over the whole sheet; nothing where no part stands out."""
     if parts.best is None:
         return results.NOTHING
-    cells = [([1000 * edge for edge in box], level) for box, level in heat(parts.tiles) if level > 0]
+    cells = [([1000 * edge for edge in box], level) for box, level in compute_heat(parts.tiles) if level > 0]
     left, top, right, bottom = parts.best.box
     best = f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
     return render_template("search/parts.html", cells=cells, best=best)
@@ -285,8 +285,8 @@ def overlay(parts: Parts) -> Markup:
 def connect(service: Service, detail_widget: gr.HTML, inputs: Sequence[Component]) -> None:
     """`inputs`: what was asked, collection, target."""
 
-    def where(asked: Asked, collection: str, target: str, event: gr.EventData) -> str:
-        found = looked(service, asked, collection, target, str(event.page))
+    def where(asked: LastSearch, collection: str, target: str, event: gr.EventData) -> str:
+        found = show_parts(service, asked, collection, target, str(event.page))
         return orjson.dumps([str(event.token), found]).decode()
 
     # Whoever looks has gone on to another page, maybe: what is found waits here until the browser has looked whether
@@ -298,21 +298,23 @@ def connect(service: Service, detail_widget: gr.HTML, inputs: Sequence[Component
     looking.failure(None, None, None, js=call_script("forgetParts"), **options)
 
 
-def looked(service: Service, asked: Asked, collection: str, target: str, page_id: str) -> Markup:
+def show_parts(service: Service, asked: LastSearch, collection: str, target: str, page_id: str) -> Markup:
     """Render the page in full with its parts, or with what went wrong."""
     hit = next((hit for hit in asked.hits if hit.page.id == page_id), None)
     if hit is None:
-        return results.notice("This page is gone", GONE, "error")
+        return results.render_notice("This page is gone", GONE, "error")
     like = ""
     with suppress(NotFoundError):
-        like = named(service.library.catalogue.read_page(asked.question.like)) if asked.question.like else ""
+        like = name_page(service.library.catalogue.read_page(asked.question.like)) if asked.question.like else ""
     try:
         key = service.shelf.key(collection)
         known = asked.vector, asked.fingerprint
-        parts = look(service, lambda _: known, key, page_id, target, asked.dimension)
+        parts = rank_parts(service, lambda _: known, key, page_id, target, asked.dimension)
     except NotFoundError:
-        return results.notice("This page is gone", GONE, "error")
+        return results.render_notice("This page is gone", GONE, "error")
     except ServingError as error:
         lines = service.library.catalogue.read_lines(page_id)
-        return detail(hit, lines, told=results.notice("The parts were not ranked", error.message, "error"))
-    return detail(hit, service.library.catalogue.read_lines(page_id), parts, like=like)
+        return render_detail(
+            hit, lines, told=results.render_notice("The parts were not ranked", error.message, "error")
+        )
+    return render_detail(hit, service.library.catalogue.read_lines(page_id), parts, like=like)

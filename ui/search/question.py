@@ -18,7 +18,7 @@ TOP_K = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class LastSearch:
     """What the results shown belong to."""
 
     question: Question = field(default_factory=Question)
@@ -33,27 +33,28 @@ class Asked:
         return np.frombuffer(self.query, np.float32)
 
 
-def asked_with(
+def parse_question(
     query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
 ) -> Question:
     """Of what the browser sent. Raises BadValueError."""
     given = uploads(image)
-    share = numeric(filled(weight), "the share of the image")
+    share = parse_number(filled(weight), "the share of the image")
     return Question(
         query,
         given[0].path if given else None,
         0.5 if share is None else share / 100,
-        minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
-        of=selection(files, types),
+        minimum=parse_number(filled(minimum), "the minimum score")
+        or None,  # a page's score may be below the slider's 0
+        of=parse_selection(files, types),
     )
 
 
-def selection(files: object, types: object) -> Selection:
+def parse_selection(files: object, types: object) -> Selection:
     """Raises BadValueError."""
-    return Selection(listed(files, "files"), listed(types, "types"))
+    return Selection(parse_texts(files, "files"), parse_texts(types, "types"))
 
 
-def listed(value: object, param: str) -> tuple[str, ...]:
+def parse_texts(value: object, param: str) -> tuple[str, ...]:
     """Texts; nothing is none of them. Raises BadValueError."""
     if value is None:
         return ()
@@ -67,7 +68,7 @@ def filled(value: object) -> object:
     return None if value == "" else value
 
 
-def numeric(value: object, what: str, param: str | None = None) -> float | None:
+def parse_number(value: object, what: str, param: str | None = None) -> float | None:
     """Raises BadValueError."""
     if value is None:
         return None
@@ -76,24 +77,24 @@ def numeric(value: object, what: str, param: str | None = None) -> float | None:
     return float(value)
 
 
-def named(page: StoredPage) -> str:
+def name_page(page: StoredPage) -> str:
     return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def none_found(found: Found, question: Question) -> str:
+def explain_no_hits(found: Found, question: Question) -> str:
     if found.hidden:
         best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
-        return results.notice(f"No page reaches {question.minimum:g}", best)
+        return results.render_notice(f"No page reaches {question.minimum:g}", best)
     if question.of != ALL_PAGES:
-        return results.notice("No page matches the filter", "Remove a file or type from the filter.")
+        return results.render_notice("No page matches the filter", "Remove a file or type from the filter.")
     if question.like:
-        return results.notice("There are no other pages", "This is the only page of the collection.")
-    return results.notice(
+        return results.render_notice("There are no other pages", "This is the only page of the collection.")
+    return results.render_notice(
         "This collection has no pages yet", "Drop images or PDFs into the box, or load the sample pages."
     )
 
 
-def shown(top_k: object) -> int:
+def parse_top_k(top_k: object) -> int:
     """What stands in the widget or the address, as a number within the limits."""
     text = str(top_k)
     return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K

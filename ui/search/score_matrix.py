@@ -21,12 +21,12 @@ from serving.errors import ServingError
 from serving.library.records import StoredPage
 from serving.system.display_names import escape_cell
 from ui.components.events import PRIVATE
-from ui.components.results import notice
+from ui.components.results import render_notice
 from ui.components.scripts import read_script
 from ui.components.templates import render_template
 from ui.core.service import Scores, Service
 from ui.search import filters
-from ui.search.question import selection
+from ui.search.question import parse_selection
 
 COLUMNS = 24
 """Pages of the heat map. The CSV has all."""
@@ -65,29 +65,29 @@ def connect(service: Service, many: Many, inputs: Sequence[Component]) -> None:
     ) -> tuple[Markup, Any]:
         try:
             lines = str(questions or "").splitlines()
-            of = selection(files, types)
-            found = service.scores(lines, service.shelf.key(collection), of, filters.size(dimension), target)
+            of = parse_selection(files, types)
+            found = service.scores(lines, service.shelf.key(collection), of, filters.parse_dimension(dimension), target)
         except ServingError as error:
-            return notice("The questions were not scored", error.message, "error"), gr.update(visible=False)
+            return render_notice("The questions were not scored", error.message, "error"), gr.update(visible=False)
         if not found.pages:
-            return notice(
+            return render_notice(
                 "There are no pages to score", "Add pages, or remove a file or type from the filter."
             ), gr.update(visible=False)
-        return heat_map(found), gr.update(visible=True, value=str(written(found)))
+        return render_heat_map(found), gr.update(visible=True, value=str(write_csv(found)))
 
     many.ask.click(
         score, [many.questions, *inputs], [many.table, many.save], preprocess=False, concurrency_limit=4, **PRIVATE
     )
 
 
-def columns(values: Vectors) -> list[int]:
+def select_columns(values: Vectors) -> list[int]:
     """The pages that are shown: the best of each question in turn, then its second and so on, at most COLUMNS."""
     order = np.argsort(-values, axis=1, kind="stable").T
     best = list(dict.fromkeys(int(page) for page in order.ravel()))[:COLUMNS]
     return sorted(best)
 
 
-def steps(row: Vectors) -> list[int]:
+def shade_scores(row: Vectors) -> list[int]:
     """A question's scores as steps of colour, from its weakest tenth (0) to its best: cosines lie close together, and a
     page nobody could read lies far below all others."""
     low, high = float(np.quantile(row, 0.1)), float(row.max())
@@ -104,22 +104,22 @@ class Cell:
     best: bool
 
 
-def heat_map(found: Scores) -> Markup:
-    shown = columns(found.values)
+def render_heat_map(found: Scores) -> Markup:
+    shown = select_columns(found.values)
     rest = len(found.pages) - len(shown)
     more = f" The {len(shown)} that answer best are shown; the CSV has all {len(found.pages):,}." if rest else ""
     return render_template(
         "search/heat_map.html", pages=len(found.pages), more=more,
         columns=[(found.pages[n].id, named(found.pages[n])) for n in shown],
         rows=[
-            {"query": query, "scores": row(values, shown, found.pages)}
+            {"query": query, "scores": make_cells(values, shown, found.pages)}
             for query, values in zip(found.queries, found.values, strict=True)
         ],
     )  # fmt: skip
 
 
-def row(values: Vectors, shown: Sequence[int], pages: Sequence[StoredPage]) -> list[Cell]:
-    best, tones = int(values.argmax()), steps(values[shown])
+def make_cells(values: Vectors, shown: Sequence[int], pages: Sequence[StoredPage]) -> list[Cell]:
+    best, tones = int(values.argmax()), shade_scores(values[shown])
     return [Cell(named(pages[n]), f"{values[n]:.3f}", tone, n == best) for n, tone in zip(shown, tones, strict=True)]
 
 
@@ -127,7 +127,7 @@ def named(page: StoredPage) -> str:
     return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def table(found: Scores) -> str:
+def format_csv(found: Scores) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["question", *(escape_cell(named(page)) for page in found.pages)])
@@ -136,12 +136,12 @@ def table(found: Scores) -> str:
     return out.getvalue()
 
 
-def written(found: Scores) -> Path:
+def write_csv(found: Scores) -> Path:
     """The CSV as a file among the uploads, which are removed after an hour."""
     base = os.environ.get("GRADIO_TEMP_DIR") or None
     if base:
         Path(base).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="scores-", dir=base))
     path = folder / "scores.csv"
-    path.write_text(table(found), encoding="utf-8-sig", newline="")  # the mark tells Excel that it is UTF-8
+    path.write_text(format_csv(found), encoding="utf-8-sig", newline="")  # the mark tells Excel that it is UTF-8
     return path

@@ -20,13 +20,21 @@ from serving.library.records import ALL_PAGES, Collection, CollectionKey
 from ui.access.page_views import Views
 from ui.access.uploads import Upload, uploads
 from ui.components import results as render
-from ui.components.events import PRIVATE, current_page
+from ui.components.events import PRIVATE, get_current_page
 from ui.components.scripts import call_script
 from ui.core.sample_pages import sample_chips, sample_files
 from ui.core.service import Found, Question, Service
 from ui.search import collection_tools, filters, layout, page_regions, score_matrix
 from ui.search.layout import MINE, SAMPLES, Widgets
-from ui.search.question import TOP_K, Asked, asked_with, named, none_found, selection, shown
+from ui.search.question import (
+    TOP_K,
+    LastSearch,
+    explain_no_hits,
+    name_page,
+    parse_question,
+    parse_selection,
+    parse_top_k,
+)
 from ui.servers.target import Target
 
 TICK_S = 0.25
@@ -54,11 +62,11 @@ class Events:
         self.service = service
         self.w = widgets
         self.views = Views()
-        self.welcome = render.welcome(all(target.local for target in service.targets))
+        self.welcome = render.render_welcome(all(target.local for target in service.targets))
 
     def connect(self, controls: collection_tools.Controls) -> None:
         w = self.w
-        page = current_page()
+        page = get_current_page()
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
         results = [w.summary, w.gallery, w.detail, w.asked]
@@ -162,7 +170,7 @@ class Events:
             return
         while (job := ingestor.active(key)) is not None and not self.views.left(found, view):
             job.finished.wait(TICK_S)
-            now = render.progress(ingestor.recent(key))
+            now = render.render_jobs(ingestor.recent(key))
             if now != shown and not self.views.left(found, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
@@ -171,7 +179,7 @@ class Events:
             return
         with suppress(CollectionGoneError):  # else it may have another name by now
             collection = self.service.shelf.address(self.service.shelf.find(key))
-        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent(key))}
+        yield {**self.panel(collection), self.w.progress: render.render_jobs(ingestor.recent(key))}
 
     def cancel(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.shelf.key(collection))
@@ -186,11 +194,11 @@ class Events:
         catalogue, ingestor, found = self.service.library.catalogue, self.service.ingestor, self.there(collection)
         self.views.turn(found)
         return {
-            self.w.progress: render.progress(ingestor.recent(found.key)),
+            self.w.progress: render.render_jobs(ingestor.recent(found.key)),
             self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
-            self.w.listing: render.files(catalogue.list_files(found.key), found),
+            self.w.listing: render.render_files(catalogue.list_files(found.key), found),
             self.w.collection: self.choices(found),
-            self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
+            self.w.chips: render.render_chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
             **filters.choices(self.w.filters, catalogue.list_file_names(found.key), anew=anew),
         }
 
@@ -224,7 +232,7 @@ class Events:
                 return {self.w.summary: gr.skip()}
             return self.fresh(shelf.address(found))
         except ServingError as error:
-            told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
+            told = {**self.left(), self.w.summary: render_error("This name cannot be used", error)}
             with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
                 told = {**self.panel(MINE, anew=True), **told}
             return told
@@ -234,7 +242,7 @@ class Events:
         try:
             self.service.targets.of(target).check(self.service.library, self.service.shelf.key(collection))
         except ServingError as error:
-            return failed("This server cannot search this collection", error)
+            return render_error("This server cannot search this collection", error)
         return gr.skip()
 
     def sizes(self, target: str) -> Any:
@@ -249,7 +257,7 @@ class Events:
             else:
                 self.service.delete_collection(key)
         except ServingError as error:
-            told = failed(NOT_DELETED, error)
+            told = render_error(NOT_DELETED, error)
         return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
 
     # Asking
@@ -261,12 +269,12 @@ class Events:
         try:
             collection = self.requested()
         except NotFoundError:
-            return {self.w.summary: render.notice("Your browser blocks this page's cookie", NO_COOKIE, "error")}
+            return {self.w.summary: render.render_notice("Your browser blocks this page's cookie", NO_COOKIE, "error")}
         named: dict[Any, Any] = {}
         if "q" in asked:
             named[self.w.query] = self.asked_for(request)
         if "k" in asked:
-            named[self.w.top_k] = str(shown(asked["k"]))
+            named[self.w.top_k] = str(parse_top_k(asked["k"]))
         if "t" in asked and isinstance(self.w.target, gr.Dropdown):
             named[self.w.target] = self.service.targets.or_first(asked["t"]).name
         if greeting := self.greeting(collection, asked.get("c", "")):
@@ -279,7 +287,7 @@ class Events:
                 self.service.shelf.find(wanted)
             except CollectionGoneError:
                 gone = "It was deleted, or the link is incomplete. Your own pages are shown instead."
-                return render.notice("This collection does not exist", gone, "error")
+                return render.render_notice("This collection does not exist", gone, "error")
         return render.NOTHING if self.service.shelf.find(collection).pages else self.welcome
 
     def requested(self) -> str:
@@ -314,14 +322,14 @@ class Events:
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
-            yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
+            yield {**self.nothing(), self.w.summary: render.render_notice("Type a question first", advice)}
             return
         try:
-            question = asked_with(query, image, weight, minimum, files, types)
+            question = parse_question(query, image, weight, minimum, files, types)
         except ServingError as error:
-            yield {**self.nothing(), self.w.summary: failed("The search failed", error)}
+            yield {**self.nothing(), self.w.summary: render_error("The search failed", error)}
             return
-        yield self.answer(question, collection, top_k, target, filters.size(dimension))
+        yield self.answer(question, collection, top_k, target, filters.parse_dimension(dimension))
 
     def answer(
         self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
@@ -329,34 +337,41 @@ class Events:
         try:
             # Who asks before the page knows its collection asks the one that it opens with.
             key = self.service.shelf.key(collection or self.requested())
-            found = self.service.search(question, key, shown(top_k), dimension, target)
+            found = self.service.search(question, key, parse_top_k(top_k), dimension, target)
             return self.told(question, found, key, dimension)
         except ServingError as error:
-            return {**self.nothing(), self.w.summary: failed("The search failed", error)}
+            return {**self.nothing(), self.w.summary: render_error("The search failed", error)}
 
     def rank_again(
-        self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
+        self,
+        asked: LastSearch,
+        collection: str,
+        top_k: str,
+        target: str,
+        files: object,
+        types: object,
+        dimension: object,
     ) -> dict[Any, Any]:
         """Other pages, or fewer numbers, of the question asked last: its vector is known, no model is asked."""
         if not asked.query:
             return {self.w.summary: gr.skip()}
-        size = filters.size(dimension)
+        size = filters.parse_dimension(dimension)
         question = asked.question
         try:
-            question = replace(question, of=selection(files, types))
+            question = replace(question, of=parse_selection(files, types))
             if (size, question.of) == (asked.dimension, asked.question.of):
                 # A dropdown may tell one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
             key = self.service.shelf.key(collection)
-            found = self.service.rank(question, asked.vector, asked.fingerprint, key, shown(top_k), size)
+            found = self.service.rank(question, asked.vector, asked.fingerprint, key, parse_top_k(top_k), size)
             was: dict[str, int] = {}
             if question.of == asked.question.of:
-                was = filters.ranks(self.service, asked, key, asked.dimension)
+                was = filters.find_ranks(self.service, asked, key, asked.dimension)
             return self.told(question, found, key, size, was)
         except ServingError as error:
             # The question is kept: another choice ranks it again.
             kept = replace(asked, question=question, dimension=size, hits=())
-            return {**self.nothing(), self.w.summary: failed("The search failed", error), self.w.asked: kept}
+            return {**self.nothing(), self.w.summary: render_error("The search failed", error), self.w.asked: kept}
 
     def told(
         self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
@@ -364,31 +379,31 @@ class Events:
     ) -> dict[Any, Any]:  # fmt: skip
         """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
         catalogue = self.service.library.catalogue
-        asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
+        asked = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
-            return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
+            return {**self.nothing(), self.w.summary: explain_no_hits(found, question), self.w.asked: asked}
         first = found.hits[0]
-        like = named(catalogue.read_page(question.like)) if question.like else ""
-        summary = render.summary(
+        like = name_page(catalogue.read_page(question.like)) if question.like else ""
+        summary = render.render_summary(
             found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
             ranked=None if question.of == ALL_PAGES else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
-            self.w.gallery: render.gallery(found.hits, was),
-            self.w.detail: page_regions.detail(first, catalogue.read_lines(first.page.id)),
+            self.w.gallery: render.render_gallery(found.hits, was),
+            self.w.detail: page_regions.render_detail(first, catalogue.read_lines(first.page.id)),
             self.w.asked: asked,
         }
 
-    def show(self, asked: Asked, event: gr.EventData) -> Markup:
+    def show(self, asked: LastSearch, event: gr.EventData) -> Markup:
         """Of the hits shown, as they were found: looking at a page never asks the worker again."""
         hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
         if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
-            return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-        return page_regions.detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
+            return render.render_notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
+        return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
 
     def act(
-        self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
+        self, asked: LastSearch, collection: str, top_k: str, target: str, event: gr.EventData
     ) -> Iterator[dict[Any, Any]]:
         """What a button beside a page does: others like it, or its deletion."""
         page = str(event.page)
@@ -399,15 +414,15 @@ class Events:
         try:
             self.service.delete(self.service.shelf.key(collection), [page])
         except ServingError as error:
-            yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
+            yield {**self.panel(collection), **self.nothing(), self.w.summary: render_error(NOT_DELETED, error)}
             return
         yield {**self.panel(collection), **self.left()}
         if asked.question.like != page:
             yield self.answer(asked.question, collection, top_k, target, asked.dimension)
 
     def nothing(self) -> dict[Any, Any]:
-        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: LastSearch()}
 
 
-def failed(title: str, error: ServingError) -> Markup:
-    return render.notice(title, error.message, "error")
+def render_error(title: str, error: ServingError) -> Markup:
+    return render.render_notice(title, error.message, "error")

@@ -17,7 +17,7 @@ import requests
 from serving.http.child_server import ServerProcess
 from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, start, text
 from tests.support.waiting import until
-from ui.app import arguments
+from ui.app import make_parser
 from ui.components import status_pill as status
 from ui.components import wording
 from ui.servers import state
@@ -26,7 +26,7 @@ from ui.servers.state_feed import Watch, events
 
 
 def words(**changes: Any) -> str:
-    return text(status.parts(Facts.of(engine(**changes)))["words"])
+    return text(status.render_parts(Facts.of(engine(**changes)))["words"])
 
 
 def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
@@ -48,7 +48,7 @@ def test_only_what_is_listed_leaves_the_server() -> None:
         "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
     }  # fmt: skip
     assert set(seen["snapshot"]) == {"bytes", "age_s"}
-    everything = json.dumps(seen) + json.dumps(status.message(Facts.of(engine())))
+    everything = json.dumps(seen) + json.dumps(status.make_message(Facts.of(engine())))
     assert "secret" not in everything and "424242" not in everything
 
 
@@ -88,8 +88,8 @@ def test_facts_grow_old() -> None:
 
 def test_each_state_has_words_and_a_shape_of_its_own() -> None:
     found: list[News] = [Facts.of(engine(state=name)) for name in status.TITLES]
-    assert len({status.parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
-    assert len({status.said(news) for news in found}) == 7
+    assert len({status.render_parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
+    assert len({status.describe_aloud(news) for news in found}) == 7
     assert set(status.TITLES) == set(status.SAID)
 
 
@@ -111,23 +111,23 @@ def test_pill_in_words() -> None:
 def test_a_start_that_was_asked_for_has_begun() -> None:
     """The engine is at zero for the first moment of a start, and does not know its kind yet."""
     asked = Facts.of(engine(waiting=1, start=start(kind="plain", phases={"queue": 0.1}, elapsed_ms=1.0)))
-    assert status.state(asked) == "restoring"
-    assert text(status.parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
-    assert status.state(Facts.of(engine(waiting=1, next={"kind": "created"}))) == "starting"
+    assert status.name_state(asked) == "restoring"
+    assert text(status.render_parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
+    assert status.name_state(Facts.of(engine(waiting=1, next={"kind": "created"}))) == "starting"
 
 
 def test_progress_is_measured_by_earlier_starts() -> None:
-    known = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=743.5))))["words"]
+    known = status.render_parts(Facts.of(engine(state="starting", start=start(elapsed_ms=743.5))))["words"]
     assert 'data-elapsed="743.5"' in known and 'data-meter="2974.0" style="width:25.0%"' in known
-    slow = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=9_000.0))))["words"]
+    slow = status.render_parts(Facts.of(engine(state="starting", start=start(elapsed_ms=9_000.0))))["words"]
     assert "width:100.0%" in slow
-    unknown = status.parts(Facts.of(engine(state="starting", start=start(expected_ms=None))))["words"]
+    unknown = status.render_parts(Facts.of(engine(state="starting", start=start(expected_ms=None))))["words"]
     assert "endless" in unknown and "about" not in unknown
-    assert "meter" not in status.parts(Facts.of(engine()))["words"]
+    assert "meter" not in status.render_parts(Facts.of(engine()))["words"]
 
 
 def test_panel_tells_the_last_start_phase_by_phase() -> None:
-    panel = status.parts(Facts.of(engine()))["panel"]
+    panel = status.render_parts(Facts.of(engine()))["panel"]
     assert "No embedder is running (nothing held in memory)" in panel
     assert "<span>restore</span>" in panel and "197 ms" in panel and "<span>wait</span>" not in panel
     assert "left:83.6%;width:4.8%" in panel, "a bar begins where the one before ended"
@@ -138,12 +138,14 @@ def test_panel_tells_the_last_start_phase_by_phase() -> None:
 
 def test_panel_tells_what_was_passed_over_and_what_failed() -> None:
     failed = {**RESTORED, "outcome": "failed", "reason": "no memory", "kind": "plain", "phases": {"restore": -0.2}}
-    panel = status.parts(
+    panel = status.render_parts(
         Facts.of(engine(refused={"criu": "not installed"}, disabled="2 failures", last_start=failed, history=[failed]))
     )["panel"]
     assert "<b>criu</b>: not installed" in panel and "switched off until the engine starts again: 2 failures" in panel
     assert "started in full, 2 min ago" in panel and '<p class="why">No memory.</p>' in panel and "Failed." in panel
-    plain = status.parts(Facts.of(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[])))
+    plain = status.render_parts(
+        Facts.of(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[]))
+    )
     assert "None: every start is a full one." in plain["panel"] and "None yet." in plain["panel"]
 
 
@@ -156,16 +158,21 @@ def test_nothing_of_the_engine_is_markup() -> None:
         Unknown(title=NASTY, why=NASTY),
     ]
     for found in cases:
-        for markup in (*status.parts(found).values(), status.pill(found)):
+        for markup in (*status.render_parts(found).values(), status.render_pill(found)):
             assert "<img src" not in markup
-        assert "&lt;img" in "".join(status.parts(found).values())
+        assert "&lt;img" in "".join(status.render_parts(found).values())
 
 
 def test_figures() -> None:
-    assert [wording.seconds(value) for value in (4, 150, 9_994, 12_345)] == ["0.00 s", "0.15 s", "9.99 s", "12 s"]
-    ages = [wording.ago(age) for age in (-5, 59, 60, 7_200, 86_400, 200_000)]
+    assert [wording.format_seconds(value) for value in (4, 150, 9_994, 12_345)] == [
+        "0.00 s",
+        "0.15 s",
+        "9.99 s",
+        "12 s",
+    ]
+    ages = [wording.format_age(age) for age in (-5, 59, 60, 7_200, 86_400, 200_000)]
     assert ages == ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]
-    assert [wording.sentence(text) for text in ("a. b", "why?", "")] == ["A. b.", "Why?", ""]
+    assert [wording.as_sentence(text) for text in ("a. b", "why?", "")] == ["A. b.", "Why?", ""]
 
 
 # The way it takes
@@ -244,11 +251,11 @@ def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_options_of_the_engine_are_checked_by_the_page() -> None:
-    options = arguments().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
+    options = make_parser().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
     assert options.snapshot == "fork" and options.scaledown_window == 2.5
     for bad in (["--snapshot", "magic"], ["--scaledown-window", "1"], ["--scaledown-window", "nan"]):
         with pytest.raises(SystemExit):
-            arguments().parse_args(bad)
+            make_parser().parse_args(bad)
 
 
 # The real page

@@ -186,7 +186,7 @@ def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scr
     assert going is not None and going.phase == "queue" and facts(target).look == "starting"
     counted.stats = Stats(1, 1, 0)
     until(lambda: (start := facts(target).start) is not None and start.phase == "container")
-    assert "start a container" in status_pill.parts(target.watch.news)["words"]
+    assert "start a container" in status_pill.render_parts(target.watch.news)["words"]
     counted.stats = Stats(0, 1, 1)
     until(lambda: (start := facts(target).start) is not None and start.phase == "answer")
     start = facts(target).start
@@ -197,7 +197,7 @@ def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scr
     last = facts(target).last_start
     assert last is not None and last.kind == "plain" and last.first_answer_ms is not None
     assert last.phases["platform"] >= 0 and last.first_answer_ms > 1000
-    assert "Modal stores it" in status_pill.panel(facts(target))
+    assert "Modal stores it" in status_pill.render_panel(facts(target))
 
 
 def test_warm_answer_is_no_start(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
@@ -269,7 +269,7 @@ def test_phases_of_a_start_come_in_their_order() -> None:
 
 def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
     service: Any = SimpleNamespace(targets=Targets([target]))
-    found = header.described(service, target)
+    found = header.describe_model(service, target)
     assert "model not known yet" in found and "chip bad" not in found
 
 

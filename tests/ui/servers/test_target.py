@@ -23,7 +23,7 @@ from tests.support.scripted import Scripted
 from tests.support.servers import make_settings, running
 from tests.support.uploads import upload
 from tests.support.waiting import until
-from ui.app import arguments
+from ui.app import make_parser
 from ui.core.service import Question, Service
 from ui.servers.configured import configure_targets
 from ui.servers.state_feed import events
@@ -145,11 +145,11 @@ def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert named("http://x:1/?a=b") == ("", "http://x:1/?a=b") and named("GPU 1=https://x") == ("GPU 1", "https://x")
     assert named("no address") == ("", "no address")
     assert host("https://me:secret@x.example:8443/base/?key=secret") == "x.example:8443/base"
-    options = arguments().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
-    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and arguments().parse_args([]).worker is None
+    options = make_parser().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
+    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and make_parser().parse_args([]).worker is None
     for bad in ("=http://x", "a/b=http://x", "a\x1b=http://x", "n" * 41 + "=http://x"):
         with pytest.raises(SystemExit):
-            arguments().parse_args(["--worker", bad])
+            make_parser().parse_args(["--worker", bad])
     with pytest.raises(BadValueError, match="not an address"):
         configure_targets([("", "ftp://x")], make_settings(tmp_path))
     keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
