@@ -26,8 +26,7 @@ from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import escape_cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart import sample_plot as samples
-from ui.components.events import PRIVATE, get_current_page
-from ui.components.scripts import call_script, read_script
+from ui.components.events import PRIVATE, call_script, get_current_page, read_script
 from ui.components.templates import render_template
 from ui.core.bench_runs import Running
 from ui.core.service import Service

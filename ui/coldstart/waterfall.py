@@ -93,7 +93,8 @@ def ended(row: Row, now: float) -> Markup:
     axis = Axis(bars, max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0))
     return render_template(
         "coldstart/waterfall.html", title="Last start",
-        words=f"{status_pill.name_kind(row.kind)}, {format_age(now - row.at)}", axis=axis, going=None, last=row, reason=row.reason,
+        words=f"{status_pill.name_kind(row.kind)}, {format_age(now - row.at)}", axis=axis, going=None, last=row,
+        reason=row.reason,
     )  # fmt: skip
 
 

@@ -8,17 +8,7 @@ from bench.templating import environment
 from ui.components import wording
 
 TEMPLATES = environment("ui.components")
-WORDS = (
-    wording.format_count,
-    wording.format_ordinal,
-    wording.format_bytes,
-    wording.format_seconds,
-    wording.format_ms,
-    wording.format_age,
-    wording.format_duration,
-    wording.as_sentence,
-)
-TEMPLATES.filters |= {function.__name__: function for function in WORDS}
+TEMPLATES.filters |= {name: filter_ for name, filter_ in vars(wording).items() if callable(filter_)}
 
 
 def render_template(name: str, /, **values: object) -> Markup:

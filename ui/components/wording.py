@@ -27,17 +27,17 @@ def format_ms(value: float) -> str:
     return f"{value:,.0f}\N{NO-BREAK SPACE}ms"
 
 
-def format_age(age: float) -> str:
+def format_age(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60)):
-        if age >= length:
-            count = int(age // length)
+        if seconds >= length:
+            count = int(seconds // length)
             return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
     return "just now"
 
 
 def format_duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return format_seconds(1000 * seconds)
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 

@@ -12,7 +12,7 @@ from jinja2 import DictLoader, TemplateNotFound, UndefinedError
 
 from bench.coldstart import report
 from bench.templating import environment, joined_lines
-from ui.components import scripts
+from ui.components import events
 from ui.components.templates import TEMPLATES, render_template
 
 ROOT = Path(__file__).parents[3]
@@ -71,10 +71,10 @@ def test_each_template_is_whole_and_used() -> None:
 def test_each_script_is_loaded_and_each_function_called_is_there() -> None:
     calls = [node for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.Call)]
     loaded = {argument(node) for node in calls if getattr(node.func, "id", "") == "read_script"}
-    assert loaded == {file.name for file in scripts.STATIC.iterdir()}
+    assert loaded == {file.name for file in events.STATIC.iterdir()}
     called = {argument(node) for node in calls if getattr(node.func, "id", "") == "call_script"}
-    assert called == set(re.findall(r"^  (\w+)\(", scripts.read_script("events.js"), re.MULTILINE))
-    assert scripts.call_script("shareSearch", 8) == "(...inputs) => window.dormouse.shareSearch(8, ...inputs)"
+    assert called == set(re.findall(r"^  (\w+)\(", events.read_script("events.js"), re.MULTILINE))
+    assert events.call_script("shareSearch", 8) == "(...inputs) => window.dormouse.shareSearch(8, ...inputs)"
 
 
 def argument(node: ast.Call) -> str:
