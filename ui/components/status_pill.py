@@ -1,6 +1,6 @@
 """Render the engine's state: the pill in the masthead and the panel behind it. Pure functions.
 
-What runs on by itself (a countdown, a start) is marked with `data-left` and `data-elapsed`, and counted in the browser
+A countdown or a running start is marked with `data-left` or `data-elapsed`, and counted on by the browser
 (`static/status.js`).
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ui.components.templates import render_template
-from ui.components.wording import as_sentence, format_age, format_seconds
-from ui.servers.state import CONNECTING, Facts, News, Snapshot, Unknown
+from ui.components.wording import format_age, format_seconds
+from ui.servers.state import CONNECTING, Facts, News, Unknown
 
 TITLES = {
     "zero": "Asleep",
@@ -34,15 +34,10 @@ SAID = {
     "scaling_down": "The embedder is falling asleep",
     "failed": "The embedder could not start",
 }
-"""For a screen reader, which hears of a change of state and of nothing else."""
+"""For a screen reader, which reads out a change of state and nothing else."""
 NOTHING = "nothing held in memory"
-HELD = {
-    "none": NOTHING,
-    "disk": NOTHING,
-    "host": "process in memory",
-    "context": "GPU context in memory",
-}
-"""What each tier keeps while the embedder sleeps."""
+HELD = {"host": "process in memory", "context": "GPU context in memory"}
+"""What these tiers keep while the embedder sleeps; the others keep nothing."""
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started in full"}
 PHASES = {
     "queue": "wait",
@@ -78,12 +73,12 @@ class PhaseBar:
 
 
 def render_pill(news: News = CONNECTING) -> Markup:
-    """Render the whole widget; later only its parts are replaced."""
+    """Render the whole widget; later events replace only its parts."""
     return render_template("status/pill.html", state=name_state(news), parts=render_parts(news))
 
 
 def make_message(news: News) -> dict[str, Any]:
-    """Return what an event for a browser has of the state."""
+    """Return the state as an event for a browser."""
     return {"state": name_state(news), "said": describe_aloud(news), "parts": render_parts(news)}
 
 
@@ -132,8 +127,10 @@ def describe_next_start(facts: Facts) -> str:
 
 
 def get_expected_ms(facts: Facts) -> float | None:
-    """Return the milliseconds that the current start should take. In its first moment the engine has not yet said its
-    kind."""
+    """Return the milliseconds that the current start, or the next one, should take.
+
+    In the first moment of a start its kind is not known yet: the engine is still at zero.
+    """
     return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
 
 
@@ -151,10 +148,10 @@ def describe_backend(facts: Facts) -> str:
 
 
 def describe_memory(facts: Facts) -> str:
-    """Return what is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
+    """Return what is kept in memory while the embedder sleeps: nothing before a first start or without a backend."""
     if facts.snapshot is None or facts.disabled:
         return NOTHING
-    what = HELD.get(facts.tier, facts.tier)
+    what = HELD.get(facts.tier, NOTHING)
     if facts.held is None or not facts.held.host_bytes:
         return what
     saved = f", {facts.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if facts.held.gpu_saved else ""
@@ -184,22 +181,9 @@ def render_panel(facts: Facts) -> Markup:
         bars = []
     earlier = [row for row in facts.history if row != facts.last_start or start is not None]
     return render_template(
-        "status/panel.html", lead=describe_state(facts), start=start, last=last, bars=bars,
-        snapshot=describe_snapshot(facts), refused=facts.refused, earlier=earlier, now=facts.now, kinds=KINDS,
+        "status/panel.html", facts=facts, held=describe_memory(facts), start=start, last=last, bars=bars,
+        snapshot=describe_snapshot(facts), earlier=earlier, kinds=KINDS,
     )  # fmt: skip
-
-
-def describe_state(facts: Facts) -> str:
-    if facts.look == "failed":
-        return f"{as_sentence(facts.reason)} After a short pause, the next search tries again."
-    return {
-        "zero": f"No embedder is running ({describe_memory(facts)}). The next search starts one.",
-        "starting": "The embedder is starting. Searches wait for it.",
-        "snapshotting": "The embedder is ready. Its memory is being saved, so that later starts are faster.",
-        "restoring": "The embedder is being restored from its snapshot. Searches wait for it.",
-        "serving": "The embedder is running. After a while without searches it stops and frees its memory.",
-        "scaling_down": "The embedder is stopping and frees its memory. The next search starts one.",
-    }[facts.look]
 
 
 def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
@@ -224,12 +208,5 @@ def describe_snapshot(facts: Facts) -> str:
         return f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
     if facts.snapshot is None:
         return "None yet: the first start makes one."
-    return f"{facts.backend}: {size(facts.snapshot)}, made {format_age(facts.snapshot.age_s)}"
-
-
-def size(snapshot: Snapshot) -> str:
-    return (
-        f"{snapshot.bytes / 1e6:,.0f} MB on disk"
-        if snapshot.bytes
-        else "a warmed-up process held in memory, of which workers are copies"
-    )
+    size = f"{facts.snapshot.bytes / 1e6:,.0f} MB on disk" if facts.snapshot.bytes else "a process held in memory"
+    return f"{facts.backend}: {size}, made {format_age(facts.snapshot.age_s)}"

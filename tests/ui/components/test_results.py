@@ -6,6 +6,7 @@ from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
 from tests.support.hits import NASTY, hit
 from ui.components import results
+from ui.components.templates import render_template
 from ui.core.ingest import Job, Skipped
 from ui.servers.target import Target
 
@@ -25,13 +26,13 @@ def test_nothing_of_a_user_is_markup() -> None:
         results.render_gallery([hit(line=line)]),
         results.render_detail(hit(line=line), [line, Line("other")]),
         results.render_summary([hit()], collection, {"embed": 1.0}),
-        results.render_files([StoredFile(NASTY, "s", 1)], collection),
+        render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1)], pages=1),
         results.render_jobs([job]),
         results.render_jobs([failed]),
-        results.render_chips([NASTY]),
+        render_template("search/chips.html", queries=[NASTY]),
         results.render_notice(NASTY, NASTY),
         results.render_model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
-        results.render_no_model(NASTY),
+        render_template("header/no_model.html", why=NASTY, bad=True),
     ):
         assert "<img src=x" not in html and 'onerror=alert(1)>"' not in html
         assert "&lt;img" in html
@@ -80,7 +81,6 @@ def test_shown_names() -> None:
 
 
 def test_welcome_says_where_pages_go() -> None:
-    assert "stays on this machine" in results.render_welcome(
-        True
-    ) and "stays on this machine" not in results.render_welcome(False)
-    assert "{" not in results.render_welcome(True) + results.render_welcome(False)
+    here, elsewhere = (render_template("search/welcome.html", local=local) for local in (True, False))
+    assert "stays on this machine" in here and "stays on this machine" not in elsewhere
+    assert "{" not in here + elsewhere

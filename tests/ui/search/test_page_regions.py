@@ -101,10 +101,10 @@ def parts(*scores: float, columns: int = 2) -> RankedParts:
 
 
 def test_heat_is_the_mean_of_the_parts_that_cover_a_cell() -> None:
-    found = page_regions.compute_heat(parts(0.2, 0.4).tiles)
+    found = page_regions.compute_heat(parts(0.2, 0.4).parts)
     assert [level for _, level in found] == pytest.approx([0, 0.5, 1])
     assert [box[0] for box, _ in found] == pytest.approx([0, 1 / 2.25, 1.25 / 2.25])
-    four = [level for _, level in page_regions.compute_heat(parts(0.2, 0.4, 0.3, 0.9).tiles)]
+    four = [level for _, level in page_regions.compute_heat(parts(0.2, 0.4, 0.3, 0.9).parts)]
     means = np.array([0.2, 0.3, 0.4, 0.25, 0.45, 0.65, 0.3, 0.6, 0.9])
     assert four == pytest.approx(list((means - 0.2) / 0.7))
 
@@ -112,13 +112,13 @@ def test_heat_is_the_mean_of_the_parts_that_cover_a_cell() -> None:
 def test_the_best_cell_lies_in_the_best_part() -> None:
     scores = np.random.default_rng(3).uniform(0.1, 0.4, 12)
     found = parts(*scores, columns=3)
-    (hottest,) = [box for box, level in page_regions.compute_heat(found.tiles) if level == 1]
-    assert found.best == found.tiles[scores.argmax()] and page_regions.covers(found.best.box, hottest)
+    (hottest,) = [box for box, level in page_regions.compute_heat(found.parts) if level == 1]
+    assert found.best == found.parts[scores.argmax()] and page_regions.covers(found.best.box, hottest)
 
 
 def test_where_nothing_stands_out_nothing_is_drawn() -> None:
     level = parts(0.3, 0.302, 0.301, 0.3)
-    assert level.best is None and {value for _, value in page_regions.compute_heat(level.tiles)} == {0}
+    assert level.best is None and {value for _, value in page_regions.compute_heat(level.parts)} == {0}
     html = page_regions.render_detail(hit(read=False, width=800, height=900), [], level)
     assert (
         "No part stands out" in html
@@ -208,7 +208,7 @@ def test_vectors_of_another_model_are_refused(service: Service, double: Coloured
 def test_what_cannot_be_looked_at_is_told(service: Service, double: Coloured, tmp_path: Path) -> None:
     small = kept(service, tmp_path, picture((70, 60)))
     double.calls.clear()
-    with pytest.raises(BadValueError, match="only 70 x 60 pixels"):
+    with pytest.raises(BadValueError, match="only 70 x 60 pixels: too few"):
         page_regions.rank_parts_as_json(service, "red", small.id, at(service.library), None, None)
     key = at(service.library)
     for page_id, collection in (("0" * 16, key), (small.id, ABSENT), ("", key)):

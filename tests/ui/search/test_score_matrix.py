@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +22,12 @@ def scores(queries: list[str], pages: list[StoredPage], seed: int = 0) -> Scores
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\uff1d1", "  =1"])
-def test_no_cell_of_text_is_a_formula(start: str) -> None:
+def test_no_cell_of_text_is_a_formula(start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     found = scores([start, "plain, with a comma"], [page(1, f"{start}.png"), page(2, "fine.pdf", 3)])
-    read = list(csv.reader(io.StringIO(score_matrix.format_csv(found))))
+    path = score_matrix.write_csv(found)
+    assert path.is_relative_to(tmp_path / "uploads") and path.read_bytes().startswith(b"\xef\xbb\xbf"), "Excel's mark"
+    read = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     assert read[0] == ["question", f"'{start}.png", "fine.pdf, page 2"]
     assert [row[0] for row in read[1:]] == [f"'{start}", "plain, with a comma"]
     assert np.array([row[1:] for row in read[1:]], float) == pytest.approx(found.values, abs=1e-6)
