@@ -41,7 +41,7 @@ def main() -> int:
     page = HostedPage(options.root / options.name / "disk", backup, [("scripted", options.worker)])
     page.open()
     listener = bind_listener("127.0.0.1", options.port)
-    config = uvicorn.Config(page.door, log_level="warning", ws="none", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(page.gate, log_level="warning", ws="none", timeout_graceful_shutdown=2)
     server = Server(config, "Hosted page", format_address(listener), page.close)
     server.stop_with_stdin()
     server.run(sockets=[listener])

@@ -12,6 +12,7 @@ from gradio.events import api
 
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
+from serving.library.records import StoredPage
 from ui.access.uploads import uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
@@ -19,7 +20,7 @@ from ui.search import page_regions
 from ui.search.question import parse_number, parse_selection, parse_texts
 
 REQUIRED_INPUTS = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
-"""Inputs that were there from the first release on."""
+"""How many inputs these endpoints had in their first release."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,9 +47,8 @@ class PageApi:
         if job.state == "failed":
             kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
             raise ServingError(job.error + kept)
-        order = sorted(job.added, key=lambda page: (page.file, page.page))
         return {
-            "added": [{"id": page.id, "file": page.file, "page": page.page} for page in order],
+            "added": [page_as_json(page) for page in sorted(job.added, key=lambda page: (page.file, page.page))],
             "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
             "timings": {"total": round(job.seconds * 1000, 2)},
         }
@@ -93,16 +93,7 @@ class PageApi:
             question, self._service.shelf.key(collection), as_int(top_k, "top_k"), as_dimension(dimension), target
         )
         return {
-            "hits": [
-                {
-                    "rank": hit.rank,
-                    "score": round(hit.score, 6),
-                    "id": hit.page.id,
-                    "file": hit.page.file,
-                    "page": hit.page.page,
-                }
-                for hit in found.hits
-            ],
+            "hits": [{"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page)} for hit in found.hits],
             "hidden": found.below,
             "ranked": found.ranked,
             "timings": found.timings,
@@ -133,7 +124,7 @@ class PageApi:
         )
         return {
             "queries": found.queries,
-            "pages": [{"id": page.id, "file": page.file, "page": page.page} for page in found.pages],
+            "pages": [page_as_json(page) for page in found.pages],
             "scores": [[round(float(score), 6) for score in row] for row in found.values],
             "timings": found.timings,
         }
@@ -146,8 +137,10 @@ class PageApi:
         dimension: int | None = None,
         target: str | None = None,
     ) -> dict[str, Any]:
-        """Where on a page the answer may stand: an estimate, for servers that see a page and read no lines. The page is
-        cut into overlapping parts, and each is ranked on its own. Returns them row by row from the upper left.
+        """Estimate where on a page the answer is, for servers that see a page and read no lines.
+
+        The page is cut into overlapping parts, and each is ranked on its own. Returns them row by row from the upper
+        left.
 
         Args:
             query: the question in words
@@ -186,7 +179,7 @@ class PageApi:
         try:
             tab.scale_down(self._service.targets.of(target))
         except (TargetError, OSError) as error:
-            raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
+            raise NotReadyError(f"the worker was not stopped: {error}", retry_after=5) from None
         return {"status": "zero"}
 
     def start_bench(
@@ -229,7 +222,7 @@ def build(service: Service) -> None:
 
 
 class PageBlocks(gr.Blocks):
-    """Callers without gradio_client may leave out what is last and optional, as those did that were there before it."""
+    """Blocks whose callers may leave out the last, optional inputs, as callers of the first release do."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
         least = REQUIRED_INPUTS.get(str(block_fn.api_name))
@@ -239,7 +232,7 @@ class PageBlocks(gr.Blocks):
 
 
 def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Our errors as Gradio's, so that the caller reads the message and not just "error"."""
+    """Return the function with our errors as Gradio's: the caller reads the message and not just "error"."""
 
     @wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -251,6 +244,10 @@ def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
     return inner
 
 
+def page_as_json(page: StoredPage) -> dict[str, Any]:
+    return {"id": page.id, "file": page.file, "page": page.page}
+
+
 def parse_page_ids(ids: object) -> list[str]:
     if not isinstance(ids, list):
         raise BadValueError("ids is a list of page ids", param="ids")
@@ -258,7 +255,7 @@ def parse_page_ids(ids: object) -> list[str]:
 
 
 def as_int(value: object, param: str) -> int:
-    """JSON numbers arrive as int or float."""
+    """Return a whole number of JSON, which may arrive as a float. Raises BadValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
         raise BadValueError(f"{param} is a whole number", param=param)
     return int(value)

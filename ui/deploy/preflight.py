@@ -1,6 +1,6 @@
-"""What has to be there before a deployment, each with a sentence that says what to do if it is not.
+"""The checks before a deployment, each with a sentence that says what to do if it fails.
 
-Nothing is changed here. What cannot be seen from this machine is said to be unseen, and holds nothing up.
+They change nothing. A check that cannot be made from this machine says so, and holds nothing up.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from serving.cloud import modal_account
 from serving.cloud.credentials import ADMIN, API, PASSWORD, PASSWORD_CHARS, Keys
@@ -19,20 +19,23 @@ from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 from ui.deploy.apps import App, Setup
 
 HUB_S = 15.0
-"""For the model hub to say whether a token may read the weights."""
+"""Time for the model hub to say whether a token may read the weights."""
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 class Outcome(Enum):
+    """The mark in front of a check's sentence."""
+
     GOOD = "ok"
     MAKE = "make"
-    """Not there, and made by the deployment."""
+    """Missing; the deployment creates it."""
     UNSEEN = "?"
     BAD = "no"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
+    """What was found, in a sentence."""
+
     name: str
     mark: Outcome
     text: str
@@ -42,28 +45,28 @@ class Check:
 
 
 def run_checks(
-    parts: Sequence[App], of: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
+    apps: Sequence[App], setup: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
 ) -> list[Check]:
-    """In the order in which they are told; after one that keeps the others from being asked there are none."""
-    servers = any(not part.page for part in parts)
+    """Return the checks in the order in which they are printed; none follows one that prevents the others."""
+    servers = any(not app.is_page for app in apps)
     try:
         name = modal_account.read_workspace_name() or "without a name"
         found = [Check("account", Outcome.GOOD, f"signed in to Modal, workspace {name}")]
         if servers:
-            found.append(check_secret(of.servers.secret_name, access, environment))
-        found.append(check_access(of.servers.access, access))
-        if any(part.page for part in parts):
-            found.append(check_page_secret(of.page.secret_name, access))
+            found.append(check_secret(setup.servers.secret_name, access, environment))
+        found.append(check_access(setup.servers.access, access))
+        if any(app.is_page for app in apps):
+            found.append(check_page_secret(setup.page.secret_name, access))
     except AccountError as error:
         return [Check("account", Outcome.BAD, str(error))]
     if hub and servers:
-        found.append(check_licence(of.servers.weights, find_hub_token(environment)))
+        found.append(check_licence(setup.servers.weights, find_hub_token(environment)))
     quota = "how many GPUs this account may have at once cannot be seen from here: a start that gets none waits"
     return [*found, Check("quota", Outcome.UNSEEN, quota)]
 
 
 def check_secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
-    """The servers'. Raises AccountError."""
+    """Check the servers' secret. Raises AccountError."""
     if not name:
         return Check("secret", Outcome.GOOD, "no secret is wanted (DORMOUSE_MODAL_SECRET_NAME is empty)")
     if modal_account.has_secret(name):
@@ -76,7 +79,7 @@ def check_secret(name: str, access: Keys, environment: Mapping[str, str]) -> Che
 
 
 def check_page_secret(name: str, access: Keys) -> Check:
-    """Raises AccountError."""
+    """Check the page's secret. Raises AccountError."""
     if modal_account.has_secret(name):
         try:
             modal_account.has_secret(name, [PASSWORD])
@@ -93,7 +96,7 @@ def check_page_secret(name: str, access: Keys) -> Check:
 
 
 def check_access(access: str, keys: Keys) -> Check:
-    """Who may call the servers."""
+    """Check who may call the servers."""
     if access == "open":
         return Check("edge", Outcome.GOOD, "the servers are open: whoever knows an address may start a GPU")
     if access == "keys":
@@ -108,7 +111,7 @@ def check_access(access: str, keys: Keys) -> Check:
 
 
 def check_licence(weights: str, token: str) -> Check:
-    """Whether the token may read the weights."""
+    """Check whether the token may read the weights."""
     name = "licence"
     if Path(weights).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
         return Check(name, Outcome.UNSEEN, f"the weights {weights} are no name on the hub: not looked up")
@@ -127,21 +130,15 @@ def check_licence(weights: str, token: str) -> Check:
     except GatedRepoError:
         text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
         return Check(name, Outcome.BAD, text)
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403, 404):
-            return Check(
-                name, Outcome.BAD, f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}"
-            )
-        return unseen(weights, error)
-    except Exception as error:  # offline, or the hub is not well: nothing of ours to hold up
-        return unseen(weights, error)
+    except Exception as error:  # offline, or the hub is not well: that does not hold the deployment up
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+            text = f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}"
+            return Check(name, Outcome.BAD, text)
+        why = f"no answer within {HUB_S:g} s" if isinstance(error, DeadlineExceeded) else type(error).__name__
+        return Check(name, Outcome.UNSEEN, f"the hub could not be asked about {weights} ({why})")
     return Check(name, Outcome.GOOD, f"HF_TOKEN may read {weights}")
 
 
-def unseen(weights: str, error: Exception) -> Check:
-    why = f"no answer within {HUB_S:g} s" if isinstance(error, DeadlineExceeded) else type(error).__name__
-    return Check("licence", Outcome.UNSEEN, f"the hub could not be asked about {weights} ({why})")
-
-
 def find_hub_token(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token by the first of its names; empty if there is none."""
     return next((environment[name].strip() for name in TOKENS if environment.get(name, "").strip()), "")

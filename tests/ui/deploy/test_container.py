@@ -117,10 +117,10 @@ def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: 
     volume = Gone()
     page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload), [("HF", "modal:app")])
     page.open()
-    assert "vo-1 was deleted" in page.ready()
+    assert "vo-1 was deleted" in page.why_not_ready()
     volume.there = True
     time.sleep(0.1)
-    assert page.ready() == "" and page.library.catalogue.list_collections() == []
+    assert page.why_not_ready() == "" and page.library.catalogue.list_collections() == []
     page.library.close()
 
 

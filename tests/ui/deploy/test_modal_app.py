@@ -127,7 +127,7 @@ def test_page_imports_onnxruntime_before_usearch() -> None:
     """In the container's order; the other one ends the process."""
     code = (
         "import aiohttp\nfrom serving.library.backup import Backup\n"
-        "from ui.deploy.container import Hosted\nprint('alive')"
+        "from ui.deploy.container import HostedPage\nprint('alive')"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == "alive", found.stderr
