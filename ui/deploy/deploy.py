@@ -181,19 +181,19 @@ def destroy(options: argparse.Namespace) -> int:
         print(f"  {app.name:<22} {running or 'no'} container{'' if running == 1 else 's'} running")
         found.append(app)
     volumes = setup.servers.weights_volume, setup.servers.compiled_volume, setup.page.volume
-    doomed = [name for name in volumes if modal_account.has_volume(name)] if options.volumes else []
-    if doomed:
-        print(f"  volumes: {', '.join(doomed)}. Their pages and weights cannot be restored")
-    if not found and not doomed:
+    to_delete = [name for name in volumes if modal_account.has_volume(name)] if options.volumes else []
+    if to_delete:
+        print(f"  volumes: {', '.join(to_delete)}. Their pages and weights cannot be restored")
+    if not found and not to_delete:
         print("nothing to stop")
         return 0
-    what = [*(app.name for app in found), *(f"the volume {name}" for name in doomed)]
+    what = [*(app.name for app in found), *(f"the volume {name}" for name in to_delete)]
     if not confirm(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
         return 1
     for app in reversed(found):
         modal_account.run_command("app", "stop", app.name, "-y")
         print(f"stopped {app.name}")
-    for name in doomed:
+    for name in to_delete:
         modal_account.delete_volume(name)
         if name == setup.page.volume:
             modal_account.delete_dict(setup.page.claims)

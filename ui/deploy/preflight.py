@@ -61,21 +61,21 @@ def run_checks(
         return [Check("account", Outcome.BAD, str(error))]
     if hub and servers:
         found.append(check_licence(setup.servers.weights, find_hub_token(environment)))
-    quota = "how many GPUs this account may have at once cannot be seen from here: a start that gets none waits"
+    quota = "how many GPUs this account may use at once cannot be seen from here: a start that gets none waits"
     return [*found, Check("quota", Outcome.UNSEEN, quota)]
 
 
 def check_secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
     """Check the servers' secret. Raises AccountError."""
     if not name:
-        return Check("secret", Outcome.GOOD, "no secret is wanted (DORMOUSE_MODAL_SECRET_NAME is empty)")
+        return Check("secret", Outcome.GOOD, "no secret is needed (DORMOUSE_MODAL_SECRET_NAME is empty)")
     if modal_account.has_secret(name):
-        unknown = "" if access.api else f"; if it has keys, set {API} and {ADMIN} to them, here they are not known"
-        return Check("secret", Outcome.GOOD, f"the secret {name} is there{unknown}")
+        unknown = "" if access.api else f"; if it has keys, set {API} and {ADMIN} to them, which are not set here"
+        return Check("secret", Outcome.GOOD, f"the secret {name} exists{unknown}")
     if find_hub_token(environment):
-        return Check("secret", Outcome.MAKE, f"the secret {name}, of your HF_TOKEN, an API key and an admin key")
+        return Check("secret", Outcome.MAKE, f"the secret {name}, from your HF_TOKEN, an API key and an admin key")
     how = f"set HF_TOKEN and run this again, or run `modal secret create {name} HF_TOKEN=hf_...`"
-    return Check("secret", Outcome.BAD, f"there is no secret {name}, and no HF_TOKEN here to make it of: {how}")
+    return Check("secret", Outcome.BAD, f"there is no secret {name}, and HF_TOKEN is not set to create it from: {how}")
 
 
 def check_page_secret(name: str, access: Keys) -> Check:
@@ -85,42 +85,40 @@ def check_page_secret(name: str, access: Keys) -> Check:
             modal_account.has_secret(name, [PASSWORD])
         except AccountError as error:
             how = f"run `modal secret delete {name}`, then this again"
-            return Check("page secret", Outcome.BAD, f"the secret {name} will not do ({error}): {how}")
-        return Check("page secret", Outcome.GOOD, f"the secret {name} is there")
+            return Check("page secret", Outcome.BAD, f"the secret {name} cannot be used ({error}): {how}")
+        return Check("page secret", Outcome.GOOD, f"the secret {name} exists")
     if access.password and len(access.password) < PASSWORD_CHARS:
         return Check(
-            "page secret", Outcome.BAD, f"{PASSWORD} is too short: it has at least {PASSWORD_CHARS} characters"
+            "page secret", Outcome.BAD, f"{PASSWORD} is too short: it needs at least {PASSWORD_CHARS} characters"
         )
     own = "your" if access.password else "a new"
-    return Check("page secret", Outcome.MAKE, f"the secret {name}, of {own} password of the page and the servers' keys")
+    return Check("page secret", Outcome.MAKE, f"the secret {name}, from {own} page password and the servers' keys")
 
 
 def check_access(access: str, keys: Keys) -> Check:
     """Check who may call the servers."""
     if access == "open":
-        return Check("edge", Outcome.GOOD, "the servers are open: whoever knows an address may start a GPU")
-    if access == "keys":
-        return Check(
-            "edge", Outcome.GOOD, "the servers ask for an API key; a call without one still starts a container"
-        )
-    if keys.headers:
-        return Check(
-            "edge", Outcome.GOOD, "a proxy token is here (Modal-Key): who has none is turned away, and wakes nobody"
-        )
-    return Check("edge", Outcome.MAKE, "a proxy token: who has none is turned away by Modal, and wakes nobody")
+        text = "the servers are open: everybody who knows an address can start a GPU"
+    elif access == "keys":
+        text = "the servers ask for an API key; a call without one still starts a container"
+    elif keys.headers:
+        text = "this machine has a proxy token (Modal-Key): calls without one are refused and start nothing"
+    else:
+        return Check("edge", Outcome.MAKE, "a proxy token: Modal refuses calls without one and starts nothing")
+    return Check("edge", Outcome.GOOD, text)
 
 
 def check_licence(weights: str, token: str) -> Check:
     """Check whether the token may read the weights."""
     name = "licence"
     if Path(weights).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-        return Check(name, Outcome.UNSEEN, f"the weights {weights} are no name on the hub: not looked up")
+        return Check(name, Outcome.UNSEEN, f"the weights {weights} are not a name on the hub: not checked")
     where = f"https://huggingface.co/{weights}"
     if not token:
         return Check(
             name,
             Outcome.UNSEEN,
-            f"no HF_TOKEN here: whether the secret's may read {weights} is seen at the first start",
+            f"HF_TOKEN is not set here: the first start shows whether the secret's may read {weights}",
         )
     from huggingface_hub import auth_check
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError

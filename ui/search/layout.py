@@ -76,7 +76,7 @@ class SearchWidgets:
                 )  # fmt: skip
                 with gr.Column(min_width=240):
                     self.weight = gr.Slider(
-                        0, 100, value=50, step=5, label="Share of the image, %", elem_id="weight",
+                        0, 100, value=50, step=5, label="Weight of the image, %", elem_id="weight",
                         info="Used when you also ask in words",
                     )  # fmt: skip
                     self.minimum = gr.Slider(

@@ -39,7 +39,7 @@ def parse_question(
 ) -> Question:
     """Return the question that a browser sent; an empty box is "". Raises BadValueError."""
     given = uploads(image)
-    share = parse_number(None if weight == "" else weight, "the share of the image")
+    share = parse_number(None if weight == "" else weight, "the weight of the image")
     least = parse_number(None if minimum == "" else minimum, "the minimum score")
     return Question(
         query,

@@ -94,14 +94,14 @@ def test_a_hub_that_cannot_be_asked_holds_nothing_up() -> None:
 
 def test_what_is_not_looked_up(tmp_path: Path) -> None:
     assert check_licence(str(tmp_path), "hf_mine").mark is Outcome.UNSEEN
-    assert "seen at the first start" in check_licence("someone/weights", "").text
+    assert "the first start shows" in check_licence("someone/weights", "").text
 
 
 def test_who_may_call() -> None:
     assert check_access("proxy", Keys()).mark is Outcome.MAKE
     assert check_access("proxy", Keys(headers={"Modal-Key": "wk"})).mark is Outcome.GOOD
     assert "still starts a container" in check_access("keys", Keys()).text
-    assert "whoever knows an address" in check_access("open", Keys()).text
+    assert "everybody who knows an address" in check_access("open", Keys()).text
 
 
 def test_the_token_by_each_of_its_names() -> None:
