@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from serving.client import EmbeddingClient
@@ -20,3 +22,14 @@ def service(scripted: ScriptedWorker, settings: Settings, tmp_path: Path) -> Ite
     yield service
     scripted.embedder.gate.set()
     service.close()
+
+
+@pytest.fixture
+def blocks() -> Iterator[gr.Blocks]:
+    """A page that is being built. Gradio makes locks, which want an event loop, and would leave it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    with gr.Blocks() as page:
+        yield page
+    asyncio.set_event_loop(None)
+    loop.close()
