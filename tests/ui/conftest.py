@@ -24,12 +24,25 @@ def service(scripted: ScriptedWorker, settings: Settings, tmp_path: Path) -> Ite
     service.close()
 
 
+class RecordedLoops(asyncio.DefaultEventLoopPolicy):
+    """Remembers the event loops that are made, so that they can be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loops: list[asyncio.AbstractEventLoop] = []
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        self.loops.append(super().new_event_loop())
+        return self.loops[-1]
+
+
 @pytest.fixture
 def blocks() -> Iterator[gr.Blocks]:
-    """A page that is being built. Gradio makes locks, which want an event loop, and would leave it open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    """A page that is being built. Gradio makes an event loop for each of its locks and leaves it open."""
+    policy = RecordedLoops()
+    asyncio.set_event_loop_policy(policy)
     with gr.Blocks() as page:
         yield page
-    asyncio.set_event_loop(None)
-    loop.close()
+    asyncio.set_event_loop_policy(None)
+    for loop in policy.loops:
+        loop.close()
