@@ -10,7 +10,7 @@ from gradio.events import api
 from serving.errors import BadValueError
 from serving.library.records import Collection
 from ui.access.uploads import parse_uploads
-from ui.api.search_api import page_ids, spoken
+from ui.api.search_api import as_gradio_errors, parse_page_ids
 from ui.core.service import Service
 
 
@@ -23,7 +23,7 @@ class CollectionsApi:
 
     def collections(self) -> dict[str, Any]:
         """List your collections. On a page that is open to everybody, those of this browser."""
-        return {"collections": [told(found) for found in self._ownership.list_own()]}
+        return {"collections": [as_json(found) for found in self._ownership.list_own()]}
 
     def new_collection(self, name: str) -> dict[str, Any]:
         """Create an empty collection. Returns its id, which cannot be guessed: whoever has it may use the collection.
@@ -31,7 +31,7 @@ class CollectionsApi:
         Args:
             name: 1 to 80 characters
         """
-        return told(self._service.create_collection(name))
+        return as_json(self._service.create_collection(name))
 
     def rename_collection(self, collection: str, name: str) -> dict[str, Any]:
         """Give a collection another name; its id, and links to it, stay.
@@ -40,7 +40,7 @@ class CollectionsApi:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(self._service.library.rename_collection(self._ownership.find_key(collection), name))
+        return as_json(self._service.library.rename_collection(self._ownership.find_key(collection), name))
 
     def delete_collection(self, collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
@@ -58,7 +58,7 @@ class CollectionsApi:
             ids: page ids, as /search and /add_pages return them
             to: id or name of the other collection
         """
-        wanted = page_ids(ids)
+        wanted = parse_page_ids(ids)
         moved = self._service.library.move_pages(
             self._ownership.find_key(collection), wanted, self._ownership.find_key(to)
         )
@@ -84,7 +84,7 @@ class CollectionsApi:
         given = parse_uploads(file)
         if len(given) != 1:
             raise BadValueError("file is one uploaded zip", param="file")
-        return told(self._service.import_collection(given[0].path, str(name or ""), target))
+        return as_json(self._service.import_collection(given[0].path, str(name or ""), target))
 
 
 def build(service: Service) -> None:
@@ -94,8 +94,8 @@ def build(service: Service) -> None:
         endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,
         endpoints.move_pages, endpoints.export_collection, endpoints.import_collection,
     ):  # fmt: skip
-        api(spoken(function), api_name=function.__name__, concurrency_limit=4)
+        api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=4)
 
 
-def told(found: Collection) -> dict[str, Any]:
+def as_json(found: Collection) -> dict[str, Any]:
     return {"collection": found.key, "name": found.name, "pages": found.pages, "fingerprint": found.fingerprint}

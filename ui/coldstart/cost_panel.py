@@ -27,7 +27,7 @@ from serving.errors import NotFoundError
 from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.templates import render_template
-from ui.components.wording import plural
+from ui.components.wording import format_count
 from ui.core.service import Service
 
 REQUESTS, DURATION_S, WINDOW_S, START_S = 10.0, 5.0, 60.0, 15.0
@@ -144,7 +144,7 @@ def calculate_costs(inputs: CostInputs) -> Shown:
         why = str(error)
         if inputs.file:
             why = why.replace(inputs.file, "the file")
-        return results.notice("No costs were calculated", why[:1].upper() + why[1:] + ".", "error"), None, None
+        return results.render_notice("No costs were calculated", why[:1].upper() + why[1:] + ".", "error"), None, None
     curve = None if found is None else figures.draw_curve(found, usage.window_s)
     return render_words(billed, usage, found), figures.draw_bill(billed), curve
 
@@ -224,7 +224,7 @@ def render_words(billed: Bill, usage: Usage, found: Curve | None) -> Markup:
     price = billed.price
     lines = [f"{bill.render_break_even(usage, price)}."]
     if billed.requests:
-        starts = plural(round(billed.cold_starts), "start")
+        starts = format_count(round(billed.cold_starts), "start")
         lines.insert(0, f"{billed.cold_share:.0%} of the requests wait for a start: {starts} a month.")
     if found is not None and found.knee is None:
         lines.append("No longer window shortens the p95 at a low price.")

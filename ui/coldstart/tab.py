@@ -25,8 +25,7 @@ from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import escape_cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart.sample_plot import RunMarkup, render_run
-from ui.components.events import PRIVATE, current_page
-from ui.components.scripts import call_script, read_script
+from ui.components.events import PRIVATE, call_script, get_current_page, read_script
 from ui.components.templates import render_template
 from ui.core.bench_runs import BenchRun
 from ui.core.service import Service
@@ -101,7 +100,7 @@ class ColdStartsTab:
         if isinstance(self.target, gr.Dropdown):  # the report that is shown stays
             changes.append(self.target.change)
             self.target.change(self.show_latest, [self.target], state, **PRIVATE)
-        current_page().load(self.open_tab, asked, [*state, self.estimate], **PRIVATE)
+        get_current_page().load(self.open_tab, asked, [*state, self.estimate], **PRIVATE)
         gr.on(changes, self.update_estimate, asked, [self.estimate], **PRIVATE)
         self.timeline.click(self.show_latest, [self.target], state, **PRIVATE)
         self.start.click(self.start_run, asked, state, **PRIVATE)

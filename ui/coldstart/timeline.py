@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ui.coldstart.waterfall import render_waterfall
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import lasted
+from ui.components.wording import format_duration
 from ui.servers.state import CONNECTING, ServerState, UnknownState
 from ui.servers.state_history import SpanState, StateSpan
 
@@ -84,12 +84,12 @@ def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, tit
     if isinstance(state, UnknownState):
         words: tuple[object, object] = (state.title, state.why)
     else:
-        words = (status_pill.TITLES[state.shown_state], status_pill.doing(state))
+        words = (status_pill.TITLES[state.shown_state], status_pill.render_doing(state))
     heading = f"Last {length // 60} minutes" if length > 60 else "Last minute"
     took = {name: [span.took for span in shown if span.state == name] for name in WORDS}
     totals = {name: (sum(seconds), len(seconds)) for name, seconds in took.items() if seconds}
     spent = ", ".join(
-        f"{WORDS[name]} {lasted(seconds)}{f' ({count} times)' if count > 1 else ''}"
+        f"{WORDS[name]} {format_duration(seconds)}{f' ({count} times)' if count > 1 else ''}"
         for name, (seconds, count) in totals.items()
     )
     in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import ago
+from ui.components.wording import format_age
 from ui.servers.state import EngineState, ServerState, StartInProgress, StartRecord, UnknownState
 
 SHORTEST_MS = 0.5
@@ -32,7 +32,7 @@ class Bar:
 
     @property
     def title(self) -> str:
-        return status_pill.phase_name(self.name)
+        return status_pill.name_phase(self.name)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def render_waterfall(state: ServerState) -> Markup:
     if state.start is not None:
         return render_start(state, state.start)
     if state.last_start is None:
-        return render_without_bars("No start yet", f"{status_pill.awaited(state).capitalize()}.")
+        return render_without_bars("No start yet", f"{status_pill.describe_next_start(state).capitalize()}.")
     return render_last_start(state.last_start, state.now)
 
 
@@ -86,10 +86,10 @@ def render_start(state: EngineState, start: StartInProgress) -> Markup:
     had = [name for name in names if name in start.phases or name == start.phase]
     to_come = names[names.index(had[-1]) + 1 :] if had else names
     coming, ends = chain_bars({name: earlier[name] for name in to_come}, ends, "usual")
-    usual = status_pill.expected(state)
+    usual = status_pill.get_expected_ms(state)
     axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, earlier.get(start.phase or "", 0.0))
     return render_template(
-        "coldstart/waterfall.html", title="Start in progress", words=status_pill.kind_name(kind), axis=axis,
+        "coldstart/waterfall.html", title="Start in progress", words=status_pill.name_kind(kind), axis=axis,
         start=start, reason=start.reason,
     )  # fmt: skip
 
@@ -101,7 +101,7 @@ def render_last_start(last: StartRecord, now: float) -> Markup:
     if last.first_answer_ms is not None and last.first_answer_ms > last.ready_ms:
         bars.append(Bar("first answer", last.ready_ms, last.first_answer_ms - last.ready_ms, "answer"))
     axis = Axis(bars, max(ends, last.ready_ms, last.first_answer_ms or 0.0, 1.0))
-    words = f"{status_pill.kind_name(last.kind)}, {ago(now - last.at)}"
+    words = f"{status_pill.name_kind(last.kind)}, {format_age(now - last.at)}"
     return render_template(
         "coldstart/waterfall.html", title="Last start", words=words, axis=axis, start=None, last=last,
         reason=last.reason,

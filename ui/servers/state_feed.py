@@ -117,8 +117,9 @@ class EngineStateFeed(StateFeed):
     """The states of an engine, from its own events. Thread-safe."""
 
     def __init__(self, engine: Callable[[], tuple[str, str]] | None) -> None:
-        """`engine` returns address and admin key, and is called for each connection because both may change; it raises
-        OSError if they cannot be had now. With None nobody is asked, and the state is not known.
+        """`engine` returns address and admin key; with None nobody is asked, and the state is not known.
+
+        It is called for each connection because both may change, and raises OSError if they cannot be had now.
         """
         super().__init__(state.ELSEWHERE if engine is None else state.STARTING)
         self.engine = engine

@@ -151,7 +151,7 @@ def address_of(url: str) -> str:
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def parse_worker(text: str) -> tuple[str, str]:
+def split_name_and_url(text: str) -> tuple[str, str]:
     """Return `NAME=URL` or `URL` as (name or "", URL); a URL may also be `modal:APP`. Raises BadValueError."""
     found = NAME_AND_URL.fullmatch(text)
     name, url = (found[1].strip(), found[2]) if found else ("", text)

@@ -51,7 +51,7 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     if sys.platform == "linux":  # elsewhere a worker may not be restored, and is left out then
         assert run["enter_to_hits_asleep"]["n"] == QUESTIONS
         assert run["enter_to_hits_asleep"]["backend"] in ("criu", "fork")
-    ((what, value, count, *_),) = about.measured(tmp_path)
+    ((what, value, count, *_),) = about.list_measurements(tmp_path)
     assert what.startswith("from Enter") and count == str(QUESTIONS)
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 

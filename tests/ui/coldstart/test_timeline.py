@@ -79,7 +79,12 @@ def test_the_same_as_a_table_newest_first() -> None:
     ]
     assert timeline.render_table([], 1.0) == "<p>No states recorded yet.</p>"
     assert len(re.findall("<tr><td>", timeline.render_table(bands(0, 1, 2, 3, 4, 5) * 4, 30.0))) == timeline.TABLE_ROWS
-    assert [wording.lasted(s) for s in (0.144, 12.3, 192, 3_720)] == ["0.14 s", "12 s", "3 min 12 s", "1 h 2 min"]
+    assert [wording.format_duration(s) for s in (0.144, 12.3, 192, 3_720)] == [
+        "0.14 s",
+        "12 s",
+        "3 min 12 s",
+        "1 h 2 min",
+    ]
 
 
 def test_nothing_of_the_engine_is_markup() -> None:

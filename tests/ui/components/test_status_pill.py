@@ -6,27 +6,21 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import psutil
 import pytest
-import requests
 
-from serving.http.child_server import ServerProcess
 from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, start, text
 from tests.support.waiting import until
-from ui.app import arguments
 from ui.components import status_pill as status
-from ui.components import wording
 from ui.servers import state
 from ui.servers.state import EngineState, ServerState, UnknownState, as_json, scrub_reason
 from ui.servers.state_feed import EngineStateFeed, parse_events
 
 
 def words(**changes: Any) -> str:
-    return text(status.parts(EngineState.model_validate(engine(**changes)))["words"])
+    return text(status.render_parts(EngineState.model_validate(engine(**changes)))["words"])
 
 
 def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
@@ -48,7 +42,7 @@ def test_only_what_is_listed_leaves_the_server() -> None:
         "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
     }  # fmt: skip
     assert set(seen["snapshot"]) == {"bytes", "age_s"}
-    everything = json.dumps(seen) + json.dumps(status.message(EngineState.model_validate(engine())))
+    everything = json.dumps(seen) + json.dumps(status.make_message(EngineState.model_validate(engine())))
     assert "secret" not in everything and "424242" not in everything
 
 
@@ -90,8 +84,8 @@ def test_facts_grow_old() -> None:
 
 def test_each_state_has_words_and_a_shape_of_its_own() -> None:
     found: list[ServerState] = [EngineState.model_validate(engine(state=name)) for name in status.TITLES]
-    assert len({status.parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
-    assert len({status.said(news) for news in found}) == 7
+    assert len({status.render_parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
+    assert len({status.describe_aloud(news) for news in found}) == 7
     assert set(status.TITLES) == set(status.SAID)
 
 
@@ -115,23 +109,29 @@ def test_a_start_that_was_asked_for_has_begun() -> None:
     asked = EngineState.model_validate(
         engine(waiting=1, start=start(kind="plain", phases={"queue": 0.1}, elapsed_ms=1.0))
     )
-    assert status.state(asked) == "restoring"
-    assert text(status.parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
-    assert status.state(EngineState.model_validate(engine(waiting=1, next={"kind": "created"}))) == "starting"
+    assert status.name_state(asked) == "restoring"
+    assert text(status.render_parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
+    assert status.name_state(EngineState.model_validate(engine(waiting=1, next={"kind": "created"}))) == "starting"
 
 
 def test_progress_is_measured_by_earlier_starts() -> None:
-    known = status.parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=743.5))))["words"]
+    known = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=743.5))))[
+        "words"
+    ]
     assert 'data-elapsed="743.5"' in known and 'data-meter="2974.0" style="width:25.0%"' in known
-    slow = status.parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=9_000.0))))["words"]
+    slow = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=9_000.0))))[
+        "words"
+    ]
     assert "width:100.0%" in slow
-    unknown = status.parts(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))["words"]
+    unknown = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))[
+        "words"
+    ]
     assert "endless" in unknown and "about" not in unknown
-    assert "meter" not in status.parts(EngineState.model_validate(engine()))["words"]
+    assert "meter" not in status.render_parts(EngineState.model_validate(engine()))["words"]
 
 
 def test_panel_tells_the_last_start_phase_by_phase() -> None:
-    panel = status.parts(EngineState.model_validate(engine()))["panel"]
+    panel = status.render_parts(EngineState.model_validate(engine()))["panel"]
     assert "No embedder is running (nothing held in memory)" in panel
     assert "<span>restore</span>" in panel and "197 ms" in panel and "<span>wait</span>" not in panel
     assert "left:83.6%;width:4.8%" in panel, "a bar begins where the one before ended"
@@ -142,14 +142,14 @@ def test_panel_tells_the_last_start_phase_by_phase() -> None:
 
 def test_panel_tells_what_was_passed_over_and_what_failed() -> None:
     failed = {**RESTORED, "outcome": "failed", "reason": "no memory", "kind": "plain", "phases": {"restore": -0.2}}
-    panel = status.parts(
+    panel = status.render_parts(
         EngineState.model_validate(
             engine(refused={"criu": "not installed"}, disabled="2 failures", last_start=failed, history=[failed])
         )
     )["panel"]
     assert "<b>criu</b>: not installed" in panel and "switched off until the engine starts again: 2 failures" in panel
     assert "started in full, 2 min ago" in panel and '<p class="why">No memory.</p>' in panel and "Failed." in panel
-    plain = status.parts(
+    plain = status.render_parts(
         EngineState.model_validate(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[]))
     )
     assert "None: every start is a full one." in plain["panel"] and "None yet." in plain["panel"]
@@ -166,16 +166,9 @@ def test_nothing_of_the_engine_is_markup() -> None:
         UnknownState(title=NASTY, why=NASTY),
     ]
     for found in cases:
-        for markup in (*status.parts(found).values(), status.pill(found)):
+        for markup in (*status.render_parts(found).values(), status.render_pill(found)):
             assert "<img src" not in markup
-        assert "&lt;img" in "".join(status.parts(found).values())
-
-
-def test_figures() -> None:
-    assert [wording.seconds(value) for value in (4, 150, 9_994, 12_345)] == ["0.00 s", "0.15 s", "9.99 s", "12 s"]
-    ages = [wording.ago(age) for age in (-5, 59, 60, 7_200, 86_400, 200_000)]
-    assert ages == ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]
-    assert [wording.sentence(text) for text in ("a. b", "why?", "")] == ["A. b.", "Why?", ""]
+        assert "&lt;img" in "".join(status.render_parts(found).values())
 
 
 # The way it takes
@@ -251,74 +244,3 @@ def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> No
             yield news
 
     asyncio.run(test())
-
-
-def test_options_of_the_engine_are_checked_by_the_page() -> None:
-    options = arguments().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
-    assert options.snapshot == "fork" and options.scaledown_window == 2.5
-    for bad in (["--snapshot", "magic"], ["--scaledown-window", "1"], ["--scaledown-window", "nan"]):
-        with pytest.raises(SystemExit):
-            arguments().parse_args(bad)
-
-
-# The real page
-
-
-def stream(url: str) -> Iterator[dict[str, Any]]:
-    with requests.get(url + "/status/events", stream=True, timeout=(5, 30)) as response:
-        assert response.headers["Content-Type"].startswith("text/event-stream")
-        assert response.headers["Cache-Control"] == "no-store"
-        for data in parse_events(response.iter_content(None)):
-            yield json.loads(data)
-
-
-def test_page_tells_of_its_engine_and_stops_with_open_streams(tmp_path: Path) -> None:
-    arguments = ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]
-    page = ServerProcess("ui.app", arguments)
-    url = page.wait()
-    until(lambda: requests.get(url + "/status", timeout=5).json()["state"] == "zero", 20)
-    found = requests.get(url + "/status", timeout=5)
-    assert found.headers["Cache-Control"] == "no-store" and found.json()["backend"] == "plain"
-    (engine,) = psutil.Process(page.pid).children()
-    for secret in ((tmp_path / "admin.key").read_text(), str(tmp_path), "pid"):
-        assert secret not in found.text
-    for path in ("/status", "/status/events"):
-        foreign = requests.get(url + path, headers={"Host": "evil.example"}, timeout=5)
-        assert foreign.status_code == 400, "a name that points at this machine reads nothing"
-        assert requests.post(url + path, timeout=5).status_code == 404
-
-    tabs = [stream(url) for _ in range(3)]
-    assert [next(tab)["state"] for tab in tabs] == ["zero"] * 3
-    engine.kill()
-    told = [next(tabs[0])["state"] for _ in range(2)]
-    assert told == ["unknown", "zero"], "an engine that was started again has another port"
-
-    began = time.monotonic()
-    page.terminate()
-    assert list(tabs[1])[-1]["state"] == "zero", "a stream ends whole"
-    assert page.stop() == 0 and time.monotonic() - began < 10
-    assert "Traceback" not in page.tail
-
-
-def test_page_asks_nothing_of_an_embedder_elsewhere(tmp_path: Path) -> None:
-    with elsewhere(200, b"{}") as (worker, asked):
-        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
-        with ServerProcess("ui.app", arguments) as page:
-            url = page.wait()
-            tab = stream(url)
-            assert "Runs elsewhere" in next(tab)["parts"]["words"]
-            found = requests.get(url + "/status", timeout=5).json()
-            assert found == {"state": "unknown", "reason": "Runs elsewhere: its state is not known to this page"}
-            tab.close()  # type: ignore[attr-defined]
-        assert asked == []
-
-
-def test_page_reads_an_engine_elsewhere_with_its_admin_key(tmp_path: Path) -> None:
-    body = b"event: engine\ndata: " + json.dumps(engine(state="serving", scaledown_at=NOW + 30)).encode() + b"\n\n"
-    with elsewhere(200, body) as (worker, asked):
-        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
-        with ServerProcess("ui.app", arguments, {"DORMOUSE_ADMIN_KEY": "of-the-engine"}) as page:
-            seen = [next(tab) for tab in [stream(page.wait())]]
-            until(lambda: asked)
-        assert set(asked) == {("/engine/events", "of-the-engine")}
-        assert seen[0]["state"] in ("serving", "unknown")

@@ -35,7 +35,7 @@ from ui.servers.configured import configure_targets
 from ui.servers.modal_feed import ContainerCounts, ModalStateFeed, predict_start
 from ui.servers.modal_target import ModalTarget, parse_app_name
 from ui.servers.state import EngineState, StartRecord, UnknownState
-from ui.servers.target import Targets, parse_worker
+from ui.servers.target import Targets, split_name_and_url
 
 APP = "bigemma3-hf-serve"
 
@@ -191,7 +191,7 @@ def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scr
     assert going is not None and going.phase == "queue" and facts(target).shown_state == "starting"
     counted.stats = ContainerCounts(1, 1, 0)
     until(lambda: (start := facts(target).start) is not None and start.phase == "container")
-    assert "start a container" in status_pill.parts(target.feed.state)["words"]
+    assert "start a container" in status_pill.render_parts(target.feed.state)["words"]
     counted.stats = ContainerCounts(0, 1, 1)
     until(lambda: (start := facts(target).start) is not None and start.phase == "answer")
     start = facts(target).start
@@ -202,7 +202,7 @@ def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scr
     last = facts(target).last_start
     assert last is not None and last.kind == "plain" and last.first_answer_ms is not None
     assert last.phases["platform"] >= 0 and last.first_answer_ms > 1000
-    assert "Modal stores it" in status_pill.panel(facts(target))
+    assert "Modal stores it" in status_pill.render_panel(facts(target))
 
 
 def test_warm_answer_is_no_start(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
@@ -276,7 +276,7 @@ def test_phases_of_a_start_come_in_their_order() -> None:
 
 def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
     service: Any = SimpleNamespace(targets=Targets([target]))
-    found = header.described(service, target)
+    found = header.describe_model(service, target)
     assert "model not known yet" in found and "chip bad" not in found
 
 
@@ -288,7 +288,9 @@ def test_failed_question_is_no_start(counted: Counted) -> None:
 
 
 def test_addresses(tmp_path: Path) -> None:
-    assert parse_worker("HF=modal:my-app") == ("HF", "modal:my-app") and parse_app_name("modal:my-app") == "my-app"
+    assert (
+        split_name_and_url("HF=modal:my-app") == ("HF", "modal:my-app") and parse_app_name("modal:my-app") == "my-app"
+    )
     assert parse_app_name("https://modal:my-app") is None
     for bad in ("modal:", "modal:a b", "modal:" + "x" * 65):
         with pytest.raises(BadValueError, match="no name of a Modal app"):

@@ -23,11 +23,11 @@ from tests.support.scripted import Scripted
 from tests.support.servers import make_settings, running
 from tests.support.uploads import upload
 from tests.support.waiting import until
-from ui.app import arguments
+from ui.app import make_parser
 from ui.core.service import Question, Service
 from ui.servers.configured import configure_targets
 from ui.servers.state_feed import parse_events
-from ui.servers.target import Target, Targets, address_of, parse_worker
+from ui.servers.target import Target, Targets, address_of, split_name_and_url
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -142,17 +142,19 @@ def test_titles_are_shown_names_are_used(tmp_path: Path) -> None:
 
 
 def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parse_worker("http://x:1/?a=b") == ("", "http://x:1/?a=b") and parse_worker("GPU 1=https://x") == (
+    assert split_name_and_url("http://x:1/?a=b") == ("", "http://x:1/?a=b") and split_name_and_url(
+        "GPU 1=https://x"
+    ) == (
         "GPU 1",
         "https://x",
     )
-    assert parse_worker("no address") == ("", "no address")
+    assert split_name_and_url("no address") == ("", "no address")
     assert address_of("https://me:secret@x.example:8443/base/?key=secret") == "x.example:8443/base"
-    options = arguments().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
-    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and arguments().parse_args([]).worker is None
+    options = make_parser().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
+    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and make_parser().parse_args([]).worker is None
     for bad in ("=http://x", "a/b=http://x", "a\x1b=http://x", "n" * 41 + "=http://x"):
         with pytest.raises(SystemExit):
-            arguments().parse_args(["--worker", bad])
+            make_parser().parse_args(["--worker", bad])
     with pytest.raises(BadValueError, match="not an address"):
         configure_targets([("", "ftp://x")], make_settings(tmp_path))
     keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
