@@ -49,8 +49,15 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     ("said", "default", "agreed"),
-    [("y\n", False, True), ("YES\n", False, True), ("\n", True, True), ("\n", False, False), ("n\n", True, False), ("", True, False)],
-)  # fmt: skip
+    [
+        ("y\n", False, True),
+        ("YES\n", False, True),
+        ("\n", True, True),
+        ("\n", False, False),
+        ("n\n", True, False),
+        ("", True, False),
+    ],
+)
 def test_a_terminal_is_asked(said: str, default: bool, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(said))
     assert deploy.confirm("Deploy?", False, default=default) is agreed
