@@ -18,7 +18,7 @@ from serving.library.catalogue import NAME_CHARS, CollectionGoneError, Fingerpri
 from serving.library.records import ALL_PAGES, Collection, CollectionKey
 from ui.access.page_views import PageViews
 from ui.access.uploads import Upload, parse_uploads
-from ui.components import results as render
+from ui.components import results
 from ui.components.events import PRIVATE, call_script, get_current_page
 from ui.components.templates import render_template
 from ui.core.sample_pages import list_sample_files, pick_sample_questions
@@ -55,22 +55,22 @@ class SearchEvents:
         page = get_current_page()
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
-        results: list[Component] = [w.summary, w.gallery, w.detail, w.last]
+        outputs: list[Component] = [w.summary, w.gallery, w.detail, w.last]
         share: Arguments = {**PRIVATE, "fn": None, "inputs": [*place, w.query], "js": call_script("shareSearch", TOP_K)}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         opened = page.load(self.open_page, None, [w.query, w.top_k, *self.panel, w.summary, *choice], **PRIVATE)
         # What is being typed meanwhile is neither asked nor put into the address.
         place_only: Arguments = {**share, "inputs": place, "js": call_script("sharePlace", TOP_K)}
-        opened.then(self.search_addressed, question, results, **ASKING).then(**place_only)
+        opened.then(self.search_addressed, question, outputs, **ASKING).then(**place_only)
         page.load(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
-        self._connect_pages(opened, place, results, share)
-        self._connect_asking(place, question, results, share)
+        self._connect_pages(opened, place, outputs, share)
+        self._connect_asking(place, question, outputs, share)
 
     def _connect_pages(
-        self, opened: Dependency, place: list[Component], results: list[Component], share: Arguments
+        self, opened: Dependency, place: list[Component], outputs: list[Component], share: Arguments
     ) -> None:
         w = self.w
-        everything = [*self.panel, *results, w.many.table, w.many.save]
+        everything = [*self.panel, *outputs, w.many.table, w.many.save]
         adding: Arguments = {"fn": self.add_files, "outputs": [w.files, w.collection], "preprocess": False, **PRIVATE}
         switched = w.collection.input(self.switch_collection, [w.collection], everything, **PRIVATE)
         for begun in (
@@ -89,29 +89,29 @@ class SearchEvents:
         w.detail.click(self.use_button, [w.last, *place], everything, **PRIVATE)
 
     def _connect_asking(
-        self, place: list[Component], question: list[Component], results: list[Component], share: Arguments
+        self, place: list[Component], question: list[Component], outputs: list[Component], share: Arguments
     ) -> None:
         w = self.w
         if isinstance(w.target, gr.Dropdown):
             # The browser removes another server's results at once: an answer from here could come after a search's.
-            emptied = [*results[:3], w.many.table]
+            emptied = [*outputs[:3], w.many.table]
             w.target.input(None, None, emptied, js="() => ['', '', '', '']", **PRIVATE)
             w.target.input(self.check_server, [w.collection, w.target], [w.summary], **PRIVATE).then(**share)
             w.target.change(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
-        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **ASKING).then(
+        gr.on([w.query.submit, w.ask.click], self.search, question, outputs, trigger_mode="always_last", **ASKING).then(
             **share
         )
-        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **ASKING)
+        w.image.change(self.search_if_asked, question, outputs, trigger_mode="always_last", **ASKING)
         w.chips.click(self.take_question, None, [w.query], **PRIVATE).then(
-            self.search, question, results, **ASKING
+            self.search, question, outputs, **ASKING
         ).then(**share)
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
         gr.on(
             [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
-            self.rank_again, [w.last, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
+            self.rank_again, [w.last, *place, *w.filters.widgets], outputs, trigger_mode="always_last", **ASKING,
         )  # fmt: skip
         w.many.table.click(self.take_question, None, [w.query], **PRIVATE).then(
-            self.search, question, results, **ASKING
+            self.search, question, outputs, **ASKING
         )
         w.many.connect([w.collection, w.target, *w.filters.widgets])
         w.gallery.click(self.show_hit, [w.last], [w.detail], **PRIVATE)
@@ -157,7 +157,7 @@ class SearchEvents:
         key = found.key
         while (job := ingestor.active_job(key)) is not None and not self.views.has_left(found, view):
             job.finished.wait(TICK_S)
-            now = render.render_jobs(ingestor.recent_jobs(key))
+            now = results.render_jobs(ingestor.recent_jobs(key))
             if now != shown and not self.views.has_left(found, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
@@ -166,7 +166,7 @@ class SearchEvents:
             return
         with suppress(CollectionGoneError):  # else it may have another name by now
             collection = self.service.ownership.address_of(self.service.ownership.find(key))
-        yield {**self._update_panel(collection), self.w.progress: render.render_jobs(ingestor.recent_jobs(key))}
+        yield {**self._update_panel(collection), self.w.progress: results.render_jobs(ingestor.recent_jobs(key))}
 
     def cancel_job(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.ownership.find_key(collection))
@@ -188,7 +188,7 @@ class SearchEvents:
         files = catalogue.list_files(found.key)
         queries = pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []
         return {
-            self.w.progress: render.render_jobs(ingestor.recent_jobs(found.key)),
+            self.w.progress: results.render_jobs(ingestor.recent_jobs(found.key)),
             self.w.cancel: gr.update(visible=ingestor.active_job(found.key) is not None),
             self.w.listing: render_template("pages/files.html", files=files, pages=found.pages),
             self.w.collection: self._offer_collections(found),
@@ -219,7 +219,7 @@ class SearchEvents:
                 return {self.w.summary: gr.skip()}
             return self.show_collection(ownership.address_of(found))
         except ServingError as error:
-            updates = {**self._clear_results(), self.w.summary: render.render_error("This name cannot be used", error)}
+            updates = {**self._clear_results(), self.w.summary: results.render_error("This name cannot be used", error)}
             with suppress(NotFoundError):  # without a cookie there are no pages of one's own to show instead
                 updates = {**self._update_panel(MINE, reset=True), **updates}
             return updates
@@ -231,7 +231,7 @@ class SearchEvents:
                 self.service.library, self.service.ownership.find_key(collection)
             )
         except ServingError as error:
-            return render.render_error("This server cannot search this collection", error)
+            return results.render_error("This server cannot search this collection", error)
         return gr.skip()
 
     def offer_dimensions(self, target: str) -> Any:
@@ -246,7 +246,7 @@ class SearchEvents:
             else:
                 self.service.delete_collection(key)
         except ServingError as error:
-            outcome = render.render_error(NOT_DELETED, error)
+            outcome = results.render_error(NOT_DELETED, error)
         return {
             **self._update_panel(collection, reset=not event.file), **self._clear_results(), self.w.summary: outcome,
         }  # fmt: skip
@@ -281,9 +281,9 @@ class SearchEvents:
                 self.service.ownership.find(wanted)
             except CollectionGoneError:
                 gone = "It was deleted, or the link is incomplete. Your own pages are shown instead."
-                return render.render_notice("This collection does not exist", gone, "error")
+                return results.render_notice("This collection does not exist", gone, "error")
         if self.service.ownership.find(collection).pages:
-            return render.NOTHING
+            return results.NOTHING
         return render_template("search/welcome.html", local=all(target.is_local for target in self.service.targets))
 
     def _find_requested(self) -> str:
@@ -316,7 +316,7 @@ class SearchEvents:
     ) -> Updates:  # fmt: skip
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
-            return {**self._clear_hits(), self.w.summary: render.render_notice("Type a question first", advice)}
+            return {**self._clear_hits(), self.w.summary: results.render_notice("Type a question first", advice)}
         try:
             question = parse_question(query, image, weight, minimum, files, types)
         except ServingError as error:
@@ -357,7 +357,7 @@ class SearchEvents:
 
     def _show_found(
         self, question: Question, found: SearchResult, collection: CollectionKey, dimension: int | None,
-        was: Mapping[str, int] = render.NO_RANKS,
+        was: Mapping[str, int] = results.NO_RANKS,
     ) -> Updates:  # fmt: skip
         """Return what was found. `was`: the ranks by another number of dimensions. Raises ServingError."""
         catalogue = self.service.library.catalogue
@@ -365,14 +365,14 @@ class SearchEvents:
         if not found.hits:
             return {**self._clear_hits(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
         first = found.hits[0]
-        like = f"“{render.name_page(catalogue.read_page(question.like))}”" if question.like else ""
-        summary = render.render_summary(
+        like = f"“{results.name_page(catalogue.read_page(question.like))}”" if question.like else ""
+        summary = results.render_summary(
             found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
             ranked=None if question.selection == ALL_PAGES else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
-            self.w.gallery: render.render_gallery(found.hits, was),
+            self.w.gallery: results.render_gallery(found.hits, was),
             self.w.detail: page_regions.render_detail(first, catalogue.read_lines(first.page.id)),
             self.w.last: last,
         }
@@ -381,7 +381,7 @@ class SearchEvents:
         """Render the hit that was clicked, as it was found: no server is asked."""
         hit = next((hit for hit in last.hits if hit.page.id == event.page), None)
         if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
-            return render.render_page_gone()
+            return results.render_page_gone()
         return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
 
     def use_button(
@@ -396,7 +396,7 @@ class SearchEvents:
         try:
             self.service.delete_pages(self.service.ownership.find_key(collection), [page])
         except ServingError as error:
-            failure = {self.w.summary: render.render_error(NOT_DELETED, error)}
+            failure = {self.w.summary: results.render_error(NOT_DELETED, error)}
             yield {**self._update_panel(collection), **self._clear_hits(), **failure}
             return
         yield {**self._update_panel(collection), **self._clear_results()}
@@ -404,7 +404,7 @@ class SearchEvents:
             yield self._answer(last.question, collection, top_k, target, last.dimension)
 
     def _show_failure(self, error: ServingError) -> Updates:
-        return {**self._clear_hits(), self.w.summary: render.render_error("The search failed", error)}
+        return {**self._clear_hits(), self.w.summary: results.render_error("The search failed", error)}
 
     def _clear_hits(self) -> Updates:
         return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.last: LastSearch()}
