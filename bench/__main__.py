@@ -80,7 +80,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=ABOUT)
     coldstart.add_arguments(parser)
     report.add_compare(parser, "measure nothing: print the medians of two result files side by side")

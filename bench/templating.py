@@ -1,5 +1,6 @@
-"""Jinja2 as this project uses it: values are escaped, a missing one is an error, and line breaks of a template are not
-output, so that templates can be indented without putting spaces between the boxes of a page.
+"""Jinja2 as this project uses it: values are escaped, and a missing one is an error.
+
+Line breaks of a template are not output: templates are indented without putting spaces between the boxes of a page.
 """
 
 from __future__ import annotations

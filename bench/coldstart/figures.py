@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from itertools import cycle
 
 import plotly.graph_objects as go
 
@@ -128,21 +128,18 @@ def render_headline(results: Sequence[Result]) -> str:
 def render_one_headline(result: Result) -> str:
     """Return the headline of one result, without its name."""
     plain, restored = select_headline(result, "plain"), select_headline(result, "restored")
-    found = compare_medians(plain, restored)
-    if found is None:
+    ratio = compare_medians(plain, restored)
+    if ratio is None:
         have = {"plain": len(plain), "restored": len(restored)}
         lacking = " and no ".join(kind for kind, n in have.items() if not n)
         rest = "".join(f"; {kind} n={n}" for kind, n in have.items() if n)
-        return (
-            compare_with_warm(result)
-            or f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
-        )
-    if found.value >= 1:
-        words, value, low, high = "faster", found.value, found.low, found.high
-    else:
-        words, value, low, high = "slower", 1 / found.value, 1 / found.high, 1 / found.low
+        missing = f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
+        return compare_with_warm(result) or missing
+    words, value, low, high = "faster", ratio.value, ratio.low, ratio.high
+    if value < 1:
+        words, value, low, high = "slower", 1 / value, 1 / high, 1 / low
     within = f"95 % {low:.1f} to {high:.1f}"
-    caveat = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
+    caveat = "" if ratio.low > 1 or ratio.high < 1 else ": no difference is shown"
     several = len({sample.target for sample in select_counted(result.samples, "restored")}) > 1
     target = f" ({result.headline})" if several else ""
     return f"restored{target} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{caveat}"
@@ -152,10 +149,10 @@ def compare_with_warm(result: Result) -> str:
     """Return how much slower a cold start is than a warm answer; empty without both."""
     for kind in ("restored", "plain"):
         cold, warm = select_headline(result, kind), select_headline(result, "warm")
-        if (found := compare_medians(cold, warm)) is not None:
+        if (ratio := compare_medians(cold, warm)) is not None:
             median = statistics.median(sample.client_ms for sample in cold)
-            within = f"95 % {found.low:.1f} to {found.high:.1f}), n={len(cold)} and {len(warm)}"
-            return f"{kind} in {median:,.0f} ms, {found.value:.1f}x a warm answer ({within}"
+            within = f"95 % {ratio.low:.1f} to {ratio.high:.1f}), n={len(cold)} and {len(warm)}"
+            return f"{kind} in {median:,.0f} ms, {ratio.value:.1f}x a warm answer ({within}"
     return ""
 
 
@@ -171,23 +168,18 @@ def split_time(sample: Sample) -> dict[str, float]:
         server["wake"] = min(server.get("wake", 0.0), hold)
         server[start] = max(0.0, min(server.get(start, 0.0), hold) - server["wake"])
         server["hold"] = hold - server["wake"] - server[start]
-    found, left = {}, sample.client_ms
+    parts, left = {}, sample.client_ms
     for name in sorted(server, key=lambda name: list(PHASES).index(name) if name in PHASES else len(PHASES)):
         if server[name]:
-            found[name] = min(server[name], left)
-            left -= found[name]
-    return {**found, REST: left}
+            parts[name] = min(server[name], left)
+            left -= parts[name]
+    return {**parts, REST: left}
 
 
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
     """Return each series with its marker and dash."""
-    seen: Counter[str] = Counter()
-    found = []
-    for row in split_series(results):
-        number = seen[row.kind] % len(SYMBOLS[row.kind])
-        found.append((row, SYMBOLS[row.kind][number], DASHES[row.kind][number]))
-        seen[row.kind] += 1
-    return found
+    styles = {kind: cycle(zip(SYMBOLS[kind], DASHES[kind], strict=True)) for kind in SYMBOLS}
+    return [(row, *next(styles[row.kind])) for row in split_series(results)]
 
 
 def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: dict[str, object]) -> None:
@@ -226,7 +218,6 @@ def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
 
 
 def build_axis_title(words: str) -> dict[str, object]:
-    """Return the title of an axis."""
     return {"title": {"text": words, "font": {"size": 13}, "standoff": 12}}
 
 
@@ -244,5 +235,4 @@ def apply_layout(figure: go.Figure, x: str, y: str, rows: int = 0) -> None:
     figure.update_xaxes(**axis, **build_axis_title(x), separatethousands=True, exponentformat="none")
     figure.update_yaxes(**axis, **build_axis_title(y))
     if not figure.data:
-        words = {"text": "no sample that counts", "showarrow": False, "xref": "paper", "yref": "paper"}
-        figure.add_annotation(words)
+        figure.add_annotation(text="no sample that counts", showarrow=False, xref="paper", yref="paper")

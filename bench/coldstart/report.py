@@ -59,53 +59,50 @@ def render_page(results: Sequence[Result], title: str) -> str:
 
 def describe_origin(results: Sequence[Result]) -> str:
     """Return when and where the results were measured: a reader must not take an old run for the present."""
-    found = [
-        (f"{parse_time(result.environment.time):%Y-%m-%d %H:%M %Z}", result.environment.machine) for result in results
-    ]
-    measured = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
-    return f"Stored run, not live: measured {measured}."
+    where = [result.environment for result in results]
+    runs = dict.fromkeys(f"{parse_time(one.time):%Y-%m-%d %H:%M %Z} on {one.machine}" for one in where)
+    return f"Stored run, not live: measured {' and '.join(runs) or 'never'}."
 
 
 def list_warnings(results: Sequence[Result]) -> list[str]:
     """Return what a reader must know first: stopped runs, servers that were never cold, machines that differ."""
-    said: list[str] = []
+    warnings: list[str] = []
     for number, result in enumerate(results, 1):
-        name = name_result(results, number)
         if not result.complete:
-            said.append(f"{name}: stopped before its plan was done; this is what was measured until then")
-        said += [f"{target}: {of.never_cold}" for target, of in result.summary.targets.items() if of.never_cold]
-    if machines := explain_machines_differ(results):
-        said.append(machines)
-    return said
+            name = name_result(results, number)
+            warnings.append(f"{name}: stopped before its plan was done; this is what was measured until then")
+        targets = result.summary.targets.items()
+        warnings += [f"{name}: {figures.never_cold}" for name, figures in targets if figures.never_cold]
+    return [*warnings, *filter(None, [explain_machines_differ(results)])]
 
 
 def explain_machines_differ(results: Sequence[Result]) -> str:
     """Return a sentence if not all were measured on the same kind of machine; else empty."""
-    found = list(dict.fromkeys(result.environment.machine for result in results))
-    return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
+    machines = dict.fromkeys(result.environment.machine for result in results)
+    return f"the machines differ ({'; '.join(machines)}): the figures do not compare" if len(machines) > 1 else ""
 
 
 def build_rows(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Return for each series its label, and its figures with whether each is marked weak."""
-    found = []
+    rows = []
     for one in split_series(results):
-        of, (low, high) = summarise(one.ms), bootstrap_median(one.ms, SEED)
-        tails = [(format_ms(getattr(of, name)), name in of.weak) for name in ("p95", "p99")]
-        sure = [str(of.n), format_ms(of.p50), f"{format_ms(low)} to {format_ms(high)}"]
-        cells = [*((figure, False) for figure in sure), *tails, (format_ms(of.max), False)]
-        found.append((one.label, cells))
-    return found
+        summary, (low, high) = summarise(one.ms), bootstrap_median(one.ms, SEED)
+        tails = [(format_ms(getattr(summary, name)), name in summary.weak) for name in ("p95", "p99")]
+        sure = [str(summary.n), format_ms(summary.p50), f"{format_ms(low)} to {format_ms(high)}"]
+        rows.append((one.label, [*((figure, False) for figure in sure), *tails, (format_ms(summary.max), False)]))
+    return rows
 
 
 def render_tallies(results: Sequence[Result]) -> list[str]:
     """Return a line for each result about its outcomes and what no figure counts."""
     lines = []
     for number, result in enumerate(results, 1):
-        of = result.summary.counts
-        outcomes = ", ".join(f"{name} {count}" for name, count in sorted(of.outcomes.items()))
+        counts = result.summary.counts
+        outcomes = ", ".join(f"{name} {count}" for name, count in sorted(counts.outcomes.items()))
         lines.append(
-            f"{name_result(results, number)}: {of.verified} verified cold, {of.unverified} not, {of.excluded} made the"
-            f" snapshot (not counted); outcomes: {outcomes or 'none'}; {of.failed_tries} failed tries before an answer"
+            f"{name_result(results, number)}: {counts.verified} verified cold, {counts.unverified} not,"
+            f" {counts.excluded} made the snapshot (not counted); outcomes: {outcomes or 'none'};"
+            f" {counts.failed_tries} failed tries before an answer"
         )
     return lines
 
@@ -116,7 +113,6 @@ def format_ms(ms: float | None) -> str:
 
 
 def render_figure(heading: str, figure: go.Figure, caption: str) -> dict[str, str]:
-    """Return a figure with its heading, caption and HTML id."""
     ident = heading.lower().replace(" ", "-")
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
@@ -126,13 +122,12 @@ def render_figure(heading: str, figure: go.Figure, caption: str) -> dict[str, st
 
 
 def list_facts(result: Result) -> dict[str, str]:
-    """Return what is known of where a result was measured."""
     where = result.environment.model_dump()
     versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
     return {
         **{key.replace("_", " "): str(value) for key, value in where.items()},
         "packages": versions,
-        **{target: of.title for target, of in result.summary.targets.items()},
+        **{target: figures.title for target, figures in result.summary.targets.items()},
     }
 
 
@@ -148,9 +143,9 @@ def render_comparison(a: Result, b: Result) -> str:
     for kind in KINDS:
         both = select_headline(a, kind), select_headline(b, kind)
         medians = [summarise([sample.client_ms for sample in samples]) for samples in both]
-        cells = "".join(f"{format_ms(of.p50):>12}{of.n:>6}" for of in medians)
-        found = compare_medians(*both)
-        words = f"{found.value:.2f}x ({found.low:.2f} to {found.high:.2f})" if found else "–"
+        cells = "".join(f"{format_ms(summary.p50):>12}{summary.n:>6}" for summary in medians)
+        ratio = compare_medians(*both)
+        words = f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "–"
         lines.append(f"{kind:<10}{cells}   {words}")
     if machines := explain_machines_differ((a, b)):
         lines.append(f"warning: {make_printable(machines)}")
@@ -163,7 +158,6 @@ def make_printable(words: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
     parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
@@ -171,7 +165,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compare(parser: argparse.ArgumentParser, about: str) -> None:
-    """Add the option `--compare`."""
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=about)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.cost.arrivals import check_arrivals, resolve_span
-from bench.cost.prices import DAY_S, MONTH_S, Price, check_range
+from bench.cost.prices import DAY_S, MONTH_S, check_range
 from bench.results.stats import percentile
 
 DONE, READY, ARRIVAL, EXPIRED = range(4)
@@ -76,23 +76,14 @@ class Simulation:
 
     @property
     def cold_share(self) -> float:
-        """The share of requests that waited for a start."""
         return self.waited / len(self.latencies_s)
 
     def sum_seconds(self) -> dict[str, float]:
         """Return the seconds of all containers together, by what they did."""
-        return {
-            "starting": sum(usage.starting_s for usage in self.containers),
-            "serving": sum(usage.serving_s for usage in self.containers),
-            "idle": sum(usage.idle_s for usage in self.containers),
-        }
-
-    def compute_cost(self, price: Price) -> float:
-        """Return dollars for the simulated traffic."""
-        return sum(self.sum_seconds().values()) * price.per_s
+        parts = ("starting", "serving", "idle")
+        return {part: sum(getattr(usage, f"{part}_s") for usage in self.containers) for part in parts}
 
     def percentile(self, q: float) -> float:
-        """Return a percentile of the latencies in seconds."""
         return percentile(self.latencies_s, q)
 
 
@@ -146,14 +137,12 @@ class Simulator:
         """Serve all arrivals, and let the fleet go to zero."""
         events = self.events
         handlers = {DONE: self.finish_request, READY: self.open_container, EXPIRED: self.expire_window}
-        for number, now in enumerate(arrivals):
+        for number, now in enumerate([*arrivals, math.inf]):
             while events and events[0] < (now, ARRIVAL):
                 moment, kind, _, container = heapq.heappop(events)
                 handlers[kind](moment, container)
-            self.take_request(now, number)
-        while events:
-            moment, kind, _, container = heapq.heappop(events)
-            handlers[kind](moment, container)
+            if now < math.inf:
+                self.take_request(now, number)
 
     def push_event(self, moment: float, kind: int, container: Container) -> None:
         """Have an event happen at a moment, after those pushed earlier for the same one."""
@@ -184,7 +173,6 @@ class Simulator:
         return min(needed, self.fleet.max_containers)
 
     def serve_request(self, now: float, container: Container, arrival: float, number: int) -> None:
-        """Begin to serve a request that came at `arrival`."""
         if not container.in_flight:
             container.idle_s += now - container.since
             container.since = now
@@ -217,7 +205,6 @@ class Simulator:
             self.buffers.clear()
 
     def open_container(self, now: float, container: Container) -> None:
-        """Fill the places of a container that is ready."""
         for _ in range(self.fleet.concurrency):
             self.fill_place(now, container)
         self.start_timer(container)
@@ -243,7 +230,6 @@ class Simulator:
             self.stop_container(now, container)
 
     def stop_container(self, now: float, container: Container) -> None:
-        """End an idle container."""
         container.is_gone = True
         self.up -= 1
         idle_s = container.idle_s + now - container.since

@@ -100,7 +100,6 @@ def rank_queries(
 
 
 def list_variants() -> tuple[Variant, ...]:
-    """Return the rankings to compare."""
     from serving.library.search import LINE_WEIGHT  # and usearch with it, which other commands do not need
 
     return (
@@ -127,13 +126,11 @@ def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_corpus(parser)
     record.add_out(parser, "ablation-builtin.json")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Compare the variants and write the result file."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data=Path(folder))
         return record.measure_and_save(options.out, "ablation", lambda _: compare_variants(options.corpus, settings))

@@ -147,7 +147,6 @@ def compute_cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
 
 
 def summarise_cosines(found: NDArray[np.float64]) -> Spread:
-    """Return n, least and median."""
     return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
 
 
@@ -197,7 +196,6 @@ def compare_vectors(a: EmbeddedCorpus, b: EmbeddedCorpus, threshold: Threshold) 
 
 
 def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
-    """Return one server's part of the result file."""
     info = server.info
     return {
         "model": info.name,
@@ -210,7 +208,6 @@ def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
 
 
 def render_table(found: dict[str, Any]) -> str:
-    """Return the result in plain text."""
     needed = {**found["threshold"], "lines": found["threshold"]["pages"]}
     rows = [f"{name}: {found[name]['title']} ({found[name]['fingerprint']})" for name in ("a", "b")]
     rows += ["", f"{'a beside b':<12}{'n':>6}{'min cosine':>13}{'median':>11}{'needed':>9}"]
@@ -257,7 +254,6 @@ def why_not_equal(found: dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     for name in ("a", "b"):
         key = f"its key comes from DORMOUSE_WORKER_KEY_{name.upper()}, else DORMOUSE_WORKER_KEY"

@@ -75,7 +75,6 @@ def load_labels(corpus: Path) -> list[LabelledQuery]:
 
 
 def list_page_files(corpus: Path) -> list[Path]:
-    """Return the files of pages, in order."""
     return sorted(path for path in corpus.iterdir() if path.suffix not in (".json", ".md"))
 
 
@@ -134,20 +133,17 @@ def summarise_kinds(ranks: Sequence[QueryRank]) -> list[KindRecall]:
 
 
 def summarise_ranks(kind: str, ranks: Sequence[int]) -> KindRecall:
-    """Return the figures of one kind."""
     at = np.asarray(ranks)
     return KindRecall(kind, len(at), float((at == 1).mean()), float((at <= 3).mean()), float((1 / at).mean()))
 
 
 def render_table(rows: Sequence[KindRecall]) -> str:
-    """Return the figures in plain text."""
     lines = [f"{'kind':<12}{'n':>5}{'recall@1':>10}{'recall@3':>10}{'MRR':>8}"]
     lines += [f"{r.kind:<12}{r.n:>5}{r.recall_at_1:>10.3f}{r.recall_at_3:>10.3f}{r.mrr:>8.3f}" for r in rows]
     return "\n".join(lines)
 
 
 def build_result(client: EmbeddingClient, ranks: Sequence[QueryRank]) -> dict[str, Any]:
-    """Return the result file's content. Raises ServingError."""
     info = client.fetch_info()
     return {
         "model": info.name,
@@ -158,12 +154,10 @@ def build_result(client: EmbeddingClient, ranks: Sequence[QueryRank]) -> dict[st
 
 
 def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the corpus."""
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder of pages with a queries.json")
 
 
 def add_worker(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a worker."""
     parser.add_argument("--url", help="a running worker; its key comes from DORMOUSE_WORKER_KEY (default: start one)")
 
 
@@ -180,7 +174,6 @@ def open_worker(url: str | None) -> Iterator[EmbeddingClient]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_corpus(parser)
     parser.add_argument("--misses", action="store_true", help="also print the queries whose page is not first")
     add_worker(parser)
@@ -188,8 +181,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Rank the corpus, print the figures and write the result file."""
-
     def measure(_: record.Keep) -> dict[str, Any]:
         with open_worker(options.url) as client:
             ranks = rank_pages(client, options.corpus, Settings())

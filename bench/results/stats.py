@@ -94,6 +94,5 @@ def resample_medians(samples: Numbers, draw: np.random.Generator) -> Numbers:
 
 
 def interval_ends(values: Numbers) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -60,7 +60,6 @@ class LabelledQuestion:
 
 
 def split_pages(pages: int) -> list[int]:
-    """Return the number of pages in each file."""
     return [pages // FILES + (number < pages % FILES) for number in range(FILES)]
 
 
@@ -71,7 +70,6 @@ def pick_subject(number: int) -> tuple[str, str]:
 
 
 def name_booklet(file: int) -> str:
-    """Return a file's name."""
     return f"booklet {file + 1}, {KINDS[file]}.pdf"
 
 

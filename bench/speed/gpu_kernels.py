@@ -138,7 +138,6 @@ def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure all, and print it."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed.gpu_kernels", description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: %(default)s")

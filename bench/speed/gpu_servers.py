@@ -11,22 +11,23 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from bench.coldstart.target import TargetError, start_engine
 from bench.options import check_counts, float_between
 from bench.quality import parity, recall
 from bench.results import record
 from bench.results.record import Keep, Say
 from bench.speed import load, random_weights
 from bench.speed.load import LoadTarget
-from serving.http.child_server import ProcessFailed, ServerProcess
+from serving.http.child_server import ProcessFailed
 from serving.library.fingerprints import Threshold
 from serving.settings import Settings
 
@@ -82,7 +83,7 @@ def start_servers(
         began = time.perf_counter()
         try:
             server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
-        except (ProcessFailed, OSError) as error:
+        except (ProcessFailed, TargetError, OSError) as error:
             found[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
             return None
@@ -107,26 +108,20 @@ def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
 
 
 def run_gpu_loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
-    """Return what `bench.speed.gpu_kernels` measures."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench.speed.gpu_kernels",
-        str(weights),
-        *(["--batches", batches] if batches else []),
-    ]
+    chosen = ["--batches", batches] if batches else []
+    command = [sys.executable, "-m", "bench.speed.gpu_kernels", str(weights), *chosen]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
         return {"failed": done.returncode}
-    found: dict[str, Any] = json.loads(done.stdout)
-    for row in [*found["loops"], *found["beside"]]:
+    figures: dict[str, Any] = json.loads(done.stdout)
+    for row in [*figures["loops"], *figures["beside"]]:
         say("loop: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    return found
+    return figures
 
 
 @contextmanager
 def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]) -> Iterator[Server]:
-    """Run a server for the block, from its first answered page on. Raises ProcessFailed, OSError."""
+    """Run a server for the block, from its first answered page on. Raises ProcessFailed, TargetError, OSError."""
     texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
     if name in STOCK_PORTS:
         path = "/v1/embeddings"
@@ -140,31 +135,15 @@ def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: lis
         pages = [load.build_page_body(jpeg) for jpeg in jpegs]
         queries = [{"texts": [text]} for text in texts]
     bodies = load.write_bodies(folder / "pages", pages), load.write_bodies(folder / "queries", queries)
-    stock = name in STOCK_PORTS
-    running = start_stock_server(name, weights, folder) if stock else start_engine(name, weights, folder, device)
-    with running as url:
-        targets = LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1])
-        ask_first_page(targets[0])
-        yield url, targets
-
-
-@contextmanager
-def start_engine(name: str, weights: Path, folder: Path, device: str) -> Iterator[str]:
-    """Run our engine with an embedder for the block; yields its address. Raises ProcessFailed."""
-    arguments = [
-        "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
-        str(folder / "data"), "--scaledown-window", "3600",
-    ]  # fmt: skip
-    with ServerProcess("serving", arguments) as process:
-        yield process.wait()
-
-
-def ask_first_page(pages: LoadTarget) -> None:
-    """Return once a page was answered. Raises OSError."""
-    body = min(pages.bodies.iterdir()).read_bytes()
-    request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
-        answer.read()
+    with ExitStack() as stack:
+        if name in STOCK_PORTS:
+            url = stack.enter_context(start_stock_server(name, weights, folder))
+        else:
+            arguments = ["--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain"]
+            engine = start_engine(name, [*arguments, "--scaledown-window", "3600"])
+            url = stack.enter_context(closing(engine)).url
+        requests.post(url + path, json=pages[0], timeout=START_S).raise_for_status()
+        yield url, (LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1]))
 
 
 @contextmanager
@@ -183,11 +162,10 @@ def start_stock_server(name: str, weights: Path, folder: Path) -> Iterator[str]:
         while True:
             if process.poll() is not None or time.monotonic() > ends:
                 raise ProcessFailed(log.read_text()[-2000:])
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            with suppress(OSError):
+                requests.get(f"http://127.0.0.1:{port}/health", timeout=2).raise_for_status()
                 break
-            except OSError:
-                time.sleep(0.2)
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -219,17 +197,15 @@ def measure_server(
 
 def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:
     """Measure one client's queries, 20 a second at most, while 32 others send pages."""
-    ingest: list[load.LoadResult] = []
-    thread = threading.Thread(target=lambda: ingest.append(load.run_clients(pages, 32, seconds + 3)))
-    thread.start()
-    time.sleep(3)
-    asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        ingest = pool.submit(load.run_clients, pages, 32, seconds + 3)
+        time.sleep(3)
+        asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
     return {
         **asked.as_json(),
         "samples_ms": [round(value, 1) for value in asked.milliseconds],
         "server_timings": asked.server_timings,
-        "pages_per_s": round(ingest[0].rate, 1),
+        "pages_per_s": round(ingest.result().rate, 1),
     }
 
 
@@ -237,13 +213,12 @@ def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
     """Return the parity of two servers on the sample corpus. Raises ServingError."""
     servers = [parity.open_client(url, "") for url in (a, b)]
     embedded = parity.embed_on_both(servers, recall.CORPUS, Settings(), parity.make_progress())
-    found = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
-    say(parity.render_table(found))
-    return found
+    comparison = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
+    say(parity.render_table(comparison))
+    return comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
     add("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="shape of random weights")
@@ -258,5 +233,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure both servers, and write the result file after each part."""
     return record.measure_and_save(options.out, "gpu", lambda keep: measure_servers(options, print, keep))

@@ -61,7 +61,6 @@ class LoadResult:
         return len(self.milliseconds) / self.seconds
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as result files have them."""
         found: dict[str, Any] = {
             "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(self.milliseconds),
             "per_s": round(self.rate, 1), "failures": len(self.failures), "first_failures": self.failures[:3],

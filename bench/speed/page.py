@@ -95,7 +95,6 @@ class PageBench:
         return context.new_page()
 
     def open_client(self) -> Client:
-        """Return a client of the page's API."""
         from gradio_client import Client
 
         return Client(self.url, verbose=False)
@@ -314,7 +313,6 @@ class PageBench:
         return to_mb(self.process.memory_info().rss)
 
     def say_figures(self, what: str, found: dict[str, Any]) -> dict[str, Any]:
-        """Say the figures, and return them."""
         self.say(f"{what}: p50 {found['p50_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms (n={found['n']})")
         return found
 
@@ -380,7 +378,6 @@ def read_text(tab: Page, selector: str) -> str:
 
 
 def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return the figures of the whole times."""
     return summarise_seconds([one["total"] / 1000 for one in seen], 1)
 
 
@@ -402,17 +399,14 @@ def measure_folder(folder: Path) -> dict[str, float]:
 
 
 def to_kb(count: float) -> float:
-    """Return kilobytes."""
     return round(count / 1e3, 1)
 
 
 def to_mb(count: float) -> float:
-    """Return megabytes."""
     return round(count / 1e6, 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     pages = int_between(booklets.LEAST, booklets.MOST)
     parser.add_argument("--pages", type=pages, default=500, help="pages in the collection; default: %(default)s")
     questions = "measured questions; as many more show what they leave in memory; default: %(default)s"
@@ -421,7 +415,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure the page, and write the result file."""
     say = partial(print, flush=True)
     return record.measure_and_save(
         options.out, "page", lambda _: measure_page(options.pages, options.questions, say)

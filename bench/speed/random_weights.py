@@ -187,7 +187,6 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one JSON file."""
     path.write_text(json.dumps(content, indent=1))
 
 
@@ -256,7 +255,6 @@ def scale_tensor(name: str, drawn: Any) -> Any:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("folder", type=Path)
     add("--shape", choices=tuple(SHAPES), default="tiny", help="default: %(default)s")
@@ -266,7 +264,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write the checkpoint."""
     folder = build_checkpoint(options.folder, options.shape, options.layout, options.seed, options.device)
     print(f"written to {folder}")
     return 0

@@ -45,7 +45,6 @@ A4_AT_200_DPI = (1654, 2339)
 
 
 def time_call(call: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
@@ -296,7 +295,6 @@ def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     rounds = "ingests and plain loops to run; default: %(default)s"
     parser.add_argument("--rounds", type=int_between(1, 1000), default=3, help=rounds)
     add_worker(parser)
@@ -304,8 +302,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all, and write the result file."""
-
     def measure(_: Keep) -> dict[str, Any]:
         with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
             return {

@@ -62,15 +62,14 @@ def test_the_very_end_of_the_window_is_still_warm() -> None:
     assert replay_arrivals([0.0, 80.001], A_DAY).cold_starts == 2
 
 
-def test_the_guides_figures_are_reproduced_and_left_behind() -> None:
-    told = {10: 0.50, 100: 5.0, 1000: 50.0}
-    for requests, dollars in told.items():
-        assert prices.estimate_like_guide(requests) == pytest.approx(dollars, rel=0.09)
-    assert pytest.approx(792) == prices.GUIDE_PER_HOUR * 720
-    assert prices.price_machine("A10").per_hour == pytest.approx(prices.GUIDE_PER_HOUR, rel=0.01)
-    only_requests = compute_bill(10.0, Usage(5, 0, 0), prices.price_machine("L40S", prices.GUIDE_PER_HOUR))
-    assert only_requests.total == pytest.approx(prices.estimate_like_guide(10))
-    assert compute_bill(10.0, A_DAY, L40S).total > 25 * prices.estimate_like_guide(10)
+def test_the_guides_figures_count_only_requests_at_the_price_of_an_a10() -> None:
+    """Its $0.50, $5 and $50 a month are 5 s a request at $1.10 an hour: no window, no start, and not an L40S."""
+    guide = prices.price_machine("L40S", 1.10)
+    assert prices.price_machine("A10").per_hour == pytest.approx(guide.per_hour, rel=0.01)
+    for requests, dollars in {10.0: 0.50, 100.0: 5.0, 1000.0: 50.0}.items():
+        assert compute_bill(requests, Usage(5, 0, 0), guide).total == pytest.approx(dollars, rel=0.09)
+    assert compute_bill(10.0, A_DAY, guide).always_on == pytest.approx(792)
+    assert compute_bill(10.0, A_DAY, L40S).total > 25 * compute_bill(10.0, Usage(5, 0, 0), guide).total
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_refused_with_a_sentence(wrong: Callable[[], object]) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cost", "--requests-per-day", "10", "--duration", "5", "--start", "15"]) == 0
     told = capsys.readouterr().out
-    assert "L40S at $1.951" in told and "1,404.86 $" in told and "$0.46" in told and "no knee" in told
+    assert "L40S at $1.951" in told and "1,404.86 $" in told and "no knee" in told
     path = tmp_path / "a.csv"
     path.write_text("".join(f"{burst * 8000 + 30 * n}\n" for burst in range(10) for n in range(50)))
     words = ["--arrivals", str(path), "--duration", "1", "--start", "10", "--price-per-hour", "3.6"]
