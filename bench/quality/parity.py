@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,17 +96,15 @@ def embed_corpus(
 
 def gather_answers(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
     """Return the answers in order, a few calls at a time. Raises the first failure at once."""
-    found = []
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        running: list[Future[Answer]] = [pool.submit(call) for call in calls]
-        try:
-            for number, future in enumerate(running, 1):
-                found.append(future.result())
-                done(number)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return found
+    answers: list[Answer] = []
+    pool = ThreadPoolExecutor(IN_FLIGHT)
+    try:
+        for answer in pool.map(lambda call: call(), calls):
+            answers.append(answer)
+            done(len(answers))
+        return answers
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def make_progress() -> Say:
@@ -146,10 +144,6 @@ def compute_cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     return found.clip(-1.0, 1.0)
 
 
-def summarise_cosines(found: NDArray[np.float64]) -> Spread:
-    return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
-
-
 def measure_separation(vectors: Vectors) -> dict[str, float]:
     """Return median and largest cosine of two different rows."""
     rows = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -171,27 +165,28 @@ def compare_vectors(a: EmbeddedCorpus, b: EmbeddedCorpus, threshold: Threshold) 
     `equal`: all cosines reach the threshold. `blurred`: that proves nothing, because different inputs have nearly the
     same vector.
     """
-    pages, queries = compute_cosines(a.pages, b.pages), compute_cosines(a.queries, b.queries)
-    found: dict[str, Any] = {
-        "pages": summarise_cosines(pages).model_dump(),
-        "queries": summarise_cosines(queries).model_dump(),
+    cosines = {"pages": compute_cosines(a.pages, b.pages), "queries": compute_cosines(a.queries, b.queries)}
+    samples = dict(cosines)
+    least = {"pages": threshold.pages, "queries": threshold.queries, "lines": threshold.pages}
+    same_lines = a.texts == b.texts and a.lines.shape == b.lines.shape
+    if same_lines and a.texts:
+        cosines["lines"] = compute_cosines(a.lines, b.lines)
+    equal = same_lines and all(bool(found.min() >= least[kind]) for kind, found in cosines.items())
+    spreads: dict[str, Any] = {
+        kind: Spread(n=len(found), min=float(found.min()), median=float(np.median(found))).model_dump()
+        for kind, found in cosines.items()
     }
-    equal = bool(pages.min() >= threshold.pages and queries.min() >= threshold.queries)
-    if a.texts or b.texts:
-        same = a.texts == b.texts and a.lines.shape == b.lines.shape
-        lines = compute_cosines(a.lines, b.lines) if same else np.zeros(1)
-        found["lines"] = summarise_cosines(lines).model_dump() if same else None
-        equal = equal and bool(lines.min() >= threshold.pages)
     servers = {"a": describe_server(a), "b": describe_server(b)}
     blurred = any(server["apart"][kind]["median"] >= BLURRED for server in servers.values() for kind in KINDS)
     return {
         **servers,
-        **found,
+        **spreads,
+        **({} if same_lines else {"lines": None}),
         "ranks": compare_ranks(a, b),
         "threshold": threshold.model_dump(),
         "equal": equal,
         "blurred": blurred,
-        "samples": {"pages": pages, "queries": queries},
+        "samples": samples,
     }
 
 
@@ -232,25 +227,15 @@ def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
     if not found["equal"]:
-        gone = fingerprints.remove_proofs(folder, one, other)
-        if not gone:
-            return "the two may not share a collection"
         where = folder / fingerprints.FILE
+        if not (gone := fingerprints.remove_proofs(folder, one, other)):
+            return "the two may not share a collection"
         return f"{len(gone)} earlier proof(s) withdrawn from {where}; pages that were added by them are still there"
     if found["blurred"]:
         return "nothing recorded"
-    fields = {name: found[name] for name in ("pages", "queries", "threshold")}
-    fingerprints.add_proof(
-        folder, Proof(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields)
-    )
+    fields: dict[str, Any] = {name: found.get(name) for name in ("pages", "queries", "threshold", "lines")}
+    fingerprints.add_proof(folder, Proof(fingerprints=(one, other), measured=measured, **fields))
     return f"recorded in {folder / fingerprints.FILE}: the two may share a collection"
-
-
-def why_not_equal(found: dict[str, Any]) -> str:
-    """Return why the servers do not count as equal; empty if they do."""
-    if found["blurred"]:
-        return NOTHING_SHOWN
-    return "" if found["equal"] else "the two servers do not compute the same vectors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -285,8 +270,9 @@ def main(options: argparse.Namespace) -> int:
     saved = record.save_result(options.out, "parity", found, where)
     if not options.no_record:
         print(record_proof(found, settings.data, where["time"]))
-    if reason := why_not_equal(found):
-        print(f"{reason} (written to {saved})", file=sys.stderr)
-        return 1
-    print(f"written to {saved}")
-    return 0
+    if found["equal"] and not found["blurred"]:
+        print(f"written to {saved}")
+        return 0
+    reason = NOTHING_SHOWN if found["blurred"] else "the two servers do not compute the same vectors"
+    print(f"{reason} (written to {saved})", file=sys.stderr)
+    return 1

@@ -77,14 +77,14 @@ def write_questions(pages: int, count: int) -> list[LabelledQuestion]:
     """Return questions spread over all pages, each answered by another page as long as there are enough."""
     step = next(step for step in range(round(0.618 * pages), pages) if math.gcd(step, pages) == 1)
     starts = [sum(split_pages(pages)[:file]) for file in range(FILES)]
-    found = []
+    questions = []
     for number in range(count):
         page = number * step % pages
         file = max(file for file in range(FILES) if starts[file] <= page)
         place, thing = pick_subject(page)
         text = ASKED[number % len(ASKED)].format(place=place, thing=thing)
-        found.append(LabelledQuestion(text, name_booklet(file), page - starts[file] + 1))
-    return found
+        questions.append(LabelledQuestion(text, name_booklet(file), page - starts[file] + 1))
+    return questions
 
 
 def write_booklets(folder: Path, pages: int, seed: int = 7) -> list[Path]:

@@ -27,7 +27,7 @@ from bench.results.record import Say
 from bench.speed import booklets
 from bench.speed.booklets import LabelledQuestion
 from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
-from bench.speed.worker import summarise_seconds, time_call
+from bench.speed.worker import summarise_seconds
 from serving.http.child_server import ServerProcess
 from serving.settings import usable_cores
 
@@ -84,7 +84,11 @@ class PageBench:
         self.url = process.wait()
         self.say = say
         self.uploads = data / "uploads"
-        self.process = open_process(process.pid)
+        try:
+            import psutil
+        except ImportError:
+            raise BrowserFailed(PACKAGES.format("psutil")) from None
+        self.process = psutil.Process(process.pid)
         self.tab = self.open_tab()
 
     def open_tab(self) -> Page:
@@ -109,7 +113,7 @@ class PageBench:
         memory = {"start_mb": self.read_rss_mb()}
         found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
         memory["after_ingest_mb"] = self.read_rss_mb()
-        sent = {"files": len(files), "kb": to_kb(sum(path.stat().st_size for path in files))}
+        sent = {"files": len(files), "kb": round(sum(path.stat().st_size for path in files) / 1e3, 1)}
         found["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
         count = len(asked) // 2
         found["open"] = self.measure_opening(min(OPENS, count))
@@ -182,14 +186,11 @@ class PageBench:
         elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
         for label in others:
             self.ask(tab, label.question)
-        hits = {
-            **summarise_answers(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": summarise_phases(seen),
-            "server": summarise_seconds(server, 0),
-        }  # fmt: skip
+        hits = {**summarise_answers(seen), "goal_p50_ms": ENTER_MS, "server": summarise_seconds(server, 0)}
         totals, parts = zip(*plain, strict=True)
         by_api = {**summarise_seconds(totals, 1), "server": summarise_seconds(parts, 1)}
         self.say_figures(f"from Enter to the first hit painted (goal: p50 under {ENTER_MS:g} ms)", hits)
-        self.say(f"  of which: {render_phases(hits['phases_p50_ms'])}")
+        self.say("  of which: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in hits["phases_p50_ms"].items()))
         self.say_figures("  the server's own part of it", hits["server"])
         self.say_figures("  the same question by the API, first picture included", by_api)
         self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
@@ -208,8 +209,7 @@ class PageBench:
             if number % (TOP_K - 1) == 0:
                 self.ask(tab, f"pages about repair number {number}")
             seen.append(self.time_input(tab, "click", SHEET, hit.click))
-        found = {**summarise_answers(seen), "phases_p50_ms": summarise_phases(seen)}
-        return self.say_figures("from a click on a hit to its page painted", found)
+        return self.say_figures("from a click on a hit to its page painted", summarise_answers(seen))
 
     def measure_filters(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
         """Measure the choice of a file that the first hit is not in; it is taken out before the next question."""
@@ -227,7 +227,8 @@ class PageBench:
             tab.locator("#only-files input").press("Escape")
             self.time_input(tab, "click", HIT, tab.locator("#only-files .remove-all").click)
         tab.locator("#refine > button").click()
-        return self.say_figures("from the choice of a file to the hits ranked again", summarise_answers(seen))
+        figures = summarise_seconds([one["total"] / 1000 for one in seen], 1)
+        return self.say_figures("from the choice of a file to the hits ranked again", figures)
 
     def measure_gallery(self, label: LabelledQuestion, expected: int) -> dict[str, Any]:
         """Count the pictures of a long gallery that are loaded before anybody scrolls, and after."""
@@ -262,9 +263,8 @@ class PageBench:
         if not seen:
             self.say("the worker that slept is left out: this machine has no way to restore one")
             return {}
-        found = {**summarise_answers(seen), "backend": backend, "phases_p50_ms": summarise_phases(seen)}
         words = f"the same with the worker asleep, restored by {backend}"
-        return {"enter_to_hits_asleep": self.say_figures(words, found)}
+        return {"enter_to_hits_asleep": self.say_figures(words, {**summarise_answers(seen), "backend": backend})}
 
     # What they share
 
@@ -277,18 +277,15 @@ class PageBench:
         """Return the ms from an input of this kind to its answer painted, and their parts."""
         tab.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
         act()
-        found: dict[str, float] = tab.evaluate("window.dormouseTimed")
-        return found
+        times: dict[str, float] = tab.evaluate("window.dormouseTimed")
+        return times
 
     def ask_api(self, client: Client, question: str) -> tuple[float, float]:
         """Return the seconds of one search and its first picture without a browser, and the server's own part."""
-        answer: dict[str, Any] = {}
-
-        def call() -> None:
-            answer.update(client.predict(question, None, COLLECTION, TOP_K, api_name="/search"))
-            requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
-
-        return time_call(call), answer["timings"]["total"] / 1000
+        began = time.perf_counter()
+        answer = client.predict(question, None, COLLECTION, TOP_K, api_name="/search")
+        requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
+        return time.perf_counter() - began, answer["timings"]["total"] / 1000
 
     def read_server_ms(self) -> float:
         """Return the server's part in the question asked last, as the page itself shows it."""
@@ -301,20 +298,20 @@ class PageBench:
         """Return the engine's state, as the page shows it, once it is `wanted` and was started after `since`."""
         ends = time.monotonic() + STATE_S
         while True:
-            found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
-            if found["state"] == wanted and found["last_start"]["at"] >= since:
-                return found
+            status: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
+            if status["state"] == wanted and status["last_start"]["at"] >= since:
+                return status
             if time.monotonic() > ends:
-                raise BrowserFailed(f"the worker is {found['state']} and not {wanted}, or was not started again")
+                raise BrowserFailed(f"the worker is {status['state']} and not {wanted}, or was not started again")
             time.sleep(0.05)
 
     def read_rss_mb(self) -> float:
         """Return the megabytes that the page's process holds."""
-        return to_mb(self.process.memory_info().rss)
+        return round(float(self.process.memory_info().rss) / 1e6, 1)
 
-    def say_figures(self, what: str, found: dict[str, Any]) -> dict[str, Any]:
-        self.say(f"{what}: p50 {found['p50_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms (n={found['n']})")
-        return found
+    def say_figures(self, what: str, figures: dict[str, Any]) -> dict[str, Any]:
+        self.say(f"{what}: p50 {figures['p50_ms']:.0f} ms, p95 {figures['p95_ms']:.0f} ms (n={figures['n']})")
+        return figures
 
 
 class TabTraffic:
@@ -341,22 +338,13 @@ class TabTraffic:
     def summarise_searches(self) -> dict[str, float]:
         """Return medians; what came from the browser's cache counts as a request of no bytes."""
         requests, size = zip(*self._searches, strict=True)
-        return {"requests_p50": statistics.median(requests), "kb_p50": to_kb(statistics.median(size))}
+        return {"requests_p50": statistics.median(requests), "kb_p50": round(statistics.median(size) / 1e3, 1)}
 
     def read_heap(self) -> dict[str, float]:
         """Return what is used once the garbage is gone."""
         self._session.send("HeapProfiler.collectGarbage")
         metrics = {entry["name"]: entry["value"] for entry in self._session.send("Performance.getMetrics")["metrics"]}
-        return {"heap_mb": to_mb(metrics["JSHeapUsedSize"]), "elements": metrics["Nodes"]}
-
-
-def open_process(pid: int) -> Any:
-    """Return psutil's view of a process. Raises BrowserFailed where psutil is not installed."""
-    try:
-        import psutil
-    except ImportError:
-        raise BrowserFailed(PACKAGES.format("psutil")) from None
-    return psutil.Process(pid)
+        return {"heap_mb": round(metrics["JSHeapUsedSize"] / 1e6, 1), "elements": metrics["Nodes"]}
 
 
 def read_cpu_seconds() -> tuple[float, float]:
@@ -378,32 +366,20 @@ def read_text(tab: Page, selector: str) -> str:
 
 
 def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
-    return summarise_seconds([one["total"] / 1000 for one in seen], 1)
+    """Return the figures of whole times, and the medians of their phases.
 
-
-def summarise_phases(seen: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return medians: input to request, the request's place in the queue, input to answer, its picture, its frame."""
-    names = [name for name in seen[0] if name != "total"]
-    return {name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in names}
-
-
-def render_phases(phases: dict[str, float]) -> str:
-    """Return the phases in a line."""
-    return ", ".join(f"{name} {value:.0f} ms" for name, value in phases.items())
+    These are: input to request, the request's place in the queue, input to answer, its picture, its frame.
+    """
+    phases = {
+        name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in seen[0] if name != "total"
+    }
+    return {**summarise_seconds([one["total"] / 1000 for one in seen], 1), "phases_p50_ms": phases}
 
 
 def measure_folder(folder: Path) -> dict[str, float]:
     """Return the number of files and their kilobytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "kb": to_kb(sum(sizes))}
-
-
-def to_kb(count: float) -> float:
-    return round(count / 1e3, 1)
-
-
-def to_mb(count: float) -> float:
-    return round(count / 1e6, 1)
+    return {"files": len(sizes), "kb": round(sum(sizes) / 1e3, 1)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -415,7 +391,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    say = partial(print, flush=True)
-    return record.measure_and_save(
-        options.out, "page", lambda _: measure_page(options.pages, options.questions, say)
-    )  # fmt: skip
+    measure = partial(measure_page, options.pages, options.questions, partial(print, flush=True))
+    return record.measure_and_save(options.out, "page", lambda _: measure())
