@@ -96,9 +96,7 @@ def classify_start(sample: Sample) -> str:
     """Return the start kind; `failed` without an answer, `warm` for one of a process that was there before."""
     if sample.outcome != "ok":
         return "failed"
-    if sample.start_kind == CREATED or sample.counts_as_cold:
-        return sample.start_kind
-    return "warm"
+    return sample.start_kind if sample.start_kind == CREATED or sample.counts_as_cold else "warm"
 
 
 def render_verdict(name: str, progress: PrimeProgress, wanted: int, price: Price) -> str:
@@ -129,8 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restores", type=int_between(1, 100), default=3, metavar="N", help=restores)
     most = "starts at most, of each server; default: %(default)s"
     add("--max-starts", type=int_between(1, 1000), default=12, metavar="N", help=most)
-    settle = "seconds left to write a snapshot before the container is stopped; default: 30"
-    add("--settle", type=float_between(0, 3600), metavar="S", help=settle)
+    settle = "seconds left to write a snapshot before the container is stopped; default: %(default)g"
+    add("--settle", type=float_between(0, 3600), default=SETTLE_S, metavar="S", help=settle)
     timeout = "seconds for one request; default: %(default)g"
     add("--timeout", type=float_between(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help=timeout)
     wait = "seconds without a request after which --url counts as at zero; default: %(default)g"
@@ -146,8 +144,7 @@ def select_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target
         return [stack.enter_context(closing(attach_target("server", options.url, key, options.scaledown_wait)))]
     if options.app and options.mode == "both":
         raise ValueError("--app is for one server: give its --mode")
-    settle = SETTLE_S if options.settle is None else options.settle
-    targets = (open_modal_target(deployment, options.app, settle) for deployment in MODES[options.mode])
+    targets = (open_modal_target(deployment, options.app, options.settle) for deployment in MODES[options.mode])
     return [stack.enter_context(closing(target)) for target in targets]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from itertools import cycle
 
@@ -27,17 +28,12 @@ from bench.coldstart.result_file import (
 from bench.coldstart.sample import BOOT, Sample, select_counted
 
 COLOURS = {"plain": "#D55E00", "restored": "#0072B2", "warm": "#009E73"}
-SYMBOLS = {
-    "plain": ("circle", "cross", "hexagram"),
-    "restored": ("diamond", "star", "bowtie"),
-    "warm": ("triangle-up", "triangle-down", "hourglass"),
+STYLES = {
+    "plain": (("circle", "solid"), ("cross", "longdash"), ("hexagram", "5px,2px")),
+    "restored": (("diamond", "dash"), ("star", "dashdot"), ("bowtie", "8px,2px,2px,2px")),
+    "warm": (("triangle-up", "dot"), ("triangle-down", "longdashdot"), ("hourglass", "2px,6px")),
 }
-DASHES = {
-    "plain": ("solid", "longdash", "5px,2px"),
-    "restored": ("dash", "dashdot", "8px,2px,2px,2px"),
-    "warm": ("dot", "longdashdot", "2px,6px"),
-}
-"""Markers and dashes of the first series of a kind, its second, its third, and the first again."""
+"""Marker and dash of the first series of a kind, its second, its third, and the first again."""
 HOLLOW = {
     "made the snapshot": ("square-open", "#CC79A7"),
     "not verified": ("circle-open", "#CC79A7"),
@@ -57,6 +53,8 @@ PHASES = {
 PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
 REST = "rest of the client's time"
 INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
+escape_markup = partial(escape, quote=False)
+"""Return text that Plotly shows as it is."""
 MARKED = 60
 """Samples up to which each is marked on a curve."""
 
@@ -67,7 +65,8 @@ def draw_phases(results: Sequence[Result]) -> go.Figure:
     split = [[split_time(sample) for sample in row.samples] for row in rows]
     names = {name for row in split for one in row for name in one}
     order = [*(name for name in PHASES if name in names), *sorted(names - {*PHASES, REST}), REST]
-    labels = [wrap_label(row) for row in rows]
+    titles = [escape_markup(row.title).replace(", ", ",<br>") for row in rows]
+    labels = [title.replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1) for title in titles]  # fits on a phone
     figure = go.Figure()
     for number, name in enumerate(order if rows else []):
         medians = [statistics.median(one.get(name, 0.0) for one in row) for row in split]
@@ -178,7 +177,7 @@ def split_time(sample: Sample) -> dict[str, float]:
 
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
     """Return each series with its marker and dash."""
-    styles = {kind: cycle(zip(SYMBOLS[kind], DASHES[kind], strict=True)) for kind in SYMBOLS}
+    styles = {kind: cycle(pairs) for kind, pairs in STYLES.items()}
     return [(row, *next(styles[row.kind])) for row in split_series(results)]
 
 
@@ -196,16 +195,6 @@ def describe_sample(sample: Sample) -> str:
     """Return what is shown beside a dot: number, target, kind and proof."""
     words = (sample.target, sample.kind.replace("_", " "), sample.start_kind, sample.why_not or "verified cold")
     return f"#{sample.number} " + ", ".join(word for word in dict.fromkeys(words) if word)
-
-
-def escape_markup(words: str) -> str:
-    """Return text that Plotly shows as it is."""
-    return escape(words, quote=False)
-
-
-def wrap_label(row: Series) -> str:
-    """Return the label of a series in lines that fit on a phone."""
-    return escape_markup(row.title).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
 
 
 def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:

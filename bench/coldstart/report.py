@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.coldstart.result_file import (
     SEED,
@@ -23,9 +22,6 @@ from bench.results.stats import bootstrap_median, summarise
 from bench.templating import environment
 from serving.system.files import write_file
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 ABOUT = "result files of cold starts as one HTML page that needs nothing else"
 TITLE = "Cold starts"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
@@ -38,30 +34,21 @@ def render_page(results: Sequence[Result], title: str) -> str:
 
     from bench.coldstart import figures
 
-    drawn = (
-        ("Where the time goes", figures.draw_phases(results), "Median of each phase that the server names, and the rest"
-         " of the client's time. Medians of phases need not add up to the median of the whole."),
-        ("How long it takes", figures.draw_distribution(results), "Share of the answers that came within a time, on the"
-         " client's clock."),
-        ("Every sample", figures.draw_dots(results), "Samples in the order of time. Hollow ones are in no other figure"
-         " and in no number: they made the snapshot, failed, or did not prove a cold start."),
-    )  # fmt: skip
-    return TEMPLATES.get_template("report.html").render(
-        title=title, plotly=get_plotlyjs(), stored=describe_origin(results),
-        headline=figures.render_headline(results), warnings=list_warnings(results), rows=build_rows(results),
-        tallies=render_tallies(results),
-        figures=[render_figure(heading, figure, caption) for heading, figure, caption in drawn],
-        environments=[
-            (name_result(results, number), list_facts(result)) for number, result in enumerate(results, 1)
-        ],
-    )  # fmt: skip
-
-
-def describe_origin(results: Sequence[Result]) -> str:
-    """Return when and where the results were measured: a reader must not take an old run for the present."""
     where = [result.environment for result in results]
     runs = dict.fromkeys(f"{parse_time(one.time):%Y-%m-%d %H:%M %Z} on {one.machine}" for one in where)
-    return f"Stored run, not live: measured {' and '.join(runs) or 'never'}."
+    drawn = figures.draw_phases(results), figures.draw_distribution(results), figures.draw_dots(results)
+    return TEMPLATES.get_template("report.html").render(
+        title=title, plotly=get_plotlyjs(), measured=" and ".join(runs) or "never",
+        headline=figures.render_headline(results), warnings=list_warnings(results), rows=build_rows(results),
+        figures=[
+            figure.to_html(
+                full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG,
+                div_id=f"figure-{number}", default_height=f"{figure.layout.height}px",
+            )
+            for number, figure in enumerate(drawn, 1)
+        ],
+        results=[(name_result(results, number), result) for number, result in enumerate(results, 1)],
+    )  # fmt: skip
 
 
 def list_warnings(results: Sequence[Result]) -> list[str]:
@@ -93,42 +80,9 @@ def build_rows(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, boo
     return rows
 
 
-def render_tallies(results: Sequence[Result]) -> list[str]:
-    """Return a line for each result about its outcomes and what no figure counts."""
-    lines = []
-    for number, result in enumerate(results, 1):
-        counts = result.summary.counts
-        outcomes = ", ".join(f"{name} {count}" for name, count in sorted(counts.outcomes.items()))
-        lines.append(
-            f"{name_result(results, number)}: {counts.verified} verified cold, {counts.unverified} not,"
-            f" {counts.excluded} made the snapshot (not counted); outcomes: {outcomes or 'none'};"
-            f" {counts.failed_tries} failed tries before an answer"
-        )
-    return lines
-
-
 def format_ms(ms: float | None) -> str:
     """Return milliseconds as a table has them: `12.3`, `1,234`, `–` for none."""
     return "–" if ms is None else f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
-
-
-def render_figure(heading: str, figure: go.Figure, caption: str) -> dict[str, str]:
-    ident = heading.lower().replace(" ", "-")
-    drawn = figure.to_html(
-        full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
-        default_height=f"{figure.layout.height}px",
-    )  # fmt: skip
-    return {"id": ident, "heading": heading, "caption": caption, "drawn": drawn}
-
-
-def list_facts(result: Result) -> dict[str, str]:
-    where = result.environment.model_dump()
-    versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
-    return {
-        **{key.replace("_", " "): str(value) for key, value in where.items()},
-        "packages": versions,
-        **{target: figures.title for target, figures in result.summary.targets.items()},
-    }
 
 
 def render_comparison(a: Result, b: Result) -> str:

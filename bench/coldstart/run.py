@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import signal
 import statistics
@@ -83,16 +82,14 @@ def run_trials(
     named = {target.name: target for target in targets}
     samples: list[Sample] = []
     seen: set[str] = set()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         for trial in trials:
             samples.append(run_trial(trial, named[trial.target], display.show_phase, timeout_s, seen))
             keep(samples, False)
             display.show_row(render_progress(samples, len(trials)))
-    except KeyboardInterrupt:
-        keep(samples, False)
-        return samples, False
-    keep(samples, True)
-    return samples, True
+    complete = len(samples) == len(trials)
+    keep(samples, complete)
+    return samples, complete
 
 
 def run_trial(trial: Trial, target: Target, say: Say, timeout_s: float, seen: set[str]) -> Sample:
@@ -161,12 +158,6 @@ def compare_times(a: list[float], b: list[float], seed: int) -> dict[str, Any] |
     if not a or not b:
         return None
     return {**asdict(bootstrap_ratio(a, b, seed)), "n": [len(a), len(b)]}
-
-
-def explain_too_slow(result: Mapping[str, Any], most_ms: float) -> str:
-    """Return in a sentence that a cold median is above `most_ms`; empty if none is."""
-    slowest = max(result["cold_start_ms"] or 0.0, result["post_scaledown_cold_start_ms"] or 0.0)
-    return f"{result['headline']}: a cold median is {slowest:.0f} ms, above {most_ms:g}" if slowest > most_ms else ""
 
 
 class Display:
@@ -268,11 +259,13 @@ def main(options: argparse.Namespace) -> int:
         threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
     options.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack, open_display() as display:
-        return measure_targets(options, select_targets(options, stack, display.show_row), display)
+        where = record.describe_environment()
+        return measure_targets(options, select_targets(options, stack, display.show_row), where, display)
 
 
-def measure_targets(options: argparse.Namespace, deployments: Mapping[str, list[Target]], display: Display) -> int:
-    where = record.describe_environment()
+def measure_targets(
+    options: argparse.Namespace, deployments: Mapping[str, list[Target]], where: dict[str, Any], display: Display
+) -> int:
     paths = {deployment: options.out / f"cold_start_results_{deployment}.json" for deployment in deployments}
     targets = [target for ours in deployments.values() for target in ours]
     names = [target.name for target in targets]
@@ -296,12 +289,19 @@ def measure_targets(options: argparse.Namespace, deployments: Mapping[str, list[
         done = f"{len(samples)} of {len(trials)}"
         print(f"stopped after {done} trials; what was measured is kept, marked incomplete", file=sys.stderr)
         return 130
-    most_ms = options.max_cold_ms or math.inf
-    reasons = [reason for result in results.values() if (reason := explain_too_slow(result, most_ms))]
-    reasons += [f"{name}: nothing was verified cold" for name, result in results.items() if not result["headline"]]
+    faults = [fault for name, result in results.items() for fault in list_faults(name, result, options.max_cold_ms)]
     for name in names:
         if lost := explain_no_answer([sample for sample in samples if sample.target == name]):
-            reasons.append(f"{name}: {lost}; what was measured before is kept")
-    for reason in reasons:
-        print(reason, file=sys.stderr)
-    return 1 if reasons else 0
+            faults.append(f"{name}: {lost}; what was measured before is kept")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+def list_faults(deployment: str, result: Mapping[str, Any], most_ms: float | None) -> list[str]:
+    """Return in sentences that nothing was verified cold, or that a cold median is above `most_ms`."""
+    if not result["headline"]:
+        return [f"{deployment}: nothing was verified cold"]
+    slowest = max(result["cold_start_ms"] or 0.0, result["post_scaledown_cold_start_ms"] or 0.0)
+    too_slow = most_ms is not None and slowest > most_ms
+    return [f"{result['headline']}: a cold median is {slowest:.0f} ms, above {most_ms:g}"] if too_slow else []

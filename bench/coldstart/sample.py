@@ -205,11 +205,10 @@ def classify_failure(error: BaseException, late: bool) -> str:
 
 def holds_vector(content: bytes) -> bool:
     """Tell whether an answer is one vector of finite numbers, as it was asked for."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         vectors = orjson.loads(content)["embeddings"]
         return len(vectors) == 1 and len(vectors[0]) > 0 and all(math.isfinite(value) for value in vectors[0])
-    except (ValueError, KeyError, TypeError):
-        return False
+    return False
 
 
 def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *, known: bool, waited: bool) -> str:

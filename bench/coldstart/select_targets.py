@@ -28,8 +28,7 @@ def select_targets(options: argparse.Namespace, stack: ExitStack, say: Say) -> d
         if options.modal is not None:
             targets[deployment] = [stack.enter_context(closing(open_modal_target(deployment, options.modal)))]
         elif url:
-            key = os.environ.get("DORMOUSE_WORKER_KEY", "")
-            target = attach_target(deployment, url, key, options.scaledown_wait)
+            target = attach_target(deployment, url, os.environ.get("DORMOUSE_WORKER_KEY", ""), options.scaledown_wait)
             targets[deployment] = [stack.enter_context(closing(target))]
         else:
             targets[deployment] = start_engines(deployment, options, stack, say)

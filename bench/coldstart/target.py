@@ -163,23 +163,17 @@ def count_down(seconds: float, say: Say, what: str) -> None:
 
 def check_address(url: str) -> str:
     """Return the address without a slash at its end. Raises TargetError for what is none."""
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise TargetError(f"{url!r} is not an address: it looks like http://127.0.0.1:8000")
-    return url.rstrip("/")
+        if parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0:
+            return url.rstrip("/")
+    raise TargetError(f"{url!r} is not an address: it looks like http://127.0.0.1:8000")
 
 
 def start_engine(
     name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = START_S
 ) -> LocalEngine:
-    """Start an engine with a data folder of its own, so that it meets neither snapshot nor key of another run.
-
-    Raises ProcessFailed if it does not come up, TargetError if it cannot be asked.
-    """
+    """Start an engine with data of its own: no snapshot or key of another run. Raises ProcessFailed, TargetError."""
     with ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory(prefix="dormouse-bench-", ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(scratch))

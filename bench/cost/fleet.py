@@ -45,16 +45,26 @@ class Fleet:
         check_range("buffer containers", self.buffer_containers, 0, 10_000)
 
 
-@dataclass(frozen=True)
-class ContainerUsage:
-    """The time of one container, in seconds."""
+@dataclass(slots=True)
+class Container:
+    """A container that is up or starts, or was. Times in seconds."""
 
     began: float
-    ended: float
-    starting_s: float
-    serving_s: float
+    ready: float
+    since: float
+    """When it became idle, or began to serve."""
+    in_flight: int = 0
+    serving_s: float = 0.0
     """With at least one request in it."""
-    idle_s: float
+    idle_s: float = 0.0
+    is_timed: bool = False
+    """An event that ends its window is under way."""
+    ended: float = math.inf
+
+    @property
+    def starting_s(self) -> float:
+        """From its begin until it could serve."""
+        return self.ready - self.began
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Simulation:
     """In the order of the arrivals."""
     waited: int
     """Requests that were there before the container that served them was ready."""
-    containers: list[ContainerUsage]
+    containers: list[Container]
+    """In the order in which they ended."""
     span_s: float
     """Seconds that the arrivals are the traffic of."""
 
@@ -87,22 +98,6 @@ class Simulation:
         return percentile(self.latencies_s, q)
 
 
-@dataclass(eq=False, slots=True)
-class Container:
-    """A container that is up or starts."""
-
-    began: float
-    ready: float
-    since: float
-    """When it became idle, or began to serve."""
-    in_flight: int = 0
-    serving_s: float = 0.0
-    idle_s: float = 0.0
-    is_timed: bool = False
-    """An event that ends its window is under way."""
-    is_gone: bool = False
-
-
 @dataclass
 class Simulator:
     """The state of a fleet while it is simulated."""
@@ -118,7 +113,7 @@ class Simulator:
     """A container for each free place in it; the last is taken first. May name some that are gone."""
     buffers: list[Container] = field(default_factory=list)
     """Idle beyond their window."""
-    usages: list[ContainerUsage] = field(default_factory=list)
+    stopped: list[Container] = field(default_factory=list)
     load: int = 0
     """Requests that run or wait."""
     up: int = 0
@@ -156,7 +151,7 @@ class Simulator:
             self.turned, self.peak_before, self.peak = now, self.peak, 0
         self.peak = max(self.peak, self.load)
         free = self.free
-        while free and free[-1].is_gone:
+        while free and free[-1].ended <= now:
             free.pop()
         if free:
             self.serve_request(now, free.pop(), now, number)
@@ -200,7 +195,7 @@ class Simulator:
         self.start_timer(container)
         if not self.load and self.buffers:
             for buffer in self.buffers:
-                if not (buffer.in_flight or buffer.is_timed or buffer.is_gone):
+                if not (buffer.in_flight or buffer.is_timed or buffer.ended <= now):
                     self.stop_container(now, buffer)
             self.buffers.clear()
 
@@ -230,11 +225,10 @@ class Simulator:
             self.stop_container(now, container)
 
     def stop_container(self, now: float, container: Container) -> None:
-        container.is_gone = True
         self.up -= 1
-        idle_s = container.idle_s + now - container.since
-        starting_s = container.ready - container.began
-        self.usages.append(ContainerUsage(container.began, now, starting_s, container.serving_s, idle_s))
+        container.idle_s += now - container.since
+        container.ended = now
+        self.stopped.append(container)
 
 
 def simulate_fleet(
@@ -251,4 +245,4 @@ def simulate_fleet(
     draws = random.Random(seed)
     simulator = Simulator(fleet, draws.choices(service, k=len(arrivals)), starts, draws)
     simulator.run(arrivals)
-    return Simulation(simulator.latencies, simulator.waited, simulator.usages, resolve_span(arrivals, span_s))
+    return Simulation(simulator.latencies, simulator.waited, simulator.stopped, resolve_span(arrivals, span_s))

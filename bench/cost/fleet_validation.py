@@ -60,10 +60,7 @@ class EngineTimes:
 
 
 def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
-    """Draw arrivals: visits of a few requests with pauses that keep the engine awake, and longer ones between them.
-
-    Raises ValueError for a window with no room for a pause below it.
-    """
+    """Draw visits of a few requests, with pauses that keep the engine awake; longer ones between. Raises ValueError."""
     if window_s < 2 * APART_S:
         raise ValueError(f"a window of {window_s:g} s is too short: pauses keep {APART_S:g} s away from it")
     draws = random.Random(seed)
@@ -78,10 +75,7 @@ def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float
 
 
 def send_requests(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
-    """Send each request at its second, whether earlier answers have come or not, and return the answers in order.
-
-    Raises the first error of `ask`, once all have ended.
-    """
+    """Send each request at its second, and return the answers in order. Raises the first error, once all have ended."""
     began = time.monotonic()
     answers: dict[int, Answer] = {}
     errors: list[BaseException] = []

@@ -90,10 +90,7 @@ class Price:
 def price_machine(
     gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0, rates: Rates = LISTED
 ) -> Price:
-    """Return the price of one GPU with cores and memory beside it; `per_hour` replaces it.
-
-    Raises ValueError for a GPU that is not in the list, and for a number that is none.
-    """
+    """Return the price of a GPU with cores and memory beside it; `per_hour` replaces it. Raises ValueError."""
     if per_hour is not None:
         return Price(gpu, per_hour, "given by the caller", "")
     name = next((name for name in rates.gpu if name.casefold() == gpu.casefold()), None)

@@ -87,10 +87,11 @@ def rank_queries(
     return ranks
 
 
-def list_variants() -> tuple[Variant, ...]:
+def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
+    """Print the figures of each variant, and return the result file's content."""
     from serving.library.search import LINE_WEIGHT  # and usearch with it, which other commands do not need
 
-    return (
+    variants = (
         Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
         Variant("less language", CENTRE, SHRINK, 0.0),
         Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
@@ -99,14 +100,10 @@ def list_variants() -> tuple[Variant, ...]:
         Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
         Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
     )
-
-
-def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
-    """Print the figures of each variant, and return the result file's content."""
     raw, queries = embed_corpus(corpus, settings)
     labels = recall.load_labels(corpus)
     rows = []
-    for variant in list_variants():
+    for variant in variants:
         table = recall.summarise_kinds(rank_queries(raw, queries, labels, variant))
         print(f"{variant.name}\n{recall.render_table(table)}\n")
         rows.append({**asdict(variant), "table": [asdict(row) for row in table]})

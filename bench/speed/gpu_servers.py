@@ -7,6 +7,7 @@ shapes: speed does not depend on their values.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import subprocess
 import sys
@@ -69,7 +70,11 @@ def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[s
             found[name] |= measure_server(name, *targets, options, say)
             keep(found)
         if {"bigemma3", "vllm"} <= servers.keys():
-            found["parity"] = compare_servers(servers["bigemma3"][0], servers["vllm"][0], say)
+            clients = [parity.open_client(servers[name][0], "") for name in ("bigemma3", "vllm")]
+            embedded = parity.embed_on_both(clients, recall.CORPUS, Settings(), parity.make_progress())
+            threshold = Threshold(pages=THRESHOLD, queries=THRESHOLD)
+            found["parity"] = parity.compare_vectors(*embedded, threshold)
+            say(parity.render_table(found["parity"]))
     return found
 
 
@@ -132,7 +137,7 @@ def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: lis
         ]
     else:
         path = "/embed"
-        pages = [load.build_page_body(jpeg) for jpeg in jpegs]
+        pages = [{"images": [base64.b64encode(jpeg).decode()]} for jpeg in jpegs]
         queries = [{"texts": [text]} for text in texts]
     bodies = load.write_bodies(folder / "pages", pages), load.write_bodies(folder / "queries", queries)
     with ExitStack() as stack:
@@ -169,10 +174,9 @@ def start_stock_server(name: str, weights: Path, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.kill()
 
 
 def measure_server(
@@ -207,15 +211,6 @@ def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float
         "server_timings": asked.server_timings,
         "pages_per_s": round(ingest.result().rate, 1),
     }
-
-
-def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
-    """Return the parity of two servers on the sample corpus. Raises ServingError."""
-    servers = [parity.open_client(url, "") for url in (a, b)]
-    embedded = parity.embed_on_both(servers, recall.CORPUS, Settings(), parity.make_progress())
-    comparison = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
-    say(parity.render_table(comparison))
-    return comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

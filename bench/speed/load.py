@@ -12,9 +12,9 @@ import io
 import json
 import multiprocessing
 import random
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
@@ -111,11 +111,8 @@ def drive_clients(
                 took.append(((ended - began) * 1000, timing))
             time.sleep(gap_s)
 
-    threads = [threading.Thread(target=client, args=[n]) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
     return took, failures
 
 
@@ -154,11 +151,6 @@ def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
     for number, body in enumerate(bodies):
         (folder / f"{number:04}.json").write_text(json.dumps(body))
     return folder
-
-
-def build_page_body(jpeg: bytes) -> dict[str, Any]:
-    """Return a page as our servers take it."""
-    return {"images": [base64.b64encode(jpeg).decode()]}
 
 
 def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from bench.options import int_between
+from bench.quality.recall import LabelledQuery
 from bench.results import record
 from bench.results.record import Say
 from bench.speed import booklets
-from bench.speed.booklets import LabelledQuestion
 from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
 from bench.speed.worker import summarise_seconds
 from serving.http.child_server import ServerProcess
@@ -108,7 +108,7 @@ class PageBench:
         tab.goto(f"{self.url}/?c={COLLECTION}{query}")
         return float(tab.evaluate("window.dormouseOpened")) / 1000
 
-    def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuestion], pages: int) -> dict[str, Any]:
+    def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuery], pages: int) -> dict[str, Any]:
         """Measure all. Every second question is counted; the others only show what they leave in memory."""
         memory = {"start_mb": self.read_rss_mb()}
         found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
@@ -157,7 +157,7 @@ class PageBench:
         return self.say_figures("opening the page, nothing cached, until it can be used", summarise_seconds(seconds, 1))
 
     def measure_searches(
-        self, asked: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion], memory: dict[str, float]
+        self, asked: Sequence[LabelledQuery], others: Sequence[LabelledQuery], memory: dict[str, float]
     ) -> dict[str, Any]:
         """Measure from Enter to the first hit painted, with its parts, and the same question by the API in turn."""
         tab, client = self.tab, self.open_client()
@@ -172,20 +172,20 @@ class PageBench:
         seen, plain, server, first = [], [], [], 0
         for number, label in enumerate(asked):
             if number % 2:
-                plain.append(self.ask_api(client, label.question))
+                plain.append(self.ask_api(client, label.query))
             traffic.start()
-            seen.append(self.ask(tab, label.question))
+            seen.append(self.ask(tab, label.query))
             traffic.stop()
             server.append(self.read_server_ms() / 1000)
             shown = read_text(tab, ".hit .name"), read_text(tab, ".hit .sub")
             first += shown[0].startswith(label.file) and f"page {label.page} of" in shown[1]
             if not number % 2:
-                plain.append(self.ask_api(client, label.question))
+                plain.append(self.ask_api(client, label.query))
         memory["after_searches_mb"] = self.read_rss_mb()
         of_all, ours = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
         elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
         for label in others:
-            self.ask(tab, label.question)
+            self.ask(tab, label.query)
         hits = {**summarise_answers(seen), "goal_p50_ms": ENTER_MS, "server": summarise_seconds(server, 0)}
         totals, parts = zip(*plain, strict=True)
         by_api = {**summarise_seconds(totals, 1), "server": summarise_seconds(parts, 1)}
@@ -211,13 +211,13 @@ class PageBench:
             seen.append(self.time_input(tab, "click", SHEET, hit.click))
         return self.say_figures("from a click on a hit to its page painted", summarise_answers(seen))
 
-    def measure_filters(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+    def measure_filters(self, asked: Sequence[LabelledQuery], n: int) -> dict[str, Any]:
         """Measure the choice of a file that the first hit is not in; it is taken out before the next question."""
         tab = self.tab
         tab.locator("#refine > button").click()
         seen = []
         for number in range(n):
-            self.ask(tab, asked[number].question)
+            self.ask(tab, asked[number].query)
             names = (booklets.name_booklet(file) for file in range(booklets.FILES))
             first = read_text(tab, ".hit .name")
             other = next(name for name in names if not first.startswith(name))
@@ -230,13 +230,13 @@ class PageBench:
         figures = summarise_seconds([one["total"] / 1000 for one in seen], 1)
         return self.say_figures("from the choice of a file to the hits ranked again", figures)
 
-    def measure_gallery(self, label: LabelledQuestion, expected: int) -> dict[str, Any]:
+    def measure_gallery(self, label: LabelledQuery, expected: int) -> dict[str, Any]:
         """Count the pictures of a long gallery that are loaded before anybody scrolls, and after."""
         tab = self.open_tab()
         loaded: list[str] = []
         tab.on("request", lambda request: loaded.extend([request.url] * request.url.endswith(".webp")))
         self.load_page(tab, f"&k={ALL}")
-        self.ask(tab, label.question)
+        self.ask(tab, label.query)
         tab.wait_for_timeout(3 * QUIET_MS)
         before = len(loaded)
         tab.locator("#gallery .hit").last.scroll_into_view_if_needed()
@@ -248,14 +248,14 @@ class PageBench:
         self.say(f"a gallery of {found['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
         return found
 
-    def measure_waking(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+    def measure_waking(self, asked: Sequence[LabelledQuery], n: int) -> dict[str, Any]:
         """Measure questions at zero. One counts if the engine has restored its worker once since."""
         client, tab = self.open_client(), self.tab
         seen, backend = [], ""
         for label in asked[:n]:
             client.predict(api_name="/scaledown")
             before = self.wait_for_state("zero")
-            taken = self.ask(tab, label.question)
+            taken = self.ask(tab, label.query)
             start = self.wait_for_state("serving", before["now"])["last_start"]
             if start["kind"] == "restored":
                 seen.append(taken)

@@ -62,8 +62,8 @@ uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 class SleepingEngine:
     """An engine that is asked at zero. Raises AssertionError for an answer that proves nothing."""
 
-    def __init__(self, backend: str, engine: LocalEngine) -> None:
-        self.backend = backend
+    def __init__(self, engine: LocalEngine) -> None:
+        self.backend = engine.name
         self.engine = engine
         self.samples: list[dict[str, Any]] = []
         self._boots: set[str] = set()
@@ -98,7 +98,7 @@ def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[
         sleepers = []
         for name in BACKENDS:
             engine = start_engine(name, ["--snapshot", name, "--scaledown-window", WINDOW_S], environment)
-            sleepers.append(SleepingEngine(name, stack.enter_context(closing(engine))))
+            sleepers.append(SleepingEngine(stack.enter_context(closing(engine))))
         right = [sleepers[0].ask(body)[1].json()["embeddings"][0] for body in (ASK, read)]
         created = {}
         for sleeper in sleepers[1:]:

@@ -148,10 +148,7 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
 
 
 def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
-    """Add the sample images through the real page, beside the plain loop, in turn. Raises ProcessFailed.
-
-    Two queries a second are asked through the page meanwhile.
-    """
+    """Add images through the page, with two queries a second, and by plain loops, in turn. Raises ProcessFailed."""
     files = [path for path in sorted(CORPUS.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
     loop, same_work = build_plain_loop(files, lines=False), build_plain_loop(files, lines=True)
     loop()

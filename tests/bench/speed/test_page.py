@@ -62,12 +62,12 @@ def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
     made = booklets.write_booklets(tmp_path, 13)
     files = {path.name: open_file(path, Settings(data=tmp_path), parse) for path in made}
     asked = booklets.write_questions(13, 13)
-    assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
+    assert len({(label.file, label.page) for label in asked}) == 13 == len({label.query for label in asked})
     for label in asked:
         lines = files[label.file].read(label.page - 1).lines
         assert lines is not None
         thing, place = lines[0].text.removeprefix("The ").split(" of ")
-        assert thing in label.question and place in label.question
+        assert thing in label.query and place in label.query
 
 
 def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
