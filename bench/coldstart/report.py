@@ -19,13 +19,13 @@ from bench.coldstart.result_file import (
 )
 from bench.coldstart.sample import KINDS
 from bench.results.stats import bootstrap_median, summarise
-from bench.templating import environment
+from bench.templating import create_environment
 from serving.system.files import write_file
 
 ABOUT = "result files of cold starts as one HTML page that needs nothing else"
 TITLE = "Cold starts"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-TEMPLATES = environment("bench")
+TEMPLATES = create_environment("bench")
 
 
 def render_page(results: Sequence[Result], title: str) -> str:

@@ -155,12 +155,12 @@ def load_result(path: Path) -> Result:
     """Read a result file. Raises ResultError for one that is not whole or of another version, and OSError."""
     content = path.read_bytes()
     try:
-        found = orjson.loads(content)  # refuses NaN and infinity
+        parsed = orjson.loads(content)  # refuses NaN and infinity
     except ValueError as error:
         raise ResultError(f"{path} is not a whole JSON file: {error}") from None
-    if not isinstance(found, dict) or found.get("kind") != "cold_start":
+    if not isinstance(parsed, dict) or parsed.get("kind") != "cold_start":
         raise ResultError(f"{path} is not a result of the cold-start command")
-    version = found.get("schema_version")
+    version = parsed.get("schema_version")
     if version != SCHEMA_VERSION or type(version) is not int:
         newer = type(version) is int and version > SCHEMA_VERSION
         why = "was written by a newer release" if newer else "has a schema version that this release does not know"

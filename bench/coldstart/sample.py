@@ -187,19 +187,19 @@ def read_attempt(response: requests.Response, ends: float) -> Attempt:
 
 def classify_failure(error: BaseException, late: bool) -> str:
     """Return the outcome of a broken connection. The libraries wrap the system's own error several layers deep."""
-    found: list[BaseException] = [error]
-    for layer in found:
+    layers: list[BaseException] = [error]
+    for layer in layers:
         if isinstance(layer, OSError) and layer.errno == errno.ECONNREFUSED:
             return "refused"
         if isinstance(layer, TimeoutError):
             return "timeout"
         inner = (layer.__cause__, layer.__context__, getattr(layer, "reason", None), *layer.args)
-        found += [cause for cause in inner if isinstance(cause, BaseException) and cause not in found]
+        layers += [cause for cause in inner if isinstance(cause, BaseException) and cause not in layers]
     if late:
         return "timeout"
     lost = (ConnectionError, requests.exceptions.ChunkedEncodingError)
-    said = "".join(str(layer) for layer in found)
-    whole = any(isinstance(layer, lost) for layer in found) or "Connection aborted" in said
+    said = "".join(str(layer) for layer in layers)
+    whole = any(isinstance(layer, lost) for layer in layers) or "Connection aborted" in said
     return "reset" if whole or "IncompleteRead" in said else "unreachable"
 
 
@@ -236,10 +236,10 @@ def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *
 
 def select_counted(samples: Iterable[Sample], kind: str, target: str = "") -> list[Sample]:
     """Return the samples that figures of one of `KINDS` count, of one target or of all."""
-    found = [sample for sample in samples if target in ("", sample.target)]
+    ours = [sample for sample in samples if target in ("", sample.target)]
     if kind == "warm":
-        return [sample for sample in found if sample.counts_as_warm]
-    return [sample for sample in found if sample.counts_as_cold and sample.start_kind == kind]
+        return [sample for sample in ours if sample.counts_as_warm]
+    return [sample for sample in ours if sample.counts_as_cold and sample.start_kind == kind]
 
 
 def select_times(samples: Iterable[Sample], kind: str, target: str = "") -> list[float]:

@@ -60,40 +60,40 @@ def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[s
         folder = Path(scratch)
         weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
         named = str(options.weights or f"random {options.shape}")
-        found: dict[str, Any] = {"weights": named}
+        result: dict[str, Any] = {"weights": named}
         if options.device == "cuda" and not options.no_loop:
-            found["loop"] = run_gpu_loop(weights, options.batches, say)
-            keep(found)
+            result["loop"] = run_gpu_loop(weights, options.batches, say)
+            keep(result)
         jpegs = load.draw_jpegs(JPEGS)
-        servers = start_servers(options, weights, folder, jpegs, stack, found, say)
+        servers = start_servers(options, weights, folder, jpegs, stack, result, say)
         for name, (_, targets) in servers.items():
-            found[name] |= measure_server(name, *targets, options, say)
-            keep(found)
+            result[name] |= measure_server(name, *targets, options, say)
+            keep(result)
         if {"bigemma3", "vllm"} <= servers.keys():
             clients = [parity.open_client(servers[name][0], "") for name in ("bigemma3", "vllm")]
             embedded = parity.embed_on_both(clients, recall.CORPUS, Settings(), parity.make_progress())
             threshold = Threshold(pages=THRESHOLD, queries=THRESHOLD)
-            found["parity"] = parity.compare_vectors(*embedded, threshold)
-            say(parity.render_table(found["parity"]))
-    return found
+            result["parity"] = parity.compare_vectors(*embedded, threshold)
+            say(parity.render_table(result["parity"]))
+    return result
 
 
 def start_servers(
     options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
-    found: dict[str, Any], say: Say,
+    result: dict[str, Any], say: Say,
 ) -> dict[str, Server]:  # fmt: skip
-    """Start all servers beside each other; `found` gets a row for each, with the reason of one that does not start."""
+    """Start all servers beside each other; `result` gets a row for each, with the reason of one that does not start."""
 
     def start(name: str) -> Server | None:
         began = time.perf_counter()
         try:
             server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
         except (ProcessFailed, TargetError, OSError) as error:
-            found[name] = {"failed": str(error)[-2000:]}
+            result[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
             return None
-        found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
-        say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
+        result[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
+        say(f"{name}: first page after {result[name]['start_to_first_page_s']} s")
         return server
 
     names = options.servers.split(",")
@@ -186,17 +186,17 @@ def measure_server(
     for clients in (1, 2, 3, 8, 32):  # every shape has been used once
         load.run_clients(pages, clients, 0.2)
         load.run_clients(queries, clients, 0.2)
-    found: dict[str, Any] = {"pages": [], "queries": []}
+    result: dict[str, Any] = {"pages": [], "queries": []}
     for clients in CLIENTS[-1:] if options.quick else CLIENTS:
         seconds = options.seconds if clients > 1 else options.seconds / 2
         for kind, target in (("pages", pages), ("queries", queries)):
             figures = load.run_clients(target, clients, seconds).as_json()
-            found[kind].append(figures)
+            result[kind].append(figures)
             say(f"{name}: {kind} {figures}")
-    found["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
-    short = {field: value for field, value in found["queries_during_ingest"].items() if field not in RAW}
+    result["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
+    short = {field: value for field, value in result["queries_during_ingest"].items() if field not in RAW}
     say(f"{name}: queries during ingest {short}")
-    return found
+    return result
 
 
 def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:

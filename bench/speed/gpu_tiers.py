@@ -84,7 +84,7 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
         done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
         ceiling = round(float(done.stdout), 2)
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
@@ -94,7 +94,7 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
             try:
                 engines.append(start_tier_engine(mode, weights, stack, say))
             except (ProcessFailed, TargetError, OSError) as error:
-                found[f"{mode.name}_failed"] = str(error)[-3000:]
+                result[f"{mode.name}_failed"] = str(error)[-3000:]
                 say(f"{mode.name} failed: {str(error)[-3000:]}")
         for number in range(options.rounds):
             if time.monotonic() - began > options.minutes * 60:
@@ -103,19 +103,19 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
                 for tier in engine.mode.tiers:
                     if tier in tiers:
                         row = engine.take_sample(tier)
-                        found["tiers"][tier]["samples"].append(row)
+                        result["tiers"][tier]["samples"].append(row)
                         phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
                         say(f"round {number + 1}, {tier}: {row['seconds']:.3f} s ({phases}) {row['why_not']}".rstrip())
-            summarise_tiers(found)
-            keep(found)
-        found["memory"] = {engine.mode.name: engine.memory for engine in engines}
-    return found
+            summarise_tiers(result)
+            keep(result)
+        result["memory"] = {engine.mode.name: engine.memory for engine in engines}
+    return result
 
 
-def summarise_tiers(found: dict[str, Any]) -> None:
+def summarise_tiers(result: dict[str, Any]) -> None:
     """Fill in the figures of each tier, from samples that came from it with the right vector."""
     rates = []
-    for tier in found["tiers"].values():
+    for tier in result["tiers"].values():
         good = [row for row in tier["samples"] if row["counts"]]
         tier["samples_s"] = [row["seconds"] for row in good]
         tier["n"] = len(good)
@@ -124,8 +124,8 @@ def summarise_tiers(found: dict[str, Any]) -> None:
         tier["phases_ms"] = {
             name: round(statistics.median(row["phases_ms"].get(name, 0.0) for row in good), 1) for name in names
         }
-        rates += [found["weights_bytes"] / 1e6 / ms for row in good if (ms := row["phases_ms"].get("weights"))]
-    found["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
+        rates += [result["weights_bytes"] / 1e6 / ms for row in good if (ms := row["phases_ms"].get("weights"))]
+    result["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
 
 
 class TierEngine:
@@ -199,12 +199,12 @@ def start_tier_engine(mode: StartMode, weights: Path, stack: ExitStack, say: Say
     assert engine.process is not None
     process = engine.process
     try:
-        found = TierEngine(mode, engine)
+        started = TierEngine(mode, engine)
     except ProcessFailed as error:
         raise ProcessFailed(f"{error}\n{process.tail}") from None
-    say(f"{mode.name}: first answer after {time.perf_counter() - began:.1f} s, {found.created}")
+    say(f"{mode.name}: first answer after {time.perf_counter() - began:.1f} s, {started.created}")
     stack.callback(lambda: say(f"{mode.name}: {process.tail[-1500:]}"))
-    return found
+    return started
 
 
 def read_gpu_used() -> int | None:

@@ -70,10 +70,10 @@ def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
         arguments = ["--no-browser", "--data", str(data), "--scaledown-window", AWAKE_S]
         process = stack.enter_context(ServerProcess("ui.app", arguments))
         bench = PageBench(browser, process, data, say)
-        found = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
+        figures = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
         process.stop()
-        found["uploads"]["after_stop"] = measure_folder(data / "uploads")
-    return found
+        figures["uploads"]["after_stop"] = measure_folder(data / "uploads")
+    return figures
 
 
 class PageBench:
@@ -111,20 +111,20 @@ class PageBench:
     def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuery], pages: int) -> dict[str, Any]:
         """Measure all. Every second question is counted; the others only show what they leave in memory."""
         memory = {"start_mb": self.read_rss_mb()}
-        found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
+        figures: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
         memory["after_ingest_mb"] = self.read_rss_mb()
         sent = {"files": len(files), "kb": round(sum(path.stat().st_size for path in files) / 1e3, 1)}
-        found["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
+        figures["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
         count = len(asked) // 2
-        found["open"] = self.measure_opening(min(OPENS, count))
-        found.update(self.measure_searches(asked[::2], asked[1::2], memory))
-        found["hit_to_detail"] = self.measure_details(min(CLICKS, count))
-        found["filter_to_hits"] = self.measure_filters(asked[::2], min(FILTERS, count))
-        found["gallery"] = self.measure_gallery(asked[0], min(ALL, pages))
-        found.update(self.measure_waking(asked[::2], min(ASLEEP, count)))
+        figures["open"] = self.measure_opening(min(OPENS, count))
+        figures.update(self.measure_searches(asked[::2], asked[1::2], memory))
+        figures["hit_to_detail"] = self.measure_details(min(CLICKS, count))
+        figures["filter_to_hits"] = self.measure_filters(asked[::2], min(FILTERS, count))
+        figures["gallery"] = self.measure_gallery(asked[0], min(ALL, pages))
+        figures.update(self.measure_waking(asked[::2], min(ASLEEP, count)))
         memory["end_mb"] = self.read_rss_mb()
-        found["uploads"]["before_stop"] = measure_folder(self.uploads)
-        return {**found, "page_process": memory}
+        figures["uploads"]["before_stop"] = measure_folder(self.uploads)
+        return {**figures, "page_process": memory}
 
     # One figure each
 
@@ -241,12 +241,16 @@ class PageBench:
         before = len(loaded)
         tab.locator("#gallery .hit").last.scroll_into_view_if_needed()
         tab.wait_for_timeout(3 * QUIET_MS)
-        found = {"hits": tab.locator("#gallery .hit").count(), "loaded_at_first": before, "loaded_at_end": len(loaded)}
+        figures = {
+            "hits": tab.locator("#gallery .hit").count(),
+            "loaded_at_first": before,
+            "loaded_at_end": len(loaded),
+        }
         tab.context.close()
-        if found["hits"] != expected:
-            raise BrowserFailed(f"{found['hits']} hits were shown and not {expected}")
-        self.say(f"a gallery of {found['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
-        return found
+        if figures["hits"] != expected:
+            raise BrowserFailed(f"{figures['hits']} hits were shown and not {expected}")
+        self.say(f"a gallery of {figures['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
+        return figures
 
     def measure_waking(self, asked: Sequence[LabelledQuery], n: int) -> dict[str, Any]:
         """Measure questions at zero. One counts if the engine has restored its worker once since."""

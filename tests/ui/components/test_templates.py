@@ -11,7 +11,7 @@ import pytest
 from jinja2 import DictLoader, TemplateNotFound, UndefinedError
 
 from bench.coldstart import report
-from bench.templating import environment, joined_lines
+from bench.templating import create_environment, join_lines
 from ui.components import scripts
 from ui.components.templates import TEMPLATES, render_template
 
@@ -104,6 +104,6 @@ def test_values_are_escaped_and_a_missing_one_is_an_error() -> None:
     ],
 )
 def test_line_breaks_of_a_template_are_no_spaces_of_the_page(source: str, html: str) -> None:
-    found = environment("bench").overlay(loader=DictLoader({"x": source}))
+    found = create_environment("bench").overlay(loader=DictLoader({"x": source}))
     assert found.get_template("x").render() == html
-    assert joined_lines("a\n  b") == "a b"
+    assert join_lines("a\n  b") == "a b"
