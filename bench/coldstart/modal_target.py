@@ -27,12 +27,12 @@ APPS = {"hf": "bigemma3-hf-serve", "vllm": "bigemma3-vllm-serve"}
 """The app of each deployment, as its file names it."""
 FILES = {"hf": "serving/serve_hf_snapshot.py", "vllm": "serving/serve_vllm_snapshot.py"}
 SETTLE_S = 30.0
-"""Left after a start that made a snapshot: Modal may still be writing it, and a container that is stopped meanwhile may
-take it along."""
+"""Seconds left after a start that made a snapshot: Modal may still be writing it, and a container that is stopped
+meanwhile may take it along."""
 ANSWER_S = 10.0
-"""For the worker's answer to a scaledown, which comes at once."""
+"""Seconds for the worker's answer to a scaledown, which comes at once."""
 LEAVE_S = 45.0
-"""For the container to be gone after it was told to end, or stopped."""
+"""Seconds for the container to be gone after it was told to end, or stopped."""
 SHORTEST_S = 2
 """The shortest scaledown window that Modal takes."""
 WINDOW_S = 60

@@ -114,7 +114,7 @@ def make_printable(words: str) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
-    parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
+    parser.add_argument("--title", default=TITLE, help="title of the page; default: %(default)s")
     add_compare(parser, "print two results' medians side by side, and write no page unless files are named too")
 
 

@@ -259,12 +259,12 @@ def main(options: argparse.Namespace) -> int:
         threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
     options.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack, open_display() as display:
-        where = record.describe_environment()
-        return measure_targets(options, select_targets(options, stack, display.show_row), where, display)
+        environment = record.describe_environment()
+        return measure_targets(options, select_targets(options, stack, display.show_row), environment, display)
 
 
 def measure_targets(
-    options: argparse.Namespace, deployments: Mapping[str, list[Target]], where: dict[str, Any], display: Display
+    options: argparse.Namespace, deployments: Mapping[str, list[Target]], environment: dict[str, Any], display: Display
 ) -> int:
     paths = {deployment: options.out / f"cold_start_results_{deployment}.json" for deployment in deployments}
     targets = [target for ours in deployments.values() for target in ours]
@@ -277,7 +277,7 @@ def measure_targets(
             titles = {target.name: target.title for target in ours}
             if complete or (samples and samples[-1].target in titles):
                 results[deployment] = build_result(deployment, samples, titles, options.seed, complete)
-                record.save_result(paths[deployment], "cold_start", results[deployment], where)
+                record.save_result(paths[deployment], "cold_start", results[deployment], environment)
 
     timeout_s = options.timeout or (TIMEOUT_S if options.modal is None else MODAL_TIMEOUT_S)
     samples, complete = run_trials(trials, targets, display, keep, timeout_s)

@@ -25,7 +25,7 @@ from serving.http.server import is_loopback
 from serving.settings import Settings
 
 ZERO_S = 60.0
-"""Until the engine is at zero: it answers a scaledown within half a minute, and finishes a start first."""
+"""Seconds for the engine to reach zero: it answers a scaledown within half a minute, and finishes a start first."""
 START_S = 120.0
 STATE_S = 10.0
 POLL_S = 0.05

@@ -177,7 +177,7 @@ class Point:
 
     window_s: float
     dollars: float
-    """For 30 days."""
+    """What 30 days cost."""
     p95_s: float
     cold_share: float
 

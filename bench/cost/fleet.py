@@ -55,7 +55,7 @@ class Container:
     """When it became idle, or began to serve."""
     in_flight: int = 0
     serving_s: float = 0.0
-    """With at least one request in it."""
+    """Time with at least one request in it."""
     idle_s: float = 0.0
     is_timed: bool = False
     """An event that ends its window is under way."""

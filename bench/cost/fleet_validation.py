@@ -55,7 +55,7 @@ class EngineTimes:
     """Measured seconds of an engine at rest."""
 
     starts: list[float]
-    """Beyond a warm answer."""
+    """How much longer each took than a warm answer."""
     service: list[float]
 
 
@@ -218,10 +218,10 @@ def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, An
 
 def main(options: argparse.Namespace) -> int:
     """Write the result and print it; return 1 if the cold starts differ, whatever the p95."""
-    where = record.describe_environment()
+    environment = record.describe_environment()
     with open_display() as display:
         result = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, display)
-    path = record.save_result(options.out or FILE, "simulate_validation", result, where)
+    path = record.save_result(options.out or FILE, "simulate_validation", result, environment)
     print(f"{render_table(result)}\nwritten to {path}")
     if result["same_cold_starts"]:
         return 0

@@ -254,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compare the servers, write the result, record the proof; return 1 if they do not count as equal."""
-    where = record.describe_environment()
+    environment = record.describe_environment()
     settings = Settings() if options.data is None else Settings(data=options.data)
     if options.out.resolve() == (settings.data / fingerprints.FILE).resolve():
         raise ValueError(f"{options.out} is where proofs are kept: write the result elsewhere")
@@ -267,9 +267,9 @@ def main(options: argparse.Namespace) -> int:
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
     result = compare_vectors(a, b, threshold)
     print(render_table(result))
-    saved = record.save_result(options.out, "parity", result, where)
+    saved = record.save_result(options.out, "parity", result, environment)
     if not options.no_record:
-        print(record_proof(result, settings.data, where["time"]))
+        print(record_proof(result, settings.data, environment["time"]))
     if result["equal"] and not result["blurred"]:
         print(f"written to {saved}")
         return 0

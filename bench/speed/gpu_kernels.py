@@ -134,7 +134,7 @@ def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed.gpu_kernels", description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: %(default)s")
+    parser.add_argument("--batches", default="1,2,4,8", help="pages in a batch; default: %(default)s")
     options = parser.parse_args(argv)
     batch_shapes.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:

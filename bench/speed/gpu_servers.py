@@ -219,7 +219,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="shape of random weights")
     servers = "a list of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s"
     add("--servers", default="bigemma3,vllm", help=servers)
-    add("--seconds", type=float_between(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s")
+    add(
+        "--seconds", type=float_between(0.1, 3600), default=8.0, help="length of each measurement; default: %(default)s"
+    )
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
     add("--batches", type=check_counts, help="batches of pages in the loop; default: those that are served")
     add("--no-loop", action="store_true", help="measure only the servers")

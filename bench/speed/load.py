@@ -27,7 +27,7 @@ from bench.results.stats import percentile
 
 PROCESSES = 4
 LEAD_S = 1.0
-"""Until all clients are at work; answers before are not counted."""
+"""Seconds until all clients are at work; answers before are not counted."""
 TIMEOUT_S = 120.0
 
 

@@ -46,14 +46,14 @@ ENTER_MS = 500.0
 AWAKE_S = "3600"
 """The worker's scaledown window: it sleeps when it is told to, so that no waking up gets into the other times."""
 REPORT_S = 20.0
-"""Between two reports on an ingest that goes on."""
+"""Seconds between two reports on an ingest that goes on."""
 TOP_K, ALL = 8, 50
 OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
 """Samples of each, if as many questions are asked; the warm-up is not counted."""
 STATE_S = 10.0
-"""Until the page must have heard of a change of its engine."""
+"""Seconds in which the page must have heard of a change of its engine."""
 QUIET_MS = 300
-"""Left after an answer for what the page still loads."""
+"""The pause after an answer, for what the page still loads."""
 SERVER_MS = re.compile(r"total ([\d,]+) ms")
 
 
@@ -182,8 +182,8 @@ class PageBench:
             if not number % 2:
                 plain.append(self.ask_api(client, label.query))
         memory["after_searches_mb"] = self.read_rss_mb()
-        of_all, ours = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
-        elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
+        machine_s, ours_s = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
+        elsewhere = max(0.0, machine_s - ours_s) / (time.monotonic() - began)
         for label in others:
             self.ask(tab, label.query)
         hits = {**summarise_answers(seen), "goal_p50_ms": ENTER_MS, "server": summarise_seconds(server, 0)}
