@@ -179,9 +179,8 @@ def read_attempt(response: requests.Response, ends: float) -> Attempt:
             return Attempt("timeout")
     if response.status_code != 200:
         wait = read_retry_after(response)
-        return Attempt(
-            f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait
-        )
+        wait_s = RETRY_S if wait is None or not math.isfinite(wait) else wait
+        return Attempt(f"http_{response.status_code}", wait_s=wait_s)
     return Attempt("ok" if holds_vector(content) else "not_vectors", content, response.headers)
 
 

@@ -44,8 +44,7 @@ def draw_poisson(requests_per_day: float, days: float, seed: int) -> list[float]
     """Draw arrivals at random moments. Raises ValueError for too many."""
     draws = np.random.default_rng(seed)
     count = min(draws.poisson(count_expected(requests_per_day, days)), MOST_ARRIVALS)
-    moments: list[float] = np.sort(draws.uniform(0.0, days * DAY_S, count)).tolist()
-    return moments
+    return sorted(draws.uniform(0.0, days * DAY_S, count).tolist())
 
 
 def draw_bursts(requests_per_day: float, days: float, on_s: float, off_s: float, seed: int) -> list[float]:

@@ -116,8 +116,7 @@ def fetch_rates() -> Rates:
         gpu = {}
     if not gpu:
         raise AccountError("Modal's rates have other names than this release knows: see `modal billing rates`")
-    day = datetime.now(UTC).date().isoformat()
-    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, from Modal", day)
+    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, from Modal", f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def parse_hourly_rate(value: Decimal) -> float:

@@ -113,8 +113,8 @@ def make_progress() -> Say:
 
     def say(text: str) -> None:
         nonlocal printed
-        if time.monotonic() - printed >= 1:
-            printed = time.monotonic()
+        if (now := time.monotonic()) - printed >= 1:
+            printed = now
             print(text, file=sys.stderr, flush=True)
 
     return say

@@ -101,11 +101,10 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
                 break
             for engine in engines:
                 for tier in engine.mode.tiers:
-                    if tier in tiers:
-                        row = engine.take_sample(tier)
-                        result["tiers"][tier]["samples"].append(row)
-                        phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
-                        say(f"round {number + 1}, {tier}: {row['seconds']:.3f} s ({phases}) {row['why_not']}".rstrip())
+                    row = engine.take_sample(tier)
+                    result["tiers"][tier]["samples"].append(row)
+                    phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
+                    say(f"round {number + 1}, {tier}: {row['seconds']:.3f} s ({phases}) {row['why_not']}".rstrip())
             summarise_tiers(result)
             keep(result)
         result["memory"] = {engine.mode.name: engine.memory for engine in engines}
