@@ -115,7 +115,7 @@ def test_a_run_that_does_not_end_is_killed(runs: BenchRuns, tmp_path: Path, monk
     monkeypatch.setattr(bench_runs, "STOP_S", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    runs._running["local"] = BenchRun("stuck", "local", tmp_path / "log", process)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
     runs.close()
     assert process.returncode == -signal.SIGKILL
 
@@ -129,7 +129,7 @@ def test_a_run_that_the_system_cannot_kill_does_not_hold_the_page(runs: BenchRun
         raise subprocess.TimeoutExpired("bench", timeout)
 
     process: Any = SimpleNamespace(stdin=None, wait=wait, kill=lambda: waits.append(0.0), poll=lambda: None)
-    runs._running["local"] = BenchRun("stuck", "local", tmp_path / "log", process)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
     runs.close()
     assert waits == [bench_runs.STOP_S, 0.0, bench_runs.KILL_S]
     del runs._running["local"]
