@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 
-from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, news, start, text
-from tests.support.waiting import until
+from tests.support.states import NASTY, NOW, RESTORED, news, start, text
 from ui.coldstart import timeline
 from ui.components import wording
 from ui.servers import state
 from ui.servers.state import ServerState, UnknownState
-from ui.servers.state_feed import EngineStateFeed
 from ui.servers.state_history import StateSpan
 
 STATES = ("zero", "restoring", "serving", "idle", "scaling_down", "zero")
@@ -97,33 +93,3 @@ def test_nothing_of_the_engine_is_markup() -> None:
     for found in cases:
         markup = "".join(timeline.render_parts(found, bands(0, 1), 2.0, NASTY).values())
         assert "<img" not in markup and "&lt;img" in markup
-
-
-# Where it comes from
-
-
-def test_a_watch_keeps_what_it_was_told() -> None:
-    told = [engine(), engine(waiting=1, start=start()), engine(state="serving", in_flight=1)]
-    body = b"".join(b"event: engine\ndata: " + json.dumps(one).encode() + b"\n\n" for one in told)
-    with elsewhere(200, body) as (url, _):
-        watch = EngineStateFeed(lambda: (url, "k"))
-        assert watch.history == []
-        watch.start()
-        until(lambda: len(watch.history) >= 4)
-        watch.close()
-    assert [span.state for span in watch.history][:4] == ["zero", "restoring", "serving", "unknown"]
-    parts = timeline.render_parts(watch.state, watch.history, watch.history[-1].began + 1)
-    assert looks(parts["strip"])[:3] == ["zero", "restoring", "serving"] and "secret" not in json.dumps(parts)
-
-
-def test_browsers_are_told_again_when_a_run_begins() -> None:
-    async def test() -> None:
-        watch = EngineStateFeed(None)
-        followed = watch.follow()
-        await anext(followed)
-        asyncio.get_running_loop().call_later(0.05, watch.publish_again)
-        async with asyncio.timeout(5):
-            assert await anext(followed) == state.ELSEWHERE
-        await followed.aclose()
-
-    asyncio.run(test())
