@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.support.states import NASTY, NOW, RESTORED, news, start, text
+from tests.support.states import NASTY, NOW, RESTORED, engine_state, start, text
 from ui.coldstart import timeline
 from ui.components import wording
 from ui.servers import state
@@ -24,7 +24,7 @@ def looks(markup: str) -> list[str]:
 
 
 def test_each_state_is_a_band_with_its_word_and_its_place() -> None:
-    markup = timeline.render_strip(news(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
+    markup = timeline.render_strip(engine_state(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
     assert looks(markup) == list(STATES)
     assert 'data-look="restoring" style="--to:99.80;--took:0.20"><b>waking up</b>' in markup
     assert 'data-look="zero" data-now style="--to:0.00;--took:39.00"><b>asleep</b>' in markup
@@ -38,7 +38,7 @@ def test_what_was_before_the_strip_is_cut_and_the_span_fits_what_is_known() -> N
     found = timeline.place_spans(bands(0, 500, 1_000), 1_100.0, 300)
     assert [(row.state, row.to, row.took) for row in found] == [("restoring", 100, 200), ("serving", 0, 100)]
     lengths = [
-        re.findall(r"--span:(\d+)", timeline.render_strip(news(), bands(0), now, ""))
+        re.findall(r"--span:(\d+)", timeline.render_strip(engine_state(), bands(0), now, ""))
         for now in (1.0, 60.0, 61.0, 121.0, 9_999.0)
     ]
     assert lengths == [["60"], ["60"], ["120"], ["300"], ["300"]]
@@ -86,9 +86,9 @@ def test_the_same_as_a_table_newest_first() -> None:
 def test_nothing_of_the_engine_is_markup() -> None:
     cases: list[ServerState] = [
         UnknownState(title=NASTY, why=NASTY),
-        news(state="failed", reason=NASTY),
-        news(state="starting", start=start(reason=NASTY)),
-        news(last_start={**RESTORED, "reason": NASTY}),
+        engine_state(state="failed", reason=NASTY),
+        engine_state(state="starting", start=start(reason=NASTY)),
+        engine_state(last_start={**RESTORED, "reason": NASTY}),
     ]
     for found in cases:
         markup = "".join(timeline.render_parts(found, bands(0, 1), 2.0, NASTY).values())
