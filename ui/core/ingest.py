@@ -90,7 +90,7 @@ EncodedPage = tuple[bytes, tuple[Line, ...] | None, bytes, tuple[int, int]]
 
 @dataclass
 class IngestJob:
-    """Changed by its own threads under `lock`."""
+    """One upload of files into a collection. Its own threads change it, under `lock`."""
 
     collection: CollectionKey
     uploads: Sequence[Upload]

@@ -39,7 +39,7 @@ class Question:
     text: str = ""
     image: Path | None = None
     weight: float = 0.5
-    """Of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
+    """The share of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
     like: str = ""
     """The page's id."""
     minimum: float | None = None
