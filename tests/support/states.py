@@ -78,5 +78,5 @@ def elsewhere(code: int, body: bytes = b"") -> Iterator[tuple[str, list[tuple[st
         thread.join()
 
 
-def news(**changes: Any) -> EngineState:
+def engine_state(**changes: Any) -> EngineState:
     return EngineState.model_validate(engine(**changes))

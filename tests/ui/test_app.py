@@ -22,13 +22,11 @@ from gradio_client import Client, handle_file
 
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.http.server import is_loopback
-from serving.settings import Settings
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.repository import SAMPLES
 from tests.support.states import NOW, elsewhere, engine
 from tests.support.waiting import until
 from ui.app import make_parser
-from ui.servers.engine_process import LocalEngine
 from ui.servers.state_feed import parse_events
 
 ROOT = Path(__file__).parents[2]
@@ -168,43 +166,6 @@ def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) ->
         assert uploaded(tmp_path) == ["mine.txt"], "uploads of a page that was killed stay, or what is not ours went"
         second = run("ui.app", "--no-browser", "--port", "0", "--data", str(tmp_path))
         assert second.returncode == 2 and "another process is using the library" in second.stderr
-
-
-@pytest.mark.soak
-def test_killed_worker_and_killed_engine_are_started_again_and_a_search_waits(tmp_path: Path) -> None:
-    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as page:
-        client = Client(page.wait(), verbose=False)
-        receipt = handle_file(SAMPLES / "receipt-corner-larder.jpg")
-        assert len(client.predict([receipt], "c", api_name="/add_pages")["added"]) == 1
-        worker = next(process for process in children(page.pid) if not process.children())
-        worker.kill()
-        assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
-        (engine,) = psutil.Process(page.pid).children()
-        family = engine.children(recursive=True)
-        engine.kill()
-        assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
-        (again,) = psutil.Process(page.pid).children()
-        assert again.pid != engine.pid
-        assert not psutil.wait_procs(family, timeout=10)[1], "the killed engine's workers are gone"
-        client.close()
-
-
-@pytest.mark.soak
-def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = LocalEngine(Settings(data=tmp_path), "plain")
-    try:
-        for number, pause in enumerate(("0.5", "2"), 1):
-            asked = engine.client.fetch_info()
-            assert asked.name
-            before = engine.client.url
-            engine._process.kill()
-            until(lambda before=before: engine.client.url != before, 60)  # type: ignore[misc]
-            told = [record.getMessage() for record in caplog.records if record.name == "ui.servers.engine_process"]
-            assert len(told) == number and told[-1].endswith(f"started again in {pause} s")
-    finally:
-        engine.stop()
 
 
 @pytest.mark.soak

@@ -48,10 +48,8 @@ class PasswordGate:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self.allowed_hosts and not any(host_matches(host, allowed) for allowed in self.allowed_hosts):
-            return render_refusal(
-                421,
-                "This page does not answer under this host name. To allow it, set DORMOUSE_PAGE_HOSTS and redeploy.",
-            )
+            text = "This page does not answer under this host name. To allow it, set DORMOUSE_PAGE_HOSTS and redeploy."
+            return render_refusal(421, text)
         if problem := explain_closed():
             return render_refusal(403, problem)
         if not is_authorized(headers.get("authorization", "")):

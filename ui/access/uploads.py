@@ -31,7 +31,7 @@ from serving.system.display_names import display_name
 CALL_BYTES = 4 * 1024 * 1024
 """A call holds names and questions; files come by /upload."""
 KEPT_S = 3600.0
-"""From upload to use: so long a tab may be left alone with files in its box. Scores as CSV can be fetched as long."""
+"""An upload is kept so long until it is used, by a tab that was left alone; scores as CSV are kept as long."""
 OURS = re.compile(r"[0-9a-f]{64}|tmp\w{8}|scores-\w{8}|deep_links")
 
 

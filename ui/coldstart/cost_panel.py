@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,6 @@ GPU, CORES, MEMORY_GIB = "L40S", 4.0, 32.0
 MAX_ARRIVALS = 50_000
 """Arrivals of a file; more would keep the page's processor for seconds."""
 DEFAULT_NOTE = f"The run shown has no measured start: {START_S:g} s is a guess for restoring a 4B model."
-Shown = tuple[Markup, go.Figure | None, go.Figure | None]
-"""Words as HTML, the bill, and the curve; no figures where the words are an error."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,8 @@ def update_costs(opened: bool, *values: Any) -> tuple[Any, Any, Any]:
     return words, gr.Plot(bars, visible=bars is not None), gr.Plot(curve, visible=curve is not None)
 
 
-def calculate_costs(inputs: CostInputs) -> Shown:
-    """Return words and figures, or a sentence that names the mistake in the inputs."""
+def calculate_costs(inputs: CostInputs) -> tuple[Markup, go.Figure | None, go.Figure | None]:
+    """Return words, the bill and the curve; or a sentence that names the mistake in the inputs, without figures."""
     try:
         usage = Usage(
             require_number("seconds per request", inputs.duration),
@@ -135,7 +132,13 @@ def calculate_costs(inputs: CostInputs) -> Shown:
             require_number("the start", inputs.start),
         )
         price = choose_price(inputs)
-        demand = read_demand(inputs)
+        moments = arrivals.read_arrivals(Path(inputs.file)) if inputs.file else []
+        if len(moments) > MAX_ARRIVALS:
+            raise ValueError(
+                f"the file has {len(moments):,} arrivals, and this page takes {MAX_ARRIVALS:,}: python -m bench cost"
+                " takes them all"
+            )
+        demand = moments if inputs.file else require_number("requests a day", inputs.requests)
         billed = bill.compute_bill(demand, usage, price)
         found = None
         if billed.requests:
@@ -154,19 +157,6 @@ def require_number(what: str, value: float | None) -> float:
     if value is None or not math.isfinite(value):
         raise ValueError(f"enter a number for {what}")
     return float(value)
-
-
-def read_demand(inputs: CostInputs) -> float | Sequence[float]:
-    """Return requests a day, or the arrivals of the file if there is one. Raises ValueError, OSError."""
-    if not inputs.file:
-        return require_number("requests a day", inputs.requests)
-    found = arrivals.read_arrivals(Path(inputs.file))
-    if len(found) > MAX_ARRIVALS:
-        raise ValueError(
-            f"the file has {len(found):,} arrivals, and this page takes {MAX_ARRIVALS:,}: python -m bench cost takes"
-            " them all"
-        )
-    return found
 
 
 def find_rate(gpu: str, rates: Rates = LISTED) -> float | None:

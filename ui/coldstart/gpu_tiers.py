@@ -20,13 +20,7 @@ HELD = {
     "none": "nothing, no snapshot (eager)",
     "vllm_host": "vLLM: process in memory, no GPU memory",
 }
-PHASES = {
-    "restore": "driver and criu",
-    "load": "load",
-    "weights": "weights",
-    "wake": "wake",
-    "probe": "check answers",
-}
+PHASES = {"restore": "driver and criu", "load": "load", "weights": "weights", "wake": "wake", "probe": "check answers"}
 
 
 def render_table(runs: Path) -> Markup:

@@ -87,12 +87,9 @@ def group_rows(result: Result) -> list[PlotRow]:
     rest = PlotRow("not counted", "")
     for sample in (one for samples in group_uncounted(result).values() for one in samples if one.client_ms):
         kind = "warm" if sample.kind == "warm" else sample.start_kind
-        fitting = (
-            row
-            for row in rows
-            if row.kind == kind and (not row.counted or kind == "warm" or row.counted[0].target == sample.target)
-        )
-        next(fitting, rest).hollow.append(sample)
+        same = [row for row in rows if row.kind == kind]
+        same = [row for row in same if not row.counted or kind == "warm" or row.counted[0].target == sample.target]
+        (same or [rest])[0].hollow.append(sample)
     return [*rows, rest] if rest.hollow else rows
 
 

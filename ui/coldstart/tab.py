@@ -35,11 +35,11 @@ from ui.servers.target import Target
 SERVER, ENGINES = "server", "engines"
 LINES = 6
 TICK_S = 0.5
-"""While a run goes on: a sample is shown so soon after it was written."""
+"""Between two readings of a run in progress: a sample is shown so soon after it was written."""
 WINDOW_S = 65.0
 """The bench waits so long for a server that it cannot scale down: the window of 60 s and a little."""
 COLD_S, WARM_S, BEGIN_S = 3.0, 0.03, 8.0
-"""For the estimate only: a scaledown with its cold start, a warm request, and the time before the first of them."""
+"""Used by the estimate only: a scaledown with its cold start, a warm request, and the time before the first one."""
 ENDED = {0: "The run is complete.", 130: "The run was stopped; its measurements are kept."}
 Changes = dict[Component, Any]
 
@@ -54,42 +54,39 @@ class ColdStartsTab:
         self.timeline = gr.HTML(
             timeline.render_empty(), elem_id="timeline", js_on_load=read_script("timeline.js"), apply_default_css=False
         )
+        choices = [("The server of this page", SERVER)]
+        if service.engines:
+            choices.append(("Two extra engines: full start and snapshot", ENGINES))
+        writable = not service.settings.read_only
         with gr.Row(equal_height=False):
-            self._build_panel()
-            self._build_results()
+            with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=writable):
+                self.what = gr.Radio(choices, value=choices[-1][1], label="Measure", elem_id="bench-what")
+                self.repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
+                self.warm = gr.Slider(
+                    0, 50, value=10, step=1, label="Warm requests after each start", elem_id="bench-warm"
+                )
+                self.estimate = gr.HTML(elem_id="bench-estimate")
+                self.start = gr.Button("Start", variant="primary", elem_id="bench-start")
+                self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="bench-stop")
+                self.live = gr.HTML(elem_id="bench-live")
+                self.down = gr.Button("Scale down now", elem_id="scaledown", size="sm")
+                self.confirmed = gr.Checkbox(visible=False)
+            with gr.Column(scale=3, min_width=320, elem_id="bench-runs"):
+                self.samples = gr.HTML(elem_id="bench-samples", apply_default_css=False)
+                with gr.Row():
+                    choice: dict[str, Any] = {"scale": 3, "filterable": False}
+                    self.run = gr.Dropdown([], label="Run", elem_id="bench-run", **choice)
+                    self.beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", **choice)
+                    self.file = gr.UploadButton(
+                        "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120,
+                        visible=writable,
+                    )  # fmt: skip
+                self.report = gr.HTML(elem_id="bench-report")
+                if tiers := gpu_tiers.render_table(RUNS):
+                    gr.HTML(tiers, elem_id="bench-tiers")
         cost_panel.build(service, self.run)
         self.timer = gr.Timer(TICK_S, active=False)
         self._connect()
-
-    def _build_panel(self) -> None:
-        choices = [("The server of this page", SERVER)]
-        if self.service.engines:
-            choices.append(("Two extra engines: full start and snapshot", ENGINES))
-        read_only = self.service.settings.read_only
-        with gr.Column(scale=1, min_width=290, elem_id="bench-panel", visible=not read_only):
-            self.what = gr.Radio(choices, value=choices[-1][1], label="Measure", elem_id="bench-what")
-            self.repetitions = gr.Slider(1, 20, value=3, step=1, label="Repetitions", elem_id="bench-repetitions")
-            self.warm = gr.Slider(0, 50, value=10, step=1, label="Warm requests after each start", elem_id="bench-warm")
-            self.estimate = gr.HTML(elem_id="bench-estimate")
-            self.start = gr.Button("Start", variant="primary", elem_id="bench-start")
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="bench-stop")
-            self.live = gr.HTML(elem_id="bench-live")
-            self.down = gr.Button("Scale down now", elem_id="scaledown", size="sm")
-            self.confirmed = gr.Checkbox(visible=False)
-
-    def _build_results(self) -> None:
-        with gr.Column(scale=3, min_width=320, elem_id="bench-runs"):
-            self.samples = gr.HTML(elem_id="bench-samples", apply_default_css=False)
-            with gr.Row():
-                self.run = gr.Dropdown([], label="Run", elem_id="bench-run", scale=3, filterable=False)
-                self.beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", scale=3, filterable=False)
-                self.file = gr.UploadButton(
-                    "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120,
-                    visible=not self.service.settings.read_only,
-                )  # fmt: skip
-            self.report = gr.HTML(elem_id="bench-report")
-            if tiers := gpu_tiers.render_table(RUNS):
-                gr.HTML(tiers, elem_id="bench-tiers")
 
     def _connect(self) -> None:
         asked: list[Component] = [self.target, self.what, self.repetitions, self.warm]

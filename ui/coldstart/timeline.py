@@ -26,7 +26,7 @@ MAX_SPANS = 300
 """Spans drawn, the latest: each is an element."""
 TABLE_ROWS = 12
 FLAGS_APART = 0.15
-"""Of the strip, between two written starts: on a phone that is the width of one."""
+"""The share of the strip between two written starts: on a phone that is the width of one."""
 WORDS: dict[SpanState, str] = {
     "serving": "serving",
     "idle": "idle",

@@ -16,7 +16,7 @@ from ui.components.wording import format_age
 from ui.servers.state import EngineState, ServerState, StartInProgress, StartRecord, UnknownState
 
 SHORTEST_MS = 0.5
-"""Of a bar: a shorter phase would be labelled 0 ms."""
+"""The shortest phase that has a bar; a shorter one would be labelled 0 ms."""
 STEPS = (1, 2, 5)
 TICKS = 6
 
@@ -62,15 +62,13 @@ class Axis:
 def render_waterfall(state: ServerState) -> Markup:
     """Render the current start, else the last one."""
     if isinstance(state, UnknownState):
-        return render_without_bars("Start, phase by phase", "Its engine does not report starts to this page.")
-    if state.start is not None:
+        title, words = "Start, phase by phase", "Its engine does not report starts to this page."
+    elif state.start is not None:
         return render_start(state, state.start)
-    if state.last_start is None:
-        return render_without_bars("No start yet", f"{status_pill.describe_next_start(state).capitalize()}.")
-    return render_last_start(state.last_start, state.now)
-
-
-def render_without_bars(title: str, words: str) -> Markup:
+    elif state.last_start is not None:
+        return render_last_start(state.last_start, state.now)
+    else:
+        title, words = "No start yet", f"{status_pill.describe_next_start(state).capitalize()}."
     return render_template("coldstart/waterfall.html", title=title, words=words, axis=None)
 
 

@@ -72,90 +72,96 @@ class PhaseBar:
     figure: str
 
 
-def render_pill(news: ServerState = CONNECTING) -> Markup:
+def render_pill(state: ServerState = CONNECTING) -> Markup:
     """Render the whole widget; later events replace only its parts."""
-    return render_template("status/pill.html", state=name_state(news), parts=render_parts(news))
+    return render_template("status/pill.html", state=name_state(state), parts=render_parts(state))
 
 
-def make_message(news: ServerState) -> dict[str, Any]:
+def make_message(state: ServerState) -> dict[str, Any]:
     """Return the state as an event for a browser."""
-    return {"state": name_state(news), "said": describe_aloud(news), "parts": render_parts(news)}
+    return {"state": name_state(state), "said": describe_aloud(state), "parts": render_parts(state)}
 
 
-def render_parts(news: ServerState) -> dict[str, Markup]:
+def render_parts(state: ServerState) -> dict[str, Markup]:
     """Render icon, words and panel."""
-    icon = render_template("status/icon.html", state=name_state(news))
-    if isinstance(news, UnknownState):
-        words = render_template("status/words.html", title=news.title, doing="", note=news.why, going=None)
-        return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=news.why)}
+    icon = render_template("status/icon.html", state=name_state(state))
+    if isinstance(state, UnknownState):
+        words = render_template("status/words.html", title=state.title, doing="", note=state.why, going=None)
+        return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=state.why)}
     words = render_template(
-        "status/words.html", title=TITLES[news.shown_state], doing=render_doing(news), note=describe_backend(news),
-        going=news.start, usual=get_expected_ms(news),
+        "status/words.html", title=TITLES[state.shown_state], doing=render_doing(state), note=describe_backend(state),
+        going=state.start, usual=get_expected_ms(state),
     )  # fmt: skip
-    return {"icon": icon, "words": words, "panel": render_panel(news)}
+    return {"icon": icon, "words": words, "panel": render_panel(state)}
 
 
-def name_state(news: ServerState) -> str:
-    return "unknown" if isinstance(news, UnknownState) else news.shown_state
+def name_state(state: ServerState) -> str:
+    return "unknown" if isinstance(state, UnknownState) else state.shown_state
 
 
-def describe_aloud(news: ServerState) -> str:
+def describe_aloud(state: ServerState) -> str:
     """Return the state as a screen reader reads it out."""
-    if isinstance(news, UnknownState):
-        return f"{news.title}: {news.why}"
-    return f"{SAID[news.shown_state]}: {news.reason}" if news.shown_state == "failed" else SAID[news.shown_state]
+    if isinstance(state, UnknownState):
+        return f"{state.title}: {state.why}"
+    return f"{SAID[state.shown_state]}: {state.reason}" if state.shown_state == "failed" else SAID[state.shown_state]
 
 
 # The pill
 
 
-def render_doing(facts: EngineState) -> Markup:
+def render_doing(engine: EngineState) -> Markup:
     """Render what is going on, or what comes next."""
     words, left = "", None
-    if facts.shown_state == "zero":
-        words = describe_next_start(facts)
-    elif facts.shown_state == "serving":
-        words = "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
-        left = facts.seconds_left
-    return render_template("status/doing.html", start=facts.start, usual=get_expected_ms(facts), left=left, words=words)
+    if engine.shown_state == "zero":
+        words = describe_next_start(engine)
+    elif engine.shown_state == "serving":
+        words = "working" if engine.in_flight else "stays awake" if engine.min_containers else ""
+        left = engine.seconds_left
+    return render_template(
+        "status/doing.html", start=engine.start, usual=get_expected_ms(engine), left=left, words=words
+    )
 
 
-def describe_next_start(facts: EngineState) -> str:
-    verb = "wakes" if facts.next.kind == "restored" else "starts"
-    usual = facts.next.expected_ms
+def describe_next_start(engine: EngineState) -> str:
+    verb = "wakes" if engine.next.kind == "restored" else "starts"
+    usual = engine.next.expected_ms
     return f"{verb} with the next search" if usual is None else f"{verb} in about {format_seconds(usual)}"
 
 
-def get_expected_ms(facts: EngineState) -> float | None:
+def get_expected_ms(engine: EngineState) -> float | None:
     """Return the milliseconds that the current start, or the next one, should take.
 
     In the first moment of a start its kind is not known yet: the engine is still at zero.
     """
-    return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
+    return engine.next.expected_ms if engine.start is None or engine.state == "zero" else engine.start.expected_ms
 
 
-def describe_backend(facts: EngineState) -> str:
+def describe_backend(engine: EngineState) -> str:
     """Return the backend, and what it is doing now."""
-    if facts.shown_state == "failed":
-        return facts.reason
-    backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
-    if facts.start is not None:
-        steps = [backend, "from its snapshot" * (facts.shown_state == "restoring"), name_phase(facts.start.phase or "")]
+    if engine.shown_state == "failed":
+        return engine.reason
+    backend = f"{engine.backend} is switched off" if engine.disabled else engine.backend
+    if engine.start is not None:
+        steps = [
+            backend,
+            "from its snapshot" * (engine.shown_state == "restoring"),
+            name_phase(engine.start.phase or ""),
+        ]
         return " · ".join(step for step in steps if step)
-    if facts.shown_state == "serving" and facts.last_start is not None:
-        return f"{backend} · {name_kind(facts.last_start.kind)} in {format_seconds(facts.last_start.ready_ms)}"
-    return f"{backend} · {describe_memory(facts)}" if facts.shown_state == "zero" else backend
+    if engine.shown_state == "serving" and engine.last_start is not None:
+        return f"{backend} · {name_kind(engine.last_start.kind)} in {format_seconds(engine.last_start.ready_ms)}"
+    return f"{backend} · {describe_memory(engine)}" if engine.shown_state == "zero" else backend
 
 
-def describe_memory(facts: EngineState) -> str:
+def describe_memory(engine: EngineState) -> str:
     """Return what is kept in memory while the embedder sleeps: nothing before a first start or without a backend."""
-    if facts.snapshot is None or facts.disabled:
+    if engine.snapshot is None or engine.disabled:
         return NOTHING
-    what = HELD.get(facts.tier, NOTHING)
-    if facts.held is None or not facts.held.host_bytes:
+    what = HELD.get(engine.tier, NOTHING)
+    if engine.held is None or not engine.held.host_bytes:
         return what
-    saved = f", {facts.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if facts.held.gpu_saved else ""
-    return f"{what} ({facts.held.host_bytes / 1e9:.1f} GB{saved})"
+    saved = f", {engine.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if engine.held.gpu_saved else ""
+    return f"{what} ({engine.held.host_bytes / 1e9:.1f} GB{saved})"
 
 
 def name_kind(kind: str) -> str:
@@ -169,20 +175,20 @@ def name_phase(phase: str) -> str:
 # The panel
 
 
-def render_panel(facts: EngineState) -> Markup:
+def render_panel(engine: EngineState) -> Markup:
     """Render the current start, else the last one, phase by phase; the snapshot, and earlier starts."""
-    start, last = facts.start, None
+    start, last = engine.start, None
     if start is not None:
         phase = start.phase or ""
         bars = make_phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
-    elif facts.last_start is not None:
-        last, bars = facts.last_start, make_phase_bars(facts.last_start.phases)
+    elif engine.last_start is not None:
+        last, bars = engine.last_start, make_phase_bars(engine.last_start.phases)
     else:
         bars = []
-    earlier = [row for row in facts.history if row != facts.last_start or start is not None]
+    earlier = [row for row in engine.history if row != engine.last_start or start is not None]
     return render_template(
-        "status/panel.html", facts=facts, held=describe_memory(facts), start=start, last=last, bars=bars,
-        snapshot=describe_snapshot(facts), earlier=earlier, kinds=KINDS,
+        "status/panel.html", engine=engine, held=describe_memory(engine), start=start, last=last, bars=bars,
+        snapshot=describe_snapshot(engine), earlier=earlier, kinds=KINDS,
     )  # fmt: skip
 
 
@@ -199,14 +205,14 @@ def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[Phas
     return found
 
 
-def describe_snapshot(facts: EngineState) -> str:
-    if facts.backend == "plain":
+def describe_snapshot(engine: EngineState) -> str:
+    if engine.backend == "plain":
         return "None: every start is a full one."
-    if facts.backend == "modal":
+    if engine.backend == "modal":
         return "Modal stores it. The first starts after a deployment create it, later ones are restored from it."
-    if facts.disabled:
-        return f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
-    if facts.snapshot is None:
+    if engine.disabled:
+        return f"{engine.backend} is switched off until the engine starts again: {engine.disabled}"
+    if engine.snapshot is None:
         return "None yet: the first start makes one."
-    size = f"{facts.snapshot.bytes / 1e6:,.0f} MB on disk" if facts.snapshot.bytes else "a process held in memory"
-    return f"{facts.backend}: {size}, made {format_age(facts.snapshot.age_s)}"
+    size = f"{engine.snapshot.bytes / 1e6:,.0f} MB on disk" if engine.snapshot.bytes else "a process held in memory"
+    return f"{engine.backend}: {size}, made {format_age(engine.snapshot.age_s)}"

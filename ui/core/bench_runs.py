@@ -30,13 +30,13 @@ PATTERN = "cold_start_results_*.json"
 LOADED = "cold_start_results_loaded.json"
 ID = re.compile(r"[a-z0-9_-]{1,64}")
 MAX_BYTES = 16 * 1024 * 1024
-"""Of a file that is loaded: 50,000 samples."""
+"""A loaded file may be so large: 50,000 samples."""
 SHOWN = 50
 TAIL_BYTES = 4096
 STOP_S = 20.0
-"""For a run to end its engines."""
+"""A run has so long to end its engines."""
 KILL_S = 5.0
-"""For the system to end a run that was killed: while the kernel waits for a disk or a GPU, it does not."""
+"""The system has so long to end a run that was killed: while the kernel waits for a disk or a GPU, it does not."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class BenchRuns:
         self._folder = data / "runs"
         self._lock = threading.Lock()
         self._running: dict[str, BenchRun] = {}
-        """By target."""
+        """The latest of each target."""
 
     def start(self, target: str, arguments: Sequence[str], environment: Mapping[str, str]) -> BenchRun:
         """Start `python -m bench` with these arguments. Raises BadValueError while a run of this target goes on."""

@@ -90,7 +90,7 @@ EncodedPage = tuple[bytes, tuple[Line, ...] | None, bytes, tuple[int, int]]
 
 @dataclass
 class IngestJob:
-    """Changed by its own threads under `lock`."""
+    """One upload of files into a collection. Its own threads change it, under `lock`."""
 
     collection: CollectionKey
     uploads: Sequence[Upload]
@@ -136,10 +136,9 @@ class IngestJob:
             raise
         except ServingError as error:
             self.skip(file, error.message)
-        except FileNotFoundError:
-            self.skip(file, GONE)
         except OSError as error:
-            self.skip(file, f"it could not be {verb}: {error.strerror}")
+            gone = isinstance(error, FileNotFoundError)
+            self.skip(file, GONE if gone else f"it could not be {verb}: {error.strerror}")
         except Exception:
             log.exception("a file or page could not be added")
             self.skip(file, UNEXPECTED)
@@ -156,7 +155,7 @@ class Ingestor:
         self._parsers = parsers
         self._jobs: list[IngestJob] = []
         self._running: dict[str, IngestJob] = {}
-        """By collection."""
+        """The one of each collection."""
         self._closing = False
         self._turn = threading.Lock()
         self._unpacked = settings.data / "unpacked"

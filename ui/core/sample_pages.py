@@ -7,7 +7,7 @@ from pathlib import Path
 
 SAMPLE_FOLDER = Path(__file__).parents[2] / "assets" / "samples"
 SAMPLE_PAGES = 32
-"""Of all sample files together; counting them here would need PDFium."""
+"""All sample files together have so many; counting them here would need PDFium."""
 QUESTION_CHARS = range(12, 49)
 
 

@@ -39,7 +39,7 @@ class Question:
     text: str = ""
     image: Path | None = None
     weight: float = 0.5
-    """Of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
+    """The share of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
     like: str = ""
     """The page's id."""
     minimum: float | None = None
@@ -166,7 +166,8 @@ class Service:
         check_dimension(chosen, dimension)
         check_question(Question(selection=selection))
         asked = self._check_questions(queries)
-        pages = self.library.ranking.count_pages(collection, selection)
+        ranking = self.library.ranking
+        pages = ranking.count_pages(collection, selection)
         if len(asked) * pages > self.settings.max_matrix_cells:
             raise TooLargeError(
                 f"{len(asked)} questions with {pages:,} pages are more than {self.settings.max_matrix_cells:,} scores:"
@@ -178,9 +179,7 @@ class Service:
         chosen.check_fingerprint(self.library, collection)
         answer = chosen.client.embed_queries(asked)
         embed = milliseconds_since(began)
-        found, values = self.library.ranking.score_pages(
-            collection, answer.vectors, answer.fingerprint, selection, dimension
-        )
+        found, values = ranking.score_pages(collection, answer.vectors, answer.fingerprint, selection, dimension)
         order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
         total = milliseconds_since(began)
         timings = {"embed": embed, "search": round(total - embed, 2), "total": total}

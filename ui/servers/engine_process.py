@@ -58,9 +58,9 @@ class LocalEngine:
         self._watcher.join(5)
 
     def _start(self) -> ServerProcess:
-        own = {"DORMOUSE_API_KEYS": self._key}
         # Not the page's password, nor keys of other servers and clouds.
-        return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
+        environment = {**process_variables(), **settings_variables()}
+        return ServerProcess("serving", self._arguments, {"DORMOUSE_API_KEYS": self._key}, environment)
 
     def _keep_running(self) -> None:
         pause = GrowingPause(PAUSES_S)

@@ -136,15 +136,14 @@ class EngineStateFeed(StateFeed):
         while not self._closing.is_set():
             began = time.monotonic()
             try:
-                for found in self._read_events():
-                    self._publish(found)
+                with contextlib.suppress(requests.RequestException, OSError):
+                    for found in self._read_events():
+                        self._publish(found)
                 self._publish(state.SILENT)
             except StateRefused as refusal:
                 log.warning("the engine does not report its state: %s", refusal)
                 self._publish(state.REFUSED)
                 return
-            except (requests.RequestException, OSError):
-                self._publish(state.SILENT)
             except ValueError as error:
                 log.warning("the engine's report is not understood: %s", error)
                 self._publish(state.NOT_UNDERSTOOD)

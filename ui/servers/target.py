@@ -20,7 +20,7 @@ from serving.library.records import CollectionKey
 from ui.servers.state_feed import EngineStateFeed, StateFeed
 
 ANSWER_S = 5.0
-"""For a server to report its model: it does so from memory, and somebody looks at the page meanwhile."""
+"""A server reports its model in this time: it does so from memory, and somebody looks at the page meanwhile."""
 NAME = re.compile(r"[^\s=&/][^=&/]{0,39}")
 NAME_AND_URL = re.compile(r"([^=]*)=((?:https?://|modal:).*)", re.DOTALL)
 

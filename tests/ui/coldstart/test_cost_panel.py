@@ -150,7 +150,7 @@ def test_a_start_is_that_of_the_run_shown(tmp_path: Path) -> None:
 
 
 def test_nothing_is_computed_while_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(_: CostInputs) -> cost_panel.Shown:
+    def never(_: CostInputs) -> None:
         raise AssertionError
 
     monkeypatch.setattr(cost_panel, "calculate_costs", never)

@@ -1,3 +1,5 @@
+"""The table of starts on a GPU, and the runs that it is read from."""
+
 from __future__ import annotations
 
 from pathlib import Path

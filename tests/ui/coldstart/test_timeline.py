@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 
-from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, news, start, text
-from tests.support.waiting import until
+from tests.support.states import NASTY, NOW, RESTORED, engine_state, start, text
 from ui.coldstart import timeline
 from ui.components import wording
 from ui.servers import state
 from ui.servers.state import ServerState, UnknownState
-from ui.servers.state_feed import EngineStateFeed
 from ui.servers.state_history import StateSpan
 
 STATES = ("zero", "restoring", "serving", "idle", "scaling_down", "zero")
@@ -28,7 +24,7 @@ def looks(markup: str) -> list[str]:
 
 
 def test_each_state_is_a_band_with_its_word_and_its_place() -> None:
-    markup = timeline.render_strip(news(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
+    markup = timeline.render_strip(engine_state(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
     assert looks(markup) == list(STATES)
     assert 'data-look="restoring" style="--to:99.80;--took:0.20"><b>waking up</b>' in markup
     assert 'data-look="zero" data-now style="--to:0.00;--took:39.00"><b>asleep</b>' in markup
@@ -42,7 +38,7 @@ def test_what_was_before_the_strip_is_cut_and_the_span_fits_what_is_known() -> N
     found = timeline.place_spans(bands(0, 500, 1_000), 1_100.0, 300)
     assert [(row.state, row.to, row.took) for row in found] == [("restoring", 100, 200), ("serving", 0, 100)]
     lengths = [
-        re.findall(r"--span:(\d+)", timeline.render_strip(news(), bands(0), now, ""))
+        re.findall(r"--span:(\d+)", timeline.render_strip(engine_state(), bands(0), now, ""))
         for now in (1.0, 60.0, 61.0, 121.0, 9_999.0)
     ]
     assert lengths == [["60"], ["60"], ["120"], ["300"], ["300"]]
@@ -90,40 +86,10 @@ def test_the_same_as_a_table_newest_first() -> None:
 def test_nothing_of_the_engine_is_markup() -> None:
     cases: list[ServerState] = [
         UnknownState(title=NASTY, why=NASTY),
-        news(state="failed", reason=NASTY),
-        news(state="starting", start=start(reason=NASTY)),
-        news(last_start={**RESTORED, "reason": NASTY}),
+        engine_state(state="failed", reason=NASTY),
+        engine_state(state="starting", start=start(reason=NASTY)),
+        engine_state(last_start={**RESTORED, "reason": NASTY}),
     ]
     for found in cases:
         markup = "".join(timeline.render_parts(found, bands(0, 1), 2.0, NASTY).values())
         assert "<img" not in markup and "&lt;img" in markup
-
-
-# Where it comes from
-
-
-def test_a_watch_keeps_what_it_was_told() -> None:
-    told = [engine(), engine(waiting=1, start=start()), engine(state="serving", in_flight=1)]
-    body = b"".join(b"event: engine\ndata: " + json.dumps(one).encode() + b"\n\n" for one in told)
-    with elsewhere(200, body) as (url, _):
-        watch = EngineStateFeed(lambda: (url, "k"))
-        assert watch.history == []
-        watch.start()
-        until(lambda: len(watch.history) >= 4)
-        watch.close()
-    assert [span.state for span in watch.history][:4] == ["zero", "restoring", "serving", "unknown"]
-    parts = timeline.render_parts(watch.state, watch.history, watch.history[-1].began + 1)
-    assert looks(parts["strip"])[:3] == ["zero", "restoring", "serving"] and "secret" not in json.dumps(parts)
-
-
-def test_browsers_are_told_again_when_a_run_begins() -> None:
-    async def test() -> None:
-        watch = EngineStateFeed(None)
-        followed = watch.follow()
-        await anext(followed)
-        asyncio.get_running_loop().call_later(0.05, watch.publish_again)
-        async with asyncio.timeout(5):
-            assert await anext(followed) == state.ELSEWHERE
-        await followed.aclose()
-
-    asyncio.run(test())

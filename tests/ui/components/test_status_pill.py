@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, start, text
-from tests.support.waiting import until
+from tests.support.states import NASTY, NOW, RESTORED, engine, start, text
 from ui.components import status_pill as status
 from ui.servers import state
-from ui.servers.state import EngineState, ServerState, UnknownState, as_json, scrub_reason
-from ui.servers.state_feed import EngineStateFeed, parse_events
+from ui.servers.state import EngineState, ServerState, UnknownState
 
 
 def words(**changes: Any) -> str:
@@ -30,53 +21,6 @@ def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
     )
     kept = {**held, "gpu_saved": 0}
     assert words(backend="cuda", tier="context", held=kept).endswith("cuda · GPU context in memory (2.4 GB)")
-
-
-# What a browser may see
-
-
-def test_only_what_is_listed_leaves_the_server() -> None:
-    seen = as_json(EngineState.model_validate(engine()))
-    assert set(seen) == {
-        "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier", "held",
-        "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
-    }  # fmt: skip
-    assert set(seen["snapshot"]) == {"bytes", "age_s"}
-    everything = json.dumps(seen) + json.dumps(status.make_message(EngineState.model_validate(engine())))
-    assert "secret" not in everything and "424242" not in everything
-
-
-def test_reasons_lose_folders_and_keys() -> None:
-    assert scrub_reason("/home/me/data/snapshots cannot be used: Permission denied") == (
-        "snapshots cannot be used: Permission denied"
-    )
-    assert scrub_reason("'/usr/bin/criu' is criu 3.17, too old. Install criu 4.1") == (
-        "'criu' is criu 3.17, too old. Install criu 4.1"
-    )
-    assert scrub_reason("Can't open C:\\Users\\me\\x.img\n  at once") == "Can't open x.img at once"
-    assert scrub_reason("key=Zk3v9QmW81_aLpX-0TyRbnC2 refused") == "key=… refused"
-    assert scrub_reason("AttributeErrorInAVeryLongWord") == "AttributeErrorInAVeryLongWord"
-    assert len(scrub_reason("x y " * 1_000)) == 300
-    seen = as_json(
-        EngineState.model_validate(engine(refused={"criu": "/opt/x/criu is no criu"}, disabled="/a/b c", reason="/d/e"))
-    )
-    assert seen["refused"] == {"criu": "criu is no criu"} and seen["disabled"] == "b c" and seen["reason"] == "e"
-
-
-@pytest.mark.parametrize(
-    "status", [None, [], {}, engine(state="dancing"), engine(backend=NASTY), engine(next={"kind": "a b"})]
-)
-def test_what_is_no_status_is_refused(status: object) -> None:
-    with pytest.raises(ValueError, match="validation error"):
-        EngineState.model_validate(status)
-
-
-def test_facts_grow_old() -> None:
-    old = EngineState.model_validate(engine(state="serving", scaledown_at=NOW + 58.2, start=start())).advance(10)
-    assert old.seconds_left == pytest.approx(48.2) and old.start is not None and old.snapshot is not None
-    assert old.start.elapsed_ms == 11_211 and old.snapshot.age_s == 7_310
-    assert old.advance(100).seconds_left == 0
-    assert as_json(EngineState.model_validate(engine()))["seconds_left"] is None
 
 
 # Words
@@ -169,78 +113,3 @@ def test_nothing_of_the_engine_is_markup() -> None:
         for markup in (*status.render_parts(found).values(), status.render_pill(found)):
             assert "<img src" not in markup
         assert "&lt;img" in "".join(status.render_parts(found).values())
-
-
-# The way it takes
-
-
-def test_events_are_cut_out_of_a_stream() -> None:
-    stream = b"retry: 1\n\nevent: engine\ndata: {}\n\n: nothing new\n\ndata: a\ndata: b\n\ndata: unfinished"
-    for size in (1, 7, 1_000):
-        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-        assert list(parse_events(chunks)) == [b"{}", b"a\nb"]
-    with pytest.raises(ValueError, match="without an end"):
-        list(parse_events([b"x" * 600_000] * 2))
-
-
-@pytest.mark.parametrize("code", [302, 401, 404])
-def test_who_will_not_tell_is_asked_once(code: int) -> None:
-    with elsewhere(code) as (url, asked):
-        watch = EngineStateFeed(lambda: (url, "the-key"))
-        watch.start()
-        until(lambda: watch.state == state.REFUSED)
-        watch.close()
-    assert asked == [("/engine/events", "the-key")], "the key goes to no other address"
-
-
-def test_what_is_not_understood_is_told() -> None:
-    for body in (b"data: {}\n\n", b"data: not JSON\n\n"):
-        with elsewhere(200, body) as (url, _):
-            watch = EngineStateFeed(lambda url=url: (url, "k"))  # type: ignore[misc]
-            watch.start()
-            until(lambda watch=watch: watch.state == state.NOT_UNDERSTOOD)
-            watch.close()
-
-
-def test_engine_that_says_one_word_and_hangs_up_is_asked_after_a_growing_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ui.servers.state_feed.PAUSES_S", (0.01, 3600.0))
-    with elsewhere(200, b"data: " + json.dumps(engine()).encode() + b"\n\n") as (url, asked):
-        watch = EngineStateFeed(lambda: (url, "k"))
-        watch.start()
-        until(lambda: len(asked) == 2)
-        time.sleep(0.5)
-        watch.close()
-    assert len(asked) == 2
-
-
-def test_engine_that_is_not_there_is_told() -> None:
-    def nowhere() -> tuple[str, str]:
-        raise FileNotFoundError("admin.key")
-
-    watch = EngineStateFeed(nowhere)
-    assert watch.state == state.STARTING
-    watch.start()
-    until(lambda: watch.state == state.SILENT)
-    watch.close()
-
-
-def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.servers.state_feed.BROWSERS", 1)
-
-    async def test() -> None:
-        watch = EngineStateFeed(None)
-        followed = watch.follow()
-        assert await anext(followed) == state.ELSEWHERE and watch.is_full
-        await followed.aclose()
-        assert not watch.is_full
-        last = [news async for news in ending(watch)]
-        assert last == [state.ELSEWHERE], "closing ends a stream that waits"
-
-    async def ending(watch: EngineStateFeed) -> AsyncIterator[ServerState]:
-        async for news in watch.follow():
-            threading.Timer(0.05, watch.close).start()
-            yield news
-
-    asyncio.run(test())

@@ -1,3 +1,5 @@
+"""Work in the background: its progress, its result, and how it is stopped."""
+
 from __future__ import annotations
 
 import threading

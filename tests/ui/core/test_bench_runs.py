@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import signal
 import subprocess
@@ -174,13 +172,3 @@ def test_a_file_that_was_damaged_is_told_as_such(runs: BenchRuns) -> None:
     name = runs.add_file(RECORDED_RUN)
     runs.result_path(name).write_bytes(RECORDED_RUN.read_bytes()[:5000])
     assert "cannot be read" in runs.list_choices()[0][0]
-
-
-def test_exports(runs: BenchRuns) -> None:
-    service: Any = SimpleNamespace(runs=runs)
-    rows = list(csv.DictReader(io.StringIO(tab.export_run(service, "builtin", "csv")[0].decode())))
-    samples = json.loads(tab.export_run(service, "builtin", "json")[0])["samples"]
-    assert len(rows) == len(samples) and rows[0]["boot_id"] == samples[0]["boot_id"]
-    page, media = tab.export_run(service, "builtin", "html", "builtin")
-    assert media.startswith("text/html") and page.startswith(b"<!doctype html>")
-    assert tab.escape_cell("=1+1") == "'=1+1" and tab.escape_cell(-3.5) == -3.5

@@ -1,3 +1,5 @@
+"""Jobs that take uploads into a library: what is added, what is skipped, and how a job ends."""
+
 from __future__ import annotations
 
 import errno

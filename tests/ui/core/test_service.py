@@ -1,3 +1,5 @@
+"""Searching, scoring and deleting without a page."""
+
 from __future__ import annotations
 
 from contextlib import closing

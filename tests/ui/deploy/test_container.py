@@ -9,9 +9,6 @@ from pathlib import Path
 import gradio_client
 import pytest
 import requests
-from starlette.responses import PlainTextResponse
-from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
 from serving.http.child_server import ServerProcess
 from serving.library.backup import Backup
@@ -20,7 +17,6 @@ from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, new
 from tests.support.servers import ScriptedWorker
 from ui.access import password as door
-from ui.access.password import PasswordGate
 from ui.deploy import container
 from ui.deploy.container import HostedPage
 from ui.servers.modal_target import ModalTarget
@@ -32,56 +28,6 @@ ME = ("dormouse", "correct horse")
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", ME[1])
     monkeypatch.setattr(door, "WRONG_S", 0.01)
-
-
-async def inside(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("inside")(scope, receive, send)
-
-
-def page_behind(why: str = "") -> TestClient:
-    return TestClient(PasswordGate(inside, lambda: why), base_url="https://page.modal.run")
-
-
-def test_only_who_has_the_password_comes_in() -> None:
-    client = page_behind()
-    answer = client.get("/pages/0123456789abcdef.jpg")
-    assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
-    for wrong in [("dormouse", "wrong horse"), ("", ME[1]), ("dormouse", ""), ("Dormouse", ME[1])]:
-        assert client.get("/", auth=wrong).status_code == 401
-    for odd in ["Basic", "Basic !!!", "Bearer " + ME[1], "Basic " + "A" * 100_000]:
-        assert client.get("/", headers={"Authorization": odd}).status_code == 401
-    assert client.get("/", auth=ME).text == "inside"
-
-
-def test_user_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoë")
-    assert page_behind().get("/", auth=ME).status_code == 401
-    assert page_behind().get("/", auth=("zoë", ME[1])).status_code == 200
-
-
-@pytest.mark.parametrize("value", ["", "short"])
-def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", value)
-    answer = page_behind().get("/", auth=("dormouse", value))
-    assert answer.status_code == 403 and "DORMOUSE_PAGE_PASSWORD" in answer.text
-    monkeypatch.setenv("DORMOUSE_PAGE_PUBLIC", "1")
-    assert page_behind().get("/").status_code == (200 if not value else 403)
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
-)
-def test_only_its_own_names_are_answered(host: str, status: int) -> None:
-    inner = PasswordGate(inside, lambda: "")
-    inner.allowed_hosts = ("*.modal.run", "page.example.org")
-    assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
-
-
-def test_reason_is_told_while_the_library_is_not_open() -> None:
-    answer = page_behind("<b>library-00000001.db is damaged").get("/", auth=ME)
-    assert answer.status_code == 503 and "&lt;b&gt;library-00000001.db is damaged" in answer.text
-    assert answer.headers["retry-after"] == "5"
 
 
 # The page behind it

@@ -16,7 +16,6 @@ import numpy as np
 import orjson
 import pytest
 
-from bench.__main__ import build_parser as bench_arguments
 from bench.coldstart.modal_target import explain_not_deployed
 from serving.client import Answer
 from serving.cloud.credentials import Keys
@@ -24,17 +23,14 @@ from serving.cloud.modal_account import AccountError, NotFound
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
-from serving.settings import Settings
 from tests.support.libraries import add, at, new
 from tests.support.scripted_replies import ANSWER, PROOF, answering
 from tests.support.servers import ScriptedWorker
-from ui.coldstart import tab
 from ui.components import header, status_pill
 from ui.servers import modal_target
-from ui.servers.configured import configure_targets
-from ui.servers.modal_feed import ContainerCounts, ModalStateFeed, predict_start
+from ui.servers.modal_feed import ContainerCounts
 from ui.servers.modal_target import ModalTarget, parse_app_name
-from ui.servers.state import EngineState, StartRecord, UnknownState
+from ui.servers.state import EngineState, UnknownState
 from ui.servers.target import Targets, split_name_and_url
 
 APP = "bigemma3-hf-serve"
@@ -250,18 +246,6 @@ def test_fault_of_the_counts_ends_nothing(target: ModalTarget, counted: Counted,
     until(lambda: isinstance(target.feed.state, EngineState) and facts(target).shown_state == "serving")
 
 
-def row(kind: str, milliseconds: float) -> StartRecord:
-    return StartRecord(at=1.0, backend="modal", kind=kind, outcome="ok", ready_ms=1.0, first_answer_ms=milliseconds)
-
-
-def test_what_is_expected_is_the_median_of_such_starts() -> None:
-    assert predict_start([]).expected_ms is None
-    assert predict_start([row("created", 90_000)]).kind == "restored"
-    rows = [row("created", 90_000), row("restored", 2_000), row("restored", 9_000), row("restored", 3_000)]
-    assert (predict_start(rows).kind, predict_start(rows).expected_ms) == ("restored", 3_000)
-    assert predict_start([*rows, row("plain", 50_000)]).kind == "plain"
-
-
 def test_phases_of_a_start_come_in_their_order() -> None:
     told = {"probe": 20.0, "restore": 300.0, "wake": 100.0, "queue": 1.0, "decode": 2.0, "embed": 30.0}
     answer = Answer(np.zeros((1, 2), np.float32), [], "m", "f", 1.0, 0, "b", "restored", 1, told)
@@ -280,14 +264,7 @@ def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
     assert "model not known yet" in found and "chip bad" not in found
 
 
-def test_failed_question_is_no_start(counted: Counted) -> None:
-    watch = ModalStateFeed(lambda: ContainerCounts(0, 0, 0), list)
-    with pytest.raises(ValueError, match="broken"), watch.track_request():
-        raise ValueError("broken")
-    assert watch._pending is None and not isinstance(watch._state, EngineState)
-
-
-def test_addresses(tmp_path: Path) -> None:
+def test_addresses() -> None:
     assert (
         split_name_and_url("HF=modal:my-app") == ("HF", "modal:my-app") and parse_app_name("modal:my-app") == "my-app"
     )
@@ -295,50 +272,3 @@ def test_addresses(tmp_path: Path) -> None:
     for bad in ("modal:", "modal:a b", "modal:" + "x" * 65):
         with pytest.raises(BadValueError, match="no name of a Modal app"):
             parse_app_name(bad)
-    targets = configure_targets([("HF", "modal:my-app"), ("", "http://127.0.0.1:1")], Settings(data=tmp_path))
-    assert [target.name for target in targets] == ["HF", "127.0.0.1:1"]
-    assert isinstance(targets.first, ModalTarget) and targets.first.deployment == "hf"
-
-
-def test_half_a_proxy_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk")
-    with pytest.raises(BadValueError, match="belong together"):
-        configure_targets([("HF", "modal:my-app")], Settings(data=tmp_path))
-
-
-class Started:
-    """A double of `Runs` that notes what it would start."""
-
-    def start(self, target: str, arguments: list[str], environment: dict[str, str]) -> None:
-        self.given = (target, arguments, environment)
-
-
-@pytest.mark.parametrize(("app", "mode"), [(APP, "huggingface"), ("bigemma3-vllm-serve", "vllm")])
-def test_run_is_started_by_the_apps_name(counted: Counted, tmp_path: Path, app: str, mode: str) -> None:
-    targets = Targets([ModalTarget("M", app, Keys(), tmp_path)])
-    service: Any = SimpleNamespace(targets=targets, runs=Started(), library=Library(tmp_path))
-    tab.start_run(service, "M", tab.SERVER, 3, 5)
-    target, arguments, _ = service.runs.given
-    assert target == "M" and arguments[-4:] == ["--modal", app, "--mode", mode]
-    options = bench_arguments().parse_args(arguments)
-    assert options.modal == app and options.repetitions == 3
-    assert counted.lookups == 0
-    assert "scaled down 6 times" in tab.render_estimate(targets.first, tab.SERVER, 3, 5)
-
-
-def test_scaledown_goes_by_the_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[object] = []
-
-    class Held:
-        def __init__(self, name: str, app: str, access: Keys) -> None:
-            asked.extend([name, app, access.admin])
-
-        def scale_down(self, told: object) -> None:
-            asked.append("down")
-
-        def close(self) -> None:
-            asked.append("closed")
-
-    monkeypatch.setattr(modal_target, "ModalServer", Held)
-    tab.scale_down(ModalTarget("M", APP, Keys(admin="key"), tmp_path))
-    assert asked == ["hf", APP, "key", "down", "closed"]
