@@ -105,7 +105,7 @@ class SnapshotBackend(Protocol):
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """Return a worker that answers at `launch.socket`. Raises RestoreFailed; then nothing is left running."""
 
-    async def step_down(self, seconds: float) -> float | None:
+    async def step_down(self, _seconds: float) -> float | None:
         """Give up held memory step by step, after so many seconds at zero.
 
         Returns the seconds until the next call, None for never. Raises SnapshotFailed if the snapshot is lost.

@@ -70,7 +70,7 @@ class ForkBackend(SnapshotBackend):
             return Support(False, f"a forked process did not answer within {PROBE_S:g} s")
         return Support(code == 0, "" if code == 0 else "a forked process could not run a thread")
 
-    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+    async def find(self, _spec: WorkerSpec) -> Snapshot | None:
         if self._template is not None and self._template.handle.ended.is_set():
             await self.close()
         return self._snapshot

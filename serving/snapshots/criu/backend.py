@@ -188,7 +188,7 @@ class CriuBackend(SnapshotBackend):
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+    async def find(self, _spec: WorkerSpec) -> Snapshot | None:
         return await asyncio.to_thread(self._store.find, self._identity)
 
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
