@@ -96,7 +96,6 @@ class Library:
             raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def measure_storage(self, key: CollectionKey) -> Storage:
-        """Return how much of the disk a collection takes."""
         ids = self.catalogue.list_page_ids(key)
         return Storage(len(ids), self.pictures.estimate_bytes(ids), self.catalogue.count_data_bytes(key))
 
@@ -304,7 +303,6 @@ def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> Collecti
 
 
 def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
-    """Put a page with its vectors and lines into the collection of this row number."""
     db.execute(
         "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

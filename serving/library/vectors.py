@@ -51,12 +51,10 @@ class VectorMatrix:
 
     @property
     def bytes(self) -> int:
-        """Return how much memory it takes."""
         return self._rows.nbytes + ID_BYTES * len(self._ids)
 
     @property
     def dimension(self) -> int:
-        """Return how many numbers a row has."""
         return int(self._rows.shape[1])
 
     def append_row(self, page_id: str, row: HalfVectors) -> None:

@@ -48,7 +48,6 @@ class Launch:
     settings: Mapping[str, Any] = field(repr=False)
     """All settings of the engine, keys included (`Settings.known_at_launch`)."""
     waking_bytes: int = 0
-    """As in the spec."""
 
     def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}

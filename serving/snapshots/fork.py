@@ -177,7 +177,6 @@ class ForkTemplate:
 
 
 async def wait_until_closed(pidfd: int) -> None:
-    """Return when that process has ended."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(pidfd, ended.set)

@@ -170,7 +170,6 @@ class BuiltinEmbedder(Embedder):
 
 
 def load_ocr() -> Any:
-    """Return a RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
         # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
         raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")

@@ -121,34 +121,31 @@ class CudaBackend(SnapshotBackend):
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        support = await self._try_gpu()
-        if not support.ok:
+        detail: dict[str, str] = {}
+        reason = await self._try_gpu(detail)
+        if reason is not None:
             await self._driver.close()
-        return support
+        return Support(reason is None, reason or "", detail)
 
-    async def _try_gpu(self) -> Support:
+    async def _try_gpu(self, detail: dict[str, str]) -> str | None:
+        """Put the versions into `detail`, and return why it does not work here. A success is remembered for this boot."""
         try:
             await self._driver.open()
             gpu = self._driver.gpu
-            detail = {"gpu": gpu.name, "driver": gpu.driver}
+            detail |= {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
                 found = await self._criu.find_tool()
                 if isinstance(found, str):
-                    return Support(False, found)
+                    return found
                 self._tool = found.for_gpu()
                 self._store.open()
                 detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
-            reason = await self._check_canary([*detail.values(), gpu.uuid])
         except DriverFailed as error:
-            return Support(False, str(error))
+            return str(error)
         except OSError as error:
-            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
-        return Support(reason is None, reason or "", detail)
-
-    async def _check_canary(self, versions: list[str]) -> str | None:
-        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
+            return f"{self._store.folder} cannot be used: {error.strerror}"
         verdict = self._settings.data / f"checked-{self.name}.json"
-        versions = [*versions, sys.executable, read_boot_id()]
+        versions = [*detail.values(), gpu.uuid, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == versions:
                 return None

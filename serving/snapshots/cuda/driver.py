@@ -70,7 +70,6 @@ class CudaDriver:
         return int(free), int(total)
 
     async def find_processes(self, among: Sequence[int]) -> list[int]:
-        """Return those processes that use CUDA."""
         found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
