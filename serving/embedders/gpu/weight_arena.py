@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,27 +128,25 @@ def plan_weights(
     `names` maps a tensor's name to its name in the plan, or to None to leave it out. `together`: names of tensors that
     follow each other without a gap, so that they can be used as one. Raises WeightsError.
     """
-    found: dict[str, tuple[int, int, int, str, tuple[int, ...]]] = {}
-    stamps = []
+    found: dict[str, TensorSlot] = {}
+    stamps = tuple(stamp_file(file) for file in files)
     for number, file in enumerate(files):
-        stamps.append(stamp_file(file))
         for name, begin, size, dtype, shape in read_header(file):
             known = names(name)
             if known in found:
                 raise WeightsError(f"{file}: {name} is there twice")
             if known is not None:
-                found[known] = number, begin, size, dtype, shape
+                found[known] = TensorSlot(number, begin, size, 0, dtype, shape)
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
     later = {name for group in follows.values() for name in group[1:]}
     slots: dict[str, TensorSlot] = {}
     at = 0
-    for name in sorted(found.keys() - later, key=lambda name: found[name][:2]):
+    for name in sorted(found.keys() - later, key=lambda name: (found[name].file, found[name].begin)):
         at = -(-at // ALIGNED) * ALIGNED
         for member in follows.get(name, [name]):
-            number, begin, size, dtype, shape = found[member]
-            slots[member] = TensorSlot(number, begin, size, at, dtype, shape)
-            at += size
-    return WeightPlan(tuple(files), tuple(stamps), slots, at)
+            slots[member] = replace(found[member], offset=at)
+            at += slots[member].size
+    return WeightPlan(tuple(files), stamps, slots, at)
 
 
 def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:

@@ -370,11 +370,6 @@ def read_system_state(path: str, version: str) -> list[str]:
 
 def read_first_error(log: Path) -> str:
     """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return ""
-    if "FAILED" not in text:
-        return ""
-    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS_ERRORS)]
-    return " ".join(errors[0].split()) if errors else ""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found = re.findall(r"Error \([^)]*\): (.*)", text) if "FAILED" in text else []
+    return next((" ".join(error.split()) for error in found if not error.startswith(HARMLESS_ERRORS)), "")

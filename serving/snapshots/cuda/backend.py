@@ -128,7 +128,7 @@ class CudaBackend(SnapshotBackend):
         return Support(reason is None, reason or "", detail)
 
     async def _try_gpu(self, detail: dict[str, str]) -> str | None:
-        """Put the versions into `detail`, and return why it does not work here. A success is remembered for this boot."""
+        """Put the versions into `detail`; return why it does not work here. A success is remembered for this boot."""
         try:
             await self._driver.open()
             gpu = self._driver.gpu
