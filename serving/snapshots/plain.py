@@ -148,5 +148,5 @@ async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline:
 
 
 def describe_death(handle: WorkerHandle) -> str:
-    last = handle.log_tail[-1] if handle.log_tail else ""
+    last = handle.last_log_line
     return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

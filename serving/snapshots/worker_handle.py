@@ -21,7 +21,6 @@ from serving.system.log import WORKER_LOGGER
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
-TAIL_LINES = 20
 KILLED_S = 5.0
 """A killed process that waits in the system (a disk, a GPU's driver) ends only after that wait, if ever."""
 log = logging.getLogger(WORKER_LOGGER)
@@ -82,7 +81,7 @@ class WorkerHandle:
         self.socket = socket
         self.launch_answer: dict[str, Any] = {}
         """The worker's message once it serves: boot id, probe vectors, milliseconds of its phases."""
-        self.log_tail: list[str] = []
+        self.last_log_line = ""
         self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
         """Set by a backend that parks the process: `stop` calls it instead, with its grace in seconds."""
         self._pipes = pipes
@@ -177,9 +176,8 @@ class WorkerHandle:
 
     async def _read_log(self) -> None:
         async for line in read_lines(self._pipes.log):
-            text = line.decode("utf-8", "replace").rstrip()
-            self.log_tail = [*self.log_tail[-TAIL_LINES:], text]
-            log.info("%s", text)
+            self.last_log_line = line.decode("utf-8", "replace").rstrip()
+            log.info("%s", self.last_log_line)
 
 
 async def kill_process(process: asyncio.subprocess.Process) -> None:

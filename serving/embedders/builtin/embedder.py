@@ -218,13 +218,6 @@ def warm_up_image() -> Any:
     return np.asarray(page)
 
 
-def find_model_file(package: str, name: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
-    return Path(spec.origin).parent / name
-
-
 def compute_fingerprint() -> str:
     """Return the fingerprint: the same on every machine with the same models, releases and recipe."""
     language = f"{hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()} {CENTRE} {SHRINK}"
@@ -246,7 +239,10 @@ def check_models(verdicts: Path) -> None:
         seen = {}
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        path = find_model_file(package, name)
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
+        path = Path(spec.origin).parent / name
         try:
             stat = path.stat()
         except OSError:

@@ -238,7 +238,7 @@ class GpuWeights:
             return lane
 
         seconds = fill_weights(self.plan, take_lane, self._chunks, min(MOST_THREADS, usable_cores()))
-        log.info("weights: %.2f GB in %.3f s", self.plan.bytes / 1e9, seconds)
+        log.info("weights: %.2f GB in %.3f s", self.plan.size / 1e9, seconds)
         return seconds
 
     def release(self) -> None:

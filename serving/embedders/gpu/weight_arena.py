@@ -85,11 +85,6 @@ class WeightPlan:
     size: int
     """Bytes of the range."""
 
-    @property
-    def bytes(self) -> int:
-        """Return the bytes of the tensors, without gaps."""
-        return sum(slot.size for slot in self.slots.values())
-
     def split_chunks(self, size: int = CHUNK) -> list[Chunk]:
         """Return every byte of every tensor once, file by file: large tensors take many chunks, small ones share."""
         parts: dict[tuple[int, int], list[tuple[int, int, int]]] = {}

@@ -220,11 +220,10 @@ async def save_worker(
     flags: Sequence[str],
     report: Report,
     before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
-    extra: Callable[[], dict[str, Any]] = dict,
 ) -> Snapshot:
-    """Start a worker, dump it and keep its files in the store; `extra` adds to the manifest, `before`: `dump_worker`.
+    """Start a worker, dump it and keep its files in the store. Raises StartFailed or SnapshotFailed.
 
-    Raises StartFailed or SnapshotFailed.
+    `before` is that of `dump_worker`; a `manifest` that it adds to the message is kept too.
     """
     try:
         part = store.make_part()
@@ -237,7 +236,7 @@ async def save_worker(
         times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
         said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
         with time_phase(report, "keep"):
-            content = {"pipes": names, **extra()}
+            content = {"pipes": names, **said.get("manifest", {})}
             return await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
     finally:
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)

@@ -62,7 +62,7 @@ from serving.snapshots.cuda.parked import (
     measure_host_bytes,
     read_boot_id,
 )
-from serving.snapshots.identity import make_identity
+from serving.snapshots.identity import Identity, make_identity
 from serving.snapshots.plain import (
     describe_death,
     launch_worker,
@@ -97,7 +97,7 @@ class CudaBackend(SnapshotBackend):
         self._tool: CriuTool | None = None
         self._parked: ParkedWorker | None = None
         self._snapshot: Snapshot | None = None
-        self._identity: dict[str, str] = {}
+        self._identity: Identity = {}
         self._file_stamps: list[str] | None = None
         """Stamps of the weights' files when the identity was made."""
 
@@ -157,7 +157,7 @@ class CudaBackend(SnapshotBackend):
 
     async def _try_canary(self) -> str | None:
         async def save(handle: WorkerHandle, _: dict[str, Any]) -> None:
-            await self._save_for_snapshot(handle)
+            await self._save_gpu_memory(handle)
 
         folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         handle = None
@@ -168,7 +168,7 @@ class CudaBackend(SnapshotBackend):
             if self._tool is None:
                 handle = await start_process(argv, pipes)
                 await wait_until_warm(handle, CANARY_S, ignore_report)
-                await self._driver.load((await self._save_gpu_memory(handle, CANARY_S)).processes, CANARY_S)
+                await self._driver.load((await self._save_gpu_memory(handle)).processes, CANARY_S)
                 await launch_worker(handle, {}, CANARY_S)
             else:
                 await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
@@ -193,7 +193,7 @@ class CudaBackend(SnapshotBackend):
             return await asyncio.to_thread(self._store.find, await self._make_identity(spec))
         return self._snapshot if self._parked is not None else None
 
-    async def _make_identity(self, spec: WorkerSpec) -> dict[str, str]:
+    async def _make_identity(self, spec: WorkerSpec) -> Identity:
         """Return the snapshot's identity; it reads all weights once, and again when their files have changed."""
         try:
             stamps = [stamp_file(file) for file in spec.files]
@@ -201,12 +201,8 @@ class CudaBackend(SnapshotBackend):
                 weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
-                self._identity = dict(
-                    await asyncio.to_thread(
-                        make_identity, spec, __name__, criu=tool.version, way=tool.mode, gpu=f"{gpu.name} {gpu.uuid}",
-                        driver=gpu.driver, weights=weights,
-                    )
-                )  # fmt: skip
+                used = {"criu": tool.version, "way": tool.mode, "gpu": f"{gpu.name} {gpu.uuid}", "driver": gpu.driver}
+                self._identity = await asyncio.to_thread(make_identity, spec, __name__, **used, weights=weights)
                 self._file_stamps = stamps
         except WeightsError as error:
             raise StartFailed(error.message, public=True) from None
@@ -230,7 +226,7 @@ class CudaBackend(SnapshotBackend):
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
             with time_phase(report, "snapshot"):
-                saved = await self._save_for_snapshot(handle)
+                saved = await self._save_gpu_memory(handle)
         except BaseException:
             await handle.kill()
             raise
@@ -241,17 +237,13 @@ class CudaBackend(SnapshotBackend):
     async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
         identity = await self._make_identity(spec)
-        saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            saved.append(await self._save_for_snapshot(handle))
+            said["manifest"] = {"gpu_bytes": (await self._save_gpu_memory(handle)).bytes}
 
-        return await save_worker(
-            self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save,
-            lambda: {"gpu_bytes": saved[0].bytes},
-        )  # fmt: skip
+        return await save_worker(self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save)
 
     # Restoring and parking
 
@@ -315,7 +307,7 @@ class CudaBackend(SnapshotBackend):
                     pass
             if message is None:
                 raise SnapshotFailed(describe_death(handle))
-            saved = SavedMemory() if step == "context" else await self._save_for_snapshot(handle)
+            saved = SavedMemory() if step == "context" else await self._save_gpu_memory(handle)
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -344,7 +336,7 @@ class CudaBackend(SnapshotBackend):
             await parked.handle.kill()
             return
         try:
-            saved = await self._save_for_snapshot(parked.handle)
+            saved = await self._save_gpu_memory(parked.handle)
         except BaseException:
             self._parked = None
             await parked.handle.kill()
@@ -367,22 +359,18 @@ class CudaBackend(SnapshotBackend):
 
     # The driver
 
-    async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
-        """Move the GPU memory of all the worker's processes into them. Raises DriverFailed."""
-        processes = await self._driver.find_processes(list_process_tree(handle.pid))
-        if not processes:
-            raise DriverFailed("save: the worker has no process that uses the GPU")
-        before, _ = await self._driver.measure_memory()
-        await self._driver.save(processes, deadline)
-        after, _ = await self._driver.measure_memory()
-        return SavedMemory(tuple(processes), max(0, after - before))
-
-    async def _save_for_snapshot(self, handle: WorkerHandle) -> SavedMemory:
-        """Save GPU memory as part of a snapshot. Raises SnapshotFailed."""
+    async def _save_gpu_memory(self, handle: WorkerHandle) -> SavedMemory:
+        """Move the GPU memory of all the worker's processes into them. Raises SnapshotFailed."""
         try:
-            return await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
+            processes = await self._driver.find_processes(list_process_tree(handle.pid))
+            if not processes:
+                raise SnapshotFailed("save: the worker has no process that uses the GPU")
+            before, _ = await self._driver.measure_memory()
+            await self._driver.save(processes, self._settings.snapshot_timeout_s)
+            after, _ = await self._driver.measure_memory()
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None
+        return SavedMemory(tuple(processes), max(0, after - before))
 
     async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
         """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""
