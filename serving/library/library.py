@@ -303,14 +303,12 @@ def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> Collecti
 
 
 def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
+    row = [page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height]
     db.execute(
         "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height,
-            time.time(), new.lines is not None,
-        ],
-    )  # fmt: skip
+        [*row, time.time(), new.lines is not None],
+    )
     line_vectors = None if new.line_vectors is None else new.line_vectors.astype(np.float16).tobytes()
     db.execute("INSERT INTO vectors (page, vector, lines) VALUES (?, ?, ?)", [page_id, vector.tobytes(), line_vectors])
     db.executemany(

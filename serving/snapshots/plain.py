@@ -55,12 +55,9 @@ def time_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
 
 
 def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
-    numbers = [str(number) for number in pipes]
     settings = json.dumps(spec.settings.known_at_load())
-    return [
-        sys.executable, "-m", "serving.worker.process", "--embedder", spec.embedder, "--settings", settings,
-        "--pipes", *numbers, *more,
-    ]  # fmt: skip
+    given = ["--embedder", spec.embedder, "--settings", settings, "--pipes", *map(str, pipes), *more]
+    return [sys.executable, "-m", "serving.worker.process", *given]
 
 
 async def spawn_process(argv: Sequence[str], **options: Any) -> Process:

@@ -55,10 +55,8 @@ class Pipes:
         self.worker_ends = ()
 
     def close(self) -> None:
+        self.worker_ends += (self.control, self.status, self.log)
         self.close_worker_ends()
-        for end in (self.control, self.status, self.log):
-            with contextlib.suppress(OSError):
-                os.close(end)
 
 
 class WorkerHandle:

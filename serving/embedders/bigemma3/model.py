@@ -56,10 +56,10 @@ def load_model(checkpoint: Checkpoint, device: str) -> Any:
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
+        options = {"dtype": dtype, "device_map": device, "attn_implementation": "sdpa", "key_mapping": KEY_MAPPING}
         model, info = gemma.BiGemma3.from_pretrained(
-            checkpoint.path, dtype=dtype, key_mapping=KEY_MAPPING, output_loading_info=True, local_files_only=True,
-            device_map=device, attn_implementation="sdpa",
-        )  # fmt: skip
+            checkpoint.path, output_loading_info=True, local_files_only=True, **options
+        )
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise WeightsError(f"{checkpoint.path} cannot be loaded: {reason}") from error

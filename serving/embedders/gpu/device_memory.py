@@ -107,11 +107,8 @@ class AddressRange:
 
     def make_tensor(self) -> torch.Tensor:
         """Return uint8[size]; it stays valid, and may be used while there is memory behind it."""
-        whole = types.SimpleNamespace()
-        whole.__cuda_array_interface__ = {
-            "shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3,
-        }  # fmt: skip
-        return torch.as_tensor(whole, device="cuda")
+        whole = {"shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3}
+        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=whole), device="cuda")
 
     def _round_up(self, size: int) -> int:
         return -(-size // self._grain) * self._grain
