@@ -114,7 +114,7 @@ class Library:
         page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
         fresh = False
         try:
-            self.pictures.write(page_id, new.picture, new.thumbnail)
+            self.pictures.write_page(page_id, new.picture, new.thumbnail)
             with self.database.lock:
                 stored = self._insert(key, page_id, new, vector, fingerprint, model)
                 if fresh := stored.id == page_id:
@@ -124,7 +124,7 @@ class Library:
             raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
             if not fresh:
-                self.pictures.remove([page_id])
+                self.pictures.remove_pages([page_id])
         if not staged:
             self._back_up_page(key, stored.id, fresh)
         return stored
@@ -205,7 +205,7 @@ class Library:
         with self.database.lock:
             gone = self._delete_rows(key, ids)
         self._back_up()
-        self.pictures.remove(gone)
+        self.pictures.remove_pages(gone)
         return gone
 
     def _delete_rows(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
@@ -265,7 +265,7 @@ class Library:
                 db.execute("DELETE FROM collections WHERE key = ?", [key])
             self.vectors.drop_collection(key)
         self._back_up()
-        self.pictures.remove(ids)
+        self.pictures.remove_pages(ids)
         return len(ids)
 
     @contextmanager

@@ -122,7 +122,7 @@ class WorkerHandle:
         Returns when nothing of it is left, or when its backend has parked it. Raises SnapshotFailed if parking failed;
         then nothing of it is left.
         """
-        if self.park is not None and self.usable:
+        if self.park is not None and self.is_usable:
             return await self.park(grace)
         self._close_control()
         try:
@@ -132,7 +132,7 @@ class WorkerHandle:
             await self.kill()
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Return whether it may get a request: `ended` is set only some time after it was stopped or killed."""
         return self._pipes.control >= 0 and not self.ended.is_set()
 

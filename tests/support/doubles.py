@@ -70,7 +70,7 @@ class NoProcess:
         self.stopped = self.killed = False
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         return not self.killed and not self.ended.is_set()
 
     async def stop(self, grace: float) -> None:

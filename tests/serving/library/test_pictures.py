@@ -33,13 +33,13 @@ def test_pictures_of_unknown_pages_go_and_files_of_others_stay(tmp_path: Path) -
     pictures = Pictures(tmp_path)
     kept, lost = "0" * 16, "f" * 16
     for page_id in (kept, lost):
-        pictures.write(page_id, b"jpeg", b"webp")
+        pictures.write_page(page_id, b"jpeg", b"webp")
     half, own = tmp_path / f"{lost}.jpg.00ff.part", tmp_path / "holiday.jpg"
     half.touch()
     own.touch()
     pictures.remove_unknown({kept})
     assert {path.name for path in tmp_path.iterdir()} == {f"{kept}.jpg", f"{kept}.webp", "holiday.jpg"}
-    pictures.remove([kept, lost])
+    pictures.remove_pages([kept, lost])
     assert list(tmp_path.iterdir()) == [own]
 
 
@@ -47,5 +47,5 @@ def test_a_large_collection_is_estimated_from_a_sample(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path)
     ids = [f"{number:016x}" for number in range(1_000)]
     for page_id in ids[:: len(ids) // SAMPLED_PAGES]:
-        pictures.write(page_id, b"j" * 30, b"w" * 10)
+        pictures.write_page(page_id, b"j" * 30, b"w" * 10)
     assert pictures.estimate_bytes(ids) == 40 * len(ids) and pictures.estimate_bytes([]) == 0

@@ -81,7 +81,7 @@ def test_a_launch_that_fails_ends_the_worker(program: str, reason: str) -> None:
     async def test(handle: WorkerHandle) -> None:
         with pytest.raises(StartFailed, match=reason):
             await launch_worker(handle, {}, 0.5 if program.startswith("time") else 20)
-        assert handle.ended.is_set() and not handle.usable
+        assert handle.ended.is_set() and not handle.is_usable
 
     with_program(program, test)
 

@@ -71,9 +71,9 @@ def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> 
 def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path: Path, name: str) -> None:
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
         handle = await restore(backend, snapshot, folder)
-        assert handle.usable
+        assert handle.is_usable
         handle.kill_now()
-        assert not handle.usable and not handle.ended.is_set()
+        assert not handle.is_usable and not handle.ended.is_set()
         await asyncio.wait_for(handle.ended.wait(), 10)
         await handle.kill()  # of one that has gone, it does nothing
 
