@@ -59,7 +59,7 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[
         for path in recall.list_page_files(corpus):
             for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 assert isinstance(page, Page)
-                lines = join_rows(page.lines if page.lines is not None else embedder.read(page.image))
+                lines = join_rows(page.lines if page.lines is not None else embedder.read_lines(page.image))
                 words = builtin.join_page_text(lines)
                 if builtin.count_letters(words) >= builtin.MIN_LETTERS:
                     least = builtin.MIN_LINE_LETTERS

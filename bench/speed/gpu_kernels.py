@@ -65,7 +65,7 @@ def measure_beside(embedder: BiGemma3Embedder, squares: list[np.ndarray], batch:
 
     def feed(thread: int) -> None:
         while not stop.is_set():
-            graphs.pages(squares[:batch])
+            graphs.embed_pages(squares[:batch])
             done[thread] += batch
 
     threads = [threading.Thread(target=feed, args=[n]) for n in range(2)]
@@ -107,7 +107,7 @@ def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]
         images["token_type_ids"] = torch.zeros_like(images["token_type_ids"])
         causal = model(**images).float().cpu().numpy()
         queries = model(**processor.process_texts(texts).to("cuda")).float().cpu().numpy()
-    ours = embedder._running.pages(squares[:4])
+    ours = embedder._running.embed_pages(squares[:4])
     asked = embedder.embed_queries(texts)
     return {
         "pages": compute_cosines(pages, ours).round(6).tolist(),

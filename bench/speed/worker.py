@@ -252,7 +252,7 @@ def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
 
 def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
-    from serving.library.database import new_key
+    from serving.library.database import make_key
     from serving.library.library import Library
 
     Library(folder).close()
@@ -261,7 +261,7 @@ def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     vector = "INSERT INTO vectors (page, vector) VALUES (?, ?)"
     ids = [f"{number:016x}" for number in range(len(rows))]
     with closing(sqlite3.connect(folder / "library.db")) as db, db:
-        db.execute(collection, [new_key(), FINGERPRINT, DIMENSION])
+        db.execute(collection, [make_key(), FINGERPRINT, DIMENSION])
         db.executemany(page, ((name, name) for name in ids))
         db.executemany(vector, ((n, row.tobytes()) for n, row in zip(ids, rows, strict=True)))
 

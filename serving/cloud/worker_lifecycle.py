@@ -30,8 +30,8 @@ from serving.cloud.prewarm import RequestCounter, prewarm_app
 from serving.embedders import base
 from serving.embedders.base import Embedder
 from serving.embedders.bigemma3.base import BiGemma3Base
-from serving.embedders.bigemma3.checkpoint import WeightsError
 from serving.embedders.bigemma3.download import ensure_downloaded
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.embedders.probe import describe_difference, why_unusable
 from serving.errors import ServingError, UnauthorizedError
 from serving.settings import Settings

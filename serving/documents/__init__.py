@@ -1,0 +1,1 @@
+"""Files that become pages: images, PDF, zip."""

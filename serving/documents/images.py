@@ -23,15 +23,19 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")
 """An allow-list: Pillow also opens EPS (runs Ghostscript), FITS and PSD (decompression bombs)."""
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of HEIF files, at byte 8; AVIF has brands of its own, which Pillow asks for first."""
-NO_HEIC = "this is a HEIC photo: install its decoder (pip install 'dormouse-search[heic]'), or send it as JPEG"
+THUMBNAIL = 480
+JPEG_QUALITY = 92
+"""The OCR reads the same words as from PNG; a page of text takes about 0.3 MB and 15 ms."""
 
 # Pillow warns between 89 and 179 megapixels; our own limit is lower, so its warning is an error here as well.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
-    """Read one page of an image file. The file is read again for each, so that an upload of many files is never in
-    memory as a whole. Raises ServingError."""
+    """Read one page of an image file. Raises ServingError.
+
+    The file is read again for each page, so that an upload of many files is never in memory as a whole.
+    """
     try:
         data = source.read_bytes()
     except OSError:
@@ -52,18 +56,16 @@ def count_frames(data: bytes, settings: Settings) -> int:
             # Counted no further than needed: in a file made for that a page takes only 12 bytes.
             count = sum(1 for _ in islice(ImageSequence.Iterator(image), settings.max_pdf_pages + 1))
         except Exception as error:
-            raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
+            raise make_decode_error(error) from None
     if count > settings.max_pdf_pages:
         raise TooLargeError(f"the file has more than {settings.max_pdf_pages} pages, which is the limit: split it")
     return count
 
 
 def check_size(image: Image.Image, settings: Settings) -> None:
-    width, height = image.size
-    if width * height > settings.max_pixels:
-        raise TooLargeError(
-            f"the image has {width} x {height} pixels; the limit is {settings.max_pixels // 1_000_000} megapixels"
-        )
+    if image.width * image.height > (limit := settings.max_pixels):
+        size = f"{image.width} x {image.height}"
+        raise TooLargeError(f"the image has {size} pixels; the limit is {limit // 1_000_000} megapixels")
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -76,10 +78,8 @@ def open_image(data: bytes) -> Image.Image:
         raise NotAnImageError(
             f"this is {kind}: send PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 (or PDF on the page)"
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
     except Exception as error:  # plugins raise RuntimeError (AVIF), TypeError, KeyError and more on damaged headers
-        raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
+        raise make_decode_error(error) from None
 
 
 def is_heic(data: bytes) -> bool:
@@ -90,7 +90,9 @@ def is_heic(data: bytes) -> bool:
         if "HEIF" not in Image.OPEN:
             import_module("pillow_heif").register_heif_opener(thumbnails=False)
     except ImportError:
-        raise NotAnImageError(NO_HEIC) from None
+        raise NotAnImageError(
+            "this is a HEIC photo: install its decoder (pip install 'dormouse-search[heic]'), or send it as JPEG"
+        ) from None
     return True
 
 
@@ -111,16 +113,16 @@ def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image
             return canonicalise_image(image, settings.max_side)
         except ServingError:
             raise
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise TooLargeError("the image has far more than 50 megapixels: send it smaller") from None
         except Exception as error:  # decoders raise struct.error, IndexError, KeyError and more on damaged data
-            raise UnreadableError(f"the image is damaged: {describe_decode_error(error)}") from None
+            raise make_decode_error(error) from None
 
 
-def describe_decode_error(error: BaseException) -> str:
-    """Return the decoder's message without object addresses or paths."""
+def make_decode_error(error: Exception) -> ServingError:
+    """Return the error for Pillow's own, without object addresses or paths."""
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return TooLargeError("the image has far more than 50 megapixels: send it smaller")
     words = str(error).split(" for ")[0].split("<_io")[0].strip()
-    return words[:120] or type(error).__name__
+    return UnreadableError(f"the image is damaged: {words[:120] or type(error).__name__}")
 
 
 def canonicalise_image(image: Image.Image, max_side: int) -> Image.Image:
@@ -129,13 +131,11 @@ def canonicalise_image(image: Image.Image, max_side: int) -> Image.Image:
         image = scale_to_eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    if image.mode not in ("RGB", "L", "CMYK"):
+    elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    if max(image.size) > max_side:
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
@@ -150,14 +150,9 @@ def scale_to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0.0, 255.0).round().astype(np.uint8))
 
 
-THUMBNAIL = 480
-JPEG_QUALITY = 92
-"""The OCR reads the same words as from PNG; a page of text takes about 0.3 MB and 15 ms."""
-
-
-def encode_jpeg(image: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 

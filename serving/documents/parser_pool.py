@@ -1,8 +1,8 @@
-"""Parses untrusted files in separate processes that can be killed: a page that takes too long or too much memory, or
-crashes its parser, fails alone.
+"""Parses untrusted files in separate processes that can be killed.
 
-Each process has its own pair of pipes, and they share no lock: one that is killed in the middle of an answer does not
-block the others. Processes are executed, not forked: they have neither memory nor keys of the page's process.
+A page that takes too long or too much memory, or crashes its parser, fails alone. Each process has its own pair of
+pipes, and they share no lock: one that is killed in the middle of an answer does not block the others. Processes are
+executed, not forked: they have neither memory nor keys of the page's process.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class ParserFailed(Exception):
 
 
 class ParserPool:
+    """The processes of one page's server."""
+
     def __init__(self, settings: Settings) -> None:
         """Start nothing: processes start on demand, and end when they are idle."""
         self._settings = settings
@@ -116,15 +118,12 @@ class ParserPool:
                     break
                 process.end()
             else:
-                process = self._start_process()
+                try:
+                    process = ParserProcess(self._settings.parser_memory_bytes)
+                except OSError as error:
+                    raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
             self._busy.add(process)
             return process
-
-    def _start_process(self) -> ParserProcess:
-        try:
-            return ParserProcess(self._settings.parser_memory_bytes)
-        except OSError as error:
-            raise NotReadyError(f"{NO_PROCESS}: {error.strerror}", retry_after=5) from None
 
     def _give_back(self, process: ParserProcess, whole: bool) -> None:
         with self._changed:
@@ -144,6 +143,8 @@ class ParserPool:
 
 
 class ParserProcess:
+    """One process and its two pipes."""
+
     def __init__(self, memory: int) -> None:
         command = [sys.executable, "-P", "-m", "serving.documents.parser_process", "--memory", str(memory), *MODULES]
         kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("LC_")}
@@ -171,8 +172,11 @@ class ParserProcess:
         self._ready = True
 
     def ask(self, request: bytes, timeout: float, stopped: Callable[[], bool]) -> Answer:
-        """Return its answer. Raises TimeoutError; EOFError or BrokenPipeError if it has ended; ValueError if its answer
-        is invalid; EOFError if `stopped`."""
+        """Return its answer.
+
+        Raises TimeoutError; EOFError or BrokenPipeError if it has ended; ValueError if its answer is invalid; EOFError
+        if `stopped`.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(request)
         return self._read_frame(time.monotonic() + timeout, stopped)

@@ -50,17 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(target=end_with_parent, args=(requests,), daemon=True).start()
     for module in options.modules:
         import_module(module)
-    send(answers, False, {}, b"")
+    send_answer(answers, False, {}, b"")
     for request in islice(read_requests(requests), MAX_TASKS):
-        send(answers, *perform(json.loads(request)))
-        if resident_bytes() > MAX_KEPT_BYTES:
+        send_answer(answers, *run_task(json.loads(request)))
+        if measure_resident_bytes() > MAX_KEPT_BYTES:
             break
     return 0
 
 
 def take_over_pipes() -> tuple[int, int]:
-    """Return descriptors of standard input and output, and put /dev/null in their place: a print must not become an
-    answer."""
+    """Return descriptors of standard input and output, and put /dev/null there: a print must not become an answer."""
     pipes = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -81,7 +80,7 @@ def bound_resources(memory: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def resident_bytes() -> int:
+def measure_resident_bytes() -> int:
     """Return the process's resident memory in bytes; 0 on other systems than Linux."""
     if sys.platform != "linux":
         return 0
@@ -104,8 +103,8 @@ def read_requests(requests: int) -> Iterator[bytes]:
         yield line
 
 
-def perform(request: dict[str, Any]) -> tuple[bool, dict[str, Any], bytes | memoryview]:
-    """Run a task and return its answer as `send` takes it. Other errors than ServingError end the process."""
+def run_task(request: dict[str, Any]) -> tuple[bool, dict[str, Any], bytes | memoryview]:
+    """Run a task and return its answer as `send_answer` takes it. Other errors than ServingError end the process."""
     module, _, function = request["task"].partition(":")
     try:
         facts, data = getattr(import_module(module), function)(**request["arguments"])
@@ -114,7 +113,7 @@ def perform(request: dict[str, Any]) -> tuple[bool, dict[str, Any], bytes | memo
     return False, facts, data
 
 
-def send(answers: int, refused: bool, facts: dict[str, Any], data: bytes | memoryview) -> None:
+def send_answer(answers: int, refused: bool, facts: dict[str, Any], data: bytes | memoryview) -> None:
     encoded = json.dumps(facts).encode()
     for part in (FRAME.pack(refused, len(encoded), len(data)) + encoded, data):
         left = memoryview(part)

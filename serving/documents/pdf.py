@@ -8,19 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter
 
 from serving.documents.page import Box, Line, Page, PageFile
 from serving.documents.parser_pool import Parse, ParserFailed
 from serving.errors import TooLargeError, UnreadableError
 from serving.settings import Settings
 
-
-class PageCount(BaseModel):
-    count: int = Field(ge=0)
+COUNT = TypeAdapter(dict[str, NonNegativeInt])
+"""The answer of `pdfium.count_pages`."""
 
 
 class DrawnPage(BaseModel):
+    """The answer of `pdfium.draw_page`, as far as it is no picture."""
+
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     lines: list[tuple[str, Box]] | None
@@ -31,7 +32,7 @@ def open_pdf(source: Path, settings: Settings, parse: Parse) -> PageFile:
     path = str(source.resolve())
     try:
         facts, _ = parse("serving.documents.pdfium:count_pages", {"path": path})
-        count = PageCount.model_validate_json(facts).count
+        count = COUNT.validate_json(facts)["count"]
     except (ParserFailed, ValueError) as error:
         raise UnreadableError(f"the PDF cannot be read: {describe_parser_error(error)}") from None
     if count == 0:

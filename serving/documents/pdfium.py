@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
 
 from serving.errors import GONE, ServingError, UnreadableError
+from serving.system.files import file_stamp
 
 Box = tuple[float, float, float, float]
 TextLine = tuple[str, Box]
@@ -22,12 +24,14 @@ MIN_LETTERS = 20
 """A page with fewer letters in its text layer counts as scanned (a stamp or a page number is no text)."""
 WRONG_PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
+UNMAPPED = ("Co", "Cn", "Cs")
+"""Unicode categories of glyphs whose font has no mapping to letters."""
 
 
 def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
     """Return the number of pages. Raises UnreadableError (damaged, encrypted)."""
     try:
-        return {"count": len(documents.open(Path(path)))}, b""
+        return {"count": len(open_document(path, file_stamp(Path(path))))}, b""
     except (pdfium.PdfiumError, OSError) as error:
         raise make_unreadable_error(error) from None
 
@@ -37,7 +41,7 @@ def draw_page(
 ) -> tuple[dict[str, Any], memoryview]:
     """Return size, text lines (None for a scan) and RGB pixels of a page. Raises UnreadableError."""
     try:
-        page = documents.open(Path(path))[index]
+        page = open_document(path, file_stamp(Path(path)))[index]
         try:
             width, height = page.get_size()
             if min(width, height) <= 0:
@@ -56,27 +60,13 @@ def draw_page(
     return facts, memoryview(bitmap.buffer).cast("B")
 
 
-class OpenDocument:
-    """Keeps the last file open: in one just opened, PDFium walks all pages before it on the way to page 5,000."""
+@lru_cache(maxsize=1)
+def open_document(path: str, _stamp: str) -> pdfium.PdfDocument:
+    """Return the document, opened anew if the file changed. Raises PdfiumError, OSError.
 
-    def __init__(self) -> None:
-        self._document: pdfium.PdfDocument | None = None
-        self._stamp: tuple[object, ...] = ()
-
-    def open(self, path: Path) -> pdfium.PdfDocument:
-        """Return the document, opened anew if the file changed. Raises PdfiumError, OSError."""
-        found = path.stat()
-        stamp = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if self._document is None or stamp != self._stamp:
-            if self._document is not None:
-                self._document.close()
-                self._document = None
-            self._document = pdfium.PdfDocument(path)
-            self._stamp = stamp
-        return self._document
-
-
-documents = OpenDocument()
+    The last one stays open: in one just opened, PDFium walks all pages before it on the way to page 5,000.
+    """
+    return pdfium.PdfDocument(path)
 
 
 def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
@@ -106,10 +96,6 @@ def read_text_layer(
         text_page.close()
 
 
-UNMAPPED = ("Co", "Cn", "Cs")
-"""Unicode categories of glyphs whose font has no mapping to letters."""
-
-
 def clean_text(text: str) -> str:
     """Return the text without unmapped glyphs, control characters and doubled spaces."""
     kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
@@ -118,9 +104,7 @@ def clean_text(text: str) -> str:
 
 def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
     """Return the box between two corners in pixels, as shares of the page's size."""
-    (x0, y0), (x1, y1) = corners
-
-    def share(value: int, size: int) -> float:
-        return round(min(1.0, max(0.0, value / size)), 5)
-
-    return share(min(x0, x1), width), share(min(y0, y1), height), share(max(x0, x1), width), share(max(y0, y1), height)
+    (left, right), (top, bottom) = (sorted(values) for values in zip(*corners, strict=True))
+    shares = left / width, top / height, right / width, bottom / height
+    x0, y0, x1, y1 = (round(min(1.0, max(0.0, share)), 5) for share in shares)
+    return x0, y0, x1, y1

@@ -1,0 +1,1 @@
+"""Models behind one interface: pages and queries in, vectors out."""

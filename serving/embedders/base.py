@@ -52,6 +52,8 @@ class Lanes:
 
 
 class Embedder(Protocol):
+    """A model behind this interface."""
+
     name: str
     """What callers put into `model`."""
     title: str
@@ -80,10 +82,11 @@ class Embedder(Protocol):
 
     def close(self) -> None:
         """End the processes that it started beside this one. The worker calls it last."""
+        return
 
     def prepare(self, page: Page) -> Page:
         """Return the page after all work that needs no model, such as resizing: runs on several cores at once."""
-        ...
+        return page
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
 

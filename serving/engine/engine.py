@@ -147,7 +147,7 @@ class Engine:
 
     def _take_free_worker(self) -> RunningWorker | None:
         worker = self.worker
-        if self.state != "serving" or worker is None or not worker.handle.usable or self.wait_queue:
+        if self.state != "serving" or worker is None or not worker.handle.is_usable or self.wait_queue:
             return None
         if worker.in_flight >= self.settings.max_in_flight:
             return None
@@ -194,7 +194,7 @@ class Engine:
 
     def _admit_waiting(self) -> None:
         worker = self.worker
-        if worker is not None and self.state == "serving" and worker.handle.usable:
+        if worker is not None and self.state == "serving" and worker.handle.is_usable:
             self.wait_queue.admit(worker, self.settings.max_in_flight)
 
     # Commands, which the owner carries out

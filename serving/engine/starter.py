@@ -17,8 +17,8 @@ from typing import Any, Literal
 from serving.embedders.probe import describe_difference, why_unusable
 from serving.engine.start_history import StartRecord
 from serving.snapshots.base import (
+    GpuMemoryInUse,
     Launch,
-    NoRoom,
     Report,
     RestoreFailed,
     Snapshot,
@@ -140,7 +140,7 @@ class Starter:
         tier = backend.tier
         try:
             handle = await self._restore_worker(snapshot, record.kind, report)
-        except NoRoom as error:  # a plain start would not find more memory
+        except GpuMemoryInUse as error:  # a plain start would not find more memory
             raise StartFailed(str(error), public=True) from None
         except RestoreFailed as error:
             self.snapshot = None
@@ -214,7 +214,7 @@ class Starter:
 async def verify_probe(handle: WorkerHandle, check: Callable[[Any], str | None]) -> str | None:
     """Return why the worker's probe is wrong, else None. A wrong one, or a failed check, ends the worker."""
     try:
-        reason = check(handle.about["probe"])
+        reason = check(handle.launch_answer["probe"])
     except BaseException:
         await handle.kill()
         raise

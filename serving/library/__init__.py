@@ -1,0 +1,1 @@
+"""Collections of pages: SQLite, vectors in memory, search, backup, export and import."""

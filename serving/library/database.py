@@ -1,5 +1,4 @@
-"""The library's SQLite file: its tables, opening it safely, reading and changing it, and the lock that one process
-holds."""
+"""The library's SQLite file: its tables, opening, reading and changing it, and the lock that one process holds."""
 
 from __future__ import annotations
 
@@ -7,11 +6,10 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from serving.errors import ServingError
 from serving.library.records import CollectionKey
@@ -40,8 +38,6 @@ CREATE TABLE vectors (
   page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
 );
 """
-
-
 MIGRATE_TO_2 = """
 INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension)
   SELECT id, new_key(), name, created, fingerprint, model, dimension FROM collections;
@@ -50,10 +46,6 @@ ALTER TABLE collections_2 RENAME TO collections;
 """
 MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2}
 """SQL that brings a database of each older schema to the next one."""
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
 BUSY_S = 2.0
 """How long a change waits for another program that holds the database; changes behind it wait as well. None of our
 processes holds it longer than a moment."""
@@ -65,53 +57,23 @@ class LibraryError(ServingError):
     code = "library"
 
 
-def raise_library_errors(method: Callable[P, T]) -> Callable[P, T]:
-    """Return the method with its database errors raised as `translate_error` has them."""
-
-    @wraps(method)
-    def call(*given: P.args, **named: P.kwargs) -> T:
-        try:
-            return method(*given, **named)
-        except sqlite3.DatabaseError as error:
-            raise translate_error(error) from error
-
-    return call
-
-
-class Cursor(sqlite3.Cursor):
-    execute = raise_library_errors(sqlite3.Cursor.execute)
-    executemany = raise_library_errors(sqlite3.Cursor.executemany)
-    fetchone = raise_library_errors(sqlite3.Cursor.fetchone)
-    fetchall = raise_library_errors(sqlite3.Cursor.fetchall)
-
-    @raise_library_errors
-    def __next__(self) -> Any:
-        return super().__next__()
-
-
-class Connection(sqlite3.Connection):
-    """A connection whose statements raise LibraryError."""
-
-    def execute(self, *given: Any) -> sqlite3.Cursor:
-        return Cursor(self).execute(*given)
-
-    def executemany(self, *given: Any) -> sqlite3.Cursor:
-        return Cursor(self).executemany(*given)
-
-
-def translate_error(error: sqlite3.DatabaseError) -> Exception:
-    """Return what to raise for an error: a LibraryError, or the error itself where the caller's row or statement is at
-    fault."""
-    if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-        return error
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LibraryError("another program holds the library's database: close it, and try again", code="locked")
-    if code == sqlite3.SQLITE_FULL:
-        return LibraryError("the disk is full: delete something, and try again", code="disk_full")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return LibraryError(f"the library's database is damaged ({error}): stop the page and restore it from a backup")
-    return LibraryError(f"the library's database cannot be used: {error}")
+@contextmanager
+def raise_library_errors() -> Iterator[None]:
+    """Raise LibraryError for the database's errors, but not where the caller's row or statement is at fault."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        number = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code, message = LibraryError.code, f"the library's database cannot be used: {error}"
+        if number in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            code, message = "locked", "another program holds the library's database: close it, and try again"
+        elif number == sqlite3.SQLITE_FULL:
+            code, message = "disk_full", "the disk is full: delete something, and try again"
+        elif number in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            message = f"the library's database is damaged ({error}): stop the page and restore it from a backup"
+        raise LibraryError(message, code=code) from error
 
 
 class Database:
@@ -142,18 +104,18 @@ class Database:
 
     def fetch_all(self, select: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query. Raises LibraryError."""
-        with self.lock:
+        with self.lock, raise_library_errors():
             return self.connection.execute(select, values).fetchall()
 
     def fetch_one(self, select: str, values: Sequence[object] = ()) -> Any:
         """Return the first row of a query, None where there is none. Raises LibraryError."""
-        with self.lock:
+        with self.lock, raise_library_errors():
             return self.connection.execute(select, values).fetchone()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit all that is done inside, or nothing. Raises LibraryError."""
-        with self.lock:
+        with self.lock, raise_library_errors():
             db = self.connection
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -170,8 +132,8 @@ class Database:
 
         Raises LibraryError.
         """
-        address, connect = f"{self.path.resolve().as_uri()}?mode=ro", raise_library_errors(sqlite3.connect)
-        with closing(connect(address, uri=True, timeout=BUSY_S, factory=Connection)) as db:
+        address = f"{self.path.resolve().as_uri()}?mode=ro"
+        with raise_library_errors(), closing(sqlite3.connect(address, uri=True, timeout=BUSY_S)) as db:
             db.execute("BEGIN")
             db.execute("SELECT 1 FROM collections LIMIT 1").fetchone()  # the first read fixes what it sees
             yield db
@@ -189,7 +151,7 @@ def lock_library(path: Path) -> int:
         raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None
 
 
-def new_key() -> CollectionKey:
+def make_key() -> CollectionKey:
     """Return 128 random bits in a form that no name may have."""
     return CollectionKey(f"c-{secrets.token_hex(16)}")
 
@@ -201,20 +163,19 @@ def open_database(path: Path, copies: Path) -> sqlite3.Connection:
     """
     try:
         # Autocommit: transactions are written out where they begin and end.
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_S, factory=Connection)
-        plain = sqlite3.Cursor(db)  # raises SQLite's own errors, which are told apart below
-        version = int(plain.execute("PRAGMA user_version").fetchone()[0])
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_S)
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             db.close()
             raise LibraryError(f"{path.name} was written by a newer release (schema {version}): update Dormouse")
-        plain.execute("PRAGMA journal_mode = WAL")
-        plain.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version < SCHEMA_VERSION:
             write_copy(path, copies / f"library-schema-{version}.db")
             migrate(db, version)
-        plain.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA foreign_keys = ON")
         path.chmod(0o600)
     except sqlite3.OperationalError as error:
         raise LibraryError(f"{path} cannot be opened: {error}") from None
@@ -228,9 +189,11 @@ def open_database(path: Path, copies: Path) -> sqlite3.Connection:
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Take all steps to the current schema, or none. Foreign keys are off meanwhile: a table that others refer to is
-    replaced."""
-    db.create_function("new_key", 0, new_key)
+    """Take all steps to the current schema, or none.
+
+    Foreign keys are off meanwhile: a table that others refer to is replaced.
+    """
+    db.create_function("new_key", 0, make_key)
     steps = " ".join(MIGRATIONS[number] for number in range(version, SCHEMA_VERSION))
     try:
         db.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION};")

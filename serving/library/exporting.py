@@ -32,9 +32,9 @@ import numpy as np
 import orjson
 
 from serving.errors import TooLargeError
-from serving.library.catalogue import LINE, CollectionGoneError
+from serving.library.catalogue import LINE
 from serving.library.database import LibraryError
-from serving.library.library import Library
+from serving.library.library import Library, read_collection_row
 from serving.library.records import CollectionKey
 from serving.settings import Settings
 from serving.system.display_names import escape_cell
@@ -42,7 +42,6 @@ from serving.system.files import remove_files, sync_folder
 
 FORMAT = "dormouse-collection"
 VERSION = 1
-NAME = "{}.zip"
 OURS = re.compile(r"[0-9a-f]{32}\.(zip|part)")
 COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
@@ -54,6 +53,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Export:
+    """A written export."""
+
     path: Path
     """Has a name that nobody can guess."""
     pages: int
@@ -72,7 +73,7 @@ def export_collection(
     Raises CollectionGoneError; TooLargeError for one that could not be imported; LibraryError if it cannot be written;
     or what `progress` raises. Then no file is left.
     """
-    path = folder / NAME.format(secrets.token_hex(16))
+    path = folder / f"{secrets.token_hex(16)}.zip"
     part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,17 +104,13 @@ def write_archive(
     library: Library, key: CollectionKey, stream: io.BufferedWriter, settings: Settings, progress: Progress
 ) -> int:
     """Write the zip, and return how many pages it has. Raises as `export_collection`, and OSError."""
-    begin = stream.tell()
 
     def check_size() -> None:
-        if stream.tell() - begin > settings.max_export_bytes:
+        if stream.tell() > settings.max_export_bytes:
             raise make_size_error(f"more than {settings.max_export_bytes / 1e9:.1f} GB")
 
     with library.database.snapshot() as db:  # all reads below see one moment
-        head = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key])
-        if (found := head.fetchone()) is None:
-            raise CollectionGoneError
-        number, name, fingerprint, model, dimension = found
+        number, name, fingerprint, model, dimension = read_collection_row(db, key)
         rows = db.execute(PAGES, [number]).fetchall()
         if len(rows) > settings.max_export_pages:
             raise make_size_error(f"{len(rows):,} pages, more than {settings.max_export_pages:,}")

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from serving.errors import ServingError
-from serving.system.files import write_file
+from serving.system.files import file_stamp, write_file
 
 FILE = "parity.json"
 log = logging.getLogger(__name__)
@@ -29,11 +29,7 @@ class EquivalenceError(ServingError):
     code = "parity_file"
 
 
-class FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Spread(FrozenModel):
+class Spread(BaseModel, frozen=True):
     """Cosines of the vectors that both servers make of the same `n` inputs."""
 
     n: Annotated[int, Field(ge=1)]
@@ -41,14 +37,18 @@ class Spread(FrozenModel):
     median: Cosine
 
 
-class Threshold(FrozenModel):
+class Threshold(BaseModel, frozen=True):
+    """The lowest cosines that count as equal."""
+
     pages: Cosine
     queries: Cosine
 
 
-class Proof(FrozenModel):
-    """Two fingerprints that were shown to be equal. `lines` where the servers compare lines of pages too; `measured` is
-    ISO 8601."""
+class Proof(BaseModel, frozen=True):
+    """Two fingerprints that were shown to be equal.
+
+    `lines` where the servers compare lines of pages too; `measured` is ISO 8601.
+    """
 
     fingerprints: tuple[Fingerprint, Fingerprint]
     pages: Spread
@@ -58,7 +58,9 @@ class Proof(FrozenModel):
     measured: str
 
 
-class ProofFile(FrozenModel):
+class ProofFile(BaseModel, frozen=True):
+    """The content of `parity.json`."""
+
     schema_version: Literal[1]
     pairs: tuple[Proof, ...] = ()
 
@@ -68,7 +70,7 @@ class Equivalence:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._seen: tuple[int, int, int] | None = None
+        self._stamp = ""
         self._pairs: tuple[Proof, ...] = ()
 
     def are_equal(self, one: str, other: str) -> bool:
@@ -77,13 +79,11 @@ class Equivalence:
 
     def _read_current(self) -> tuple[Proof, ...]:
         try:
-            found = self._path.stat()
+            stamp = file_stamp(self._path)
         except OSError:
-            self._seen, self._pairs = None, ()
-            return ()
-        seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if seen != self._seen:
-            self._seen, self._pairs = seen, ()
+            stamp = ""
+        if stamp != self._stamp:
+            self._stamp, self._pairs = stamp, ()
             try:
                 self._pairs = read_proofs(self._path)
             except EquivalenceError as error:
@@ -112,8 +112,10 @@ def read_proofs(path: Path) -> tuple[Proof, ...]:
 
 
 def add_proof(folder: Path, proof: Proof) -> None:
-    """Write a proof, in place of an earlier one for the same pair. Raises EquivalenceError, or OSError: then the old
-    file is left."""
+    """Write a proof, in place of an earlier one for the same pair.
+
+    Raises EquivalenceError, or OSError: then the old file is left.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     write_proofs(path, [*(pair for pair in read_proofs(path) if {*pair.fingerprints} != {*proof.fingerprints}), proof])

@@ -7,15 +7,16 @@ pictures are decoded within limits. The limits follow from those of an export, s
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from serving.documents.archives import Bounds, MemberReader, open_archive, open_member
 from serving.documents.images import decode_image, encode_jpeg, encode_thumbnail
@@ -40,11 +41,9 @@ TRIES = 100
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+class ExportHead(BaseModel, frozen=True, strict=True):
+    """The content of `collection.json`."""
 
-
-class ExportHead(FrozenModel):
     format: Literal["dormouse-collection"]
     version: int
     name: str
@@ -54,14 +53,16 @@ class ExportHead(FrozenModel):
     pages: Annotated[int, Field(ge=0)]
 
 
-class LineEntry(FrozenModel):
+class LineEntry(BaseModel, frozen=True):
+    """A line of a page's text. Not strict: JSON has no tuples."""
+
     text: str
     box: tuple[Share, Share, Share, Share] | None
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)  # JSON has no tuples
 
+class PageEntry(BaseModel, frozen=True, strict=True):
+    """A line of `pages.jsonl`."""
 
-class PageEntry(FrozenModel):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -76,13 +77,14 @@ def import_collection(
     library: Library, path: Path, settings: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
     progress: Progress = ignore_progress,
 ) -> Collection:  # fmt: skip
-    """Import an export, and return the new collection. `name` is its name; default: the old one, with a number if it is
-    in use. `check` raises for a fingerprint that no embedder here serves; `progress` is called for each page.
+    """Import an export, and return the new collection.
 
-    The collection is hidden until it is complete, and is backed up once, with its last page. Raises ServingError, or
-    what `progress` raises; then nothing of it is left.
+    `name` is its name; default: the old one, with a number if it is in use. `check` raises for a fingerprint that no
+    embedder here serves; `progress` is called for each page. The collection is hidden until it is complete, and is
+    backed up once, with its last page. Raises ServingError, or what `progress` raises; then nothing of it is left.
     """
-    with open_export(path, settings) as archive:
+    bounds = Bounds(settings.max_export_pages + OTHERS, settings.max_export_bytes, settings.max_zip_ratio)
+    with open_archive(path, bounds) as archive:
         head = read_head(archive, settings)
         if head.fingerprint is not None:
             check(head.fingerprint)
@@ -94,35 +96,26 @@ def import_collection(
             for count, page in enumerate(read_pages(archive, head, settings), 1):
                 if count > head.pages:
                     break
-                library.stage_page(key, page, fingerprint=head.fingerprint or "", model=head.model or "")
+                library.add_page(key, page, fingerprint=head.fingerprint or "", model=head.model or "", staged=True)
                 progress(count, head.pages)
             if count != head.pages:
                 more = "or more " if count > head.pages else ""
                 raise UnreadableError(f"the export is incomplete: {count} {more}of {head.pages} pages are in it")
-            return hand_over(library, key, name, head.name, owner)
+            return name_collection(library, key, name, head.name, owner)
         except BaseException:
             library.delete_collection(key)
             raise
 
 
-def open_export(path: Path, settings: Settings) -> AbstractContextManager[zipfile.ZipFile]:
-    """Open an export within the limits of the settings. Raises TooLargeError or UnreadableError."""
-    return open_archive(
-        path, Bounds(settings.max_export_pages + OTHERS, settings.max_export_bytes, settings.max_zip_ratio)
-    )
-
-
-def hand_over(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
+def name_collection(library: Library, key: CollectionKey, name: str, old: str, owner: str) -> Collection:
     """Give the imported collection its name and owner. Raises BadValueError or LibraryError."""
     if name:
         return library.rename_collection(key, name, owner)
-    cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
-    for number in range(1, TRIES):
-        wanted = f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported"
-        try:
-            return library.rename_collection(key, wanted, owner)
-        except BadValueError:
-            continue
+    printable = "".join(char if char.isprintable() else " " for char in old)
+    wanted = " ".join(printable.split())[: NAME_CHARS - 6] or "imported"
+    for number in ("", *(f" ({number})" for number in range(2, TRIES))):
+        with suppress(BadValueError):
+            return library.rename_collection(key, wanted + number, owner)
     raise BadValueError("give the collection a name: there are many of its old name already", param="name")
 
 
@@ -143,17 +136,17 @@ def read_head(archive: zipfile.ZipFile, settings: Settings) -> ExportHead:
     return head
 
 
-def open_entry(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
-    """Open a file of the export. Raises UnreadableError."""
-    return open_member(archive, find_entry(archive, name), "the export is damaged")
-
-
-def find_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Return the entry of a file of the export. Raises UnreadableError."""
+def open_entry(
+    archive: zipfile.ZipFile, name: str, max_bytes: float = math.inf
+) -> AbstractContextManager[MemberReader]:
+    """Open a file of the export. Raises UnreadableError, or TooLargeError for a picture of more than `max_bytes`."""
     try:
-        return archive.getinfo(name)
+        entry = archive.getinfo(name)
     except KeyError:
         raise UnreadableError(f"this zip is no exported collection, or incomplete: {name} is missing") from None
+    if entry.file_size > max_bytes:
+        raise TooLargeError("a picture of the export is larger than any that this library stores")
+    return open_member(archive, entry, "the export is damaged")
 
 
 def read_pages(archive: zipfile.ZipFile, head: ExportHead, settings: Settings) -> Iterator[NewPage]:
@@ -210,10 +203,9 @@ def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> 
 
     A page of a PDF may be as large as `max_side` allows, even where an uploaded picture may not. Raises ServingError.
     """
-    name, pixels = f"pictures/{page_id}.jpg", settings.max_side**2
-    if find_entry(archive, name).file_size > max(settings.max_file_bytes, JPEG_BYTES * pixels):
-        raise TooLargeError("a picture of the export is larger than any that this library stores")
-    with open_entry(archive, name) as stream:
+    pixels = settings.max_side**2
+    most = max(settings.max_file_bytes, JPEG_BYTES * pixels)
+    with open_entry(archive, f"pictures/{page_id}.jpg", most) as stream:
         data = stream.read()
     image = decode_image(data, settings.model_copy(update={"max_pixels": max(settings.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:

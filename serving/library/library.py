@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from serving.errors import BadValueError, ReadOnlyError
 from serving.library.backup import Backup
 from serving.library.catalogue import Catalogue, CollectionGoneError, check_new_name
-from serving.library.database import Database, LibraryError, lock_library, new_key
+from serving.library.database import Database, LibraryError, lock_library, make_key, raise_library_errors
 from serving.library.fingerprints import Equivalence
 from serving.library.pictures import Pictures
 from serving.library.records import ABSENT, Collection, CollectionKey, NewPage, Storage, StoredPage
@@ -39,6 +40,8 @@ SET_EMBEDDER = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ?
 
 
 class Library:
+    """The pages of one data folder, in collections. Threads may share it."""
+
     def __init__(
         self, folder: Path, backup: Backup | None = None, *, open_now: bool = True, vector_bytes: int = VECTOR_BYTES
     ) -> None:
@@ -93,47 +96,38 @@ class Library:
             raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def measure_storage(self, key: CollectionKey) -> Storage:
-        """Return how much of the disk a collection takes."""
         ids = self.catalogue.list_page_ids(key)
         return Storage(len(ids), self.pictures.estimate_bytes(ids), self.catalogue.count_data_bytes(key))
 
     # Pages
 
-    def add_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
+    def add_page(
+        self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str, staged: bool = False
+    ) -> StoredPage:
         """Add one page; when this returns, the page survives a power cut.
 
-        A page that is here already (same content, same number) is returned as it is. Raises CollectionGoneError,
-        FingerprintError or LibraryError.
+        If `staged`, it is on this disk only: the next change that is backed up includes it, and it must not be
+        acknowledged before. A page that is here already (same content, same number) is returned as it is. Raises
+        CollectionGoneError, FingerprintError or LibraryError.
         """
-        stored, fresh = self._store_page(key, new, fingerprint, model, pending=True)
-        self._back_up_page(key, stored.id, fresh)
-        return stored
-
-    def stage_page(self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str) -> StoredPage:
-        """Add a page on this disk only. The next change that is backed up includes it; it must not be acknowledged
-        before. Raises as `add_page`."""
-        return self._store_page(key, new, fingerprint, model, pending=False)[0]
-
-    def _store_page(
-        self, key: CollectionKey, new: NewPage, fingerprint: str, model: str, *, pending: bool
-    ) -> tuple[StoredPage, bool]:
-        """Return the page, and whether it is new here."""
         self.check_writable()
         page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
         fresh = False
         try:
-            self.pictures.write(page_id, new.picture, new.thumbnail)
+            self.pictures.write_page(page_id, new.picture, new.thumbnail)
             with self.database.lock:
                 stored = self._insert(key, page_id, new, vector, fingerprint, model)
                 if fresh := stored.id == page_id:
                     self.vectors.append_page(key, page_id, vector, new.line_vectors is not None)
-                    self._pending |= {page_id} if pending else set()
+                    self._pending |= set() if staged else {page_id}
         except OSError as error:
             raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
             if not fresh:
-                self.pictures.remove([page_id])
-        return stored, fresh
+                self.pictures.remove_pages([page_id])
+        if not staged:
+            self._back_up_page(key, stored.id, fresh)
+        return stored
 
     def _insert(
         self, key: CollectionKey, page_id: str, new: NewPage, vector: HalfVectors, fingerprint: str, model: str
@@ -153,8 +147,10 @@ class Library:
             return self.catalogue.read_page(page_id if same is None else same[0])
 
     def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return when the page is backed up. Raises LibraryError; then it is removed from the library again, unless
-        another call that added it too has acknowledged it."""
+        """Return when the page is backed up.
+
+        Raises LibraryError; then it is removed again, unless another call that added it too has acknowledged it.
+        """
         try:
             self._back_up()
         except LibraryError:
@@ -169,7 +165,7 @@ class Library:
         with self.database.lock:
             self._pending.discard(page_id)
             if not fresh and not self.catalogue.read_pages([page_id]):
-                read_collection_row(self.database.connection, key)
+                self.catalogue.read_collection(key)
                 raise LibraryError("the page could not be saved: add it again")
 
     def _back_up(self) -> None:
@@ -209,7 +205,7 @@ class Library:
         with self.database.lock:
             gone = self._delete_rows(key, ids)
         self._back_up()
-        self.pictures.remove(gone)
+        self.pictures.remove_pages(gone)
         return gone
 
     def _delete_rows(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
@@ -269,7 +265,7 @@ class Library:
                 db.execute("DELETE FROM collections WHERE key = ?", [key])
             self.vectors.drop_collection(key)
         self._back_up()
-        self.pictures.remove(ids)
+        self.pictures.remove_pages(ids)
         return len(ids)
 
     @contextmanager
@@ -279,6 +275,7 @@ class Library:
         with self.database.transaction() as db:
             yield db
 
+    @raise_library_errors()
     def _remove_leftovers(self) -> None:
         """Remove half-imported collections, old empty ones of visitors, and pictures that no page has."""
         db = self.database.connection
@@ -290,34 +287,28 @@ class Library:
             self.pictures.remove_unknown(known)
 
 
-def read_collection_row(
-    db: sqlite3.Connection, key: CollectionKey
-) -> tuple[int, str, str | None, str | None, int | None]:
+def read_collection_row(db: sqlite3.Connection, key: CollectionKey) -> Any:
     """Return row number, name, fingerprint, model and dimension. Raises CollectionGoneError, also for ABSENT."""
     row = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key]).fetchone()
     if row is None:
         raise CollectionGoneError
-    number, name, fingerprint, model, dimension = row
-    return number, name, fingerprint, model, dimension
+    return row
 
 
 def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> CollectionKey:
-    key = new_key()
+    key = make_key()
     row = [key, owner, name, time.time()]
     db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
     return key
 
 
 def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
-    """Put a page with its vectors and lines into the collection of this row number."""
+    row = [page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height]
     db.execute(
         "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height,
-            time.time(), new.lines is not None,
-        ],
-    )  # fmt: skip
+        [*row, time.time(), new.lines is not None],
+    )
     line_vectors = None if new.line_vectors is None else new.line_vectors.astype(np.float16).tobytes()
     db.execute("INSERT INTO vectors (page, vector, lines) VALUES (?, ?, ?)", [page_id, vector.tobytes(), line_vectors])
     db.executemany(

@@ -15,6 +15,8 @@ SAMPLED_PAGES = 500
 
 
 class Pictures:
+    """The folder of the pictures: a JPEG and a thumbnail in WebP for each page."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -24,26 +26,26 @@ class Pictures:
     def locate_thumbnail(self, page_id: str) -> Path:
         return self.folder / f"{page_id}.webp"
 
-    def write(self, page_id: str, picture: bytes, thumbnail: bytes) -> None:
+    def _locate_files(self, ids: Iterable[str]) -> list[Path]:
+        return [path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
+
+    def write_page(self, page_id: str, picture: bytes, thumbnail: bytes) -> None:
         """Write both, so that they survive a power cut, or none. Raises OSError."""
         try:
             write_file(self.locate_picture(page_id), picture)
             write_file(self.locate_thumbnail(page_id), thumbnail)
             sync_folder(self.folder)
         except OSError:
-            self.remove([page_id])
+            self.remove_pages([page_id])
             raise
 
-    def remove(self, ids: Iterable[str]) -> None:
-        remove_files(
-            [path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
-        )
+    def remove_pages(self, ids: Iterable[str]) -> None:
+        remove_files(self._locate_files(ids))
 
     def estimate_bytes(self, ids: Sequence[str]) -> int:
         """Return how many bytes the pictures of these pages take; of many pages only a sample is measured."""
         sample = ids[:: max(1, len(ids) // SAMPLED_PAGES)]
-        files = [path for page_id in sample for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
-        found = sum(path.stat().st_size for path in files if path.exists())
+        found = sum(path.stat().st_size for path in self._locate_files(sample) if path.exists())
         return round(found / len(sample) * len(ids)) if sample else 0
 
     def remove_unknown(self, known: Collection[str]) -> None:

@@ -35,6 +35,8 @@ class NewPage:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
+    """A page of a collection."""
+
     id: str
     collection: str
     file: str
@@ -66,12 +68,9 @@ class Selection:
     """Keys of `TYPES`."""
 
     def includes(self, file: str) -> bool:
-        """Return whether pages of a file of this name are selected."""
-        named = not self.files or file in self.files
         kind = guess_file_type(file)
-        return named and (
-            not self.types or kind in self.types or ("image" in self.types and kind not in ("pdf", "other"))
-        )
+        kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
+        return (not self.files or file in self.files) and (not self.types or not kinds.isdisjoint(self.types))
 
 
 ALL_PAGES = Selection()
@@ -94,6 +93,8 @@ def guess_file_type(file: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
+    """A file of a collection."""
+
     name: str
     sha256: str
     pages: int
@@ -101,6 +102,8 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
+    """A collection and what made its vectors: None while it has none."""
+
     name: str
     pages: int
     fingerprint: str | None
@@ -119,5 +122,4 @@ class Storage:
 
     @property
     def per_1000(self) -> int:
-        """Return the bytes for 1,000 pages."""
         return round((self.pictures + self.data) / self.pages * 1000) if self.pages else 0

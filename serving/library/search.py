@@ -27,6 +27,8 @@ Ranked = list[tuple[str, float, int | None]]
 
 
 class Ranking:
+    """The search over a library's collections."""
+
     def __init__(self, catalogue: Catalogue, index: VectorIndex) -> None:
         self._catalogue = catalogue
         self._index = index
@@ -40,8 +42,11 @@ class Ranking:
         selection: Selection = ALL_PAGES,
         dimension: int | None = None,
     ) -> list[Hit]:
-        """Return the nearest pages by cosine, best first. `vector` is float32[n], of which the first `dimension`
-        numbers are compared. Raises FingerprintError; BadValueError for an invalid selection."""
+        """Return the nearest pages by cosine, best first.
+
+        `vector` is float32[n], of which the first `dimension` numbers are compared. Raises FingerprintError;
+        BadValueError for an invalid selection.
+        """
         if top_k < 1:
             raise BadValueError("top_k is at least 1", param="top_k")
         found, chosen = self._select_vectors(collection, fingerprint, selection)
@@ -64,7 +69,8 @@ class Ranking:
     ) -> tuple[list[StoredPage], Vectors]:
         """Return the pages in the order they were added, and float32[vectors, pages], the scores that `search` gives.
 
-        `vectors` is float32[n, numbers]. Raises as `search` does."""
+        `vectors` is float32[n, numbers]. Raises as `search` does.
+        """
         found, chosen = self._select_vectors(collection, fingerprint, selection)
         if found is None:
             return [], np.empty((len(vectors), 0), np.float32)
@@ -89,9 +95,7 @@ class Ranking:
     def _select_vectors(
         self, collection: CollectionKey, fingerprint: str, selection: Selection
     ) -> tuple[PageVectors | None, frozenset[str] | None]:
-        """Return the vectors to search, None for a collection without pages; and the selected pages, None for all.
-
-        Raises FingerprintError, BadValueError."""
+        """Return the vectors to search, None for a collection without pages; and the selected pages, None for all."""
         found = self._catalogue.read_collection(collection)
         if found.fingerprint is None:
             return None, None
@@ -102,21 +106,19 @@ class Ranking:
     def _rank_with_lines(self, ranked: Ranked, vector: Vectors, dimension: int) -> Ranked:
         """Return the same pages, ranked by page and best line together."""
         best = self._find_best_lines([page_id for page_id, _, _ in ranked], vector[None], dimension)
-        found: Ranked = []
-        for page_id, score, _ in ranked:
+        for place, (page_id, score, _) in enumerate(ranked):
             if page_id in best:
                 number, nearest = best[page_id]
-                found.append((page_id, float(blend_scores(score, float(nearest[0]))), int(number[0])))
-            else:
-                found.append((page_id, score, None))
-        return sorted(found, key=lambda entry: -entry[1])
+                ranked[place] = page_id, float(blend_scores(score, float(nearest[0]))), int(number[0])
+        return sorted(ranked, key=lambda entry: -entry[1])
 
     def _find_best_lines(
         self, ids: Sequence[str], queries: Vectors, dimension: int
     ) -> dict[str, tuple[NDArray[np.intp], Vectors]]:
         """Return, for each page whose lines have vectors, the number of the line nearest to each query, and its cosine.
 
-        `dimension`: that of the stored vectors."""
+        `dimension`: that of the stored vectors.
+        """
         rows = self._catalogue.read_line_vectors(ids)
         return {page_id: find_best_rows(lines, dimension, queries) for page_id, lines in rows if lines}
 

@@ -1,8 +1,8 @@
-"""Holds the vectors of searched collections in memory: loads them with the first search, and evicts the least recently
-searched collection when they take too much.
+"""Holds the vectors of searched collections in memory.
 
-Vectors are read without the library's lock, as of the moment when reading began; changes that come meanwhile are
-applied to what was read before it is searched.
+They are loaded with the first search; the least recently searched collection is evicted when they take too much. They
+are read without the library's lock, as of the moment when reading began; changes that come meanwhile are applied to
+what was read before it is searched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from serving.library.catalogue import CollectionGoneError
-from serving.library.database import Database
+from serving.library.database import Database, raise_library_errors
 from serving.library.records import Collection, CollectionKey
 from serving.library.vectors import HalfVectors, VectorMatrix
 
@@ -33,6 +33,8 @@ HAS_LINE_VECTORS = (
 
 @dataclass
 class PageVectors:
+    """The vectors of a collection's pages."""
+
     matrix: VectorMatrix
     has_lines: bool
     """Some page has lines with vectors of their own."""
@@ -64,6 +66,8 @@ class IndexEntry:
 
 
 class VectorIndex:
+    """The vectors of several collections in memory."""
+
     def __init__(self, database: Database, max_bytes: int) -> None:
         """`max_bytes`: of all collections together; a larger one is held alone."""
         self._database = database
@@ -103,21 +107,20 @@ class VectorIndex:
     def _load(self, key: CollectionKey, entry: IndexEntry, snapshot: sqlite3.Connection) -> None:
         try:
             vectors = read_vectors(snapshot, key)
+            with self._database.lock:
+                entry.set_vectors(vectors)
+                self._evict()
         except BaseException as error:
             with self._database.lock:
                 if self._entries.get(key) is entry:
                     del self._entries[key]
             entry.vectors.set_exception(error)
-            return
-        with self._database.lock:
-            entry.set_vectors(vectors)
-            self._evict()
 
     def append_page(self, key: CollectionKey, page_id: str, vector: HalfVectors, has_lines: bool) -> None:
         """Add a page that is in the database now. With the database's lock held since before the change."""
 
         def change(vectors: PageVectors) -> None:
-            vectors.matrix.append(page_id, vector)
+            vectors.matrix.append_row(page_id, vector)
             vectors.has_lines = vectors.has_lines or has_lines
 
         if (entry := self._entries.get(key)) is not None:
@@ -127,7 +130,7 @@ class VectorIndex:
     def remove_pages(self, key: CollectionKey, ids: AbstractSet[str]) -> None:
         """Remove pages that are no longer in the database. With its lock held since before the change."""
         if (entry := self._entries.get(key)) is not None:
-            entry.apply_change(lambda vectors: vectors.matrix.remove(ids))
+            entry.apply_change(lambda vectors: vectors.matrix.remove_rows(ids))
 
     def drop_collection(self, key: CollectionKey) -> None:
         """Remove a collection that was deleted, or changed in another way. With the database's lock held."""
@@ -142,6 +145,7 @@ class VectorIndex:
             self._entries.popitem(last=False)
 
 
+@raise_library_errors()
 def read_vectors(db: sqlite3.Connection, key: CollectionKey) -> PageVectors:
     """Return a collection's vectors. Raises CollectionGoneError or LibraryError."""
     row = db.execute("SELECT id FROM collections WHERE key = ?", [key]).fetchone()

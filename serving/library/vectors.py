@@ -24,8 +24,10 @@ ID_BYTES = 73
 
 
 class VectorMatrix:
-    """Ids and their fp16 vectors. Append is amortised O(1). A search runs outside the lock, on the rows that were there
-    when it began."""
+    """Ids and their fp16 vectors.
+
+    Append is amortised O(1). A search runs outside the lock, on the rows that were there when it began.
+    """
 
     def __init__(self, ids: list[str], rows: HalfVectors) -> None:
         self._lock = threading.Lock()
@@ -49,15 +51,13 @@ class VectorMatrix:
 
     @property
     def bytes(self) -> int:
-        """Return how much memory it takes."""
         return self._rows.nbytes + ID_BYTES * len(self._ids)
 
     @property
     def dimension(self) -> int:
-        """Return how many numbers a row has."""
         return int(self._rows.shape[1])
 
-    def append(self, page_id: str, row: HalfVectors) -> None:
+    def append_row(self, page_id: str, row: HalfVectors) -> None:
         with self._lock:
             count = len(self._ids)
             if count == len(self._rows):
@@ -69,19 +69,21 @@ class VectorMatrix:
             # A new list would be O(n); searches use as many ids as there were rows when they began.
             self._ids.append(page_id)
 
-    def remove(self, ids: AbstractSet[str]) -> None:
+    def remove_rows(self, ids: AbstractSet[str]) -> None:
         with self._lock:
             keep = [n for n, page_id in enumerate(self._ids) if page_id not in ids]
             self._rows = self._rows[keep]
             self._ids = [self._ids[n] for n in keep]
 
     def search(self, vector: Vectors, count: int, within: frozenset[str] | None = None) -> list[tuple[str, float]]:
-        """Return at most `count` (id, cosine) pairs of the ids `within`, best first. A shorter `vector` is compared
-        with the first numbers of each row."""
+        """Return at most `count` (id, cosine) pairs of the ids `within`, best first.
+
+        A shorter `vector` is compared with the first numbers of each row.
+        """
         ids, rows = self._select_rows(within)
-        if len(rows) == 0:
-            return []
         count = min(count, len(rows))
+        if not count:
+            return []
         query = np.asarray(vector, dtype=np.float16)
         # Rows have length 1, truncated ones do not.
         metric = MetricKind.IP if len(vector) == rows.shape[1] else MetricKind.Cos

@@ -1,0 +1,1 @@
+"""Saving warmed-up workers and restoring them."""

@@ -48,7 +48,6 @@ class Launch:
     settings: Mapping[str, Any] = field(repr=False)
     """All settings of the engine, keys included (`Settings.known_at_launch`)."""
     waking_bytes: int = 0
-    """As in the spec."""
 
     def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
@@ -56,6 +55,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Support:
+    """Whether a backend works here for a worker."""
+
     ok: bool
     reason: str = ""
     """Why it does not work, in a sentence that says what to do."""
@@ -65,6 +66,8 @@ class Support:
 
 @dataclass(frozen=True)
 class Snapshot:
+    """A saved worker, in files or as a process."""
+
     key: str
     created: float
     """Unix seconds."""
@@ -72,8 +75,8 @@ class Snapshot:
     """Size on disk; 0 for a process that is held in memory."""
     probe: list[list[float]]
     """Vectors of the fixed inputs before the snapshot: float[n][dimension]."""
-    where: Any = field(default=None, compare=False, repr=False)
-    """For the backend's use: a folder or a process."""
+    content: Any = field(default=None, compare=False, repr=False)
+    """For the backend's use: a folder with its manifest, or a process."""
 
 
 Report = Callable[[str, float | None], None]
@@ -81,6 +84,8 @@ Report = Callable[[str, float | None], None]
 
 
 class SnapshotBackend(Protocol):
+    """One way to save workers."""
+
     name: str
 
     @property
@@ -99,16 +104,18 @@ class SnapshotBackend(Protocol):
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """Return a worker that answers at `launch.socket`. Raises RestoreFailed; then nothing is left running."""
 
-    async def step_down(self, seconds: float) -> float | None:
+    async def step_down(self, _seconds: float) -> float | None:
         """Give up held memory step by step, after so many seconds at zero.
 
         Returns the seconds until the next call, None for never. Raises SnapshotFailed if the snapshot is lost.
         """
+        return None
 
     async def discard(self, snapshot: Snapshot) -> None: ...
 
     async def close(self) -> None:
         """End held processes when the engine stops; files stay."""
+        return
 
 
 class StartFailed(Exception):
@@ -130,5 +137,5 @@ class RestoreFailed(Exception):
     """The snapshot gave no worker, or a wrong one."""
 
 
-class NoRoom(RestoreFailed):
+class GpuMemoryInUse(RestoreFailed):
     """Something else uses the GPU's memory; the snapshot is still good. Any client may read the message."""

@@ -17,6 +17,8 @@ GPU_BACKENDS = ("criu+cuda", "cuda")
 
 @dataclass(frozen=True)
 class BackendChoice:
+    """The backend of an embedder, and why it is this one."""
+
     requested: str
     backend: SnapshotBackend | None
     """None: every start is plain."""
@@ -44,8 +46,6 @@ async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[
 
     Raises UnsupportedBackend.
     """
-    if requested == "plain":
-        return BackendChoice(requested, None)
     refused: dict[str, str] = {}
     for backend in candidates:
         if requested not in ("auto", backend.name):
@@ -59,7 +59,7 @@ async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[
         if support.ok:
             return BackendChoice(requested, backend, support.detail, refused)
         refused[backend.name] = support.reason
-    if requested != "auto":
+    if requested not in ("auto", "plain"):
         reason = refused.get(requested, "there is no such backend")
         raise UnsupportedBackend(f"--snapshot {requested} cannot be used here: {reason}. Or use --snapshot auto")
     return BackendChoice(requested, None, {}, refused)

@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from serving.embedders.base import EMBEDDERS
@@ -25,16 +25,18 @@ def make_identity(spec: WorkerSpec, maker: str, **backend: str) -> Identity:
     features by which native code chose its instructions. `maker` is the backend's module; `backend` adds what that one
     depends on.
     """
+    sources = (hashlib.sha256(file.read_bytes()).digest() for file in find_sources(spec.embedder, maker))
+    packages = importlib.metadata.distributions()
     return {
         "embedder": spec.embedder,
         "fingerprint": spec.fingerprint,
-        "code": digest_sources(find_sources(spec.embedder, maker)),
+        "code": hashlib.sha256(b"".join(sources)).hexdigest()[:16],
         "python": f"{platform.python_implementation()} {sys.version.split()[0]} {sys.executable}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": describe_cpu(),
         **{f"setting {name}": str(value) for name, value in spec.settings.known_at_load().items()},
         **{f"variable {name}": value for name, value in library_variables().items()},
-        **{f"package {name}": version for name, version in list_packages().items()},
+        **{f"package {package.metadata['Name'].lower()}": package.version for package in packages},
         **backend,
     }
 
@@ -51,11 +53,6 @@ def describe_mismatch(mine: Identity, other: Identity) -> str | None:
 def digest_identity(mine: Identity) -> str:
     text = "\n".join(f"{name}\t{value}" for name, value in sorted(mine.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def list_packages() -> dict[str, str]:
-    found = importlib.metadata.distributions()
-    return {distribution.metadata["Name"].lower(): distribution.version for distribution in found}
 
 
 def find_sources(embedder: str, maker: str) -> list[Path]:
@@ -81,7 +78,6 @@ def find_sources(embedder: str, maker: str) -> list[Path]:
 
 
 def find_package_folder(package: str) -> Path | None:
-    """Return the folder that contains that package or module."""
     spec = importlib.util.find_spec(package)
     if spec is None or not (files := [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]):
         return None
@@ -95,21 +91,12 @@ def find_module_file(folder: Path, name: str) -> Path | None:
 
 
 def read_imports(file: Path, package: str) -> Iterator[str]:
-    """Yield all names that this file of that package imports."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
-
-
-def digest_sources(files: Iterable[Path]) -> str:
-    """Return a SHA-256 over their content."""
-    total = hashlib.sha256()
-    for file in files:
-        total.update(hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()[:16]
 
 
 def describe_cpu() -> str:

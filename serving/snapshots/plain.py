@@ -9,7 +9,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from serving.system.environment import process_variables
 
 
 class PlainStarter:
-    name = "plain"
+    """Starts workers without a snapshot."""
 
     async def start(self, spec: WorkerSpec, launch: Launch, report: Report) -> WorkerHandle:
         """Return a worker that answers at `launch.socket`. Raises StartFailed; then nothing is left running."""
@@ -32,36 +34,38 @@ class PlainStarter:
         except BaseException:
             await handle.kill()
             raise
-        report_phases(report, await launch_worker(handle, launch.as_message(), spec.settings.start_timeout_s))
+        for name, took in (await launch_worker(handle, launch.as_message(), spec.settings.start_timeout_s)).items():
+            report(name, took)
         return handle
 
 
+@contextmanager
+def time_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
+    """Report a phase that begins, and its milliseconds when it has ended well.
+
+    Yields a dictionary for the milliseconds of phases within it: they are reported by themselves.
+    """
+    report(name, None)
+    began = time.perf_counter()
+    within: dict[str, float] = {}
+    yield within
+    report(name, (time.perf_counter() - began) * 1000 - sum(within.values()))
+    for other, took in within.items():
+        report(other, took)
+
+
 def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
-    numbers = [str(number) for number in pipes]
     settings = json.dumps(spec.settings.known_at_load())
-    return [
-        sys.executable, "-m", "serving.worker.process", "--embedder", spec.embedder, "--settings", settings,
-        "--pipes", *numbers, *more,
-    ]  # fmt: skip
+    given = ["--embedder", spec.embedder, "--settings", settings, "--pipes", *map(str, pipes), *more]
+    return [sys.executable, "-m", "serving.worker.process", *given]
 
 
-def worker_environment() -> dict[str, str]:
-    """Return the environment variables of a worker; its settings are not among them."""
+async def spawn_process(argv: Sequence[str], **options: Any) -> Process:
+    """Start a process in a session of its own. No setting is among its environment variables. Raises OSError."""
     # onnxruntime sends telemetry by default, and keeps a database open for it that no snapshot survives. OpenBLAS would
     # make threads when numpy is imported, which a fork leaves behind.
-    return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-async def spawn_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=None,
-        pass_fds=tuple(pass_fds),
-        env=worker_environment(),
-        start_new_session=True,
-    )
+    variables = {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return await asyncio.create_subprocess_exec(*argv, env=variables, start_new_session=True, **options)
 
 
 async def start_process(
@@ -71,8 +75,9 @@ async def start_process(
 
     After any error the pipes are closed.
     """
+    ends = tuple(pipes.worker_ends if pass_fds is None else pass_fds)
     try:
-        process = await spawn_worker(argv, pipes.worker_ends if pass_fds is None else pass_fds)
+        process = await spawn_process(argv, stdin=DEVNULL, stdout=DEVNULL, pass_fds=ends)
     except BaseException as error:
         pipes.close()
         if isinstance(error, OSError):
@@ -81,24 +86,9 @@ async def start_process(
     return WorkerHandle.from_process(pipes, process, socket)
 
 
-async def spawn_helper(argv: Sequence[str]) -> asyncio.subprocess.Process:
-    """Start a process that the engine talks to by standard input and output. Raises OSError."""
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        *argv, stdin=pipe, stdout=pipe, stderr=None, env=worker_environment(), start_new_session=True
-    )
-
-
 async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
     """Run a short program and return its exit code and output. Raises TimeoutError; then nothing of it is left."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=worker_environment(),
-        start_new_session=True,
-    )
+    process = await spawn_process(argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
     try:
         async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
@@ -108,7 +98,7 @@ async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
     return await process.wait(), output
 
 
-async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, object]:
+async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report) -> dict[str, Any]:
     """Return the worker's message when it is warm and waits for its launch. Raises StartFailed."""
     began = time.perf_counter()
     report("process", None)
@@ -124,8 +114,7 @@ async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report)
                 elif "failed" in message:
                     raise StartFailed(str(message["failed"]), public=message["public"])
                 elif "warm" in message:
-                    found: dict[str, object] = message["warm"]
-                    return found
+                    return dict(message["warm"])
     except TimeoutError:
         raise StartFailed(f"the worker was not ready within {deadline:g} s") from None
     raise StartFailed(describe_death(handle))
@@ -138,36 +127,23 @@ async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline:
     """
     try:
         handle.send(message)
-        return await wait_until_serving(handle, deadline)
-    except OSError as error:
+        async with asyncio.timeout(deadline):
+            while (answer := await handle.read_message()) is not None:
+                if "failed" in answer:
+                    raise StartFailed(str(answer["failed"]), public=answer["public"])
+                if "serving" in answer:
+                    handle.launch_answer = answer["serving"]
+                    return dict(handle.launch_answer["phases"])
+        raise StartFailed(describe_death(handle))
+    except BaseException as error:
         await handle.kill()
-        raise StartFailed(f"the worker did not take its launch: {error.strerror}") from None
-    except BaseException:
-        await handle.kill()
+        if isinstance(error, TimeoutError):
+            raise StartFailed(f"the worker did not answer within {deadline:g} s") from None
+        if isinstance(error, OSError):
+            raise StartFailed(f"the worker did not take its launch: {error.strerror}") from None
         raise
 
 
-async def wait_until_serving(handle: WorkerHandle, deadline: float) -> dict[str, float]:
-    """Return the milliseconds of its phases, once it answers; `handle.about` has the rest. Raises StartFailed."""
-    try:
-        async with asyncio.timeout(deadline):
-            while (message := await handle.read_message()) is not None:
-                if "failed" in message:
-                    raise StartFailed(str(message["failed"]), public=message["public"])
-                if "serving" in message:
-                    handle.about = message["serving"]
-                    phases: dict[str, float] = handle.about["phases"]
-                    return phases
-    except TimeoutError:
-        raise StartFailed(f"the worker did not answer within {deadline:g} s") from None
-    raise StartFailed(describe_death(handle))
-
-
-def report_phases(report: Report, phases: Mapping[str, float]) -> None:
-    for name, took in phases.items():
-        report(name, took)
-
-
 def describe_death(handle: WorkerHandle) -> str:
-    last = handle.log_tail[-1] if handle.log_tail else ""
+    last = handle.last_log_line
     return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

@@ -6,6 +6,7 @@ as `*.part` and renamed; `*.part` and `*.gone` of a killed engine are removed at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 
 class SnapshotStore:
+    """The folder of all snapshots of one data folder."""
+
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self._max_kept = keep
@@ -54,13 +57,18 @@ class SnapshotStore:
         """
         target = self.folder / digest_identity(mine)
         try:
-            files = {path.name: self._seal_file(path) for path in sorted((part / FILES).iterdir())}
+            files: dict[str, dict[str, Any]] = {}
+            for path in sorted((part / FILES).iterdir()):
+                path.chmod(0o600)
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
             content = {
                 "version": VERSION,
                 "identity": dict(mine),
                 "created": time.time(),
-                "bytes": sum(size for size, _ in files.values()),
-                "files": {name: {"bytes": size, "sha256": sha} for name, (size, sha) in files.items()},
+                "bytes": sum(file["bytes"] for file in files.values()),
+                "files": files,
                 "probe": probe,
                 **extra,
             }
@@ -82,14 +90,12 @@ class SnapshotStore:
         target = self.folder / digest_identity(mine)
         if not target.is_dir():
             return None
-        found = None
         try:
             content = json.loads((target / MANIFEST).read_bytes())
-            reason = self._find_fault(target, content, mine)
-            found = read_manifest(target, content)
+            reason, found = self._find_fault(target, content, mine), read_manifest(target, content)
         except Exception as error:  # the file may hold anything, also deep nesting
-            reason = f"its manifest cannot be read ({type(error).__name__})"
-        if reason is not None or found is None:
+            reason, found = f"its manifest cannot be read ({type(error).__name__})", None
+        if reason is not None:
             log.warning("snapshot %s is refused and removed: %s", target.name, reason)
             self._remove(target)
             return None
@@ -98,9 +104,6 @@ class SnapshotStore:
 
     def discard(self, found: Snapshot) -> None:
         self._remove(self.folder / found.key)
-
-    def remove_part(self, part: Path) -> None:
-        shutil.rmtree(part, ignore_errors=True)
 
     def _find_fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
         if content["version"] != VERSION:
@@ -120,29 +123,17 @@ class SnapshotStore:
                 self._checked_stamps[path] = now
         return None
 
-    @staticmethod
-    def _seal_file(path: Path) -> tuple[int, str]:
-        """Write the file through to the disk, close it to others, and return its size and SHA-256."""
-        path.chmod(0o600)
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        return path.stat().st_size, digest_file(path)
-
     def _remove(self, target: Path) -> None:
         """Rename the folder, then delete it: a half-deleted snapshot must not look like one."""
         gone = self.folder / f"{secrets.token_hex(8)}.gone"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             target.rename(gone)
-        except FileNotFoundError:
-            return
         shutil.rmtree(gone, ignore_errors=True)
 
     def _remove_oldest(self, fresh: Path) -> None:
-        kept = sorted(
-            (path for path in self.folder.iterdir() if path.suffix == ""), key=lambda path: path.stat().st_mtime
-        )
-        others = [path for path in kept if path != fresh]
-        for path in others[: max(0, len(others) - (self._max_kept - 1))]:
+        others = [path for path in self.folder.iterdir() if path.suffix == "" and path != fresh]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[self._max_kept - 1 :]:
             log.info("snapshot %s is removed: at most %d are kept", path.name, self._max_kept)
             self._remove(path)
 

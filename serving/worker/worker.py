@@ -26,7 +26,7 @@ Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
 
 
 @dataclass
-class Boot:
+class WorkerBoot:
     """The time of a worker from a start or a restore to its end."""
 
     kind: StartKind = "plain"
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, embedder: Embedder, settings: Settings) -> None:
         self.embedder = embedder
         self.settings = settings
-        self.boot = Boot()
+        self.boot = WorkerBoot()
         self.metrics = WorkerMetrics()
         self.asleep = False
         self.opened = False
@@ -93,7 +93,7 @@ class Worker:
     def start_boot(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
         """Begin a new boot of a warmed-up process: with these limits and keys, and a boot id never seen before."""
         self.settings = settings
-        self.boot = Boot(kind, tier=tier)
+        self.boot = WorkerBoot(kind, tier=tier)
 
     async def open(self) -> None:
         self.pages.start()

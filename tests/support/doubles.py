@@ -66,11 +66,11 @@ class NoProcess:
         self.pid = 0
         self.socket = socket
         self.ended = asyncio.Event()
-        self.about: dict[str, Any] = {"boot_id": socket.stem, "probe": probe, "phases": {}}
+        self.launch_answer: dict[str, Any] = {"boot_id": socket.stem, "probe": probe, "phases": {}}
         self.stopped = self.killed = False
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         return not self.killed and not self.ended.is_set()
 
     async def stop(self, grace: float) -> None:

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
     import numpy as np
     import PIL.Image
 
-    from serving.documents.archives import unpack_members
+    from serving.documents.archives import Bounds, open_archive, unpack_members
     from serving.documents.files import open_file
     from serving.documents.images import FORMATS
     from serving.documents.parser_pool import ParserPool
@@ -90,7 +90,8 @@ def read_export(data: bytes) -> None:
         for name, part in zip(NAMES, parts, strict=False):
             archive.writestr(name, part)
         archive.writestr(f"pictures/{'0' * 16}.jpg", last)
-    with importing.open_export(write(buffer.getvalue()), SETTINGS) as archive:
+    bounds = Bounds(SETTINGS.max_export_pages, SETTINGS.max_export_bytes, SETTINGS.max_zip_ratio)
+    with open_archive(write(buffer.getvalue()), bounds) as archive:
         for found in importing.read_pages(archive, importing.read_head(archive, SETTINGS), SETTINGS):
             assert np.isfinite(found.vector).all() and found.file == display_path(found.file)
 

@@ -17,7 +17,7 @@ import uvicorn
 
 from serving.http.server import Server, bind_listener, format_address
 from serving.library.backup import Backup
-from tests.support.volumes import Volume
+from tests.support.volumes import OnlyWriter, Volume
 from ui.deploy.container import HostedPage
 
 
@@ -37,7 +37,7 @@ def main() -> int:
         volume.commit()
 
     del os.link  # a Modal Volume has no hard links
-    backup = Backup(volume.mount, commit, volume.reload)
+    backup = Backup(volume.mount, commit, volume.reload, OnlyWriter())
     page = HostedPage(options.root / options.name / "disk", backup, [("scripted", options.worker)])
     page.open()
     listener = bind_listener("127.0.0.1", options.port)

@@ -53,12 +53,22 @@ class Volume:
             self.mount.mkdir(parents=True)
 
 
+class OnlyWriter:
+    """The claims on a volume that only one process has."""
+
+    def take_number(self, above: int) -> int:
+        return above + 1
+
+    def is_superseded(self, _: int) -> bool:
+        return False
+
+
 class Container:
     """A process with a disk and a mount of its own, as far as a library can tell."""
 
     def __init__(self, root: Path, name: str, claims: Claims | None = None) -> None:
         self.volume = Volume(root / "volume", root / name / "mount")
-        self.backup = Backup(self.volume.mount, self.volume.commit, self.volume.reload, claims)
+        self.backup = Backup(self.volume.mount, self.volume.commit, self.volume.reload, claims or OnlyWriter())
         self.library = Library(root / name / "disk", self.backup)
 
     def fail(self, failure: Exception | None) -> None:

@@ -50,16 +50,16 @@ def tokens(weights: Path) -> PromptTokens:
 
 @pytest.mark.parametrize("query", QUERIES + SHORT)
 def test_token_ids_are_colpalis(query: str, tokens: PromptTokens, reference: Reference) -> None:
-    assert tokens.query(query) == reference.query_ids(query)
+    assert tokens.make_query(query) == reference.query_ids(query)
 
 
 def test_a_pages_token_ids_are_colpalis(tokens: PromptTokens, reference: Reference) -> None:
-    assert tokens.page() == reference.page_ids()
+    assert tokens.make_page() == reference.page_ids()
 
 
 @pytest.mark.parametrize("query", TRICKS)
 def test_control_tokens_in_a_query_are_only_text(query: str, tokens: PromptTokens, weights: Path) -> None:
-    ids, plain = tokens.query(query), tokens.query("x")
+    ids, plain = tokens.make_query(query), tokens.make_query("x")
     assert ids[:3] == plain[:3] and ids[-2:] == plain[-2:]
     library = Tokenizer.from_file(str(weights / "tokenizer.json"))
     special = {number for number, token in library.get_added_tokens_decoder().items() if token.special}
@@ -68,7 +68,7 @@ def test_control_tokens_in_a_query_are_only_text(query: str, tokens: PromptToken
 
 def test_a_query_has_a_limit(tokens: PromptTokens, vllm: Served, hf: Served) -> None:
     with pytest.raises(TooLargeError):
-        tokens.query("भ" * MAX_QUERY_TOKENS)
+        tokens.make_query("भ" * MAX_QUERY_TOKENS)
     for server in (vllm, hf):
         response = server.post("/embed", {"texts": ["fine", "भ" * MAX_QUERY_TOKENS]})
         assert response.status_code == 413 and "tokens" in response.json()["error"]["message"], response.text

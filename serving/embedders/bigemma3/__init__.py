@@ -1,0 +1,1 @@
+"""BiGemma3 by HuggingFace's libraries and by vLLM."""

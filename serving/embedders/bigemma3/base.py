@@ -5,8 +5,6 @@ Imports neither torch nor vLLM: the engine makes an embedder only to know what i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from serving.documents.page import Page
-from serving.embedders.base import PageResult, Vectors
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.base import GpuEmbedder, Vectors
+from serving.embedders.bigemma3.checkpoint import Checkpoint
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import UnreadableError
 from serving.settings import Settings
 
@@ -24,7 +23,9 @@ DIMENSIONS = (768, 1536, 2560)
 """The sizes that the model was trained to be cut to (Matryoshka)."""
 
 
-class BiGemma3Base(ABC):
+class BiGemma3Base(GpuEmbedder):
+    """An embedder of BiGemma3's checkpoint."""
+
     name = "bigemma3"
     reads_text = False
     weight_files: tuple[Path, ...] = ()
@@ -36,7 +37,7 @@ class BiGemma3Base(ABC):
         return 0
 
     def __init__(self, settings: Settings) -> None:
-        """Raises WeightsError."""
+        """Find the checkpoint. Raises WeightsError."""
         self.device: Literal["cpu", "cuda"] = settings.device
         self.checkpoint = Checkpoint.open(settings.weights)
         self.dimension = self.checkpoint.hidden_size
@@ -44,16 +45,10 @@ class BiGemma3Base(ABC):
             raise WeightsError(f"{self.checkpoint.path} has {self.dimension} dimensions; BiGemma3 has 2560")
         self.dimensions: tuple[int, ...] = tuple(size for size in DIMENSIONS if size <= self.dimension)
 
-    @abstractmethod
-    def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
-
-    @abstractmethod
-    def embed_queries(self, queries: Sequence[str]) -> Vectors: ...
-
     def prepare(self, page: Page) -> Page:
-        return page if page.image is None else replace(page, image=self.square(page))
+        return page if page.image is None else replace(page, image=self.make_square(page))
 
-    def square(self, page: Page) -> Image.Image:
+    def make_square(self, page: Page) -> Image.Image:
         """Return the page's image as the square that the model sees. Raises UnreadableError."""
         if page.image is None:
             raise UnreadableError("the page has no image: this model reads no text layers")
@@ -75,7 +70,6 @@ def resize_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def warm_up_image(side: int) -> Image.Image:
-    """Return a square RGB page with a few words on it."""
     page = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(page)
     for row in range(4):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError
+from serving.embedders.gpu.weight_arena import WeightsError, raise_weights_errors, read_header
 
 ARCHITECTURES = ("Gemma3ForConditionalGeneration", "BiGemma3", "Gemma3Model")
 """One model under three names: as published, as colpali-engine saves it, and as transformers saves its core."""
@@ -23,12 +23,6 @@ PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 SAMPLE_BYTES = 4096
 """Bytes of each tensor's beginning that go into the digest: training moves every value of a tensor, so they tell two
 checkpoints apart without reading 8.6 GB."""
-
-
-class WeightsError(ServingError):
-    """The weights cannot be used; the message says what to do."""
-
-    code = "weights"
 
 
 @dataclass(frozen=True)
@@ -51,11 +45,11 @@ class Checkpoint:
     @classmethod
     def open(cls, weights: str) -> Checkpoint:
         """Open a folder, or a name on the hub, which is downloaded if it is not here. Raises WeightsError."""
+        if is_hub_name(weights):
+            return cls.read(download_checkpoint(weights))
         folder = Path(weights).expanduser()
         if not folder.is_dir():
-            if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
-                raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
-            folder = download_checkpoint(weights)
+            raise WeightsError(f"there is no folder {weights}: name one with config.json and safetensors in it")
         return cls.read(folder)
 
     @classmethod
@@ -67,10 +61,8 @@ class Checkpoint:
         config = read_json(folder / "config.json")
         architectures = config.get("architectures") or []
         if not set(architectures) & set(ARCHITECTURES):
-            raise WeightsError(
-                f"{folder} holds {', '.join(architectures) or 'a model without a name'}; BiGemma3 needs one of"
-                f" {', '.join(ARCHITECTURES)}"
-            )
+            found = ", ".join(architectures) or "a model without a name"
+            raise WeightsError(f"{folder} holds {found}; BiGemma3 needs one of {', '.join(ARCHITECTURES)}")
         try:
             hidden = int(config["text_config"]["hidden_size"])
             image = int(config["vision_config"]["image_size"])
@@ -85,10 +77,21 @@ class Checkpoint:
         for name in DESCRIBING:
             total.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
         for file in files:
-            parameters += hash_samples(file, total, types)
+            with raise_weights_errors(file), file.open("rb") as stream:
+                for name, begin, size, dtype, shape in sorted(read_header(file)):  # their order in the file is any
+                    total.update(f"{name} {dtype} {list(shape)}".encode())
+                    stream.seek(begin)
+                    total.update(stream.read(min(SAMPLE_BYTES, size)))
+                    types.add(dtype)
+                    parameters += math.prod(shape)
         return cls(
             folder, hidden, image, tokens, layers, parameters, tuple(files), frozenset(types), total.hexdigest()[:16]
         )
+
+
+def is_hub_name(weights: str) -> bool:
+    """Return whether this is a name on the hub, and no folder here."""
+    return not (Path(weights).expanduser().is_dir() or weights.startswith((".", "/", "~")) or weights.count("/") != 1)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,39 +104,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def hash_samples(file: Path, total: Any, types: set[str]) -> int:
-    """Hash names, shapes and first bytes of all tensors of a safetensors file into `total`; return its number of
-    values.
-
-    Adds their types to `types`. Their order in the file does not count. The format: 8 bytes of length, JSON, data.
-    Raises WeightsError.
-    """
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            size = file.stat().st_size
-            if not 2 <= length <= min(size, 100_000_000):
-                raise ValueError("no header")
-            tensors = json.loads(stream.read(length))
-            tensors.pop("__metadata__", None)
-            parameters = 0
-            for name, about in sorted(tensors.items()):
-                begin, end = about["data_offsets"]
-                types.add(about["dtype"])
-                if 8 + length + end > size:
-                    raise ValueError("it ends too early")
-                total.update(f"{name} {about['dtype']} {about['shape']}".encode())
-                stream.seek(8 + length + begin)
-                total.update(stream.read(min(SAMPLE_BYTES, end - begin)))
-                parameters += math.prod(about["shape"])
-            return parameters
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{file} is damaged ({error}): download the weights again") from None
-
-
 def is_complete(folder: Path) -> bool:
-    """Return whether a folder of the hub's cache has every file that it names; a download that was cut short has
-    not."""
+    """Return whether a folder of the hub's cache has every file that it names: one that was cut short has not."""
     index = folder / "model.safetensors.index.json"
     parts = set(read_json(index).get("weight_map", {}).values()) if index.is_file() else set()
     return all((folder / name).is_file() for name in {*FILES, *parts}) and any(folder.glob("*.safetensors"))

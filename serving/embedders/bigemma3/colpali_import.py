@@ -9,7 +9,7 @@ import sys
 import types
 from typing import Any
 
-from serving.embedders.bigemma3.checkpoint import WeightsError
+from serving.embedders.gpu.weight_arena import WeightsError
 
 PACKAGES = {"colpali_engine": "", "colpali_engine.models": "/models", "colpali_engine.models.gemma3": "/models/gemma3"}
 

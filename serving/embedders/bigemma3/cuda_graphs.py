@@ -39,47 +39,44 @@ class Runner(Protocol):
 
     def warm_up(self) -> None: ...
 
-    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+    def embed_pages(self, squares: Sequence[np.ndarray]) -> Vectors:
         """Return float32[n, dimension] for squares of uint8[side, side, 3]; at most batch_shapes.PAGE_BATCHES[-1]."""
 
-    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+    def embed_queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         """Return float32[n, dimension] for token ids."""
 
     @property
     def compiled(self) -> int:
         """Return how many pieces of code this process has compiled itself, rather than found in a cache."""
+        return 0
 
     def sleep(self) -> None:
         """Give the working memory back. Until `wake`, nothing may be run."""
+        return
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        return
 
 
-class EagerRunner:
+class EagerRunner(Runner):
     """Runs the model as it comes: on a CPU, or on a GPU where a quick start without compilation counts for more."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
         self._model, self._fill, self._side = model, fill, side
 
     def warm_up(self) -> None:
-        self.pages([np.zeros((self._side, self._side, 3), np.uint8)])
-        self.queries([[self._fill] * 8])
+        self.embed_pages([np.zeros((self._side, self._side, 3), np.uint8)])
+        self.embed_queries([[self._fill] * 8])
 
     @torch.inference_mode()
-    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
-        return self._model.pages(torch.from_numpy(np.stack(squares)).to(self._model.device)).cpu().numpy()
+    def embed_pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+        return self._model.embed_pages(torch.from_numpy(np.stack(squares)).to(self._model.device)).cpu().numpy()
 
     @torch.inference_mode()
-    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+    def embed_queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         filled, last = pad_queries(ids, len(ids), max(map(len, ids)), self._fill)
         device = self._model.device
-        return self._model.queries(filled.to(device), last.to(device)).cpu().numpy()
-
-    compiled = 0
-
-    def sleep(self) -> None: ...
-
-    def wake(self) -> None: ...
+        return self._model.embed_queries(filled.to(device), last.to(device)).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +101,7 @@ class GraphCache:
         self._compute = compute
         self._memory = memory
         self._stream = torch.cuda.Stream(priority=priority)  # type: ignore[no-untyped-call]
-        self._pool = memory.pool()
+        self._pool = memory.make_pool()
         self._graphs: dict[tuple[torch.Size, ...], CapturedGraph] = {}
         self._launching = threading.Lock()
 
@@ -125,7 +122,7 @@ class GraphCache:
     def _run(self, count: int, values: Sequence[Tensor]) -> Vectors:
         done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         with self._launching, torch.cuda.stream(self._stream):
-            graph = self._graph(values)
+            graph = self._find_graph(values)
             for there, here in zip(graph.inputs, values, strict=True):
                 there.copy_(here, non_blocking=True)
             graph.replay()
@@ -135,7 +132,7 @@ class GraphCache:
         done.synchronize()
         return found.numpy().copy()  # pinned memory goes back at once
 
-    def _graph(self, values: Sequence[Tensor]) -> CapturedGraph:
+    def _find_graph(self, values: Sequence[Tensor]) -> CapturedGraph:
         key = tuple(value.shape for value in values)
         if key not in self._graphs:
             with self.capturing:
@@ -157,7 +154,7 @@ class GraphCache:
         return CapturedGraph(graph.replay, inputs, output)
 
 
-class GraphRunner:
+class GraphRunner(Runner):
     """Runs the model as CUDA graphs, one for each shape of `batch_shapes`."""
 
     def __init__(self, model: BiGemma3Model, fill: int, side: int) -> None:
@@ -166,15 +163,15 @@ class GraphRunner:
             layer.compile(dynamic=False)  # layer by layer: all of one kind are compiled once
         self._fill, self._side = fill, side
         self._memory = WorkingMemory()
-        self._pages = GraphCache(model.pages, self._memory, priority=0)
-        self._queries = GraphCache(model.queries, self._memory, priority=-5)
+        self._pages = GraphCache(model.embed_pages, self._memory, priority=0)
+        self._queries = GraphCache(model.embed_queries, self._memory, priority=-5)
 
     def warm_up(self) -> None:
         for count in batch_shapes.PAGE_BATCHES:
-            self.pages([np.zeros((self._side, self._side, 3), np.uint8)] * count)
+            self.embed_pages([np.zeros((self._side, self._side, 3), np.uint8)] * count)
         for length in batch_shapes.QUERY_LENGTHS:
             for count in batch_shapes.QUERY_BATCHES if length <= batch_shapes.SHORT else (1,):
-                self.queries([[self._fill] * length] * count)
+                self.embed_queries([[self._fill] * length] * count)
         self._memory.trim()
 
     @property
@@ -189,15 +186,13 @@ class GraphRunner:
     def wake(self) -> None:
         self._memory.restore()
 
-    def pages(self, squares: Sequence[np.ndarray]) -> Vectors:
+    def embed_pages(self, squares: Sequence[np.ndarray]) -> Vectors:
         count = smallest_size(len(squares), batch_shapes.PAGE_BATCHES)
         pixels = torch.empty((count, self._side, self._side, 3), dtype=torch.uint8, pin_memory=True)
-        rows = pixels.numpy()
-        for row, square in enumerate(squares):
-            rows[row] = square
+        np.stack(squares, out=pixels.numpy()[: len(squares)])
         return self._pages.run(len(squares), pixels)
 
-    def queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
+    def embed_queries(self, ids: Sequence[Sequence[int]]) -> Vectors:
         found: list[Any] = [None] * len(ids)
         for length, rows in rows_by_length(ids).items():
             most = batch_shapes.QUERY_BATCHES[-1] if length <= batch_shapes.SHORT else 1

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.embedders.bigemma3.checkpoint import WeightsError, download_checkpoint, find_cached
+from serving.embedders.bigemma3.checkpoint import download_checkpoint, find_cached, is_hub_name
+from serving.embedders.gpu.weight_arena import WeightsError
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")
@@ -27,7 +28,7 @@ def ensure_downloaded(weights: str, revision: str = "") -> str:
 
     This process never asks the hub afterwards. Raises WeightsError.
     """
-    if Path(weights).expanduser().is_dir() or weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+    if not is_hub_name(weights):
         return weights
     os.environ.update(OFFLINE)
     found = find_cached(weights, revision)
@@ -41,17 +42,16 @@ def download_in_child(weights: str, revision: str) -> Path:
     command = [sys.executable, "-m", "serving.embedders.bigemma3.download", weights, revision]
     answer = subprocess.run(command, stdout=subprocess.PIPE, env=allow_hub(os.environ), check=False)  # noqa: S603
     try:
-        told = json.loads(answer.stdout.splitlines()[-1])
+        result = json.loads(answer.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         raise WeightsError(f"the download of {weights} ended with exit code {answer.returncode}") from None
-    if "failed" in told:
-        raise WeightsError(told["failed"])
-    return Path(told["folder"])
+    if "failed" in result:
+        raise WeightsError(result["failed"])
+    return Path(result["folder"])
 
 
 def allow_hub(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment: it may ask the hub, knows the token under its usual name and finds this
-    package."""
+    """Return the child's environment: it may ask the hub, knows the token under its usual name, finds this package."""
     found = {name: value for name, value in environment.items() if name not in OFFLINE}
     token = next((environment[name] for name in TOKENS if environment.get(name)), "")
     if token:
@@ -63,13 +63,13 @@ def allow_hub(environment: Mapping[str, str]) -> dict[str, str]:
 
 def main(weights: str, revision: str) -> int:
     try:
-        told = {"folder": str(download_checkpoint(weights, revision))}
+        result = {"folder": str(download_checkpoint(weights, revision))}
     except WeightsError as error:
-        told = {"failed": error.message}
+        result = {"failed": error.message}
     except Exception as error:  # the hub's transfer library raises what it likes, a full disk included
-        told = {"failed": f"the download of {weights} failed: {type(error).__name__}: {error}"}
-    sys.stdout.write(json.dumps(told) + "\n")
-    return 1 if "failed" in told else 0
+        result = {"failed": f"the download of {weights} failed: {type(error).__name__}: {error}"}
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 1 if "failed" in result else 0
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +17,9 @@ from serving.documents.page import Page
 from serving.embedders.base import Lanes, PageResult, Vectors
 from serving.embedders.bigemma3.base import BiGemma3Base
 from serving.embedders.bigemma3.batch_shapes import PAGE_BATCHES, QUERY_BATCHES
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.bigemma3.tokens import PromptTokens
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import ServingError
 from serving.settings import Settings
 
@@ -38,9 +37,19 @@ GPU_LANES = Lanes(
     page_batch=PAGE_BATCHES[-1], page_workers=2, query_batch=QUERY_BATCHES[-1], page_wait_s=0.004, query_wait_s=0.001
 )
 CPU_LANES = Lanes(page_batch=1, page_workers=1, query_batch=8)
-
-
-log = logging.getLogger(__name__)
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine by now
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    # Neither a pool of processes nor one of threads would survive a snapshot.
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Each is 10 to 15 ms more of a restore on an H200, and queries have queues of their own by their priority
+    # (assets/runs/gpu-h200-connections.txt: 2 answer as many, and as soon during an ingest, as 32).
+    "CUDA_DEVICE_MAX_CONNECTIONS": "2",
+}
+"""Read by torch and transformers when they are imported. Variables that are set already stay."""
 
 
 class DeviceError(ServingError):
@@ -50,12 +59,15 @@ class DeviceError(ServingError):
 
 
 class BiGemma3Embedder(BiGemma3Base):
+    """BiGemma3 in this process, on a GPU or a CPU."""
+
     title = "BiGemma3 (HuggingFace)"
 
     def __init__(self, settings: Settings) -> None:
-        """Raises WeightsError."""
+        """Find the checkpoint; imports neither torch nor transformers. Raises WeightsError."""
         super().__init__(settings)
-        self.fingerprint = compute_fingerprint(self.checkpoint)
+        recipe = hashlib.sha256(f"{RECIPE} {self.checkpoint.digest}".encode()).hexdigest()
+        self.fingerprint = f"bigemma3-hf-{recipe[:16]}"  # vLLM's differs until parity has shown that both agree
         self.data = settings.data.resolve()
         gpu = self.device == "cuda"
         self.lanes = GPU_LANES if gpu else CPU_LANES
@@ -70,8 +82,11 @@ class BiGemma3Embedder(BiGemma3Base):
         self._weights: GpuWeights | None = None
 
     def load(self) -> None:
-        """Raises WeightsError, DeviceError."""
-        prepare_environment(self.data)
+        """Load the model. Raises WeightsError, DeviceError."""
+        compiled = self.data / "compiled"  # a restored snapshot needs its files again
+        folders = {"TORCHINDUCTOR_CACHE_DIR": compiled / "inductor", "TRITON_CACHE_DIR": compiled / "triton"}
+        for name, value in (ENVIRONMENT | folders).items():
+            os.environ.setdefault(name, str(value))
         try:
             import torch
         except ImportError:
@@ -82,15 +97,18 @@ class BiGemma3Embedder(BiGemma3Base):
         from serving.embedders.bigemma3 import model as bigemma3_model
 
         self._tokens = PromptTokens(self.checkpoint.path)
-        loaded = self._loaded()
+        loaded = self._load_weights()
         bigemma3_model.check_processor(self.checkpoint, self._tokens)
         model = bigemma3_model.BiGemma3Model(loaded, self._tokens, self.checkpoint)
         kind = cuda_graphs.EagerRunner if self._eager else cuda_graphs.GraphRunner
         self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
 
-    def _loaded(self) -> Any:
-        """Return the model with its weights: on a GPU in memory that can be given back, if the files hold the weights
-        in the type that the model computes in."""
+    def _load_weights(self) -> Any:
+        """Return the model with its weights.
+
+        On a GPU they are in memory that can be given back, if the files hold them in the type that the model computes
+        in.
+        """
         from serving.embedders.bigemma3 import model as bigemma3_model
 
         if not self.weight_files:
@@ -100,8 +118,7 @@ class BiGemma3Embedder(BiGemma3Base):
         planned = bigemma3_model.plan_tensors(self.checkpoint)
         self._weights = GpuWeights(planned)
         model = bigemma3_model.build_model_in_memory(self.checkpoint, planned, self._weights.memory)
-        found = self._weights.fill()
-        log.info("weights: %.2f GB in %.2f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
+        self._weights.fill()
         return model
 
     def warm_up(self) -> None:
@@ -109,8 +126,10 @@ class BiGemma3Embedder(BiGemma3Base):
 
     @property
     def compiled(self) -> int:
-        """Return how many pieces of code this process has compiled: its restores take longer than those of a process
-        that found them in the cache."""
+        """Return how many pieces of code this process has compiled.
+
+        Its restores take longer than those of a process that found them in the cache.
+        """
         return 0 if self._runner is None else self._runner.compiled
 
     def sleep(self) -> None:
@@ -138,49 +157,20 @@ class BiGemma3Embedder(BiGemma3Base):
             self.load()
             return
         self._running.wake()
-        found = self._weights.fill()
-        self.copy_ms = found.seconds * 1000
-        log.info("weights: %.2f GB in %.3f s, %.1f GB/s", found.bytes / 1e9, found.seconds, found.gb_per_s)
-
-    def close(self) -> None: ...
+        self.copy_ms = self._weights.fill() * 1000
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
-        vectors = self._running.pages([np.asarray(self.square(page)) for page in pages])
-        return [PageResult(vector) for vector in vectors]
+        squares = [np.asarray(self.make_square(page)) for page in pages]
+        return [PageResult(vector) for vector in self._running.embed_pages(squares)]
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         assert self._tokens is not None
-        return self._running.queries(self._tokens.queries(queries))
+        return self._running.embed_queries(self._tokens.make_queries(queries))
 
     @property
     def _running(self) -> Runner:
         assert self._runner is not None, "load first"
         return self._runner
-
-
-def compute_fingerprint(checkpoint: Checkpoint) -> str:
-    """Return the fingerprint of this embedder's vectors; vLLM's differs until parity has shown that both agree."""
-    parts = f"{RECIPE} {checkpoint.digest}"
-    return "bigemma3-hf-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
-
-
-def prepare_environment(data: Path) -> None:
-    """Set what torch and transformers read when they are imported; call it before that.
-
-    No progress bars in the log, and no hub: the checkpoint is on this machine by now. Compiled code is kept in `data`,
-    because a restored snapshot needs its files again.
-    """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data / "compiled" / "inductor"))
-    os.environ.setdefault("TRITON_CACHE_DIR", str(data / "compiled" / "triton"))
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor would a pool of threads
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would not survive a snapshot
-    # Each is 10 to 15 ms more of a restore on an H200, and queries have queues of their own by their priority
-    # (assets/runs/gpu-h200-connections.txt: 2 answer as many, and as soon during an ingest, as 32).
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "2")
 
 
 def check_gpu(torch: object, checkpoint: Checkpoint) -> None:

@@ -14,15 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from serving.embedders.bigemma3 import colpali_import
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.bigemma3.tokens import PromptTokens
 from serving.embedders.bigemma3.vision_tower import VisionTower, prefer_attention_kernels
-from serving.embedders.gpu.weight_arena import WeightPlan, bind_parameters, build_without_weights, plan_weights
+from serving.embedders.gpu.weight_arena import (
+    WeightPlan,
+    WeightsError,
+    bind_parameters,
+    build_without_weights,
+    plan_weights,
+)
 
 KEY_MAPPING = {
     r"^(model\.)?language_model\.model\.": "language_model.",
@@ -41,7 +47,7 @@ TIED = "lm_head.weight"
 IMAGE_SETTINGS = {
     "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255,
 }  # fmt: skip
-"""The preprocessing that `siglip` and `resize_square` compute; a checkpoint that asks for another is refused."""
+"""The preprocessing that `vision_tower` and `resize_square` compute; a checkpoint that asks for another is refused."""
 
 
 def load_model(checkpoint: Checkpoint, device: str) -> Any:
@@ -50,12 +56,13 @@ def load_model(checkpoint: Checkpoint, device: str) -> Any:
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
+        options = {"dtype": dtype, "device_map": device, "attn_implementation": "sdpa", "key_mapping": KEY_MAPPING}
         model, info = gemma.BiGemma3.from_pretrained(
-            checkpoint.path, dtype=dtype, key_mapping=KEY_MAPPING, output_loading_info=True, local_files_only=True,
-            device_map=device, attn_implementation="sdpa",
-        )  # fmt: skip
+            checkpoint.path, output_loading_info=True, local_files_only=True, **options
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{checkpoint.path} cannot be loaded: {first_line_of(error)}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise WeightsError(f"{checkpoint.path} cannot be loaded: {reason}") from error
     check_loading_info(info, checkpoint)
     model.eval().requires_grad_(False)
     return model
@@ -75,7 +82,7 @@ def map_tensor_name(name: str) -> str | None:
 def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
     """Plan the model's tensors in one address range; query, key and value of a vision layer follow each other there.
 
-    Raises WeightsFileError.
+    Raises WeightsError.
     """
     prefix = "vision_tower.encoder.layers"
     together = [
@@ -86,25 +93,20 @@ def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
     return plan_weights(checkpoint.files, map_tensor_name, together)
 
 
-def build_empty_model(checkpoint: Checkpoint) -> Any:
-    """Return colpali-engine's BiGemma3 in bfloat16 without weights, its buffers as `load_model` leaves them."""
+def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Tensor) -> Any:
+    """Return the model of `load_model` with its weights as views into `memory`, uint8[found.size].
+
+    Raises WeightsError.
+    """
     gemma = colpali_import.import_bigemma3()
     config = importlib.import_module("transformers").Gemma3Config.from_pretrained(checkpoint.path)
     config._attn_implementation = "sdpa"
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        return build_without_weights(lambda: gemma.BiGemma3(config)).eval()
+        model = build_without_weights(lambda: gemma.BiGemma3(config)).eval()
     finally:
         torch.set_default_dtype(before)
-
-
-def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Tensor) -> Any:
-    """Return the model of `load_model` with its weights as views into `memory`, uint8[found.size].
-
-    Raises WeightsError.
-    """
-    model = build_empty_model(checkpoint)
     unknown = found.slots.keys() - {name for name, _ in model.named_parameters()}
     if unknown:
         raise WeightsError(
@@ -140,7 +142,7 @@ def check_processor(checkpoint: Checkpoint, tokens: PromptTokens) -> None:
         )
     page = processor.process_images([Image.new("RGB", (side, side))])["input_ids"][0].tolist()
     query = processor.process_texts([SENTENCE])["input_ids"][0].tolist()
-    if page != tokens.page() or query != tokens.query(SENTENCE):
+    if page != tokens.make_page() or query != tokens.make_query(SENTENCE):
         raise WeightsError(f"{checkpoint.path} has another chat template or tokenizer than Gemma 3's")
     images = processor.image_processor
     size = images.size
@@ -155,19 +157,15 @@ def check_processor(checkpoint: Checkpoint, tokens: PromptTokens) -> None:
         raise WeightsError(f"{checkpoint.path} prepares images in another way than Gemma 3: {asked}")
 
 
-def first_line_of(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
 class BiGemma3Model:
-    """The model behind two calls: `pages` and `queries` return float32[n, dimension] on the device, L2-normalised."""
+    """The model behind two calls, which return float32[n, dimension] on the device, L2-normalised."""
 
     def __init__(self, model: Any, tokens: PromptTokens, checkpoint: Checkpoint) -> None:
         self.device = model.device
         self.language = model.language_model
         self.projector = model.multi_modal_projector
         self.tower = VisionTower(model.vision_tower)
-        ids = torch.tensor([tokens.page()], device=model.device)
+        ids = torch.tensor([tokens.make_page()], device=model.device)
         images = (ids[0] == model.config.image_token_id).nonzero().flatten()
         if len(images) != checkpoint.image_tokens or int(images[-1] - images[0]) != len(images) - 1:
             raise WeightsError(f"{checkpoint.path}: a page's prompt should hold {checkpoint.image_tokens} image tokens")
@@ -183,24 +181,24 @@ class BiGemma3Model:
         causal = torch.ones(length, length, dtype=torch.bool, device=model.device).tril()
         self.mask = (causal | (is_image[:, None] & is_image[None, :]))[None, None]
 
-    def pages(self, pixels: Tensor) -> Tensor:
+    def embed_pages(self, pixels: Tensor) -> Tensor:
         """Return the vectors of pages; `pixels` is uint8[n, side, side, 3]."""
         features = self.projector(self.tower(pixels))
         head, tail = (part.expand(len(pixels), -1, -1) for part in (self.head, self.tail))
-        hidden = self._language(torch.cat([head, features, tail], dim=1), self.mask)
-        return normalise(hidden[:, self.last])
+        hidden = self._run_language(torch.cat([head, features, tail], dim=1), self.mask)
+        return functional.normalize(hidden[:, self.last].float(), dim=-1)
 
-    def queries(self, ids: Tensor, last: Tensor) -> Tensor:
-        """Return the vectors of queries; `ids` is int64[n, length], padded on the right, and `last` int64[n] holds the
-        index of each query's last token.
+    def embed_queries(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Return the vectors of queries.
 
+        `ids` is int64[n, length], padded on the right, and `last` int64[n] holds the index of each query's last token.
         Attention only looks back and the padding is behind the query: no mask is needed, and a query has the same
         vector in any batch.
         """
-        hidden = self._language(self.language.embed_tokens(ids), None)
-        return normalise(hidden[torch.arange(len(ids), device=ids.device), last])
+        hidden = self._run_language(self.language.embed_tokens(ids), None)
+        return functional.normalize(hidden[torch.arange(len(ids), device=ids.device), last].float(), dim=-1)
 
-    def _language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
+    def _run_language(self, embedded: Tensor, mask: Tensor | None) -> Tensor:
         masks = {"full_attention": mask, "sliding_attention": mask}  # a prompt is shorter than the window of 1,024
         positions = torch.arange(embedded.shape[1], device=embedded.device)[None]
         with prefer_attention_kernels(embedded):
@@ -208,10 +206,6 @@ class BiGemma3Model:
                 inputs_embeds=embedded, attention_mask=masks, position_ids=positions, use_cache=False
             ).last_hidden_state
         return found
-
-
-def normalise(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors.float(), dim=-1)
 
 
 def pad_queries(

@@ -55,56 +55,52 @@ class PromptTokens:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
-        self._special = {name: self._id(token) for name, token in SPECIAL.items()}
-        self._ours = set(self._special.values())
-        self._newline = self._text("\n")
+        special: dict[str, int] = {}
+        for name, token in SPECIAL.items():
+            if (number := self._tokenizer.token_to_id(token)) is None:
+                raise TokenizerError(f"the weights' tokenizer has no {token}: it is not Gemma 3's")
+            special[name] = number
+        self._special = special
+        self._ours = set(special.values())
+        self._begin = [special["bos"], special["bos"], special["turn"]]
+        self._end = [special["end_of_turn"], *self._encode("\n")]
         self._image_tokens = read_image_tokens(folder)
-        self.pad = self._special["pad"]
+        self.pad: int = special["pad"]
         """The id that pads shorter prompts of a batch."""
 
-    def query(self, text: str) -> list[int]:
+    def make_query(self, text: str) -> list[int]:
         """Return one user turn, `Query: {text}`. Raises TooLargeError above MAX_QUERY_TOKENS; BadValueError."""
-        return self.queries([text])[0]
+        return self.make_queries([text])[0]
 
-    def queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return `query` for several texts, in one call because each call releases the interpreter and waits for it."""
+    def make_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the turns of several texts, in one call: each call releases the interpreter and waits for it."""
         turns = ["user\n" + (QUERY_PREFIX + text).strip() for text in texts]  # the chat template trims
-        return [self._query(found.ids) for found in self._tokenizer.encode_batch(turns, add_special_tokens=False)]
+        return [self._close_query(found.ids) for found in self._tokenizer.encode_batch(turns, add_special_tokens=False)]
 
-    def _query(self, turn: list[int]) -> list[int]:
-        special = self._special
+    def _close_query(self, turn: list[int]) -> list[int]:
         if not self._ours.isdisjoint(turn):
             # A tokenizer that lists one of these as ordinary text: an image without pixels would end the engine.
             raise BadValueError("the query holds one of the model's control tokens: leave it out")
-        ids = [special["bos"], special["bos"], special["turn"], *turn, special["end_of_turn"], *self._newline]
+        ids = [*self._begin, *turn, *self._end]
         if len(ids) > MAX_QUERY_TOKENS:
             raise TooLargeError(f"the query has {len(ids)} tokens; the limit is {MAX_QUERY_TOKENS}")
         return ids
 
-    def page(self) -> list[int]:
+    def make_page(self) -> list[int]:
         """Return one user turn: an image as its soft tokens, then `Describe this image`."""
         special = self._special
         image = [special["start_of_image"], *[special["image"]] * self._image_tokens, special["end_of_image"]]
-        return self._page("user\n\n\n", image, "\n\n" + PAGE_PROMPT)
+        after = "\n\n" + PAGE_PROMPT
+        return [*self._begin, *self._encode("user\n\n\n"), *image, *self._encode(after), *self._end]
 
-    def page_to_fill(self) -> list[int]:
+    def make_page_to_fill(self) -> list[int]:
         """Return the same turn before a processor inserts the soft tokens: one `<start_of_image>` in their place."""
-        return self._page("user\n", [self._special["start_of_image"]], PAGE_PROMPT)
+        image = self._special["start_of_image"]
+        return [*self._begin, *self._encode("user\n"), image, *self._encode(PAGE_PROMPT), *self._end]
 
-    def _page(self, before: str, image: list[int], after: str) -> list[int]:
-        special = self._special
-        begin = [special["bos"], special["bos"], special["turn"], *self._text(before)]
-        return [*begin, *image, *self._text(after), special["end_of_turn"], *self._newline]
-
-    def _text(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
-
-    def _id(self, token: str) -> int:
-        found = self._tokenizer.token_to_id(token)
-        if found is None:
-            raise TokenizerError(f"the weights' tokenizer has no {token}: it is not Gemma 3's")
-        return int(found)
 
 
 def read_image_tokens(folder: Path) -> int:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PREFERRED = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -47,11 +47,13 @@ class VisionTower:
         # As the processor does it: scaled to 0..1, then mean and deviation 0.5, in float32.
         values = pixels.float().mul_(1 / 255).sub_(0.5).div_(0.5).to(weight.dtype)
         cut = values.view(n, grid, patch, grid, patch, 3).permute(0, 1, 3, 5, 2, 4)
-        hidden = F.linear(cut.reshape(n, grid * grid, 3 * patch * patch), weight, bias).add_(self.positions)
-        sum_and_norm = choose_add_norm(hidden)
+        hidden = functional.linear(cut.reshape(n, grid * grid, 3 * patch * patch), weight, bias).add_(self.positions)
+        sum_and_norm: Callable[..., Tensor] = plain_add_norm
+        if hidden.is_cuda:
+            from serving.embedders.bigemma3.fused_norm import add_norm as sum_and_norm
         norms = iter(self.norms)
         first = next(norms)
-        normed = F.layer_norm(hidden, hidden.shape[-1:], first.weight, first.bias, self.eps)
+        normed = functional.layer_norm(hidden, hidden.shape[-1:], first.weight, first.bias, self.eps)
         with prefer_attention_kernels(hidden):
             for layer in self.layers:
                 for part in (layer.attend, layer.feed_forward):
@@ -60,17 +62,9 @@ class VisionTower:
         return normed
 
 
-def choose_add_norm(hidden: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]:
-    if hidden.is_cuda:
-        from serving.embedders.bigemma3.fused_norm import add_norm
-
-        return add_norm
-    return plain_add_norm
-
-
 def plain_add_norm(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Add `delta` to `hidden` in place and return its layer norm."""
-    return F.layer_norm(hidden.add_(delta), hidden.shape[-1:], weight, bias, eps)
+    return functional.layer_norm(hidden.add_(delta), hidden.shape[-1:], weight, bias, eps)
 
 
 @contextmanager
@@ -101,22 +95,19 @@ class EncoderLayer:
 
     def attend(self, normed: Tensor, heads: int) -> Tensor:
         n, length, width = normed.shape
-        mixed = F.linear(normed, *self.qkv).view(n, length, 3, heads, width // heads)
+        mixed = functional.linear(normed, *self.qkv).view(n, length, 3, heads, width // heads)
         query, key, value = (mixed[:, :, part].transpose(1, 2) for part in range(3))
-        seen = F.scaled_dot_product_attention(query, key, value)
-        return F.linear(seen.transpose(1, 2).reshape(n, length, width), self.out.weight, self.out.bias)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        return functional.linear(seen.transpose(1, 2).reshape(n, length, width), self.out.weight, self.out.bias)
 
     def feed_forward(self, normed: Tensor, _: int) -> Tensor:
-        return F.linear(self._up(normed), self.down.weight, self.down.bias)
-
-    def _up(self, normed: Tensor) -> Tensor:
-        if not normed.is_cuda:
-            return F.gelu(F.linear(normed, self.up.weight, self.up.bias), approximate="tanh")
-        flat = normed.view(-1, normed.shape[-1])
-        # cuBLASLt's epilogue: the tanh form, on a GPU only.
-        return torch._addmm_activation(self.up.bias, flat, self.up.weight.t(), use_gelu=True).view(
-            *normed.shape[:-1], -1
-        )
+        if normed.is_cuda:  # cuBLASLt's epilogue: the tanh form, on a GPU only
+            flat = normed.view(-1, normed.shape[-1])
+            wide = torch._addmm_activation(self.up.bias, flat, self.up.weight.t(), use_gelu=True)
+            wide = wide.view(*normed.shape[:-1], -1)
+        else:
+            wide = functional.gelu(functional.linear(normed, self.up.weight, self.up.bias), approximate="tanh")
+        return functional.linear(wide, self.down.weight, self.down.bias)
 
 
 def join_tensors(parts: list[Tensor]) -> Tensor:

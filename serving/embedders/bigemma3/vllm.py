@@ -7,8 +7,6 @@ servers of BiGemma3 see the same input. vLLM batches by itself, so every request
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +33,6 @@ KV_CACHE_BYTES = 2048 * MiB
 """32 pages of 270 tokens take 1.2 GB of it. Without a figure vLLM would take nearly all of the GPU's memory."""
 MUST_BE_FREE = 0.1
 """Share of the GPU's memory. vLLM refuses to start with less; its own 0.9 leaves no room for a second server."""
-EXIT_ENGINE_ENDED = 3
 
 
 class PromptError(ServingError):
@@ -45,25 +42,29 @@ class PromptError(ServingError):
 
 
 class VllmEmbedder(BiGemma3Base):
+    """BiGemma3 in vLLM's engine."""
+
     title = "BiGemma3 (vLLM)"
 
     def __init__(self, settings: Settings) -> None:
         """Look at the weights; imports neither vLLM nor torch. Raises WeightsError."""
         super().__init__(settings)
         self.lanes = Lanes(page_batch=1, page_workers=AT_ONCE, query_batch=4, query_workers=8)
-        self.fingerprint = compute_fingerprint(self.checkpoint, self.device)
+        # The device is part of it: on a CPU, vLLM computes in float32 and attends causally inside an image.
+        recipe = hashlib.sha256(f"{self.checkpoint.digest}\n{RECIPE}\n{self.device}".encode()).hexdigest()
+        self.fingerprint = f"bigemma3-vllm-{recipe[:16]}"
         # Asleep, its weights are in its engine's own memory: too much for a file, and none of it is read again.
         self.backends: tuple[str, ...] = ("cuda",) if self.device == "cuda" else ()
         self.waking_bytes = 2 * self.checkpoint.parameters + KV_CACHE_BYTES if self.device == "cuda" else 0
-        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device, end_process)
+        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device)
 
     def load(self) -> None:
         self._tokens = PromptTokens(self.checkpoint.path)
-        self._page_prompt = self._tokens.page()
+        self._page_prompt = self._tokens.make_page()
         self._engine.start()
 
     def warm_up(self) -> None:
-        """The first request of each kind compiles kernels and allocates what later ones reuse."""
+        """Run a request of each kind: the first compiles kernels and allocates what later ones reuse."""
         self.probe()
 
     def sleep(self) -> None:
@@ -76,19 +77,18 @@ class VllmEmbedder(BiGemma3Base):
         self._engine.close()
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
-        answers = self._engine.embed([self._page(page) for page in pages])
+        squares = [self.make_square(page) for page in pages]
+        filling = self._tokens.make_page_to_fill()
+        answers = self._engine.embed_all(
+            [{"prompt_token_ids": filling, "multi_modal_data": {"image": square}} for square in squares]
+        )
         if any(answer.prompt != self._page_prompt for answer in answers):
             raise PromptError("vLLM made another prompt of this page than BiGemma3 was trained with")
         return [PageResult(vector) for vector in normalise_answers(answers)]
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return normalise_answers(
-            self._engine.embed([{"prompt_token_ids": ids} for ids in self._tokens.queries(queries)])
-        )
-
-    def _page(self, page: Page) -> dict[str, Any]:
-        image = self.square(page)
-        return {"prompt_token_ids": self._tokens.page_to_fill(), "multi_modal_data": {"image": image}}
+        prompts = [{"prompt_token_ids": ids} for ids in self._tokens.make_queries(queries)]
+        return normalise_answers(self._engine.embed_all(prompts))
 
 
 def build_engine_arguments(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
@@ -117,22 +117,7 @@ def build_engine_arguments(checkpoint: Checkpoint, settings: Settings) -> dict[s
     }
 
 
-def compute_fingerprint(checkpoint: Checkpoint, device: str) -> str:
-    """Return the fingerprint. The device is part of it: on a CPU, vLLM computes in float32 and attends causally inside
-    an image."""
-    return "bigemma3-vllm-" + hashlib.sha256(f"{checkpoint.digest}\n{RECIPE}\n{device}".encode()).hexdigest()[:16]
-
-
 def normalise_answers(answers: Sequence[Answer]) -> Vectors:
     """Return float32[n, dimension], L2-normalised here: norms in bfloat16 are off by 0.2 %."""
     vectors = np.stack([answer.vector for answer in answers])
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
-
-
-def end_process() -> None:
-    """End this process because vLLM's engine has ended.
-
-    Its parent sees that and starts another one; requests in flight get a 503 from the proxy.
-    """
-    logging.shutdown()
-    os._exit(EXIT_ENGINE_ENDED)

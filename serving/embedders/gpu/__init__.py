@@ -1,0 +1,1 @@
+"""GPU memory that a sleeping worker gives back."""

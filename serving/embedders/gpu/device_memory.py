@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import types
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from serving.embedders.gpu.weight_arena import MOST_THREADS, FillResult, WeightPlan, fill_weights
+from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightPlan, fill_weights
 from serving.errors import NotReadyError
 from serving.settings import usable_cores
 
@@ -23,6 +24,7 @@ STEP = 256 * 1024 * 1024
 """Bytes that working memory grows by."""
 ROOM = 1024**4
 """Bytes of addresses for working memory: they cost nothing."""
+log = logging.getLogger(__name__)
 
 
 def import_driver() -> Any:
@@ -59,8 +61,7 @@ class AddressRange:
         self._access.flags = cuda.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
         smallest = cuda.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM
         self._grain = int(unwrap_result(cuda.cuMemGetAllocationGranularity(self._kind, smallest)))
-        self.limit = self._rounded(size)
-        self.address = int(unwrap_result(cuda.cuMemAddressReserve(self.limit, 0, 0, 0)))
+        self.address = int(unwrap_result(cuda.cuMemAddressReserve(self._round_up(size), 0, 0, 0)))
         self._parts: list[int] = []
         """Bytes of each piece of memory, in order from the beginning of the range."""
         self._handles: list[Any] = []
@@ -70,13 +71,9 @@ class AddressRange:
         """Return the bytes that have memory behind them, or had it before `release`."""
         return sum(self._parts)
 
-    @property
-    def mapped(self) -> bool:
-        return bool(self._handles)
-
     def grow(self, size: int) -> None:
         """Map memory up to at least `size` bytes. Raises NotReadyError if the GPU has no such memory."""
-        missing = self._rounded(size) - self.size
+        missing = self._round_up(size) - self.size
         if missing > 0:
             self._map(self.size, missing)
             self._parts.append(missing)
@@ -89,10 +86,8 @@ class AddressRange:
 
     def release(self) -> None:
         """Give the memory back and keep the addresses. Nothing may be using it; a second call does nothing."""
-        if not self._handles:
-            return
         at = 0
-        for part, handle in zip(self._parts, self._handles, strict=True):
+        for part, handle in zip(self._parts, self._handles, strict=False):
             self._unmap(at, part, handle)
             at += part
         self._handles = []
@@ -107,23 +102,15 @@ class AddressRange:
                 self._map(at, part)
                 at += part
         except BaseException:
-            at = 0
-            for part, handle in zip(self._parts, self._handles, strict=False):
-                self._unmap(at, part, handle)
-                at += part
-            self._handles = []
+            self.release()
             raise
 
-    def tensor(self) -> torch.Tensor:
+    def make_tensor(self) -> torch.Tensor:
         """Return uint8[size]; it stays valid, and may be used while there is memory behind it."""
+        whole = {"shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3}
+        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=whole), device="cuda")
 
-        whole = types.SimpleNamespace()
-        whole.__cuda_array_interface__ = {
-            "shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3,
-        }  # fmt: skip
-        return torch.as_tensor(whole, device="cuda")
-
-    def _rounded(self, size: int) -> int:
+    def _round_up(self, size: int) -> int:
         return -(-size // self._grain) * self._grain
 
     def _map(self, at: int, size: int) -> None:
@@ -146,14 +133,14 @@ class AddressRange:
         unwrap_result(self._cuda.cuMemRelease(handle))
 
 
-class WorkingMemory:
+class WorkingMemory(AddressRange):
     """The memory that CUDA graphs compute in: a pool of torch's allocator over an address range.
 
     Its content need not outlive a replay, so it can be given back like the weights: 2 GB less in a snapshot.
     """
 
     def __init__(self) -> None:
-        self._range = AddressRange(ROOM)
+        super().__init__(ROOM)
         self._used = 0
         take = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p)(self._take)
         give = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p)(lambda *_: None)
@@ -161,7 +148,7 @@ class WorkingMemory:
         taking, giving = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in self._kept)
         self._allocator = torch._C._cuda_customAllocator(taking, giving)
 
-    def pool(self) -> torch.cuda.MemPool:
+    def make_pool(self) -> torch.cuda.MemPool:
         """Return a pool for `torch.cuda.graph`. Keep it as long as a graph of it is used."""
         return torch.cuda.MemPool(self._allocator)
 
@@ -170,60 +157,26 @@ class WorkingMemory:
 
         Raises NotReadyError.
         """
-        while self._range.size < self._used + size:
-            self._range.grow(self._range.size + STEP)
+        while self.size < self._used + size:
+            self.grow(self.size + STEP)
 
     def trim(self) -> None:
-        self._range.shrink(self._used)
+        self.shrink(self._used)
 
-    def release(self) -> None:
-        self._range.release()
-
-    def restore(self) -> None:
-        self._range.restore()
-
-    @property
-    def size(self) -> int:
-        return self._range.size
-
-    def _take(self, size: int, device: int, stream: int) -> int:
+    def _take(self, size: int, _device: int, _stream: int) -> int:
         """Return the address of `size` free bytes, or zero if there are none, which torch turns into an error.
 
         Nothing is ever freed: graphs last as long as the worker.
         """
         at = -(-self._used // 512) * 512
-        if at + size > self._range.size:
+        if at + size > self.size:
             return 0
         self._used = at + size
-        return self._range.address + at
-
-
-class PinnedTarget:
-    """An address range as the target of `fill_weights`, through two page-locked buffers for each thread.
-
-    The buffers are kept: to lock 96 MB again takes 50 ms, a restore by the driver a tenth of that.
-    """
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._lanes: list[PinnedLane] = []
-        self._free: list[PinnedLane] = []
-
-    def lane(self, size: int) -> PinnedLane:
-        if self._free:
-            return self._free.pop()
-        lane = PinnedLane(self._address, size, self._stream)
-        self._lanes.append(lane)
-        return lane
-
-    def filled(self) -> None:
-        """Make all lanes available again once a fill is done."""
-        self._free = list(self._lanes)
+        return self.address + at
 
 
 class PinnedLane:
-    """Two page-locked buffers.
+    """Two page-locked buffers between a thread and an address range.
 
     All lanes share a stream: one is enough for the bus, and each more costs a restore 10 ms.
     """
@@ -258,18 +211,32 @@ class GpuWeights:
     def __init__(self, planned: WeightPlan) -> None:
         """Map the memory without filling it. Raises NotReadyError, DriverError."""
         self.plan = planned
-        self._chunks = planned.chunks()
+        self._chunks = planned.split_chunks()
         self._range = AddressRange(planned.size)
         self._range.grow(planned.size)
-        self._target = PinnedTarget(self._range.address)
-        self.memory = self._range.tensor()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._lanes: list[PinnedLane] = []
+        """Kept: to lock 96 MB again takes 50 ms, a restore by the driver a tenth of that."""
+        self.memory = self._range.make_tensor()
 
-    def fill(self) -> FillResult:
-        """Read the weights in. Raises WeightsFileError, NotReadyError; after an error no part may be used."""
+    def fill(self) -> float:
+        """Read the weights in, and return the seconds of that.
+
+        Raises WeightsError, NotReadyError; after an error no part may be used.
+        """
         self._range.restore()
-        found = fill_weights(self.plan, self._target, self._chunks, min(MOST_THREADS, usable_cores()))
-        self._target.filled()
-        return found
+        free = list(self._lanes)
+
+        def take_lane(size: int) -> PinnedLane:
+            if free:
+                return free.pop()
+            lane = PinnedLane(self._range.address, size, self._stream)
+            self._lanes.append(lane)
+            return lane
+
+        seconds = fill_weights(self.plan, take_lane, self._chunks, min(MOST_THREADS, usable_cores()))
+        log.info("weights: %.2f GB in %.3f s", self.plan.size / 1e9, seconds)
+        return seconds
 
     def release(self) -> None:
         torch.cuda.synchronize()

@@ -1,0 +1,1 @@
+"""Workers saved in files by criu."""

@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from serving.snapshots.base import (
     Report,
     RestoreFailed,
     Snapshot,
+    SnapshotBackend,
     SnapshotFailed,
     StartFailed,
     Support,
@@ -39,9 +39,9 @@ from serving.snapshots.identity import Identity, make_identity
 from serving.snapshots.plain import (
     launch_worker,
     make_worker_command,
-    report_phases,
     run_program,
     start_process,
+    time_phase,
     wait_until_warm,
 )
 from serving.snapshots.store import FILES, SnapshotStore
@@ -87,8 +87,11 @@ class CriuTool:
     more_options: tuple[str, ...] = ()
 
     def for_gpu(self) -> CriuTool:
-        """Return the tool for processes on a GPU: as root if possible, since a namespace's user cannot use the driver's
-        files. Caches of compiled code are locked, or deleted while they are in use."""
+        """Return the tool for processes on a GPU.
+
+        As root if possible, since a namespace's user cannot use the driver's files. Caches of compiled code are locked,
+        or deleted while they are in use.
+        """
         mode = "root" if os.geteuid() == 0 else self.mode
         return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"))
 
@@ -101,7 +104,9 @@ class CriuTool:
         return [self.path, verb, *arguments, *OPTIONS, *self.more_options, *MODES[self.mode][1]]
 
 
-class CriuBackend:
+class CriuBackend(SnapshotBackend):
+    """Saves workers that hold no GPU."""
+
     name = "criu"
     tier: Tier = "disk"
 
@@ -135,7 +140,12 @@ class CriuBackend:
         path = shutil.which(named)
         if path is None:
             return f"{named} is not installed. {INSTALL_ADVICE}"
-        version = await read_version(path)
+        try:
+            _, output = await run_program([path, "--version"], CANARY_S)
+        except TimeoutError:
+            output = b""
+        found = re.search(rb"Version: (\d+\.\d+[.\d]*)", output)
+        version = found[1].decode() if found else None
         if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             return f"{path} is {f'criu {version}, too old' if version else 'no criu'}. {INSTALL_ADVICE}"
         mode, reason = await self._find_mode(path, version)
@@ -178,7 +188,7 @@ class CriuBackend:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+    async def find(self, _spec: WorkerSpec) -> Snapshot | None:
         return await asyncio.to_thread(self._store.find, self._identity)
 
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
@@ -187,32 +197,15 @@ class CriuBackend:
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
-        folder, content = snapshot.where
-        report("restore", None)
-        began = time.perf_counter()
-        try:
-            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
-        except OSError as error:
-            raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
-        try:
-            handle, phases = await restore_worker(
-                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.as_message(),
-                self._settings.restore_timeout_s,
-            )  # fmt: skip
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_phases(report, phases)
+        with time_phase(report, "restore") as phases:
+            handle, took = await restore_files(
+                self._tool, snapshot, launch, self._runtime_dir, self._settings.restore_timeout_s
+            )
+            phases |= took
         return handle
-
-    async def step_down(self, seconds: float) -> float | None:
-        return None
 
     async def discard(self, snapshot: Snapshot) -> None:
         await asyncio.to_thread(self._store.discard, snapshot)
-
-    async def close(self) -> None:
-        """Do nothing: nothing is held."""
 
 
 def ignore_report(phase: str, milliseconds: float | None) -> None:
@@ -227,11 +220,10 @@ async def save_worker(
     flags: Sequence[str],
     report: Report,
     before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
-    extra: Callable[[], dict[str, Any]] = dict,
 ) -> Snapshot:
-    """Start a worker, dump it and keep its files in the store; `extra` adds to the manifest, `before`: `dump_worker`.
+    """Start a worker, dump it and keep its files in the store. Raises StartFailed or SnapshotFailed.
 
-    Raises StartFailed or SnapshotFailed.
+    `before` is that of `dump_worker`; a `manifest` that it adds to the message is kept too.
     """
     try:
         part = store.make_part()
@@ -243,14 +235,11 @@ async def save_worker(
         argv = make_worker_command(spec, pipes.worker_ends, flags)
         times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
         said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
-        report("keep", None)
-        began = time.perf_counter()
-        content = {"pipes": names, **extra()}
-        kept = await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
-        report("keep", (time.perf_counter() - began) * 1000)
-        return kept
+        with time_phase(report, "keep"):
+            content = {"pipes": names, **said.get("manifest", {})}
+            return await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
     finally:
-        await asyncio.to_thread(store.remove_part, part)
+        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 
 
 async def dump_worker(
@@ -270,13 +259,7 @@ async def dump_worker(
     """
     listen, go = os.pipe()
     dump = tool.make_command("dump", "--images-dir", str(folder), "--log-file", "dump.log")
-    init = [
-        sys.executable,
-        "-m",
-        "serving.snapshots.criu.namespace_init",
-        str(listen),
-        *(str(end) for end in pipes.worker_ends),
-    ]
+    init = [sys.executable, "-m", "serving.snapshots.criu.namespace_init", *map(str, (listen, *pipes.worker_ends))]
     handle = None
     try:
         try:
@@ -286,14 +269,12 @@ async def dump_worker(
         finally:
             os.close(listen)
         said = await wait_until_warm(handle, start_s, report)
-        report("snapshot", None)
-        began = time.perf_counter()
-        if before is not None:
-            await before(handle, said)
-        os.write(go, GO)
-        async with asyncio.timeout(dump_s):
-            code = await handle.wait()
-        report("snapshot", (time.perf_counter() - began) * 1000)
+        with time_phase(report, "snapshot"):
+            if before is not None:
+                await before(handle, said)
+            os.write(go, GO)
+            async with asyncio.timeout(dump_s):
+                code = await handle.wait()
     except TimeoutError:
         raise SnapshotFailed(f"criu dump was not done within {dump_s:g} s") from None
     finally:
@@ -304,6 +285,27 @@ async def dump_worker(
         raise SnapshotFailed(f"criu dump: {read_first_error(folder / 'dump.log') or f'exit code {code}'}")
     (folder / "dump.log").unlink(missing_ok=True)
     return said
+
+
+async def restore_files(
+    tool: CriuTool,
+    snapshot: Snapshot,
+    launch: Launch,
+    runtime_dir: Path,
+    deadline: float,
+    before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
+) -> tuple[WorkerHandle, dict[str, float]]:
+    """Restore a worker from its files in the store. Returns and raises as `restore_worker`."""
+    folder, content = snapshot.content
+    try:
+        work = Path(tempfile.mkdtemp(prefix="restore-", dir=runtime_dir))
+    except OSError as error:
+        raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
+    pipes, message = content["pipes"], launch.as_message()
+    try:
+        return await restore_worker(tool, folder / FILES, pipes, work, launch.socket, message, deadline, before)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 async def restore_worker(
@@ -321,11 +323,8 @@ async def restore_worker(
     Raises RestoreFailed; then nothing of it is left.
     """
     pipes = Pipes()
-    inherit = [
-        word
-        for end, name in zip(pipes.worker_ends, names, strict=True)
-        for word in ("--inherit-fd", f"fd[{end}]:{name}")
-    ]  # fmt: skip
+    ends = zip(pipes.worker_ends, names, strict=True)
+    inherit = [word for end, name in ends for word in ("--inherit-fd", f"fd[{end}]:{name}")]
     call = tool.make_command(
         "restore", "--images-dir", str(folder), "--work-dir", str(work), "--log-file", "restore.log"
     )
@@ -368,22 +367,8 @@ def read_system_state(path: str, version: str) -> list[str]:
     return found
 
 
-async def read_version(path: str) -> str | None:
-    try:
-        _, output = await run_program([path, "--version"], CANARY_S)
-    except TimeoutError:
-        return None
-    found = re.search(r"Version: (\d+\.\d+[.\d]*)", output.decode("utf-8", "replace"))
-    return found.group(1) if found else None
-
-
 def read_first_error(log: Path) -> str:
     """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return ""
-    if "FAILED" not in text:
-        return ""
-    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS_ERRORS)]
-    return " ".join(errors[0].split()) if errors else ""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found = re.findall(r"Error \([^)]*\): (.*)", text) if "FAILED" in text else []
+    return next((" ".join(error.split()) for error in found if not error.startswith(HARMLESS_ERRORS)), "")

@@ -36,18 +36,13 @@ def main() -> int:
     )
     for descriptor in pipes:
         os.close(descriptor)
-    if not wait_for_go(go, worker):
+    while not select.select([go], [], [], POLL_S)[0]:
+        if worker.poll() is not None:
+            return EXIT_GONE
+    if worker.poll() is not None or os.read(go, len(GO)) != GO:  # the engine has ended
         return EXIT_GONE
     dump = [*sys.argv[second + 1 :], "--tree", str(worker.pid)]
     return subprocess.run(dump, stdin=nowhere).returncode  # noqa: S603
-
-
-def wait_for_go(go: int, worker: subprocess.Popen[bytes]) -> bool:
-    """Return True when the engine says so; False if the engine or the worker has ended before that."""
-    while worker.poll() is None:
-        if select.select([go], [], [], POLL_S)[0]:
-            return os.read(go, len(GO)) == GO
-    return False
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Workers on a GPU, saved with the help of the CUDA driver."""

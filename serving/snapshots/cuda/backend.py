@@ -9,7 +9,7 @@ may be parked in steps at zero.
             -> disk        criu+cuda: the process is ended, its file was written when it was made
 
 1. A worker parks itself into the state before its first launch: asleep, no socket, blocked on its control pipe.
-2. A restore checks first whether the GPU has enough memory; if not (`NoRoom`), the process stays parked.
+2. A restore checks first whether the GPU has enough memory; if not (`GpuMemoryInUse`), the process stays parked.
 3. A process that compiled code itself is not kept: another one, which finds the code in the cache, is restored in half
    the time (docs/design/gpu.md).
 4. Any failure in between ends the process: half a GPU state is useless.
@@ -29,14 +29,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightsFileError, digest_files, stamp_file
+from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightsError, digest_files, stamp_file
 from serving.settings import Settings
 from serving.snapshots.base import (
+    GpuMemoryInUse,
     Launch,
-    NoRoom,
     Report,
     RestoreFailed,
     Snapshot,
+    SnapshotBackend,
     SnapshotFailed,
     StartFailed,
     Support,
@@ -48,6 +49,7 @@ from serving.snapshots.criu.backend import (
     CriuTool,
     dump_worker,
     ignore_report,
+    restore_files,
     restore_worker,
     save_worker,
 )
@@ -60,16 +62,16 @@ from serving.snapshots.cuda.parked import (
     measure_host_bytes,
     read_boot_id,
 )
-from serving.snapshots.identity import make_identity
+from serving.snapshots.identity import Identity, make_identity
 from serving.snapshots.plain import (
     describe_death,
     launch_worker,
     make_worker_command,
-    report_phases,
     start_process,
+    time_phase,
     wait_until_warm,
 )
-from serving.snapshots.store import FILES, SnapshotStore
+from serving.snapshots.store import SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
 
@@ -81,7 +83,9 @@ PARK_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class CudaBackend:
+class CudaBackend(SnapshotBackend):
+    """Saves workers on a GPU, in files if there is a criu."""
+
     def __init__(self, settings: Settings, runtime_dir: Path, criu: CriuBackend | None = None) -> None:
         """`runtime_dir`: a folder for the work files of a restore. `criu`: finds the tool of `criu+cuda`."""
         self.name = "cuda" if criu is None else "criu+cuda"
@@ -93,7 +97,7 @@ class CudaBackend:
         self._tool: CriuTool | None = None
         self._parked: ParkedWorker | None = None
         self._snapshot: Snapshot | None = None
-        self._identity: dict[str, str] = {}
+        self._identity: Identity = {}
         self._file_stamps: list[str] | None = None
         """Stamps of the weights' files when the identity was made."""
 
@@ -105,15 +109,10 @@ class CudaBackend:
 
     @property
     def parked(self) -> dict[str, Any] | None:
-        parked = self._parked
-        if parked is None:
+        """Return the facts of the parked process for `GET /engine`."""
+        if (it := self._parked) is None:
             return None
-        return {
-            "tier": parked.tier,
-            "since": parked.since,
-            "host_bytes": parked.host_bytes,
-            "gpu_saved": parked.saved.bytes,
-        }
+        return {"tier": it.tier, "since": it.since, "host_bytes": it.host_bytes, "gpu_saved": it.saved.bytes}
 
     # Probing
 
@@ -122,34 +121,31 @@ class CudaBackend:
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        support = await self._try_gpu()
-        if not support.ok:
+        detail: dict[str, str] = {}
+        reason = await self._try_gpu(detail)
+        if reason is not None:
             await self._driver.close()
-        return support
+        return Support(reason is None, reason or "", detail)
 
-    async def _try_gpu(self) -> Support:
+    async def _try_gpu(self, detail: dict[str, str]) -> str | None:
+        """Put the versions into `detail`; return why it does not work here. A success is remembered for this boot."""
         try:
             await self._driver.open()
             gpu = self._driver.gpu
-            detail = {"gpu": gpu.name, "driver": gpu.driver}
+            detail |= {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
                 found = await self._criu.find_tool()
                 if isinstance(found, str):
-                    return Support(False, found)
+                    return found
                 self._tool = found.for_gpu()
                 self._store.open()
                 detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
-            reason = await self._check_canary([*detail.values(), gpu.uuid])
         except DriverFailed as error:
-            return Support(False, str(error))
+            return str(error)
         except OSError as error:
-            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
-        return Support(reason is None, reason or "", detail)
-
-    async def _check_canary(self, versions: list[str]) -> str | None:
-        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
+            return f"{self._store.folder} cannot be used: {error.strerror}"
         verdict = self._settings.data / f"checked-{self.name}.json"
-        versions = [*versions, sys.executable, read_boot_id()]
+        versions = [*detail.values(), gpu.uuid, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == versions:
                 return None
@@ -160,8 +156,8 @@ class CudaBackend:
         return reason
 
     async def _try_canary(self) -> str | None:
-        async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
-            await self._save_for_snapshot(handle)
+        async def save(handle: WorkerHandle, _: dict[str, Any]) -> None:
+            await self._save_gpu_memory(handle)
 
         folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         handle = None
@@ -172,7 +168,7 @@ class CudaBackend:
             if self._tool is None:
                 handle = await start_process(argv, pipes)
                 await wait_until_warm(handle, CANARY_S, ignore_report)
-                await self._load_gpu_memory(await self._save_gpu_memory(handle, CANARY_S), CANARY_S)
+                await self._driver.load((await self._save_gpu_memory(handle)).processes, CANARY_S)
                 await launch_worker(handle, {}, CANARY_S)
             else:
                 await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
@@ -197,7 +193,7 @@ class CudaBackend:
             return await asyncio.to_thread(self._store.find, await self._make_identity(spec))
         return self._snapshot if self._parked is not None else None
 
-    async def _make_identity(self, spec: WorkerSpec) -> dict[str, str]:
+    async def _make_identity(self, spec: WorkerSpec) -> Identity:
         """Return the snapshot's identity; it reads all weights once, and again when their files have changed."""
         try:
             stamps = [stamp_file(file) for file in spec.files]
@@ -205,14 +201,10 @@ class CudaBackend:
                 weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
-                self._identity = dict(
-                    await asyncio.to_thread(
-                        make_identity, spec, __name__, criu=tool.version, way=tool.mode, gpu=f"{gpu.name} {gpu.uuid}",
-                        driver=gpu.driver, weights=weights,
-                    )
-                )  # fmt: skip
+                used = {"criu": tool.version, "way": tool.mode, "gpu": f"{gpu.name} {gpu.uuid}", "driver": gpu.driver}
+                self._identity = await asyncio.to_thread(make_identity, spec, __name__, **used, weights=weights)
                 self._file_stamps = stamps
-        except WeightsFileError as error:
+        except WeightsError as error:
             raise StartFailed(error.message, public=True) from None
         return self._identity
 
@@ -230,17 +222,13 @@ class CudaBackend:
         argv = make_worker_command(spec, pipes.worker_ends, ["--warm-up", "--sleeps", "--dies-with-parent"])
         handle = await start_process(argv, pipes)
         try:
-            said: dict[str, Any] = await wait_until_warm(handle, spec.settings.start_timeout_s, report)
+            said = await wait_until_warm(handle, spec.settings.start_timeout_s, report)
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            report("snapshot", None)
-            began = time.perf_counter()
-            saved = await self._save_gpu_memory(handle, spec.settings.snapshot_timeout_s)
-            report("snapshot", (time.perf_counter() - began) * 1000)
-        except BaseException as error:
+            with time_phase(report, "snapshot"):
+                saved = await self._save_gpu_memory(handle)
+        except BaseException:
             await handle.kill()
-            if isinstance(error, DriverFailed):
-                raise SnapshotFailed(str(error)) from None
             raise
         self._parked = ParkedWorker(handle, "host", saved, measure_host_bytes(handle.pid))
         self._snapshot = Snapshot("process", time.time(), 0, said["probe"])
@@ -249,39 +237,42 @@ class CudaBackend:
     async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
         identity = await self._make_identity(spec)
-        saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            saved.append(await self._save_for_snapshot(handle))
+            said["manifest"] = {"gpu_bytes": (await self._save_gpu_memory(handle)).bytes}
 
-        return await save_worker(
-            self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save,
-            lambda: {"gpu_bytes": saved[0].bytes},
-        )  # fmt: skip
+        return await save_worker(self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save)
 
     # Restoring and parking
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """Restore from the parked process, else from the file. Raises NoRoom too; then the process stays parked."""
+        """Restore from the parked process, else from the file.
+
+        Raises GpuMemoryInUse too; then the process stays parked.
+        """
         parked = self._parked
-        report("restore", None)
-        began = time.perf_counter()
-        try:
-            free_for = launch.waking_bytes + (self._read_gpu_bytes(snapshot) if parked is None else parked.saved.bytes)
-            await self._wait_for_gpu_memory(free_for)
-            self._parked = None
-            deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK_BYTES_PER_S
-            if parked is None:
-                handle, phases = await self._restore_file(snapshot, launch, deadline)
-            else:
-                handle = parked.handle
-                phases = await self._restore_process(parked, launch, deadline)
-        except DriverFailed as error:
-            raise RestoreFailed(str(error)) from None
-        report("restore", (time.perf_counter() - began) * 1000 - sum(phases.values()))
-        report_phases(report, phases)
+        with time_phase(report, "restore") as phases:
+            try:
+                if parked is not None:
+                    saved_bytes = parked.saved.bytes
+                else:
+                    saved_bytes = int(snapshot.content[1]["gpu_bytes"]) if snapshot.content is not None else 0
+                await self._wait_for_gpu_memory(launch.waking_bytes + saved_bytes)
+                self._parked = None
+                deadline = self._settings.restore_timeout_s + launch.waking_bytes / SLOWEST_DISK_BYTES_PER_S
+                if parked is not None:
+                    handle = parked.handle
+                    phases |= await self._restore_process(parked, launch, deadline)
+                elif self._tool is not None:
+                    load = partial(self._load_restored, deadline)
+                    handle, took = await restore_files(self._tool, snapshot, launch, self._runtime_dir, deadline, load)
+                    phases |= took
+                else:
+                    raise RestoreFailed("the parked process has ended")
+            except DriverFailed as error:
+                raise RestoreFailed(str(error)) from None
         handle.socket = launch.socket
         if self._first_step is not None:
             handle.park = partial(self._park, handle)
@@ -290,31 +281,13 @@ class CudaBackend:
     async def _restore_process(self, parked: ParkedWorker, launch: Launch, deadline: float) -> dict[str, float]:
         try:
             if parked.tier == "host":
-                await self._load_gpu_memory(parked.saved, deadline)
+                await self._driver.load(parked.saved.processes, deadline)
             return await launch_worker(parked.handle, launch.as_message(), deadline)
         except StartFailed as error:
             raise RestoreFailed(str(error)) from None
         except BaseException:
             await parked.handle.kill()
             raise
-
-    async def _restore_file(
-        self, snapshot: Snapshot, launch: Launch, deadline: float
-    ) -> tuple[WorkerHandle, dict[str, float]]:
-        if self._tool is None:
-            raise RestoreFailed("the parked process has ended")
-        folder, content = snapshot.where
-        try:
-            work = Path(tempfile.mkdtemp(prefix="restore-", dir=self._runtime_dir))
-        except OSError as error:
-            raise RestoreFailed(f"no folder to restore in: {error.strerror}") from None
-        try:
-            return await restore_worker(
-                self._tool, folder / FILES, content["pipes"], work, launch.socket, launch.as_message(), deadline,
-                partial(self._load_restored, deadline),
-            )  # fmt: skip
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
     @property
     def _first_step(self) -> Tier | None:
@@ -334,15 +307,11 @@ class CudaBackend:
                     pass
             if message is None:
                 raise SnapshotFailed(describe_death(handle))
-            saved = (
-                SavedMemory()
-                if step == "context"
-                else await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
-            )
+            saved = SavedMemory() if step == "context" else await self._save_gpu_memory(handle)
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
-            if isinstance(error, OSError | DriverFailed):  # TimeoutError is an OSError
+            if isinstance(error, OSError):  # TimeoutError is one
                 raise SnapshotFailed(reason) from None
             raise
         handle.park = None
@@ -351,19 +320,15 @@ class CudaBackend:
     async def step_down(self, seconds: float) -> float | None:
         """Step down as far as the time at zero says. Raises SnapshotFailed; then the process has ended."""
         while (parked := self._parked) is not None:
-            ends = self._find_step_end(parked.tier)
-            if ends is None:
-                return None
+            ends = self._settings.context_s
+            if parked.tier == "host":
+                if self._tool is None:
+                    return None
+                ends += self._settings.host_s
             if seconds < ends:
                 return ends - seconds
             await self._step_deeper(parked)
         return None
-
-    def _find_step_end(self, tier: Tier) -> float | None:
-        """Return the seconds at zero after which that tier ends; None for never."""
-        if tier == "context":
-            return self._settings.context_s
-        return None if self._tool is None else self._settings.context_s + self._settings.host_s
 
     async def _step_deeper(self, parked: ParkedWorker) -> None:
         if parked.tier == "host" or (self._tool is not None and not self._settings.host_s):
@@ -371,12 +336,10 @@ class CudaBackend:
             await parked.handle.kill()
             return
         try:
-            saved = await self._save_gpu_memory(parked.handle, self._settings.snapshot_timeout_s)
-        except BaseException as error:
+            saved = await self._save_gpu_memory(parked.handle)
+        except BaseException:
             self._parked = None
             await parked.handle.kill()
-            if isinstance(error, DriverFailed):
-                raise SnapshotFailed(str(error)) from None
             raise
         self._parked = ParkedWorker(parked.handle, "host", saved, measure_host_bytes(parked.handle.pid))
 
@@ -396,25 +359,18 @@ class CudaBackend:
 
     # The driver
 
-    async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
-        """Move the GPU memory of all the worker's processes into them. Raises DriverFailed."""
-        processes = await self._driver.find_processes(list_process_tree(handle.pid))
-        if not processes:
-            raise DriverFailed("save: the worker has no process that uses the GPU")
-        before, _ = await self._driver.measure_memory()
-        await self._driver.save(processes, deadline)
-        after, _ = await self._driver.measure_memory()
-        return SavedMemory(tuple(processes), max(0, after - before))
-
-    async def _save_for_snapshot(self, handle: WorkerHandle) -> SavedMemory:
-        """Save GPU memory as part of a snapshot. Raises SnapshotFailed."""
+    async def _save_gpu_memory(self, handle: WorkerHandle) -> SavedMemory:
+        """Move the GPU memory of all the worker's processes into them. Raises SnapshotFailed."""
         try:
-            return await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
+            processes = await self._driver.find_processes(list_process_tree(handle.pid))
+            if not processes:
+                raise SnapshotFailed("save: the worker has no process that uses the GPU")
+            before, _ = await self._driver.measure_memory()
+            await self._driver.save(processes, self._settings.snapshot_timeout_s)
+            after, _ = await self._driver.measure_memory()
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None
-
-    async def _load_gpu_memory(self, saved: SavedMemory, deadline: float) -> None:
-        await self._driver.load(saved.processes, deadline)
+        return SavedMemory(tuple(processes), max(0, after - before))
 
     async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
         """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""
@@ -424,19 +380,15 @@ class CudaBackend:
             raise RestoreFailed(str(error)) from None
 
     async def _wait_for_gpu_memory(self, needed: int) -> None:
-        """Wait until the GPU has so many bytes free. Raises NoRoom, DriverFailed."""
+        """Wait until the GPU has so many bytes free. Raises GpuMemoryInUse, DriverFailed."""
         ends = time.monotonic() + self._settings.gpu_wait_s
         while True:
             free, total = await self._driver.measure_memory()
             if free >= needed:
                 return
             if time.monotonic() >= ends:
-                raise NoRoom(
+                raise GpuMemoryInUse(
                     f"the GPU has {free / 1e9:.1f} GB free of {total / 1e9:.1f} and {needed / 1e9:.1f} are needed:"
                     f" {(needed - free) / 1e9:.1f} GB are missing. End what else is using it (`nvidia-smi` tells)"
                 )
             await asyncio.sleep(0.05)
-
-    @staticmethod
-    def _read_gpu_bytes(snapshot: Snapshot) -> int:
-        return int(snapshot.where[1]["gpu_bytes"]) if snapshot.where is not None else 0

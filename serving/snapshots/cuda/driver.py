@@ -12,17 +12,20 @@ import contextlib
 import importlib
 import json
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serving.snapshots.plain import spawn_helper
+from serving.snapshots.plain import spawn_process
 from serving.snapshots.worker_handle import kill_process
 from serving.system.processes import die_with_parent
 
 OLDEST_VERSION = 12_080
 """CUDA 12.8, driver 570: the first with these calls."""
+COMMAND = [sys.executable, "-m", "serving.snapshots.cuda.driver"]
 READY_S = 30.0
 CALL_S = 5.0
 LOCK_MS = 10_000
@@ -37,6 +40,8 @@ class DriverFailed(Exception):
 
 @dataclass(frozen=True)
 class Gpu:
+    """The GPU in use."""
+
     name: str
     uuid: str
     driver: str
@@ -54,7 +59,7 @@ class CudaDriver:
         """Start the process that makes the calls. Raises DriverFailed."""
         await self.close()
         try:
-            self._process = await spawn_helper([sys.executable, "-m", "serving.snapshots.cuda.driver"])
+            self._process = await spawn_process(COMMAND, stdin=PIPE, stdout=PIPE)
         except OSError as error:
             raise DriverFailed(f"no process could be started: {error.strerror}") from None
         self.gpu = Gpu(**await self._read_answer(READY_S, "the start of the CUDA driver"))
@@ -65,7 +70,6 @@ class CudaDriver:
         return int(free), int(total)
 
     async def find_processes(self, among: Sequence[int]) -> list[int]:
-        """Return those processes that use CUDA."""
         found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
@@ -195,29 +199,27 @@ class CallRefused(Exception):
     """A call failed; the message says which."""
 
 
-def write_answer(work: Callable[[], Any]) -> None:
+def write_answer(work: Callable[[], Any]) -> Any:
+    """Do the work, write what it returned or why it failed, and return it, None for a failure."""
+    done = None
     try:
-        message: dict[str, Any] = {"done": work()}
+        done = work()
+        message = {"done": done.gpu if isinstance(done, DriverCalls) else done}
     except Exception as error:
         message = {"failed": str(error) if isinstance(error, CallRefused) else f"{type(error).__name__}: {error}"}
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
+    return done
 
 
 def main() -> int:
     die_with_parent()
-    calls: list[DriverCalls] = []
-
-    def begin() -> dict[str, str]:
-        calls.append(DriverCalls())
-        return calls[0].gpu
-
-    write_answer(begin)
-    if not calls:
+    calls = write_answer(DriverCalls)
+    if calls is None:
         return 1
     for line in sys.stdin:
         what, *arguments = json.loads(line)
-        write_answer(lambda: getattr(calls[0], what)(*arguments))  # noqa: B023 - called at once
+        write_answer(partial(getattr(calls, what), *arguments))
     return 0
 
 

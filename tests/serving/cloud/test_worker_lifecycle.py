@@ -22,7 +22,7 @@ from serving.cloud import worker_lifecycle
 from serving.cloud.worker_lifecycle import SNAPSHOTS, TASK, ContainerLifecycle, LifecycleError, classify_start
 from serving.embedders.base import Vectors
 from serving.embedders.bigemma3 import download
-from serving.embedders.bigemma3.checkpoint import WeightsError
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import ServingError, UnauthorizedError
 from serving.settings import Settings
 from tests.support.scripted import Scripted

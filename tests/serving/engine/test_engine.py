@@ -27,7 +27,7 @@ async def ask(engine: Engine) -> str:
         engine.record_first_answer(lease.worker)
         await asyncio.sleep(0)
         assert not lease.worker.handle.ended.is_set()
-        return str(lease.worker.handle.about["boot_id"])
+        return str(lease.worker.handle.launch_answer["boot_id"])
 
 
 def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_requests_during_a_scaledown_are_served_by_the_next_worker(tmp_path: Pat
             await settle()
             assert not later.done() and not lease.worker.handle.ended.is_set(), "what is in flight is finished first"
         other = await later
-        assert other != lease.worker.handle.about["boot_id"] and bench.kinds == ["created", "restored"]
+        assert other != lease.worker.handle.launch_answer["boot_id"] and bench.kinds == ["created", "restored"]
         engine.scale_down()
         engine.scale_down()
         await engine.wait_for_state("zero")
@@ -280,7 +280,7 @@ def test_a_wrong_probe_never_serves(tmp_path: Path, after: list[list[float]]) ->
         bench.probe_after = after
         used = await ask(engine)
         assert bench.kinds == ["created", "restored", "plain"] and bench.handles[1].stopped
-        assert used == bench.handles[2].about["boot_id"] and bench.discarded == 1
+        assert used == bench.handles[2].launch_answer["boot_id"] and bench.discarded == 1
         assert "probe" in describe_engine(engine)["last_start"]["reason"]
 
     with_engine(test, tmp_path)

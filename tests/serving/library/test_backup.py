@@ -20,7 +20,7 @@ from serving.library.database import LibraryError
 from serving.library.library import Library
 from tests.support.libraries import LINES, add, at, new
 from tests.support.scripted import unit
-from tests.support.volumes import Container
+from tests.support.volumes import Container, OnlyWriter
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +278,7 @@ def test_volume_that_is_gone_is_told_at_the_start(tmp_path: Path) -> None:
         raise RuntimeError("volume vo-1 was deleted")
 
     with pytest.raises(LibraryError, match="cannot be read from the volume: volume vo-1 was deleted"):
-        Library(tmp_path / "disk", Backup(tmp_path / "mount", lambda: None, gone))
+        Library(tmp_path / "disk", Backup(tmp_path / "mount", lambda: None, gone, OnlyWriter()))
 
 
 INGEST = """

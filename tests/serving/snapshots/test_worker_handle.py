@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 
 from serving.snapshots import worker_handle as handles
 from serving.snapshots.cuda.driver import CudaDriver
-from serving.snapshots.plain import run_program, spawn_helper, start_process
+from serving.snapshots.plain import run_program, spawn_process, start_process
 from serving.snapshots.worker_handle import Pipes
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -30,12 +31,12 @@ async def a_worker() -> None:
     handle = await start_process(SLEEPS, Pipes())
     await handle.stop(0.1)
     await handle.ended.wait()
-    assert not handle.usable and await handle.read_message() is None
+    assert not handle.is_usable and await handle.read_message() is None
 
 
 async def the_cuda_driver() -> None:
     driver = CudaDriver()
-    driver._process = await spawn_helper(SLEEPS)
+    driver._process = await spawn_process(SLEEPS, stdin=PIPE, stdout=PIPE)
     await driver.close()
 
 

@@ -16,6 +16,7 @@ from serving.library.library import Library
 from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, new
 from tests.support.servers import ScriptedWorker
+from tests.support.volumes import OnlyWriter
 from ui.access import password as door
 from ui.deploy import container
 from ui.deploy.container import HostedPage
@@ -61,7 +62,9 @@ class Gone:
 def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "RETRY_S", 0.1)
     volume = Gone()
-    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload), [("HF", "modal:app")])
+    page = HostedPage(
+        tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload, OnlyWriter()), [("HF", "modal:app")]
+    )
     page.open()
     assert "vo-1 was deleted" in page.why_not_ready()
     volume.there = True
@@ -154,7 +157,9 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
 @pytest.mark.usefixtures("small_page")
 def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
     def page(name: str) -> HostedPage:
-        found = HostedPage(tmp_path / name, Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+        found = HostedPage(
+            tmp_path / name, Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
+        )
         found.open()
         return found
 
@@ -172,7 +177,9 @@ def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_page")
 def test_keys_are_read_in_each_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    page = HostedPage(
+        tmp_path / "data", Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
+    )
     monkeypatch.setenv("DORMOUSE_WORKER_KEY", "new key")
     page.open()
     target = page.service.targets.first
@@ -186,6 +193,8 @@ def test_page_is_saved_without_a_page_of_anybodys(tmp_path: Path) -> None:
     kept = Library(tmp_path / "kept")
     add(kept, new())
     kept.close()
-    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    page = HostedPage(
+        tmp_path / "data", Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
+    )
     assert not (tmp_path / "data" / "library.lock").exists()
     page.library.close()  # as after a start that never opened it

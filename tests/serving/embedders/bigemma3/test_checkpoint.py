@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench.speed.random_weights import build_checkpoint
-from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError
+from serving.embedders.bigemma3.checkpoint import Checkpoint
+from serving.embedders.gpu.weight_arena import WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,8 @@ def hub(status: int, code: str) -> Iterator[str]:
 def asked(endpoint: str, home: Path, name: str = "someone/gated") -> str:
     """What is said when that model is asked for at that hub, in a process of its own."""
     code = (
-        "import sys; from serving.embedders.bigemma3.checkpoint import Checkpoint, WeightsError\n"
+        "import sys; from serving.embedders.bigemma3.checkpoint import Checkpoint\n"
+        "from serving.embedders.gpu.weight_arena import WeightsError\n"
         "try: Checkpoint.open(sys.argv[1])\n"
         "except WeightsError as error: print(error.message)"
     )

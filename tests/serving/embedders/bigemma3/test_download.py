@@ -16,7 +16,7 @@ from tests.support.hubs import COMMIT, MODEL, Hub
 def fetched(hub: Hub, cache: Path, name: str = MODEL, revision: str = "", **environment: str) -> list[str]:
     """What a process that is to be snapshotted has afterwards: the folder or the reason, its threads, its switches."""
     code = (
-        "import sys, os, threading; from serving.embedders.bigemma3.checkpoint import WeightsError\n"
+        "import sys, os, threading; from serving.embedders.gpu.weight_arena import WeightsError\n"
         "from serving.embedders.bigemma3.download import ensure_downloaded\n"
         "try: print(ensure_downloaded(*sys.argv[1:]))\n"
         "except WeightsError as error: print(error.message)\n"

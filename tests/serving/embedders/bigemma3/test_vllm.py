@@ -10,9 +10,9 @@ from PIL import Image
 
 from bench.speed.random_weights import build_checkpoint
 from serving.documents.page import Page
-from serving.embedders.bigemma3.checkpoint import WeightsError
 from serving.embedders.bigemma3.vllm import VllmEmbedder
 from serving.embedders.bigemma3.vllm_engine import EngineMissingError
+from serving.embedders.gpu.weight_arena import WeightsError
 from serving.errors import UnreadableError
 from tests.support.servers import make_settings
 

@@ -18,7 +18,15 @@ from serving.engine.engine import Engine
 from serving.engine.starter import Starter
 from serving.engine.status import describe_engine
 from serving.settings import Settings
-from serving.snapshots.base import Launch, NoRoom, RestoreFailed, Snapshot, SnapshotFailed, StartFailed, WorkerSpec
+from serving.snapshots.base import (
+    GpuMemoryInUse,
+    Launch,
+    RestoreFailed,
+    Snapshot,
+    SnapshotFailed,
+    StartFailed,
+    WorkerSpec,
+)
 from serving.snapshots.choose import BackendChoice
 from serving.snapshots.criu.backend import CriuBackend
 from serving.snapshots.cuda.backend import CudaBackend
@@ -128,7 +136,7 @@ async def restored(backend: CudaBackend, snapshot: Snapshot, spec: WorkerSpec) -
 
 async def lives(handle: WorkerHandle) -> str:
     np.testing.assert_allclose(await ask(handle), unit("total due", 2560), atol=1e-6)
-    return str(handle.about["boot_id"])
+    return str(handle.launch_answer["boot_id"])
 
 
 @pytest.mark.soak
@@ -203,7 +211,7 @@ def test_a_full_gpu_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     async def test(backend: CudaBackend, driver: NoGpu, spec: WorkerSpec) -> None:
         snapshot = await backend.create(spec, quiet)
         driver.there = (3 * GB, 80 * GB)
-        with pytest.raises(NoRoom, match=r"3\.0 GB free of 80\.0 and 9\.0 are needed: 6\.0 GB are missing"):
+        with pytest.raises(GpuMemoryInUse, match=r"3\.0 GB free of 80\.0 and 9\.0 are needed: 6\.0 GB are missing"):
             await restored(backend, snapshot, spec)
         assert await backend.find(spec) is snapshot
         waiting = asyncio.create_task(restored(backend, snapshot, spec))
