@@ -31,7 +31,7 @@ from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
 from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
 from serving.system.files import lock_file
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ from serving.engine.starter import RunningWorker, Starter, StartMode
 from serving.engine.wait_queue import WaitQueue
 from serving.errors import NotReadyError
 from serving.snapshots.base import SnapshotFailed, StartFailed
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,10 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     write_status(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        warm_up = options.warm_up or options.template
-        runtime = WorkerRuntime.prepare(
-            options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps
-        )
+        warm_up, sleeps = options.warm_up or options.template, options.sleeps
+        runtime = WorkerRuntime.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=sleeps)
     except ServingError as error:
         write_status(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -109,18 +108,16 @@ def report_phase(status: int, name: str) -> Iterator[None]:
     write_status(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
 
 
+@dataclass
 class WorkerRuntime:
     """A loaded worker and its app, before its first socket; `serve_launches` serves one launch, or several in turn."""
 
-    def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
-        self.worker = worker
-        self.config = config
-        self.sleeps = sleeps
+    worker: Any
+    config: Any
+    sleeps: bool
 
     @classmethod
-    def prepare(
-        cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False
-    ) -> WorkerRuntime:
+    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool) -> WorkerRuntime:
         """Load the embedder and report that it is warm. Raises ServingError, and any error of the embedder."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with report_phase(status, "import"):
@@ -151,7 +148,7 @@ class WorkerRuntime:
         gc.enable()
         about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": list_threads(), "compiled": compiled}
         write_status(status, {"warm": about})
-        return cls(worker, config, sleeps=sleeps)
+        return cls(worker, config, sleeps)
 
     def serve_launches(self, control: int, status: int) -> int:
         """Wait for a launch message, serve until control ends, and return the exit code."""

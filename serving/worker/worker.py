@@ -1,4 +1,4 @@
-"""One warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
+"""A warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.errors import BadValueError, BadVectorError, NotReadyError, Serving
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
 from serving.worker.batcher import Lane, Timing
-from serving.worker.metrics import WorkerMetrics
+from serving.worker.metrics import LaneCollector, WorkerMetrics
 
 StartKind = Literal["plain", "created", "restored"]
 Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
@@ -81,7 +81,7 @@ class Worker:
             weigh=len,
             budget=lanes.query_letters,
         )
-        self.metrics.register_lanes(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
+        self.metrics.registry.register(LaneCollector(cast(list[Lane[Any, Any]], [self.pages, self.queries])))
         self._decoders = ThreadPoolExecutor(settings.cores, thread_name_prefix="decode")
 
     def start(self) -> None:
@@ -144,9 +144,8 @@ class Worker:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 return await self._embed_items(items, dimension, normalize)
         except TimeoutError:
-            raise NotReadyError(
-                f"not done within {self.settings.request_timeout_s:g} s", code="timeout", retry_after=5
-            ) from None
+            message = f"not done within {self.settings.request_timeout_s:g} s"
+            raise NotReadyError(message, code="timeout", retry_after=5) from None
         finally:
             self._in_flight -= 1
 
@@ -201,9 +200,7 @@ class Worker:
 
     async def _decode_pages(self, raw: Sequence[RawPage]) -> list[Page]:
         loop = asyncio.get_running_loop()
-        return list(
-            await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode_page, page) for page in raw))
-        )
+        return await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode_page, page) for page in raw))
 
     def _decode_page(self, raw: RawPage) -> Page:
         try:
@@ -227,10 +224,11 @@ def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
 
 
 def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
-    """Return the vectors cut to `dimension`, normalised again in float32. Raises BadVectorError if one is not finite or
-    has length 0."""
-    if dimension is not None:
-        vectors = vectors[:, :dimension]
+    """Return the vectors cut to `dimension`, normalised again in float32.
+
+    Raises BadVectorError if one is not finite or has length 0.
+    """
+    vectors = vectors[:, :dimension]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(vectors).all() or not (norms > 0).all():
         raise BadVectorError("the model answered with a vector that is not finite: this page or query has none")

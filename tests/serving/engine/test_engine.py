@@ -17,7 +17,7 @@ from serving.engine.metrics import EngineCollector
 from serving.engine.start_history import StartHistory, StartRecord
 from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
-from serving.system.growing_pause import LASTING_S
+from serving.system.timeouts import LASTING_S
 from tests.support.doubles import Bench, HandClock, settle, with_engine
 
 
