@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import secrets
 import socket
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -23,14 +21,15 @@ from serving.engine.proxy import EngineProxy
 from serving.engine.routes import create_routes
 from serving.engine.runtime_dir import make_runtime_dir
 from serving.engine.starter import Starter
+from serving.engine.status import describe_engine
 from serving.errors import ServingError
 from serving.http.access import RequestGuard
 from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
-from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
+from serving.settings import WEIGHTS, Settings
 from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
 from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
-from serving.system.files import lock_file
+from serving.system.files import lock_file, write_file
 from serving.system.processes import interruptible
 
 
@@ -126,13 +125,8 @@ def refuse_start(reason: str) -> int:
 
 
 def make_settings(options: argparse.Namespace) -> Settings:
-    given: dict[str, Any] = {
-        "data": options.data,
-        "weights": options.weights,
-        "device": options.device,
-        "scaledown_window": options.scaledown_window,
-        "min_containers": options.min_containers,
-    }
+    """Return the settings, of which the command line replaces those that it names."""
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -145,16 +139,10 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
     choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
     log_choice(choice)
     engine = Engine(Starter(spec, choice, run))
-    engine.metrics.registry.register(EngineCollector(engine))
-    stopping = asyncio.Event()
-    proxy = EngineProxy(engine, create_routes(engine, embedder, stopping))
-    app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
-
-    def wind_down() -> None:
-        """Refuse requests that still wait near the end of the grace, so that each client gets an error."""
-        stopping.set()
-        asyncio.get_running_loop().call_later(max(0.0, settings.drain_s - LAST_BATCH_S), engine.refuse_waiting)
-
+    engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
+    app = RequestGuard(
+        EngineProxy(engine, create_routes(engine, embedder)), lambda: settings, lambda: read_admin_key(settings)
+    )
     config = uvicorn.Config(
         app,
         http="h11",
@@ -164,7 +152,9 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(config, f"the engine of {embedder.name} ({choice.name})", format_address(listener), wind_down)
+    server = Server(
+        config, f"the engine of {embedder.name} ({choice.name})", format_address(listener), engine.announce_stop
+    )
     if options.until_stdin_closes:
         server.stop_with_stdin()
     await server.serve(sockets=[listener])
@@ -188,17 +178,9 @@ def read_admin_key(settings: Settings) -> str:
     if configured:
         return configured
     path = settings.data / "admin.key"
-    try:
-        found = path.read_text().strip()
-    except FileNotFoundError:
-        found = ""
-    if not found:
-        descriptor, name = tempfile.mkstemp(dir=settings.data)  # 0600
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
-        Path(name).replace(path)
-        found = path.read_text().strip()
-    return found
+    if not path.exists() or not path.read_text().strip():
+        write_file(path, secrets.token_urlsafe(32).encode(), 0o600)
+    return path.read_text().strip()
 
 
 if __name__ == "__main__":

@@ -30,32 +30,16 @@ class AccountError(Exception):
     """A failure, in a sentence that says what to run."""
 
 
-class NotInstalled(AccountError):
-    """The client is not installed."""
-
-
-class NoToken(AccountError):
-    """No token is set."""
-
-
-class Refused(AccountError):
-    """Modal refused the token, or what it asked for."""
-
-
-class Unreachable(AccountError):
-    """Modal did not answer, or not in time."""
-
-
 class NotFound(AccountError):
     """The account has no such app, secret or volume."""
 
 
 def import_client() -> ModuleType:
-    """Return the package `modal`. Raises NotInstalled."""
+    """Return the package `modal`. Raises AccountError."""
     try:
         import modal
     except ImportError:
-        raise NotInstalled(f"Modal's client is not installed here: {INSTALL}") from None
+        raise AccountError(f"Modal's client is not installed here: {INSTALL}") from None
     return modal
 
 
@@ -74,7 +58,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
     try:
         return run_with_deadline(seconds, question)
     except DeadlineExceeded:
-        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+        raise AccountError(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
     except Exception as error:
         raise translate_error(error, missing) from None
 
@@ -82,22 +66,25 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 def translate_error(error: Exception, missing: str = "") -> Exception:
     """Return the AccountError for an exception of the client; other exceptions unchanged."""
     kinds = import_client().exception
+    said = first_line(error)
     if isinstance(error, AccountError):
         return error
-    if isinstance(error, kinds.AuthError):
-        if "Token missing" in str(error):
-            return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
-        return Refused(f"Modal refused the token ({first_line(error)}): {SIGN_IN}")
-    if isinstance(error, kinds.PermissionDeniedError):
-        return Refused(f"this token may not do that ({first_line(error)}): ask the workspace's owner, or {SIGN_IN}")
     if isinstance(error, kinds.NotFoundError):
-        return NotFound(missing or f"Modal does not know it: {first_line(error)}")
-    if isinstance(error, kinds.ServiceError | kinds.InternalError):
-        return Unreachable(f"Modal could not do that now ({first_line(error)}): try again, and see status.modal.com")
-    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
-    if broken or isinstance(error, kinds.ConnectionError | OSError):
-        return Unreachable(f"Modal cannot be reached ({first_line(error)}): is this machine online?")
-    return AccountError(f"Modal says: {first_line(error)}") if isinstance(error, kinds.Error) else error
+        return NotFound(missing or f"Modal does not know it: {said}")
+    if isinstance(error, kinds.AuthError) and "Token missing" in str(error):
+        return AccountError(f"no token of a Modal account is set here: {SIGN_IN}")
+    unreachable = f"Modal cannot be reached ({said}): is this machine online?"
+    for kind, sentence in (
+        (kinds.AuthError, f"Modal refused the token ({said}): {SIGN_IN}"),
+        (kinds.PermissionDeniedError, f"this token may not do that ({said}): ask the workspace's owner, or {SIGN_IN}"),
+        (kinds.ServiceError | kinds.InternalError,
+         f"Modal could not do that now ({said}): try again, and see status.modal.com"),
+        (kinds.ConnectionError | OSError, unreachable),
+        (kinds.Error, f"Modal says: {said}"),
+    ):  # fmt: skip
+        if isinstance(error, kind):
+            return AccountError(sentence)
+    return AccountError(unreachable) if type(error).__module__.startswith("grpclib") else error
 
 
 def first_line(error: BaseException) -> str:
@@ -121,7 +108,7 @@ class DeployedApp:
 
 
 def look_up_app(name: str, missing: str = "") -> DeployedApp:
-    """Return a deployed app. `missing`: the sentence if it is not. Raises NotFound, AccountError."""
+    """Return a deployed app. `missing`: the sentence if it is not. Raises AccountError: NotFound if there is none."""
 
     def look_up() -> DeployedApp:
         found = import_client().App.lookup(name)
@@ -140,7 +127,7 @@ def run_command(*words: str, seconds: float = COMMAND_S) -> str:
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+        raise AccountError(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
     if found.returncode:
         said = (found.stderr.strip() or found.stdout.strip()).splitlines()
         raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")

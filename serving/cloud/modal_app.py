@@ -44,6 +44,8 @@ CONSTANT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_XET_HIGH_PERFORMANCE": "1",
 }
+PASSED_ON = {"cpu", "memory", "scaledown_window", "min_containers", "max_containers", "timeout", "startup_timeout"}
+"""Settings that `app.cls` takes by the same names."""
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -92,11 +94,6 @@ class Deployment(BaseSettings):
     embedder: str = Field(default="", validation_alias="DORMOUSE_EMBEDDER")
     """Replaces the app file's own embedder: a name of `serving.embedders.base`, or package.module:Class."""
     device: Literal["cuda", "cpu"] = Field(default="cuda", validation_alias="DORMOUSE_DEVICE")
-
-    @property
-    def target(self) -> int:
-        """Return the number of requests at once from which Modal starts another container, if it may."""
-        return max(1, self.concurrency // 2)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -172,24 +169,19 @@ class ModalServer:
         return {
             "image": self.image,
             "gpu": deployed.gpu or None,
-            "cpu": deployed.cpu,
-            "memory": deployed.memory,
+            **deployed.model_dump(include=PASSED_ON),
             "env": dict(deployed.environment),
             "secrets": [modal.Secret.from_name(deployed.secret_name)] if deployed.secret_name else [],
             "volumes": {f"{deployed.cache}/weights": self.weights, f"{deployed.cache}/compiled": self.compiled},
-            "scaledown_window": deployed.scaledown_window,
-            "min_containers": deployed.min_containers,
-            "max_containers": deployed.max_containers,
-            "timeout": deployed.timeout,
-            "startup_timeout": deployed.startup_timeout,
             "enable_memory_snapshot": True,
             "experimental_options": {"enable_gpu_snapshot": True} if deployed.gpu else {},
         }
 
     @property
     def concurrent(self) -> dict[str, int]:
-        """Return the arguments of `modal.concurrent`."""
-        return {"max_inputs": self.deployed.concurrency, "target_inputs": self.deployed.target}
+        """Return the arguments of `modal.concurrent`; beyond `target_inputs` Modal starts a container if it may."""
+        concurrency = self.deployed.concurrency
+        return {"max_inputs": concurrency, "target_inputs": max(1, concurrency // 2)}
 
     @property
     def asks_for_proxy_token(self) -> bool:

@@ -24,7 +24,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "now": now,
         "reason": engine.reason,
         "scaledown_at": None if left is None else now + left,
-        "scaledown_window": engine.scaledown_window,
+        "scaledown_window": engine.settings.scaledown_window,
         "min_containers": engine.settings.min_containers,
         "in_flight": engine.in_flight,
         "waiting": len(engine.wait_queue),

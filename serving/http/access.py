@@ -65,12 +65,15 @@ class RequestGuard:
     """That of the process that embeds. A proxy in front of it has none, and buffers no bodies."""
     buffered: int = 0
     """Bytes of all bodies that are held."""
+    in_flight: int = 0
+    """Requests that are not fully answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         call = GuardedCall(self, scope, receive, send)
+        self.in_flight += 1
         try:
             self.check_key(scope["path"], Headers(scope=scope))
             call.check_headers()
@@ -78,6 +81,7 @@ class RequestGuard:
         except ServingError as error:
             await call.refuse(error)
         finally:
+            self.in_flight -= 1
             self.buffered -= call.held
 
     def check_key(self, path: str, headers: Headers) -> None:

@@ -34,6 +34,8 @@ Vector = Annotated[list[float], Field(min_length=1)]
 Matrix = Annotated[Vectors, GetPydanticSchema(lambda _, handler: handler(Annotated[list[Vector], Field(min_length=1)]))]
 """float32[n, dimension], written as lists of numbers."""
 VectorOrBase64 = Annotated[Vectors | str, GetPydanticSchema(lambda _, handler: handler(Vector | str))]
+StartKind = Literal["plain", "created", "restored"]
+"""No snapshot; the start that made it; a start from it."""
 Level = Literal["1", "2"]
 """vLLM's two levels of sleep; here they do the same."""
 RetryHeaders = TypedDict("RetryHeaders", {"Retry-After": Annotated[int, Field(ge=1)]})

@@ -19,7 +19,6 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import Field, TypeAdapter
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
 from typing_extensions import TypedDict
 
 from serving import errors
@@ -30,7 +29,7 @@ from serving.http.access import RequestGuard
 from serving.http.client_left import ClientLeftError, run_unless_client_leaves, wait_for_disconnect
 from serving.http.responses import document_errors, document_headers, respond
 from serving.http.schema import EmbeddingsRequest, EmbedRequest, Item, parse_body, read_items
-from serving.worker.worker import Embedded, StartKind, Worker
+from serving.worker.worker import Embedded, Worker
 
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 INLINE_BYTES = 64 * 1024
@@ -41,7 +40,7 @@ ProvenanceHeaders = TypedDict(
     {
         "X-Fingerprint": str,
         "X-Boot-Id": Annotated[str, Field(pattern="^[0-9a-f]{32}$")],
-        "X-Start-Kind": StartKind,
+        "X-Start-Kind": responses.StartKind,
         "X-Boot-Requests": Annotated[int, Field(ge=1)],
         "Server-Timing": str,
     },
@@ -97,7 +96,7 @@ def openapi() -> dict[str, Any]:
     return get_openapi(title="Dormouse worker", version="1", routes=router.routes)
 
 
-def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> ASGIApp:
+def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> RequestGuard:
     """Return the guarded ASGI app of a started worker. `stop` ends the process after the answer to /scaledown."""
 
     @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,12 +16,12 @@ from serving.documents.images import decode_image
 from serving.documents.page import Page
 from serving.embedders.base import Embedder, PageResult, Vectors
 from serving.errors import BadValueError, BadVectorError, NotReadyError, ServingError, TooLargeError
+from serving.http.responses import StartKind
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
 from serving.worker.batcher import Lane, Timing
 from serving.worker.metrics import LaneCollector, WorkerMetrics
 
-StartKind = Literal["plain", "created", "restored"]
 Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
 
 

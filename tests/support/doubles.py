@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
-from serving.engine.clock import Clock
-from serving.engine.engine import Engine
+from serving.engine.engine import Clock, Engine
 from serving.engine.starter import Starter
 from serving.settings import Settings
 from serving.snapshots.base import (

@@ -40,7 +40,7 @@ class Setup:
 
 
 def setup() -> Setup:
-    """Raises NotInstalled; ends the program with a sentence for a setting that cannot be."""
+    """Raises AccountError; ends the program with a sentence for a setting that cannot be."""
     modal_account.import_client()
     from serving.cloud import modal_app as servers
     from ui.deploy import modal_app as cloud

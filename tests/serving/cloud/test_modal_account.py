@@ -13,7 +13,7 @@ import pytest
 from grpclib.exceptions import StreamTerminatedError
 
 from serving.cloud import modal_account
-from serving.cloud.modal_account import AccountError, NotInstalled, translate_error
+from serving.cloud.modal_account import AccountError, translate_error
 from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 
 ROOT = Path(__file__).parents[3]
@@ -37,14 +37,14 @@ def asked(seconds: float, **environment: str) -> str:
 
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "modal", None)
-    with pytest.raises(NotInstalled, match=r"pip install 'dormouse-search\[modal\]'"):
+    with pytest.raises(AccountError, match=r"pip install 'dormouse-search\[modal\]'"):
         modal_account.read_workspace_name()
-    with pytest.raises(NotInstalled):
+    with pytest.raises(AccountError, match="is not installed"):
         modal_account.run_command("app", "list")
 
 
 def test_without_a_token() -> None:
-    assert asked(30) == "NoToken no token of a Modal account is set here: run `python -m modal setup`"
+    assert asked(30) == "AccountError no token of a Modal account is set here: run `python -m modal setup`"
 
 
 def test_nobody_there_is_told_in_time() -> None:
@@ -52,7 +52,7 @@ def test_nobody_there_is_told_in_time() -> None:
         port = listener.getsockname()[1]
     token = {"MODAL_TOKEN_ID": "ak-x", "MODAL_TOKEN_SECRET": "as-x"}
     found = asked(1.5, MODAL_SERVER_URL=f"http://127.0.0.1:{port}", **token)
-    assert found == "Unreachable Modal did not answer within 1.5 s: is this machine online?"
+    assert found == "AccountError Modal did not answer within 1.5 s: is this machine online?"
 
 
 def test_one_that_blocks_is_left_and_one_that_fails_is_told() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,9 @@ def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_tim
                 asking = asyncio.create_task(ask(engine))
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
-                clock.advance(engine.scaledown_window)
+                clock.advance(engine.settings.scaledown_window)
             else:
-                clock.advance(engine.scaledown_window)
+                clock.advance(engine.settings.scaledown_window)
                 for _ in range(number % 11):
                     await asyncio.sleep(0)
                 asking = asyncio.create_task(ask(engine))
@@ -137,7 +138,7 @@ def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
             await settle()
             assert engine.state == "serving" and engine.seconds_left is None
         await settle()
-        assert engine.state == "serving" and engine.seconds_left == engine.scaledown_window
+        assert engine.state == "serving" and engine.seconds_left == engine.settings.scaledown_window
         clock.advance(3_600.0)
         await settle()
         assert engine.state == "zero"
@@ -458,7 +459,7 @@ def test_wake_brings_one_up_and_the_timer_runs(tmp_path: Path) -> None:
         engine.wake()
         await engine.wait_for_state("serving")
         await settle()
-        clock.advance(engine.scaledown_window)
+        clock.advance(engine.settings.scaledown_window)
         await engine.wait_for_state("zero")
         assert bench.kinds == ["created"] and engine.start_history.records[0].first_answer_ms is None
 
@@ -576,7 +577,7 @@ def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
         await asking
         told = describe_engine(engine)
         assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
-        engine.metrics.registry.register(EngineCollector(engine))
+        engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
         metrics = engine.metrics.render_text().decode()
         for line in (
             'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',
@@ -637,7 +638,7 @@ def test_wake_is_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
         await ask(engine)
         engine.wake()
         await settle()
-        clock.advance(engine.scaledown_window)
+        clock.advance(engine.settings.scaledown_window)
         await engine.wait_for_state("zero")
         await settle()
         assert engine.state == "zero" and len(bench.handles) == 1, "no start is owed for later"
