@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
@@ -27,10 +28,12 @@ from serving.http.access import RequestGuard
 from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
 from serving.settings import WEIGHTS, Settings
 from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
-from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
+from serving.snapshots.choose import UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
 from serving.system.files import lock_file, write_file
 from serving.system.processes import interruptible
+
+log = logging.getLogger("serving")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -91,8 +94,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
-        settings = make_settings(options)
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return refuse_start(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
@@ -113,21 +117,13 @@ def run(options: argparse.Namespace) -> int:
         return refuse_start(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
         return asyncio.run(serve(options, settings, folder, listener))
-    except ServingError as error:
-        return refuse_start(error.message)
-    except UnsupportedBackend as error:
+    except (ServingError, UnsupportedBackend) as error:
         return refuse_start(str(error))
 
 
 def refuse_start(reason: str) -> int:
     print(reason, file=sys.stderr)
     return 2
-
-
-def make_settings(options: argparse.Namespace) -> Settings:
-    """Return the settings, of which the command line replaces those that it names."""
-    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
-    return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
 async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
@@ -137,12 +133,14 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
         *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()),
     )  # fmt: skip
     choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
-    log_choice(choice)
+    for name, reason in choice.refused.items():
+        log.info("snapshots by %s do not work here: %s", name, reason)
+    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
+    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
     engine = Engine(Starter(spec, choice, run))
     engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
-    app = RequestGuard(
-        EngineProxy(engine, create_routes(engine, embedder)), lambda: settings, lambda: read_admin_key(settings)
-    )
+    proxy = EngineProxy(engine, create_routes(engine, embedder))
+    app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
     config = uvicorn.Config(
         app,
         http="h11",
@@ -152,21 +150,12 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(
-        config, f"the engine of {embedder.name} ({choice.name})", format_address(listener), engine.announce_stop
-    )
+    name = f"the engine of {embedder.name} ({choice.name})"
+    server = Server(config, name, format_address(listener), engine.announce_stop)
     if options.until_stdin_closes:
         server.stop_with_stdin()
     await server.serve(sockets=[listener])
     return 0
-
-
-def log_choice(choice: BackendChoice) -> None:
-    log = logging.getLogger("serving")
-    for name, reason in choice.refused.items():
-        log.info("snapshots by %s do not work here: %s", name, reason)
-    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
-    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
 def read_admin_key(settings: Settings) -> str:
@@ -178,9 +167,12 @@ def read_admin_key(settings: Settings) -> str:
     if configured:
         return configured
     path = settings.data / "admin.key"
-    if not path.exists() or not path.read_text().strip():
-        write_file(path, secrets.token_urlsafe(32).encode(), 0o600)
-    return path.read_text().strip()
+    with contextlib.suppress(FileNotFoundError):
+        if found := path.read_text().strip():
+            return found
+    made = secrets.token_urlsafe(32)
+    write_file(path, made.encode(), 0o600)
+    return made
 
 
 if __name__ == "__main__":

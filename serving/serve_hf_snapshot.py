@@ -17,6 +17,8 @@ app = modal.App("bigemma3-hf-serve")
 @app.cls(**server.options)
 @modal.concurrent(**server.concurrent)
 class Worker:
+    """The hooks of one container."""
+
     @modal.enter(snap=True)
     def prepare(self) -> None:
         """Prepare without sleep: to wake, this embedder would read 8.6 GB from the volume after each restore.

@@ -17,6 +17,8 @@ app = modal.App("bigemma3-vllm-serve")
 @app.cls(**server.options)
 @modal.concurrent(**server.concurrent)
 class Worker:
+    """The hooks of one container."""
+
     @modal.enter(snap=True)
     def prepare(self) -> None:
         """Prepare and sleep (vLLM's level 1), as Modal's own examples with vLLM do.

@@ -24,13 +24,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
 from starlette.types import ASGIApp, Message, Scope
 
 from serving.embedders import base
-from serving.embedders.base import Embedder
 from serving.embedders.bigemma3.base import BiGemma3Base
 from serving.embedders.bigemma3.checkpoint import WeightsError
 from serving.embedders.bigemma3.download import ensure_downloaded
@@ -67,9 +67,8 @@ class LifecycleError(ServingError):
 
 @dataclass
 class LoadedWorker:
-    """A loaded and warmed-up embedder with its worker and app. `probe` is float[n][dimension]."""
+    """A worker with a warmed-up embedder, and its app. `probe` is float[n][dimension]."""
 
-    embedder: Embedder
     worker: Worker
     app: RequestGuard
     probe: list[list[float]]
@@ -124,17 +123,17 @@ class ContainerLifecycle:
         """Build everything that is in the snapshot. Raises ServingError, and whatever the embedder raises."""
         log_own_lines()
         began = time.perf_counter()
-        settings = self._settings()
+        settings = Settings()
         check_access(settings)
         run_optional(self.restore_files, "code that earlier containers compiled is missing: it is compiled again")
         self._built = self._build(settings)
         self._start_ms = ms_since(began)
         run_optional(self.keep_files, "downloads and compiled code are not kept: later starts repeat them")
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
-        log.info("%s is loaded and warmed up in %.1f s", self._loaded.embedder.title, self._start_ms / 1000)
+        log.info("%s is loaded and warmed up in %.1f s", self.worker.embedder.title, self._start_ms / 1000)
         if self.sleeps and os.environ.get(SNAPSHOTS) == "1":
             try:
-                self._loaded.embedder.sleep()
+                self.worker.embedder.sleep()
             except BaseException:
                 self.end()
                 raise
@@ -147,7 +146,7 @@ class ContainerLifecycle:
         """Serve from this container, created or restored. Raises LifecycleError without a worker that answers right."""
         began = time.perf_counter()
         kind = classify_start(os.environ, self._task)
-        settings = self._settings()
+        settings = Settings(**self._given)  # the platform changes the environment when it restores
         reseed_random()
         self.worker.start_boot(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
@@ -164,17 +163,13 @@ class ContainerLifecycle:
     def end(self) -> None:
         """End the embedder's processes; requests in flight are finished by then."""
         if self._built is not None:
-            self._built.embedder.close()
-
-    def _settings(self) -> Settings:
-        """Return the settings in the environment, which the platform changes when it restores."""
-        return Settings(**self._given)
+            self._built.worker.embedder.close()
 
     def _build(self, settings: Settings) -> LoadedWorker:
         kind = base.find_embedder_class(self.name)
         if isinstance(kind, type) and issubclass(kind, BiGemma3Base):
             self._given = {"weights": self._weights(settings)}
-            settings = self._settings()
+            settings = Settings(**self._given)
         embedder = kind(settings)
         try:
             run_in_thread(embedder.load)
@@ -187,9 +182,11 @@ class ContainerLifecycle:
             embedder.close()
             raise
         worker = Worker(embedder, settings)
-        app = create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon)
+        # Stops in the background: the event loop must not wait for the platform.
+        stop = partial(run_in_background, self._stop_fetching)
+        app = create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), stop)
         prewarm_app(app)
-        return LoadedWorker(embedder, worker, app, probe)
+        return LoadedWorker(worker, app, probe)
 
     def _weights(self, settings: Settings) -> str:
         try:
@@ -203,16 +200,16 @@ class ContainerLifecycle:
         try:
             if self._asleep:
                 with time_phase(phases, "wake"):
-                    run_with_deadline(settings.restore_timeout_s, here.embedder.wake)
+                    run_with_deadline(settings.restore_timeout_s, here.worker.embedder.wake)
                 self._asleep = False
             with time_phase(phases, "probe"):
-                after = run_with_deadline(settings.restore_timeout_s, here.embedder.probe)
+                after = run_with_deadline(settings.restore_timeout_s, here.worker.embedder.probe)
         except TimeoutError:
             return f"it did not wake up within {settings.restore_timeout_s:g} s"
         except Exception as error:
             log.exception("the worker did not wake up")
             return f"{type(error).__name__}: {error}"
-        return describe_difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
+        return describe_difference(here.probe, after.tolist(), exact=here.worker.embedder.device == "cpu")
 
     def _start_in_full(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
         """Replace the worker by one started in full in this process. Raises LifecycleError."""
@@ -226,12 +223,12 @@ class ContainerLifecycle:
                 f"the restored worker cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
-        self.worker.start_boot(self._settings(), "plain", "none")
+        self.worker.start_boot(Settings(**self._given), "plain", "none")
         phases["start"] = ms_since(began)
 
     def _discard_worker(self) -> None:
         """Free the memory of the worker that is not used."""
-        embedder, self._built = self._loaded.embedder, None
+        embedder, self._built = self.worker.embedder, None
         for give_back in (embedder.sleep, embedder.close):
             with suppress(Exception):
                 run_with_deadline(WITHOUT_ANSWER_S, give_back)
@@ -239,10 +236,6 @@ class ContainerLifecycle:
         self._asleep = False
         gc.unfreeze()
         gc.collect()
-
-    def _stop_soon(self) -> None:
-        """Stop in the background: this is called on the event loop, which must not wait for the platform."""
-        run_in_background(self._stop_fetching)
 
     def _stop_fetching(self) -> None:
         run_optional(self.stop, "the platform did not accept the request to stop: the container ends when it is idle")

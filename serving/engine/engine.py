@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from serving.engine.metrics import StartMetrics
 from serving.engine.start_history import StartHistory, StartRecord
-from serving.engine.starter import RunningWorker, Starter, StartMode
+from serving.engine.starter import RunningWorker, Starter
 from serving.engine.wait_queue import ChangeNotifier, WaitQueue
 from serving.errors import NotReadyError
 from serving.settings import LAST_BATCH_S
@@ -403,7 +403,7 @@ class Engine:
                 wait.cancel()
         self._changed.clear()
 
-    def _enter_state(self, state: State | StartMode) -> None:
+    def _enter_state(self, state: State) -> None:
         if state != self.state:
             self.state = state
             self.since = self.clock.time()

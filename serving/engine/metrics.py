@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -39,9 +39,6 @@ class StartMetrics:
 
     def observe_first_answer(self, kind: str, milliseconds: float) -> None:
         self._first.labels(kind).observe(milliseconds / 1000)
-
-    def render_text(self) -> bytes:
-        return generate_latest(self.registry)
 
 
 @dataclass(eq=False)

@@ -19,7 +19,14 @@ from serving.engine.engine import Engine
 from serving.engine.proxy import open_client
 from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
-from serving.http.responses import add_error_handlers, check_level, describe_server, list_models, respond
+from serving.http.responses import (
+    add_error_handlers,
+    check_level,
+    describe_server,
+    list_models,
+    respond,
+    respond_metrics,
+)
 
 EVENT_GAP_S = 0.05
 """At most twenty events a second, however much changes."""
@@ -79,7 +86,7 @@ class Routes:
 
     async def show_metrics(self, _: Request) -> Response:
         """Return the engine's metrics, and the worker's while there is one."""
-        text = self.engine.metrics.render_text()
+        of_worker = b""
         worker = self.engine.worker
         if worker is not None and worker.handle.socket is not None and self.engine.state == "serving":
             keys = self.engine.settings.keys
@@ -90,8 +97,8 @@ class Routes:
                     open_client(worker.handle.socket) as client,
                     client.get("/metrics", headers=headers) as found,
                 ):
-                    text += await found.read() if found.ok else b""
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+                    of_worker = await found.read() if found.ok else b""
+        return respond_metrics(self.engine.metrics.registry, of_worker)
 
     async def show_engine(self, _: Request) -> Response:
         return respond(describe_engine(self.engine))

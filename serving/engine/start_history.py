@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -84,6 +83,3 @@ class StartHistory:
             if record.outcome == "served" and record.kind == kind and (kind == "plain" or record.backend == backend)
         ]  # fmt: skip
         return round(statistics.median(times[-20:]), 1) if times else None
-
-    def latest(self, count: int) -> Sequence[dict[str, Any]]:
-        return [asdict(record) for record in self.records[-count:][::-1]]

@@ -19,24 +19,15 @@ from typing import Any, Literal
 from serving.embedders.probe import describe_difference, why_unusable
 from serving.engine.start_history import StartRecord
 from serving.http.responses import StartKind
-from serving.snapshots.base import (
-    Launch,
-    NoRoom,
-    Report,
-    RestoreFailed,
-    Snapshot,
-    SnapshotFailed,
-    StartFailed,
-    Tier,
-    WorkerSpec,
-)
+from serving.snapshots import base
 from serving.snapshots.choose import BackendChoice
 from serving.snapshots.plain import PlainStarter
 from serving.snapshots.worker_handle import WorkerHandle
 
 MAX_FAILURES_IN_A_ROW = 2
 """Failed snapshots or restores; then the backend is disabled until a rebuild is asked for or the engine restarts."""
-StartMode = Literal["starting", "restoring"]
+EnterState = Callable[[Literal["starting", "restoring"]], None]
+"""Called with the state that a start begins with."""
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +37,7 @@ class RunningWorker:
 
     handle: WorkerHandle
     start: StartRecord
-    tier: Tier
+    tier: base.Tier
     in_flight: int = 0
     complete: bool = False
     """Its start is over and recorded: it has answered, or no request waits for its first answer."""
@@ -56,12 +47,12 @@ class RunningWorker:
 class Starter:
     """Starts workers, one after the other, and keeps what they start from."""
 
-    spec: WorkerSpec
+    spec: base.WorkerSpec
     choice: BackendChoice
     runtime_dir: Path
     """Folder of the workers' sockets."""
     plain: PlainStarter = field(default_factory=PlainStarter)
-    snapshot: Snapshot | None = None
+    snapshot: base.Snapshot | None = None
     disabled: str = ""
     """Why the chosen backend is no longer used; empty while it is used."""
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -79,7 +70,7 @@ class Starter:
     async def adopt_snapshot(self) -> None:
         """Find and verify a snapshot of an earlier engine, before the first request needs it."""
         if self.choice.backend is not None:
-            self.snapshot = await self._find_snapshot()
+            self.snapshot = await self._find_snapshot(self.choice.backend)
 
     async def discard_snapshot(self) -> None:
         """Delete the snapshot and enable its backend again: the next start makes a new one."""
@@ -96,7 +87,7 @@ class Starter:
         if self.choice.backend is not None:
             try:
                 return await self.choice.backend.step_down(seconds)
-            except SnapshotFailed as error:
+            except base.SnapshotFailed as error:
                 self.drop_lost_snapshot(str(error))
         return None
 
@@ -105,10 +96,10 @@ class Starter:
         self.snapshot = None
         self._count_failure("park", reason)
 
-    async def start(self, record: StartRecord, enter: Callable[[StartMode], None], report: Report) -> RunningWorker:
+    async def start(self, record: StartRecord, enter: EnterState, report: base.Report) -> RunningWorker:
         """Return a worker that answers. Fills `record`, calls `enter` and `report` on the way. Raises StartFailed."""
         if self.choice.backend is not None and not self.disabled:
-            worker = await self._start_from_snapshot(record, enter, report)
+            worker = await self._start_from_snapshot(self.choice.backend, record, enter, report)
             if worker is not None:
                 return worker
             self.fallbacks += 1
@@ -117,77 +108,70 @@ class Starter:
         handle = await self.plain.start(self.spec, self._make_launch("plain"), report)
         reason = await verify_probe(handle, why_unusable)
         if reason is not None:
-            raise StartFailed(reason, public=True)
+            raise base.StartFailed(reason, public=True)
         return RunningWorker(handle, record, "none")
 
     async def _start_from_snapshot(
-        self, record: StartRecord, enter: Callable[[StartMode], None], report: Report
+        self, backend: base.SnapshotBackend, record: StartRecord, enter: EnterState, report: base.Report
     ) -> RunningWorker | None:
         """Return the worker; None if a plain start is needed. Raises StartFailed."""
-        backend = self.choice.backend
-        assert backend is not None
         report("find", None)
         began = time.perf_counter()
-        snapshot = self.snapshot = await self._find_snapshot()
+        snapshot = self.snapshot = await self._find_snapshot(backend)
         report("find", (time.perf_counter() - began) * 1000)
         record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")
             try:
-                snapshot = self.snapshot = await self._create_snapshot(report)
-            except SnapshotFailed as error:
-                self._record_failure(record, "snapshot", str(error))
+                snapshot = self.snapshot = await self._create_snapshot(backend, report)
+            except base.SnapshotFailed as error:
+                self._count_failure("snapshot", str(error), record)
                 return None
         enter("restoring")
         tier = backend.tier
         try:
-            handle = await self._restore_worker(snapshot, record.kind, report)
-        except NoRoom as error:  # a plain start would not find more memory
-            raise StartFailed(str(error), public=True) from None
-        except RestoreFailed as error:
+            handle = await self._restore_worker(backend, snapshot, record.kind, report)
+        except base.NoRoom as error:  # a plain start would not find more memory
+            raise base.StartFailed(str(error), public=True) from None
+        except base.RestoreFailed as error:
             self.snapshot = None
             await backend.discard(snapshot)
-            self._record_failure(record, "restore", str(error))
+            self._count_failure("restore", str(error), record)
             return None
         self.failures_in_a_row = 0
         return RunningWorker(handle, record, tier)
 
-    async def _create_snapshot(self, report: Report) -> Snapshot:
+    async def _create_snapshot(self, backend: base.SnapshotBackend, report: base.Report) -> base.Snapshot:
         """Return a new snapshot. Raises StartFailed, or SnapshotFailed, also for a bug in the backend."""
-        backend = self.choice.backend
-        assert backend is not None
-        with raise_bugs_as(SnapshotFailed):
+        with raise_bugs_as(base.SnapshotFailed):
             snapshot = await backend.create(self.spec, report)
         reason = why_unusable(snapshot.probe)
         if reason is not None:
             await backend.discard(snapshot)
-            raise StartFailed(reason, public=True)
+            raise base.StartFailed(reason, public=True)
         return snapshot
 
-    async def _restore_worker(self, snapshot: Snapshot, kind: StartKind, report: Report) -> WorkerHandle:
+    async def _restore_worker(
+        self, backend: base.SnapshotBackend, snapshot: base.Snapshot, kind: StartKind, report: base.Report
+    ) -> WorkerHandle:
         """Return the restored worker. Raises RestoreFailed, also if it came back and computes different vectors."""
-        backend = self.choice.backend
-        assert backend is not None
-        with raise_bugs_as(RestoreFailed):
+        with raise_bugs_as(base.RestoreFailed):
             handle = await backend.restore(snapshot, self._make_launch(kind), report)
             reason = await verify_probe(handle, partial(describe_difference, snapshot.probe, exact=self.spec.cpu))
         if reason is not None:
-            raise RestoreFailed(reason)
+            raise base.RestoreFailed(reason)
         return handle
 
-    async def _find_snapshot(self) -> Snapshot | None:
-        assert self.choice.backend is not None
+    async def _find_snapshot(self, backend: base.SnapshotBackend) -> base.Snapshot | None:
         try:
-            return await self.choice.backend.find(self.spec)
+            return await backend.find(self.spec)
         except Exception:
             log.exception("the search for a snapshot failed")
             return None
 
-    def _record_failure(self, record: StartRecord, what: str, reason: str) -> None:
-        record.reason = f"{what} failed: {reason}"
-        self._count_failure(what, reason)
-
-    def _count_failure(self, what: str, reason: str) -> None:
+    def _count_failure(self, what: str, reason: str, record: StartRecord | None = None) -> None:
+        if record is not None:
+            record.reason = f"{what} failed: {reason}"
         name = self.choice.name
         self.failures[name, what] += 1
         self.failures_in_a_row += 1
@@ -196,18 +180,18 @@ class Starter:
             self.disabled = f"{self.failures_in_a_row} failures in a row, the last: {what} failed: {reason}"
             log.error("%s is disabled: %s", name, self.disabled)
 
-    def _make_launch(self, kind: StartKind) -> Launch:
+    def _make_launch(self, kind: StartKind) -> base.Launch:
         self.runtime_dir.mkdir(mode=0o700, exist_ok=True)  # a job that cleans temporary folders may have deleted it
         socket = self.runtime_dir / f"{secrets.token_hex(6)}.sock"
-        return Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)
+        return base.Launch(socket, kind, self.spec.settings.known_at_launch(), self.spec.waking_bytes)
 
 
 @contextmanager
-def raise_bugs_as(kind: type[SnapshotFailed | RestoreFailed]) -> Iterator[None]:
+def raise_bugs_as(kind: type[base.SnapshotFailed | base.RestoreFailed]) -> Iterator[None]:
     """Raise errors of the block that no backend announces as errors of this kind."""
     try:
         yield
-    except (SnapshotFailed, StartFailed, RestoreFailed):
+    except (base.SnapshotFailed, base.StartFailed, base.RestoreFailed):
         raise
     except Exception as error:
         log.exception("the backend failed")

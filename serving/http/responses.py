@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, get_args
 
 import orjson
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import Field, GetPydanticSchema, TypeAdapter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,15 +19,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from serving.embedders.base import Embedder, Vectors
-from serving.errors import (
-    BadValueError,
-    BusyError,
-    ErrorBody,
-    MethodNotAllowedError,
-    NotFoundError,
-    NotReadyError,
-    ServingError,
-)
+from serving.errors import BadValueError, ErrorBody, MethodNotAllowedError, NotFoundError, ServingError
 from serving.http.schema import Box
 
 Count = Annotated[int, Field(ge=0)]
@@ -167,6 +160,11 @@ def check_level(request: Request) -> None:
         raise BadValueError("level is 1 or 2", param="level")
 
 
+def respond_metrics(registry: CollectorRegistry, more: bytes = b"") -> Response:
+    """Return metrics in the text format of Prometheus."""
+    return Response(generate_latest(registry) + more, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 def respond_error(error: ServingError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the error in the shape of ErrorBody."""
     return respond(error.body(), error.status, {**error.headers(), **(headers or {})})
@@ -195,7 +193,7 @@ def document_errors(*kinds: type[ServingError], headers: type | None = None) -> 
         kind.status: {
             "model": ErrorBody,
             "description": kind.code,
-            "headers": document_headers(headers, RetryHeaders if kind in (BusyError, NotReadyError) else None),
+            "headers": document_headers(headers, RetryHeaders if kind.status in (429, 503) else None),
         }
         for kind in kinds
     }

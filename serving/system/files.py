@@ -30,13 +30,11 @@ def open_replacement(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file as `open_replacement` does."""
     with open_replacement(path, mode) as stream:
         stream.write(data)
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Copy a file of any size as `open_replacement` writes it."""
     with source.open("rb") as read, open_replacement(path) as stream:
         shutil.copyfileobj(read, stream)
 

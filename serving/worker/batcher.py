@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
@@ -51,16 +51,6 @@ class Timing:
     embed: float = 0.0
 
 
-@dataclass(slots=True)
-class LaneCounts:
-    """Counters for /metrics."""
-
-    batches: int = 0
-    items: int = 0
-    cancelled: int = 0
-    rejected: int = 0
-
-
 @dataclass(eq=False)
 class Lane(Generic[T, R]):
     """Calls `run` with 1..`batch` items, from `workers` threads; `run` returns one result for each, or raises.
@@ -81,7 +71,8 @@ class Lane(Generic[T, R]):
     """Limit of the sum of `weigh` over a batch; an item above it alone is a batch of its own."""
 
     def __post_init__(self) -> None:
-        self.counts = LaneCounts()
+        self.counts = Counter[str]()
+        """Batches run, their items, items cancelled and requests rejected."""
         self._waiting: deque[QueuedItem[T, R]] = deque()
         self._more = asyncio.Event()
         self._seconds_per_item = 0.5
@@ -119,7 +110,7 @@ class Lane(Generic[T, R]):
         """Raise BusyError, with a time to wait, if that many more would not fit into the queue."""
         depth, most = self.depth, self.queue()
         if depth + count > most:
-            self.counts.rejected += 1
+            self.counts["rejected"] += 1
             wait = min(60.0, max(1.0, depth * self._seconds_per_item / self.workers))
             message = f"{depth} {self.name} are waiting and at most {most} may: try again later"
             raise BusyError(message, retry_after=wait)
@@ -149,22 +140,12 @@ class Lane(Generic[T, R]):
     def _drop_items(self, entries: list[QueuedItem[T, R]]) -> None:
         for entry in entries:
             if not entry.started_at:
-                self.counts.cancelled += 1
+                self.counts["cancelled"] += 1
             if entry.result.done() and not entry.result.cancelled():
                 entry.result.exception()  # marks it as seen
             else:
                 entry.result.cancel()
         self._waiting = deque(entry for entry in self._waiting if not entry.result.done())
-
-    async def _take_batch(self) -> list[QueuedItem[T, R]]:
-        while True:
-            while not self._waiting:
-                self._more.clear()
-                await self._more.wait()
-            if self.wait_s:
-                await self._wait_until_full()
-            if taken := self._pop_batch():
-                return taken
 
     def _is_full(self) -> bool:
         return len(self._waiting) >= self.batch or sum(self.weigh(e.item) for e in self._waiting) >= self.budget
@@ -193,7 +174,13 @@ class Lane(Generic[T, R]):
 
     async def _run_batches(self, thread: ThreadPoolExecutor) -> None:
         while True:
-            await self._run_batch(thread, await self._take_batch())
+            while not self._waiting:
+                self._more.clear()
+                await self._more.wait()
+            if self.wait_s:
+                await self._wait_until_full()
+            if entries := self._pop_batch():
+                await self._run_batch(thread, entries)
 
     async def _run_batch(self, thread: ThreadPoolExecutor, entries: list[QueuedItem[T, R]]) -> None:
         started = time.perf_counter()
@@ -213,8 +200,8 @@ class Lane(Generic[T, R]):
                 await self._run_batch(thread, [entry])
             return None
         ended = time.perf_counter()
-        self.counts.batches += 1
-        self.counts.items += len(entries)
+        self.counts["batches"] += 1
+        self.counts["items"] += len(entries)
         self._seconds_per_item += 0.2 * ((ended - started) / len(entries) - self._seconds_per_item)
         for entry, result in zip(entries, results, strict=True):
             entry.ended_at = ended

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -34,7 +34,7 @@ class LaneCollector(Collector):
         ):
             family = CounterMetricFamily(f"dormouse_{name}", about, labels=["lane"])
             for lane in self.lanes:
-                family.add_metric([lane.name], getattr(lane.counts, name))
+                family.add_metric([lane.name], lane.counts[name])
             yield family
 
 
@@ -50,6 +50,3 @@ class WorkerMetrics:
         # Finding a child by its labels takes longer than counting in it.
         self.answers = cache(lambda route, status: answers.labels(route, str(status)))
         self.seconds = cache(lambda phase: seconds.labels(phase))
-
-    def render_text(self) -> bytes:
-        return generate_latest(self.registry)

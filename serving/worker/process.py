@@ -173,7 +173,11 @@ class WorkerRuntime:
         self.worker.start_boot(Settings(**launch["settings"]), launch["kind"])
         listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = WorkerServer(self.config, self.worker, control, lambda message: write_status(status, message), began)
+
+        def report(**facts: Any) -> None:
+            write_status(status, {"serving": facts})
+
+        server = WorkerServer(self.config, self.worker, control, report, began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
@@ -181,7 +185,7 @@ class WorkerRuntime:
             return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
             return EXIT_FAILED, False
-        return 0, server.parked
+        return 0, self.worker.parked
 
     def _park(self, status: int) -> None:
         """Return to the state before the first launch: asleep, no socket, no thread of ours, a new app ready."""

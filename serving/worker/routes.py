@@ -144,9 +144,6 @@ class WorkerProvenance:
         return headers | ({"X-Snapshot-Tier": boot.tier} if boot.tier else {})
 
 
-# Status
-
-
 @router.get("/", response_model=responses.About)
 async def show_server(request: Request) -> Response:
     """Return a description of this server."""
@@ -171,7 +168,7 @@ async def show_readiness(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
 async def show_metrics(request: Request) -> Response:
     """Return the worker's metrics in the text format of Prometheus."""
-    return Response(worker_of(request).metrics.render_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return responses.respond_metrics(worker_of(request).metrics.registry)
 
 
 @router.get(
@@ -180,9 +177,6 @@ async def show_metrics(request: Request) -> Response:
 async def show_models(request: Request) -> Response:
     """Return the one model, in OpenAI's shape."""
     return respond(responses.list_models(worker_of(request).embedder))
-
-
-# Embedding
 
 
 @router.post("/embed", response_model=responses.EmbedAnswer, **EMBEDDING)
@@ -219,9 +213,6 @@ async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
     return respond(answer)
 
 
-# Administration
-
-
 @router.post("/sleep", openapi_extra={"parameters": [LEVEL]}, **document_admin(errors.BadValueError))
 async def sleep(request: Request) -> Response:
     """Give the model's memory back."""
@@ -243,9 +234,6 @@ async def scale_down(request: Request) -> Response:
     # The server stops taking connections after this answer, finishes what is in flight and exits 0.
     asyncio.get_running_loop().call_soon(request.app.state.stop)
     return respond({"status": "stopping"})
-
-
-# Shared by the embedding routes
 
 
 async def read_body(request: Request, shape: type[S]) -> S:

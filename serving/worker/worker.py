@@ -172,7 +172,8 @@ class Worker:
         raw = [item for item in items if isinstance(item, RawPage)]
         texts = [item.text for item in items if isinstance(item, Query)]
         began = time.perf_counter()
-        decoded = await self._decode_pages(raw) if raw else []
+        threads, decode_page = asyncio.get_running_loop().run_in_executor, self._decode_page
+        decoded = await asyncio.gather(*(threads(self._decoders, decode_page, page) for page in raw)) if raw else []
         decode = time.perf_counter() - began
         (page_results, page_time), (query_results, query_time) = await self._submit_items(decoded, texts)
         from_pages, from_queries = iter(page_results), iter(query_results)
@@ -197,10 +198,6 @@ class Worker:
             if isinstance(outcome, BaseException):
                 raise outcome
         return cast(Outcomes, outcomes)
-
-    async def _decode_pages(self, raw: Sequence[RawPage]) -> list[Page]:
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode_page, page) for page in raw))
 
     def _decode_page(self, raw: RawPage) -> Page:
         try:

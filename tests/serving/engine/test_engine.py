@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from serving.engine.engine import PAUSES_S, Engine
 from serving.engine.metrics import EngineCollector
@@ -479,7 +480,7 @@ def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> No
         assert await ask(engine)
         told = describe_engine(engine)["last_start"]
         assert told["first_answer_ms"] is None and told["ready_ms"] == 0.0
-        assert b"first_answer_seconds_count" not in engine.metrics.render_text()
+        assert b"first_answer_seconds_count" not in generate_latest(engine.metrics.registry)
         await engine.scale_down()
         assert len(recorded(tmp_path)) == 1 + kept
 
@@ -578,7 +579,7 @@ def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
         told = describe_engine(engine)
         assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
         engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
-        metrics = engine.metrics.render_text().decode()
+        metrics = generate_latest(engine.metrics.registry).decode()
         for line in (
             'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',
             "dormouse_engine_worker_up 1.0",

@@ -325,7 +325,7 @@ def test_client_that_leaves_is_dropped_from_the_queue(scripted: ScriptedWorker) 
     scripted.embedder.gate.set()
     busy.join(10)
     assert post(scripted.url, {"texts": ["next"]}).status_code == 200
-    assert scripted.worker.queries.counts.cancelled == 1
+    assert scripted.worker.queries.counts["cancelled"] == 1
     assert all("left before it started" not in call for call in scripted.embedder.calls)
 
 
