@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.embedders.base import Lanes
+from serving.embedders.base import Lanes, PageResult
+from serving.errors import BadVectorError, NotReadyError
+from serving.http.schema import Query
+from serving.worker.worker import Worker, check_vectors, cut_line_vectors
 from tests.support.scripted import Scripted, unit
 from tests.support.servers import ScriptedWorker, make_settings, running
 from tests.support.waiting import until
@@ -65,3 +69,59 @@ def test_one_request_that_fails_leaves_its_batch_mates(scripted: ScriptedWorker)
         assert first.result().status_code == 200
         assert [answer.result().status_code for answer in rest] == [200, 422, 200]
     assert any(len(call) == 3 for call in scripted.embedder.calls)
+
+
+@pytest.mark.parametrize(
+    "vectors", [[[0.0, 0.0]], [[float("nan"), 1.0]], [[float("inf"), 1.0]], [[1.0, 0.0], [0.0, 0.0]]]
+)
+def test_a_vector_without_direction_is_an_error(vectors: list[list[float]]) -> None:
+    with pytest.raises(BadVectorError):
+        check_vectors(np.asarray(vectors, np.float32), None, normalize=True)
+
+
+def test_vectors_are_cut_before_they_are_normalised() -> None:
+    given = np.asarray([[3, 4, 12]], np.float32)
+    np.testing.assert_allclose(check_vectors(given, 2, normalize=True), [[0.6, 0.8]], rtol=1e-6)
+    np.testing.assert_array_equal(check_vectors(given, 2, normalize=False), [[3, 4]])
+    assert check_vectors(given, None, normalize=True).flags["C_CONTIGUOUS"]
+
+
+def test_a_line_of_zeros_stays_one_and_others_are_normalised() -> None:
+    page = PageResult(np.ones(3, np.float32), (), np.asarray([[3, 4, 9], [0, 0, 0]], np.float32))
+    found = cut_line_vectors(page, 2).line_vectors
+    assert found is not None
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert cut_line_vectors(PageResult(np.ones(3, np.float32)), 2).line_vectors is None
+    with pytest.raises(BadVectorError, match="line"):
+        cut_line_vectors(PageResult(np.ones(1, np.float32), (), np.asarray([[np.nan]], np.float32)), None)
+
+
+def test_it_sleeps_after_the_work_that_was_started_and_wakes_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        embedder = Scripted()
+        worker = Worker(embedder, make_settings(tmp_path))
+        with pytest.raises(NotReadyError):
+            await worker.embed([Query("a")])
+        await worker.open()
+        worker.start()
+        embedder.gate.clear()
+        asking = asyncio.create_task(worker.embed([Query("a")]))
+        while not embedder.calls:
+            await asyncio.sleep(0.005)
+        sleeping = asyncio.create_task(worker.sleep())
+        await asyncio.sleep(0.05)
+        assert not worker.ready and embedder.loaded, "what it has is finished first"
+        with pytest.raises(NotReadyError, match="sleeps"):
+            await worker.embed([Query("b")])
+        embedder.gate.set()
+        assert (await asking).vectors.shape == (1, 2560)
+        await sleeping
+        assert not embedder.loaded
+        await asyncio.gather(worker.wake(), worker.wake())
+        assert worker.ready and worker.boot.phases["wake"] >= 0
+        first = worker.boot.id
+        worker.start_boot(make_settings(tmp_path, page_queue=3), "restored", "disk")
+        assert worker.boot.id != first and worker.boot.requests == 0 and worker.pages.queue() == 3
+        await worker.close()
+
+    asyncio.run(test())
