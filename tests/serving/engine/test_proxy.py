@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -9,11 +10,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
+import httpx
 import psutil
 import pytest
 import requests
+from starlette.applications import Starlette
+from starlette.types import Message
 
+from serving.engine.engine import Engine
+from serving.engine.proxy import EngineProxy, RequestBody, WorkerWatchdog
+from serving.errors import MethodNotAllowedError, NotReadyError
+from serving.http.client_left import ClientLeftError
+from serving.snapshots.worker_handle import WorkerHandle
+from tests.support.doubles import Bench, HandClock, with_engine
 from tests.support.engines import EngineProcess, have_ended, is_right, kind
 from tests.support.scripted_engine import script
 
@@ -133,3 +144,94 @@ def test_bodies_are_passed_on_without_being_held(tmp_path: Path) -> None:
         measuring.join()
         assert answer.status_code == 200, answer.text
         assert most - before < 30_000_000, f"{(most - before) / 1e6:.0f} MB of a body of 60 MB"
+
+
+def body_of(*parts: bytes, ends: bool = True) -> RequestBody:
+    """A body that comes in these parts, and after which its client leaves."""
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    if ends:
+        messages[-1]["more_body"] = False
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    return RequestBody(receive)
+
+
+class Handle:
+    """What a watchdog kills."""
+
+    killed = 0
+
+    def kill_now(self) -> None:
+        self.killed += 1
+
+
+def watchdog_of(handle: Handle, seconds: float = 60) -> WorkerWatchdog:
+    return WorkerWatchdog(cast(WorkerHandle, handle), seconds)
+
+
+def test_what_was_read_ahead_comes_first_and_nothing_twice() -> None:
+    async def test() -> None:
+        body = body_of(b"ab", b"cd", b"ef")
+        await body.read_ahead(3)
+        assert body.buffered_bytes == 4 and not body.ended.is_set() and not body.taken
+        assert [chunk async for chunk in body.stream(watchdog_of(Handle()))] == [b"ab", b"cd", b"ef"]
+        assert body.taken and body.ended.is_set() and body.buffered_bytes == 0
+        await asyncio.wait_for(body.wait_until_client_left(), 5)
+
+    asyncio.run(test())
+
+
+def test_a_client_that_leaves_in_its_body_is_noticed_by_the_reader() -> None:
+    async def test() -> None:
+        body = body_of(b"ab", ends=False)
+        with pytest.raises(ClientLeftError):
+            await body.read_ahead(100)
+        assert isinstance(body.failed, ClientLeftError) and not body.ended.is_set()
+
+    asyncio.run(test())
+
+
+def test_only_waiting_for_the_worker_counts() -> None:
+    async def test() -> None:
+        handle = Handle()
+        watchdog = watchdog_of(handle, 0.1)
+        for _ in range(3):
+            with watchdog.running():
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)  # the client is slow
+        assert not handle.killed and not watchdog.fired
+        watchdog.start()
+        await asyncio.sleep(0.3)
+        assert handle.killed == 1 and watchdog.fired
+        watchdog.stop()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(("path", "method"), [("/embed", "GET"), ("/v1/embeddings", "DELETE")])
+def test_other_methods_of_embedding_start_nothing(tmp_path: Path, path: str, method: str) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        proxy = EngineProxy(engine, Starlette())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://localhost") as client:
+            with pytest.raises(MethodNotAllowedError):
+                await client.request(method, path)
+            assert (await client.get("/elsewhere")).status_code == 404, "the app behind answers"
+        assert engine.state == "zero" and not bench.handles
+
+    with_engine(test, tmp_path)
+
+
+def test_a_request_whose_worker_is_gone_each_time_is_told(tmp_path: Path) -> None:
+    """The doubles listen on no socket: it is tried with three workers, and nothing of the body is lost before."""
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        proxy = EngineProxy(engine, Starlette())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://localhost") as client:
+            with pytest.raises(NotReadyError, match="ended each time"):
+                await client.post("/embed", json={"texts": ["a"]})
+        assert not proxy.bodies and engine.in_flight == 0 and proxy.client is not None
+        await proxy.client.close()
+
+    with_engine(test, tmp_path)

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 import requests
 
+from serving.engine import routes
+from serving.engine.engine import Engine
+from serving.engine.routes import create_routes
+from tests.support.doubles import Bench, HandClock, ask, with_engine
 from tests.support.engines import EngineProcess, is_right
+from tests.support.scripted import Scripted
 from tests.support.scripted_engine import script
 
 
@@ -105,3 +113,65 @@ def test_answers_hold_no_path(tmp_path: Path, backend: str) -> None:
         answer = engine.ask()
         assert answer.status_code == 503 and "secret-place" not in answer.text and str(tmp_path) not in answer.text
         assert "secret-place" in engine.status()["reason"]
+
+
+def client_of(engine: Engine) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_routes(engine, Scripted()))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=20)
+
+
+def test_what_the_engine_answers_in_each_state(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        async with client_of(engine) as client:
+            assert (await client.get("/")).json()["model"] == "scripted"
+            assert (await client.get("/v1/models")).json()["data"][0]["id"] == "scripted"
+            assert (await client.get("/health")).json() == {"status": "alive"}
+            bench.plain_fails = bench.create_fails = "the model is damaged"
+            failed = await client.post("/wake_up")
+            assert failed.status_code == 503 and "the model is damaged" in failed.json()["error"]["message"]
+            not_ready = await client.get("/ready")
+            assert not_ready.json() == {"status": "failed"} and not_ready.headers["Retry-After"] == "1"
+            bench.plain_fails = bench.create_fails = ""
+            clock.advance(60)
+            await engine.wait_for_state("zero")
+            assert (await client.post("/wake_up")).json() == {"status": "serving"}
+            assert (await client.get("/engine")).json()["state"] == "serving"
+            assert "dormouse_engine_starts_total" in (await client.get("/metrics")).text
+            assert (await client.post("/sleep?level=3")).status_code == 400
+            assert (await client.post("/sleep?level=2")).json() == {"status": "zero"}
+            assert (await client.post("/engine/rebuild")).json() == {"status": "zero"}
+            assert (await client.get("/scaledown")).status_code == 405
+            assert (await client.get("/nothing")).status_code == (await client.get("/engine/")).status_code == 404
+
+    with_engine(test, tmp_path)
+
+
+def test_rebuild_deletes_the_snapshot_and_scaledown_keeps_it(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        await ask(engine)
+        async with client_of(engine) as client:
+            for path in ("/scaledown", "/engine/scaledown"):
+                await client.post(path)
+                assert bench.discarded == 0 and engine.starter.snapshot is not None
+            await client.post("/engine/rebuild")
+            assert bench.discarded == 1 and engine.starter.snapshot is None
+
+    with_engine(test, tmp_path)
+
+
+def test_events_begin_with_the_state_and_end_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "HEARTBEAT_S", 0.2)
+
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        async with client_of(engine) as client:
+            asking = asyncio.create_task(client.get("/engine/events"))
+            await asyncio.sleep(0.5)  # two heartbeats
+            await ask(engine)
+            await asyncio.sleep(0.1)
+            engine.announce_stop()
+            events = (await asking).text.split("\n\n")
+        states = [json.loads(event.partition("data: ")[2])["state"] for event in events if event.startswith("event: ")]
+        assert states == ["zero", "zero", "serving"], "a request waits; what follows within 50 ms is one event"
+        assert 1 <= events.count(": nothing new") <= 3
+
+    with_engine(test, tmp_path)
