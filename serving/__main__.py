@@ -88,12 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     try:
         with logs.log_to_stderr(), interruptible():
-            return run(options)
+            return run_engine(options)
     except KeyboardInterrupt:  # before it served
         return 0
 
 
-def run(options: argparse.Namespace) -> int:
+def run_engine(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         return refuse_start(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
-        return asyncio.run(serve(options, settings, folder, listener))
+        return asyncio.run(serve_engine(options, settings, folder, listener))
     except (ServingError, UnsupportedBackend) as error:
         return refuse_start(str(error))
 
@@ -126,7 +126,7 @@ def refuse_start(reason: str) -> int:
     return 2
 
 
-async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
+async def serve_engine(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = base.find_embedder_class(options.embedder)(settings)
     spec = WorkerSpec(
         options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,

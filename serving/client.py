@@ -159,7 +159,7 @@ class EmbeddingClient:
             if (left := until - time.monotonic()) <= 0:
                 raise late
             try:
-                found = self._try(method, path, body, left)
+                found = self._send_once(method, path, body, left)
             except requests.ReadTimeout:
                 raise late from None
             if found is None:
@@ -177,7 +177,7 @@ class EmbeddingClient:
                 raise error
             retries += 1
 
-    def _try(self, method: str, path: str, body: bytes | None, left: float) -> requests.Response | None:
+    def _send_once(self, method: str, path: str, body: bytes | None, left: float) -> requests.Response | None:
         """Return the answer, None if nothing answers. Raises ServingError, ReadTimeout."""
         try:
             return self._send(method, self.url + path, body, left)
@@ -200,7 +200,7 @@ class EmbeddingClient:
             headers["Authorization"] = f"Bearer {self.key}"
         for _ in range(FOLLOWED):
             wait = max(0.01, ends - time.monotonic())
-            response = self._session().request(
+            response = self._find_session().request(
                 method, url, data=body, headers=headers, timeout=(min(CONNECT_S, wait), wait), allow_redirects=False
             )
             if (after := find_redirect(url, response)) is None:
@@ -208,7 +208,7 @@ class EmbeddingClient:
             method, url, body = "GET", after, None
         raise ServingError(f"{self.url} redirected one call {FOLLOWED} times", code="redirected")
 
-    def _session(self) -> requests.Session:
+    def _find_session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._local.session.trust_env = False  # a proxy from the environment must not see loopback traffic or keys

@@ -66,7 +66,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 def translate_error(error: Exception, missing: str = "") -> Exception:
     """Return the AccountError for an exception of the client; other exceptions unchanged."""
     kinds = import_client().exception
-    said = first_line(error)
+    said = read_first_line(error)
     if isinstance(error, AccountError):
         return error
     if isinstance(error, kinds.NotFoundError):
@@ -87,7 +87,7 @@ def translate_error(error: Exception, missing: str = "") -> Exception:
     return AccountError(unreachable) if type(error).__module__.startswith("grpclib") else error
 
 
-def first_line(error: BaseException) -> str:
+def read_first_line(error: BaseException) -> str:
     """Return an error's first line, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
@@ -155,15 +155,15 @@ def stop_containers(container_ids: Sequence[str]) -> None:
 
 def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
     """Return whether a secret exists. Raises AccountError, also for one without these keys."""
-    return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+    return finds_object(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
     """Return whether a volume exists. Raises AccountError."""
-    return exists(lambda: import_client().Volume.from_name(name).hydrate())
+    return finds_object(lambda: import_client().Volume.from_name(name).hydrate())
 
 
-def exists(question: Callable[[], object]) -> bool:
+def finds_object(question: Callable[[], object]) -> bool:
     """Return whether a call finds its object. Raises AccountError."""
     try:
         ask_modal(question)

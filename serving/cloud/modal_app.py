@@ -108,10 +108,10 @@ class Deployment(BaseSettings):
             "TRITON_CACHE_DIR": f"{self.cache}/local/triton",
             "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/local/inductor",
         }
-        return {**settings_as_environment(self), **{name: str(value) for name, value in worker.items()}}
+        return {**encode_settings(self), **{name: str(value) for name, value in worker.items()}}
 
 
-def settings_as_environment(deployed: BaseSettings) -> dict[str, str]:
+def encode_settings(deployed: BaseSettings) -> dict[str, str]:
     """Return the environment in which a container reads the same settings."""
     prefix = deployed.model_config["env_prefix"]
     return {
@@ -145,6 +145,8 @@ class ModalServer:
         self.extra = extra
         self.weights = modal.Volume.from_name(self.deployed.weights_volume, create_if_missing=True)
         self.compiled = modal.Volume.from_name(self.deployed.compiled_volume, create_if_missing=True)
+        cache = Path(self.deployed.cache)
+        self._compiled = cache / "local", cache / "compiled" / extra  # here, and on the Volume
 
     @cached_property
     def image(self) -> modal.Image:
@@ -202,11 +204,6 @@ class ModalServer:
             keep_files=self.keep_files,
             stop=modal.experimental.stop_fetching_inputs,
         )
-
-    @cached_property
-    def _compiled(self) -> tuple[Path, Path]:
-        """Return the local folder of compiled code, and the folder on the Volume."""
-        return Path(self.deployed.cache) / "local", Path(self.deployed.cache) / "compiled" / self.extra
 
     def restore_files(self) -> None:
         local, kept = self._compiled

@@ -38,7 +38,7 @@ RANDOM_MODULES = {"numpy.random", "torch"}
 """Modules with a random state of their own, which `seed()` draws again."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.worker.process", description=__doc__)
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
@@ -47,11 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
     parser.add_argument("--dies-with-parent", action="store_true")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    options = make_parser().parse_args(argv)
+    options = parser.parse_args()
     if options.dies_with_parent:
         die_with_parent()
     control, status, log = options.pipes

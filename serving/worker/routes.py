@@ -1,7 +1,7 @@
 """Routes of one worker, typed: FastAPI makes the OpenAPI document of them, which no worker serves.
 
 `serving.worker.worker` does the work, `serving.http.access` checks the keys. Print the document for writing a client:
-`python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.openapi()))"`.
+`python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.make_openapi()))"`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class WorkerRoute(APIRoute):
 router = APIRouter(route_class=WorkerRoute, responses=document_errors(errors.TooLargeError, ServingError))
 
 
-def openapi() -> dict[str, Any]:
+def make_openapi() -> dict[str, Any]:
     """Return the OpenAPI document of a worker's requests and answers."""
     return get_openapi(title="Dormouse worker", version="1", routes=router.routes)
 
@@ -114,7 +114,7 @@ def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], 
     return RequestGuard(app, lambda: worker.settings, admin_key, WorkerProvenance(worker))
 
 
-def worker_of(request: Request) -> Worker:
+def get_worker(request: Request) -> Worker:
     return cast(Worker, request.app.state.worker)
 
 
@@ -147,7 +147,7 @@ class WorkerProvenance:
 @router.get("/", response_model=responses.About)
 async def show_server(request: Request) -> Response:
     """Return a description of this server."""
-    return respond(responses.describe_server(worker_of(request).embedder))
+    return respond(responses.describe_server(get_worker(request).embedder))
 
 
 @router.get("/health", response_model=responses.Status)
@@ -159,7 +159,7 @@ async def show_health(_: Request) -> Response:
 @router.get("/ready", response_model=responses.Status, responses=ASLEEP)
 async def show_readiness(request: Request) -> Response:
     """Return whether vectors can be had."""
-    worker = worker_of(request)
+    worker = get_worker(request)
     if worker.ready:
         return respond({"status": "ready"})
     return respond({"status": "asleep" if worker.asleep else "starting"}, 503, {"Retry-After": "1"})
@@ -168,21 +168,19 @@ async def show_readiness(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
 async def show_metrics(request: Request) -> Response:
     """Return the worker's metrics in the text format of Prometheus."""
-    return responses.respond_metrics(worker_of(request).metrics.registry)
+    return responses.respond_metrics(get_worker(request).metrics.registry)
 
 
-@router.get(
-    "/v1/models", response_model=responses.Models, dependencies=KEY, responses=document_errors(UnauthorizedError)
-)
+@router.get("/v1/models", response_model=responses.Models, **WITH_KEY)
 async def show_models(request: Request) -> Response:
     """Return the one model, in OpenAI's shape."""
-    return respond(responses.list_models(worker_of(request).embedder))
+    return respond(responses.list_models(get_worker(request).embedder))
 
 
 @router.post("/embed", response_model=responses.EmbedAnswer, **EMBEDDING)
 async def embed(request: Request, body: EmbedRequest) -> Response:
     """Return a vector for each image or page, then for each text."""
-    embedder = worker_of(request).embedder
+    embedder = get_worker(request).embedder
     result = await embed_body(request, body, body.normalize)
     answer: responses.EmbedAnswer = {
         "embeddings": result.vectors,
@@ -206,7 +204,7 @@ async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
         "data": [
             {"object": "embedding", "index": n, "embedding": encode(vector)} for n, vector in enumerate(result.vectors)
         ],
-        "model": worker_of(request).embedder.name,
+        "model": get_worker(request).embedder.name,
         # No tokenizer of ours counts a page; OpenAI's shape has 0 where nothing is billed.
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
     }
@@ -217,14 +215,14 @@ async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
 async def sleep(request: Request) -> Response:
     """Give the model's memory back."""
     responses.check_level(request)
-    await worker_of(request).sleep()
+    await get_worker(request).sleep()
     return respond({"status": "asleep"})
 
 
 @router.post("/wake_up", **document_admin(errors.NotReadyError))
 async def wake_up(request: Request) -> Response:
     """Take the model's memory again."""
-    await worker_of(request).wake()
+    await get_worker(request).wake()
     return respond({"status": "ready"})
 
 
@@ -242,7 +240,7 @@ async def read_body(request: Request, shape: type[S]) -> S:
         body = await request.body()
     except ClientDisconnect:
         raise ClientLeftError("the client closed its connection") from None
-    max_chars = worker_of(request).settings.max_text_chars
+    max_chars = get_worker(request).settings.max_text_chars
 
     def work() -> tuple[S, list[Item]]:
         found = parse_body(shape, body)
@@ -255,7 +253,7 @@ async def read_body(request: Request, shape: type[S]) -> S:
 
 async def embed_body(request: Request, body: EmbedRequest | EmbeddingsRequest, normalize: bool = True) -> Embedded:
     """Return the vectors of a request, and keep its timings for the headers. Raises a ServingError."""
-    worker = worker_of(request)
+    worker = get_worker(request)
     if body.model is not None and body.model != worker.embedder.name:
         message = f"this server has the model {worker.embedder.name!r}"
         raise errors.NotFoundError(message, param="model", code="model_not_found")

@@ -13,7 +13,7 @@ import time
 from serving.client import EmbeddingClient
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.settings import Settings
-from serving.system.environment import process_variables, settings_variables
+from serving.system.environment import select_process_variables, select_settings_variables
 from serving.system.timeouts import GrowingPause
 
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
@@ -60,7 +60,9 @@ class LocalEngine:
     def _start(self) -> ServerProcess:
         own = {"DORMOUSE_API_KEYS": self._key}
         # Not the page's password, nor keys of other servers and clouds.
-        return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
+        return ServerProcess(
+            "serving", self._arguments, own, {**select_process_variables(), **select_settings_variables()}
+        )
 
     def _watch(self) -> None:
         pause = GrowingPause(PAUSES_S)
