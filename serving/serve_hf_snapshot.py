@@ -1,6 +1,6 @@
 """BiGemma3 by HuggingFace's libraries, on Modal: `modal deploy serving/serve_hf_snapshot.py`.
 
-Settings: `serving/cloud/modal_app.py`. What each hook does: `serving/cloud/worker_lifecycle.py`.
+Settings: `serving/cloud/modal_app.py`. The hooks' work: `serving/cloud/worker_lifecycle.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """BiGemma3 by vLLM, on Modal: `modal deploy serving/serve_vllm_snapshot.py`.
 
-Settings: `serving/cloud/modal_app.py`. What each hook does: `serving/cloud/worker_lifecycle.py`.
+Settings: `serving/cloud/modal_app.py`. The hooks' work: `serving/cloud/worker_lifecycle.py`.
 """
 
 from __future__ import annotations

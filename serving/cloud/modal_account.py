@@ -118,16 +118,16 @@ def look_up_app(name: str, missing: str = "") -> DeployedApp:
     return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
-def run_command(*words: str, seconds: float = COMMAND_S) -> str:
+def run_command(*words: str) -> str:
     """Return the output of one of the client's commands: some have no method in Python. Raises AccountError."""
     import_client()
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
+            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=COMMAND_S,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise AccountError(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+        raise AccountError(f"`modal {' '.join(words)}` did not end within {COMMAND_S:g} s") from None
     if found.returncode:
         said = (found.stderr.strip() or found.stdout.strip()).splitlines()
         raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")

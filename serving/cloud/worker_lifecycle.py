@@ -87,9 +87,9 @@ class ContainerLifecycle:
     sleeps: bool = False
     """Gives the memory back before a snapshot and takes it again after each restore."""
     revision: str = ""
-    """Of the weights on the hub; empty: the newest at the first download."""
+    """Revision of the weights on the hub; empty: the newest at the first download."""
     advice: str = ""
-    """What to do if the weights cannot be downloaded, in the platform's terms."""
+    """Says what to do if the weights cannot be downloaded, in the platform's terms."""
     restore_files: Callable[[], None] = do_nothing
     """Copies compiled code of earlier containers here. Serving does not need it: a failure is only logged."""
     keep_files: Callable[[], None] = do_nothing

@@ -82,7 +82,7 @@ class RequestGuard:
             await call.refuse(error)
         finally:
             self.in_flight -= 1
-            self.buffered -= call.held
+            self.buffered -= call.buffered
 
     def check_key(self, path: str, headers: Headers) -> None:
         """Raise UnauthorizedError for a request without the key that its path needs."""
@@ -106,7 +106,7 @@ class GuardedCall:
         self.guard = guard
         self.scope = scope
         self.size = 0
-        self.held = 0
+        self.buffered = 0
         self.answered = False
         headers = Headers(scope=scope)
         self.ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
@@ -137,7 +137,7 @@ class GuardedCall:
             count = len(message.get("body", b""))
             self.size += count
             if self.guard.provenance is not None:  # a proxy passes bodies on
-                self.held += count
+                self.buffered += count
                 self.guard.buffered += count
             self.check_size(self.size)
             if self.guard.buffered > self.guard.read_settings().max_buffered_bytes:
@@ -174,8 +174,8 @@ class GuardedCall:
             await respond_error(error)(self.scope, self._receive, self.send)
 
     async def drain(self) -> None:
-        self.guard.buffered -= self.held
-        self.held = 0
+        self.guard.buffered -= self.buffered
+        self.buffered = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from serving.http.server import READY
 from serving.system.log import StderrWriter
@@ -103,7 +104,7 @@ class ServerProcess:
         self._reader.join(5)
         return code
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

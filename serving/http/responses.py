@@ -35,7 +35,7 @@ RetryHeaders = TypedDict("RetryHeaders", {"Retry-After": Annotated[int, Field(ge
 
 
 class Status(TypedDict, closed=True):
-    """The answer of a route that only tells a state."""
+    """The answer of a route that only says a state."""
 
     status: str
 

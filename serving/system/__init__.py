@@ -1,1 +1,1 @@
-"""What every part needs of the operating system: files, processes, environment, log, time."""
+"""Files, processes, their environment, log and time: for every part, and without knowing any."""

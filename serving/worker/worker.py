@@ -36,7 +36,7 @@ class Boot:
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
     tier: str = ""
-    """What was held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
+    """The tier held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
 
 
 @dataclass(frozen=True, eq=False)
