@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from serving.documents.parser_process import FRAME
 from serving.errors import NotReadyError, make_error
 from serving.settings import MiB, Settings
-from serving.system.environment import select_process_variables
+from serving.system.environment import process_variables
 
 Parsed = tuple[bytearray, bytearray]
 """A JSON object and raw bytes. A parser that a file took over may have written them: check their content."""
@@ -151,7 +151,7 @@ class ParserProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # One malloc arena: each further thread's would take 64 MB of address space.
-            env={**select_process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
+            env={**process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
             start_new_session=True,  # Ctrl-C in a terminal goes to us
         )
         self._ready = False

@@ -262,7 +262,8 @@ class Engine:
             except StartFailed as error:
                 await self._pause_starts(str(error), public=error.public)
             except (Exception, asyncio.CancelledError) as error:
-                if self._closing:
+                task = asyncio.current_task()
+                if self._closing or (task is not None and task.cancelling()):
                     raise
                 # A bug in the engine must not leave requests waiting for an owner that has ended.
                 log.exception("the engine failed and continues")

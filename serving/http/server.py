@@ -73,8 +73,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        sys.stdout.write(f"{self._greeting}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{self._greeting}\n")
+            sys.stdout.flush()
+        except OSError:  # whoever read it has gone; Python writes at its end what is still buffered
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._before_stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from serving.embedders.base import EMBEDDERS
 from serving.snapshots.base import WorkerSpec
-from serving.system.environment import select_library_variables
+from serving.system.environment import library_variables
 
 Identity = Mapping[str, str]
 
@@ -33,7 +33,7 @@ def make_identity(spec: WorkerSpec, maker: str, **backend: str) -> Identity:
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": describe_cpu(),
         **{f"setting {name}": str(value) for name, value in spec.settings.known_at_load().items()},
-        **{f"variable {name}": value for name, value in select_library_variables().items()},
+        **{f"variable {name}": value for name, value in library_variables().items()},
         **{f"package {name}": version for name, version in list_packages().items()},
         **backend,
     }

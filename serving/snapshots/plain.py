@@ -15,7 +15,7 @@ from typing import Any
 
 from serving.snapshots.base import Launch, Report, StartFailed, WorkerSpec
 from serving.snapshots.worker_handle import Pipes, WorkerHandle, kill_process
-from serving.system.environment import select_process_variables
+from serving.system.environment import process_variables
 
 
 class PlainStarter:
@@ -49,7 +49,7 @@ def worker_environment() -> dict[str, str]:
     """Return the environment variables of a worker; its settings are not among them."""
     # onnxruntime sends telemetry by default, and keeps a database open for it that no snapshot survives. OpenBLAS would
     # make threads when numpy is imported, which a fork leaves behind.
-    return {**select_process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**process_variables(), "ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def spawn_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> asyncio.subprocess.Process:

@@ -20,7 +20,7 @@ SECRET = re.compile(r"(?:^|_)(?:TOKEN|KEYS?|SECRETS?|PASSWORD|CREDENTIALS?|AUTH)
 """Names that are not passed on despite those prefixes, such as VLLM_API_KEY and HF_HUB_TOKEN."""
 
 
-def select_process_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def process_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that each process of ours needs. Proxies are left out: their URLs may contain a password."""
     kept = (*NEEDED_PREFIXES, *LIBRARIES)
     return {
@@ -30,12 +30,12 @@ def select_process_variables(environment: Mapping[str, str] = os.environ) -> dic
     }
 
 
-def select_library_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def library_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that decide how native libraries compute: they belong to a snapshot's identity."""
-    return {name: value for name, value in select_process_variables(environment).items() if name.startswith(LIBRARIES)}
+    return {name: value for name, value in process_variables(environment).items() if name.startswith(LIBRARIES)}
 
 
-def select_settings_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def settings_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables of all settings, keys included: for an engine, never for a worker."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     return {name: value for name, value in environment.items() if name.upper() in known}

@@ -1,6 +1,6 @@
 """Render the engine's state: the pill in the masthead and the panel behind it. Pure functions.
 
-What runs on by itself (a countdown, a start) is marked with `data-left` and `data-elapsed`, and counted in the browser
+A countdown or a running start is marked with `data-left` or `data-elapsed`, and counted on by the browser
 (`static/status.js`).
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ui.components.templates import render_template
-from ui.components.wording import ago, seconds, sentence
-from ui.servers.state import CONNECTING, Facts, News, Snapshot, Unknown
+from ui.components.wording import format_age, format_seconds
+from ui.servers.state import CONNECTING, EngineState, ServerState, UnknownState
 
 TITLES = {
     "zero": "Asleep",
@@ -34,15 +34,10 @@ SAID = {
     "scaling_down": "The embedder is falling asleep",
     "failed": "The embedder could not start",
 }
-"""For a screen reader, which hears of a change of state and of nothing else."""
+"""For a screen reader, which reads out a change of state and nothing else."""
 NOTHING = "nothing held in memory"
-HELD = {
-    "none": NOTHING,
-    "disk": NOTHING,
-    "host": "process in memory",
-    "context": "GPU context in memory",
-}
-"""What each tier keeps while the embedder sleeps."""
+HELD = {"host": "process in memory", "context": "GPU context in memory"}
+"""What these tiers keep while the embedder sleeps; the others keep nothing."""
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started in full"}
 PHASES = {
     "queue": "wait",
@@ -77,132 +72,121 @@ class PhaseBar:
     figure: str
 
 
-def pill(news: News = CONNECTING) -> Markup:
-    """Render the whole widget; later only its parts are replaced."""
-    return render_template("status/pill.html", state=state(news), parts=parts(news))
+def render_pill(news: ServerState = CONNECTING) -> Markup:
+    """Render the whole widget; later events replace only its parts."""
+    return render_template("status/pill.html", state=name_state(news), parts=render_parts(news))
 
 
-def message(news: News) -> dict[str, Any]:
-    """Return what an event for a browser has of the state."""
-    return {"state": state(news), "said": said(news), "parts": parts(news)}
+def make_message(news: ServerState) -> dict[str, Any]:
+    """Return the state as an event for a browser."""
+    return {"state": name_state(news), "said": describe_aloud(news), "parts": render_parts(news)}
 
 
-def parts(news: News) -> dict[str, Markup]:
+def render_parts(news: ServerState) -> dict[str, Markup]:
     """Render icon, words and panel."""
-    icon = render_template("status/icon.html", state=state(news))
-    if isinstance(news, Unknown):
+    icon = render_template("status/icon.html", state=name_state(news))
+    if isinstance(news, UnknownState):
         words = render_template("status/words.html", title=news.title, doing="", note=news.why, going=None)
         return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=news.why)}
     words = render_template(
-        "status/words.html", title=TITLES[news.look], doing=doing(news), note=small(news), going=news.start,
-        usual=expected(news),
+        "status/words.html", title=TITLES[news.shown_state], doing=render_doing(news), note=describe_backend(news),
+        going=news.start, usual=get_expected_ms(news),
     )  # fmt: skip
-    return {"icon": icon, "words": words, "panel": panel(news)}
+    return {"icon": icon, "words": words, "panel": render_panel(news)}
 
 
-def state(news: News) -> str:
-    return "unknown" if isinstance(news, Unknown) else news.look
+def name_state(news: ServerState) -> str:
+    return "unknown" if isinstance(news, UnknownState) else news.shown_state
 
 
-def said(news: News) -> str:
+def describe_aloud(news: ServerState) -> str:
     """Return the state as a screen reader reads it out."""
-    if isinstance(news, Unknown):
+    if isinstance(news, UnknownState):
         return f"{news.title}: {news.why}"
-    return f"{SAID[news.look]}: {news.reason}" if news.look == "failed" else SAID[news.look]
+    return f"{SAID[news.shown_state]}: {news.reason}" if news.shown_state == "failed" else SAID[news.shown_state]
 
 
 # The pill
 
 
-def doing(facts: Facts) -> Markup:
+def render_doing(facts: EngineState) -> Markup:
     """Render what is going on, or what comes next."""
     words, left = "", None
-    if facts.look == "zero":
-        words = awaited(facts)
-    elif facts.look == "serving":
+    if facts.shown_state == "zero":
+        words = describe_next_start(facts)
+    elif facts.shown_state == "serving":
         words = "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
         left = facts.seconds_left
-    return render_template("status/doing.html", start=facts.start, usual=expected(facts), left=left, words=words)
+    return render_template("status/doing.html", start=facts.start, usual=get_expected_ms(facts), left=left, words=words)
 
 
-def awaited(facts: Facts) -> str:
+def describe_next_start(facts: EngineState) -> str:
     verb = "wakes" if facts.next.kind == "restored" else "starts"
     usual = facts.next.expected_ms
-    return f"{verb} with the next search" if usual is None else f"{verb} in about {seconds(usual)}"
+    return f"{verb} with the next search" if usual is None else f"{verb} in about {format_seconds(usual)}"
 
 
-def expected(facts: Facts) -> float | None:
-    """Return the milliseconds that the current start should take. In its first moment the engine has not yet said its
-    kind."""
+def get_expected_ms(facts: EngineState) -> float | None:
+    """Return the milliseconds that the current start, or the next one, should take.
+
+    In the first moment of a start its kind is not known yet: the engine is still at zero.
+    """
     return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
 
 
-def small(facts: Facts) -> str:
+def describe_backend(facts: EngineState) -> str:
     """Return the backend, and what it is doing now."""
-    if facts.look == "failed":
+    if facts.shown_state == "failed":
         return facts.reason
     backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
     if facts.start is not None:
-        steps = [backend, "from its snapshot" * (facts.look == "restoring"), phase_name(facts.start.phase or "")]
+        steps = [backend, "from its snapshot" * (facts.shown_state == "restoring"), name_phase(facts.start.phase or "")]
         return " · ".join(step for step in steps if step)
-    if facts.look == "serving" and facts.last_start is not None:
-        return f"{backend} · {kind_name(facts.last_start.kind)} in {seconds(facts.last_start.ready_ms)}"
-    return f"{backend} · {held(facts)}" if facts.look == "zero" else backend
+    if facts.shown_state == "serving" and facts.last_start is not None:
+        return f"{backend} · {name_kind(facts.last_start.kind)} in {format_seconds(facts.last_start.ready_ms)}"
+    return f"{backend} · {describe_memory(facts)}" if facts.shown_state == "zero" else backend
 
 
-def held(facts: Facts) -> str:
-    """Return what is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
+def describe_memory(facts: EngineState) -> str:
+    """Return what is kept in memory while the embedder sleeps: nothing before a first start or without a backend."""
     if facts.snapshot is None or facts.disabled:
         return NOTHING
-    what = HELD.get(facts.tier, facts.tier)
+    what = HELD.get(facts.tier, NOTHING)
     if facts.held is None or not facts.held.host_bytes:
         return what
     saved = f", {facts.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if facts.held.gpu_saved else ""
     return f"{what} ({facts.held.host_bytes / 1e9:.1f} GB{saved})"
 
 
-def kind_name(kind: str) -> str:
+def name_kind(kind: str) -> str:
     return KINDS.get(kind, kind)
 
 
-def phase_name(phase: str) -> str:
+def name_phase(phase: str) -> str:
     return PHASES.get(phase, phase)
 
 
 # The panel
 
 
-def panel(facts: Facts) -> Markup:
+def render_panel(facts: EngineState) -> Markup:
     """Render the current start, else the last one, phase by phase; the snapshot, and earlier starts."""
     start, last = facts.start, None
     if start is not None:
         phase = start.phase or ""
-        bars = phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
+        bars = make_phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
     elif facts.last_start is not None:
-        last, bars = facts.last_start, phase_bars(facts.last_start.phases)
+        last, bars = facts.last_start, make_phase_bars(facts.last_start.phases)
     else:
         bars = []
     earlier = [row for row in facts.history if row != facts.last_start or start is not None]
     return render_template(
-        "status/panel.html", lead=lead(facts), start=start, last=last, bars=bars, snapshot=snapshot_words(facts),
-        refused=facts.refused, earlier=earlier, now=facts.now, kinds=KINDS,
+        "status/panel.html", facts=facts, held=describe_memory(facts), start=start, last=last, bars=bars,
+        snapshot=describe_snapshot(facts), earlier=earlier, kinds=KINDS,
     )  # fmt: skip
 
 
-def lead(facts: Facts) -> str:
-    if facts.look == "failed":
-        return f"{sentence(facts.reason)} After a short pause, the next search tries again."
-    return {
-        "zero": f"No embedder is running ({held(facts)}). The next search starts one.",
-        "starting": "The embedder is starting. Searches wait for it.",
-        "snapshotting": "The embedder is ready. Its memory is being saved, so that later starts are faster.",
-        "restoring": "The embedder is being restored from its snapshot. Searches wait for it.",
-        "serving": "The embedder is running. After a while without searches it stops and frees its memory.",
-        "scaling_down": "The embedder is stopping and frees its memory. The next search starts one.",
-    }[facts.look]
-
-
-def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
+def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
     """Return one bar for each phase, each beginning where the one before ended."""
     total = sum(max(0.0, value) for value in phases.values()) or 1.0
     found, began = [], 0.0
@@ -210,12 +194,12 @@ def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]
         took = max(0.0, value)
         if took >= 0.5 or name == running:
             figure = "…" if name == running else f"{took:,.0f} ms"
-            found.append(PhaseBar(phase_name(name), 100 * began / total, max(0.6, 100 * took / total), figure))
+            found.append(PhaseBar(name_phase(name), 100 * began / total, max(0.6, 100 * took / total), figure))
         began += took
     return found
 
 
-def snapshot_words(facts: Facts) -> str:
+def describe_snapshot(facts: EngineState) -> str:
     if facts.backend == "plain":
         return "None: every start is a full one."
     if facts.backend == "modal":
@@ -224,12 +208,5 @@ def snapshot_words(facts: Facts) -> str:
         return f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
     if facts.snapshot is None:
         return "None yet: the first start makes one."
-    return f"{facts.backend}: {size(facts.snapshot)}, made {ago(facts.snapshot.age_s)}"
-
-
-def size(snapshot: Snapshot) -> str:
-    return (
-        f"{snapshot.bytes / 1e6:,.0f} MB on disk"
-        if snapshot.bytes
-        else "a warmed-up process held in memory, of which workers are copies"
-    )
+    size = f"{facts.snapshot.bytes / 1e6:,.0f} MB on disk" if facts.snapshot.bytes else "a process held in memory"
+    return f"{facts.backend}: {size}, made {format_age(facts.snapshot.age_s)}"

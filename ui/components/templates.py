@@ -8,17 +8,7 @@ from bench.templating import environment
 from ui.components import wording
 
 TEMPLATES = environment("ui.components")
-WORDS = (
-    wording.plural,
-    wording.ordinal,
-    wording.megabytes,
-    wording.seconds,
-    wording.milliseconds,
-    wording.ago,
-    wording.lasted,
-    wording.sentence,
-)
-TEMPLATES.filters |= {function.__name__: function for function in WORDS}
+TEMPLATES.filters |= {name: filter_ for name, filter_ in vars(wording).items() if callable(filter_)}
 
 
 def render_template(name: str, /, **values: object) -> Markup:

@@ -51,7 +51,7 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     if sys.platform == "linux":  # elsewhere a worker may not be restored, and is left out then
         assert run["enter_to_hits_asleep"]["n"] == QUESTIONS
         assert run["enter_to_hits_asleep"]["backend"] in ("criu", "fork")
-    ((what, value, count, *_),) = about.measured(tmp_path)
+    ((what, value, count, *_),) = about.list_measurements(tmp_path)
     assert what.startswith("from Enter") and count == str(QUESTIONS)
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
@@ -71,7 +71,7 @@ def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
 
 
 def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
-    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.sample_files()]
+    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.list_sample_files()]
     assert sum(found) == sample_pages.SAMPLE_PAGES
 
 

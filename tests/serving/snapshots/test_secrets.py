@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from serving.http.child_server import ServerProcess
-from serving.system.environment import select_process_variables
+from serving.system.environment import process_variables
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind
 from tests.support.scripted_engine import NAME
@@ -69,7 +69,7 @@ def test_what_a_process_needs_is_passed_on() -> None:
         "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CPU_KVCACHE_SPACE", "VLLM_MAX_TOKENS_PER_EXPERT",
     )  # fmt: skip
     environment = {**dict.fromkeys(needed, "x"), **PLANTED}
-    assert select_process_variables(environment) == dict.fromkeys(needed, "x")
+    assert process_variables(environment) == dict.fromkeys(needed, "x")
 
 
 @pytest.mark.soak

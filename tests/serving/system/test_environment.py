@@ -6,7 +6,7 @@ import pytest
 
 from serving.documents.parser_pool import ParserPool
 from serving.settings import Settings
-from serving.system.environment import select_library_variables, select_process_variables, select_settings_variables
+from serving.system.environment import library_variables, process_variables, settings_variables
 
 NEEDED = {"PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "2", "HF_HOME": "/hf"}
 SECRETS = {
@@ -16,8 +16,8 @@ SECRETS = {
 
 
 def test_processes_get_what_they_need_and_no_secret() -> None:
-    assert select_process_variables({**NEEDED, **SECRETS}) == NEEDED
-    assert select_library_variables({**NEEDED, **SECRETS}) == {"OMP_NUM_THREADS": "2"}
+    assert process_variables({**NEEDED, **SECRETS}) == NEEDED
+    assert library_variables({**NEEDED, **SECRETS}) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_an_engine_gets_the_settings_with_their_keys() -> None:
@@ -28,7 +28,7 @@ def test_an_engine_gets_the_settings_with_their_keys() -> None:
         "DORMOUSE_CRIU": "c",
         "DORMOUSEX": "x",
     }
-    assert select_settings_variables({**given, **NEEDED}) == {
+    assert settings_variables({**given, **NEEDED}) == {
         "DORMOUSE_API_KEYS": "k", "DORMOUSE_DATA": "d", "DORMOUSE_CRIU": "c"
     }  # fmt: skip
 

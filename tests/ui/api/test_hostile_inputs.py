@@ -20,7 +20,7 @@ from tests.support.files import encoded, pdf, picture
 from tests.support.scripted import Scripted
 from tests.support.servers import ScriptedWorker, make_settings, running
 from tests.support.waiting import until
-from ui.access.uploads import KEPT_S, sweep
+from ui.access.uploads import KEPT_S, remove_old_uploads
 
 PNG = encoded(picture((40, 30)))
 PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
@@ -90,12 +90,12 @@ def test_sweep_takes_what_is_old_and_ours(tmp_path: Path) -> None:
     young = tmp_path / ("c" * 64) / "a.png"
     young.parent.mkdir()
     young.write_bytes(b"x")
-    sweep(tmp_path, {needed})
+    remove_old_uploads(tmp_path, {needed})
     assert not any(path.exists() for path in old) and all(path.exists() for path in [needed, young, *foreign])
     os.utime(tmp_path / HASH, (0, 0))  # a folder is old an hour after the last file in it was removed
-    sweep(tmp_path)
+    remove_old_uploads(tmp_path)
     assert not (tmp_path / HASH).exists() and not needed.exists() and young.exists()
-    sweep(tmp_path / "nobody made it")
+    remove_old_uploads(tmp_path / "nobody made it")
 
 
 @pytest.mark.soak

@@ -14,7 +14,7 @@ from ui.coldstart import gpu_tiers
 
 @pytest.mark.parametrize("card", ["H100", "H200"])
 def test_the_recorded_runs_are_shown_with_their_date_and_machine(card: str) -> None:
-    shown = gpu_tiers.table(RUNS)
+    shown = gpu_tiers.render_table(RUNS)
     run = orjson.loads((RUNS / f"bench-gpu-{card.lower()}.json").read_bytes())
     assert f"NVIDIA {card}" in shown and run["environment"]["time"][:10] in shown
     for name, tier in run["tiers"].items():
@@ -29,7 +29,7 @@ def test_of_one_card_the_latest_run_is_shown(tmp_path: Path) -> None:
     for name, day in (("-a", "2026-01-02"), ("", "2026-01-03"), ("-c", "2026-01-01")):
         run["environment"]["time"] = f"{day}T00:00:00+00:00"
         (tmp_path / f"bench-gpu{name}.json").write_bytes(orjson.dumps(run))
-    shown = gpu_tiers.table(tmp_path)
+    shown = gpu_tiers.render_table(tmp_path)
     assert shown.count("<table>") == 1 and "2026-01-03" in shown
 
 
@@ -38,7 +38,7 @@ def test_of_one_card_the_latest_run_is_shown(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_something_else_is_left_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bench-gpu-x.json").write_bytes(content)
-    assert gpu_tiers.table(tmp_path) == ""
+    assert gpu_tiers.render_table(tmp_path) == ""
 
 
 def test_an_engine_is_measured_from_zero_and_left_at_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

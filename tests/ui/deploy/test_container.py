@@ -20,9 +20,9 @@ from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, new
 from tests.support.servers import ScriptedWorker
 from ui.access import password as door
-from ui.access.password import Door
+from ui.access.password import PasswordGate
 from ui.deploy import container
-from ui.deploy.container import Hosted
+from ui.deploy.container import HostedPage
 from ui.servers.modal_target import ModalTarget
 
 ME = ("dormouse", "correct horse")
@@ -39,7 +39,7 @@ async def inside(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def page_behind(why: str = "") -> TestClient:
-    return TestClient(Door(inside, lambda: why), base_url="https://page.modal.run")
+    return TestClient(PasswordGate(inside, lambda: why), base_url="https://page.modal.run")
 
 
 def test_only_who_has_the_password_comes_in() -> None:
@@ -73,8 +73,8 @@ def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, val
     [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
 )
 def test_only_its_own_names_are_answered(host: str, status: int) -> None:
-    inner = Door(inside, lambda: "")
-    inner.names = ("*.modal.run", "page.example.org")
+    inner = PasswordGate(inside, lambda: "")
+    inner.allowed_hosts = ("*.modal.run", "page.example.org")
     assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
 
 
@@ -113,14 +113,14 @@ class Gone:
 
 @pytest.mark.usefixtures("small_page")
 def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "AGAIN_S", 0.1)
+    monkeypatch.setattr(container, "RETRY_S", 0.1)
     volume = Gone()
-    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload), [("HF", "modal:app")])
+    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload), [("HF", "modal:app")])
     page.open()
-    assert "vo-1 was deleted" in page.ready()
+    assert "vo-1 was deleted" in page.why_not_ready()
     volume.there = True
     time.sleep(0.1)
-    assert page.ready() == "" and page.library.catalogue.list_collections() == []
+    assert page.why_not_ready() == "" and page.library.catalogue.list_collections() == []
     page.library.close()
 
 
@@ -207,8 +207,8 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
 
 @pytest.mark.usefixtures("small_page")
 def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
-    def page(name: str) -> Hosted:
-        found = Hosted(tmp_path / name, Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    def page(name: str) -> HostedPage:
+        found = HostedPage(tmp_path / name, Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
         found.open()
         return found
 
@@ -226,7 +226,7 @@ def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_page")
 def test_keys_are_read_in_each_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
     monkeypatch.setenv("DORMOUSE_WORKER_KEY", "new key")
     page.open()
     target = page.service.targets.first
@@ -240,6 +240,6 @@ def test_page_is_saved_without_a_page_of_anybodys(tmp_path: Path) -> None:
     kept = Library(tmp_path / "kept")
     add(kept, new())
     kept.close()
-    page = Hosted(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
+    page = HostedPage(tmp_path / "data", Backup(tmp_path / "kept", lambda: None), [("HF", "modal:app")])
     assert not (tmp_path / "data" / "library.lock").exists()
     page.library.close()  # as after a start that never opened it

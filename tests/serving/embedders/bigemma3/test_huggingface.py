@@ -316,11 +316,11 @@ def test_the_parts_of_a_page_are_one_request(url: str, embedder: BiGemma3Embedde
     source = CORPUS / "invoice-aurora-lamps.jpg"
     (page,) = run_job(service, Upload(source, source.name)).added
     before = answers()
-    found = page_regions.answer(service, QUERIES[0], page.id, at(service.library), None, 768)
+    found = page_regions.rank_parts_as_json(service, QUERIES[0], page.id, at(service.library), None, 768)
     assert answers() == before + 2, "the question and the parts"
     picture = Image.open(service.library.pictures.locate_picture(page.id))
     squares = [
-        resize_square(page_regions.crop(picture, tile["box"]), embedder.checkpoint.image_size)
+        resize_square(page_regions.crop_part(picture, tile["box"]), embedder.checkpoint.image_size)
         for tile in found["tiles"]
     ]
     service.close()
