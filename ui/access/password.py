@@ -12,12 +12,12 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bench.templating import environment
+from bench.templating import create_environment
 from serving.cloud.credentials import PASSWORD_CHARS
 
 USER, PASSWORD, PUBLIC = "DORMOUSE_PAGE_USER", "DORMOUSE_PAGE_PASSWORD", "DORMOUSE_PAGE_PUBLIC"
 DEFAULT_USER = "dormouse"
-TEMPLATES = environment("ui.access")
+TEMPLATES = create_environment("ui.access")
 WRONG_S = 0.5
 """Before a wrong password is answered."""
 

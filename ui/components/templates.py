@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from bench.templating import environment
+from bench.templating import create_environment
 from ui.components import wording
 
-TEMPLATES = environment("ui.components")
+TEMPLATES = create_environment("ui.components")
 TEMPLATES.filters |= {name: filter_ for name, filter_ in vars(wording).items() if callable(filter_)}
 
 

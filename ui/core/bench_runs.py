@@ -6,6 +6,7 @@ that file: a reload, or a second browser, shows the same. A run ends with the pa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -34,6 +35,8 @@ SHOWN = 50
 TAIL_BYTES = 4096
 STOP_S = 20.0
 """For a run to end its engines."""
+KILL_S = 5.0
+"""For the system to end a run that was killed: while the kernel waits for a disk or a GPU, it does not."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class BenchRuns:
         return self._running.get(target)
 
     def close(self) -> None:
+        """End all runs; one that is still there after `KILL_S` from its kill is left to the system."""
         for running in self._running.values():
             running.stop()
         for running in self._running.values():
@@ -103,7 +107,8 @@ class BenchRuns:
                 running.process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 running.process.kill()
-                running.process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.process.wait(KILL_S)
 
     def result_path(self, name: str) -> Path:
         """Raises NotFoundError."""

@@ -242,7 +242,7 @@ def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str])
     browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], "all")
     choice = (None, operators, "5", None, [], [], "768")
     first, second = (browser.event("dimension", "input", *choice) for _ in range(2))
-    assert "by 768 dimensions" in first and "by 768" not in second and "/pages/" not in second
+    assert "in 768 dimensions" in first and "in 768" not in second and "/pages/" not in second
     assert "/pages/" in browser.event("dimension", "input", *choice[:-1], "all")
 
 

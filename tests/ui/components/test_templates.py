@@ -6,10 +6,9 @@ import ast
 import re
 
 import pytest
-from jinja2 import DictLoader, TemplateNotFound, UndefinedError
+from jinja2 import TemplateNotFound, UndefinedError
 
 from bench.coldstart import report
-from bench.templating import environment, joined_lines
 from tests.support.sources import list_modules, list_texts
 from ui.components.templates import TEMPLATES, render_template
 
@@ -48,19 +47,3 @@ def test_values_are_escaped_and_a_missing_one_is_an_error() -> None:
         render_template("notice.html", title="", text="")
     with pytest.raises(TemplateNotFound):
         render_template("../templates.py")
-
-
-@pytest.mark.parametrize(
-    ("source", "html"),
-    [
-        ("<ol>\n  <li>one\n  two</li>\n\n</ol>\n", "<ol><li>one two</li></ol>"),
-        ("<b>one</b> <i>two</i>", "<b>one</b> <i>two</i>"),
-        ("<p\n  class='a'>\n  {% if true %}\n  one {{ 2 }}\n  {% endif %}\n</p>", "<p class='a'>one 2</p>"),
-        ("{{ 1 }}\n{{ 2 }} {{ 3 }}", "12 3"),
-        ("{{ 'a\n b' }}", "a\n b"),
-    ],
-)
-def test_line_breaks_of_a_template_are_no_spaces_of_the_page(source: str, html: str) -> None:
-    found = environment("bench").overlay(loader=DictLoader({"x": source}))
-    assert found.get_template("x").render() == html
-    assert joined_lines("a\n  b") == "a b"

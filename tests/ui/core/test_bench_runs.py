@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from bench.results.record import RUNS
 from serving.errors import BadValueError, NotFoundError
 from tests.support.engines import EngineProcess
 from ui.coldstart import tab
+from ui.core import bench_runs
 from ui.core.bench_runs import BenchRun, BenchRuns
 
 RECORDED_RUN = RUNS / "cold_start_results_builtin.json"
@@ -106,6 +109,30 @@ def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> 
     assert running.process.returncode == 130
     gone, alive = psutil.wait_procs(children, 10)
     assert gone and not alive
+
+
+def test_a_run_that_does_not_end_is_killed(runs: BenchRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_runs, "STOP_S", 0.1)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
+    runs.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_run_that_the_system_cannot_kill_does_not_hold_the_page(runs: BenchRuns, tmp_path: Path) -> None:
+    """A process that waits in the kernel; none can be made for a test, so a double says what its waits were given."""
+    waits: list[float] = []
+
+    def wait(timeout: float) -> int:
+        waits.append(timeout)
+        raise subprocess.TimeoutExpired("bench", timeout)
+
+    process: Any = SimpleNamespace(stdin=None, wait=wait, kill=lambda: waits.append(0.0), poll=lambda: None)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
+    runs.close()
+    assert waits == [bench_runs.STOP_S, 0.0, bench_runs.KILL_S]
+    del runs._running["local"]
 
 
 def test_a_run_that_cannot_be_says_why(runs: BenchRuns) -> None:
