@@ -18,7 +18,7 @@ from bench.speed.browser import BrowserFailed
 from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 
 ABOUT = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
 FAILURES = (ServingError, ProcessFailed, BrowserFailed, TargetError, AccountError, ValueError, OSError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 import sys
 
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 
 USAGE = """usage: dormouse [page|engine|bench|deploy|status|destroy] [options]
 

@@ -27,7 +27,7 @@ from serving.http.server import Server, bind_listener, is_loopback, parse_port
 from serving.library.library import Library
 from serving.settings import Settings
 from serving.snapshots.base import BACKEND_NAMES
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 from ui.access.password import PASSWORD, PasswordGate, explain_closed
 from ui.access.uploads import remove_old_uploads
 from ui.core.service import Service

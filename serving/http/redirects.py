@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from urllib.parse import urljoin, urlsplit
 
@@ -78,9 +79,8 @@ def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, 
 
     Raises BadValueError.
     """
-    try:
+    with suppress(ValueError):
         parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-    except ValueError:
-        return {}
-    return read_proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}
+        if parts.scheme == "https" and (parts.hostname or "").endswith(MODAL_HOSTS):
+            return read_proxy_headers(environment)
+    return {}

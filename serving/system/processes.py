@@ -1,12 +1,15 @@
-"""Calls of a process to the system: give memory back, end together with the parent, list threads."""
+"""Calls of a process to the system: memory, threads, its parent's end, its signals."""
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
@@ -14,10 +17,9 @@ PR_SET_PDEATHSIG = 1
 
 def give_back_memory() -> None:
     """Return freed memory to the system where the C library can do that (glibc)."""
-    if sys.platform == "linux" and ctypes.util.find_library("c"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def die_with_parent() -> None:
@@ -35,3 +37,26 @@ def list_threads() -> list[str]:
     if not folder.exists():
         return []
     return sorted((task / "comm").read_text().strip() for task in folder.iterdir())
+
+
+@contextmanager
+def handle_signals(handler: Callable[..., Any]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `handler` while the block runs; outside the main thread nothing is changed."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt for SIGINT and SIGTERM: what was started is ended, and what was changed is put back.
+
+    Python does so by itself for SIGINT, but not where it was ignored when the program began, as a shell has it for what
+    runs in the background.
+    """
+    with handle_signals(signal.default_int_handler):
+        yield

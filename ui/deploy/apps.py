@@ -29,7 +29,7 @@ class Setup(NamedTuple):
 
 
 def read_setup() -> Setup:
-    """Return the settings. Raises NotInstalled; ends the program with a sentence for a wrong setting."""
+    """Return the settings. Raises AccountError; ends the program with a sentence for a wrong setting."""
     modal_account.import_client()
     from serving.cloud import modal_app as servers
     from ui.deploy import modal_app as cloud

@@ -18,7 +18,7 @@ import modal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.cloud.modal_app import PYTHON, UV, read_pins, read_project, read_settings, settings_as_environment
+from serving.cloud.modal_app import PYTHON, UV, encode_settings, read_pins, read_project, read_settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -72,7 +72,7 @@ class Deployment(BaseSettings):
         """The container's environment: this deployment, and settings of the page that follow from it."""
         # Eight pages are embedded at once: a server with a GPU reads them together, and they share a commit.
         return {
-            **settings_as_environment(self),
+            **encode_settings(self),
             "DORMOUSE_CORES": "8",
             "OMP_NUM_THREADS": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",

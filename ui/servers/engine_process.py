@@ -14,7 +14,7 @@ from serving.client import EmbeddingClient
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.settings import Settings
 from serving.system.environment import process_variables, settings_variables
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
 """Before the first, second, ... start in a row that did not last."""

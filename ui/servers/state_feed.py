@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 import orjson
 import requests
 
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 from ui.servers import state
 from ui.servers.state import EngineState, ServerState
 from ui.servers.state_history import StateHistory, StateSpan

@@ -119,8 +119,8 @@ def test_the_advice_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_MODAL_SECRET_NAME", "mine")
     monkeypatch.setenv("DORMOUSE_EMBEDDER", "builtin")
     life = ModalServer("hf").create_lifecycle("bigemma3", sleeps=False)
-    assert "modal secret create mine HF_TOKEN=" in life._advice
-    assert life._name == "builtin" and life._name in EMBEDDERS, "a deployment's own word goes before the file's"
+    assert "modal secret create mine HF_TOKEN=" in life.advice
+    assert life.name == "builtin" and life.name in EMBEDDERS, "a deployment's own word goes before the file's"
 
 
 class Committed:

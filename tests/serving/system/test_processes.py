@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +22,8 @@ import psutil
 import pytest
 
 from serving.http.server import READY
+from serving.system.processes import give_back_memory, handle_signals, interruptible, list_threads
 from tests.support.scripted_engine import NAME
-
-pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).parents[3]
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -98,6 +99,7 @@ def end_by(number: signal.Signals, process: subprocess.Popen[str]) -> None:
     assert not psutil.wait_procs(family, 30)[1], "a process was left running"
 
 
+@pytest.mark.soak
 @SIGNALS
 @pytest.mark.parametrize("name", SERVERS)
 def test_servers_that_serve(name: str, number: signal.Signals, tmp_path: Path) -> None:
@@ -109,6 +111,7 @@ def test_servers_that_serve(name: str, number: signal.Signals, tmp_path: Path) -
         assert process.returncode == 0
 
 
+@pytest.mark.soak
 @SIGNALS
 @pytest.mark.parametrize("name", ASKING)
 def test_commands_that_wait_for_an_answer(name: str, number: signal.Signals, tmp_path: Path) -> None:
@@ -121,6 +124,7 @@ def test_commands_that_wait_for_an_answer(name: str, number: signal.Signals, tmp
             assert process.returncode == 130
 
 
+@pytest.mark.soak
 @SIGNALS
 @pytest.mark.parametrize("name", STARTING)
 def test_commands_that_start_servers(name: str, number: signal.Signals, tmp_path: Path) -> None:
@@ -128,3 +132,56 @@ def test_commands_that_start_servers(name: str, number: signal.Signals, tmp_path
         until(psutil.Process(process.pid).children, process)
         end_by(number, process)
         assert process.returncode == (0 if name.startswith("page") else 130)
+
+
+def test_signals_are_handled_in_the_block_alone() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    seen: list[int] = []
+    with handle_signals(lambda number, _: seen.append(number)):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+    assert seen == [signal.SIGTERM, signal.SIGINT]
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_in_another_thread_no_handler_changes() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> bool:
+        with interruptible():
+            return signal.getsignal(signal.SIGTERM) is before
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result()
+
+
+def test_a_child_dies_with_its_parent() -> None:
+    """The parent is killed, and can tell its child nothing."""
+    child = (
+        "import time; from serving.system.processes import die_with_parent; die_with_parent();"
+        "print(1, flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE);"
+        "c.stdout.readline(); print(c.pid, flush=True); c.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        orphan = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+    assert not psutil.wait_procs([orphan], 10)[1]
+
+
+def test_threads_are_listed_by_name() -> None:
+    count = len(list_threads())
+    released = threading.Event()
+    thread = threading.Thread(target=released.wait)
+    thread.start()
+    assert len(list_threads()) == count + 1
+    released.set()
+    thread.join()
+    give_back_memory()
