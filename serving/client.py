@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 import requests
-from pydantic import Field, TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
@@ -63,9 +63,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model of a worker, as `GET /` has it."""
+    """The model of a worker, as `GET /` has it. The page's files have its name under `name`."""
 
-    name: Annotated[str, Field(validation_alias="model")]
+    name: Annotated[str, Field(validation_alias=AliasChoices("model", "name"))]
     title: str
     dimension: int
     dimensions: tuple[int, ...]

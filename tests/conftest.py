@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read at import: tests share their cores, and spinning is slow
-
 import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
 import pytest
 
