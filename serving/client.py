@@ -118,10 +118,7 @@ class EmbeddingClient:
     def embed_pages(
         self, pages: Sequence[PagePayload], dimension: int | None = None, *, explain: bool = False
     ) -> Answer:
-        """Return vectors of pages; `explain` adds the lines that were read. Raises ServingError.
-
-        Lines have vectors of their own where the embedder compares lines.
-        """
+        """Return vectors of pages; `explain` adds lines, with vectors where these are compared. Raises ServingError."""
         return self._embed(
             {"pages": [encode_page(page) for page in pages], "explain": explain, "dimensions": dimension}
         )
@@ -226,7 +223,6 @@ def encode_page(page: PagePayload) -> dict[str, Any]:
 
 
 def decode_page_text(found: list[dict[str, Any]] | None) -> PageText:
-    """Return the lines of a page in an answer, with their vectors."""
     if found is None:
         return PageText()
     lines = tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)

@@ -30,7 +30,6 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Run a command and return its exit code."""
     with interruptible():
         arguments = sys.argv[1:]
         if arguments in (["-h"], ["--help"]):

@@ -39,7 +39,6 @@ from ui.servers.target import Target, Targets, split_name_and_url
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the command line of the page."""
     parser = argparse.ArgumentParser(
         prog="python -m ui.app",
         description="Opens the search page. Unless --worker names another server, it starts an engine beside it: the"

@@ -176,7 +176,6 @@ def split_time(sample: Sample) -> dict[str, float]:
 
 
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
-    """Return each series with its marker and dash."""
     styles = {kind: cycle(pairs) for kind, pairs in STYLES.items()}
     return [(row, *next(styles[row.kind])) for row in split_series(results)]
 

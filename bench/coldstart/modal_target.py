@@ -160,7 +160,6 @@ def look_up_function(app: str, class_name: str = CLASS, missing: str = "") -> An
 
 
 def explain_not_deployed(app: str) -> str:
-    """Return what to run, in a sentence."""
     for deployment, name in APPS.items():
         if name == app:
             return f"{app} is not deployed: run `modal deploy {FILES[deployment]}`, or `dormouse deploy`"
@@ -169,7 +168,6 @@ def explain_not_deployed(app: str) -> str:
 
 @contextlib.contextmanager
 def raise_as_target_errors() -> Iterator[None]:
-    """Turn an AccountError in the block into a TargetError."""
     try:
         yield
     except AccountError as error:

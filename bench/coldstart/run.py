@@ -221,7 +221,6 @@ def render_progress(samples: Sequence[Sample], total: int) -> str:
 
 
 def render_table(result: Mapping[str, Any]) -> str:
-    """Return one deployment's result in plain text."""
     rows = [f"{'':<34}{'n':>5}{'p50 ms':>10}{'95 % of p50':>20}{'p95 ms':>11}{'max ms':>10}"]
     notes = []
     for name, target in result["summary"]["targets"].items():

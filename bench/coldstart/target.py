@@ -204,10 +204,7 @@ def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Tar
 
 
 def find_admin_key(settings: Settings, url: str) -> str:
-    """Return the configured admin key, for an address of this machine else that of the data folder.
-
-    Another host is never sent the folder's key. Empty if there is none.
-    """
+    """Return the configured admin key; else, for an address of this machine only, the data folder's; else ""."""
     configured = settings.admin_key.get_secret_value()
     if configured or not is_loopback(urlsplit(url).hostname or ""):
         return configured

@@ -58,7 +58,6 @@ def query_gpus(fields: str, *more: str) -> list[str]:
 
 
 def list_packages() -> dict[str, str]:
-    """Return the versions of those `PACKAGES` that are installed here."""
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

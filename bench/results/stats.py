@@ -65,10 +65,7 @@ def bootstrap_median(samples: Sequence[float], seed: int) -> tuple[float, float]
 
 
 def bootstrap_ratio(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
-    """Return the median of `a` over that of `b`. The two are drawn apart: they are not pairs.
-
-    Raises ValueError as `check_samples`, and for a `b` that is not above zero.
-    """
+    """Return the ratio of the medians, drawn apart: no pairs. Raises ValueError as `check_samples`, or if `b` <= 0."""
     above, below = check_samples(a), check_samples(b)
     if below.min() <= 0:
         raise ValueError("a ratio needs samples above zero to divide by")

@@ -97,7 +97,6 @@ def write_booklets(folder: Path, pages: int, seed: int = 7) -> list[Path]:
 
 
 def draw_page(canvas: Any, kind: str, place: str, thing: str, draw: random.Random) -> None:
-    """Draw one page: a coloured head, bars, and sentences."""
     hue = draw.random()
     canvas.setFillColorRGB(0.3 + 0.4 * hue, 0.5, 0.9 - 0.5 * hue)
     canvas.rect(0, 762, 595, 80, stroke=0, fill=1)

@@ -310,7 +310,6 @@ class PageBench:
             time.sleep(0.05)
 
     def read_rss_mb(self) -> float:
-        """Return the megabytes that the page's process holds."""
         return round(float(self.process.memory_info().rss) / 1e6, 1)
 
     def say_figures(self, what: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -29,6 +28,7 @@ from bench.results import record
 from bench.results.record import Keep
 from bench.speed.worker import subtract_medians, summarise_seconds, time_in_turn
 from serving.http.server import READY
+from serving.system.processes import list_process_tree, read_memory_bytes
 
 ABOUT = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
 BACKENDS = ("plain", "criu", "fork")
@@ -157,34 +157,19 @@ def measure_memory(sleeper: SleepingEngine) -> dict[str, Any]:
     engine = sleeper.engine.process.pid
     sleeper.engine.scale_down()
     sleeper.ask(ASK)
-    worker = next(pid for pid in list_descendants(engine) if not list_descendants(pid))
-    anonymous = read_memory_mb(worker, "Anonymous")
+    worker = next(pid for pid in list_process_tree(engine)[1:] if list_process_tree(pid) == [pid])
+    anonymous = round(read_memory_bytes(worker, "Anonymous") / 1e6, 1)
     saved = (sleeper.engine.read_status()["snapshot"] or {"bytes": 0})["bytes"] / 1e6
     sleeper.engine.scale_down()
-    held = list_descendants(engine)
+    held = list_process_tree(engine)[1:]
     return {
-        "engine_pss_mb": read_memory_mb(engine, "Pss"),
-        "held_at_zero_pss_mb": round(sum(read_memory_mb(pid, "Pss") for pid in held), 1),
+        "engine_pss_mb": round(read_memory_bytes(engine, "Pss") / 1e6, 1),
+        "held_at_zero_pss_mb": round(sum(read_memory_bytes(pid, "Pss") for pid in held) / 1e6, 1),
         "held_processes": len(held),
         "worker_anonymous_mb": anonymous,
         "snapshot_mb": round(saved, 1),
         "snapshot_over_anonymous": round(saved / anonymous, 3),
     }
-
-
-def list_descendants(pid: int) -> list[int]:
-    """Return the ids of all descendants, as Linux tells them."""
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [pid for child in children for pid in (child, *list_descendants(child))]
-
-
-def read_memory_mb(pid: int, what: str) -> float:
-    """Return megabytes of `Pss` (shared pages in parts) or `Anonymous` (what is in no file)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6, 1)
 
 
 def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:

@@ -215,7 +215,6 @@ class EngineProxy:
                 return
 
     async def _open_client(self, socket: Path | None) -> aiohttp.ClientSession:
-        """Return the client of the worker at `socket`."""
         assert socket is not None
         if self.client is None or self.socket != socket:
             old, self.client, self.socket = self.client, open_client(socket), socket

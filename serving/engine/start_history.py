@@ -64,7 +64,6 @@ class StartHistory:
         self.records = [*self.records[-KEPT:], record]
 
     def write(self, record: StartRecord) -> None:
-        """Append a complete record to the file."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:

@@ -80,10 +80,7 @@ class Starter:
             await backend.discard(snapshot)
 
     async def step_down(self, seconds: float) -> float | None:
-        """Let the backend give up what it holds, after so many seconds at zero.
-
-        Returns the seconds until its next step; None if there is none.
-        """
+        """Have the backend give up what it holds after `seconds` at zero. Returns seconds to the next step, or None."""
         if self.choice.backend is not None:
             try:
                 return await self.choice.backend.step_down(seconds)

@@ -41,7 +41,6 @@ class WaitQueue:
                 waiter.set_result(worker)
 
     def refuse_all(self, error: NotReadyError) -> None:
-        """Refuse all waiting requests with this error."""
         for waiter in list(self._waiters):
             self.leave(waiter)
             if not waiter.done():
@@ -49,10 +48,7 @@ class WaitQueue:
 
 
 class ChangeNotifier:
-    """Wakes listeners when something has changed; they read the new state themselves.
-
-    Counts changes in `version`, so that none is missed between reading and waiting.
-    """
+    """Wakes listeners, who read the new state themselves; `version` counts changes, so that none is missed."""
 
     def __init__(self) -> None:
         self.version = 0

@@ -67,7 +67,6 @@ class ServerProcess:
 
     @property
     def tail(self) -> str:
-        """Return the child's last lines."""
         return "".join(self._tail)
 
     def wait(self, timeout: float = 120.0) -> str:

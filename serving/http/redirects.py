@@ -1,7 +1,4 @@
-"""Reads the headers that an edge in front of a server asks for, and its 303 to an answer that comes later.
-
-Written for Modal's edge; sends nothing.
-"""
+"""Reads the headers that Modal's edge asks for, and its 303 to an answer that comes later. Sends nothing."""
 
 from __future__ import annotations
 
@@ -75,10 +72,7 @@ def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `read_proxy_headers` for an address at Modal, none for others: they must not get the token.
-
-    Raises BadValueError.
-    """
+    """Return `read_proxy_headers` for Modal; no other host must get the token. Raises BadValueError."""
     with suppress(ValueError):
         parts = urlsplit(url)
         if parts.scheme == "https" and (parts.hostname or "").endswith(MODAL_HOSTS):

@@ -131,10 +131,7 @@ def parse_body(shape: type[S], body: bytes) -> S:
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Return the bytes in a base64 string or data URI. Raises NotAnImageError, BadValueError.
-
-    The latter also for an address, which is never fetched.
-    """
+    """Return the bytes of base64 or a data URI. Raises NotAnImageError; BadValueError, also for URLs: never fetched."""
     if text.startswith("data:"):
         header, comma, text = text.partition(",")
         mime = header[5:].split(";")[0].strip().lower()
@@ -206,10 +203,7 @@ def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[It
 
 
 def read_conversation(messages: list[Message], param: str, max_chars: int) -> Item:
-    """Return the query or page of one conversation.
-
-    Raises BadValueError for more than one turn: the models were trained on one user turn.
-    """
+    """Return the query or page of one user turn, as the models were trained. Raises BadValueError for more turns."""
     if len(messages) != 1 or messages[0].role != "user":
         raise BadValueError("send exactly one message, of the user", param=param)
     content = messages[0].content

@@ -30,10 +30,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens: clients that connect before the server runs wait. Raises OSError.
-
-    A port in use is an error before a model is loaded.
-    """
+    """Return a listening socket: early clients wait, and a port in use raises OSError before a model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

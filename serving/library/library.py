@@ -147,10 +147,7 @@ class Library:
             return self.catalogue.read_page(page_id if same is None else same[0])
 
     def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return when the page is backed up.
-
-        Raises LibraryError; then it is removed again, unless another call that added it too has acknowledged it.
-        """
+        """Return once backed up. Raises LibraryError and removes it, unless another call has acknowledged it."""
         try:
             self._back_up()
         except LibraryError:
@@ -236,10 +233,7 @@ class Library:
         return self.catalogue.read_collection(key)
 
     def begin_import(self) -> CollectionKey:
-        """Return the key of a new collection that stays hidden until `rename_collection` gives it to its owner.
-
-        Raises LibraryError.
-        """
+        """Return a collection's key, hidden until `rename_collection` gives it to its owner. Raises LibraryError."""
         with self._transaction() as db:
             return insert_collection(db, secrets.token_hex(16), IMPORTING)
 

@@ -51,10 +51,7 @@ class SnapshotStore:
         return path
 
     def keep_part(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
-        """Make `part` the snapshot of this identity, in place of an older one.
-
-        Raises SnapshotFailed; then an older one is unchanged.
-        """
+        """Make `part` this identity's snapshot. Raises SnapshotFailed; then an older one is unchanged."""
         target = self.folder / digest_identity(mine)
         try:
             files: dict[str, dict[str, Any]] = {}

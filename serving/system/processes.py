@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,7 @@ def give_back_memory() -> None:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when the thread that made it ends in any way (Linux; elsewhere nothing happens).
-
-    A fork does not keep this: each child has to call it.
-    """
+    """Have Linux kill this process when the thread that made it ends. A fork loses this: each child has to call it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -37,6 +34,24 @@ def list_threads() -> list[str]:
     if not folder.exists():
         return []
     return sorted((task / "comm").read_text().strip() for task in folder.iterdir())
+
+
+def list_process_tree(root: int) -> list[int]:
+    """Return that process and its descendants (Linux)."""
+    found, left = [], [root]
+    while left:
+        pid = left.pop()
+        found.append(pid)
+        for task in Path(f"/proc/{pid}/task").glob("*"):
+            with suppress(OSError):
+                left += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def read_memory_bytes(pid: int, what: str) -> int:
+    """Return bytes of `Pss` (shared pages in parts) or `Anonymous` (what is in no file). Raises OSError (Linux)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
 @contextmanager

@@ -33,10 +33,7 @@ def ms_since(began: float) -> float:
 
 
 def run_with_deadline(seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of `work`, run in a thread of its own, which is left behind if it hangs.
-
-    Raises DeadlineExceeded, and any error of `work`.
-    """
+    """Run `work` in a thread, left behind if it hangs. Raises DeadlineExceeded, and any error of `work`."""
     done: Future[T] = Future()
 
     def run() -> None:

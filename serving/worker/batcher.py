@@ -92,7 +92,6 @@ class Lane(Generic[T, R]):
             await asyncio.to_thread(thread.shutdown)
 
     async def run_in_lane(self, work: Callable[[], R]) -> R:
-        """Return the result of `work`, run in the lane's own thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads[0], work)
 
     def refuse_waiting(self) -> None:

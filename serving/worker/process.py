@@ -208,10 +208,7 @@ def read_launch_line(control: int) -> bytes:
 
 
 def reseed_random() -> None:
-    """Seed all random states: two workers of one snapshot must not draw the same numbers.
-
-    `uuid4` and `secrets` ask the system anyway.
-    """
+    """Seed all random states, so that workers of one snapshot differ; `uuid4` and `secrets` ask the system anyway."""
     random.seed()
     # A module that was not imported has no state yet; importing it would take longer than the rest of a launch.
     for module in RANDOM_MODULES & sys.modules.keys():

@@ -221,10 +221,7 @@ def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
 
 
 def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
-    """Return the vectors cut to `dimension`, normalised again in float32.
-
-    Raises BadVectorError if one is not finite or has length 0.
-    """
+    """Return float32, cut to `dimension` and normalised. Raises BadVectorError for one not finite or of length 0."""
     vectors = vectors[:, :dimension]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(vectors).all() or not (norms > 0).all():

@@ -73,10 +73,7 @@ class CollectionOwnership:
         return self.find(collection).key
 
     def find_or_create(self, collection: str) -> Collection:
-        """Return the collection of this key or name, created if it is a new name.
-
-        Raises as `find`, and ReadOnlyError or LibraryError.
-        """
+        """Return the collection of a key or name, made if new. Raises as `find`, ReadOnlyError, LibraryError."""
         found = self.find(collection)
         if found.key:
             return found

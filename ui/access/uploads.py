@@ -44,10 +44,7 @@ class Upload:
 
 
 class UploadsOnly:
-    """ASGI: a call that names an address, or a file which was not uploaded, gets 400.
-
-    Gradio's route to other hosts, which this page does not use, is closed.
-    """
+    """ASGI: an address or a file not uploaded gets 400, and Gradio's route to other hosts, unused here, is closed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -88,10 +85,7 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
 
 
 def replace_surrogates(body: bytes) -> bytes:
-    """Return JSON that every reader takes: half of an emoji, as a box may hold one, becomes a question mark.
-
-    Raises ValueError or RecursionError.
-    """
+    """Return JSON with `?` for half an emoji, as a box may hold one. Raises ValueError or RecursionError."""
     if b"\\ud" not in body.lower():
         return body
     return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")

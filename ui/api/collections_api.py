@@ -88,7 +88,6 @@ class CollectionsApi:
 
 
 def build(service: Service) -> None:
-    """Add the endpoints to the page that is being built."""
     endpoints = CollectionsApi(service)
     for function in (
         endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,

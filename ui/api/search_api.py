@@ -219,7 +219,6 @@ class PageApi:
 
 
 def build(service: Service) -> None:
-    """Add the endpoints to the page that is being built."""
     endpoints = PageApi(service)
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (

@@ -109,10 +109,7 @@ def build_widgets() -> tuple[dict[str, Any], gr.HTML]:
 
 
 def open_section() -> tuple[bool, Any]:
-    """Return that it is open, and whether an account can be asked.
-
-    To know that, Modal's client is imported, which no page's start waits for.
-    """
+    """Return that it is open, and whether an account can be asked: Modal's client is imported here, not at start."""
     return True, gr.update(visible=modal_account.has_token())
 
 

@@ -52,10 +52,7 @@ class RunMarkup:
 
 @lru_cache(maxsize=8)
 def render_run(file: Path, _changed: int, is_running: bool) -> RunMarkup:
-    """Read and render a run once for each `_changed` (of its file) and all browsers: watching must not disturb it.
-
-    Raises ResultError, OSError.
-    """
+    """Render a run once for each `_changed` and all browsers, to leave it undisturbed. Raises ResultError, OSError."""
     result = load_result(file)
     words, warnings = figures.render_headline([result]), find_warnings(result, is_running)
     headline = render_template("coldstart/headline.html", headline=words, warnings=warnings)
@@ -94,10 +91,7 @@ def group_rows(result: Result) -> list[PlotRow]:
 
 
 def place_row(row: PlotRow, axis: tuple[float, float], last: Sample | None) -> dict[str, object]:
-    """Return the template's values for a row, with places in percent of the axis.
-
-    Warm dots are many and alike: they have no tooltip.
-    """
+    """Return the template's values, places in percent; warm dots, many and alike, have no tooltip."""
     dots: dict[tuple[int, int, bool], dict[str, object]] = {}
     for hollow, samples in ((False, row.counted), (True, row.hollow)):
         for sample in samples:
@@ -138,7 +132,6 @@ def round_numbers(low: float, high: float, steps: Sequence[int] = (1, 2, 5)) -> 
 
 
 def percent_at(ms: float, axis: tuple[float, float]) -> float:
-    """Return the place of a time in percent of the axis."""
     low, high = axis
     return 100 * math.log(max(ms, low) / low) / math.log(high / low)
 

@@ -38,7 +38,6 @@ FIGURES = (
 
 
 def build(service: Service) -> None:
-    """Add the tab to the page that is being built."""
     get_current_page().load(lambda: render_about(service), None, [gr.HTML(elem_id="about")], **PRIVATE)
 
 

@@ -17,7 +17,6 @@ STATIC = Path(__file__).parent.parent / "static"
 
 
 def get_current_page() -> gr.Blocks:
-    """Return the page that is being built."""
     page = gr.context.Context.root_block
     assert page is not None
     return page
@@ -35,5 +34,4 @@ def call_script(function: str, *first: object) -> str:
 
 
 def render_head() -> Markup:
-    """Render the page's <head>."""
     return render_template("head.html", scripts=[read_script("keys.js"), read_script("events.js")])

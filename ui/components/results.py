@@ -34,12 +34,10 @@ def render_model(info: ModelInfo, name: str = "") -> Markup:
 
 
 def name_page(page: StoredPage) -> str:
-    """Return the name of a page's file, and which page of it."""
     return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
 def describe_place(page: StoredPage) -> str:
-    """Return which page of its file it is, in words."""
     return f"page {page.page} of {page.pages}" if page.pages > 1 else "1 page"
 
 
@@ -105,10 +103,7 @@ def render_page_gone() -> Markup:
 
 
 def render_detail(hit: Hit, lines: Sequence[Line], *, overlay: Markup = NOTHING, notes: Markup = NOTHING) -> Markup:
-    """Render one page in full, with the line that answers marked on it.
-
-    `overlay`: what else is drawn on it. `notes`: what stands above it.
-    """
+    """Render one page in full with the line that answers; `overlay` is drawn on it, `notes` stand above it."""
     return render_template(
         "search/detail.html", hit=hit, lines=lines, where=describe_place(hit.page), mark=style_mark(hit.line),
         overlay=overlay, notes=notes,

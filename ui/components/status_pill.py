@@ -83,7 +83,6 @@ def make_message(state: ServerState) -> dict[str, Any]:
 
 
 def render_parts(state: ServerState) -> dict[str, Markup]:
-    """Render icon, words and panel."""
     icon = render_template("status/icon.html", state=name_state(state))
     if isinstance(state, UnknownState):
         words = render_template("status/words.html", title=state.title, doing="", note=state.why, going=None)
@@ -129,10 +128,7 @@ def describe_next_start(engine: EngineState) -> str:
 
 
 def get_expected_ms(engine: EngineState) -> float | None:
-    """Return the milliseconds that the current start, or the next one, should take.
-
-    In the first moment of a start its kind is not known yet: the engine is still at zero.
-    """
+    """Return what the current start should take, or the next: at first a start's kind is not known."""
     return engine.next.expected_ms if engine.start is None or engine.state == "zero" else engine.start.expected_ms
 
 

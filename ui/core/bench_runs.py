@@ -52,7 +52,6 @@ class BenchRun:
         return self.process.poll() is None
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last lines of its log."""
         lines = self.log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace").splitlines()
         return [line for line in lines if line.strip()][-count:]
 

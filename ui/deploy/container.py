@@ -42,10 +42,7 @@ class HostedPage:
     """The page, its library and its password."""
 
     def __init__(self, data: Path, backup: Backup, workers: Sequence[tuple[str, str]]) -> None:
-        """Build the page; nothing is opened and nobody asked. `data`: a folder that ends with this container.
-
-        Raises ServingError.
-        """
+        """Build the page, open and ask nothing. `data`: a folder that ends with this container. Raises ServingError."""
         self._runs = (backup.folder / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
         self._settings = Settings(data=data)

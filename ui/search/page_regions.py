@@ -76,10 +76,7 @@ class RankedParts:
 
 
 def choose_grid(width: int, height: int) -> tuple[int, int]:
-    """Return columns and rows for a page of this many pixels.
-
-    Parts are as square as can be, and at least FEWEST where that does not make them too small.
-    """
+    """Return columns and rows: parts as square as can be, at least FEWEST where these are not too small."""
     shapes = [
         (columns, rows)
         for columns in range(1, min(MOST, max(1, width // SMALLEST)) + 1)
@@ -113,10 +110,7 @@ def crop_part(picture: Image.Image, box: Box) -> Image.Image:
 
 
 def compute_heat(parts: Sequence[Part]) -> list[tuple[Box, float]]:
-    """Return the page as cells without overlaps, each with the mean of the parts that cover it.
-
-    The weakest cell has 0 and the best 1; all have 0 where no part stands out.
-    """
+    """Return cells, each with the mean of the parts that cover it, from 0 to 1 (best); 0 where none stands out."""
     across = sorted({edge for part in parts for edge in (part.box[0], part.box[2])})
     down = sorted({edge for part in parts for edge in (part.box[1], part.box[3])})
     cells = [(left, top, right, bottom) for top, bottom in pairwise(down) for left, right in pairwise(across)]

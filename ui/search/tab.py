@@ -38,7 +38,6 @@ ASKING: Arguments = {**PRIVATE, "preprocess": False}
 
 
 def build(service: Service, target: Component) -> None:
-    """Add the tab to the page that is being built."""
     SearchEvents(service, SearchWidgets(service, target)).connect()
 
 

@@ -28,10 +28,7 @@ class LocalEngine:
     """
 
     def __init__(self, settings: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
-        """Return once it answers. `snapshot` and `scaledown_window` are as `python -m serving` takes them.
-
-        Raises ProcessFailed.
-        """
+        """Return once it answers; the options are as `python -m serving` takes them. Raises ProcessFailed."""
         self._settings = settings
         window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
         self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(settings.data)]

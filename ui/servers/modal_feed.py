@@ -86,7 +86,6 @@ class ModalStateFeed(StateFeed):
 
     @contextmanager
     def track_request(self) -> Iterator[None]:
-        """Count a question to the server as pending."""
         now = time.monotonic()
         with self._lock:
             if self._pending is None:

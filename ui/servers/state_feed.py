@@ -61,7 +61,6 @@ class StateFeed:
 
     @property
     def state(self) -> ServerState:
-        """The newest state, as it is now."""
         with self._lock:
             newest, age = self._state, time.monotonic() - self._published_at
         return newest.advance(age) if isinstance(newest, EngineState) else newest

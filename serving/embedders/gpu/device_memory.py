@@ -153,10 +153,7 @@ class WorkingMemory(AddressRange):
         return torch.cuda.MemPool(self._allocator)
 
     def make_room(self, size: int) -> None:
-        """Map `size` more bytes before a capture, during which the driver must not be asked for memory.
-
-        Raises NotReadyError.
-        """
+        """Map `size` more bytes before a capture, when the driver must not be asked for any. Raises NotReadyError."""
         while self.size < self._used + size:
             self.grow(self.size + STEP)
 
@@ -220,10 +217,7 @@ class GpuWeights:
         self.memory = self._range.make_tensor()
 
     def fill(self) -> float:
-        """Read the weights in, and return the seconds of that.
-
-        Raises WeightsError, NotReadyError; after an error no part may be used.
-        """
+        """Read the weights in; return the seconds. After WeightsError or NotReadyError no part may be used."""
         self._range.restore()
         free = list(self._lanes)
 

@@ -145,10 +145,7 @@ def plan_weights(
 
 
 def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
-    """Yield name, position in the file, bytes, type and shape of each tensor of a safetensors file.
-
-    The format: 8 bytes of length, JSON, data. Raises WeightsError.
-    """
+    """Yield name, position, bytes, type, shape of each tensor (8 bytes of length, JSON, data). Raises WeightsError."""
     try:
         with raise_weights_errors(file), file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

@@ -318,10 +318,7 @@ async def restore_worker(
     deadline: float,
     before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
 ) -> tuple[WorkerHandle, dict[str, float]]:
-    """Return the restored worker and the milliseconds of its phases. `before` is called with it before its launch.
-
-    Raises RestoreFailed; then nothing of it is left.
-    """
+    """Return the worker, handed to `before` ahead of its launch, and the phases' ms. RestoreFailed leaves nothing."""
     pipes = Pipes()
     ends = zip(pipes.worker_ends, names, strict=True)
     inherit = [word for end, name in ends for word in ("--inherit-fd", f"fd[{end}]:{name}")]

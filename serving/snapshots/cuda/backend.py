@@ -53,7 +53,7 @@ from serving.snapshots.criu.backend import (
     restore_worker,
     save_worker,
 )
-from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, list_process_tree
+from serving.snapshots.cuda.driver import CudaDriver, DriverFailed
 from serving.snapshots.cuda.parked import (
     CANARY,
     CodeCompiled,
@@ -74,6 +74,7 @@ from serving.snapshots.plain import (
 from serving.snapshots.store import SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
+from serving.system.processes import list_process_tree
 
 CANARY_S = 30.0
 SLOWEST_DISK_BYTES_PER_S = 200e6
@@ -248,10 +249,7 @@ class CudaBackend(SnapshotBackend):
     # Restoring and parking
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """Restore from the parked process, else from the file.
-
-        Raises GpuMemoryInUse too; then the process stays parked.
-        """
+        """Restore from the parked process, else from the file. After GpuMemoryInUse the process stays parked."""
         parked = self._parked
         with time_phase(report, "restore") as phases:
             try:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.speed import snapshots
 from bench.speed.snapshots import BACKENDS, PLAIN_SERVER, PLAINLY, SleepingEngine, compare_backends, render_figures
 
 SECONDS: dict[str, dict[str, list[float]]] = {
@@ -90,20 +86,6 @@ def test_another_vector_or_the_same_process_twice_ends_it() -> None:
     sleeper = ask(Engine("criu"))
     with pytest.raises(AssertionError, match="not proven cold"):
         sleeper.ask_cold({}, [0.6, 0.8], "query")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_descendants_and_memory_are_the_system_s() -> None:
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"1\n"
-        (grandchild,) = snapshots.list_descendants(process.pid)
-        assert {process.pid, grandchild} <= set(snapshots.list_descendants(os.getpid()))
-        assert snapshots.list_descendants(grandchild) == []
-        assert 1 < snapshots.read_memory_mb(grandchild, "Anonymous") < 500
-        assert snapshots.read_memory_mb(grandchild, "Pss") > 1
-        process.communicate(b"\n")
-    assert snapshots.list_descendants(process.pid) == []
 
 
 def test_the_plainly_written_server_is_python() -> None:

@@ -22,7 +22,14 @@ import psutil
 import pytest
 
 from serving.http.server import READY
-from serving.system.processes import give_back_memory, handle_signals, interruptible, list_threads
+from serving.system.processes import (
+    give_back_memory,
+    handle_signals,
+    interruptible,
+    list_process_tree,
+    list_threads,
+    read_memory_bytes,
+)
 from tests.support.scripted_engine import NAME
 
 ROOT = Path(__file__).parents[3]
@@ -185,3 +192,31 @@ def test_threads_are_listed_by_name() -> None:
     released.set()
     thread.join()
     give_back_memory()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_tree_is_a_process_with_its_descendants() -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
+    try:
+        until = time.monotonic() + 10
+        while len(list_process_tree(shell.pid)) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(list_process_tree(shell.pid)) == 2 and shell.pid in list_process_tree(os.getpid())
+    finally:
+        os.killpg(shell.pid, 9)
+        shell.wait()
+    assert list_process_tree(shell.pid) == [shell.pid]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_grandchild_is_in_the_tree_and_its_memory_is_read() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+        root, grandchild = list_process_tree(process.pid)
+        assert root == process.pid and {root, grandchild} <= set(list_process_tree(os.getpid()))
+        assert list_process_tree(grandchild) == [grandchild]
+        assert 1e6 < read_memory_bytes(grandchild, "Anonymous") < 500e6
+        assert read_memory_bytes(grandchild, "Pss") > 1e6
+        process.communicate(b"\n")
+    assert list_process_tree(process.pid) == [process.pid]
