@@ -9,6 +9,9 @@ VLLM := .venv-vllm/.installed
 PYTHON_GPU ?= $(wildcard .venv-gpu/bin/python)
 GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
 
+# Tests share their cores: OpenMP's threads wait asleep for each other, else a test of 5 s takes a minute.
+export OMP_WAIT_POLICY := PASSIVE
+
 # A file's tests stay in one process, whose servers they share; in their order the longest files come first.
 PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder --durations=15
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from types import ModuleType
 
 from bench import prime
 from bench.coldstart import report
@@ -18,26 +18,13 @@ from bench.speed.browser import BrowserFailed
 from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 
 ABOUT = "Measures what Dormouse promises: cold starts with the options below, everything else with a command."
 FAILURES = (ServingError, ProcessFailed, BrowserFailed, TargetError, AccountError, ValueError, OSError)
 
 
-class Command(Protocol):
-    """A module that is a command."""
-
-    ABOUT: str
-    """Its line of help."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add its options."""
-
-    def main(self, options: argparse.Namespace) -> int:
-        """Run it, and return the exit code. Raises one of `FAILURES`, with a sentence."""
-
-
-COMMANDS: Mapping[str, Command] = {
+COMMANDS: Mapping[str, ModuleType] = {
     "report": report,
     "prime": prime,
     "cost": bill,
@@ -52,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "tiers": gpu_tiers,
     "weights": random_weights,
 }
+"""Modules with `ABOUT`, a line of help, `add_arguments`, and `main`: it returns the exit code or raises `FAILURES`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,9 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     options = parser.parse_args(given)
+    run: Callable[[argparse.Namespace], int]
     run = coldstart.main if options.command is None else COMMANDS[options.command].main
     if options.command is None and options.compare:
-        if others := list_given(options, parser):
+        given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
+        if others := [f"--{name.replace('_', '-')}" for name in given if name != "compare"]:
             parser.error(f"--compare measures nothing, so it goes with no other option: leave out {', '.join(others)}")
         run, options.files = report.main, []
     try:
@@ -80,7 +70,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=ABOUT)
     coldstart.add_arguments(parser)
     report.add_compare(parser, "measure nothing: print the medians of two result files side by side")
@@ -88,12 +77,6 @@ def build_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.ABOUT, description=command.ABOUT))
     return parser
-
-
-def list_given(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
-    """Return the options that were given a value of their own beside `--compare`."""
-    given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
-    return [f"--{name.replace('_', '-')}" for name in given if name != "compare"]
 
 
 if __name__ == "__main__":

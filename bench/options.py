@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 
@@ -12,13 +12,10 @@ def number_between(kind: type[int] | type[float], least: float, most: float) -> 
     """Return a type for argparse that takes numbers from `least` to `most`."""
 
     def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
-        return value
+        with suppress(ValueError):
+            if least <= (value := kind(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
 
     return parse
 
@@ -29,10 +26,7 @@ parse_seed = int_between(0, 2**32 - 1)
 
 def check_counts(text: str) -> str:
     """Return the text if it is a list of counts such as `1,8,32`. Raises ArgumentTypeError."""
-    try:
-        valid = all(1 <= int(part) <= 100_000 for part in text.split(","))
-    except ValueError:
-        valid = False
-    if not valid:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to 100000, such as 1,8,32")
-    return text
+    with suppress(ValueError):
+        if all(1 <= int(part) <= 100_000 for part in text.split(",")):
+            return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to 100000, such as 1,8,32")

@@ -46,14 +46,12 @@ class PrimeProgress:
 
     @property
     def restored(self) -> int:
-        """The number of restored starts."""
         return self.kinds[RESTORED]
 
     @property
     def is_hopeless(self) -> bool:
         """True if the latest starts all failed."""
-        latest = self.outcomes[-MOST_FAILURES:]
-        return len(latest) == MOST_FAILURES and "ok" not in latest
+        return len(self.outcomes) >= MOST_FAILURES and "ok" not in self.outcomes[-MOST_FAILURES:]
 
 
 def prime_target(
@@ -76,9 +74,15 @@ def prime_target(
         trial = Trial(progress.starts, target.name, "initial" if progress.starts == 1 else "after_scaledown", 1)
         sample = measure_trial(trial, target.url, target.key, timeout_s, seen, target.headers)
         target.note_start(sample.start_kind)
+        kind = classify_start(sample)
         progress.outcomes.append(sample.outcome)
-        progress.kinds[classify_start(sample)] += 1
-        display.show_row(render_start(target.name, sample, progress, wanted, most))
+        progress.kinds[kind] += 1
+        why = f" ({sample.why_not})" if kind in ("failed", "warm") else ""
+        tries = f", {sample.retries} tries before" if sample.retries else ""
+        display.show_row(
+            f"{target.name} {progress.starts}/{most}: {kind}{why}, {sample.client_ms / 1000:.2f} s{tries};"
+            f" {progress.restored} of {wanted} restored"
+        )
         try:
             target.scale_down(say)
         finally:
@@ -92,42 +96,28 @@ def classify_start(sample: Sample) -> str:
     """Return the start kind; `failed` without an answer, `warm` for one of a process that was there before."""
     if sample.outcome != "ok":
         return "failed"
-    if sample.start_kind == CREATED or sample.counts_as_cold:
-        return sample.start_kind
-    return "warm"
-
-
-def render_start(name: str, sample: Sample, progress: PrimeProgress, wanted: int, most: int) -> str:
-    """Return a start and the count of restored ones in a line."""
-    kind = classify_start(sample)
-    why = "" if kind not in ("failed", "warm") else f" ({sample.why_not})"
-    tries = f", {sample.retries} tries before" if sample.retries else ""
-    return (
-        f"{name} {progress.starts}/{most}: {kind}{why}, {sample.client_ms / 1000:.2f} s{tries};"
-        f" {progress.restored} of {wanted} restored"
-    )
+    return sample.start_kind if sample.start_kind == CREATED or sample.counts_as_cold else "warm"
 
 
 def render_verdict(name: str, progress: PrimeProgress, wanted: int, price: Price) -> str:
     """Return how the starts went, what they cost, and what to do if too few were restored."""
     counted = ", ".join(f"{count} {kind}" for kind, count in progress.kinds.most_common()) or "no start"
     cost = f", about ${progress.up_s * price.per_s:.3f} ({price.gpu} at ${price.per_hour:.2f} an hour)"
-    text = f"{name}: {counted}; {progress.up_s:.0f} s up{cost if price.per_hour else ''}"
-    if progress.restored >= wanted:
-        return f"{text}. Primed"
-    if progress.restored:
-        return f"{text}. Not primed: {progress.restored} of {wanted} restored; run it again, or allow more --max-starts"
-    if progress.kinds[CREATED]:
-        return f"{text}. Not primed: snapshots were made and none was restored yet; run it again in a few minutes"
-    if progress.kinds["plain"]:
-        return f"{text}. Not primed: no snapshot is made; `modal serve` and `modal run` make none, `modal deploy` does"
-    if {"http_401", "http_403"} & set(progress.outcomes):
-        return f"{text}. Not primed: it refused the keys; set {', '.join(NAMES[:4])} to those of the deployment"
-    return f"{text}. Not primed: see the reasons above"
+    some = f"{progress.restored} of {wanted} restored; run it again, or allow more --max-starts"
+    refused = bool({"http_401", "http_403"} & set(progress.outcomes))
+    advice = (
+        (progress.restored, some),
+        (progress.kinds[CREATED], "snapshots were made and none was restored yet; run it again in a few minutes"),
+        (progress.kinds["plain"], "no snapshot is made; `modal serve` and `modal run` make none, `modal deploy` does"),
+        (refused, f"it refused the keys; set {', '.join(NAMES[:4])} to those of the deployment"),
+        (True, "see the reasons above"),
+    )
+    why = next(text for applies, text in advice if applies)
+    verdict = "Primed" if progress.restored >= wanted else f"Not primed: {why}"
+    return f"{name}: {counted}; {progress.up_s:.0f} s up{cost if price.per_hour else ''}. {verdict}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     modes = tuple(mode for mode in MODES if mode != "builtin")
     add("--mode", choices=modes, default="both", help="which server on Modal; default: %(default)s")
@@ -137,8 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restores", type=int_between(1, 100), default=3, metavar="N", help=restores)
     most = "starts at most, of each server; default: %(default)s"
     add("--max-starts", type=int_between(1, 1000), default=12, metavar="N", help=most)
-    settle = "seconds left to write a snapshot before the container is stopped; default: 30"
-    add("--settle", type=float_between(0, 3600), metavar="S", help=settle)
+    settle = "seconds left to write a snapshot before the container is stopped; default: %(default)g"
+    add("--settle", type=float_between(0, 3600), default=SETTLE_S, metavar="S", help=settle)
     timeout = "seconds for one request; default: %(default)g"
     add("--timeout", type=float_between(0.1, 3600), default=MODAL_TIMEOUT_S, metavar="S", help=timeout)
     wait = "seconds without a request after which --url counts as at zero; default: %(default)g"
@@ -154,9 +144,8 @@ def select_targets(options: argparse.Namespace, stack: ExitStack) -> list[Target
         return [stack.enter_context(closing(attach_target("server", options.url, key, options.scaledown_wait)))]
     if options.app and options.mode == "both":
         raise ValueError("--app is for one server: give its --mode")
-    settle = SETTLE_S if options.settle is None else options.settle
-    found = (open_modal_target(deployment, options.app, settle) for deployment in MODES[options.mode])
-    return [stack.enter_context(closing(target)) for target in found]
+    targets = (open_modal_target(deployment, options.app, options.settle) for deployment in MODES[options.mode])
+    return [stack.enter_context(closing(target)) for target in targets]
 
 
 def choose_price(options: argparse.Namespace) -> Price:

@@ -1,5 +1,6 @@
-"""Jinja2 as this project uses it: values are escaped, a missing one is an error, and line breaks of a template are not
-output, so that templates can be indented without putting spaces between the boxes of a page.
+"""Jinja2 as this project uses it: values are escaped, and a missing one is an error.
+
+Line breaks of a template are not output: templates are indented without putting spaces between the boxes of a page.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ class JoinLines(Extension):
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         for token in stream:
-            yield token if token.type != "data" else Token(token.lineno, "data", joined_lines(token.value))
+            yield token if token.type != "data" else Token(token.lineno, "data", join_lines(token.value))
 
 
-def joined_lines(text: str) -> str:
+def join_lines(text: str) -> str:
     return IN_TEXT.sub(" ", BESIDE_TAG.sub(r"\1\2", text))
 
 
-def environment(package: str) -> Environment:
+def create_environment(package: str) -> Environment:
     """Return an environment for the folder `templates` of a package."""
     loader = PackageLoader(package, "templates")
     return Environment(

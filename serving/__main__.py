@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
-import os
 import secrets
 import socket
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -23,15 +22,18 @@ from serving.engine.proxy import EngineProxy
 from serving.engine.routes import create_routes
 from serving.engine.runtime_dir import make_runtime_dir
 from serving.engine.starter import Starter
+from serving.engine.status import describe_engine
 from serving.errors import ServingError
 from serving.http.access import RequestGuard
 from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
-from serving.settings import LAST_BATCH_S, WEIGHTS, Settings
+from serving.settings import WEIGHTS, Settings
 from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
-from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
+from serving.snapshots.choose import UnsupportedBackend, choose_backend, make_backends
 from serving.system import log as logs
-from serving.system.files import lock_file
-from serving.system.interrupts import interruptible
+from serving.system.files import lock_file, write_file
+from serving.system.processes import interruptible
+
+log = logging.getLogger("serving")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,14 +88,15 @@ def main(argv: list[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     try:
         with logs.log_to_stderr(), interruptible():
-            return run(options)
+            return run_engine(options)
     except KeyboardInterrupt:  # before it served
         return 0
 
 
-def run(options: argparse.Namespace) -> int:
+def run_engine(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
-        settings = make_settings(options)
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return refuse_start(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
@@ -113,10 +116,8 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         return refuse_start(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
-        return asyncio.run(serve(options, settings, folder, listener))
-    except ServingError as error:
-        return refuse_start(error.message)
-    except UnsupportedBackend as error:
+        return asyncio.run(serve_engine(options, settings, folder, listener))
+    except (ServingError, UnsupportedBackend) as error:
         return refuse_start(str(error))
 
 
@@ -125,36 +126,21 @@ def refuse_start(reason: str) -> int:
     return 2
 
 
-def make_settings(options: argparse.Namespace) -> Settings:
-    given: dict[str, Any] = {
-        "data": options.data,
-        "weights": options.weights,
-        "device": options.device,
-        "scaledown_window": options.scaledown_window,
-        "min_containers": options.min_containers,
-    }
-    return Settings(**{name: value for name, value in given.items() if value is not None})
-
-
-async def serve(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
+async def serve_engine(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = base.find_embedder_class(options.embedder)(settings)
     spec = WorkerSpec(
         options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
         *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()),
     )  # fmt: skip
     choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
-    log_choice(choice)
+    for name, reason in choice.refused.items():
+        log.info("snapshots by %s do not work here: %s", name, reason)
+    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
+    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
     engine = Engine(Starter(spec, choice, run))
-    engine.metrics.registry.register(EngineCollector(engine))
-    stopping = asyncio.Event()
-    proxy = EngineProxy(engine, create_routes(engine, embedder, stopping))
+    engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
+    proxy = EngineProxy(engine, create_routes(engine, embedder))
     app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
-
-    def wind_down() -> None:
-        """Refuse requests that still wait near the end of the grace, so that each client gets an error."""
-        stopping.set()
-        asyncio.get_running_loop().call_later(max(0.0, settings.drain_s - LAST_BATCH_S), engine.refuse_waiting)
-
     config = uvicorn.Config(
         app,
         http="h11",
@@ -164,19 +150,12 @@ async def serve(options: argparse.Namespace, settings: Settings, run: Path, list
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    server = Server(config, f"the engine of {embedder.name} ({choice.name})", format_address(listener), wind_down)
+    name = f"the engine of {embedder.name} ({choice.name})"
+    server = Server(config, name, format_address(listener), engine.announce_stop)
     if options.until_stdin_closes:
         server.stop_with_stdin()
     await server.serve(sockets=[listener])
     return 0
-
-
-def log_choice(choice: BackendChoice) -> None:
-    log = logging.getLogger("serving")
-    for name, reason in choice.refused.items():
-        log.info("snapshots by %s do not work here: %s", name, reason)
-    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
-    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
 def read_admin_key(settings: Settings) -> str:
@@ -188,17 +167,12 @@ def read_admin_key(settings: Settings) -> str:
     if configured:
         return configured
     path = settings.data / "admin.key"
-    try:
-        found = path.read_text().strip()
-    except FileNotFoundError:
-        found = ""
-    if not found:
-        descriptor, name = tempfile.mkstemp(dir=settings.data)  # 0600
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
-        Path(name).replace(path)
-        found = path.read_text().strip()
-    return found
+    with contextlib.suppress(FileNotFoundError):
+        if found := path.read_text().strip():
+            return found
+    made = secrets.token_urlsafe(32)
+    write_file(path, made.encode(), 0o600)
+    return made
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import requests
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
@@ -62,7 +63,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    name: str
+    """The model of a worker, as `GET /` has it. The page's files have its name under `name`."""
+
+    name: Annotated[str, Field(validation_alias=AliasChoices("model", "name"))]
     title: str
     dimension: int
     dimensions: tuple[int, ...]
@@ -70,7 +73,12 @@ class ModelInfo:
     fingerprint: str
 
 
+MODEL_INFO = TypeAdapter(ModelInfo)
+
+
 class EmbeddingClient:
+    """Calls one server; each call waits until there is an answer, or its deadline is over."""
+
     def __init__(
         self, url: str, key: str = "", deadline_s: float = 180.0, unreachable_s: float = float("inf"),
         *, headers: Mapping[str, str] = NO_HEADERS,
@@ -96,33 +104,24 @@ class EmbeddingClient:
         self._closed.set()
 
     def fetch_info(self, deadline_s: float | None = None) -> ModelInfo:
-        """Return the worker's description, without waking one. Raises ServingError, also for a server of another
-        kind."""
+        """Return the worker's description, without waking one. Raises ServingError, also for a foreign server."""
         response, _ = self._call("GET", "/", None, self.deadline_s if deadline_s is None else deadline_s)
         try:
-            found = response.json()
-            return ModelInfo(
-                found["model"],
-                found["title"],
-                int(found["dimension"]),
-                tuple(found["dimensions"]),
-                bool(found["reads_text"]),
-                found["fingerprint"],
-            )
-        except (ValueError, KeyError, TypeError):
+            return MODEL_INFO.validate_json(response.content)
+        except ValueError:
             raise ServingError(f"{self.url} is not a Dormouse worker", code="not_a_worker") from None
 
     def embed_queries(self, texts: Sequence[str], dimension: int | None = None) -> Answer:
         """Return vectors of queries. Raises ServingError."""
-        return self._embed(add_dimension({"texts": list(texts)}, dimension))
+        return self._embed({"texts": list(texts), "dimensions": dimension})
 
     def embed_pages(
         self, pages: Sequence[PagePayload], dimension: int | None = None, *, explain: bool = False
     ) -> Answer:
-        """Return vectors of pages; with `explain` also the lines that were read, and the lines' vectors where the
-        embedder compares lines. Raises ServingError."""
-        body = {"pages": [encode_page(page) for page in pages], "explain": explain}
-        return self._embed(add_dimension(body, dimension))
+        """Return vectors of pages; `explain` adds lines, with vectors where these are compared. Raises ServingError."""
+        return self._embed(
+            {"pages": [encode_page(page) for page in pages], "explain": explain, "dimensions": dimension}
+        )
 
     def _embed(self, body: dict[str, Any]) -> Answer:
         began = time.perf_counter()
@@ -149,40 +148,46 @@ class EmbeddingClient:
             raise ServingError(f"{self.url} did not answer as a Dormouse worker does", code="not_a_worker") from None
 
     def _call(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[requests.Response, int]:
+        """Return the answer and the number of retries. Raises ServingError."""
         heard = time.monotonic()
-        until = heard + deadline_s
-        retries = 0
+        until, retries = heard + deadline_s, 0
         while True:
-            left = until - time.monotonic()
-            failure = NotReadyError(f"the worker at {self.url} did not answer within {deadline_s:g} s", code="timeout")
-            if left <= 0:
-                raise failure
+            late = NotReadyError(f"the worker at {self.url} did not answer within {deadline_s:g} s", code="timeout")
+            if (left := until - time.monotonic()) <= 0:
+                raise late
             try:
-                response = self._send(method, self.url + path, body, left)
+                found = self._send_once(method, path, body, left)
             except requests.ReadTimeout:
-                raise failure from None
-            except requests.exceptions.InvalidURL:
-                raise BadValueError(f"{self.url!r} is not an address") from None
-            except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
-                raise BadValueError("the key of the API is not one line of letters") from None
-            except requests.RequestException:
-                failure = NotReadyError(f"nothing answers at {self.url}: is the worker running?", code="unreachable")
+                raise late from None
+            if found is None:
+                message = f"nothing answers at {self.url}: is the worker running?"
+                error: ServingError = NotReadyError(message, code="unreachable")
                 if time.monotonic() - heard >= self.unreachable_s:
-                    raise failure from None
-                wait = RETRY_S
-            except ValueError:  # requests reads where a redirect points before it is asked to
-                raise make_redirect_error(self.url, NO_ADDRESS) from None
+                    raise error
+            elif found.ok:
+                return found, retries
             else:
                 heard = time.monotonic()
-                if response.ok:
-                    return response, retries
-                error = make_error(response.status_code, read_json(response), read_retry_after(response))
-                if error.status not in (429, 503):
-                    raise error
-                failure, wait = error, error.retry_after or RETRY_S  # type: ignore[assignment]
-            if time.monotonic() + wait >= until or self._closed.wait(wait):
-                raise failure
+                error = make_error(found.status_code, found.content, read_retry_after(found))
+            wait = error.retry_after or RETRY_S
+            if error.status not in (429, 503) or time.monotonic() + wait >= until or self._closed.wait(wait):
+                raise error
             retries += 1
+
+    def _send_once(self, method: str, path: str, body: bytes | None, left: float) -> requests.Response | None:
+        """Return the answer, None if nothing answers. Raises ServingError, ReadTimeout."""
+        try:
+            return self._send(method, self.url + path, body, left)
+        except requests.ReadTimeout:
+            raise
+        except requests.exceptions.InvalidURL:
+            raise BadValueError(f"{self.url!r} is not an address") from None
+        except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+            raise BadValueError("the key of the API is not one line of letters") from None
+        except requests.RequestException:
+            return None
+        except ValueError:  # requests reads where a redirect points before it is asked to
+            raise make_redirect_error(self.url, NO_ADDRESS) from None
 
     def _send(self, method: str, url: str, body: bytes | None, left: float) -> requests.Response:
         """Return the answer, after 303s to it. Raises ServingError for a redirect to another server."""
@@ -192,7 +197,7 @@ class EmbeddingClient:
             headers["Authorization"] = f"Bearer {self.key}"
         for _ in range(FOLLOWED):
             wait = max(0.01, ends - time.monotonic())
-            response = self._session().request(
+            response = self._find_session().request(
                 method, url, data=body, headers=headers, timeout=(min(CONNECT_S, wait), wait), allow_redirects=False
             )
             if (after := find_redirect(url, response)) is None:
@@ -200,44 +205,30 @@ class EmbeddingClient:
             method, url, body = "GET", after, None
         raise ServingError(f"{self.url} redirected one call {FOLLOWED} times", code="redirected")
 
-    def _session(self) -> requests.Session:
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.trust_env = False  # a proxy from the environment must not see loopback traffic or keys
-        return session
-
-
-def add_dimension(body: dict[str, Any], dimension: int | None) -> dict[str, Any]:
-    return body if dimension is None else {**body, "dimensions": dimension}
+    def _find_session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.trust_env = False  # a proxy from the environment must not see loopback traffic or keys
+        found: requests.Session = self._local.session
+        return found
 
 
 def encode_page(page: PagePayload) -> dict[str, Any]:
     """Return a page as `POST /embed` takes it."""
-    body: dict[str, Any] = {}
-    if page.image is not None:
-        body["image"] = base64.b64encode(page.image).decode()
-    if page.lines is not None:
-        body["lines"] = [{"text": line.text, "box": line.box} for line in page.lines]
-    return body
+    image, lines = page.image, page.lines
+    return {
+        "image": None if image is None else base64.b64encode(image).decode(),
+        "lines": None if lines is None else [{"text": line.text, "box": line.box} for line in lines],
+    }
 
 
 def decode_page_text(found: list[dict[str, Any]] | None) -> PageText:
-    """Return the lines of a page in an answer, with their vectors."""
     if found is None:
         return PageText()
     lines = tuple(Line(line["text"], tuple(line["box"]) if line["box"] else None) for line in found)
     if not found or "embedding" not in found[0]:
         return PageText(lines)
     return PageText(lines, np.stack([np.frombuffer(base64.b64decode(line["embedding"]), "<f4") for line in found]))
-
-
-def read_json(response: requests.Response) -> object:
-    """Return the JSON of an answer, None if it has none."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
 
 
 def read_retry_after(response: requests.Response) -> float | None:

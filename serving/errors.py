@@ -7,6 +7,7 @@ responses back into errors.
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 from typing_extensions import TypedDict
@@ -15,6 +16,8 @@ GONE = "the upload is no longer there: add the file again"
 
 
 class ErrorDetail(TypedDict, closed=True):
+    """An error as OpenAI's clients read it."""
+
     message: str
     type: str
     param: str | None
@@ -22,6 +25,8 @@ class ErrorDetail(TypedDict, closed=True):
 
 
 class ErrorBody(TypedDict, closed=True):
+    """The answer of a request that failed."""
+
     error: ErrorDetail
 
 
@@ -31,6 +36,9 @@ class ServingError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: str = "internal_error"
+
+    def __init_subclass__(cls, status: int | None = None, type: str | None = None, code: str | None = None) -> None:
+        cls.status, cls.type, cls.code = status or cls.status, type or cls.type, code or cls.code
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
@@ -46,70 +54,62 @@ class ServingError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return `Retry-After` in whole seconds, never 0: a client that obeys it must not spin."""
-        if self.retry_after is None:
-            return {}
-        return {"Retry-After": str(max(1, round(self.retry_after)))}
+        return {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
 
 
-class BadValueError(ServingError):
-    status, type, code = 400, "invalid_request_error", "bad_value"
+class BadValueError(ServingError, status=400, type="invalid_request_error", code="bad_value"):
+    """A value that is not allowed, or a body that is none."""
 
 
-class UnauthorizedError(ServingError):
-    status, type, code = 401, "authentication_error", "invalid_api_key"
+class UnauthorizedError(ServingError, status=401, type="authentication_error", code="invalid_api_key"):
+    """A key is missing or wrong."""
 
 
-class ReadOnlyError(ServingError):
-    status, type, code = 403, "permission_error", "read_only"
+class ReadOnlyError(ServingError, status=403, type="permission_error", code="read_only"):
+    """A change on a page that may only be searched."""
 
 
-class NotFoundError(ServingError):
-    status, type, code = 404, "not_found_error", "not_found"
+class NotFoundError(ServingError, status=404, type="not_found_error", code="not_found"):
+    """No such route, model or page."""
 
 
-class TooLargeError(ServingError):
-    status, type, code = 413, "invalid_request_error", "too_large"
+class MethodNotAllowedError(ServingError, status=405, type="invalid_request_error", code="method_not_allowed"):
+    """The route has no such method."""
 
 
-class NotAnImageError(ServingError):
-    status, type, code = 415, "invalid_request_error", "not_an_image"
+class TooLargeError(ServingError, status=413, type="invalid_request_error", code="too_large"):
+    """A limit of the settings is exceeded."""
 
 
-class UnreadableError(ServingError):
-    status, type, code = 422, "invalid_request_error", "unreadable"
+class NotAnImageError(ServingError, status=415, type="invalid_request_error", code="not_an_image"):
+    """The bytes are no image of a kind that is read."""
 
 
-class BusyError(ServingError):
-    status, type, code = 429, "rate_limit_error", "queue_full"
+class UnreadableError(ServingError, status=422, type="invalid_request_error", code="unreadable"):
+    """A file or image that is damaged."""
 
 
-class NotReadyError(ServingError):
-    status, type, code = 503, "service_unavailable", "not_ready"
+class BusyError(ServingError, status=429, type="rate_limit_error", code="queue_full"):
+    """Too much is waiting already."""
 
 
-class BadVectorError(ServingError):
+class BadVectorError(ServingError, code="bad_vector"):
     """The model returned something else than a finite unit vector."""
 
-    status, type, code = 500, "server_error", "bad_vector"
+
+class NotReadyError(ServingError, status=503, type="service_unavailable", code="not_ready"):
+    """There is no worker now, or it did not answer in time."""
 
 
-class MethodNotAllowedError(ServingError):
-    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+BY_STATUS = {kind.status: kind for kind in ServingError.__subclasses__()} | {ServingError.status: ServingError}
 
 
-KINDS = (
-    BadValueError, UnauthorizedError, ReadOnlyError, NotFoundError, MethodNotAllowedError, TooLargeError,
-    NotAnImageError, UnreadableError, BusyError, NotReadyError, ServingError,
-)  # fmt: skip
-BY_STATUS: dict[int, type[ServingError]] = {kind.status: kind for kind in KINDS}
-
-
-def make_error(status: int, body: object, retry_after: float | None = None) -> ServingError:
-    """Return the error in a worker's answer; `body` is its decoded JSON, or anything else."""
-    detail = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(detail, dict):
-        detail = {}
-    kind = BY_STATUS.get(status, ServingError)
-    message = str(detail.get("message") or f"the server answered HTTP {status} without an error body")
-    texts = {name: value for name in ("param", "code") if isinstance(value := detail.get(name), str)}
-    return kind(message, retry_after=retry_after, **texts)
+def make_error(status: int, body: bytes | bytearray, retry_after: float | None = None) -> ServingError:
+    """Return the error in a worker's answer; `body` is an ErrorBody in JSON, or anything else."""
+    try:
+        texts = {name: value for name, value in json.loads(body)["error"].items() if isinstance(value, str)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        texts = {}
+    message = texts.get("message") or f"the server answered HTTP {status} without an error body"
+    kind: type[ServingError] = BY_STATUS.get(status, ServingError)
+    return kind(message, retry_after=retry_after, param=texts.get("param"), code=texts.get("code"))

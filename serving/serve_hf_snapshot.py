@@ -1,6 +1,6 @@
 """BiGemma3 by HuggingFace's libraries, on Modal: `modal deploy serving/serve_hf_snapshot.py`.
 
-Settings: `serving/cloud/modal_app.py`. What each hook does: `serving/cloud/worker_lifecycle.py`.
+Settings: `serving/cloud/modal_app.py`. The hooks' work: `serving/cloud/worker_lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ app = modal.App("bigemma3-hf-serve")
 @app.cls(**server.options)
 @modal.concurrent(**server.concurrent)
 class Worker:
+    """The hooks of one container."""
+
     @modal.enter(snap=True)
     def prepare(self) -> None:
         """Prepare without sleep: to wake, this embedder would read 8.6 GB from the volume after each restore.

@@ -1,6 +1,6 @@
 """BiGemma3 by vLLM, on Modal: `modal deploy serving/serve_vllm_snapshot.py`.
 
-Settings: `serving/cloud/modal_app.py`. What each hook does: `serving/cloud/worker_lifecycle.py`.
+Settings: `serving/cloud/modal_app.py`. The hooks' work: `serving/cloud/worker_lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ app = modal.App("bigemma3-vllm-serve")
 @app.cls(**server.options)
 @modal.concurrent(**server.concurrent)
 class Worker:
+    """The hooks of one container."""
+
     @modal.enter(snap=True)
     def prepare(self) -> None:
         """Prepare and sleep (vLLM's level 1), as Modal's own examples with vLLM do.

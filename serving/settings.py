@@ -1,7 +1,4 @@
-"""Settings of workers, engine and page, read once from the environment; all limits are here.
-
-Every field can be set as `DORMOUSE_<NAME>`. Each limit says what it protects.
-"""
+"""Settings of workers, engine and page. All limits are here; each says what it protects."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ LAST_BATCH_S = 3.0
 
 def usable_cores() -> int:
     """Return the number of cores this process may use (a container's share, not the host's count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
+    """Limits and choices, read once; each field is `DORMOUSE_<NAME>` in the environment."""
+
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     api_keys: SecretStr = SecretStr("")

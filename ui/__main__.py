@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 
-from serving.system.interrupts import interruptible
+from serving.system.processes import interruptible
 
 USAGE = """usage: dormouse [page|engine|bench|deploy|status|destroy] [options]
 
   page     the search page and its embedder (default)
-  engine   only the embedder over HTTP, which sleeps while nobody asks
-  bench    measure quality, speed and sleeping workers
+  engine   only the embedder, over HTTP; it sleeps while nobody searches
+  bench    measure quality, speed and cold starts
 
-  deploy   both servers and the page, to your Modal account
-  status   what of it is there, what runs now, what it has cost
-  destroy  stop it again
+  deploy   deploy both servers and the page to your Modal account
+  status   show what is deployed, what runs now and what it has cost
+  destroy  stop and delete what was deployed
 
-`dormouse COMMAND --help` tells the options of each.
+`dormouse COMMAND --help` lists the options of a command.
 """
+COMMANDS = {
+    "page": "ui.app:main",
+    "engine": "serving.__main__:main",
+    "bench": "bench.__main__:main",
+    "deploy": "ui.deploy.deploy:main",
+    "status": "ui.deploy.status:main",
+    "destroy": "ui.deploy.deploy:destroy_main",
+}
 
 
 def main() -> int:
-    """Run a command, and return the exit code."""
     with interruptible():
-        return run(sys.argv[1:])
-
-
-def run(arguments: list[str]) -> int:
-    command = arguments[0] if arguments and not arguments[0].startswith("-") else "page"
-    rest = arguments[1:] if arguments and arguments[0] == command else arguments
-    if rest == arguments and rest in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
-    if command == "page":
-        from ui.app import main as page
-
-        return page(rest)
-    if command == "engine":
-        from serving.__main__ import main as engine
-
-        return engine(rest)
-    if command == "bench":
-        from bench.__main__ import main as bench
-
-        return bench(rest)
-    if command == "deploy":
-        from ui.deploy.deploy import main as deploy
-
-        return deploy(rest)
-    if command == "status":
-        from ui.deploy.status import main as status
-
-        return status(rest)
-    if command == "destroy":
-        from ui.deploy.deploy import destroy_main
-
-        return destroy_main(rest)
-    print(USAGE, file=sys.stderr)
-    return 2
+        arguments = sys.argv[1:]
+        if arguments in (["-h"], ["--help"]):
+            print(USAGE)
+            return 0
+        command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "page"
+        if command not in COMMANDS:
+            print(USAGE, file=sys.stderr)
+            return 2
+        return int(pkgutil.resolve_name(COMMANDS[command])(arguments))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Starts the page: `python -m ui.app`."""
+"""The command that starts the page: `python -m ui.app`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,68 +27,63 @@ from serving.http.server import Server, bind_listener, is_loopback, parse_port
 from serving.library.library import Library
 from serving.settings import Settings
 from serving.snapshots.base import BACKEND_NAMES
-from serving.system.interrupts import interruptible
-from ui.access.password import PASSWORD, Door, unguarded
-from ui.access.uploads import sweep
+from serving.system.processes import interruptible
+from ui.access.password import PASSWORD, PasswordGate, explain_closed
+from ui.access.uploads import remove_old_uploads
 from ui.core.service import Service
-from ui.server import create_app, stop_streams, uploads_folder
+from ui.server import create_app, get_uploads_folder, stop_streams
 from ui.servers.configured import configure_targets
 from ui.servers.engine_process import LocalEngine
-from ui.servers.state_feed import Watch
-from ui.servers.target import Target, Targets, named
+from ui.servers.state_feed import EngineStateFeed
+from ui.servers.target import Target, Targets, split_name_and_url
 
 
-def has_screen() -> bool:
-    """Without one, opening a browser would start a text browser in this terminal, or print its complaints."""
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-def arguments() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ui.app",
-        description="Opens the search page. Unless --worker names another, starts an engine beside it: the built-in CPU"
-        " embedder, which goes when it was idle for a while and comes back with the next search.",
+        description="Opens the search page. Unless --worker names another server, it starts an engine beside it: the"
+        " built-in CPU embedder, which stops after some idle time and starts again with the next search.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
     parser.add_argument("--port", type=parse_port, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
     parser.add_argument(
-        "--read-only", action="store_true", help="the page can be searched; nothing is added, changed or deleted"
+        "--read-only", action="store_true", help="search only: nothing can be added, changed or deleted"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--snapshot",
         choices=("auto", *BACKEND_NAMES),
-        help="how the embedder comes back: from a file (criu), from a process held in memory (fork) or in full (plain);"
-        " default: auto, the first of these that works here",
+        help="how the embedder starts again: from a file (criu), from a process held in memory (fork) or in full"
+        " (plain); default: auto, the first of these that works here",
     )
     parser.add_argument(
-        "--scaledown-window", type=window, metavar="S", help="idle seconds until the embedder goes; default: 60"
+        "--scaledown-window", type=parse_window, metavar="S", help="idle seconds until the embedder stops; default: 60"
     )
     parser.add_argument(
         "--worker",
         metavar="[NAME=]URL",
         action="append",
-        type=worker,
-        help="use this worker or engine instead, or modal:APP, the server that was deployed to Modal under that name."
-        " Given several times, the page lets choose between them. Its key comes"
-        " from DORMOUSE_WORKER_KEY; with DORMOUSE_ADMIN_KEY set, the page tells its state. DORMOUSE_WORKER_KEY_2 and"
-        " DORMOUSE_ADMIN_KEY_2 are those of the second alone, and so on",
+        type=parse_worker,
+        help="search with this worker or engine instead, or with modal:APP, a server deployed to Modal under that name."
+        " Given several times, the page offers a choice. Its key is DORMOUSE_WORKER_KEY; with DORMOUSE_ADMIN_KEY set,"
+        " the page shows its state. DORMOUSE_WORKER_KEY_2 and DORMOUSE_ADMIN_KEY_2 are those of the second alone, and"
+        " so on",
     )
-    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when whoever started this has gone")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when the process that started it ends")
     return parser
 
 
-def worker(text: str) -> tuple[str, str]:
-    """For argparse."""
+def parse_worker(text: str) -> tuple[str, str]:
+    """Return name and address of `--worker`. Raises ArgumentTypeError."""
     try:
-        return named(text)
+        return split_name_and_url(text)
     except ServingError as error:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-def window(text: str) -> float:
-    """For argparse."""
+def parse_window(text: str) -> float:
+    """Return the seconds of `--scaledown-window`. Raises ArgumentTypeError."""
     try:
         seconds = float(text)
     except ValueError:
@@ -99,21 +95,29 @@ def window(text: str) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until it is told to stop, and return the exit code."""
-    try:
-        with interruptible():
-            return run(argv)
-    except KeyboardInterrupt:  # before it served
-        return 0
-
-
-def run(argv: list[str] | None) -> int:
-    parser = arguments()
+    parser = make_parser()
     options = parser.parse_args(argv)
     if options.worker and (options.snapshot or options.scaledown_window):
         parser.error("--snapshot and --scaledown-window are for the engine that the page starts: leave out --worker")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings(**given(options))
-    uploads = uploads_folder(settings)
+    try:
+        with interruptible():
+            return start_page(options)
+    except KeyboardInterrupt:  # before it served
+        return 0
+    except ServingError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    except ProcessFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def start_page(options: argparse.Namespace) -> int:
+    """Open the port, the library and the servers, then serve. Raises ServingError; ProcessFailed for the engine."""
+    chosen = {"data": options.data, "read_only": options.read_only or None}
+    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    uploads = get_uploads_folder(settings)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     try:
         listener = bind_listener(options.host, options.port)
@@ -122,72 +126,50 @@ def run(argv: list[str] | None) -> int:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port", file=sys.stderr
         )
         return 2
-    try:
-        library = Library(settings.data, vector_bytes=settings.vector_bytes)
-    except ServingError as error:
-        print(error.message, file=sys.stderr)
-        return 2
-    sweep(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
-    host, port = listener.getsockname()[:2]
-    url = f"http://{'localhost' if is_loopback(options.host) else host}:{port}"
-    if options.worker:
-        try:
+    library = Library(settings.data, vector_bytes=settings.vector_bytes)
+    remove_old_uploads(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
+    with ExitStack() as stack:
+        if options.worker:
             targets = configure_targets(options.worker, settings)
-        except ServingError as error:
-            print(error.message, file=sys.stderr)
-            return 2
-        return serve(Service(targets, library, settings), listener, url, options)
-    return serve_with_engine(library, settings, listener, url, options)
+        else:
+            engine = LocalEngine(settings, options.snapshot or "auto", options.scaledown_window)
+            stack.callback(engine.stop)
+            watch = EngineStateFeed(lambda: (engine.client.url, engine.admin_key))
+            targets = Targets([Target(engine.client, "local", watch)])
+        return serve_page(Service(targets, library, settings), listener, options)
 
 
-def given(options: argparse.Namespace) -> dict[str, Any]:
-    """What was said on the command line, in place of the environment."""
-    data = {} if options.data is None else {"data": options.data}
-    return {**data, "read_only": True} if options.read_only else data
-
-
-def serve_with_engine(
-    library: Library, settings: Settings, listener: socket.socket, url: str, options: argparse.Namespace
-) -> int:
-    try:
-        engine = LocalEngine(settings, options.snapshot or "auto", options.scaledown_window)
-    except ProcessFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    try:
-        watch = Watch(lambda: (engine.client.url, engine.admin_key))
-        targets = Targets([Target(engine.client, "local", watch)])
-        return serve(Service(targets, library, settings), listener, url, options)
-    finally:
-        engine.stop()
-
-
-def serve(service: Service, listener: socket.socket, url: str, options: argparse.Namespace) -> int:
+def serve_page(service: Service, listener: socket.socket, options: argparse.Namespace) -> int:
+    """Serve until told to stop, with the password where one is set, and return the exit code."""
     loopback = is_loopback(options.host)
     guarded = bool(os.environ.get(PASSWORD))
-    if guarded and (problem := unguarded()):
+    if guarded and (problem := explain_closed()):
         print(problem, file=sys.stderr)
         return 2
-    # What may not change has one shelf: the collections that were made on this machine are what is shown.
-    service.shelf.own = not loopback and not guarded and not service.settings.read_only
-    if service.shelf.own:
+    # A read-only page shows everybody the collections that were made on this machine.
+    service.ownership.per_browser = not loopback and not guarded and not service.settings.read_only
+    if service.ownership.per_browser:
         print(
-            "warning: everybody who reaches this address can add pages, and search with the servers; collections are"
-            f" seen by the browser that made them, and by who has their link. {PASSWORD} asks for a password",
+            "warning: everybody who reaches this address can add pages and search with the servers. A collection is"
+            f" seen by the browser that made it and by everybody with its link. Set {PASSWORD} to ask for a password",
             file=sys.stderr,
         )
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
-        Door(app, lambda: "") if guarded else app,
+        PasswordGate(app, lambda: "") if guarded else app,
         log_level="warning",
         ws="none",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )
+    host, port = listener.getsockname()[:2]
+    url = f"http://{'localhost' if loopback else host}:{port}"
     server = Server(config, "Dormouse", url, lambda: stop_streams(app, service))
     if options.until_stdin_closes:
         server.stop_with_stdin()
-    if not options.no_browser and has_screen():
+    # Without a screen, opening a browser would start a text browser in this terminal, or print its complaints.
+    screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if screen and not options.no_browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
     server.run(sockets=[listener])
     return 0

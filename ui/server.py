@@ -1,4 +1,4 @@
-"""The page as an ASGI app: Gradio's tabs, pictures and downloads, the engines' states, and what is tidied meanwhile."""
+"""The page as an ASGI app: Gradio's tabs, pictures, downloads, the engines' states, and the removal of old files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from bench.coldstart.result_file import ResultError
 from serving.errors import NotFoundError
 from serving.library import exporting
 from serving.settings import Settings
-from ui.access.ownership import Visitors
+from ui.access.ownership import BrowserCookies
 from ui.access.same_origin import SameOrigin
-from ui.access.uploads import UploadsOnly, sweep
+from ui.access.uploads import UploadsOnly, remove_old_uploads
 from ui.api import collections_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
-from ui.components import about, header, scripts, status_pill
-from ui.components.theme import theme
+from ui.components import about, events, header, status_pill
+from ui.components.theme import make_theme
 from ui.core.service import Service
 from ui.search import tab as search
-from ui.servers.state import told
+from ui.servers.state import as_json
 from ui.servers.target import Target
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -42,9 +42,9 @@ FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 def build_blocks(service: Service) -> gr.Blocks:
     """Return Gradio's side of the page: the API's calls, the header and three tabs."""
-    page = search_api.Page(title="Dormouse", analytics_enabled=False)
+    page = search_api.PageBlocks(title="Dormouse", analytics_enabled=False)
     with page:
-        # First: Gradio gives a name to the first call that asks for it, and the page has a "search" as well.
+        # These come first: Gradio gives a name to the first call that asks for it, and the page has a "search" as well.
         search_api.build(service)
         collections_api.build(service)
         target = header.build(service)
@@ -52,7 +52,7 @@ def build_blocks(service: Service) -> gr.Blocks:
             with gr.Tab("Search", id="search"):
                 search.build(service, target)
             with gr.Tab("Cold starts", id="cold-starts"):
-                cold_starts.build(service, target)
+                cold_starts.ColdStartsTab(service, target)
             with gr.Tab("About", id="about"):
                 about.build(service)
     page.queue(default_concurrency_limit=16)
@@ -68,37 +68,37 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for target in service.targets:
-            target.watch.start()
+            target.feed.start()
         tidying = asyncio.create_task(tidy_folders(service))
         yield
         tidying.cancel()
         service.targets.close()
         await asyncio.to_thread(service.close)
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), older_s=0.0)
+            await asyncio.to_thread(remove_old_uploads, get_uploads_folder(service.settings), older_s=0.0)
 
     app = FastAPI(title="Dormouse", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(UploadsOnly)
-    app.add_middleware(Visitors, shelf=service.shelf)
+    app.add_middleware(BrowserCookies, ownership=service.ownership)
     app.add_middleware(SameOrigin)
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
     routes = PageRoutes(service)
-    app.get("/healthz")(routes.health)
-    app.get("/pages/{name}")(routes.picture)
-    app.get("/exports/{name}")(routes.export)
-    app.get("/runs/{name}.{kind}")(routes.run)
-    app.get("/status")(routes.state)
-    app.get("/status/events")(routes.state_events)
+    app.get("/healthz")(routes.get_health)
+    app.get("/pages/{name}")(routes.get_picture)
+    app.get("/exports/{name}")(routes.get_export)
+    app.get("/runs/{name}.{kind}")(routes.get_run)
+    app.get("/status")(routes.get_state)
+    app.get("/status/events")(routes.follow_states)
     gr.mount_gradio_app(
         app,
         build_blocks(service),
         path="/",
-        theme=theme(),
+        theme=make_theme(),
         css_paths=STYLES,
-        head=scripts.head(),
+        head=events.render_head(),
         footer_links=["api", "settings"],
-        # What is no export is held to less when it is opened.
+        # Files that are no export are held to less when they are opened.
         max_file_size=max(service.settings.max_zip_bytes, service.settings.max_export_bytes),
         ssr_mode=False,
         enable_monitoring=False,
@@ -113,54 +113,55 @@ class PageRoutes:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def health(self) -> Response:
+    async def get_health(self) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def picture(self, name: str) -> Response:
+    def get_picture(self, name: str) -> Response:
         path = self._service.library.pictures.folder / name
         if not PICTURE.fullmatch(name) or not path.is_file():
             return JSONResponse({"error": "no such page"}, 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, headers=headers)
 
-    def export(self, name: str) -> Response:
-        path = self._service.exports / name
+    def get_export(self, name: str) -> Response:
+        path = self._service.exports_folder / name
         if not EXPORT.fullmatch(name) or not path.is_file():
-            return JSONResponse({"error": "this export is not there (any more): make it again"}, 404)
+            return JSONResponse({"error": "this export does not exist (any more): export again"}, 404)
         return FileResponse(path, media_type="application/zip", headers={"Content-Disposition": "attachment", **FRESH})
 
-    def run(self, name: str, kind: str, beside: str = "") -> Response:
+    def get_run(self, name: str, kind: str, beside: str = "") -> Response:
         if kind not in ("json", "csv", "html"):
             return JSONResponse({"error": "a run is .json, .csv or .html"}, 404)
         try:
-            content, media = cold_starts.exported(self._service, name, kind, beside)
+            content, media = cold_starts.export_run(self._service, name, kind, beside)
         except NotFoundError as error:
             return JSONResponse({"error": error.message}, 404)
         except ResultError as error:
             return JSONResponse({"error": str(error)}, 422)
         return Response(content, media_type=media, headers=FRESH)
 
-    async def state(self, target: str = "") -> Response:
-        return JSONResponse(told(self._service.targets.or_first(target).watch.news), headers=FRESH)
+    async def get_state(self, target: str = "") -> Response:
+        return JSONResponse(as_json(self._service.targets.get_or_first(target).feed.state), headers=FRESH)
 
-    async def state_events(self, target: str = "") -> Response:
-        chosen = self._service.targets.or_first(target)
-        if chosen.watch.full:
+    async def follow_states(self, target: str = "") -> Response:
+        chosen = self._service.targets.get_or_first(target)
+        if chosen.feed.is_full:
             return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
         stream = stream_states(self._service, chosen)
         return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
 
 
 async def tidy_folders(service: Service) -> None:
-    """Remove old uploads and exports: the library keeps its own copies, and an export can be made again."""
+    """Remove old uploads and exports, forever: the library has copies of its own, and an export can be made again."""
     while True:
         with suppress(OSError):
-            await asyncio.to_thread(sweep, uploads_folder(service.settings), service.ingestor.needed())
-            await asyncio.to_thread(exporting.remove_old_exports, service.exports)
+            folder, needed = get_uploads_folder(service.settings), service.ingestor.needed_files()
+            await asyncio.to_thread(remove_old_uploads, folder, needed)
+            await asyncio.to_thread(exporting.remove_old_exports, service.exports_folder)
         await asyncio.sleep(TIDY_S)
 
 
-def uploads_folder(settings: Settings) -> Path:
+def get_uploads_folder(settings: Settings) -> Path:
     return (settings.data / "uploads").resolve()
 
 
@@ -168,16 +169,16 @@ async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes
     """Yield the target's states as server-sent events, from now on."""
     title = target.title if len(service.targets) > 1 else ""
     yield b"retry: 2000\n\n"
-    async with aclosing(target.watch.follow()) as followed:
-        async for news in followed:
-            run = service.runs.going(target.name)
-            more = timeline.message(news, target.watch.past, time.monotonic(), title, run)
-            yield b"event: status\ndata: " + orjson.dumps({**status_pill.message(news), **more}) + b"\n\n"
+    async with aclosing(target.feed.follow()) as followed:
+        async for state in followed:
+            run = service.runs.latest(target.name)
+            parts = timeline.render_parts(state, target.feed.history, time.monotonic(), title)
+            more = {"timeline": parts, "run": run.id if run is not None and run.is_running else ""}
+            yield b"event: status\ndata: " + orjson.dumps({**status_pill.make_message(state), **more}) + b"\n\n"
 
 
 def stop_streams(app: FastAPI, service: Service) -> None:
-    """Ends what would not end by itself: jobs, calls that retry, files that are slow to read, and the streams that each
-    open tab holds."""
+    """End what does not end by itself: jobs, calls that retry, files that are slow to read, streams of open tabs."""
     service.ingestor.cancel_all()
     service.parsers.close()
     service.targets.close()

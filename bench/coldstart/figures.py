@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from html import escape
+from itertools import cycle
 
 import plotly.graph_objects as go
 
@@ -27,17 +28,12 @@ from bench.coldstart.result_file import (
 from bench.coldstart.sample import BOOT, Sample, select_counted
 
 COLOURS = {"plain": "#D55E00", "restored": "#0072B2", "warm": "#009E73"}
-SYMBOLS = {
-    "plain": ("circle", "cross", "hexagram"),
-    "restored": ("diamond", "star", "bowtie"),
-    "warm": ("triangle-up", "triangle-down", "hourglass"),
+STYLES = {
+    "plain": (("circle", "solid"), ("cross", "longdash"), ("hexagram", "5px,2px")),
+    "restored": (("diamond", "dash"), ("star", "dashdot"), ("bowtie", "8px,2px,2px,2px")),
+    "warm": (("triangle-up", "dot"), ("triangle-down", "longdashdot"), ("hourglass", "2px,6px")),
 }
-DASHES = {
-    "plain": ("solid", "longdash", "5px,2px"),
-    "restored": ("dash", "dashdot", "8px,2px,2px,2px"),
-    "warm": ("dot", "longdashdot", "2px,6px"),
-}
-"""Markers and dashes of the first series of a kind, its second, its third, and the first again."""
+"""Marker and dash of the first series of a kind, its second, its third, and the first again."""
 HOLLOW = {
     "made the snapshot": ("square-open", "#CC79A7"),
     "not verified": ("circle-open", "#CC79A7"),
@@ -57,6 +53,8 @@ PHASES = {
 PATTERNS = ("", "/", "x", "\\", "+", ".", "|", "-")
 REST = "rest of the client's time"
 INK, GRID, GREY = "#808080", "rgba(128,128,128,.25)", "#999999"
+escape_markup = partial(escape, quote=False)
+"""Return text that Plotly shows as it is."""
 MARKED = 60
 """Samples up to which each is marked on a curve."""
 
@@ -67,7 +65,8 @@ def draw_phases(results: Sequence[Result]) -> go.Figure:
     split = [[split_time(sample) for sample in row.samples] for row in rows]
     names = {name for row in split for one in row for name in one}
     order = [*(name for name in PHASES if name in names), *sorted(names - {*PHASES, REST}), REST]
-    labels = [wrap_label(row) for row in rows]
+    titles = [escape_markup(row.title).replace(", ", ",<br>") for row in rows]
+    labels = [title.replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1) for title in titles]  # fits on a phone
     figure = go.Figure()
     for number, name in enumerate(order if rows else []):
         medians = [statistics.median(one.get(name, 0.0) for one in row) for row in split]
@@ -128,21 +127,18 @@ def render_headline(results: Sequence[Result]) -> str:
 def render_one_headline(result: Result) -> str:
     """Return the headline of one result, without its name."""
     plain, restored = select_headline(result, "plain"), select_headline(result, "restored")
-    found = compare_medians(plain, restored)
-    if found is None:
+    ratio = compare_medians(plain, restored)
+    if ratio is None:
         have = {"plain": len(plain), "restored": len(restored)}
         lacking = " and no ".join(kind for kind, n in have.items() if not n)
         rest = "".join(f"; {kind} n={n}" for kind, n in have.items() if n)
-        return (
-            compare_with_warm(result)
-            or f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
-        )
-    if found.value >= 1:
-        words, value, low, high = "faster", found.value, found.low, found.high
-    else:
-        words, value, low, high = "slower", 1 / found.value, 1 / found.high, 1 / found.low
+        missing = f"restored and plain cannot be compared: no {lacking} start was verified cold{rest}"
+        return compare_with_warm(result) or missing
+    words, value, low, high = "faster", ratio.value, ratio.low, ratio.high
+    if value < 1:
+        words, value, low, high = "slower", 1 / value, 1 / high, 1 / low
     within = f"95 % {low:.1f} to {high:.1f}"
-    caveat = "" if found.low > 1 or found.high < 1 else ": no difference is shown"
+    caveat = "" if ratio.low > 1 or ratio.high < 1 else ": no difference is shown"
     several = len({sample.target for sample in select_counted(result.samples, "restored")}) > 1
     target = f" ({result.headline})" if several else ""
     return f"restored{target} {value:.1f}x {words} than plain ({within}), n={len(restored)} and {len(plain)}{caveat}"
@@ -152,10 +148,10 @@ def compare_with_warm(result: Result) -> str:
     """Return how much slower a cold start is than a warm answer; empty without both."""
     for kind in ("restored", "plain"):
         cold, warm = select_headline(result, kind), select_headline(result, "warm")
-        if (found := compare_medians(cold, warm)) is not None:
+        if (ratio := compare_medians(cold, warm)) is not None:
             median = statistics.median(sample.client_ms for sample in cold)
-            within = f"95 % {found.low:.1f} to {found.high:.1f}), n={len(cold)} and {len(warm)}"
-            return f"{kind} in {median:,.0f} ms, {found.value:.1f}x a warm answer ({within}"
+            within = f"95 % {ratio.low:.1f} to {ratio.high:.1f}), n={len(cold)} and {len(warm)}"
+            return f"{kind} in {median:,.0f} ms, {ratio.value:.1f}x a warm answer ({within}"
     return ""
 
 
@@ -171,23 +167,17 @@ def split_time(sample: Sample) -> dict[str, float]:
         server["wake"] = min(server.get("wake", 0.0), hold)
         server[start] = max(0.0, min(server.get(start, 0.0), hold) - server["wake"])
         server["hold"] = hold - server["wake"] - server[start]
-    found, left = {}, sample.client_ms
+    parts, left = {}, sample.client_ms
     for name in sorted(server, key=lambda name: list(PHASES).index(name) if name in PHASES else len(PHASES)):
         if server[name]:
-            found[name] = min(server[name], left)
-            left -= found[name]
-    return {**found, REST: left}
+            parts[name] = min(server[name], left)
+            left -= parts[name]
+    return {**parts, REST: left}
 
 
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
-    """Return each series with its marker and dash."""
-    seen: Counter[str] = Counter()
-    found = []
-    for row in split_series(results):
-        number = seen[row.kind] % len(SYMBOLS[row.kind])
-        found.append((row, SYMBOLS[row.kind][number], DASHES[row.kind][number]))
-        seen[row.kind] += 1
-    return found
+    styles = {kind: cycle(pairs) for kind, pairs in STYLES.items()}
+    return [(row, *next(styles[row.kind])) for row in split_series(results)]
 
 
 def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: dict[str, object]) -> None:
@@ -206,16 +196,6 @@ def describe_sample(sample: Sample) -> str:
     return f"#{sample.number} " + ", ".join(word for word in dict.fromkeys(words) if word)
 
 
-def escape_markup(words: str) -> str:
-    """Return text that Plotly shows as it is."""
-    return escape(words, quote=False)
-
-
-def wrap_label(row: Series) -> str:
-    """Return the label of a series in lines that fit on a phone."""
-    return escape_markup(row.title).replace(", ", ",<br>").replace(" (n=", "<br>(n=").replace(": ", ":<br>", 1)
-
-
 def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
     """Return a log axis with ticks at 1, 2 and 5 where times are close together, else at powers of ten."""
     times = [value for trace in figure.data for value in trace[axis] if value] or [1.0]
@@ -226,7 +206,6 @@ def build_log_axis(figure: go.Figure, axis: str) -> dict[str, object]:
 
 
 def build_axis_title(words: str) -> dict[str, object]:
-    """Return the title of an axis."""
     return {"title": {"text": words, "font": {"size": 13}, "standoff": 12}}
 
 
@@ -244,5 +223,4 @@ def apply_layout(figure: go.Figure, x: str, y: str, rows: int = 0) -> None:
     figure.update_xaxes(**axis, **build_axis_title(x), separatethousands=True, exponentformat="none")
     figure.update_yaxes(**axis, **build_axis_title(y))
     if not figure.data:
-        words = {"text": "no sample that counts", "showarrow": False, "xref": "paper", "yref": "paper"}
-        figure.add_annotation(words)
+        figure.add_annotation(text="no sample that counts", showarrow=False, xref="paper", yref="paper")

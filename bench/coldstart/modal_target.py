@@ -1,6 +1,6 @@
 """A server of ours on Modal as a target: found by its app's name, and scaled down without ever being woken by that.
 
-It is at zero when Modal counts no container. Whether the next answer was cold is for `measure.why_not_cold` to say.
+It is at zero when Modal counts no container. Whether the next answer was cold is for `sample.why_not_cold` to say.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ APPS = {"hf": "bigemma3-hf-serve", "vllm": "bigemma3-vllm-serve"}
 """The app of each deployment, as its file names it."""
 FILES = {"hf": "serving/serve_hf_snapshot.py", "vllm": "serving/serve_vllm_snapshot.py"}
 SETTLE_S = 30.0
-"""Left after a start that made a snapshot: Modal may still be writing it, and a container that is stopped meanwhile may
-take it along."""
+"""Seconds left after a start that made a snapshot: Modal may still be writing it, and a container that is stopped
+meanwhile may take it along."""
 ANSWER_S = 10.0
-"""For the worker's answer to a scaledown, which comes at once."""
+"""Seconds for the worker's answer to a scaledown, which comes at once."""
 LEAVE_S = 45.0
-"""For the container to be gone after it was told to end, or stopped."""
+"""Seconds for the container to be gone after it was told to end, or stopped."""
 SHORTEST_S = 2
 """The shortest scaledown window that Modal takes."""
 WINDOW_S = 60
@@ -40,7 +40,7 @@ WINDOW_S = 60
 POLL_S = 0.5
 
 
-class ModalServer:
+class ModalServer(Target):
     """An app of ours on Modal, scaled down in one of three ways, the mildest first."""
 
     def __init__(self, name: str, app: str, access: Keys, settle_s: float = SETTLE_S) -> None:
@@ -81,10 +81,10 @@ class ModalServer:
         for scale_down in (self._ask_worker, self._stop_containers, self._shorten_window):
             if scale_down(say):
                 return
-        raise TargetError(self._explain_not_at_zero())
-
-    def close(self) -> None:
-        """Do nothing: it was not started here."""
+        with contextlib.suppress(AccountError):
+            if least := ask_modal(self._function.autoscaler.settings).min_containers:
+                raise TargetError(f"{self.app} never comes to zero: it is deployed with min_containers={least}")
+        raise TargetError(f"Modal still holds a container of {self.app}: someone else may be using it")
 
     def _ask_worker(self, say: Say) -> bool:
         """Have the worker take no more requests and end."""
@@ -96,13 +96,13 @@ class ModalServer:
             with requests.Session() as session:
                 session.trust_env = False
                 answer = session.post(f"{self.url}/scaledown", headers=headers, timeout=ANSWER_S, allow_redirects=False)
+            if answer.status_code == 200:
+                return self._wait_until_gone(say)
+            reply = f"answered {answer.status_code}"
         except requests.RequestException:
-            say("its worker did not answer: having its containers stopped by Modal instead")
-            return False
-        if answer.status_code != 200:
-            say(f"its worker answered {answer.status_code}: having its containers stopped by Modal instead")
-            return False
-        return self._wait_until_gone(say)
+            reply = "did not answer"
+        say(f"its worker {reply}: having its containers stopped by Modal instead")
+        return False
 
     def _stop_containers(self, say: Say) -> bool:
         """Have Modal stop them."""
@@ -116,11 +116,27 @@ class ModalServer:
         return self._wait_until_gone(say)
 
     def _shorten_window(self, say: Say) -> bool:
-        """Shorten the window, if a restore was seen: it could end a container before its first snapshot is written."""
+        """Shorten the window, if a restore was seen: it could end a container before its first snapshot is written.
+
+        Puts it back, however the wait ends; a new deployment puts it back too.
+        """
         if not self._restores:
             return False
-        with self._scaledown_window(SHORTEST_S):
+        with raise_as_target_errors():
+            former = ask_modal(self._function.autoscaler.settings).scaledown_window or WINDOW_S
+        update = self._function.autoscaler.update
+        try:
+            with raise_as_target_errors():
+                ask_modal(lambda: update(scaledown_window=SHORTEST_S))
             return self._wait_until_gone(say)
+        finally:
+            try:
+                ask_modal(lambda: update(scaledown_window=former))
+            except AccountError as error:
+                raise TargetError(
+                    f"the scaledown window of {self.app} was {former} s, may be {SHORTEST_S} s now, and could not be"
+                    f" put back ({error}): deploy it again"
+                ) from None
 
     def _wait_until_gone(self, say: Say) -> bool:
         ends = time.monotonic() + LEAVE_S
@@ -131,55 +147,27 @@ class ModalServer:
             time.sleep(POLL_S)
         return True
 
-    @contextlib.contextmanager
-    def _scaledown_window(self, seconds: int) -> Iterator[None]:
-        """Set the window for the block, and put it back however the block ends. A new deployment puts it back too."""
-        with raise_as_target_errors():
-            former = ask_modal(self._function.autoscaler.settings).scaledown_window or WINDOW_S
-        update = self._function.autoscaler.update
-        try:
-            with raise_as_target_errors():
-                ask_modal(lambda: update(scaledown_window=seconds))
-            yield
-        finally:
-            try:
-                ask_modal(lambda: update(scaledown_window=former))
-            except AccountError as error:
-                raise TargetError(
-                    f"the scaledown window of {self.app} was {former} s, may be {seconds} s now, and could not be put"
-                    f" back ({error}): deploy it again"
-                ) from None
-
-    def _explain_not_at_zero(self) -> str:
-        with contextlib.suppress(AccountError):
-            least = ask_modal(self._function.autoscaler.settings).min_containers
-            if least:
-                return f"{self.app} never comes to zero: it is deployed with min_containers={least}"
-        return f"Modal still holds a container of {self.app}: someone else may be using it"
-
 
 def look_up_function(app: str, class_name: str = CLASS, missing: str = "") -> Any:
     """Return the web function of an app. `missing` is the sentence if it is not deployed. Raises AccountError."""
-
-    def look_up() -> Any:
-        return getattr(modal_account.import_client().Cls.from_name(app, class_name)(), METHOD)
-
     try:
-        return ask_modal(look_up, missing or explain_not_deployed(app))
+        return ask_modal(
+            lambda: getattr(modal_account.import_client().Cls.from_name(app, class_name)(), METHOD),
+            missing or explain_not_deployed(app),
+        )
     except AttributeError:
         raise AccountError(f"{app} is no server of Dormouse's: its class {class_name} has no {METHOD}") from None
 
 
 def explain_not_deployed(app: str) -> str:
-    """Return what to run, in a sentence."""
-    file = next((FILES[deployment] for deployment, name in APPS.items() if name == app), "")
-    what = f"run `modal deploy {file}`, or `dormouse deploy`" if file else "`modal app list` shows what is"
-    return f"{app} is not deployed{'' if file else ', or no server of ours'}: {what}"
+    for deployment, name in APPS.items():
+        if name == app:
+            return f"{app} is not deployed: run `modal deploy {FILES[deployment]}`, or `dormouse deploy`"
+    return f"{app} is not deployed, or no server of ours: `modal app list` shows what is"
 
 
 @contextlib.contextmanager
 def raise_as_target_errors() -> Iterator[None]:
-    """Turn an AccountError in the block into a TargetError."""
     try:
         yield
     except AccountError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.coldstart.result_file import (
     SEED,
@@ -20,16 +19,13 @@ from bench.coldstart.result_file import (
 )
 from bench.coldstart.sample import KINDS
 from bench.results.stats import bootstrap_median, summarise
-from bench.templating import environment
+from bench.templating import create_environment
 from serving.system.files import write_file
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 ABOUT = "result files of cold starts as one HTML page that needs nothing else"
 TITLE = "Cold starts"
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-TEMPLATES = environment("bench")
+TEMPLATES = create_environment("bench")
 
 
 def render_page(results: Sequence[Result], title: str) -> str:
@@ -38,102 +34,55 @@ def render_page(results: Sequence[Result], title: str) -> str:
 
     from bench.coldstart import figures
 
-    drawn = (
-        ("Where the time goes", figures.draw_phases(results), "Median of each phase that the server names, and the rest"
-         " of the client's time. Medians of phases need not add up to the median of the whole."),
-        ("How long it takes", figures.draw_distribution(results), "Share of the answers that came within a time, on the"
-         " client's clock."),
-        ("Every sample", figures.draw_dots(results), "Samples in the order of time. Hollow ones are in no other figure"
-         " and in no number: they made the snapshot, failed, or did not prove a cold start."),
-    )  # fmt: skip
+    where = [result.environment for result in results]
+    runs = dict.fromkeys(f"{parse_time(one.time):%Y-%m-%d %H:%M %Z} on {one.machine}" for one in where)
+    drawn = figures.draw_phases(results), figures.draw_distribution(results), figures.draw_dots(results)
     return TEMPLATES.get_template("report.html").render(
-        title=title, plotly=get_plotlyjs(), stored=describe_origin(results),
+        title=title, plotly=get_plotlyjs(), measured=" and ".join(runs) or "never",
         headline=figures.render_headline(results), warnings=list_warnings(results), rows=build_rows(results),
-        tallies=render_tallies(results),
-        figures=[render_figure(heading, figure, caption) for heading, figure, caption in drawn],
-        environments=[
-            (name_result(results, number), list_facts(result)) for number, result in enumerate(results, 1)
+        figures=[
+            figure.to_html(
+                full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG,
+                div_id=f"figure-{number}", default_height=f"{figure.layout.height}px",
+            )
+            for number, figure in enumerate(drawn, 1)
         ],
+        results=[(name_result(results, number), result) for number, result in enumerate(results, 1)],
     )  # fmt: skip
-
-
-def describe_origin(results: Sequence[Result]) -> str:
-    """Return when and where the results were measured: a reader must not take an old run for the present."""
-    found = [
-        (f"{parse_time(result.environment.time):%Y-%m-%d %H:%M %Z}", result.environment.machine) for result in results
-    ]
-    measured = " and ".join(dict.fromkeys(f"{time} on {machine}" for time, machine in found)) or "never"
-    return f"Stored run, not live: measured {measured}."
 
 
 def list_warnings(results: Sequence[Result]) -> list[str]:
     """Return what a reader must know first: stopped runs, servers that were never cold, machines that differ."""
-    said: list[str] = []
+    warnings: list[str] = []
     for number, result in enumerate(results, 1):
-        name = name_result(results, number)
         if not result.complete:
-            said.append(f"{name}: stopped before its plan was done; this is what was measured until then")
-        said += [f"{target}: {of.never_cold}" for target, of in result.summary.targets.items() if of.never_cold]
-    if machines := explain_machines_differ(results):
-        said.append(machines)
-    return said
+            name = name_result(results, number)
+            warnings.append(f"{name}: stopped before its plan was done; this is what was measured until then")
+        targets = result.summary.targets.items()
+        warnings += [f"{name}: {figures.never_cold}" for name, figures in targets if figures.never_cold]
+    return [*warnings, *filter(None, [explain_machines_differ(results)])]
 
 
 def explain_machines_differ(results: Sequence[Result]) -> str:
     """Return a sentence if not all were measured on the same kind of machine; else empty."""
-    found = list(dict.fromkeys(result.environment.machine for result in results))
-    return f"the machines differ ({'; '.join(found)}): the figures do not compare" if len(found) > 1 else ""
+    machines = dict.fromkeys(result.environment.machine for result in results)
+    return f"the machines differ ({'; '.join(machines)}): the figures do not compare" if len(machines) > 1 else ""
 
 
 def build_rows(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Return for each series its label, and its figures with whether each is marked weak."""
-    found = []
+    rows = []
     for one in split_series(results):
-        of, (low, high) = summarise(one.ms), bootstrap_median(one.ms, SEED)
-        tails = [(format_ms(getattr(of, name)), name in of.weak) for name in ("p95", "p99")]
-        sure = [str(of.n), format_ms(of.p50), f"{format_ms(low)} to {format_ms(high)}"]
-        cells = [*((figure, False) for figure in sure), *tails, (format_ms(of.max), False)]
-        found.append((one.label, cells))
-    return found
-
-
-def render_tallies(results: Sequence[Result]) -> list[str]:
-    """Return a line for each result about its outcomes and what no figure counts."""
-    lines = []
-    for number, result in enumerate(results, 1):
-        of = result.summary.counts
-        outcomes = ", ".join(f"{name} {count}" for name, count in sorted(of.outcomes.items()))
-        lines.append(
-            f"{name_result(results, number)}: {of.verified} verified cold, {of.unverified} not, {of.excluded} made the"
-            f" snapshot (not counted); outcomes: {outcomes or 'none'}; {of.failed_tries} failed tries before an answer"
-        )
-    return lines
+        summary, (low, high) = summarise(one.ms), bootstrap_median(one.ms, SEED)
+        tails = [(format_ms(getattr(summary, name)), name in summary.weak) for name in ("p95", "p99")]
+        sure = [str(summary.n), format_ms(summary.p50), f"{format_ms(low)} to {format_ms(high)}"]
+        rows.append((one.label, [*((figure, False) for figure in sure), *tails, (format_ms(summary.max), False)]))
+    return rows
 
 
 def format_ms(ms: float | None) -> str:
     """Return milliseconds as a table has them: `12.3`, `1,234`, `–` for none."""
     return "–" if ms is None else f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
-
-
-def render_figure(heading: str, figure: go.Figure, caption: str) -> dict[str, str]:
-    """Return a figure with its heading, caption and HTML id."""
-    ident = heading.lower().replace(" ", "-")
-    drawn = figure.to_html(
-        full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG, div_id=ident,
-        default_height=f"{figure.layout.height}px",
-    )  # fmt: skip
-    return {"id": ident, "heading": heading, "caption": caption, "drawn": drawn}
-
-
-def list_facts(result: Result) -> dict[str, str]:
-    """Return what is known of where a result was measured."""
-    where = result.environment.model_dump()
-    versions = ", ".join(f"{name} {version}" for name, version in where.pop("packages").items())
-    return {
-        **{key.replace("_", " "): str(value) for key, value in where.items()},
-        "packages": versions,
-        **{target: of.title for target, of in result.summary.targets.items()},
-    }
 
 
 def render_comparison(a: Result, b: Result) -> str:
@@ -148,9 +97,9 @@ def render_comparison(a: Result, b: Result) -> str:
     for kind in KINDS:
         both = select_headline(a, kind), select_headline(b, kind)
         medians = [summarise([sample.client_ms for sample in samples]) for samples in both]
-        cells = "".join(f"{format_ms(of.p50):>12}{of.n:>6}" for of in medians)
-        found = compare_medians(*both)
-        words = f"{found.value:.2f}x ({found.low:.2f} to {found.high:.2f})" if found else "–"
+        cells = "".join(f"{format_ms(summary.p50):>12}{summary.n:>6}" for summary in medians)
+        ratio = compare_medians(*both)
+        words = f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "–"
         lines.append(f"{kind:<10}{cells}   {words}")
     if machines := explain_machines_differ((a, b)):
         lines.append(f"warning: {make_printable(machines)}")
@@ -163,15 +112,13 @@ def make_printable(words: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="result files of the cold-start command")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
-    parser.add_argument("--title", default=TITLE, help="of the page; default: %(default)s")
+    parser.add_argument("--title", default=TITLE, help="title of the page; default: %(default)s")
     add_compare(parser, "print two results' medians side by side, and write no page unless files are named too")
 
 
 def add_compare(parser: argparse.ArgumentParser, about: str) -> None:
-    """Add the option `--compare`."""
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"), help=about)
 
 

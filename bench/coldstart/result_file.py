@@ -38,7 +38,7 @@ class ResultModel(BaseModel):
 class Environment(ResultModel):
     """The machine that sent the requests; fields that are not named here are kept too."""
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     time: str
     cpu: str
@@ -145,9 +145,8 @@ class Result(ResultModel):
         parse_time(self.environment.time)
         for sample in self.samples:
             parse_time(sample.started)
-            if min(sample.client_ms, *sample.server_ms.values(), 0) < 0 or (
-                sample.outcome == "ok" and sample.client_ms == 0
-            ):
+            instant = sample.outcome == "ok" and sample.client_ms == 0
+            if instant or min(sample.client_ms, *sample.server_ms.values(), 0) < 0:
                 raise ValueError(f"sample {sample.number} has no time that can be measured")
         return self
 
@@ -156,12 +155,12 @@ def load_result(path: Path) -> Result:
     """Read a result file. Raises ResultError for one that is not whole or of another version, and OSError."""
     content = path.read_bytes()
     try:
-        found = orjson.loads(content)  # refuses NaN and infinity
+        parsed = orjson.loads(content)  # refuses NaN and infinity
     except ValueError as error:
         raise ResultError(f"{path} is not a whole JSON file: {error}") from None
-    if not isinstance(found, dict) or found.get("kind") != "cold_start":
+    if not isinstance(parsed, dict) or parsed.get("kind") != "cold_start":
         raise ResultError(f"{path} is not a result of the cold-start command")
-    version = found.get("schema_version")
+    version = parsed.get("schema_version")
     if version != SCHEMA_VERSION or type(version) is not int:
         newer = type(version) is int and version > SCHEMA_VERSION
         why = "was written by a newer release" if newer else "has a schema version that this release does not know"
@@ -176,16 +175,15 @@ def load_result(path: Path) -> Result:
 
 def parse_time(text: str) -> datetime:
     """Return the time. Raises ValueError for one without a zone."""
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
         raise ValueError(f"{text} does not say in which zone")
-    return found
+    return time
 
 
 def build_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a result file."""
-    found = Result.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "Cold-start result"}
+    schema = Result.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Cold-start result"}
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ class Series:
 
 def split_series(results: Sequence[Result]) -> list[Series]:
     """Return the series that have a sample. Cold starts are split by target; warm answers are one series."""
-    found = []
+    series = []
     for number, result in enumerate(results, 1):
         prefix = f"{name_result(results, number)}: " if len(results) > 1 else ""
         for kind in KINDS:
@@ -217,8 +215,8 @@ def split_series(results: Sequence[Result]) -> list[Series]:
             targets = [""] if kind == "warm" else list(dict.fromkeys(sample.target for sample in counted))
             for target in targets:
                 label = f"{prefix}{kind}, {target}" if len(targets) > 1 else f"{prefix}{kind}"
-                found.append(Series(label, kind, select_counted(counted, kind, target)))
-    return [one for one in found if one.samples]
+                series.append(Series(label, kind, select_counted(counted, kind, target)))
+    return [one for one in series if one.samples]
 
 
 def name_result(results: Sequence[Result], number: int) -> str:
@@ -254,18 +252,16 @@ def group_uncounted(result: Result) -> dict[str, list[Sample]]:
     used = {id(sample) for kind in KINDS for sample in select_counted(result.samples, kind)}
     groups: dict[str, list[Sample]] = {"made the snapshot": [], "not verified": [], "failed": [], "not sent": []}
     for sample in result.samples:
-        if id(sample) not in used:
-            groups[why_uncounted(sample)].append(sample)
+        if id(sample) in used:
+            continue
+        if sample.outcome == "not_scaled_down" or sample.client_ms == 0:
+            reason = "not sent"
+        elif sample.outcome != "ok":
+            reason = "failed"
+        else:
+            reason = "made the snapshot" if sample.start_kind == CREATED and sample.kind != "warm" else "not verified"
+        groups[reason].append(sample)
     return groups
-
-
-def why_uncounted(sample: Sample) -> str:
-    """Return the reason for which no figure counts this sample."""
-    if sample.outcome == "not_scaled_down" or sample.client_ms == 0:
-        return "not sent"
-    if sample.outcome != "ok":
-        return "failed"
-    return "made the snapshot" if sample.start_kind == CREATED and sample.kind != "warm" else "not verified"
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ MODAL_TIMEOUT_S = 900.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a cold-start run."""
     add = parser.add_argument
     key = "its key comes from DORMOUSE_WORKER_KEY, and an engine's admin key from DORMOUSE_ADMIN_KEY or its data folder"
     add("--mode", choices=tuple(MODES), default="builtin", help="both: vllm and huggingface; default: %(default)s")
@@ -83,16 +82,14 @@ def run_trials(
     named = {target.name: target for target in targets}
     samples: list[Sample] = []
     seen: set[str] = set()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         for trial in trials:
             samples.append(run_trial(trial, named[trial.target], display.show_phase, timeout_s, seen))
             keep(samples, False)
             display.show_row(render_progress(samples, len(trials)))
-    except KeyboardInterrupt:
-        keep(samples, False)
-        return samples, False
-    keep(samples, True)
-    return samples, True
+    complete = len(samples) == len(trials)
+    keep(samples, complete)
+    return samples, complete
 
 
 def run_trial(trial: Trial, target: Target, say: Say, timeout_s: float, seen: set[str]) -> Sample:
@@ -141,14 +138,19 @@ def build_result(
 def summarise_target(name: str, title: str, samples: Sequence[Sample], seed: int) -> dict[str, Any]:
     """Return the figures of one target; its restores are compared with the plain starts of all."""
     ours = [sample for sample in samples if sample.target == name]
-    found: dict[str, Any] = {"title": title}
-    for kind in KINDS:
-        times = select_times(ours, kind)
-        found[kind] = {**asdict(summarise(times)), "p50_interval": bootstrap_median(times, seed) if times else None}
-    restored, warm = select_times(ours, "restored"), select_times(ours, "warm")
-    found["cold_over_warm"] = compare_times(restored or select_times(ours, "plain"), warm, seed)
-    found["plain_over_restored"] = compare_times(select_times(samples, "plain"), restored, seed)
-    return {**found, **count_outcomes(ours), "never_cold": explain_never_cold(ours)}
+    times = {kind: select_times(ours, kind) for kind in KINDS}
+    figures = {
+        kind: {**asdict(summarise(took)), "p50_interval": bootstrap_median(took, seed) if took else None}
+        for kind, took in times.items()
+    }
+    return {
+        "title": title,
+        **figures,
+        "cold_over_warm": compare_times(times["restored"] or times["plain"], times["warm"], seed),
+        "plain_over_restored": compare_times(select_times(samples, "plain"), times["restored"], seed),
+        **count_outcomes(ours),
+        "never_cold": explain_never_cold(ours),
+    }
 
 
 def compare_times(a: list[float], b: list[float], seed: int) -> dict[str, Any] | None:
@@ -156,13 +158,6 @@ def compare_times(a: list[float], b: list[float], seed: int) -> dict[str, Any] |
     if not a or not b:
         return None
     return {**asdict(bootstrap_ratio(a, b, seed)), "n": [len(a), len(b)]}
-
-
-def explain_too_slow(found: Mapping[str, Any], most_ms: float | None) -> str:
-    """Return in a sentence that a cold median is above `most_ms`; empty if none is."""
-    medians = [found[name] for name in ("cold_start_ms", "post_scaledown_cold_start_ms")]
-    above = [median for median in medians if median is not None and most_ms is not None and median > most_ms]
-    return f"{found['headline']}: a cold median is {max(above):.0f} ms, above {most_ms:g}" if above else ""
 
 
 class Display:
@@ -179,7 +174,6 @@ class Display:
         self._latest = what
 
     def show_row(self, text: str) -> None:
-        """Print a line that stays."""
         print(text, flush=True)
 
     def close(self) -> None:
@@ -197,23 +191,19 @@ class LiveDisplay(Display):
         self._status.start()
 
     def show_phase(self, text: str) -> None:
-        """Show what is going on in the last line."""
         from rich.text import Text
 
         self._status.update(Text(text))
 
     def show_row(self, text: str) -> None:
-        """Print a line above the last one."""
         self._console.print(text)
 
     def close(self) -> None:
-        """Remove the last line."""
         self._status.stop()
 
 
 @contextlib.contextmanager
 def open_display() -> Iterator[Display]:
-    """Return the display that fits where standard output goes."""
     display = LiveDisplay() if sys.stdout.isatty() else Display()
     with contextlib.closing(display):
         yield display
@@ -230,32 +220,24 @@ def render_progress(samples: Sequence[Sample], total: int) -> str:
     return f"[{len(samples)}/{total}] {last.target}, {what}: {last.client_ms:.1f} ms, {proof}{median}"
 
 
-def render_table(found: Mapping[str, Any]) -> str:
-    """Return one deployment's result in plain text."""
+def render_table(result: Mapping[str, Any]) -> str:
     rows = [f"{'':<34}{'n':>5}{'p50 ms':>10}{'95 % of p50':>20}{'p95 ms':>11}{'max ms':>10}"]
     notes = []
-    for name, of in found["summary"]["targets"].items():
+    for name, target in result["summary"]["targets"].items():
         for kind, label in (("plain", "cold, plain"), ("restored", "cold, restored"), ("warm", "warm")):
-            if of[kind]["n"]:
-                rows.append(render_row(f"{name}: {label}", of[kind]))
-        for what, label in (("cold_over_warm", "cold over warm"), ("plain_over_restored", "plain over restored")):
-            if r := of[what]:
-                within = f"{r['low']:.1f} to {r['high']:.1f}, n={r['n'][0]} and {r['n'][1]}"
-                notes.append(f"{name}: {label} {r['value']:.1f}x ({within})")
-        notes.append(
-            f"{name}: {of['verified']} verified cold, {of['unverified']} not, {of['excluded']} made the snapshot"
-        )
-        notes += [f"{name}: {of['never_cold']}"] * bool(of["never_cold"])
-        notes += [f"{name}: outcomes {of['outcomes']}"] * (set(of["outcomes"]) != {"ok"})
+            if (times := target[kind])["n"]:
+                within = "{:.1f} to {:.1f}".format(*times["p50_interval"])
+                weak = "?" if "p95" in times["weak"] else " "
+                head = f"{f'{name}: {label}':<34}{times['n']:>5}{times['p50']:>10.1f}{within:>20}"
+                rows.append(f"{head}{times['p95']:>10.1f}{weak}{times['max']:>10.1f}")
+        for what in ("cold_over_warm", "plain_over_restored"):
+            if ratio := target[what]:
+                within = f"{ratio['low']:.1f} to {ratio['high']:.1f}, n={ratio['n'][0]} and {ratio['n'][1]}"
+                notes.append(f"{name}: {what.replace('_', ' ')} {ratio['value']:.1f}x ({within})")
+        counts = "{verified} verified cold, {unverified} not, {excluded} made the snapshot".format(**target)
+        failed = f"outcomes {target['outcomes']}" if set(target["outcomes"]) != {"ok"} else ""
+        notes += [f"{name}: {note}" for note in (counts, target["never_cold"], failed) if note]
     return "\n".join([*rows, "? too few samples for that percentile", *notes])
-
-
-def render_row(label: str, of: Mapping[str, Any]) -> str:
-    """Return a line of figures."""
-    low, high = of["p50_interval"]
-    weak = "?" if "p95" in of["weak"] else " "
-    within = f"{low:.1f} to {high:.1f}"
-    return f"{label:<34}{of['n']:>5}{of['p50']:>10.1f}{within:>20}{of['p95']:>10.1f}{weak}{of['max']:>10.1f}"
 
 
 def interrupt_at_stdin_end() -> None:
@@ -272,50 +254,53 @@ def main(options: argparse.Namespace) -> int:
     It is 1 for a median above `--max-cold-ms`, nothing verified cold, or a server that was gone at the end; 130 for a
     run that Ctrl-C ended after its first sample.
     """
-    with ExitStack() as stack:
-        if options.until_stdin_closes:
-            threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
-        options.out.mkdir(parents=True, exist_ok=True)
-        return measure_targets(options, stack, stack.enter_context(open_display()))
+    if options.until_stdin_closes:
+        threading.Thread(target=interrupt_at_stdin_end, name="stdin", daemon=True).start()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack, open_display() as display:
+        environment = record.describe_environment()
+        return measure_targets(options, select_targets(options, stack, display.show_row), environment, display)
 
 
-def measure_targets(options: argparse.Namespace, stack: ExitStack, display: Display) -> int:
-    """Run the plan against the selected targets, and return the exit code."""
-    where = record.describe_environment()
-    found = select_targets(options, stack, display.show_row)
-    targets = [target for ours in found.values() for target in ours]
+def measure_targets(
+    options: argparse.Namespace, deployments: Mapping[str, list[Target]], environment: dict[str, Any], display: Display
+) -> int:
+    paths = {deployment: options.out / f"cold_start_results_{deployment}.json" for deployment in deployments}
+    targets = [target for ours in deployments.values() for target in ours]
     names = [target.name for target in targets]
     trials = plan_trials(names, options.num_warmup, options.repetitions, options.test_scaledown, options.seed)
     results: dict[str, dict[str, Any]] = {}
 
     def keep(samples: Sequence[Sample], complete: bool) -> None:
-        for deployment, ours in found.items():
+        for deployment, ours in deployments.items():
             titles = {target.name: target.title for target in ours}
             if complete or (samples and samples[-1].target in titles):
                 results[deployment] = build_result(deployment, samples, titles, options.seed, complete)
-                record.save_result(result_path(options, deployment), "cold_start", results[deployment], where)
+                record.save_result(paths[deployment], "cold_start", results[deployment], environment)
 
     timeout_s = options.timeout or (TIMEOUT_S if options.modal is None else MODAL_TIMEOUT_S)
     samples, complete = run_trials(trials, targets, display, keep, timeout_s)
     display.close()
     for deployment, result in results.items():
         print(render_table(result))
-        print(f"written to {result_path(options, deployment)}")
+        print(f"written to {paths[deployment]}")
     if not complete:
         done = f"{len(samples)} of {len(trials)}"
         print(f"stopped after {done} trials; what was measured is kept, marked incomplete", file=sys.stderr)
         return 130
-    reasons = [reason for result in results.values() if (reason := explain_too_slow(result, options.max_cold_ms))]
-    reasons += [f"{name}: nothing was verified cold" for name, result in results.items() if not result["headline"]]
+    faults = [fault for name, result in results.items() for fault in list_faults(name, result, options.max_cold_ms)]
     for name in names:
         if lost := explain_no_answer([sample for sample in samples if sample.target == name]):
-            reasons.append(f"{name}: {lost}; what was measured before is kept")
-    for reason in reasons:
-        print(reason, file=sys.stderr)
-    return 1 if reasons else 0
+            faults.append(f"{name}: {lost}; what was measured before is kept")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
 
 
-def result_path(options: argparse.Namespace, deployment: str) -> Path:
-    """Return the path of a deployment's result file."""
-    out: Path = options.out
-    return out / f"cold_start_results_{deployment}.json"
+def list_faults(deployment: str, result: Mapping[str, Any], most_ms: float | None) -> list[str]:
+    """Return in sentences that nothing was verified cold, or that a cold median is above `most_ms`."""
+    if not result["headline"]:
+        return [f"{deployment}: nothing was verified cold"]
+    slowest = max(result["cold_start_ms"] or 0.0, result["post_scaledown_cold_start_ms"] or 0.0)
+    too_slow = most_ms is not None and slowest > most_ms
+    return [f"{result['headline']}: a cold median is {slowest:.0f} ms, above {most_ms:g}"] if too_slow else []

@@ -10,8 +10,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import orjson
@@ -91,18 +93,18 @@ class Attempt:
 
 
 def measure_trial(
-    trial: Trial, url: str, key: str, timeout_s: float, seen: set[str], headers: Mapping[str, str] = NO_HEADERS
+    trial: Trial, url: str, key: str, timeout_s: float, seen: set[str], extra: Mapping[str, str] = NO_HEADERS
 ) -> Sample:
     """Send the trial's request, again until the deadline while the server is starting, and return the sample.
 
-    `seen` holds the boot ids of this run so far; this answer's is added. `headers` go with every request. Each try has
-    a connection of its own, so that warm and cold requests pay the same for it.
+    `seen` holds the boot ids of this run so far; this answer's is added. `extra`: headers of every request. Each try
+    has a connection of its own, so that warm and cold requests pay the same for it.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     began = time.perf_counter()
     failed: Counter[str] = Counter()
     while True:
-        last = send_once(url, key, began + timeout_s, headers)
+        last = send_once(url, key, began + timeout_s, extra)
         ended = time.perf_counter()
         if last.redirects:
             failed["http_303"] += last.redirects
@@ -110,7 +112,22 @@ def measure_trial(
             break
         failed[last.outcome] += 1
         time.sleep(last.wait_s)
-    return build_sample(trial, started, (ended - began) * 1000, last, dict(failed), seen)
+    client_ms, headers = (ended - began) * 1000, last.headers
+    boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
+    count_text = headers.get("X-Boot-Requests", "")
+    count = int(count_text) if count_text.isascii() and count_text.isdigit() else 0
+    server_ms: dict[str, float] = {}
+    with suppress(ValueError):
+        server_ms = parse_server_timing(headers.get("Server-Timing", ""))
+    waited = client_ms >= max(server_ms.get(name, 0.0) for name in BOOT)
+    reason = why_not_cold(trial, last.outcome, boot, kind, count, known=boot in seen, waited=waited)
+    if boot:
+        seen.add(boot)
+    return Sample(
+        trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
+        boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
+        server_ms=server_ms, verified=not reason, why_not=reason, retries=failed.total(), failed_tries=dict(failed),
+    )  # fmt: skip
 
 
 def record_unsent_trial(trial: Trial, reason: str) -> Sample:
@@ -120,7 +137,7 @@ def record_unsent_trial(trial: Trial, reason: str) -> Sample:
     return Sample(*where, started, 0.0, "not_scaled_down", why_not=reason)
 
 
-def send_once(url: str, key: str, ends: float, headers: Mapping[str, str] = NO_HEADERS) -> Attempt:
+def send_once(url: str, key: str, ends: float, headers: Mapping[str, str]) -> Attempt:
     """Send the request once, following redirects on the same host.
 
     `ends` is on perf_counter; a server that sends byte by byte is left at most one `CONNECT_S` later.
@@ -162,58 +179,35 @@ def read_attempt(response: requests.Response, ends: float) -> Attempt:
             return Attempt("timeout")
     if response.status_code != 200:
         wait = read_retry_after(response)
-        return Attempt(
-            f"http_{response.status_code}", wait_s=RETRY_S if wait is None or not math.isfinite(wait) else wait
-        )
+        wait_s = RETRY_S if wait is None or not math.isfinite(wait) else wait
+        return Attempt(f"http_{response.status_code}", wait_s=wait_s)
     return Attempt("ok" if holds_vector(content) else "not_vectors", content, response.headers)
 
 
 def classify_failure(error: BaseException, late: bool) -> str:
     """Return the outcome of a broken connection. The libraries wrap the system's own error several layers deep."""
-    found: list[BaseException] = [error]
-    for layer in found:
+    layers: list[BaseException] = [error]
+    for layer in layers:
         if isinstance(layer, OSError) and layer.errno == errno.ECONNREFUSED:
             return "refused"
         if isinstance(layer, TimeoutError):
             return "timeout"
         inner = (layer.__cause__, layer.__context__, getattr(layer, "reason", None), *layer.args)
-        found += [cause for cause in inner if isinstance(cause, BaseException) and cause not in found]
+        layers += [cause for cause in inner if isinstance(cause, BaseException) and cause not in layers]
     if late:
         return "timeout"
     lost = (ConnectionError, requests.exceptions.ChunkedEncodingError)
-    said = "".join(str(layer) for layer in found)
-    whole = any(isinstance(layer, lost) for layer in found) or "Connection aborted" in said
+    said = "".join(str(layer) for layer in layers)
+    whole = any(isinstance(layer, lost) for layer in layers) or "Connection aborted" in said
     return "reset" if whole or "IncompleteRead" in said else "unreachable"
 
 
 def holds_vector(content: bytes) -> bool:
     """Tell whether an answer is one vector of finite numbers, as it was asked for."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         vectors = orjson.loads(content)["embeddings"]
         return len(vectors) == 1 and len(vectors[0]) > 0 and all(math.isfinite(value) for value in vectors[0])
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def build_sample(
-    trial: Trial, started: str, client_ms: float, last: Attempt, failed: dict[str, int], seen: set[str]
-) -> Sample:  # fmt: skip
-    """Return the sample of a trial whose last try is `last`, and add its boot id to `seen`."""
-    headers = last.headers
-    boot, kind = headers.get("X-Boot-Id", ""), headers.get("X-Start-Kind", "")
-    requests_text = headers.get("X-Boot-Requests", "")
-    count = int(requests_text) if requests_text.isascii() and requests_text.isdigit() else 0
-    server_ms = parse_phases(headers.get("Server-Timing", ""))
-    waited = client_ms >= max(server_ms.get(name, 0.0) for name in BOOT)
-    reason = why_not_cold(trial, last.outcome, boot, kind, count, known=boot in seen, waited=waited)
-    if boot:
-        seen.add(boot)
-    return Sample(
-        trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
-        boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=server_ms, verified=not reason, why_not=reason,
-        retries=sum(failed.values()), failed_tries=failed,
-    )  # fmt: skip
+    return False
 
 
 def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *, known: bool, waited: bool) -> str:
@@ -239,24 +233,15 @@ def why_not_cold(trial: Trial, outcome: str, boot: str, kind: str, count: int, *
     return "" if kind in ("plain", "restored") else f"the start kind {kind!r} is not known"
 
 
-def parse_phases(header: str) -> dict[str, float]:
-    """Return the ms of each phase in a Server-Timing header; none for a header that cannot be read."""
-    try:
-        return parse_server_timing(header)
-    except ValueError:
-        return {}
-
-
 def select_counted(samples: Iterable[Sample], kind: str, target: str = "") -> list[Sample]:
     """Return the samples that figures of one of `KINDS` count, of one target or of all."""
-    found = [sample for sample in samples if target in ("", sample.target)]
+    ours = [sample for sample in samples if target in ("", sample.target)]
     if kind == "warm":
-        return [sample for sample in found if sample.counts_as_warm]
-    return [sample for sample in found if sample.counts_as_cold and sample.start_kind == kind]
+        return [sample for sample in ours if sample.counts_as_warm]
+    return [sample for sample in ours if sample.counts_as_cold and sample.start_kind == kind]
 
 
 def select_times(samples: Iterable[Sample], kind: str, target: str = "") -> list[float]:
-    """Return the ms of `select_counted`."""
     return [sample.client_ms for sample in select_counted(samples, kind, target)]
 
 
@@ -281,11 +266,11 @@ def explain_never_cold(samples: Sequence[Sample]) -> str:
         return ""
     reasons = Counter(sample.why_not for sample in tries)
     why = "; ".join(f"{reason}, {count} of {len(tries)}" for reason, count in reasons.most_common())
-    found = f"never verified cold in {len(tries)} tries ({why})"
+    sentence = f"never verified cold in {len(tries)} tries ({why})"
     if all(sample.start_kind == CREATED for sample in tries):
-        return f"{found}: --test-scaledown or more repetitions measure restores from it"
+        return f"{sentence}: --test-scaledown or more repetitions measure restores from it"
     warm = any(s.outcome == "ok" and s.start_kind != CREATED and s.why_not != NOT_OURS for s in tries)
-    return found + (": someone else may keep it warm" if warm else "")
+    return sentence + (": someone else may keep it warm" if warm else "")
 
 
 def explain_no_answer(samples: Sequence[Sample]) -> str:
@@ -300,8 +285,5 @@ def explain_no_answer(samples: Sequence[Sample]) -> str:
 
 def choose_headline(samples: Sequence[Sample], targets: Sequence[str]) -> str:
     """Return the first target that was restored, else the first that was cold; empty if none was."""
-    for kind in ("restored", "plain"):
-        for target in targets:
-            if select_counted(samples, kind, target):
-                return target
-    return ""
+    order = product(("restored", "plain"), targets)
+    return next((target for kind, target in order if select_counted(samples, kind, target)), "")

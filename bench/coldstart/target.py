@@ -7,9 +7,11 @@ import os
 import socket
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -23,12 +25,13 @@ from serving.http.server import is_loopback
 from serving.settings import Settings
 
 ZERO_S = 60.0
-"""Until the engine is at zero: it answers a scaledown within half a minute, and finishes a start first."""
+"""Seconds for the engine to reach zero: it answers a scaledown within half a minute, and finishes a start first."""
 START_S = 120.0
 STATE_S = 10.0
 POLL_S = 0.05
 TICK_S = 1.0
 PORTS = {"http": 80, "https": 443}
+UNREACHABLE = "nothing answers at {}: is the server running?"
 
 
 class TargetError(Exception):
@@ -39,33 +42,32 @@ class NotDormouse(TargetError):
     """A server that answers, or accepts a connection, and is no engine of ours: it can be measured as a plain URL."""
 
 
-class Target(Protocol):
+class Target(ABC):
     """A server to measure. `title` is for people; `key` may be empty; `headers` go with every request."""
 
     name: str
     title: str
     url: str
     key: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = NO_HEADERS
 
-    def note_start(self, start_kind: str) -> None:
+    def note_start(self, start_kind: str) -> None:  # noqa: B027 - for those that do not depend on it
         """Take note of the start kind in its latest answer; empty if it did not answer."""
 
+    @abstractmethod
     def scale_down(self, say: Say) -> None:
         """Return once no worker is held, as far as that can be known. Raises TargetError."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - for those that were not started here
         """Stop what was started for this run."""
 
 
-class LocalEngine:
+class LocalEngine(Target):
     """`python -m serving`: attached to by its address, and stopped by `close` if it was started for this bench."""
-
-    headers = NO_HEADERS
 
     def __init__(
         self, name: str, url: str, key: str, admin_key: str, process: ServerProcess | None = None,
-        folder: tempfile.TemporaryDirectory[str] | None = None,
+        folder: Path | None = None,
     ) -> None:  # fmt: skip
         """Attach, and ask for its state. Raises TargetError."""
         self.name = name
@@ -74,6 +76,8 @@ class LocalEngine:
         self.process = process
         self.folder = folder
         """Its data; None, as `process`, if it was not started here."""
+        self.resources = ExitStack()
+        """Closed with this engine."""
         self._admin = {"X-Admin-Key": admin_key}
         self._session = requests.Session()
         self._session.trust_env = False
@@ -88,12 +92,10 @@ class LocalEngine:
         """Return the answer of `GET /engine`, which wakes no worker. Raises TargetError."""
         return self._ask("GET", "/engine", STATE_S, "state")
 
-    def note_start(self, start_kind: str) -> None:
-        """Do nothing: how it is scaled down does not depend on it."""
-
-    def scale_down(self, say: Say) -> None:
+    def scale_down(self, say: Say | None = None) -> None:
         """Return once it is at zero. Raises TargetError."""
-        say("scaling down")
+        if say is not None:
+            say("scaling down")
         self._ask("POST", "/engine/scaledown", ZERO_S, "status")
         ends = time.monotonic() + ZERO_S
         while (state := self.read_status().get("state")) != "zero":
@@ -101,13 +103,16 @@ class LocalEngine:
                 raise TargetError(f"{self.url} is {state} and not at zero after {ZERO_S:g} s")
             time.sleep(POLL_S)
 
+    def time_embed(self, body: Mapping[str, Any], timeout_s: float = START_S) -> tuple[float, requests.Response]:
+        """Send a body without a key, and return the seconds to the whole answer, and the answer. Raises OSError."""
+        began = time.perf_counter()
+        answer = self._session.post(f"{self.url}/embed", json=body, timeout=timeout_s)
+        return time.perf_counter() - began, answer
+
     def close(self) -> None:
         """Stop the engine, and remove its data, if it was started here."""
         self._session.close()
-        if self.process is not None:
-            self.process.stop()
-        if self.folder is not None:
-            self.folder.cleanup()
+        self.resources.close()
 
     def _ask(self, method: str, path: str, timeout: float, wanted: str) -> dict[str, Any]:
         try:
@@ -117,20 +122,19 @@ class LocalEngine:
         except requests.ReadTimeout:
             raise NotDormouse(f"{self.url} did not answer {path} within {timeout:g} s") from None
         except (requests.RequestException, ValueError):
-            raise TargetError(explain_unreachable(self.url)) from None
+            raise TargetError(UNREACHABLE.format(self.url)) from None
         if answer.status_code == 401:
             raise TargetError(f"{self.url} refused the admin key: set DORMOUSE_ADMIN_KEY to its own, or DORMOUSE_DATA"
                               " to the data folder it runs in")  # fmt: skip
-        try:
-            found = answer.json() if answer.ok else None
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or wanted not in found:
+        content: Any = None
+        with contextlib.suppress(ValueError):
+            content = answer.json() if answer.ok else None
+        if not isinstance(content, dict) or wanted not in content:
             raise NotDormouse(f"{self.url} is not a Dormouse server: {path} answered {answer.status_code}")
-        return found
+        return content
 
 
-class PlainUrl:
+class PlainUrl(Target):
     """Any server with `/embed`. It is left alone until it has had the time to scale down by itself."""
 
     def __init__(
@@ -144,15 +148,9 @@ class PlainUrl:
         self.title = self.url
         self._wait_s = scaledown_wait_s
 
-    def note_start(self, start_kind: str) -> None:
-        """Do nothing: how it is scaled down does not depend on it."""
-
     def scale_down(self, say: Say) -> None:
         """Return after the time it takes to scale down."""
         count_down(self._wait_s, say, "waiting for it to scale down")
-
-    def close(self) -> None:
-        """Do nothing: it was not started here."""
 
 
 def count_down(seconds: float, say: Say, what: str) -> None:
@@ -165,41 +163,27 @@ def count_down(seconds: float, say: Say, what: str) -> None:
 
 def check_address(url: str) -> str:
     """Return the address without a slash at its end. Raises TargetError for what is none."""
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise TargetError(f"{url!r} is not an address: it looks like http://127.0.0.1:8000")
-    return url.rstrip("/")
-
-
-def explain_unreachable(url: str) -> str:
-    """Return in a sentence that nothing answers."""
-    return f"nothing answers at {url}: is the server running?"
+        if parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0:
+            return url.rstrip("/")
+    raise TargetError(f"{url!r} is not an address: it looks like http://127.0.0.1:8000")
 
 
 def start_engine(
     name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = START_S
 ) -> LocalEngine:
-    """Start an engine with a data folder of its own, so that it meets neither snapshot nor key of another run.
-
-    Raises ProcessFailed if it does not come up, TargetError if it cannot be asked.
-    """
-    folder = tempfile.TemporaryDirectory(prefix="dormouse-bench-", ignore_cleanup_errors=True)
-    process: ServerProcess | None = None
-    try:
-        process = ServerProcess("serving", [*arguments, "--data", folder.name], environment)
+    """Start an engine with data of its own: no snapshot or key of another run. Raises ProcessFailed, TargetError."""
+    with ExitStack() as stack:
+        scratch = tempfile.TemporaryDirectory(prefix="dormouse-bench-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(scratch))
+        process = stack.enter_context(ServerProcess("serving", [*arguments, "--data", str(folder)], environment))
         url = process.wait(timeout_s)
-        settings = Settings(data=Path(folder.name))
+        settings = Settings(data=folder)
         key = next(iter(settings.keys), "")
-        return LocalEngine(name, url, key, find_admin_key(settings, url), process, folder)
-    except BaseException:
-        if process is not None:
-            process.stop()
-        folder.cleanup()
-        raise
+        engine = LocalEngine(name, url, key, find_admin_key(settings, url), process, folder)
+        engine.resources = stack.pop_all()
+        return engine
 
 
 def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Target:
@@ -208,7 +192,7 @@ def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Tar
     try:
         socket.create_connection((where.hostname or "", where.port or PORTS[where.scheme]), CONNECT_S).close()
     except OSError:
-        raise TargetError(explain_unreachable(url)) from None
+        raise TargetError(UNREACHABLE.format(url)) from None
     if admin := find_admin_key(Settings(), url):
         with contextlib.suppress(NotDormouse):
             return LocalEngine(name, url, key, admin)
@@ -220,10 +204,7 @@ def attach_target(name: str, url: str, key: str, scaledown_wait_s: float) -> Tar
 
 
 def find_admin_key(settings: Settings, url: str) -> str:
-    """Return the configured admin key, for an address of this machine else that of the data folder.
-
-    Another host is never sent the folder's key. Empty if there is none.
-    """
+    """Return the configured admin key; else, for an address of this machine only, the data folder's; else ""."""
     configured = settings.admin_key.get_secret_value()
     if configured or not is_loopback(urlsplit(url).hostname or ""):
         return configured

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,7 +44,7 @@ def draw_poisson(requests_per_day: float, days: float, seed: int) -> list[float]
     """Draw arrivals at random moments. Raises ValueError for too many."""
     draws = np.random.default_rng(seed)
     count = min(draws.poisson(count_expected(requests_per_day, days)), MOST_ARRIVALS)
-    return [float(moment) for moment in np.sort(draws.uniform(0.0, days * DAY_S, count))]
+    return sorted(draws.uniform(0.0, days * DAY_S, count).tolist())
 
 
 def draw_bursts(requests_per_day: float, days: float, on_s: float, off_s: float, seed: int) -> list[float]:
@@ -55,13 +53,14 @@ def draw_bursts(requests_per_day: float, days: float, on_s: float, off_s: float,
     ends = count_expected(requests_per_day, days) / requests_per_day * DAY_S
     draws = np.random.default_rng(seed)
     rate = requests_per_day / DAY_S * (on + off) / on
-    now, found = 0.0, []
+    now, stretches = 0.0, [np.zeros(0)]
     while (now := now + draws.exponential(off)) < ends:
         long = draws.exponential(on)
-        found.append(np.sort(draws.uniform(now, now + long, draws.poisson(rate * long))))
+        stretches.append(np.sort(draws.uniform(now, now + long, draws.poisson(rate * long))))
         now += long
-    moments = np.concatenate([*found, np.zeros(0)])
-    return [float(moment) for moment in moments[moments < ends][:MOST_ARRIVALS]]
+    moments = np.concatenate(stretches)
+    bursts: list[float] = moments[moments < ends][:MOST_ARRIVALS].tolist()
+    return bursts
 
 
 def count_expected(requests_per_day: float, days: float) -> float:
@@ -85,32 +84,26 @@ def read_arrivals(path: Path) -> list[float]:
         raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes")
     arrivals: list[float] = []
     kinds = set()
-    for number, line in enumerate(io.BytesIO(content), 1):
-        text = read_first_column(line, path, number)
-        if not text or (not arrivals and number == 1 and not any(map(str.isdigit, text))):
+    for number, line in enumerate(content.splitlines(), 1):
+        text = line.decode("utf-8-sig", "replace").partition(",")[0].strip(' "')
+        if not text or (number == 1 and not any(map(str.isdigit, text))):
             continue
-        moment, kind = parse_moment(text, path, number)
-        arrivals.append(moment)
-        kinds.add(kind)
-        if len(arrivals) > MOST_ARRIVALS or len(kinds) > 1:
-            why = "mixes seconds and dates" if len(kinds) > 1 else f"has more than {MOST_ARRIVALS:,} arrivals"
-            raise ValueError(f"{path}, line {number}: the file {why}")
+        try:
+            moment, kind = parse_moment(text)
+            arrivals.append(moment)
+            kinds.add(kind)
+            if len(kinds) > 1:
+                raise ValueError("the file mixes seconds and dates")
+            if len(arrivals) > MOST_ARRIVALS:
+                raise ValueError(f"the file has more than {MOST_ARRIVALS:,} arrivals")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
     if not arrivals:
         raise ValueError(f"{path} has no arrivals")
     return sorted(arrivals)
 
 
-def read_first_column(line: bytes, path: Path, number: int) -> str:
-    """Return the first column, empty for an empty line. Raises ValueError."""
-    try:
-        return next(csv.reader([line.decode("utf-8-sig")]), [""])[0].strip()
-    except (UnicodeDecodeError, csv.Error, IndexError):
-        if not line.strip():
-            return ""
-        raise ValueError(f"{path}, line {number} is not a line of a CSV file") from None
-
-
-def parse_moment(text: str, path: Path, number: int) -> tuple[float, str]:
+def parse_moment(text: str) -> tuple[float, str]:
     """Return seconds, and whether they were written as `seconds` or as a `date`. Raises ValueError."""
     try:
         seconds = float(text)
@@ -119,8 +112,7 @@ def parse_moment(text: str, path: Path, number: int) -> tuple[float, str]:
             moment = datetime.fromisoformat(text)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), "date"
         except (ValueError, OverflowError):
-            found = f"{text[:40]!r} is neither seconds nor ISO 8601"
-            raise ValueError(f"{path}, line {number}: {found}") from None
+            raise ValueError(f"{text[:40]!r} is neither seconds nor ISO 8601") from None
     if not math.isfinite(seconds) or abs(seconds) > 1e11:
-        raise ValueError(f"{path}, line {number}: {text[:40]!r} is not a moment in seconds")
+        raise ValueError(f"{text[:40]!r} is not a moment in seconds")
     return seconds, "seconds"

@@ -17,15 +17,7 @@ import numpy as np
 
 from bench.cost import prices
 from bench.cost.arrivals import check_arrivals, draw_poisson, read_arrivals, resolve_span
-from bench.cost.prices import (
-    DAY_S,
-    GUIDE_DURATION_S,
-    GUIDE_PER_HOUR,
-    MONTH_S,
-    Price,
-    check_range,
-    estimate_like_guide,
-)
+from bench.cost.prices import DAY_S, MONTH_S, Price, check_range
 from bench.options import float_between, parse_seed
 from bench.results.stats import percentile
 
@@ -90,11 +82,11 @@ def compute_bill(demand: float | Sequence[float], usage: Usage, price: Price, sp
     """
     if isinstance(demand, int | float):
         return compute_poisson_bill(float(demand), usage, price)
-    walked = replay_arrivals(demand, usage)
+    replay = replay_arrivals(demand, usage)
     times = MONTH_S / resolve_span(demand, span_s)
     return Bill(
-        times * len(demand), times * walked.cold_starts, walked.waited / len(demand),
-        times * walked.serving_s, times * walked.idle_s, times * walked.starting_s, price,
+        times * len(demand), times * replay.cold_starts, replay.waited / len(demand),
+        times * replay.serving_s, times * replay.idle_s, times * replay.starting_s, price,
     )  # fmt: skip
 
 
@@ -185,7 +177,7 @@ class Point:
 
     window_s: float
     dollars: float
-    """For 30 days."""
+    """What 30 days cost."""
     p95_s: float
     cold_share: float
 
@@ -230,7 +222,6 @@ def find_knee(points: Sequence[Point]) -> int | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     demand = parser.add_mutually_exclusive_group(required=True)
     demand.add_argument("--requests-per-day", type=float_between(0, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
@@ -248,23 +239,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the bill and the curve, and return 0."""
-    cost = prices.choose_price(options)
-    other = None
-    if options.always_on_per_hour is not None:
-        other = prices.price_machine("always on", options.always_on_per_hour)
+    cost, other_per_hour = prices.choose_price(options), options.always_on_per_hour
+    other = None if other_per_hour is None else prices.price_machine("always on", other_per_hour)
     usage = Usage(options.duration, options.window, options.start)
     demand = options.requests_per_day if options.arrivals is None else read_arrivals(options.arrivals)
     span_s = None if options.span_days is None else options.span_days * DAY_S
     billed = compute_bill(demand, usage, cost, span_s)
-    lines = [render_bill(billed, usage, other)]
-    if options.requests_per_day is not None:
-        guess = estimate_like_guide(options.requests_per_day)
-        counted = f"{GUIDE_DURATION_S:g} s a request at ${GUIDE_PER_HOUR:.2f} an hour and nothing else"
-        lines.append(f"The guide counts {counted}: ${guess:,.2f}")
+    print(render_bill(billed, usage, other))
     if billed.requests:
-        lines += ["", render_curve(compute_curve(demand, usage, cost, seed=options.seed, span_s=span_s))]
-    print("\n".join(lines))
+        print(f"\n{render_curve(compute_curve(demand, usage, cost, seed=options.seed, span_s=span_s))}")
     return 0
 
 
@@ -272,8 +255,8 @@ def render_headline(billed: Bill, always_on: float | None = None) -> str:
     """Return what a month costs in a sentence. `always_on`: dollars a month of another machine than the same."""
     a_day = billed.requests * DAY_S / MONTH_S
     beside = billed.always_on if always_on is None else always_on
-    often = f"{a_day:,.0f} requests" if a_day >= 10 or a_day == int(a_day) else f"{a_day:,.1f} requests"
-    often = "1 request" if a_day == 1 else often
+    digits = 0 if a_day >= 10 or a_day == int(a_day) else 1
+    often = "1 request" if a_day == 1 else f"{a_day:,.{digits}f} requests"
     return f"At {often} a day you pay about {format_dollars(billed.total)} a month, always-on {format_dollars(beside)}."
 
 
@@ -283,7 +266,6 @@ def format_dollars(value: float) -> str:
 
 
 def render_break_even(usage: Usage, price: Price, other: Price | None = None) -> str:
-    """Return the break-even in a sentence."""
     same = "is the same as always-on's" if other else "comes within 1% of always-on"
     return f"Break-even: the bill {same} at {find_break_even(usage, price, other):,.0f} requests a day (Poisson)"
 
@@ -293,26 +275,24 @@ def render_bill(billed: Bill, usage: Usage, other: Price | None) -> str:
     cost = billed.price
     when = f", read {cost.date}" if cost.date else ""
     always = MONTH_S * (other or cost).per_s
-    lines = [
+    parts = {"serving": billed.serving_s, "idle": billed.idle_s, "starting": billed.starting_s, "total": billed.total_s}
+    rows = [(name, seconds, seconds * cost.per_s) for name, seconds in parts.items()]
+    return "\n".join([
         render_headline(billed, always),
         f"{cost.gpu} at ${cost.per_hour:.3f} an hour ({cost.source}{when}); 30 days, {billed.requests:,.0f} requests",
-    ]
-    for name, seconds in (("serving", billed.serving_s), ("idle", billed.idle_s), ("starting", billed.starting_s)):
-        lines.append(f"{name:<12}{seconds:>14,.0f} s{seconds * cost.per_s:>14,.2f} $")
-    lines.append(f"{'total':<12}{billed.total_s:>14,.0f} s{billed.total:>14,.2f} $")
-    lines.append(f"{'always on':<12}{MONTH_S:>14,.0f} s{always:>14,.2f} $")
-    lines.append(f"{billed.cold_starts:,.0f} cold starts; {billed.cold_share:.1%} of the requests wait for one")
-    return "\n".join([*lines, render_break_even(usage, cost, other)])
+        *(f"{name:<12}{s:>14,.0f} s{paid:>14,.2f} $" for name, s, paid in [*rows, ("always on", MONTH_S, always)]),
+        f"{billed.cold_starts:,.0f} cold starts; {billed.cold_share:.1%} of the requests wait for one",
+        render_break_even(usage, cost, other),
+    ])  # fmt: skip
 
 
-def render_curve(found: Curve) -> str:
-    """Return the curve as a table with its knee marked."""
+def render_curve(curve: Curve) -> str:
     lines = [f"{'window s':>10}{'$ a month':>14}{'p95 s':>10}{'cold':>8}"]
-    for place, point in enumerate(found.points):
-        mark = "  knee: farthest below the chord" if place == found.knee else ""
+    for place, point in enumerate(curve.points):
+        mark = "  knee: farthest below the chord" if place == curve.knee else ""
         lines.append(
             f"{point.window_s:>10.1f}{point.dollars:>14,.2f}{point.p95_s:>10.3f}{point.cold_share:>8.1%}{mark}"
         )
-    if found.knee is None:
+    if curve.knee is None:
         lines.append("no knee: no window brings a shorter p95 cheaply")
     return "\n".join(lines)

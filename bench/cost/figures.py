@@ -1,5 +1,4 @@
-"""Plotly figures of what scale to zero costs, in the style of `bench.coldstart.figures`; `bench.cost.bill` computes the
-numbers."""
+"""Plotly figures of the bill that `bench.cost.bill` computes, in the style of `bench.coldstart.figures`."""
 
 from __future__ import annotations
 
@@ -45,13 +44,13 @@ def add_bar(figure: go.Figure, row: int, label: str, paid: float, name: str, col
     )  # fmt: skip
 
 
-def draw_curve(found: Curve, window_s: float) -> go.Figure:
+def draw_curve(curve: Curve, window_s: float) -> go.Figure:
     """Return the cost and p95 of each window as a line, with the knee and the chosen window marked."""
-    points = found.points
+    points = curve.points
     figure = go.Figure()
     add_points(figure, "each window", points, {"symbol": "circle", "size": 7, "color": LINE}, "lines+markers")
-    if found.knee is not None:
-        best = points[found.knee]
+    if curve.knee is not None:
+        best = points[curve.knee]
         name = f"knee: a window of {format_seconds(best.window_s)}"
         add_points(figure, name, [best], {"symbol": "star", "size": 17, "color": KNEE})
     yours = [point for point in points if point.window_s == window_s]

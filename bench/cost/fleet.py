@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.cost.arrivals import check_arrivals, resolve_span
-from bench.cost.prices import DAY_S, MONTH_S, Price, check_range
+from bench.cost.prices import DAY_S, MONTH_S, check_range
 from bench.results.stats import percentile
 
 DONE, READY, ARRIVAL, EXPIRED = range(4)
@@ -45,16 +45,26 @@ class Fleet:
         check_range("buffer containers", self.buffer_containers, 0, 10_000)
 
 
-@dataclass(frozen=True)
-class ContainerUsage:
-    """The time of one container, in seconds."""
+@dataclass(slots=True)
+class Container:
+    """A container that is up or starts, or was. Times in seconds."""
 
     began: float
-    ended: float
-    starting_s: float
-    serving_s: float
-    """With at least one request in it."""
-    idle_s: float
+    ready: float
+    since: float
+    """When it became idle, or began to serve."""
+    in_flight: int = 0
+    serving_s: float = 0.0
+    """Time with at least one request in it."""
+    idle_s: float = 0.0
+    is_timed: bool = False
+    """An event that ends its window is under way."""
+    ended: float = math.inf
+
+    @property
+    def starting_s(self) -> float:
+        """From its begin until it could serve."""
+        return self.ready - self.began
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Simulation:
     """In the order of the arrivals."""
     waited: int
     """Requests that were there before the container that served them was ready."""
-    containers: list[ContainerUsage]
+    containers: list[Container]
+    """In the order in which they ended."""
     span_s: float
     """Seconds that the arrivals are the traffic of."""
 
@@ -76,40 +87,15 @@ class Simulation:
 
     @property
     def cold_share(self) -> float:
-        """The share of requests that waited for a start."""
         return self.waited / len(self.latencies_s)
 
     def sum_seconds(self) -> dict[str, float]:
         """Return the seconds of all containers together, by what they did."""
-        return {
-            "starting": sum(usage.starting_s for usage in self.containers),
-            "serving": sum(usage.serving_s for usage in self.containers),
-            "idle": sum(usage.idle_s for usage in self.containers),
-        }
-
-    def compute_cost(self, price: Price) -> float:
-        """Return dollars for the simulated traffic."""
-        return sum(self.sum_seconds().values()) * price.per_s
+        parts = ("starting", "serving", "idle")
+        return {part: sum(getattr(usage, f"{part}_s") for usage in self.containers) for part in parts}
 
     def percentile(self, q: float) -> float:
-        """Return a percentile of the latencies in seconds."""
         return percentile(self.latencies_s, q)
-
-
-@dataclass(eq=False, slots=True)
-class Container:
-    """A container that is up or starts."""
-
-    began: float
-    ready: float
-    since: float
-    """When it became idle, or began to serve."""
-    in_flight: int = 0
-    serving_s: float = 0.0
-    idle_s: float = 0.0
-    is_timed: bool = False
-    """An event that ends its window is under way."""
-    is_gone: bool = False
 
 
 @dataclass
@@ -127,7 +113,7 @@ class Simulator:
     """A container for each free place in it; the last is taken first. May name some that are gone."""
     buffers: list[Container] = field(default_factory=list)
     """Idle beyond their window."""
-    usages: list[ContainerUsage] = field(default_factory=list)
+    stopped: list[Container] = field(default_factory=list)
     load: int = 0
     """Requests that run or wait."""
     up: int = 0
@@ -146,14 +132,12 @@ class Simulator:
         """Serve all arrivals, and let the fleet go to zero."""
         events = self.events
         handlers = {DONE: self.finish_request, READY: self.open_container, EXPIRED: self.expire_window}
-        for number, now in enumerate(arrivals):
+        for number, now in enumerate([*arrivals, math.inf]):
             while events and events[0] < (now, ARRIVAL):
                 moment, kind, _, container = heapq.heappop(events)
                 handlers[kind](moment, container)
-            self.take_request(now, number)
-        while events:
-            moment, kind, _, container = heapq.heappop(events)
-            handlers[kind](moment, container)
+            if now < math.inf:
+                self.take_request(now, number)
 
     def push_event(self, moment: float, kind: int, container: Container) -> None:
         """Have an event happen at a moment, after those pushed earlier for the same one."""
@@ -167,7 +151,7 @@ class Simulator:
             self.turned, self.peak_before, self.peak = now, self.peak, 0
         self.peak = max(self.peak, self.load)
         free = self.free
-        while free and free[-1].is_gone:
+        while free and free[-1].ended <= now:
             free.pop()
         if free:
             self.serve_request(now, free.pop(), now, number)
@@ -184,7 +168,6 @@ class Simulator:
         return min(needed, self.fleet.max_containers)
 
     def serve_request(self, now: float, container: Container, arrival: float, number: int) -> None:
-        """Begin to serve a request that came at `arrival`."""
         if not container.in_flight:
             container.idle_s += now - container.since
             container.since = now
@@ -212,12 +195,11 @@ class Simulator:
         self.start_timer(container)
         if not self.load and self.buffers:
             for buffer in self.buffers:
-                if not (buffer.in_flight or buffer.is_timed or buffer.is_gone):
+                if not (buffer.in_flight or buffer.is_timed or buffer.ended <= now):
                     self.stop_container(now, buffer)
             self.buffers.clear()
 
     def open_container(self, now: float, container: Container) -> None:
-        """Fill the places of a container that is ready."""
         for _ in range(self.fleet.concurrency):
             self.fill_place(now, container)
         self.start_timer(container)
@@ -243,12 +225,10 @@ class Simulator:
             self.stop_container(now, container)
 
     def stop_container(self, now: float, container: Container) -> None:
-        """End an idle container."""
-        container.is_gone = True
         self.up -= 1
-        idle_s = container.idle_s + now - container.since
-        starting_s = container.ready - container.began
-        self.usages.append(ContainerUsage(container.began, now, starting_s, container.serving_s, idle_s))
+        container.idle_s += now - container.since
+        container.ended = now
+        self.stopped.append(container)
 
 
 def simulate_fleet(
@@ -265,4 +245,4 @@ def simulate_fleet(
     draws = random.Random(seed)
     simulator = Simulator(fleet, draws.choices(service, k=len(arrivals)), starts, draws)
     simulator.run(arrivals)
-    return Simulation(simulator.latencies, simulator.waited, simulator.usages, resolve_span(arrivals, span_s))
+    return Simulation(simulator.latencies, simulator.waited, simulator.stopped, resolve_span(arrivals, span_s))

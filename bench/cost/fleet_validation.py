@@ -55,33 +55,27 @@ class EngineTimes:
     """Measured seconds of an engine at rest."""
 
     starts: list[float]
-    """Beyond a warm answer."""
+    """How much longer each took than a warm answer."""
     service: list[float]
 
 
 def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float]:
-    """Draw arrivals: visits of a few requests with pauses that keep the engine awake, and longer ones between them.
-
-    Raises ValueError for a window with no room for a pause below it.
-    """
+    """Draw visits of a few requests, with pauses that keep the engine awake; longer ones between. Raises ValueError."""
     if window_s < 2 * APART_S:
         raise ValueError(f"a window of {window_s:g} s is too short: pauses keep {APART_S:g} s away from it")
     draws = random.Random(seed)
-    found, now = [], 0.0
+    arrivals, now = [], 0.0
     while now < span_s:
-        found.append(now)
+        arrivals.append(now)
         for _ in range(draws.randrange(VISIT)):
             now += draws.choice((0.0, draws.uniform(0.0, window_s - APART_S)))
-            found.append(now)
+            arrivals.append(now)
         now += draws.uniform(window_s + APART_S + SLOW_S, window_s + APART_S + SLOW_S + 3)
-    return found
+    return arrivals
 
 
 def send_requests(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
-    """Send each request at its second, whether earlier answers have come or not, and return the answers in order.
-
-    Raises the first error of `ask`, once all have ended.
-    """
+    """Send each request at its second, and return the answers in order. Raises the first error, once all have ended."""
     began = time.monotonic()
     answers: dict[int, Answer] = {}
     errors: list[BaseException] = []
@@ -113,7 +107,7 @@ def measure_engine(engine: LocalEngine, display: Display, repetitions: int, warm
     samples: list[Sample] = []
     for trial in plan_trials([engine.name], warm, repetitions, False, seed):
         if trial.kind in COLD_KINDS:
-            engine.scale_down(lambda _: None)
+            engine.scale_down()
         time.sleep(draws.uniform(*(REST_S if trial.kind in COLD_KINDS else PAUSE_S)))
         samples.append(measure_trial(trial, engine.url, engine.key, TIMEOUT_S, seen))
         display.show_row(render_progress(samples, repetitions * (warm + 1)))
@@ -127,7 +121,7 @@ def measure_engine(engine: LocalEngine, display: Display, repetitions: int, warm
 
 def replay_trace(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]:
     """Send the arrivals to an engine at zero. Raises ValueError if a request had no answer: nothing can be compared."""
-    engine.scale_down(lambda _: None)
+    engine.scale_down()
     seen: set[str] = set()
 
     def ask(number: int) -> Sample:
@@ -172,39 +166,39 @@ def compare_runs(
 
 def find_nearest_pause(arrivals: Sequence[float], took: Sequence[float], window_s: float) -> float:
     """Return the seconds between the window and the pause nearest to it, each from an answer to an arrival."""
-    ends, found = 0.0, []
+    ends, distances = 0.0, []
     for moment, seconds in zip(arrivals, took, strict=True):
         if moment > ends > 0:
-            found.append(abs(moment - ends - window_s))
+            distances.append(abs(moment - ends - window_s))
         ends = max(ends, moment + seconds)
-    return min(found, default=0.0)
+    return min(distances, default=0.0)
 
 
-def render_table(found: dict[str, Any]) -> str:
-    """Return both sides in plain text."""
-    real, drawn, before = found["real"], found["simulated"], found["measured_before"]
+def render_table(result: dict[str, Any]) -> str:
+    real, drawn = result["real"], result["simulated"]
     measured = "; ".join(
         f"{name}: median {statistics.median(took):.3f} s (n={len(took)})"
-        for name, took in (("starts", before["starts_s"]), ("warm answers", before["service_s"]))
+        for name, took in zip(("starts", "warm answers"), result["measured_before"].values(), strict=True)
     )
-    lines = [f"measured before: {measured}"]
-    lines.append(f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times")
     counts = " or ".join(str(count) for count in drawn["cold_starts"])
-    same = "the same" if found["same_cold_starts"] else "NOT the same"
-    lines.append(f"{'cold starts':<14}{real['cold_starts']:>12}{counts:>16}   {same}")
-    lines.append(f"{'p50, s':<14}{real['p50_s']:>12.3f}{drawn['p50_s']:>16.3f}")
-    goal = f"within {found['p95_goal']:.0%}: {'met' if found['p95_goal_met'] else 'NOT met'}"
+    same = "the same" if result["same_cold_starts"] else "NOT the same"
+    goal = f"within {result['p95_goal']:.0%}: {'met' if result['p95_goal_met'] else 'NOT met'}"
     within = f"95 % of the draws {drawn['p95_from_s']:.3f} to {drawn['p95_to_s']:.3f}"
-    tail = f"{found['p95_difference']:+.1%}, {goal}; {within}"
-    lines.append(f"{'p95, s':<14}{real['p95_s']:>12.3f}{drawn['p95_s']:>16.3f}   {tail}")
-    lines.append(f"no pause came nearer to the window than {found['nearest_to_the_window_s']:.2f} s")
-    return "\n".join(lines)
+    tail = f"{result['p95_difference']:+.1%}, {goal}; {within}"
+    return "\n".join([
+        f"measured before: {measured}",
+        f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times",
+        f"{'cold starts':<14}{real['cold_starts']:>12}{counts:>16}   {same}",
+        f"{'p50, s':<14}{real['p50_s']:>12.3f}{drawn['p50_s']:>16.3f}",
+        f"{'p95, s':<14}{real['p95_s']:>12.3f}{drawn['p95_s']:>16.3f}   {tail}",
+        f"no pause came nearer to the window than {result['nearest_to_the_window_s']:.2f} s",
+    ])  # fmt: skip
 
 
-def explain_slow_machine(found: dict[str, Any]) -> str:
+def explain_slow_machine(result: dict[str, Any]) -> str:
     """Return what to do where answers took so long that pauses came near the window: chance decided then."""
-    slowest = max(*found["real"]["latencies_s"], *found["measured_before"]["starts_s"])
-    if slowest <= SLOW_S and found["nearest_to_the_window_s"] >= APART_S:
+    slowest = max(*result["real"]["latencies_s"], *result["measured_before"]["starts_s"])
+    if slowest <= SLOW_S and result["nearest_to_the_window_s"] >= APART_S:
         return ""
     return f": an answer took {slowest:.1f} s, so pauses came near the window; run it again on an idle machine"
 
@@ -224,12 +218,12 @@ def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, An
 
 def main(options: argparse.Namespace) -> int:
     """Write the result and print it; return 1 if the cold starts differ, whatever the p95."""
-    where = record.describe_environment()
+    environment = record.describe_environment()
     with open_display() as display:
-        found = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, display)
-    path = record.save_result(options.out or FILE, "simulate_validation", found, where)
-    print(f"{render_table(found)}\nwritten to {path}")
-    if found["same_cold_starts"]:
+        result = validate_fleet(WINDOW_S if options.window is None else options.window, options.seed, display)
+    path = record.save_result(options.out or FILE, "simulate_validation", result, environment)
+    print(f"{render_table(result)}\nwritten to {path}")
+    if result["same_cold_starts"]:
         return 0
-    print(f"the simulation does not start as often as the engine did{explain_slow_machine(found)}", file=sys.stderr)
+    print(f"the simulation does not start as often as the engine did{explain_slow_machine(result)}", file=sys.stderr)
     return 1

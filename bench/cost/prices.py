@@ -48,9 +48,6 @@ GPU_KEYS = {
 }  # fmt: skip
 """Names of GPUs in an account's rates, after `gpu_hour_cost_`. Read in other projects' recorded answers of
 `modal billing rates --json` (August to October 2026): the client's own pages name no keys."""
-GUIDE_PER_HOUR = 1.10
-"""The guide's price for an L40S; it is an A10's."""
-GUIDE_DURATION_S = 5.0
 MOST_PER_HOUR = 100_000.0
 """More than any machine costs: a slip of the keyboard."""
 MOST_CORES, MOST_GIB = 1024.0, 65_536.0
@@ -93,14 +90,10 @@ class Price:
 def price_machine(
     gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0, rates: Rates = LISTED
 ) -> Price:
-    """Return the price of one GPU with cores and memory beside it; `per_hour` replaces it.
-
-    Raises ValueError for a GPU that is not in the list, and for a number that is none.
-    """
+    """Return the price of a GPU with cores and memory beside it; `per_hour` replaces it. Raises ValueError."""
     if per_hour is not None:
         return Price(gpu, per_hour, "given by the caller", "")
-    names = {name.casefold(): name for name in rates.gpu}
-    name = names.get(gpu.casefold())
+    name = next((name for name in rates.gpu if name.casefold() == gpu.casefold()), None)
     if name is None:
         raise ValueError(f"no price is known for {gpu!r}: give one an hour, or name one of {', '.join(rates.gpu)}")
     check_range("cores", cores, 0.0, MOST_CORES)
@@ -112,19 +105,18 @@ def price_machine(
 
 def fetch_rates() -> Rates:
     """Return what this account pays today, discounts included, for the GPUs in its answer. Raises AccountError."""
-    found = modal_account.ask_modal(
+    costs = modal_account.ask_modal(
         lambda: dict(modal_account.import_client().Workspace.from_context().billing.rates())
     )
+    keys = {name: f"gpu_hour_cost_{key}" for name, key in GPU_KEYS.items()}
     try:
-        gpu = {name: parse_hourly_rate(found[f"gpu_hour_cost_{key}"]) for name, key in GPU_KEYS.items()
-               if f"gpu_hour_cost_{key}" in found}  # fmt: skip
-        core, gib = parse_hourly_rate(found["cpu_hour_cost"]), parse_hourly_rate(found["mem_gib_hour_cost"])
+        gpu = {name: parse_hourly_rate(costs[key]) for name, key in keys.items() if key in costs}
+        core, gib = parse_hourly_rate(costs["cpu_hour_cost"]), parse_hourly_rate(costs["mem_gib_hour_cost"])
     except (KeyError, ValueError):
         gpu = {}
     if not gpu:
         raise AccountError("Modal's rates have other names than this release knows: see `modal billing rates`")
-    day = datetime.now(UTC).date().isoformat()
-    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, from Modal", day)
+    return Rates({**gpu, "none": 0.0}, core, gib, "this account's rates, from Modal", f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def parse_hourly_rate(value: Decimal) -> float:
@@ -147,17 +139,7 @@ def check_range(what: str, value: float, least: float, most: float) -> float:
     return value
 
 
-def estimate_like_guide(requests_per_day: float) -> float:
-    """Return dollars a month as the guide computes them: $0.46, $4.58 and $45.83 for its "$0.50", "$5" and "$50".
-
-    It counts only seconds of requests, with no idle window and no start, which no platform bills so; and its $1.10 an
-    hour, so its $792 always-on, are an A10's. `costs.compute_bill` counts all of them, at the named GPU's price.
-    """
-    return requests_per_day * 30 * GUIDE_DURATION_S * GUIDE_PER_HOUR / 3600
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a price."""
     add = parser.add_argument
     add("--gpu", default="L40S", help=f"{', '.join(GPU_PER_S)}; default: %(default)s")
     add("--cores", type=float_between(0, MOST_CORES), default=0.0, help="billed beside the GPU; default: none")

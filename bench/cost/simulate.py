@@ -19,7 +19,6 @@ WINDOW_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     demand = parser.add_mutually_exclusive_group(required=True)
     demand.add_argument("--requests-per-day", type=float_between(1e-9, 1e9), help="at random moments (Poisson)")
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
@@ -82,18 +81,18 @@ def load_traffic(options: argparse.Namespace) -> tuple[list[float], float | None
     return draw_bursts(options.requests_per_day, days, options.burst, options.quiet, options.seed), days * DAY_S
 
 
-def render_simulation(found: Simulation, price: Price) -> str:
-    """Return waits, container-hours and cost as a table."""
-    count, days = len(found.latencies_s), found.span_s / DAY_S
-    lines = [f"{count:,} requests in {days:g} days; {price.gpu} at ${price.per_hour:.3f} an hour ({price.source})"]
-    lines.append(f"{found.cold_starts:,} cold starts; {found.cold_share:.1%} of the requests waited for one")
+def render_simulation(outcome: Simulation, price: Price) -> str:
+    count, days = len(outcome.latencies_s), outcome.span_s / DAY_S
+    lines = [
+        f"{count:,} requests in {days:g} days; {price.gpu} at ${price.per_hour:.3f} an hour ({price.source})",
+        f"{outcome.cold_starts:,} cold starts; {outcome.cold_share:.1%} of the requests waited for one",
+    ]
     for percent, least in ((50, 1), (95, LEAST["p95"]), (99, LEAST["p99"])):
         weak = f"  weak: fewer than {least} requests" if count < least else ""
-        lines.append(f"{f'p{percent}':<12}{found.percentile(percent):>14,.3f} s{weak}")
-    lines.append(f"{'longest':<12}{max(found.latencies_s):>14,.3f} s")
-    parts = found.sum_seconds()
-    lines += [f"{name:<12}{took / 3600:>14,.3f} h{took * price.per_s:>14,.2f} $" for name, took in parts.items()]
-    total, cost = sum(parts.values()), found.compute_cost(price)
-    lines.append(f"{'total':<12}{total / 3600:>14,.3f} h{cost:>14,.2f} $")
-    months = found.span_s / MONTH_S
-    return "\n".join([*lines, f"{'30 days':<12}{total / 3600 / months:>14,.3f} h{cost / months:>14,.2f} $"])
+        lines.append(f"{f'p{percent}':<12}{outcome.percentile(percent):>14,.3f} s{weak}")
+    lines.append(f"{'longest':<12}{max(outcome.latencies_s):>14,.3f} s")
+    parts = outcome.sum_seconds()
+    total = sum(parts.values())
+    rows = {**parts, "total": total, "30 days": total * MONTH_S / outcome.span_s}
+    lines += [f"{name:<12}{took / 3600:>14,.3f} h{took * price.per_s:>14,.2f} $" for name, took in rows.items()]
+    return "\n".join(lines)

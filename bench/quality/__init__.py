@@ -1,0 +1,1 @@
+"""Whether the embedder finds the right page, and whether two servers compute the same vectors."""

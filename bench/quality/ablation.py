@@ -15,27 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality.recall import (
-    LabelledQuery,
-    QueryRank,
-    add_corpus,
-    list_page_files,
-    load_labels,
-    render_table,
-    summarise_kinds,
-)
+from bench.quality import recall
+from bench.quality.recall import LabelledQuery, QueryRank
 from bench.results import record
 from serving.documents.files import open_file
 from serving.documents.page import Page
 from serving.documents.parser_pool import ParserPool
 from serving.embedders.base import Vectors
-from serving.embedders.builtin.embedder import (
-    MIN_LETTERS,
-    MIN_LINE_LETTERS,
-    BuiltinEmbedder,
-    count_letters,
-    join_page_text,
-)
+from serving.embedders.builtin import embedder as builtin
 from serving.embedders.builtin.language_centering import CENTRE, SHRINK, LanguageCentering
 from serving.embedders.builtin.text_rows import join_rows
 from serving.settings import Settings
@@ -64,20 +51,21 @@ class RawPage:
 
 def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
     """Return the pages with readable text, and the vector of each query."""
-    embedder = BuiltinEmbedder(settings)
+    embedder = builtin.BuiltinEmbedder(settings)
     embedder.load()
     e5 = embedder._e5
-    found = []
+    pages = []
     with ParserPool(settings) as parsers:
-        for path in list_page_files(corpus):
+        for path in recall.list_page_files(corpus):
             for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 assert isinstance(page, Page)
                 lines = join_rows(page.lines if page.lines is not None else embedder.read_lines(page.image))
-                words = join_page_text(lines)
-                if count_letters(words) >= MIN_LETTERS:
-                    telling = [line.text for line in lines if count_letters(line.text) >= MIN_LINE_LETTERS]
-                    found.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
-    return found, {label.query: e5.query(label.query) for label in load_labels(corpus)}
+                words = builtin.join_page_text(lines)
+                if builtin.count_letters(words) >= builtin.MIN_LETTERS:
+                    least = builtin.MIN_LINE_LETTERS
+                    telling = [line.text for line in lines if builtin.count_letters(line.text) >= least]
+                    pages.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
+    return pages, {label.query: e5.query(label.query) for label in recall.load_labels(corpus)}
 
 
 def rank_queries(
@@ -99,11 +87,11 @@ def rank_queries(
     return ranks
 
 
-def list_variants() -> tuple[Variant, ...]:
-    """Return the rankings to compare."""
+def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
+    """Print the figures of each variant, and return the result file's content."""
     from serving.library.search import LINE_WEIGHT  # and usearch with it, which other commands do not need
 
-    return (
+    variants = (
         Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
         Variant("less language", CENTRE, SHRINK, 0.0),
         Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
@@ -112,28 +100,22 @@ def list_variants() -> tuple[Variant, ...]:
         Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
         Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
     )
-
-
-def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
-    """Print the figures of each variant, and return the result file's content."""
     raw, queries = embed_corpus(corpus, settings)
-    labels = load_labels(corpus)
-    found = []
-    for variant in list_variants():
-        table = summarise_kinds(rank_queries(raw, queries, labels, variant))
-        print(f"{variant.name}\n{render_table(table)}\n")
-        found.append({**asdict(variant), "table": [asdict(row) for row in table]})
-    return {"pages": len(raw), "variants": found}
+    labels = recall.load_labels(corpus)
+    rows = []
+    for variant in variants:
+        table = recall.summarise_kinds(rank_queries(raw, queries, labels, variant))
+        print(f"{variant.name}\n{recall.render_table(table)}\n")
+        rows.append({**asdict(variant), "table": [asdict(row) for row in table]})
+    return {"pages": len(raw), "variants": rows}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    add_corpus(parser)
+    recall.add_corpus(parser)
     record.add_out(parser, "ablation-builtin.json")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Compare the variants and write the result file."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data=Path(folder))
         return record.measure_and_save(options.out, "ablation", lambda _: compare_variants(options.corpus, settings))

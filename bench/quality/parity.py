@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,17 +96,15 @@ def embed_corpus(
 
 def gather_answers(calls: Sequence[Callable[[], Answer]], done: Callable[[int], None]) -> list[Answer]:
     """Return the answers in order, a few calls at a time. Raises the first failure at once."""
-    found = []
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        running: list[Future[Answer]] = [pool.submit(call) for call in calls]
-        try:
-            for number, future in enumerate(running, 1):
-                found.append(future.result())
-                done(number)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return found
+    answers: list[Answer] = []
+    pool = ThreadPoolExecutor(IN_FLIGHT)
+    try:
+        for answer in pool.map(lambda call: call(), calls):
+            answers.append(answer)
+            done(len(answers))
+        return answers
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def make_progress() -> Say:
@@ -115,8 +113,8 @@ def make_progress() -> Say:
 
     def say(text: str) -> None:
         nonlocal printed
-        if time.monotonic() - printed >= 1:
-            printed = time.monotonic()
+        if (now := time.monotonic()) - printed >= 1:
+            printed = now
             print(text, file=sys.stderr, flush=True)
 
     return say
@@ -141,21 +139,16 @@ def compute_cosines(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     """Return float64[n], the cosine of each pair of rows. Two rows of zeros (lines that can answer nothing) agree."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    found: NDArray[np.float64] = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
-    found[~a.any(axis=1) & ~b.any(axis=1)] = 1.0
-    return found.clip(-1.0, 1.0)
-
-
-def summarise_cosines(found: NDArray[np.float64]) -> Spread:
-    """Return n, least and median."""
-    return Spread(n=len(found), min=float(found.min()), median=float(np.median(found)))
+    cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
+    cosines[~a.any(axis=1) & ~b.any(axis=1)] = 1.0
+    return cosines.clip(-1.0, 1.0)
 
 
 def measure_separation(vectors: Vectors) -> dict[str, float]:
     """Return median and largest cosine of two different rows."""
     rows = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    found = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
-    return {"median": float(np.median(found)), "max": float(found.max())}
+    cosines = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    return {"median": float(np.median(cosines)), "max": float(cosines.max())}
 
 
 def compare_ranks(a: EmbeddedCorpus, b: EmbeddedCorpus) -> dict[str, float]:
@@ -172,32 +165,32 @@ def compare_vectors(a: EmbeddedCorpus, b: EmbeddedCorpus, threshold: Threshold) 
     `equal`: all cosines reach the threshold. `blurred`: that proves nothing, because different inputs have nearly the
     same vector.
     """
-    pages, queries = compute_cosines(a.pages, b.pages), compute_cosines(a.queries, b.queries)
-    found: dict[str, Any] = {
-        "pages": summarise_cosines(pages).model_dump(),
-        "queries": summarise_cosines(queries).model_dump(),
+    cosines = {"pages": compute_cosines(a.pages, b.pages), "queries": compute_cosines(a.queries, b.queries)}
+    samples = dict(cosines)
+    least = {"pages": threshold.pages, "queries": threshold.queries, "lines": threshold.pages}
+    same_lines = a.texts == b.texts and a.lines.shape == b.lines.shape
+    if same_lines and a.texts:
+        cosines["lines"] = compute_cosines(a.lines, b.lines)
+    equal = same_lines and all(bool(values.min() >= least[kind]) for kind, values in cosines.items())
+    spreads: dict[str, Any] = {
+        kind: Spread(n=len(values), min=float(values.min()), median=float(np.median(values))).model_dump()
+        for kind, values in cosines.items()
     }
-    equal = bool(pages.min() >= threshold.pages and queries.min() >= threshold.queries)
-    if a.texts or b.texts:
-        same = a.texts == b.texts and a.lines.shape == b.lines.shape
-        lines = compute_cosines(a.lines, b.lines) if same else np.zeros(1)
-        found["lines"] = summarise_cosines(lines).model_dump() if same else None
-        equal = equal and bool(lines.min() >= threshold.pages)
     servers = {"a": describe_server(a), "b": describe_server(b)}
     blurred = any(server["apart"][kind]["median"] >= BLURRED for server in servers.values() for kind in KINDS)
     return {
         **servers,
-        **found,
+        **spreads,
+        **({} if same_lines else {"lines": None}),
         "ranks": compare_ranks(a, b),
         "threshold": threshold.model_dump(),
         "equal": equal,
         "blurred": blurred,
-        "samples": {"pages": pages, "queries": queries},
+        "samples": samples,
     }
 
 
 def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
-    """Return one server's part of the result file."""
     info = server.info
     return {
         "model": info.name,
@@ -209,55 +202,43 @@ def describe_server(server: EmbeddedCorpus) -> dict[str, Any]:
     }
 
 
-def render_table(found: dict[str, Any]) -> str:
-    """Return the result in plain text."""
-    needed = {**found["threshold"], "lines": found["threshold"]["pages"]}
-    rows = [f"{name}: {found[name]['title']} ({found[name]['fingerprint']})" for name in ("a", "b")]
+def render_table(result: dict[str, Any]) -> str:
+    needed = {**result["threshold"], "lines": result["threshold"]["pages"]}
+    rows = [f"{name}: {result[name]['title']} ({result[name]['fingerprint']})" for name in ("a", "b")]
     rows += ["", f"{'a beside b':<12}{'n':>6}{'min cosine':>13}{'median':>11}{'needed':>9}"]
-    for kind in (*KINDS, *(["lines"] if "lines" in found else [])):
-        row = found[kind]
+    for kind in (*KINDS, *(["lines"] if "lines" in result else [])):
+        row = result[kind]
         figures = f"{row['n']:>6}{row['min']:>13.6f}{row['median']:>11.6f}" if row else "  not the same lines were read"
         rows.append(f"{kind:<12}{figures}{needed[kind]:>9g}")
-    share = found["ranks"]
-    rows += [f"{found['queries']['n']} queries: the same page first for {share['first']:.1%};"]
+    share = result["ranks"]
+    rows += [f"{result['queries']['n']} queries: the same page first for {share['first']:.1%};"]
     rows[-1] += f" {share['first_three']:.1%} of the first three pages are the same"
     rows += ["", f"{'how far different ones are apart':<34}{'median':>8}{'max':>8}"]
     for name in ("a", "b"):
         for kind in KINDS:
-            row = found[name]["apart"][kind]
+            row = result[name]["apart"][kind]
             rows.append(f"{name + ': ' + kind:<34}{row['median']:>8.3f}{row['max']:>8.3f}")
     return "\n".join(rows)
 
 
-def record_proof(found: dict[str, Any], folder: Path, measured: str) -> str:
+def record_proof(result: dict[str, Any], folder: Path, measured: str) -> str:
     """Record the proof in the data folder, or withdraw an earlier one, and return in words what was done."""
-    one, other = (found[name]["fingerprint"] for name in ("a", "b"))
+    one, other = (result[name]["fingerprint"] for name in ("a", "b"))
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
-    if not found["equal"]:
-        gone = fingerprints.remove_proofs(folder, one, other)
-        if not gone:
-            return "the two may not share a collection"
+    if not result["equal"]:
         where = folder / fingerprints.FILE
+        if not (gone := fingerprints.remove_proofs(folder, one, other)):
+            return "the two may not share a collection"
         return f"{len(gone)} earlier proof(s) withdrawn from {where}; pages that were added by them are still there"
-    if found["blurred"]:
+    if result["blurred"]:
         return "nothing recorded"
-    fields = {name: found[name] for name in ("pages", "queries", "threshold")}
-    fingerprints.add_proof(
-        folder, Proof(fingerprints=(one, other), lines=found.get("lines"), measured=measured, **fields)
-    )
+    fields: dict[str, Any] = {name: result.get(name) for name in ("pages", "queries", "threshold", "lines")}
+    fingerprints.add_proof(folder, Proof(fingerprints=(one, other), measured=measured, **fields))
     return f"recorded in {folder / fingerprints.FILE}: the two may share a collection"
 
 
-def why_not_equal(found: dict[str, Any]) -> str:
-    """Return why the servers do not count as equal; empty if they do."""
-    if found["blurred"]:
-        return NOTHING_SHOWN
-    return "" if found["equal"] else "the two servers do not compute the same vectors"
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     for name in ("a", "b"):
         key = f"its key comes from DORMOUSE_WORKER_KEY_{name.upper()}, else DORMOUSE_WORKER_KEY"
@@ -273,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compare the servers, write the result, record the proof; return 1 if they do not count as equal."""
-    where = record.describe_environment()
+    environment = record.describe_environment()
     settings = Settings() if options.data is None else Settings(data=options.data)
     if options.out.resolve() == (settings.data / fingerprints.FILE).resolve():
         raise ValueError(f"{options.out} is where proofs are kept: write the result elsewhere")
@@ -284,13 +265,14 @@ def main(options: argparse.Namespace) -> int:
     ]
     a, b = embed_on_both(servers, options.corpus, settings, make_progress())
     threshold = Threshold(pages=options.threshold_pages, queries=options.threshold_queries)
-    found = compare_vectors(a, b, threshold)
-    print(render_table(found))
-    saved = record.save_result(options.out, "parity", found, where)
+    result = compare_vectors(a, b, threshold)
+    print(render_table(result))
+    saved = record.save_result(options.out, "parity", result, environment)
     if not options.no_record:
-        print(record_proof(found, settings.data, where["time"]))
-    if reason := why_not_equal(found):
-        print(f"{reason} (written to {saved})", file=sys.stderr)
-        return 1
-    print(f"written to {saved}")
-    return 0
+        print(record_proof(result, settings.data, environment["time"]))
+    if result["equal"] and not result["blurred"]:
+        print(f"written to {saved}")
+        return 0
+    reason = NOTHING_SHOWN if result["blurred"] else "the two servers do not compute the same vectors"
+    print(f"{reason} (written to {saved})", file=sys.stderr)
+    return 1

@@ -75,7 +75,6 @@ def load_labels(corpus: Path) -> list[LabelledQuery]:
 
 
 def list_page_files(corpus: Path) -> list[Path]:
-    """Return the files of pages, in order."""
     return sorted(path for path in corpus.iterdir() if path.suffix not in (".json", ".md"))
 
 
@@ -97,8 +96,7 @@ def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> lis
     with tempfile.TemporaryDirectory() as folder, closing(Library(Path(folder))) as library:
         collection = library.create_collection(COLLECTION).key
         keys = fill_library(library, collection, client, corpus, settings)
-        missing = {(label.file, label.page) for label in labels} - keys
-        if missing:
+        if missing := {(label.file, label.page) for label in labels} - keys:
             raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
         ranks = []
         for label in labels:
@@ -129,41 +127,25 @@ def fill_library(
 
 def summarise_kinds(ranks: Sequence[QueryRank]) -> list[KindRecall]:
     """Return the figures of each kind of query, then of all."""
-    kinds = [*dict.fromkeys(one.label.kind for one in ranks), "all"]
-    return [summarise_ranks(kind, [one.rank for one in ranks if kind in ("all", one.label.kind)]) for kind in kinds]
-
-
-def summarise_ranks(kind: str, ranks: Sequence[int]) -> KindRecall:
-    """Return the figures of one kind."""
-    at = np.asarray(ranks)
-    return KindRecall(kind, len(at), float((at == 1).mean()), float((at <= 3).mean()), float((1 / at).mean()))
+    table = []
+    for kind in [*dict.fromkeys(one.label.kind for one in ranks), "all"]:
+        at = np.asarray([one.rank for one in ranks if kind in ("all", one.label.kind)])
+        means = (float(values.mean()) for values in (at == 1, at <= 3, 1 / at))
+        table.append(KindRecall(kind, len(at), *means))
+    return table
 
 
 def render_table(rows: Sequence[KindRecall]) -> str:
-    """Return the figures in plain text."""
     lines = [f"{'kind':<12}{'n':>5}{'recall@1':>10}{'recall@3':>10}{'MRR':>8}"]
     lines += [f"{r.kind:<12}{r.n:>5}{r.recall_at_1:>10.3f}{r.recall_at_3:>10.3f}{r.mrr:>8.3f}" for r in rows]
     return "\n".join(lines)
 
 
-def build_result(client: EmbeddingClient, ranks: Sequence[QueryRank]) -> dict[str, Any]:
-    """Return the result file's content. Raises ServingError."""
-    info = client.fetch_info()
-    return {
-        "model": info.name,
-        "fingerprint": info.fingerprint,
-        "table": [asdict(row) for row in summarise_kinds(ranks)],
-        "samples": [{**asdict(one.label), "rank": one.rank} for one in ranks],
-    }
-
-
 def add_corpus(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the corpus."""
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder of pages with a queries.json")
 
 
 def add_worker(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a worker."""
     parser.add_argument("--url", help="a running worker; its key comes from DORMOUSE_WORKER_KEY (default: start one)")
 
 
@@ -171,16 +153,14 @@ def add_worker(parser: argparse.ArgumentParser) -> None:
 def open_worker(url: str | None) -> Iterator[EmbeddingClient]:
     """Return a client of the named worker, or of one that lives as long as the block. Raises ProcessFailed."""
     if url:
-        yield EmbeddingClient(
-            url, os.environ.get("DORMOUSE_WORKER_KEY", ""), headers=select_proxy_headers(url, os.environ)
-        )
+        key = os.environ.get("DORMOUSE_WORKER_KEY", "")
+        yield EmbeddingClient(url, key, headers=select_proxy_headers(url, os.environ))
         return
     with tempfile.TemporaryDirectory() as data, ServerProcess("serving", ["--data", data]) as process:
         yield EmbeddingClient(process.wait())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add_corpus(parser)
     parser.add_argument("--misses", action="store_true", help="also print the queries whose page is not first")
     add_worker(parser)
@@ -188,15 +168,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Rank the corpus, print the figures and write the result file."""
-
     def measure(_: record.Keep) -> dict[str, Any]:
         with open_worker(options.url) as client:
-            ranks = rank_pages(client, options.corpus, Settings())
-            found = build_result(client, ranks)
-        print(render_table(summarise_kinds(ranks)))
+            info, ranks = client.fetch_info(), rank_pages(client, options.corpus, Settings())
+        table = summarise_kinds(ranks)
+        print(render_table(table))
         for miss in (one for one in ranks if options.misses and one.rank > 1):
             print(f"rank {miss.rank:>3}  {miss.label.kind:<11} {miss.label.query}  ({miss.label.file})")
-        return found
+        samples = [{**asdict(one.label), "rank": one.rank} for one in ranks]
+        figures = {"table": [asdict(row) for row in table], "samples": samples}
+        return {"model": info.name, "fingerprint": info.fingerprint, **figures}
 
     return record.measure_and_save(options.out, "quality", measure)

@@ -10,6 +10,7 @@ import platform
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def describe_environment() -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": read_cpu_model(),
         "cores": usable_cores(),
-        "gpu": "; ".join(list_gpus()),
+        "gpu": "; ".join(query_gpus("name,memory.total,driver_version")),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -45,11 +46,6 @@ def describe_environment() -> dict[str, Any]:
         "commit": read_commit(),
         "load_average": os.getloadavg()[0],
     }
-
-
-def list_gpus() -> list[str]:
-    """Return name, memory and driver of each GPU."""
-    return query_gpus("name,memory.total,driver_version")
 
 
 def query_gpus(fields: str, *more: str) -> list[str]:
@@ -62,12 +58,11 @@ def query_gpus(fields: str, *more: str) -> list[str]:
 
 
 def list_packages() -> dict[str, str]:
-    """Return the versions of those `PACKAGES` that are installed here."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def read_cpu_model() -> str:
@@ -83,10 +78,9 @@ def read_commit() -> str:
     """Return the commit of this checkout, marked if files differ from it; empty outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip()
 
 
 def save_result(path: Path, kind: str, result: dict[str, Any], environment: dict[str, Any]) -> Path:
@@ -99,15 +93,10 @@ def save_result(path: Path, kind: str, result: dict[str, Any], environment: dict
 
 def measure_and_save(out: Path, kind: str, measure: Callable[[Keep], dict[str, Any]]) -> int:
     """Write what `measure` returns, with the environment before it, and return exit code 0. Raises OSError."""
-    where = describe_environment()
-
-    def keep(found: dict[str, Any]) -> Path:
-        return save_result(out, kind, found, where)
-
+    keep = partial(save_result, out, kind, environment=describe_environment())
     print(f"written to {keep(measure(keep))}")
     return 0
 
 
 def add_out(parser: argparse.ArgumentParser, file: str) -> None:
-    """Add the option that names the result file."""
     parser.add_argument("--out", type=Path, default=RUNS / file, help=f"result file; default: assets/runs/{file}")

@@ -53,10 +53,10 @@ def summarise(samples: Sequence[float]) -> Summary:
     """Return mean, percentiles and maximum. Raises ValueError for a sample that is not a finite number."""
     if not len(samples):
         return Summary(0)
-    found = check_samples(samples)
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(found, [50, 90, 95, 99]))
-    weak = tuple(name for name, least in LEAST.items() if len(found) < least)
-    return Summary(len(found), float(found.mean()), p50, p90, p95, p99, float(found.max()), weak)
+    values = check_samples(samples)
+    p50, p90, p95, p99 = np.percentile(values, [50, 90, 95, 99]).tolist()
+    weak = tuple(name for name, least in LEAST.items() if len(values) < least)
+    return Summary(len(values), float(values.mean()), p50, p90, p95, p99, float(values.max()), weak)
 
 
 def bootstrap_median(samples: Sequence[float], seed: int) -> tuple[float, float]:
@@ -65,10 +65,7 @@ def bootstrap_median(samples: Sequence[float], seed: int) -> tuple[float, float]
 
 
 def bootstrap_ratio(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
-    """Return the median of `a` over that of `b`. The two are drawn apart: they are not pairs.
-
-    Raises ValueError as `check_samples`, and for a `b` that is not above zero.
-    """
+    """Return the ratio of the medians, drawn apart: no pairs. Raises ValueError as `check_samples`, or if `b` <= 0."""
     above, below = check_samples(a), check_samples(b)
     if below.min() <= 0:
         raise ValueError("a ratio needs samples above zero to divide by")
@@ -79,12 +76,12 @@ def bootstrap_ratio(a: Sequence[float], b: Sequence[float], seed: int) -> Ratio:
 
 def check_samples(samples: Sequence[float]) -> Numbers:
     """Return float64[n]. Raises ValueError for no samples and for one that is not a finite number."""
-    found = np.asarray(samples, dtype=np.float64)
-    if found.ndim != 1 or not found.size:
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim != 1 or not values.size:
         raise ValueError("there is no sample")
-    if not np.isfinite(found).all():
+    if not np.isfinite(values).all():
         raise ValueError("a sample is not a finite number")
-    return found
+    return values
 
 
 def resample_medians(samples: Numbers, draw: np.random.Generator) -> Numbers:
@@ -94,6 +91,5 @@ def resample_medians(samples: Numbers, draw: np.random.Generator) -> Numbers:
 
 
 def interval_ends(values: Numbers) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -1,0 +1,1 @@
+"""How fast ingest, search, workers, snapshots, GPU servers and the page are."""

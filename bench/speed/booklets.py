@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.quality.recall import LabelledQuery
 from bench.speed.browser import PACKAGES, BrowserFailed
 
 FILES = 5
@@ -50,17 +50,7 @@ ASKED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LabelledQuestion:
-    """A question with the one page that answers it; pages count from 1."""
-
-    question: str
-    file: str
-    page: int
-
-
 def split_pages(pages: int) -> list[int]:
-    """Return the number of pages in each file."""
     return [pages // FILES + (number < pages % FILES) for number in range(FILES)]
 
 
@@ -71,22 +61,21 @@ def pick_subject(number: int) -> tuple[str, str]:
 
 
 def name_booklet(file: int) -> str:
-    """Return a file's name."""
     return f"booklet {file + 1}, {KINDS[file]}.pdf"
 
 
-def write_questions(pages: int, count: int) -> list[LabelledQuestion]:
+def write_questions(pages: int, count: int) -> list[LabelledQuery]:
     """Return questions spread over all pages, each answered by another page as long as there are enough."""
     step = next(step for step in range(round(0.618 * pages), pages) if math.gcd(step, pages) == 1)
     starts = [sum(split_pages(pages)[:file]) for file in range(FILES)]
-    found = []
+    questions = []
     for number in range(count):
         page = number * step % pages
         file = max(file for file in range(FILES) if starts[file] <= page)
         place, thing = pick_subject(page)
         text = ASKED[number % len(ASKED)].format(place=place, thing=thing)
-        found.append(LabelledQuestion(text, name_booklet(file), page - starts[file] + 1))
-    return found
+        questions.append(LabelledQuery(text, KINDS[file], name_booklet(file), page - starts[file] + 1))
+    return questions
 
 
 def write_booklets(folder: Path, pages: int, seed: int = 7) -> list[Path]:
@@ -108,7 +97,6 @@ def write_booklets(folder: Path, pages: int, seed: int = 7) -> list[Path]:
 
 
 def draw_page(canvas: Any, kind: str, place: str, thing: str, draw: random.Random) -> None:
-    """Draw one page: a coloured head, bars, and sentences."""
     hue = draw.random()
     canvas.setFillColorRGB(0.3 + 0.4 * hue, 0.5, 0.9 - 0.5 * hue)
     canvas.rect(0, 762, 595, 80, stroke=0, fill=1)

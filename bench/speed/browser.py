@@ -35,15 +35,11 @@ class BrowserFailed(Exception):
 
 def find_browser() -> str | None:
     """Return the path of a browser; None if there is none. Needs Playwright only if none is installed."""
-    named = os.environ.get("CHROMIUM")
-    if named:
+    if named := os.environ.get("CHROMIUM"):
         return named
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    return found or next((app for app in APPS if Path(app).exists()), None) or find_downloaded_browser()
-
-
-def find_downloaded_browser() -> str | None:
-    """Return the path of Playwright's own browser; None if it was not downloaded."""
+    installed = [path for name in NAMES if (path := shutil.which(name))] + [app for app in APPS if Path(app).exists()]
+    if installed:
+        return installed[0]
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -44,20 +44,17 @@ def time_median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def find_graph(graphs: Any, lane: str, count: int) -> Any:
-    """Return the CUDA graph of a lane for a batch of `count`."""
-    found = getattr(graphs, lane)._graphs
-    return next(graph for key, graph in found.items() if key[0][0] == count)
+    """Return the CUDA graph of a lane (`pages` or `queries`) for a batch of `count`."""
+    return next(graph for key, graph in getattr(graphs, f"_{lane}")._graphs.items() if key[0][0] == count)
 
 
 def time_graphs(graphs: Any, batches: Sequence[int]) -> list[dict[str, Any]]:
     """Measure one batch of each size, of pages and then of queries."""
     rows = []
-    for count in batches:
-        seconds = time_median(find_graph(graphs, "_pages", count).replay)
-        rows.append({"batch": count, "ms": round(seconds * 1000, 2), "pages_per_s": round(count / seconds, 1)})
-    for count in batch_shapes.QUERY_BATCHES:
-        seconds = time_median(find_graph(graphs, "_queries", count).replay)
-        rows.append({"batch": count, "ms": round(seconds * 1000, 2), "queries_per_s": round(count / seconds, 1)})
+    for lane, counts in (("pages", batches), ("queries", batch_shapes.QUERY_BATCHES)):
+        for count in counts:
+            seconds = time_median(find_graph(graphs, lane, count).replay)
+            rows.append({"batch": count, "ms": round(seconds * 1000, 2), f"{lane}_per_s": round(count / seconds, 1)})
     return rows
 
 
@@ -113,12 +110,10 @@ def compare_with_reference(embedder: BiGemma3Embedder, squares: list[np.ndarray]
     ours = embedder._running.embed_pages(squares[:4])
     asked = embedder.embed_queries(texts)
     return {
-        "pages": [round(float(c), 6) for c in compute_cosines(pages, ours)],
-        "causal": [round(float(c), 6) for c in compute_cosines(causal, ours)],
-        "queries": [round(float(c), 6) for c in compute_cosines(queries, asked)],
-        "between_pages": [
-            round(float(c), 4) for c in compute_cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:])
-        ],
+        "pages": compute_cosines(pages, ours).round(6).tolist(),
+        "causal": compute_cosines(causal, ours).round(6).tolist(),
+        "queries": compute_cosines(queries, asked).round(6).tolist(),
+        "between_pages": compute_cosines(np.repeat(ours[:1], len(ours) - 1, axis=0), ours[1:]).round(4).tolist(),
     }
 
 
@@ -126,22 +121,20 @@ def list_kernels(graphs: Any, count: int) -> list[dict[str, Any]]:
     """Return the kernels of one batch, the longest first, with their times."""
     from torch.profiler import ProfilerActivity, profile
 
-    replay = find_graph(graphs, "_pages", count).replay
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        replay()
+        find_graph(graphs, "pages", count).replay()
         torch.cuda.synchronize()
-    found = [
+    kernels = [
         {"ms": round(event.self_device_time_total / 1000, 2), "n": event.count, "kernel": event.key[:120]}
         for event in seen.key_averages()
     ]
-    return sorted(found, key=lambda row: -row["ms"])[:20]
+    return sorted(kernels, key=lambda row: -row["ms"])[:20]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure all, and print it."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed.gpu_kernels", description=__doc__)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--batches", default="1,2,4,8", help="of pages; default: %(default)s")
+    parser.add_argument("--batches", default="1,2,4,8", help="pages in a batch; default: %(default)s")
     options = parser.parse_args(argv)
     batch_shapes.PAGE_BATCHES = tuple(int(count) for count in options.batches.split(","))
     with tempfile.TemporaryDirectory() as data:
@@ -153,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         warm = time.perf_counter()
     side = embedder.checkpoint.image_size
     squares = [np.random.default_rng(n).integers(0, 255, (side, side, 3), dtype=np.uint8) for n in range(32)]
-    found = {
+    figures = {
         "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
         "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
@@ -163,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         "kernels": list_kernels(embedder._runner, 8),
         "reference": compare_with_reference(embedder, squares),
     }  # fmt: skip
-    json.dump(found, sys.stdout)
+    json.dump(figures, sys.stdout)
     return 0
 
 

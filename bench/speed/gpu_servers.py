@@ -7,26 +7,28 @@ shapes: speed does not depend on their values.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from bench.coldstart.target import TargetError, start_engine
 from bench.options import check_counts, float_between
 from bench.quality import parity, recall
 from bench.results import record
 from bench.results.record import Keep, Say
 from bench.speed import load, random_weights
 from bench.speed.load import LoadTarget
-from serving.http.child_server import ProcessFailed, ServerProcess
+from serving.http.child_server import ProcessFailed
 from serving.library.fingerprints import Threshold
 from serving.settings import Settings
 
@@ -58,36 +60,40 @@ def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[s
         folder = Path(scratch)
         weights = options.weights or make_weights(folder / "weights", options.shape, options.device, say)
         named = str(options.weights or f"random {options.shape}")
-        found: dict[str, Any] = {"weights": named}
+        result: dict[str, Any] = {"weights": named}
         if options.device == "cuda" and not options.no_loop:
-            found["loop"] = run_gpu_loop(weights, options.batches, say)
-            keep(found)
+            result["loop"] = run_gpu_loop(weights, options.batches, say)
+            keep(result)
         jpegs = load.draw_jpegs(JPEGS)
-        servers = start_servers(options, weights, folder, jpegs, stack, found, say)
+        servers = start_servers(options, weights, folder, jpegs, stack, result, say)
         for name, (_, targets) in servers.items():
-            found[name] |= measure_server(name, *targets, options, say)
-            keep(found)
+            result[name] |= measure_server(name, *targets, options, say)
+            keep(result)
         if {"bigemma3", "vllm"} <= servers.keys():
-            found["parity"] = compare_servers(servers["bigemma3"][0], servers["vllm"][0], say)
-    return found
+            clients = [parity.open_client(servers[name][0], "") for name in ("bigemma3", "vllm")]
+            embedded = parity.embed_on_both(clients, recall.CORPUS, Settings(), parity.make_progress())
+            threshold = Threshold(pages=THRESHOLD, queries=THRESHOLD)
+            result["parity"] = parity.compare_vectors(*embedded, threshold)
+            say(parity.render_table(result["parity"]))
+    return result
 
 
 def start_servers(
     options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
-    found: dict[str, Any], say: Say,
+    result: dict[str, Any], say: Say,
 ) -> dict[str, Server]:  # fmt: skip
-    """Start all servers beside each other; `found` gets a row for each, with the reason of one that does not start."""
+    """Start all servers beside each other; `result` gets a row for each, with the reason of one that does not start."""
 
     def start(name: str) -> Server | None:
         began = time.perf_counter()
         try:
             server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
-        except (ProcessFailed, OSError) as error:
-            found[name] = {"failed": str(error)[-2000:]}
+        except (ProcessFailed, TargetError, OSError) as error:
+            result[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
             return None
-        found[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
-        say(f"{name}: first page after {found[name]['start_to_first_page_s']} s")
+        result[name] = {"start_to_first_page_s": round(time.perf_counter() - began, 1)}
+        say(f"{name}: first page after {result[name]['start_to_first_page_s']} s")
         return server
 
     names = options.servers.split(",")
@@ -107,26 +113,20 @@ def make_weights(out: Path, shape: str, device: str, say: Say) -> Path:
 
 
 def run_gpu_loop(weights: Path, batches: str, say: Say) -> dict[str, Any]:
-    """Return what `bench.speed.gpu_kernels` measures."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench.speed.gpu_kernels",
-        str(weights),
-        *(["--batches", batches] if batches else []),
-    ]
+    chosen = ["--batches", batches] if batches else []
+    command = [sys.executable, "-m", "bench.speed.gpu_kernels", str(weights), *chosen]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
         return {"failed": done.returncode}
-    found: dict[str, Any] = json.loads(done.stdout)
-    for row in [*found["loops"], *found["beside"]]:
+    figures: dict[str, Any] = json.loads(done.stdout)
+    for row in [*figures["loops"], *figures["beside"]]:
         say("loop: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    return found
+    return figures
 
 
 @contextmanager
 def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: list[bytes]) -> Iterator[Server]:
-    """Run a server for the block, from its first answered page on. Raises ProcessFailed, OSError."""
+    """Run a server for the block, from its first answered page on. Raises ProcessFailed, TargetError, OSError."""
     texts = [f"what is the total revenue of year {number}" for number in range(QUERIES)]
     if name in STOCK_PORTS:
         path = "/v1/embeddings"
@@ -137,34 +137,18 @@ def start_server(name: str, weights: Path, device: str, folder: Path, jpegs: lis
         ]
     else:
         path = "/embed"
-        pages = [load.build_page_body(jpeg) for jpeg in jpegs]
+        pages = [{"images": [base64.b64encode(jpeg).decode()]} for jpeg in jpegs]
         queries = [{"texts": [text]} for text in texts]
     bodies = load.write_bodies(folder / "pages", pages), load.write_bodies(folder / "queries", queries)
-    stock = name in STOCK_PORTS
-    running = start_stock_server(name, weights, folder) if stock else start_engine(name, weights, folder, device)
-    with running as url:
-        targets = LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1])
-        ask_first_page(targets[0])
-        yield url, targets
-
-
-@contextmanager
-def start_engine(name: str, weights: Path, folder: Path, device: str) -> Iterator[str]:
-    """Run our engine with an embedder for the block; yields its address. Raises ProcessFailed."""
-    arguments = [
-        "--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain", "--data",
-        str(folder / "data"), "--scaledown-window", "3600",
-    ]  # fmt: skip
-    with ServerProcess("serving", arguments) as process:
-        yield process.wait()
-
-
-def ask_first_page(pages: LoadTarget) -> None:
-    """Return once a page was answered. Raises OSError."""
-    body = min(pages.bodies.iterdir()).read_bytes()
-    request = urllib.request.Request(pages.url + pages.path, body, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=START_S) as answer:  # noqa: S310
-        answer.read()
+    with ExitStack() as stack:
+        if name in STOCK_PORTS:
+            url = stack.enter_context(start_stock_server(name, weights, folder))
+        else:
+            arguments = ["--embedder", name, "--weights", str(weights), "--device", device, "--snapshot", "plain"]
+            engine = start_engine(name, [*arguments, "--scaledown-window", "3600"])
+            url = stack.enter_context(closing(engine)).url
+        requests.post(url + path, json=pages[0], timeout=START_S).raise_for_status()
+        yield url, (LoadTarget(url, path, bodies[0]), LoadTarget(url, path, bodies[1]))
 
 
 @contextmanager
@@ -183,18 +167,16 @@ def start_stock_server(name: str, weights: Path, folder: Path) -> Iterator[str]:
         while True:
             if process.poll() is not None or time.monotonic() > ends:
                 raise ProcessFailed(log.read_text()[-2000:])
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            with suppress(OSError):
+                requests.get(f"http://127.0.0.1:{port}/health", timeout=2).raise_for_status()
                 break
-            except OSError:
-                time.sleep(0.2)
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.kill()
 
 
 def measure_server(
@@ -204,52 +186,42 @@ def measure_server(
     for clients in (1, 2, 3, 8, 32):  # every shape has been used once
         load.run_clients(pages, clients, 0.2)
         load.run_clients(queries, clients, 0.2)
-    found: dict[str, Any] = {"pages": [], "queries": []}
+    result: dict[str, Any] = {"pages": [], "queries": []}
     for clients in CLIENTS[-1:] if options.quick else CLIENTS:
         seconds = options.seconds if clients > 1 else options.seconds / 2
         for kind, target in (("pages", pages), ("queries", queries)):
             figures = load.run_clients(target, clients, seconds).as_json()
-            found[kind].append(figures)
+            result[kind].append(figures)
             say(f"{name}: {kind} {figures}")
-    found["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
-    short = {field: value for field, value in found["queries_during_ingest"].items() if field not in RAW}
+    result["queries_during_ingest"] = measure_during_ingest(pages, queries, options.seconds * 2.5)
+    short = {field: value for field, value in result["queries_during_ingest"].items() if field not in RAW}
     say(f"{name}: queries during ingest {short}")
-    return found
+    return result
 
 
 def measure_during_ingest(pages: LoadTarget, queries: LoadTarget, seconds: float) -> dict[str, Any]:
     """Measure one client's queries, 20 a second at most, while 32 others send pages."""
-    ingest: list[load.LoadResult] = []
-    thread = threading.Thread(target=lambda: ingest.append(load.run_clients(pages, 32, seconds + 3)))
-    thread.start()
-    time.sleep(3)
-    asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        ingest = pool.submit(load.run_clients, pages, 32, seconds + 3)
+        time.sleep(3)
+        asked = load.run_clients(queries, 1, seconds, gap_s=0.05)
     return {
         **asked.as_json(),
         "samples_ms": [round(value, 1) for value in asked.milliseconds],
         "server_timings": asked.server_timings,
-        "pages_per_s": round(ingest[0].rate, 1),
+        "pages_per_s": round(ingest.result().rate, 1),
     }
 
 
-def compare_servers(a: str, b: str, say: Say) -> dict[str, Any]:
-    """Return the parity of two servers on the sample corpus. Raises ServingError."""
-    servers = [parity.open_client(url, "") for url in (a, b)]
-    embedded = parity.embed_on_both(servers, recall.CORPUS, Settings(), parity.make_progress())
-    found = parity.compare_vectors(*embedded, Threshold(pages=THRESHOLD, queries=THRESHOLD))
-    say(parity.render_table(found))
-    return found
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
     add("--shape", choices=tuple(random_weights.SHAPES), default="4b", help="shape of random weights")
     servers = "a list of bigemma3, vllm, vllm-serve and vllm-serve-eager; default: %(default)s"
     add("--servers", default="bigemma3,vllm", help=servers)
-    add("--seconds", type=float_between(0.1, 3600), default=8.0, help="of each measurement; default: %(default)s")
+    add(
+        "--seconds", type=float_between(0.1, 3600), default=8.0, help="length of each measurement; default: %(default)s"
+    )
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries the bench itself")
     add("--batches", type=check_counts, help="batches of pages in the loop; default: those that are served")
     add("--no-loop", action="store_true", help="measure only the servers")
@@ -258,5 +230,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure both servers, and write the result file after each part."""
     return record.measure_and_save(options.out, "gpu", lambda keep: measure_servers(options, print, keep))

@@ -62,16 +62,15 @@ class StartMode:
 
 
 def list_start_modes(tiers: Sequence[str]) -> list[StartMode]:
-    """Return the modes that these tiers need."""
     kept = tuple(tier for tier in ("context", "host") if tier in tiers)
     step = {"DORMOUSE_CONTEXT_S": str(CONTEXT_S)} if "context" in tiers else {}
-    found = [
+    modes = (
         StartMode("kept", kept, ("--embedder", "bigemma3", "--snapshot", "cuda"), step),
         StartMode("file", ("disk",), ("--embedder", "bigemma3", "--snapshot", "criu+cuda"), {}),
         StartMode("plain", ("none",), ("--embedder", "bigemma3", "--snapshot", "plain"), {"DORMOUSE_HF_EAGER": "1"}),
         StartMode("vllm", ("vllm_host",), ("--embedder", "vllm", "--snapshot", "cuda"), {}),
-    ]
-    return [mode for mode in found if set(mode.tiers) & set(tiers)]
+    )
+    return [mode for mode in modes if set(mode.tiers) & set(tiers)]
 
 
 def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str, Any]:
@@ -83,8 +82,9 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         weights = options.weights or make_weights(Path(scratch) / "weights", "4b", "cuda", say)
         size = sum(file.stat().st_size for file in Checkpoint.read(weights).files)
-        ceiling = measure_copy_ceiling()
-        found: dict[str, Any] = {
+        done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
+        ceiling = round(float(done.stdout), 2)
+        result: dict[str, Any] = {
             "weights": str(options.weights or "random 4b"), "weights_bytes": size,
             "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
         }  # fmt: skip
@@ -94,33 +94,27 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
             try:
                 engines.append(start_tier_engine(mode, weights, stack, say))
             except (ProcessFailed, TargetError, OSError) as error:
-                found[f"{mode.name}_failed"] = str(error)[-3000:]
+                result[f"{mode.name}_failed"] = str(error)[-3000:]
                 say(f"{mode.name} failed: {str(error)[-3000:]}")
         for number in range(options.rounds):
             if time.monotonic() - began > options.minutes * 60:
                 break
             for engine in engines:
                 for tier in engine.mode.tiers:
-                    if tier in tiers:
-                        row = engine.take_sample(tier)
-                        found["tiers"][tier]["samples"].append(row)
-                        say(f"round {number + 1}, {tier}: {render_sample(row)}")
-            summarise_tiers(found)
-            keep(found)
-        found["memory"] = {engine.mode.name: engine.memory for engine in engines}
-    return found
+                    row = engine.take_sample(tier)
+                    result["tiers"][tier]["samples"].append(row)
+                    phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
+                    say(f"round {number + 1}, {tier}: {row['seconds']:.3f} s ({phases}) {row['why_not']}".rstrip())
+            summarise_tiers(result)
+            keep(result)
+        result["memory"] = {engine.mode.name: engine.memory for engine in engines}
+    return result
 
 
-def measure_copy_ceiling() -> float:
-    """Return GB/s of the bus."""
-    done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
-    return round(float(done.stdout), 2)
-
-
-def summarise_tiers(found: dict[str, Any]) -> None:
+def summarise_tiers(result: dict[str, Any]) -> None:
     """Fill in the figures of each tier, from samples that came from it with the right vector."""
     rates = []
-    for tier in found["tiers"].values():
+    for tier in result["tiers"].values():
         good = [row for row in tier["samples"] if row["counts"]]
         tier["samples_s"] = [row["seconds"] for row in good]
         tier["n"] = len(good)
@@ -129,14 +123,8 @@ def summarise_tiers(found: dict[str, Any]) -> None:
         tier["phases_ms"] = {
             name: round(statistics.median(row["phases_ms"].get(name, 0.0) for row in good), 1) for name in names
         }
-        rates += [found["weights_bytes"] / 1e6 / ms for row in good if (ms := row["phases_ms"].get("weights"))]
-    found["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
-
-
-def render_sample(row: Mapping[str, Any]) -> str:
-    """Return a sample in a line."""
-    phases = ", ".join(f"{name} {round(ms)}" for name, ms in row["phases_ms"].items() if ms >= 1)
-    return f"{row['seconds']:.3f} s ({phases}){'' if row['counts'] else ' ' + row['why_not']}"
+        rates += [result["weights_bytes"] / 1e6 / ms for row in good if (ms := row["phases_ms"].get("weights"))]
+    result["weights_gbps"] = round(statistics.median(rates), 2) if rates else None
 
 
 class TierEngine:
@@ -148,35 +136,33 @@ class TierEngine:
         self.engine = engine
         self.memory: dict[str, Any] = {}
         """Memory held in each tier, as it was first seen."""
-        answer = self._embed()
+        _, answer = engine.time_embed(REQUEST, START_S)
         if not answer.ok:
             raise ProcessFailed(f"the first answer was {answer.status_code}: {answer.text}")
         self._vector = read_vector(answer)
         self.created = engine.read_status()["last_start"]
-        self._scale_down()
+        engine.scale_down()
 
     def take_sample(self, tier: str) -> dict[str, Any]:
         """Measure from zero to the answer, and scale down again. Raises TargetError, OSError."""
-        try:
-            return self._take_sample(tier)
-        finally:
-            self._scale_down()
-
-    def _take_sample(self, tier: str) -> dict[str, Any]:
-        if tier == "context":  # it has gone deeper while others were asked
-            self._embed()
-        self._scale_down()
         held = {"vllm_host": "host"}.get(tier, tier)
-        deadline = time.monotonic() + TIER_S
-        while (status := self.engine.read_status())["state"] != "zero" or status["tier"] != held:
-            if time.monotonic() > deadline:
-                return build_failed_sample(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
-            time.sleep(0.02)
-        if tier not in self.memory:
-            self.memory[tier] = {"held": status.get("held"), "gpu_used_mib": read_gpu_used()}
-        began = time.perf_counter()
-        answer = self._embed()
-        seconds = time.perf_counter() - began
+        try:
+            if tier == "context":  # it has gone deeper while others were asked
+                self.engine.time_embed(REQUEST, START_S)
+            self.engine.scale_down()
+            deadline = time.monotonic() + TIER_S
+            while (status := self.engine.read_status())["state"] != "zero" or status["tier"] != held:
+                if time.monotonic() > deadline:
+                    return build_failed_sample(f"it was {status['state']}, {status['tier']}, not at zero with {held}")
+                time.sleep(0.02)
+            if tier not in self.memory:
+                self.memory[tier] = {"held": status.get("held"), "gpu_used_mib": read_gpu_used()}
+            seconds, answer = self.engine.time_embed(REQUEST, START_S)
+            return self._build_sample(seconds, answer, held)
+        finally:
+            self.engine.scale_down()
+
+    def _build_sample(self, seconds: float, answer: requests.Response, held: str) -> dict[str, Any]:
         if not answer.ok:
             return build_failed_sample(f"{answer.status_code}: {answer.text[:500]}")
         vector, headers = read_vector(answer), answer.headers
@@ -193,12 +179,6 @@ class TierEngine:
             "why_not": "" if counts else f"it came as {kind} from {came}, cosine {cosine:.6f}",
         }
 
-    def _embed(self) -> requests.Response:
-        return requests.post(f"{self.engine.url}/embed", json=REQUEST, timeout=START_S)
-
-    def _scale_down(self) -> None:
-        self.engine.scale_down(lambda _: None)
-
 
 def read_vector(answer: requests.Response) -> np.ndarray:
     """Return float32[dimension]."""
@@ -206,7 +186,6 @@ def read_vector(answer: requests.Response) -> np.ndarray:
 
 
 def build_failed_sample(why: str) -> dict[str, Any]:
-    """Return a sample that does not count."""
     return {"seconds": 0.0, "phases_ms": {}, "counts": False, "why_not": why}
 
 
@@ -219,12 +198,12 @@ def start_tier_engine(mode: StartMode, weights: Path, stack: ExitStack, say: Say
     assert engine.process is not None
     process = engine.process
     try:
-        found = TierEngine(mode, engine)
+        started = TierEngine(mode, engine)
     except ProcessFailed as error:
         raise ProcessFailed(f"{error}\n{process.tail}") from None
-    say(f"{mode.name}: first answer after {time.perf_counter() - began:.1f} s, {found.created}")
+    say(f"{mode.name}: first answer after {time.perf_counter() - began:.1f} s, {started.created}")
     stack.callback(lambda: say(f"{mode.name}: {process.tail[-1500:]}"))
-    return found
+    return started
 
 
 def read_gpu_used() -> int | None:
@@ -234,7 +213,6 @@ def read_gpu_used() -> int | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("--weights", type=Path, help="default: random ones of BiGemma3's shapes, made on the GPU")
     add("--tiers", default=",".join(TIERS), help="default: %(default)s")
@@ -245,5 +223,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure the tiers, and write the result file after each round."""
     return record.measure_and_save(options.out, "gpu-tiers", lambda keep: measure_tiers(options, print, keep))

@@ -12,11 +12,12 @@ import io
 import json
 import multiprocessing
 import random
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from bench.results.stats import percentile
 
 PROCESSES = 4
 LEAD_S = 1.0
-"""Until all clients are at work; answers before are not counted."""
+"""Seconds until all clients are at work; answers before are not counted."""
 TIMEOUT_S = 120.0
 
 
@@ -61,15 +62,14 @@ class LoadResult:
         return len(self.milliseconds) / self.seconds
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as result files have them."""
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "clients": self.clients, "seconds": round(self.seconds, 2), "n": len(self.milliseconds),
             "per_s": round(self.rate, 1), "failures": len(self.failures), "first_failures": self.failures[:3],
         }  # fmt: skip
         if self.milliseconds:
             for name, q in (("p50_ms", 50), ("p95_ms", 95), ("max_ms", 100)):
-                found[name] = round(percentile(self.milliseconds, q), 1)
-        return found
+                figures[name] = round(percentile(self.milliseconds, q), 1)
+        return figures
 
 
 def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float = 0.0) -> LoadResult:
@@ -77,31 +77,23 @@ def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float =
     processes = min(PROCESSES, clients)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
     context = multiprocessing.get_context("spawn")
-    begin = context.Barrier(processes)
-    with context.Pool(processes, initializer=set_barrier, initargs=(begin,)) as pool:
-        jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
+    with context.Manager() as manager, context.Pool(processes) as pool:
+        begin = manager.Barrier(processes)
+        jobs = [(target, share, seconds, gap_s, 1000 * n, begin) for n, share in enumerate(shares)]
         results = pool.starmap(drive_clients, jobs, chunksize=1)
     answers = [answer for part in results for answer in part[0]]
     failures = [reason for part in results for reason in part[1]]
     return LoadResult(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
 
 
-BARRIER: list[Any] = []
-
-
-def set_barrier(barrier: Any) -> None:
-    """Give a process the barrier at which all begin."""
-    BARRIER[:] = [barrier]
-
-
 def drive_clients(
-    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int
+    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int, begin: Barrier
 ) -> tuple[list[Answer], list[str]]:
-    """Run the clients of one process, and return their answers and failures."""
+    """Run the clients of one process, once all processes are at `begin`, and return their answers and failures."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
     took: list[Answer] = []
     failures: list[str] = []
-    BARRIER[0].wait()
+    begin.wait()
     counted = time.perf_counter() + LEAD_S
     ends = counted + seconds
 
@@ -113,23 +105,19 @@ def drive_clients(
             reason, timing = post_body(connection, target.path, bodies[turn % len(bodies)])
             ended = time.perf_counter()
             turn += 1
-            if counted <= ended < ends:
-                if reason is None:
-                    took.append(((ended - began) * 1000, timing))
-                else:
-                    failures.append(reason)
+            if counted <= ended < ends and reason:
+                failures.append(reason)
+            elif counted <= ended < ends:
+                took.append(((ended - began) * 1000, timing))
             time.sleep(gap_s)
 
-    threads = [threading.Thread(target=client, args=[n]) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
     return took, failures
 
 
-def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str | None, str]:
-    """Send one body; return why there was no answer, else None, and the Server-Timing."""
+def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[str, str]:
+    """Send one body; return why there was no answer, empty if there was one, and the Server-Timing."""
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -138,7 +126,7 @@ def post_body(connection: http.client.HTTPConnection, path: str, body: bytes) ->
         connection.close()
         time.sleep(0.1)
         return f"{type(error).__name__}: {error}", ""
-    reason = None if answer.status == 200 else f"{answer.status} {content[:200].decode('utf-8', 'replace')}"
+    reason = "" if answer.status == 200 else f"{answer.status} {content[:200].decode('utf-8', 'replace')}"
     return reason, answer.getheader("Server-Timing", "")
 
 
@@ -163,11 +151,6 @@ def write_bodies(folder: Path, bodies: Sequence[object]) -> Path:
     for number, body in enumerate(bodies):
         (folder / f"{number:04}.json").write_text(json.dumps(body))
     return folder
-
-
-def build_page_body(jpeg: bytes) -> dict[str, Any]:
-    """Return a page as our servers take it."""
-    return {"images": [base64.b64encode(jpeg).decode()]}
 
 
 def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from bench.options import int_between
+from bench.quality.recall import LabelledQuery
 from bench.results import record
 from bench.results.record import Say
 from bench.speed import booklets
-from bench.speed.booklets import LabelledQuestion
 from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
-from bench.speed.worker import summarise_seconds, time_call
+from bench.speed.worker import summarise_seconds
 from serving.http.child_server import ServerProcess
 from serving.settings import usable_cores
 
@@ -46,14 +46,14 @@ ENTER_MS = 500.0
 AWAKE_S = "3600"
 """The worker's scaledown window: it sleeps when it is told to, so that no waking up gets into the other times."""
 REPORT_S = 20.0
-"""Between two reports on an ingest that goes on."""
+"""Seconds between two reports on an ingest that goes on."""
 TOP_K, ALL = 8, 50
 OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
 """Samples of each, if as many questions are asked; the warm-up is not counted."""
 STATE_S = 10.0
-"""Until the page must have heard of a change of its engine."""
+"""Seconds in which the page must have heard of a change of its engine."""
 QUIET_MS = 300
-"""Left after an answer for what the page still loads."""
+"""The pause after an answer, for what the page still loads."""
 SERVER_MS = re.compile(r"total ([\d,]+) ms")
 
 
@@ -70,10 +70,10 @@ def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
         arguments = ["--no-browser", "--data", str(data), "--scaledown-window", AWAKE_S]
         process = stack.enter_context(ServerProcess("ui.app", arguments))
         bench = PageBench(browser, process, data, say)
-        found = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
+        figures = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
         process.stop()
-        found["uploads"]["after_stop"] = measure_folder(data / "uploads")
-    return found
+        figures["uploads"]["after_stop"] = measure_folder(data / "uploads")
+    return figures
 
 
 class PageBench:
@@ -84,7 +84,11 @@ class PageBench:
         self.url = process.wait()
         self.say = say
         self.uploads = data / "uploads"
-        self.process = open_process(process.pid)
+        try:
+            import psutil
+        except ImportError:
+            raise BrowserFailed(PACKAGES.format("psutil")) from None
+        self.process = psutil.Process(process.pid)
         self.tab = self.open_tab()
 
     def open_tab(self) -> Page:
@@ -95,7 +99,6 @@ class PageBench:
         return context.new_page()
 
     def open_client(self) -> Client:
-        """Return a client of the page's API."""
         from gradio_client import Client
 
         return Client(self.url, verbose=False)
@@ -105,23 +108,23 @@ class PageBench:
         tab.goto(f"{self.url}/?c={COLLECTION}{query}")
         return float(tab.evaluate("window.dormouseOpened")) / 1000
 
-    def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuestion], pages: int) -> dict[str, Any]:
+    def measure(self, files: Sequence[Path], asked: Sequence[LabelledQuery], pages: int) -> dict[str, Any]:
         """Measure all. Every second question is counted; the others only show what they leave in memory."""
         memory = {"start_mb": self.read_rss_mb()}
-        found: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
+        figures: dict[str, Any] = {"pages": pages, "files": len(files), "ingest": self.measure_ingest(files, pages)}
         memory["after_ingest_mb"] = self.read_rss_mb()
-        sent = {"files": len(files), "kb": to_kb(sum(path.stat().st_size for path in files))}
-        found["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
+        sent = {"files": len(files), "kb": round(sum(path.stat().st_size for path in files) / 1e3, 1)}
+        figures["uploads"] = {"sent": sent, "after_ingest": measure_folder(self.uploads)}
         count = len(asked) // 2
-        found["open"] = self.measure_opening(min(OPENS, count))
-        found.update(self.measure_searches(asked[::2], asked[1::2], memory))
-        found["hit_to_detail"] = self.measure_details(min(CLICKS, count))
-        found["filter_to_hits"] = self.measure_filters(asked[::2], min(FILTERS, count))
-        found["gallery"] = self.measure_gallery(asked[0], min(ALL, pages))
-        found.update(self.measure_waking(asked[::2], min(ASLEEP, count)))
+        figures["open"] = self.measure_opening(min(OPENS, count))
+        figures.update(self.measure_searches(asked[::2], asked[1::2], memory))
+        figures["hit_to_detail"] = self.measure_details(min(CLICKS, count))
+        figures["filter_to_hits"] = self.measure_filters(asked[::2], min(FILTERS, count))
+        figures["gallery"] = self.measure_gallery(asked[0], min(ALL, pages))
+        figures.update(self.measure_waking(asked[::2], min(ASLEEP, count)))
         memory["end_mb"] = self.read_rss_mb()
-        found["uploads"]["before_stop"] = measure_folder(self.uploads)
-        return {**found, "page_process": memory}
+        figures["uploads"]["before_stop"] = measure_folder(self.uploads)
+        return {**figures, "page_process": memory}
 
     # One figure each
 
@@ -154,7 +157,7 @@ class PageBench:
         return self.say_figures("opening the page, nothing cached, until it can be used", summarise_seconds(seconds, 1))
 
     def measure_searches(
-        self, asked: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion], memory: dict[str, float]
+        self, asked: Sequence[LabelledQuery], others: Sequence[LabelledQuery], memory: dict[str, float]
     ) -> dict[str, Any]:
         """Measure from Enter to the first hit painted, with its parts, and the same question by the API in turn."""
         tab, client = self.tab, self.open_client()
@@ -169,28 +172,25 @@ class PageBench:
         seen, plain, server, first = [], [], [], 0
         for number, label in enumerate(asked):
             if number % 2:
-                plain.append(self.ask_api(client, label.question))
+                plain.append(self.ask_api(client, label.query))
             traffic.start()
-            seen.append(self.ask(tab, label.question))
+            seen.append(self.ask(tab, label.query))
             traffic.stop()
             server.append(self.read_server_ms() / 1000)
             shown = read_text(tab, ".hit .name"), read_text(tab, ".hit .sub")
             first += shown[0].startswith(label.file) and f"page {label.page} of" in shown[1]
             if not number % 2:
-                plain.append(self.ask_api(client, label.question))
+                plain.append(self.ask_api(client, label.query))
         memory["after_searches_mb"] = self.read_rss_mb()
-        of_all, ours = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
-        elsewhere = max(0.0, of_all - ours) / (time.monotonic() - began)
+        machine_s, ours_s = (after - was for after, was in zip(read_cpu_seconds(), work, strict=True))
+        elsewhere = max(0.0, machine_s - ours_s) / (time.monotonic() - began)
         for label in others:
-            self.ask(tab, label.question)
-        hits = {
-            **summarise_answers(seen), "goal_p50_ms": ENTER_MS, "phases_p50_ms": summarise_phases(seen),
-            "server": summarise_seconds(server, 0),
-        }  # fmt: skip
+            self.ask(tab, label.query)
+        hits = {**summarise_answers(seen), "goal_p50_ms": ENTER_MS, "server": summarise_seconds(server, 0)}
         totals, parts = zip(*plain, strict=True)
         by_api = {**summarise_seconds(totals, 1), "server": summarise_seconds(parts, 1)}
         self.say_figures(f"from Enter to the first hit painted (goal: p50 under {ENTER_MS:g} ms)", hits)
-        self.say(f"  of which: {render_phases(hits['phases_p50_ms'])}")
+        self.say("  of which: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in hits["phases_p50_ms"].items()))
         self.say_figures("  the server's own part of it", hits["server"])
         self.say_figures("  the same question by the API, first picture included", by_api)
         self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
@@ -209,16 +209,15 @@ class PageBench:
             if number % (TOP_K - 1) == 0:
                 self.ask(tab, f"pages about repair number {number}")
             seen.append(self.time_input(tab, "click", SHEET, hit.click))
-        found = {**summarise_answers(seen), "phases_p50_ms": summarise_phases(seen)}
-        return self.say_figures("from a click on a hit to its page painted", found)
+        return self.say_figures("from a click on a hit to its page painted", summarise_answers(seen))
 
-    def measure_filters(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+    def measure_filters(self, asked: Sequence[LabelledQuery], n: int) -> dict[str, Any]:
         """Measure the choice of a file that the first hit is not in; it is taken out before the next question."""
         tab = self.tab
         tab.locator("#refine > button").click()
         seen = []
         for number in range(n):
-            self.ask(tab, asked[number].question)
+            self.ask(tab, asked[number].query)
             names = (booklets.name_booklet(file) for file in range(booklets.FILES))
             first = read_text(tab, ".hit .name")
             other = next(name for name in names if not first.startswith(name))
@@ -228,34 +227,39 @@ class PageBench:
             tab.locator("#only-files input").press("Escape")
             self.time_input(tab, "click", HIT, tab.locator("#only-files .remove-all").click)
         tab.locator("#refine > button").click()
-        return self.say_figures("from the choice of a file to the hits ranked again", summarise_answers(seen))
+        figures = summarise_seconds([one["total"] / 1000 for one in seen], 1)
+        return self.say_figures("from the choice of a file to the hits ranked again", figures)
 
-    def measure_gallery(self, label: LabelledQuestion, expected: int) -> dict[str, Any]:
+    def measure_gallery(self, label: LabelledQuery, expected: int) -> dict[str, Any]:
         """Count the pictures of a long gallery that are loaded before anybody scrolls, and after."""
         tab = self.open_tab()
         loaded: list[str] = []
         tab.on("request", lambda request: loaded.extend([request.url] * request.url.endswith(".webp")))
         self.load_page(tab, f"&k={ALL}")
-        self.ask(tab, label.question)
+        self.ask(tab, label.query)
         tab.wait_for_timeout(3 * QUIET_MS)
         before = len(loaded)
         tab.locator("#gallery .hit").last.scroll_into_view_if_needed()
         tab.wait_for_timeout(3 * QUIET_MS)
-        found = {"hits": tab.locator("#gallery .hit").count(), "loaded_at_first": before, "loaded_at_end": len(loaded)}
+        figures = {
+            "hits": tab.locator("#gallery .hit").count(),
+            "loaded_at_first": before,
+            "loaded_at_end": len(loaded),
+        }
         tab.context.close()
-        if found["hits"] != expected:
-            raise BrowserFailed(f"{found['hits']} hits were shown and not {expected}")
-        self.say(f"a gallery of {found['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
-        return found
+        if figures["hits"] != expected:
+            raise BrowserFailed(f"{figures['hits']} hits were shown and not {expected}")
+        self.say(f"a gallery of {figures['hits']}: {before} pictures loaded before scrolling, {len(loaded)} after")
+        return figures
 
-    def measure_waking(self, asked: Sequence[LabelledQuestion], n: int) -> dict[str, Any]:
+    def measure_waking(self, asked: Sequence[LabelledQuery], n: int) -> dict[str, Any]:
         """Measure questions at zero. One counts if the engine has restored its worker once since."""
         client, tab = self.open_client(), self.tab
         seen, backend = [], ""
         for label in asked[:n]:
             client.predict(api_name="/scaledown")
             before = self.wait_for_state("zero")
-            taken = self.ask(tab, label.question)
+            taken = self.ask(tab, label.query)
             start = self.wait_for_state("serving", before["now"])["last_start"]
             if start["kind"] == "restored":
                 seen.append(taken)
@@ -263,9 +267,8 @@ class PageBench:
         if not seen:
             self.say("the worker that slept is left out: this machine has no way to restore one")
             return {}
-        found = {**summarise_answers(seen), "backend": backend, "phases_p50_ms": summarise_phases(seen)}
         words = f"the same with the worker asleep, restored by {backend}"
-        return {"enter_to_hits_asleep": self.say_figures(words, found)}
+        return {"enter_to_hits_asleep": self.say_figures(words, {**summarise_answers(seen), "backend": backend})}
 
     # What they share
 
@@ -278,18 +281,15 @@ class PageBench:
         """Return the ms from an input of this kind to its answer painted, and their parts."""
         tab.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
         act()
-        found: dict[str, float] = tab.evaluate("window.dormouseTimed")
-        return found
+        times: dict[str, float] = tab.evaluate("window.dormouseTimed")
+        return times
 
     def ask_api(self, client: Client, question: str) -> tuple[float, float]:
         """Return the seconds of one search and its first picture without a browser, and the server's own part."""
-        answer: dict[str, Any] = {}
-
-        def call() -> None:
-            answer.update(client.predict(question, None, COLLECTION, TOP_K, api_name="/search"))
-            requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
-
-        return time_call(call), answer["timings"]["total"] / 1000
+        began = time.perf_counter()
+        answer = client.predict(question, None, COLLECTION, TOP_K, api_name="/search")
+        requests.get(f"{self.url}/pages/{answer['hits'][0]['id']}.webp", timeout=60).raise_for_status()
+        return time.perf_counter() - began, answer["timings"]["total"] / 1000
 
     def read_server_ms(self) -> float:
         """Return the server's part in the question asked last, as the page itself shows it."""
@@ -302,21 +302,19 @@ class PageBench:
         """Return the engine's state, as the page shows it, once it is `wanted` and was started after `since`."""
         ends = time.monotonic() + STATE_S
         while True:
-            found: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
-            if found["state"] == wanted and found["last_start"]["at"] >= since:
-                return found
+            status: dict[str, Any] = requests.get(f"{self.url}/status", timeout=STATE_S).json()
+            if status["state"] == wanted and status["last_start"]["at"] >= since:
+                return status
             if time.monotonic() > ends:
-                raise BrowserFailed(f"the worker is {found['state']} and not {wanted}, or was not started again")
+                raise BrowserFailed(f"the worker is {status['state']} and not {wanted}, or was not started again")
             time.sleep(0.05)
 
     def read_rss_mb(self) -> float:
-        """Return the megabytes that the page's process holds."""
-        return to_mb(self.process.memory_info().rss)
+        return round(float(self.process.memory_info().rss) / 1e6, 1)
 
-    def say_figures(self, what: str, found: dict[str, Any]) -> dict[str, Any]:
-        """Say the figures, and return them."""
-        self.say(f"{what}: p50 {found['p50_ms']:.0f} ms, p95 {found['p95_ms']:.0f} ms (n={found['n']})")
-        return found
+    def say_figures(self, what: str, figures: dict[str, Any]) -> dict[str, Any]:
+        self.say(f"{what}: p50 {figures['p50_ms']:.0f} ms, p95 {figures['p95_ms']:.0f} ms (n={figures['n']})")
+        return figures
 
 
 class TabTraffic:
@@ -343,22 +341,13 @@ class TabTraffic:
     def summarise_searches(self) -> dict[str, float]:
         """Return medians; what came from the browser's cache counts as a request of no bytes."""
         requests, size = zip(*self._searches, strict=True)
-        return {"requests_p50": statistics.median(requests), "kb_p50": to_kb(statistics.median(size))}
+        return {"requests_p50": statistics.median(requests), "kb_p50": round(statistics.median(size) / 1e3, 1)}
 
     def read_heap(self) -> dict[str, float]:
         """Return what is used once the garbage is gone."""
         self._session.send("HeapProfiler.collectGarbage")
         metrics = {entry["name"]: entry["value"] for entry in self._session.send("Performance.getMetrics")["metrics"]}
-        return {"heap_mb": to_mb(metrics["JSHeapUsedSize"]), "elements": metrics["Nodes"]}
-
-
-def open_process(pid: int) -> Any:
-    """Return psutil's view of a process. Raises BrowserFailed where psutil is not installed."""
-    try:
-        import psutil
-    except ImportError:
-        raise BrowserFailed(PACKAGES.format("psutil")) from None
-    return psutil.Process(pid)
+        return {"heap_mb": round(metrics["JSHeapUsedSize"] / 1e6, 1), "elements": metrics["Nodes"]}
 
 
 def read_cpu_seconds() -> tuple[float, float]:
@@ -380,39 +369,23 @@ def read_text(tab: Page, selector: str) -> str:
 
 
 def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return the figures of the whole times."""
-    return summarise_seconds([one["total"] / 1000 for one in seen], 1)
+    """Return the figures of whole times, and the medians of their phases.
 
-
-def summarise_phases(seen: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return medians: input to request, the request's place in the queue, input to answer, its picture, its frame."""
-    names = [name for name in seen[0] if name != "total"]
-    return {name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in names}
-
-
-def render_phases(phases: dict[str, float]) -> str:
-    """Return the phases in a line."""
-    return ", ".join(f"{name} {value:.0f} ms" for name, value in phases.items())
+    These are: input to request, the request's place in the queue, input to answer, its picture, its frame.
+    """
+    phases = {
+        name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in seen[0] if name != "total"
+    }
+    return {**summarise_seconds([one["total"] / 1000 for one in seen], 1), "phases_p50_ms": phases}
 
 
 def measure_folder(folder: Path) -> dict[str, float]:
     """Return the number of files and their kilobytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "kb": to_kb(sum(sizes))}
-
-
-def to_kb(count: float) -> float:
-    """Return kilobytes."""
-    return round(count / 1e3, 1)
-
-
-def to_mb(count: float) -> float:
-    """Return megabytes."""
-    return round(count / 1e6, 1)
+    return {"files": len(sizes), "kb": round(sum(sizes) / 1e3, 1)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     pages = int_between(booklets.LEAST, booklets.MOST)
     parser.add_argument("--pages", type=pages, default=500, help="pages in the collection; default: %(default)s")
     questions = "measured questions; as many more show what they leave in memory; default: %(default)s"
@@ -421,8 +394,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure the page, and write the result file."""
-    say = partial(print, flush=True)
-    return record.measure_and_save(
-        options.out, "page", lambda _: measure_page(options.pages, options.questions, say)
-    )  # fmt: skip
+    measure = partial(measure_page, options.pages, options.questions, partial(print, flush=True))
+    return record.measure_and_save(options.out, "page", lambda _: measure())

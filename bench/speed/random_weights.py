@@ -187,7 +187,6 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one JSON file."""
     path.write_text(json.dumps(content, indent=1))
 
 
@@ -201,7 +200,8 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
         if size + tensor.nbytes > SHARD_BYTES:
             shards.append({})
             size = 0
-        shards[-1][rename_tensor(name, layout)] = tensor.cpu()
+        part, prefix = next(pair for pair in zip(PARTS, LAYOUTS[layout], strict=True) if name.startswith(pair[0]))
+        shards[-1][prefix + name.removeprefix(part)] = tensor.cpu()
         size += tensor.nbytes
     names = ["model.safetensors"]
     if len(shards) > 1:
@@ -211,14 +211,6 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
         write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": index})
     for shard, name in zip(shards, names, strict=True):
         save_file(shard, out / name, metadata={"format": "pt"})
-
-
-def rename_tensor(name: str, layout: str) -> str:
-    """Return a tensor's name in a layout."""
-    for part, prefix in zip(PARTS, LAYOUTS[layout], strict=True):
-        if name.startswith(part):
-            return prefix + name[len(part) :]
-    raise ValueError(name)
 
 
 def draw_tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any]]:
@@ -256,7 +248,6 @@ def scale_tensor(name: str, drawn: Any) -> Any:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("folder", type=Path)
     add("--shape", choices=tuple(SHAPES), default="tiny", help="default: %(default)s")
@@ -266,7 +257,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Write the checkpoint."""
     folder = build_checkpoint(options.folder, options.shape, options.layout, options.seed, options.device)
     print(f"written to {folder}")
     return 0

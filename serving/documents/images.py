@@ -150,9 +150,9 @@ def scale_to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0.0, 255.0).round().astype(np.uint8))
 
 
-def encode_jpeg(image: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 

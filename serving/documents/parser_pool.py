@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from serving.documents.parser_process import FRAME
 from serving.errors import NotReadyError, make_error
 from serving.settings import MiB, Settings
+from serving.system.environment import process_variables
 
 Parsed = tuple[bytearray, bytearray]
 """A JSON object and raw bytes. A parser that a file took over may have written them: check their content."""
@@ -35,7 +36,6 @@ CHECK_S = 0.1
 """How often a task looks whether it was cancelled."""
 STOPPED = "reading the file was stopped"
 NO_PROCESS = "no process to read files could be started"
-KEPT = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH")
 
 
 class ParserFailed(Exception):
@@ -69,8 +69,7 @@ class ParserPool:
             pass
         refused, facts, data = answer
         if refused:
-            body = json.loads(facts)
-            raise make_error(int(body["status"]), body)
+            raise make_error(int(json.loads(facts)["status"]), facts)
         return facts, data
 
     def _run_once(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
@@ -147,14 +146,13 @@ class ParserProcess:
 
     def __init__(self, memory: int) -> None:
         command = [sys.executable, "-P", "-m", "serving.documents.parser_process", "--memory", str(memory), *MODULES]
-        kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("LC_")}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # One malloc arena: each further thread's would take 64 MB of address space.
-            env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
+            env={**process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
             start_new_session=True,  # Ctrl-C in a terminal goes to us
         )
         self._ready = False

@@ -18,25 +18,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving.engine.change_notifier import ChangeNotifier
-from serving.engine.clock import Clock
+from serving.engine.metrics import StartMetrics
 from serving.engine.start_history import StartHistory, StartRecord
-from serving.engine.start_metrics import StartMetrics
-from serving.engine.starter import RunningWorker, Starter, StartMode
-from serving.engine.wait_queue import WaitQueue
+from serving.engine.starter import RunningWorker, Starter
+from serving.engine.wait_queue import ChangeNotifier, WaitQueue
 from serving.errors import NotReadyError
+from serving.settings import LAST_BATCH_S
 from serving.snapshots.base import SnapshotFailed, StartFailed
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 
 State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """After the first, second, ... failed start in a row; also before a worker that died is replaced without a request."""
 RETRY_S = 5.0
+STOPPING = "the server is stopping"
 log = logging.getLogger(__name__)
+
+
+class Clock:
+    """The system clock. Idle time is in monotonic seconds, so that setting the date starts and ends nothing."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Return Unix seconds, for display only."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -50,16 +65,14 @@ class Lease:
 class Engine:
     """Runs one worker for all requests: `open`, then `lease` any number of times, then `close`, on one event loop."""
 
-    def __init__(self, starter: Starter, *, scaledown_window: float | None = None, clock: Clock | None = None) -> None:
-        """`scaledown_window`: idle seconds; None takes that of the settings."""
+    def __init__(self, starter: Starter, clock: Clock | None = None) -> None:
         self.starter = starter
         self.settings = starter.spec.settings
-        self.scaledown_window = self.settings.scaledown_window if scaledown_window is None else scaledown_window
         self.clock = clock or Clock()
         self.start_history = StartHistory(self.settings.data / "starts.jsonl")
         self.metrics = StartMetrics()
         self.changes = ChangeNotifier()
-        self.wait_queue = WaitQueue[RunningWorker]()
+        self.wait_queue = WaitQueue()
         self.state: State = "zero"
         self.since = self.clock.time()
         self.worker: RunningWorker | None = None
@@ -70,14 +83,14 @@ class Engine:
         """Why the state is `failed`; may contain paths."""
         self._public_reason = ""
         """The reason in words for any client."""
+        self.stopping = False
         self._start_began = self._idle_since = self._zero_since = self.clock.monotonic()
-        self._retry_at = 0.0
+        self._retry_at = self._restart_at = 0.0
         self._start_pause, self._restart_pause = GrowingPause(PAUSES_S), GrowingPause(PAUSES_S)
         self._changed = asyncio.Event()
         self._scaledown_wanted = self._start_wanted = self._rebuild_wanted = self._closing = False
         self._scaledowns: list[asyncio.Future[None]] = []
         """Resolved once the current or starting worker has stopped and queued commands have run."""
-        self._restart_at = 0.0
         self._owner: asyncio.Task[None] | None = None
 
     # Lifecycle
@@ -121,7 +134,7 @@ class Engine:
         """Return the seconds until the worker is stopped; None while no countdown runs."""
         if self.state != "serving" or self.in_flight or self.wait_queue or self.settings.min_containers:
             return None
-        return max(0.0, self._idle_since + self.scaledown_window - self.clock.monotonic())
+        return max(0.0, self._idle_since + self.settings.scaledown_window - self.clock.monotonic())
 
     @property
     def elapsed_ms(self) -> float:
@@ -131,9 +144,9 @@ class Engine:
     def record_first_answer(self, worker: RunningWorker) -> None:
         """Record that the worker has begun to answer: the first answer completes a start that a request waited for."""
         if not worker.complete:
-            worker.start.first_answer_ms = self.elapsed_ms
+            took = worker.start.first_answer_ms = self.elapsed_ms
             self._complete_start(worker)
-            self.metrics.observe_first_answer(worker.start)
+            self.metrics.observe_first_answer(worker.start.kind, took)
             self.changes.notify()
 
     def _complete_start(self, worker: RunningWorker) -> None:
@@ -143,28 +156,33 @@ class Engine:
             self.start_history.write(worker.start)
 
     def refuse_waiting(self) -> None:
-        self.wait_queue.refuse_all(NotReadyError("the server is stopping", retry_after=1))
+        self.wait_queue.refuse_all(NotReadyError(STOPPING, retry_after=1))
+
+    def announce_stop(self) -> None:
+        """End streams of events; near the end of the grace, refuse requests that wait, so that clients get an error."""
+        self.stopping = True
+        self.changes.notify()
+        asyncio.get_running_loop().call_later(max(0.0, self.settings.drain_s - LAST_BATCH_S), self.refuse_waiting)
+
+    def _find_usable_worker(self) -> RunningWorker | None:
+        worker = self.worker
+        return worker if worker is not None and self.state == "serving" and worker.handle.is_usable else None
 
     def _take_free_worker(self) -> RunningWorker | None:
-        worker = self.worker
-        if self.state != "serving" or worker is None or not worker.handle.usable or self.wait_queue:
-            return None
-        if worker.in_flight >= self.settings.max_in_flight:
+        worker = self._find_usable_worker()
+        if worker is None or self.wait_queue or worker.in_flight >= self.settings.max_in_flight:
             return None
         worker.in_flight += 1
         return worker
 
     async def _wait_for_worker(self, began: float) -> RunningWorker:
         if self._closing:
-            raise NotReadyError("the server is stopping", retry_after=1)
+            raise NotReadyError(STOPPING, retry_after=1)
         if self.state == "failed":
             raise self._make_start_error()
         if len(self.wait_queue) >= self.settings.max_waiting:
-            raise NotReadyError(
-                f"{len(self.wait_queue)} requests wait for the worker already: try again later",
-                code="too_many_waiting",
-                retry_after=RETRY_S,
-            )
+            message = f"{len(self.wait_queue)} requests wait for the worker already: try again later"
+            raise NotReadyError(message, code="too_many_waiting", retry_after=RETRY_S)
         waiter = self.wait_queue.join(began)
         self._changed.set()
         self.changes.notify()
@@ -193,8 +211,7 @@ class Engine:
         self.changes.notify()
 
     def _admit_waiting(self) -> None:
-        worker = self.worker
-        if worker is not None and self.state == "serving" and worker.handle.usable:
+        if (worker := self._find_usable_worker()) is not None:
             self.wait_queue.admit(worker, self.settings.max_in_flight)
 
     # Commands, which the owner carries out
@@ -245,11 +262,15 @@ class Engine:
             except StartFailed as error:
                 await self._pause_starts(str(error), public=error.public)
             except (Exception, asyncio.CancelledError) as error:
-                if self._closing:
+                task = asyncio.current_task()
+                if self._closing or (task is not None and task.cancelling()):
                     raise
                 # A bug in the engine must not leave requests waiting for an owner that has ended.
                 log.exception("the engine failed and continues")
-                await self._abandon_worker(f"{type(error).__name__}: {error}")
+                if self.worker is not None:
+                    await self.worker.handle.kill()
+                self.worker = self.current_start = self.phase = None
+                await self._pause_starts(f"{type(error).__name__}: {error}")
 
     @property
     def _is_worker_wanted(self) -> bool:
@@ -328,7 +349,7 @@ class Engine:
                 return
             left = None
             if idle and self.state == "serving" and not self.settings.min_containers:
-                left = self._idle_since + self.scaledown_window - self.clock.monotonic()
+                left = self._idle_since + self.settings.scaledown_window - self.clock.monotonic()
                 if left <= 0:
                     return
             await self._wait_for_event(left, worker.handle.ended)
@@ -342,7 +363,7 @@ class Engine:
         try:
             await worker.handle.stop(self.settings.stop_timeout_s)
         except SnapshotFailed as error:
-            self.starter.snapshot_lost(str(error))
+            self.starter.drop_lost_snapshot(str(error))
         if worker.handle.socket is not None:
             worker.handle.socket.unlink(missing_ok=True)
         self._complete_start(worker)
@@ -350,12 +371,6 @@ class Engine:
         self._scaledown_wanted = False
         self._zero_since = self.clock.monotonic()
         self._enter_state("zero")
-
-    async def _abandon_worker(self, reason: str) -> None:
-        worker, self.worker, self.current_start, self.phase = self.worker, None, None, None
-        if worker is not None:
-            await worker.handle.kill()
-        await self._pause_starts(reason)
 
     async def _pause_starts(self, reason: str, *, public: bool = False) -> None:
         """Refuse requests with the reason until the pause is over; the next one after it may try again."""
@@ -389,7 +404,7 @@ class Engine:
                 wait.cancel()
         self._changed.clear()
 
-    def _enter_state(self, state: State | StartMode) -> None:
+    def _enter_state(self, state: State) -> None:
         if state != self.state:
             self.state = state
             self.since = self.clock.time()

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.engine.engine import Engine, Lease
 from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.http.access import EMBEDDING
+from serving.http.client_left import ClientLeftError, run_unless_client_leaves, wait_for_disconnect
 from serving.snapshots.worker_handle import WorkerHandle
 
 READ_AHEAD_BYTES = 64 * 1024
@@ -48,13 +49,9 @@ HOP_BY_HOP = frozenset(
 log = logging.getLogger(__name__)
 
 
-class ClientLeft(Exception):
-    """Raised when the client of a request has closed its connection."""
-
-
 @dataclass(eq=False)
 class RequestBody:
-    """Yields a request's body: what was read while it waited, then what comes."""
+    """A request's body: what was read while it waited, then what comes."""
 
     receive: Receive
     read: list[bytes] = field(default_factory=list)
@@ -77,7 +74,7 @@ class RequestBody:
         try:
             message = await self.receive()
             if message["type"] != "http.request":
-                raise ClientLeft
+                raise ClientLeftError("the client closed its connection")
         except Exception as error:
             self.failed = error
             raise
@@ -97,26 +94,25 @@ class RequestBody:
     async def wait_until_client_left(self) -> None:
         """Return when the client has left; while there is body, the reader of it notices that."""
         await self.ended.wait()
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        await wait_for_disconnect(self.receive)
 
 
+@dataclass
 class WorkerWatchdog:
     """Measures how long the proxy waits for the worker alone, and kills it at the limit, which ends the wait."""
 
-    def __init__(self, handle: WorkerHandle, seconds: float) -> None:
-        self.fired = False
-        self._handle = handle
-        self._seconds = seconds
-        self._timer: asyncio.TimerHandle | None = None
+    handle: WorkerHandle
+    seconds: float
+    fired: bool = False
+    timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fire)
+        self.timer = asyncio.get_running_loop().call_later(self.seconds, self._fire)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -129,16 +125,19 @@ class WorkerWatchdog:
     def _fire(self) -> None:
         log.error("the worker did not answer within its time limit and is killed")
         self.fired = True
-        self._handle.kill_now()
+        self.handle.kill_now()
 
 
+@dataclass(eq=False)
 class EngineProxy:
-    def __init__(self, engine: Engine, own_routes: ASGIApp) -> None:
-        """`own_routes`: the app that answers all other routes, without a worker."""
-        self.engine = engine
-        self.own_routes = own_routes
-        self._client: tuple[Path, aiohttp.ClientSession] | None = None
-        self._bodies: set[RequestBody] = set()
+    """ASGI app that passes embedding requests to a worker, and all others to `own_routes`."""
+
+    engine: Engine
+    own_routes: ASGIApp
+    client: aiohttp.ClientSession | None = None
+    """That of the worker at `socket`: a connection to an earlier worker is never used again."""
+    socket: Path | None = None
+    bodies: set[RequestBody] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in EMBEDDING:
@@ -146,27 +145,18 @@ class EngineProxy:
         elif scope["method"] != "POST":
             raise MethodNotAllowedError(f"{scope['method']} is not for this route")
         else:
-            with contextlib.suppress(ClientLeft):
+            with contextlib.suppress(ClientLeftError):
                 await self._embed(scope, RequestBody(receive), send)
-
-    # Embedding
 
     async def _embed(self, scope: Scope, body: RequestBody, send: Send) -> None:
         await body.read_ahead(READ_AHEAD_BYTES)
-        self._bodies.add(body)
-        if self.engine.state != "serving" and sum(other.buffered_bytes for other in self._bodies) < ALL_QUEUED_BYTES:
-            await body.read_ahead(QUEUED_BYTES)
-        work = asyncio.ensure_future(self._pass_on(scope, body, send))
-        gone = asyncio.ensure_future(body.wait_until_client_left())
+        self.bodies.add(body)
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            if self.engine.state != "serving" and sum(other.buffered_bytes for other in self.bodies) < ALL_QUEUED_BYTES:
+                await body.read_ahead(QUEUED_BYTES)
+            await run_unless_client_leaves(self._pass_on(scope, body, send), body.wait_until_client_left())
         finally:
-            self._bodies.discard(body)
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            self.bodies.discard(body)
 
     async def _pass_on(self, scope: Scope, body: RequestBody, send: Send) -> None:
         for _ in range(TRIES):
@@ -178,16 +168,15 @@ class EngineProxy:
     async def _pass_to_worker(self, lease: Lease, scope: Scope, body: RequestBody, send: Send) -> bool:
         """Return False if this worker ended before it took anything of the body."""
         handle = lease.worker.handle
-        headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") not in HOP_BY_HOP]
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         # The body's framing is ours: one of the two, as the proxy's own parser took it. Without a length it is chunked.
-        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
-        headers = [(name, value) for name, value in headers if name != b"content-length" or not chunked]
+        dropped = HOP_BY_HOP | {"content-length"} if "transfer-encoding" in dict(headers) else HOP_BY_HOP
         watchdog = WorkerWatchdog(handle, self.engine.settings.request_timeout_s + HUNG_S)
         answered = False
         try:
-            async with (await self._reuse_client(handle)).post(
+            async with (await self._open_client(handle.socket)).post(
                 scope["path"],
-                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+                headers=[(name, value) for name, value in headers if name not in dropped],
                 data=body.stream(watchdog),
                 allow_redirects=False,
             ) as response:
@@ -207,9 +196,8 @@ class EngineProxy:
             if not body.taken:
                 return False
             log.warning("the worker ended in the middle of a request: %s", error)
-            raise NotReadyError(
-                "the worker ended in the middle of this request: send it again", retry_after=1
-            ) from None
+            message = "the worker ended in the middle of this request: send it again"
+            raise NotReadyError(message, retry_after=1) from None
         finally:
             watchdog.stop()
         return True
@@ -222,19 +210,17 @@ class EngineProxy:
         while True:
             with watchdog.running():
                 chunk = await response.content.readany()
+            await send({"type": "http.response.body", "body": chunk, "more_body": bool(chunk)})
             if not chunk:
-                break
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+                return
 
-    async def _reuse_client(self, handle: WorkerHandle) -> aiohttp.ClientSession:
-        """Return this worker's client: a connection to an earlier worker is never used again."""
-        assert handle.socket is not None
-        if self._client is None or self._client[0] != handle.socket:
-            old, self._client = self._client, (handle.socket, open_client(handle.socket))
+    async def _open_client(self, socket: Path | None) -> aiohttp.ClientSession:
+        assert socket is not None
+        if self.client is None or self.socket != socket:
+            old, self.client, self.socket = self.client, open_client(socket), socket
             if old is not None:
-                await old[1].close()
-        return self._client[1]
+                await old.close()
+        return self.client
 
     def _make_head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
         record = lease.worker.start

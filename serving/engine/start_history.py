@@ -1,18 +1,20 @@
 """The record of every start, failures included, phase by phase; the expected time of the next start comes from it.
 
-Kept in a file of JSON lines, so that a restarted engine knows what to expect.
+It is a file of JSON lines, so that a restarted engine knows what to expect.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from serving.http.responses import StartKind
 from serving.system.files import write_file
 
 Outcome = Literal["served", "failed"]
@@ -27,8 +29,7 @@ class StartRecord:
     at: float
     """Unix seconds."""
     backend: str
-    kind: str = "plain"
-    """plain, created or restored, as in `X-Start-Kind`."""
+    kind: StartKind = "plain"
     outcome: Outcome = "served"
     reason: str = ""
     """Why it failed, or why it is plain although a snapshot was to be used."""
@@ -39,7 +40,12 @@ class StartRecord:
     """Until the first answer's headers; None before that, and for a start that no request waited for."""
 
 
+RECORD = TypeAdapter(StartRecord)
+
+
 class StartHistory:
+    """The latest starts, in memory and in a file."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self.records: list[StartRecord] = []
@@ -47,62 +53,32 @@ class StartHistory:
 
     def load(self) -> None:
         """Read the file; lines that cannot be read, such as the torn last line of a killed engine, are left out."""
-        try:
-            lines = self._path.read_text(errors="replace").splitlines()
-        except OSError:
-            return
-        self._lines = len(lines)
-        for line in lines[-KEPT:]:
-            try:
-                self.records.append(decode_record(json.loads(line)))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                continue
+        with suppress(OSError):
+            lines = self._path.read_bytes().splitlines()
+            self._lines = len(lines)
+            for line in lines[-KEPT:]:
+                with suppress(ValidationError):
+                    self.records.append(RECORD.validate_json(line))
 
     def add(self, record: StartRecord) -> None:
         self.records = [*self.records[-KEPT:], record]
 
     def write(self, record: StartRecord) -> None:
-        """Append a complete record to the file."""
         try:
             self._lines += 1
             if self._lines > 2 * KEPT:
-                write_file(self._path, b"".join(encode_record(kept) for kept in self.records))
+                write_file(self._path, b"".join(RECORD.dump_json(kept) + b"\n" for kept in self.records))
                 self._lines = len(self.records)
                 return
             with self._path.open("ab") as stream:
-                stream.write(encode_record(record))
+                stream.write(RECORD.dump_json(record) + b"\n")
         except OSError as error:
             log.warning("a start could not be recorded in %s: %s", self._path.name, error.strerror)
 
     def expected_ms(self, kind: str, backend: str) -> float | None:
         """Return the median time to an answering worker of the latest twenty such starts; None without one."""
         times = [
-            record.ready_ms for record in self.records if record.outcome == "served" and matches(record, kind, backend)
-        ]
+            record.ready_ms for record in self.records
+            if record.outcome == "served" and record.kind == kind and (kind == "plain" or record.backend == backend)
+        ]  # fmt: skip
         return round(statistics.median(times[-20:]), 1) if times else None
-
-    def latest(self, count: int) -> Sequence[dict[str, Any]]:
-        return [asdict(record) for record in self.records[-count:][::-1]]
-
-
-def matches(record: StartRecord, kind: str, backend: str) -> bool:
-    return record.kind == kind and (kind == "plain" or record.backend == backend)
-
-
-def encode_record(record: StartRecord) -> bytes:
-    return json.dumps(asdict(record)).encode() + b"\n"
-
-
-def decode_record(found: dict[str, Any]) -> StartRecord:
-    """Return the record of one line. Raises ValueError, TypeError or KeyError for anything else."""
-    first = found["first_answer_ms"]
-    return StartRecord(
-        at=float(found["at"]),
-        backend=str(found["backend"]),
-        kind=str(found["kind"]),
-        outcome="failed" if found["outcome"] == "failed" else "served",
-        reason=str(found["reason"]),
-        phases={str(name): float(took) for name, took in found["phases"].items()},
-        ready_ms=float(found["ready_ms"]),
-        first_answer_ms=None if first is None else float(first),
-    )

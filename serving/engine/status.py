@@ -17,14 +17,15 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
     such starts so far, or null.
     """
     starter, choice, now = engine.starter, engine.starter.choice, engine.clock.time()
-    left = engine.seconds_left
+    left, snapshot, start = engine.seconds_left, starter.snapshot, engine.current_start
+    history = [asdict(record) for record in engine.start_history.records[-HISTORY:][::-1]]
     return {
         "state": engine.state,
         "since": engine.since,
         "now": now,
         "reason": engine.reason,
         "scaledown_at": None if left is None else now + left,
-        "scaledown_window": engine.scaledown_window,
+        "scaledown_window": engine.settings.scaledown_window,
         "min_containers": engine.settings.min_containers,
         "in_flight": engine.in_flight,
         "waiting": len(engine.wait_queue),
@@ -36,34 +37,21 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "refused": dict(choice.refused),
         "detail": dict(choice.detail),
         "disabled": starter.disabled,
-        "snapshot": describe_snapshot(engine, now),
-        "start": describe_current_start(engine),
+        "snapshot": snapshot and {
+            "bytes": snapshot.bytes, "created": snapshot.created, "age_s": round(now - snapshot.created, 1)
+        },
+        "start": start and {
+            "at": start.at, "kind": start.kind, "phases": dict(start.phases), "reason": start.reason,
+            "phase": engine.phase, "elapsed_ms": engine.elapsed_ms,
+            "expected_ms": engine.start_history.expected_ms(start.kind, start.backend),
+        },
         "next": {
             "kind": starter.next_kind,
             "expected_ms": engine.start_history.expected_ms(starter.next_kind, choice.name),
         },
-        "last_start": next(iter(engine.start_history.latest(1)), None),
-        "history": engine.start_history.latest(HISTORY),
+        "last_start": history[0] if history else None,
+        "history": history,
         "failures": {f"{backend} {what}": count for (backend, what), count in starter.failures.items()},
         "fallbacks": starter.fallbacks,
         "worker_pid": None if engine.worker is None else engine.worker.handle.pid,
-    }
-
-
-def describe_snapshot(engine: Engine, now: float) -> dict[str, Any] | None:
-    found = engine.starter.snapshot
-    if found is None:
-        return None
-    return {"bytes": found.bytes, "created": found.created, "age_s": round(now - found.created, 1)}
-
-
-def describe_current_start(engine: Engine) -> dict[str, Any] | None:
-    record = engine.current_start
-    if record is None:
-        return None
-    return {
-        **{name: value for name, value in asdict(record).items() if name in ("at", "kind", "phases", "reason")},
-        "phase": engine.phase,
-        "elapsed_ms": engine.elapsed_ms,
-        "expected_ms": engine.start_history.expected_ms(record.kind, record.backend),
-    }
+    }  # fmt: skip

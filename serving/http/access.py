@@ -1,6 +1,6 @@
 """ASGI middleware in front of the routes: keys, body limits, and the headers that prove which process answered.
 
-Knows no route's meaning beyond its path. Decisions in their order, for each request:
+Knows routes by their paths only. Decisions in their order, for each request:
 
 1. open paths (`/`, `/health`, `/ready`): passed on
 2. admin paths: `X-Admin-Key`, else 401
@@ -20,13 +20,14 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError, BusyError, ServingError, TooLargeError, UnauthorizedError
+from serving.http.responses import respond_error
 from serving.settings import Settings
 
 OPEN = frozenset({"/", "/health", "/ready"})
@@ -53,54 +54,48 @@ class Provenance(Protocol):
         """Return the headers of the answer to that request; `timings` are its own, in milliseconds."""
 
 
+@dataclass(eq=False)
 class RequestGuard:
-    def __init__(
-        self,
-        app: ASGIApp,
-        settings: Callable[[], Settings],
-        admin_key: Callable[[], str],
-        provenance: Provenance | None = None,
-    ) -> None:
-        """`settings` and `admin_key` are called for each request: both may change while the process runs.
+    """An app behind these checks. Settings and admin key are read for each request: both may change meanwhile."""
 
-        `provenance`: of the process that embeds. A proxy in front of it has none, and buffers no bodies.
-        """
-        self.app = app
-        self.provenance = provenance
-        self.admin_key = admin_key
-        self.buffered = 0
-        self._settings = settings
-
-    @property
-    def settings(self) -> Settings:
-        return self._settings()
+    app: ASGIApp
+    read_settings: Callable[[], Settings]
+    read_admin_key: Callable[[], str]
+    provenance: Provenance | None = None
+    """That of the process that embeds. A proxy in front of it has none, and buffers no bodies."""
+    buffered: int = 0
+    """Bytes of all bodies that are held."""
+    in_flight: int = 0
+    """Requests that are not fully answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         call = GuardedCall(self, scope, receive, send)
+        self.in_flight += 1
         try:
             self.check_key(scope["path"], Headers(scope=scope))
-            call.check_type()
-            call.check_length()
+            call.check_headers()
             await self.app(scope, call.receive, call.send)
         except ServingError as error:
             await call.refuse(error)
         finally:
-            self.buffered -= call.held
+            self.in_flight -= 1
+            self.buffered -= call.buffered
 
     def check_key(self, path: str, headers: Headers) -> None:
         """Raise UnauthorizedError for a request without the key that its path needs."""
+        settings = self.read_settings()
         if path in ADMIN:
-            if not is_one_of(headers.get("x-admin-key", ""), [self.admin_key()]):
+            if not is_one_of(headers.get("x-admin-key", ""), [self.read_admin_key()]):
                 raise UnauthorizedError("this needs the admin key in X-Admin-Key", code="invalid_admin_key")
         elif path in OPEN:
             return
-        elif self.settings.keys:
-            if not is_one_of(read_key(headers), self.settings.keys):
+        elif settings.keys:
+            if not is_one_of(read_key(headers), settings.keys):
                 raise UnauthorizedError("wrong or missing key: send Authorization: Bearer KEY")
-        elif not self.settings.open_access and strip_port(headers.get("host", "")) not in LOOPBACK:
+        elif not settings.open_access and strip_port(headers.get("host", "")) not in LOOPBACK:
             raise UnauthorizedError("this server has no keys and answers loopback names only: set DORMOUSE_API_KEYS")
 
 
@@ -111,7 +106,7 @@ class GuardedCall:
         self.guard = guard
         self.scope = scope
         self.size = 0
-        self.held = 0
+        self.buffered = 0
         self.answered = False
         headers = Headers(scope=scope)
         self.ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
@@ -121,19 +116,17 @@ class GuardedCall:
         self._provenance = guard.provenance if self._embeds else None
         self._number = 0 if self._provenance is None else self._provenance.count_request()
 
-    def check_type(self) -> None:
-        if self._embeds:
-            kind = Headers(scope=self.scope).get("content-type", "")
-            if kind.split(";")[0].strip().lower() != "application/json":
-                raise BadValueError("send JSON with Content-Type: application/json")
-
-    def check_length(self) -> None:
-        length = Headers(scope=self.scope).get("content-length", "")
+    def check_headers(self) -> None:
+        """Raise BadValueError for an embedding request that is not JSON, TooLargeError by the Content-Length."""
+        headers = Headers(scope=self.scope)
+        if self._embeds and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise BadValueError("send JSON with Content-Type: application/json")
+        length = headers.get("content-length", "")
         if length.isdigit():
             self.check_size(int(length))
 
     def check_size(self, size: int) -> None:
-        limit = self.guard.settings.max_body_bytes
+        limit = self.guard.read_settings().max_body_bytes
         if size > limit:
             raise TooLargeError(f"the body is larger than {limit} bytes: send fewer pages")
 
@@ -144,10 +137,10 @@ class GuardedCall:
             count = len(message.get("body", b""))
             self.size += count
             if self.guard.provenance is not None:  # a proxy passes bodies on
-                self.held += count
+                self.buffered += count
                 self.guard.buffered += count
             self.check_size(self.size)
-            if self.guard.buffered > self.guard.settings.max_buffered_bytes:
+            if self.guard.buffered > self.guard.read_settings().max_buffered_bytes:
                 raise BusyError("too many uploads at once: try again later", retry_after=2)
         return message
 
@@ -177,17 +170,12 @@ class GuardedCall:
         await self._send(message)
 
     async def refuse(self, error: ServingError) -> None:
-        if self.answered:
-            return
-        body = orjson.dumps(error.body())
-        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        if not self.answered:
+            await respond_error(error)(self.scope, self._receive, self.send)
 
     async def drain(self) -> None:
-        self.guard.buffered -= self.held
-        self.held = 0
+        self.guard.buffered -= self.buffered
+        self.buffered = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended:

@@ -5,53 +5,27 @@ The child watches its standard input; when this process ends, however it ends, t
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from typing import Self
 
 from serving.http.server import READY
+from serving.system.log import StderrWriter
 
 TAIL_LINES = 20
-MOST_LINES = 10_000
-"""Lines of a child that may wait to be written to our standard error; older ones are dropped."""
-LAST_S = 1.0
-"""How long `stop` waits until the last of them are written."""
+KILL_S = 10.0
+"""How long `stop` waits for the end of a child that it has killed."""
 
 
 class ProcessFailed(Exception):
     """The child ended, or took too long. The message has the last lines it wrote."""
 
 
-class OutputForwarder(threading.Thread):
-    """Writes a child's lines to our standard error. In a thread of its own: where nobody reads standard error, or it is
-    closed, the child's output must still be read."""
-
-    def __init__(self) -> None:
-        super().__init__(name="child output", daemon=True)
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
-        self.start()
-
-    def put(self, line: str | None) -> None:
-        """Add a line; None ends the thread. Drops the oldest line where too many wait. For one caller thread."""
-        while True:
-            with contextlib.suppress(queue.Full):
-                return self._lines.put_nowait(line)
-            with contextlib.suppress(queue.Empty):
-                self._lines.get_nowait()
-
-    def run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, none from the start
-                sys.stderr.write(line)
-
-
 class ServerProcess:
-    """Runs `python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
+    """A child process, `python -m <module>` on a free port. Use it as a context manager, or call `stop`."""
 
     def __init__(
         self,
@@ -68,7 +42,6 @@ class ServerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             encoding="utf-8",
             errors="replace",
             env={**inherited, **(environment or {})},
@@ -76,7 +49,7 @@ class ServerProcess:
             start_new_session=True,
         )
         self._tail: list[str] = []
-        self._forwarder = OutputForwarder()
+        self._output = StderrWriter()  # where nobody reads standard error, the child's output must still be read
         self._url: str | None = None
         self._known = threading.Event()
         self.ended = threading.Event()
@@ -94,7 +67,6 @@ class ServerProcess:
 
     @property
     def tail(self) -> str:
-        """Return the child's last lines."""
         return "".join(self._tail)
 
     def wait(self, timeout: float = 120.0) -> str:
@@ -114,24 +86,27 @@ class ServerProcess:
         self._process.kill()
 
     def stop(self, grace: float = 30.0) -> int:
-        """Stop the child and return its exit code. It finishes its requests; after `grace` seconds it is killed."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+        """Stop the child and return its exit code. It finishes its requests; after `grace` seconds it is killed.
+
+        Raises ProcessFailed if the system does not end it even then, as where it waits for a disk that does not answer.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         try:
             code = self._process.wait(grace)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            code = self._process.wait()
+            try:
+                code = self._process.wait(KILL_S)
+            except subprocess.TimeoutExpired:
+                raise ProcessFailed(f"{self._module} (process {self.pid}) was killed and has not ended") from None
         self._reader.join(5)
-        self._forwarder.join(LAST_S)
         return code
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _read(self) -> None:
@@ -143,7 +118,7 @@ class ServerProcess:
                     self._known.set()
                 else:
                     self._tail = [*self._tail[1 - TAIL_LINES :], line]  # a new one: others read it meanwhile
-                    self._forwarder.put(line)
-        self._forwarder.put(None)
+                    self._output.write(line)
         self._known.set()
         self.ended.set()
+        self._output.close()

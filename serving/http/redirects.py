@@ -1,12 +1,10 @@
-"""Reads the headers that an edge in front of a server asks for, and its 303 to an answer that comes later.
-
-Written for Modal's edge; sends nothing.
-"""
+"""Reads the headers that Modal's edge asks for, and its 303 to an answer that comes later. Sends nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from urllib.parse import urljoin, urlsplit
 
@@ -74,13 +72,9 @@ def read_proxy_headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def select_proxy_headers(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `read_proxy_headers` for an address at Modal, none for others: they must not get the token.
-
-    Raises BadValueError.
-    """
-    try:
+    """Return `read_proxy_headers` for Modal; no other host must get the token. Raises BadValueError."""
+    with suppress(ValueError):
         parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-    except ValueError:
-        return {}
-    return read_proxy_headers(environment) if parts.scheme == "https" and host.endswith(MODAL_HOSTS) else {}
+        if parts.scheme == "https" and (parts.hostname or "").endswith(MODAL_HOSTS):
+            return read_proxy_headers(environment)
+    return {}

@@ -1,4 +1,4 @@
-"""The answers of a worker and the engine: their types, their JSON, and their errors.
+"""Answers of a worker and the engine: their types, their JSON, and their errors.
 
 FastAPI makes the OpenAPI document from these types (`app.openapi`); the answers themselves are plain dictionaries,
 which orjson writes without validating them again.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, get_args
 
 import orjson
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import Field, GetPydanticSchema, TypeAdapter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,15 +19,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from serving.embedders.base import Embedder, Vectors
-from serving.errors import (
-    BadValueError,
-    BusyError,
-    ErrorBody,
-    MethodNotAllowedError,
-    NotFoundError,
-    NotReadyError,
-    ServingError,
-)
+from serving.errors import BadValueError, ErrorBody, MethodNotAllowedError, NotFoundError, ServingError
 from serving.http.schema import Box
 
 Count = Annotated[int, Field(ge=0)]
@@ -34,16 +27,22 @@ Vector = Annotated[list[float], Field(min_length=1)]
 Matrix = Annotated[Vectors, GetPydanticSchema(lambda _, handler: handler(Annotated[list[Vector], Field(min_length=1)]))]
 """float32[n, dimension], written as lists of numbers."""
 VectorOrBase64 = Annotated[Vectors | str, GetPydanticSchema(lambda _, handler: handler(Vector | str))]
+StartKind = Literal["plain", "created", "restored"]
+"""No snapshot; the start that made it; a start from it."""
 Level = Literal["1", "2"]
 """vLLM's two levels of sleep; here they do the same."""
 RetryHeaders = TypedDict("RetryHeaders", {"Retry-After": Annotated[int, Field(ge=1)]})
 
 
 class Status(TypedDict, closed=True):
+    """The answer of a route that only says a state."""
+
     status: str
 
 
 class About(TypedDict, closed=True):
+    """The answer of `GET /`."""
+
     name: str
     model: str
     title: str
@@ -55,6 +54,8 @@ class About(TypedDict, closed=True):
 
 
 class Model(TypedDict, closed=True):
+    """One model, in OpenAI's shape."""
+
     id: str
     object: Literal["model"]
     created: Count
@@ -62,12 +63,14 @@ class Model(TypedDict, closed=True):
 
 
 class Models(TypedDict, closed=True):
+    """The answer of `GET /v1/models`."""
+
     object: Literal["list"]
     data: list[Model]
 
 
 class Timings(TypedDict, closed=True):
-    """Milliseconds."""
+    """Milliseconds of an embedding request."""
 
     decode: float
     queue: float
@@ -75,6 +78,8 @@ class Timings(TypedDict, closed=True):
 
 
 class FoundLine(TypedDict, closed=True):
+    """A line of text on a page, and where it stands."""
+
     text: str
     box: Box | None
     embedding: NotRequired[str]
@@ -82,11 +87,15 @@ class FoundLine(TypedDict, closed=True):
 
 
 class FoundPage(TypedDict, closed=True):
+    """The text that was found on one page."""
+
     lines: list[FoundLine] | None
     """None if no text was looked for."""
 
 
 class EmbedAnswer(TypedDict, closed=True):
+    """The answer of `POST /embed`."""
+
     embeddings: Matrix
     dimension: Count
     model: str
@@ -96,17 +105,23 @@ class EmbedAnswer(TypedDict, closed=True):
 
 
 class Embedding(TypedDict, closed=True):
+    """One vector, in OpenAI's shape."""
+
     object: Literal["embedding"]
     index: Count
     embedding: VectorOrBase64
 
 
 class Usage(TypedDict, closed=True):
+    """Tokens, in OpenAI's shape."""
+
     prompt_tokens: Count
     total_tokens: Count
 
 
 class EmbeddingsAnswer(TypedDict, closed=True):
+    """The answer of `POST /v1/embeddings`."""
+
     object: Literal["list"]
     data: list[Embedding]
     model: str
@@ -145,27 +160,31 @@ def check_level(request: Request) -> None:
         raise BadValueError("level is 1 or 2", param="level")
 
 
+def respond_metrics(registry: CollectorRegistry, more: bytes = b"") -> Response:
+    """Return metrics in the text format of Prometheus."""
+    return Response(generate_latest(registry) + more, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def respond_error(error: ServingError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the error in the shape of ErrorBody."""
+    return respond(error.body(), error.status, {**error.headers(), **(headers or {})})
+
+
 def add_error_handlers(app: Starlette) -> None:
-    """Make every error of `app` an answer in the shape of ErrorBody."""
+    """Have `app` answer every error in the shape of ErrorBody."""
 
-    async def answer_known(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ServingError)
-        return respond(error.body(), error.status, error.headers())
-
-    async def answer_routing(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, ServingError):
+            return respond_error(error)
+        if not isinstance(error, HTTPException):
+            # Starlette logs the traceback; a client is told only that the server failed.
+            return respond_error(ServingError("the server failed on this request; its log has the reason"))
         if error.status_code == MethodNotAllowedError.status:
-            kind: ServingError = MethodNotAllowedError(f"{request.method} is not for this route")
-            return respond(kind.body(), kind.status, {**(error.headers or {})})
-        return respond(NotFoundError("there is no such route").body(), 404)
+            return respond_error(MethodNotAllowedError(f"{request.method} is not for this route"), error.headers)
+        return respond_error(NotFoundError("there is no such route"))
 
-    async def answer_unknown(_: Request, error: Exception) -> Response:
-        # Starlette logs the traceback; a client is told only that the server failed.
-        return respond(ServingError("the server failed on this request; its log has the reason").body(), 500)
-
-    app.add_exception_handler(ServingError, answer_known)
-    app.add_exception_handler(HTTPException, answer_routing)
-    app.add_exception_handler(Exception, answer_unknown)
+    for kind in (ServingError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
 
 
 def document_errors(*kinds: type[ServingError], headers: type | None = None) -> dict[int | str, dict[str, Any]]:
@@ -174,7 +193,7 @@ def document_errors(*kinds: type[ServingError], headers: type | None = None) -> 
         kind.status: {
             "model": ErrorBody,
             "description": kind.code,
-            "headers": document_headers(headers, RetryHeaders if kind in (BusyError, NotReadyError) else None),
+            "headers": document_headers(headers, RetryHeaders if kind.status in (429, 503) else None),
         }
         for kind in kinds
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
@@ -22,6 +22,8 @@ MESSAGE_CHARS = 300
 
 
 class Shape(BaseModel):
+    """A part of a request, of which unknown fields are ignored."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -30,11 +32,15 @@ Box = tuple[Part, Part, Part, Part]
 
 
 class LineInput(Shape):
+    """A line of text that a page is known to have."""
+
     text: StrictStr
     box: Box | None = None
 
 
 class PageInput(Shape):
+    """A page's image, its text, or both."""
+
     image: StrictStr | None = None
     lines: Annotated[list[LineInput | StrictStr], Field(max_length=MAX_ENTRIES)] | None = None
 
@@ -52,20 +58,28 @@ class EmbedRequest(Shape):
 
 
 class ImageUrl(Shape):
+    """OpenAI's place for a data URI."""
+
     url: StrictStr
 
 
 class TextPart(Shape):
+    """Text in a message."""
+
     type: Literal["text"]
     text: StrictStr
 
 
 class ImagePart(Shape):
+    """An image in a message."""
+
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
 class Message(Shape):
+    """One turn of a conversation."""
+
     role: StrictStr
     content: StrictStr | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
 
@@ -82,6 +96,8 @@ class EmbeddingsRequest(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Query:
+    """A text to search for."""
+
     text: str
 
 
@@ -115,8 +131,7 @@ def parse_body(shape: type[S], body: bytes) -> S:
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Return the bytes in a base64 string or data URI. Raises BadValueError, also for an address, which is never
-    fetched; NotAnImageError."""
+    """Return the bytes of base64 or a data URI. Raises NotAnImageError; BadValueError, also for URLs: never fetched."""
     if text.startswith("data:"):
         header, comma, text = text.partition(",")
         mime = header[5:].split(";")[0].strip().lower()
@@ -140,13 +155,8 @@ def read_items(request: EmbedRequest | EmbeddingsRequest, max_chars: int) -> lis
 
     Raises BadValueError, NotAnImageError or TooLargeError.
     """
-    if isinstance(request, EmbedRequest):
-        return read_embed_items(request, max_chars)
-    return read_embeddings_items(request, max_chars)
-
-
-def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
-    """Return the items of `POST /embed`: images or pages, then texts."""
+    if isinstance(request, EmbeddingsRequest):
+        return read_embeddings_items(request, max_chars)
     if request.images and request.pages:
         raise BadValueError("send images or pages, not both", param="pages")
     items: list[Item] = [
@@ -154,7 +164,7 @@ def read_embed_items(request: EmbedRequest, max_chars: int) -> list[Item]:
         for n, image in enumerate(request.images)
     ]
     items += [read_page(page, f"pages.{n}", request.explain) for n, page in enumerate(request.pages)]
-    items += [Query(canonicalise_query(text, f"texts.{n}", max_chars)) for n, text in enumerate(request.texts)]
+    items += [read_query(text, f"texts.{n}", max_chars) for n, text in enumerate(request.texts)]
     if not items:
         raise BadValueError('send "images", "pages" or "texts" with at least one entry', param="images")
     return items
@@ -169,50 +179,40 @@ def read_page(page: PageInput, param: str, explain: bool) -> RawPage:
     return RawPage(None if page.image is None else decode_base64(page.image, param), lines, param, explain)
 
 
-def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
-    """Return the items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page.
-
-    Raises as `read_items`.
-    """
-    if (request.input is None) == (request.messages is None):
-        raise BadValueError('send either "input" or "messages"', param="input")
-    if request.messages is not None:
-        conversations = split_conversations(request.messages)
-        items = [read_conversation(messages, f"messages.{n}", max_chars) for n, messages in enumerate(conversations)]
-    else:
-        texts = [request.input] if isinstance(request.input, str) else list(request.input or [])
-        items = [read_input(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
-    if not items:
-        raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
-    return items
-
-
-def read_input(text: Any, param: str, max_chars: int) -> Item:
+def read_query(text: object, param: str, max_chars: int) -> Query:
     if not isinstance(text, str):
         raise BadValueError("token ids depend on a model's own tokenizer: send text", param=param)
     return Query(canonicalise_query(text, param, max_chars))
 
 
-def split_conversations(messages: list[Message] | list[list[Message]]) -> list[list[Message]]:
-    single: list[Message] = [message for message in messages if isinstance(message, Message)]
-    return [single] if single else [conversation for conversation in messages if isinstance(conversation, list)]
+def read_embeddings_items(request: EmbeddingsRequest, max_chars: int) -> list[Item]:
+    """Return the items of `POST /v1/embeddings`: text alone is a query, a message with an image is a page."""
+    if (request.input is None) == (request.messages is None):
+        raise BadValueError('send either "input" or "messages"', param="input")
+    items: list[Item]
+    if request.messages is None:
+        texts = [request.input] if isinstance(request.input, str) else request.input or []
+        items = [read_query(text, f"input.{n}", max_chars) for n, text in enumerate(texts)]
+    else:
+        single = [message for message in request.messages if isinstance(message, Message)]
+        conversations = [single] if single else [found for found in request.messages if isinstance(found, list)]
+        items = [read_conversation(found, f"messages.{n}", max_chars) for n, found in enumerate(conversations)]
+    if not items:
+        raise BadValueError("the list is empty", param="input" if request.messages is None else "messages")
+    return items
 
 
 def read_conversation(messages: list[Message], param: str, max_chars: int) -> Item:
-    """Return the query or page of one conversation.
-
-    Raises BadValueError for more than one turn: the models were trained on one user turn.
-    """
+    """Return the query or page of one user turn, as the models were trained. Raises BadValueError for more turns."""
     if len(messages) != 1 or messages[0].role != "user":
         raise BadValueError("send exactly one message, of the user", param=param)
     content = messages[0].content
     if isinstance(content, str):
-        return Query(canonicalise_query(content, param, max_chars))
+        return read_query(content, param, max_chars)
     images = [part.image_url.url for part in content if isinstance(part, ImagePart)]
     if len(images) > 1:
         raise BadValueError("one message is one page: send one image in it", param=param)
     if images:
         # A text beside an image is ignored: the worker adds the model's own prompt.
         return RawPage(decode_base64(images[0], param), None, param)
-    text = " ".join(part.text for part in content if isinstance(part, TextPart))
-    return Query(canonicalise_query(text, param, max_chars))
+    return read_query(" ".join(part.text for part in content if isinstance(part, TextPart)), param, max_chars)

@@ -1,4 +1,4 @@
-"""Runs a server: binds, prints when it answers, finishes its requests at the end. Used by the engine and the page."""
+"""A server that binds, prints when it answers, and finishes its requests at the end: the engine's and the page's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import ipaddress
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
+
+from serving.system.processes import handle_signals
 
 READY = " is ready at "
 """Between name and address in the line that a server prints once it answers; `child_server` waits for it."""
@@ -29,8 +30,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens: a port in use is an error before a model is loaded, and clients that connect
-    meanwhile wait. Raises OSError."""
+    """Return a listening socket: early clients wait, and a port in use raises OSError before a model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -58,7 +58,7 @@ def format_address(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Prints when it answers, and exits 0 after a signal (uvicorn's own raises it again after the shutdown)."""
+    """A server that prints when it answers, and exits 0 after a signal (uvicorn's own raises it again)."""
 
     def __init__(
         self, config: uvicorn.Config, name: str, url: str, before_stop: Callable[[], None] = lambda: None
@@ -70,8 +70,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        sys.stdout.write(f"{self._greeting}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{self._greeting}\n")
+            sys.stdout.flush()
+        except OSError:  # whoever read it has gone; Python writes at its end what is still buffered
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._before_stop()
@@ -79,25 +82,17 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handle_signals(self.handle_exit):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def stop(self) -> None:
-        """Accept no new connections, finish requests in flight, then let `run` return. From any thread."""
-        self.should_exit = True
 
     def stop_with_stdin(self) -> None:
-        """Stop when the process at the other end of standard input has ended."""
+        """Finish requests in flight and stop when the process at the other end of standard input has ended."""
 
         def wait() -> None:
             # Not sys.stdin: its lock, held by this thread at exit, would end the interpreter with an abort.
             with contextlib.suppress(OSError):
                 while os.read(0, 65536):
                     pass
-            self.stop()
+            self.should_exit = True
 
         threading.Thread(target=wait, name="stdin", daemon=True).start()

@@ -54,10 +54,11 @@ class Backup:
         self._reload = reload
         self._claims = claims
         self._number = 0
-        self._turn = threading.Condition()
+        self._copying = threading.Lock()
         self._begun = 0
-        self._ended = 0
+        """Copies begun so far."""
         self._failure: LibraryError | None = None
+        """Why the last copy failed."""
 
     def restore_database(self, database: Path) -> None:
         """Put the newest copy at `database`; without one, do nothing.
@@ -90,33 +91,20 @@ class Backup:
 
         Raises LibraryError: the change may not be durable, so it must not be acknowledged.
         """
-        with self._turn:
-            mine = self._begun + 1  # the copy in progress may have begun before the caller's change
-            while self._ended < mine:
-                if self._ended < self._begun:
-                    self._turn.wait()
-                else:
-                    self._run_copy(database)
+        begun = self._begun  # the copy in progress may have begun before the caller's change
+        with self._copying:
+            if self._begun == begun:
+                self._begun += 1
+                self._failure = None
+                try:
+                    self._write_copy(database)
+                except LibraryError as error:
+                    self._failure = error
+                except Exception as error:
+                    self._failure = LibraryError(f"it could not be saved on the volume: {describe_failure(error)}")
+                    self._failure.__cause__ = error
             if self._failure is not None:
                 raise self._failure
-
-    def _run_copy(self, database: Path) -> None:
-        """Make one copy. Called with the lock held, which is released meanwhile."""
-        self._begun += 1
-        failure: LibraryError | None = None
-        self._turn.release()
-        try:
-            self._write_copy(database)
-        except LibraryError as error:
-            failure = error
-        except Exception as error:
-            failure = LibraryError(f"it could not be saved on the volume: {describe_failure(error)}")
-            failure.__cause__ = error
-        finally:
-            self._turn.acquire()
-            self._ended += 1
-            self._failure = failure
-            self._turn.notify_all()
 
     def _write_copy(self, database: Path) -> None:
         self._check_claim()
@@ -139,7 +127,6 @@ class Backup:
 
 
 def list_copies(folder: Path) -> dict[int, Path]:
-    """Return the copies in a folder by their number."""
     names = {path: COPY.fullmatch(path.name) for path in folder.iterdir()}
     return {int(found[1]): path for path, found in names.items() if found}
 

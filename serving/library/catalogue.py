@@ -132,7 +132,6 @@ class Catalogue:
         return dict(self._query(key, f"SELECT p.page, p.file {PAGES} AND p.sha256 = ?", sha256))
 
     def list_page_ids(self, key: CollectionKey) -> list[str]:
-        """Return ids of all its pages."""
         return [page_id for (page_id,) in self._query(key, f"SELECT p.id {PAGES}")]
 
     def select_pages(self, key: CollectionKey, selection: Selection) -> frozenset[str] | None:
@@ -153,7 +152,6 @@ class Catalogue:
         )
 
     def count_data_bytes(self, key: CollectionKey) -> int:
-        """Return the bytes that its text and vectors take."""
         joined = "FROM {} d JOIN pages p ON p.id = d.page JOIN collections c ON c.id = p.collection WHERE c.key = ?"
         vectors = "SELECT sum(length(d.vector) + coalesce(length(d.lines), 0)) " + joined.format("vectors")
         text = "SELECT sum(length(CAST(d.text AS BLOB)) + 48) " + joined.format("lines")

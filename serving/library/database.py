@@ -128,10 +128,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Yield a separate connection that sees the database as it was when this began, and needs no lock.
-
-        Raises LibraryError.
-        """
+        """Yield another connection, without locks, on the database as it was at the start. Raises LibraryError."""
         address = f"{self.path.resolve().as_uri()}?mode=ro"
         with raise_library_errors(), closing(sqlite3.connect(address, uri=True, timeout=BUSY_S)) as db:
             db.execute("BEGIN")
@@ -189,10 +186,7 @@ def open_database(path: Path, copies: Path) -> sqlite3.Connection:
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Take all steps to the current schema, or none.
-
-    Foreign keys are off meanwhile: a table that others refer to is replaced.
-    """
+    """Take all steps to the current schema, or none. Foreign keys are off: a table that others refer to is replaced."""
     db.create_function("new_key", 0, make_key)
     steps = " ".join(MIGRATIONS[number] for number in range(version, SCHEMA_VERSION))
     try:

@@ -45,10 +45,7 @@ class Threshold(BaseModel, frozen=True):
 
 
 class Proof(BaseModel, frozen=True):
-    """Two fingerprints that were shown to be equal.
-
-    `lines` where the servers compare lines of pages too; `measured` is ISO 8601.
-    """
+    """Two fingerprints shown to be equal. `lines`: the servers compare lines of pages too; `measured` is ISO 8601."""
 
     fingerprints: tuple[Fingerprint, Fingerprint]
     pages: Spread
@@ -112,20 +109,14 @@ def read_proofs(path: Path) -> tuple[Proof, ...]:
 
 
 def add_proof(folder: Path, proof: Proof) -> None:
-    """Write a proof, in place of an earlier one for the same pair.
-
-    Raises EquivalenceError, or OSError: then the old file is left.
-    """
+    """Write a proof, in place of the pair's earlier one. Raises EquivalenceError, OSError: the old file is left."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     write_proofs(path, [*(pair for pair in read_proofs(path) if {*pair.fingerprints} != {*proof.fingerprints}), proof])
 
 
 def remove_proofs(folder: Path, one: str, other: str) -> list[Proof]:
-    """Remove and return all proofs by which the two count as equal: their own, and chains over others.
-
-    Raises EquivalenceError or OSError.
-    """
+    """Remove and return all proofs that make the two equal, chains as well. Raises EquivalenceError or OSError."""
     path = folder / FILE
     pairs = read_proofs(path)
     left = [pair for pair in pairs if {*pair.fingerprints} != {one, other}]

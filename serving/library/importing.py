@@ -10,7 +10,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -111,13 +111,11 @@ def name_collection(library: Library, key: CollectionKey, name: str, old: str, o
     """Give the imported collection its name and owner. Raises BadValueError or LibraryError."""
     if name:
         return library.rename_collection(key, name, owner)
-    cleaned = " ".join("".join(char if char.isprintable() else " " for char in old).split())[: NAME_CHARS - 6]
-    for number in range(1, TRIES):
-        wanted = f"{cleaned or 'imported'} ({number})" if number > 1 else cleaned or "imported"
-        try:
-            return library.rename_collection(key, wanted, owner)
-        except BadValueError:
-            continue
+    printable = "".join(char if char.isprintable() else " " for char in old)
+    wanted = " ".join(printable.split())[: NAME_CHARS - 6] or "imported"
+    for number in ("", *(f" ({number})" for number in range(2, TRIES))):
+        with suppress(BadValueError):
+            return library.rename_collection(key, wanted + number, owner)
     raise BadValueError("give the collection a name: there are many of its old name already", param="name")
 
 

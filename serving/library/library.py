@@ -96,7 +96,6 @@ class Library:
             raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def measure_storage(self, key: CollectionKey) -> Storage:
-        """Return how much of the disk a collection takes."""
         ids = self.catalogue.list_page_ids(key)
         return Storage(len(ids), self.pictures.estimate_bytes(ids), self.catalogue.count_data_bytes(key))
 
@@ -115,7 +114,7 @@ class Library:
         page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
         fresh = False
         try:
-            self.pictures.write(page_id, new.picture, new.thumbnail)
+            self.pictures.write_page(page_id, new.picture, new.thumbnail)
             with self.database.lock:
                 stored = self._insert(key, page_id, new, vector, fingerprint, model)
                 if fresh := stored.id == page_id:
@@ -125,7 +124,7 @@ class Library:
             raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
             if not fresh:
-                self.pictures.remove([page_id])
+                self.pictures.remove_pages([page_id])
         if not staged:
             self._back_up_page(key, stored.id, fresh)
         return stored
@@ -148,10 +147,7 @@ class Library:
             return self.catalogue.read_page(page_id if same is None else same[0])
 
     def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return when the page is backed up.
-
-        Raises LibraryError; then it is removed again, unless another call that added it too has acknowledged it.
-        """
+        """Return once backed up. Raises LibraryError and removes it, unless another call has acknowledged it."""
         try:
             self._back_up()
         except LibraryError:
@@ -206,7 +202,7 @@ class Library:
         with self.database.lock:
             gone = self._delete_rows(key, ids)
         self._back_up()
-        self.pictures.remove(gone)
+        self.pictures.remove_pages(gone)
         return gone
 
     def _delete_rows(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
@@ -237,10 +233,7 @@ class Library:
         return self.catalogue.read_collection(key)
 
     def begin_import(self) -> CollectionKey:
-        """Return the key of a new collection that stays hidden until `rename_collection` gives it to its owner.
-
-        Raises LibraryError.
-        """
+        """Return a collection's key, hidden until `rename_collection` gives it to its owner. Raises LibraryError."""
         with self._transaction() as db:
             return insert_collection(db, secrets.token_hex(16), IMPORTING)
 
@@ -266,7 +259,7 @@ class Library:
                 db.execute("DELETE FROM collections WHERE key = ?", [key])
             self.vectors.drop_collection(key)
         self._back_up()
-        self.pictures.remove(ids)
+        self.pictures.remove_pages(ids)
         return len(ids)
 
     @contextmanager
@@ -304,15 +297,12 @@ def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> Collecti
 
 
 def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
-    """Put a page with its vectors and lines into the collection of this row number."""
+    row = [page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height]
     db.execute(
         "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height,
-            time.time(), new.lines is not None,
-        ],
-    )  # fmt: skip
+        [*row, time.time(), new.lines is not None],
+    )
     line_vectors = None if new.line_vectors is None else new.line_vectors.astype(np.float16).tobytes()
     db.execute("INSERT INTO vectors (page, vector, lines) VALUES (?, ?, ?)", [page_id, vector.tobytes(), line_vectors])
     db.executemany(

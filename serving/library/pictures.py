@@ -29,17 +29,17 @@ class Pictures:
     def _locate_files(self, ids: Iterable[str]) -> list[Path]:
         return [path for page_id in ids for path in (self.locate_picture(page_id), self.locate_thumbnail(page_id))]
 
-    def write(self, page_id: str, picture: bytes, thumbnail: bytes) -> None:
+    def write_page(self, page_id: str, picture: bytes, thumbnail: bytes) -> None:
         """Write both, so that they survive a power cut, or none. Raises OSError."""
         try:
             write_file(self.locate_picture(page_id), picture)
             write_file(self.locate_thumbnail(page_id), thumbnail)
             sync_folder(self.folder)
         except OSError:
-            self.remove([page_id])
+            self.remove_pages([page_id])
             raise
 
-    def remove(self, ids: Iterable[str]) -> None:
+    def remove_pages(self, ids: Iterable[str]) -> None:
         remove_files(self._locate_files(ids))
 
     def estimate_bytes(self, ids: Sequence[str]) -> int:

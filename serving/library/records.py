@@ -68,12 +68,9 @@ class Selection:
     """Keys of `TYPES`."""
 
     def includes(self, file: str) -> bool:
-        """Return whether pages of a file of this name are selected."""
-        named = not self.files or file in self.files
         kind = guess_file_type(file)
-        return named and (
-            not self.types or kind in self.types or ("image" in self.types and kind not in ("pdf", "other"))
-        )
+        kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
+        return (not self.files or file in self.files) and (not self.types or not kinds.isdisjoint(self.types))
 
 
 ALL_PAGES = Selection()
@@ -125,5 +122,4 @@ class Storage:
 
     @property
     def per_1000(self) -> int:
-        """Return the bytes for 1,000 pages."""
         return round((self.pictures + self.data) / self.pages * 1000) if self.pages else 0

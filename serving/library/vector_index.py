@@ -85,10 +85,7 @@ class VectorIndex:
             return {key: entry.bytes for key, entry in self._entries.items()}
 
     def load_vectors(self, collection: Collection) -> PageVectors:
-        """Return a collection's vectors, at least those that it had when this was called.
-
-        Raises CollectionGoneError or LibraryError.
-        """
+        """Return the vectors of a collection as of now, or later. Raises CollectionGoneError or LibraryError."""
         with ExitStack() as reading:
             with self._database.lock:
                 entry = self._entries.get(collection.key)

@@ -24,10 +24,7 @@ ID_BYTES = 73
 
 
 class VectorMatrix:
-    """Ids and their fp16 vectors.
-
-    Append is amortised O(1). A search runs outside the lock, on the rows that were there when it began.
-    """
+    """Ids and fp16 vectors. Append is amortised O(1); a search sees the rows at its begin, outside the lock."""
 
     def __init__(self, ids: list[str], rows: HalfVectors) -> None:
         self._lock = threading.Lock()
@@ -51,12 +48,10 @@ class VectorMatrix:
 
     @property
     def bytes(self) -> int:
-        """Return how much memory it takes."""
         return self._rows.nbytes + ID_BYTES * len(self._ids)
 
     @property
     def dimension(self) -> int:
-        """Return how many numbers a row has."""
         return int(self._rows.shape[1])
 
     def append_row(self, page_id: str, row: HalfVectors) -> None:
@@ -78,10 +73,7 @@ class VectorMatrix:
             self._ids = [self._ids[n] for n in keep]
 
     def search(self, vector: Vectors, count: int, within: frozenset[str] | None = None) -> list[tuple[str, float]]:
-        """Return at most `count` (id, cosine) pairs of the ids `within`, best first.
-
-        A shorter `vector` is compared with the first numbers of each row.
-        """
+        """Return the best `count` (id, cosine) of `within`; a shorter `vector` is compared with as many numbers."""
         ids, rows = self._select_rows(within)
         count = min(count, len(rows))
         if not count:

@@ -48,7 +48,6 @@ class Launch:
     settings: Mapping[str, Any] = field(repr=False)
     """All settings of the engine, keys included (`Settings.known_at_launch`)."""
     waking_bytes: int = 0
-    """As in the spec."""
 
     def as_message(self) -> dict[str, Any]:
         return {"socket": str(self.socket), "kind": self.kind, "settings": dict(self.settings)}
@@ -105,7 +104,7 @@ class SnapshotBackend(Protocol):
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """Return a worker that answers at `launch.socket`. Raises RestoreFailed; then nothing is left running."""
 
-    async def step_down(self, seconds: float) -> float | None:
+    async def step_down(self, _seconds: float) -> float | None:
         """Give up held memory step by step, after so many seconds at zero.
 
         Returns the seconds until the next call, None for never. Raises SnapshotFailed if the snapshot is lost.

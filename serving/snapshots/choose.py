@@ -42,10 +42,7 @@ def make_backends(settings: Settings, runtime_dir: Path) -> list[SnapshotBackend
 
 
 async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[SnapshotBackend]) -> BackendChoice:
-    """Return the backend to use. `requested`: a name, `plain`, or `auto` for the first that works.
-
-    Raises UnsupportedBackend.
-    """
+    """Return the backend. `requested`: a name, `plain`, or `auto`: the first that works. Raises UnsupportedBackend."""
     refused: dict[str, str] = {}
     for backend in candidates:
         if requested not in ("auto", backend.name):

@@ -50,13 +50,14 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 7)
 
 
 class ForkBackend(SnapshotBackend):
-    """Holds one template."""
+    """Holds one template, the warmed-up process that is forked."""
 
     name = "fork"
     tier: Tier = "host"
 
     def __init__(self) -> None:
-        self._template: ForkTemplate | None = None
+        self._template: WorkerHandle | None = None
+        self._control: socket.socket | None = None
         self._snapshot: Snapshot | None = None
 
     async def probe(self, spec: WorkerSpec) -> Support:
@@ -70,32 +71,38 @@ class ForkBackend(SnapshotBackend):
             return Support(False, f"a forked process did not answer within {PROBE_S:g} s")
         return Support(code == 0, "" if code == 0 else "a forked process could not run a thread")
 
-    async def find(self, spec: WorkerSpec) -> Snapshot | None:
-        if self._template is not None and self._template.handle.ended.is_set():
+    async def find(self, _spec: WorkerSpec) -> Snapshot | None:
+        if self._template is not None and self._template.ended.is_set():
             await self.close()
         return self._snapshot
 
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
         await self.close()
-        template = await ForkTemplate.start(spec, report)
-        if len(template.threads) != 1:
-            await template.stop()
-            raise SnapshotFailed(
-                f"the template has threads that no fork would keep: {', '.join(template.threads)}. This embedder needs"
-                " another backend"
-            )
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                pipes = Pipes()
+                ends = (theirs.fileno(), *pipes.worker_ends[1:])
+                argv = make_worker_command(spec, ends, ["--template", "--dies-with-parent"])
+                self._template = await start_process(argv, pipes, ends)
+            said = await wait_until_warm(self._template, spec.settings.start_timeout_s, report)
+            if len(said["threads"]) != 1:
+                raise SnapshotFailed(
+                    f"the template has threads that no fork would keep: {', '.join(said['threads'])}. This embedder"
+                    " needs another backend"
+                )
+        except BaseException:
+            await self.close()
+            raise
         report("snapshot", 0.0)
-        self._template = template
-        self._snapshot = Snapshot("template", time.time(), 0, template.probe, template)
+        self._snapshot = Snapshot("template", time.time(), 0, said["probe"], spec.settings.restore_timeout_s)
         return self._snapshot
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        template = snapshot.content
-        assert isinstance(template, ForkTemplate)
-        deadline = template.spec.settings.restore_timeout_s
+        deadline = snapshot.content
         with time_phase(report, "restore") as phases:
             try:
-                handle = await template.fork_worker(launch, deadline)
+                handle = await self._fork_worker(launch, deadline)
                 phases |= await launch_worker(handle, launch.as_message(), deadline)
             except OSError as error:  # TimeoutError is one
                 raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
@@ -103,54 +110,20 @@ class ForkBackend(SnapshotBackend):
                 raise RestoreFailed(str(error)) from None
         return handle
 
-    async def discard(self, snapshot: Snapshot) -> None:
-        if self._snapshot is snapshot:
-            await self.close()
-
-    async def close(self) -> None:
-        template, self._template, self._snapshot = self._template, None, None
-        if template is not None:
-            await template.stop()
-
-
-class ForkTemplate:
-    """The warmed-up process that is forked; `threads` must have one name."""
-
-    def __init__(self, spec: WorkerSpec, handle: WorkerHandle, control: socket.socket) -> None:
-        self.spec = spec
-        self.handle = handle
-        self.probe: list[list[float]] = []
-        self.threads: list[str] = []
-        self._control = control
-
-    @classmethod
-    async def start(cls, spec: WorkerSpec, report: Report) -> ForkTemplate:
-        """Start and warm up a template. Raises StartFailed."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            pipes = Pipes()
-            ends = (theirs.fileno(), *pipes.worker_ends[1:])
-            try:
-                argv = make_worker_command(spec, ends, ["--template", "--dies-with-parent"])
-                handle = await start_process(argv, pipes, ends)
-            except BaseException:
-                ours.close()
-                raise
-        template = cls(spec, handle, ours)
-        try:
-            said = await wait_until_warm(template.handle, spec.settings.start_timeout_s, report)
-        except BaseException:
-            await template.stop()
-            raise
-        template.probe, template.threads = said["probe"], said["threads"]
-        return template
-
-    async def fork_worker(self, launch: Launch, deadline: float) -> WorkerHandle:
+    async def _fork_worker(self, launch: Launch, deadline: float) -> WorkerHandle:
         """Return a forked worker before its launch. Raises OSError or TimeoutError."""
+        template, control = self._template, self._control
+        if template is None or control is None:
+            raise OSError("it has ended")
         pipes = Pipes()
         try:
-            socket.send_fds(self._control, [b"fork"], list(pipes.worker_ends))
-            pid = await self._read_forked_pid(deadline)
+            socket.send_fds(control, [b"fork"], list(pipes.worker_ends))
+            async with asyncio.timeout(deadline):
+                while (message := await template.read_message()) is not None and "forked" not in message:
+                    pass
+            if message is None:
+                raise OSError("it has ended")
+            pid = int(message["forked"])
             # The number could belong to another process by the time of a signal; a descriptor cannot.
             pidfd = os.pidfd_open(pid)
         except BaseException:
@@ -163,21 +136,21 @@ class ForkTemplate:
 
         return WorkerHandle(pipes, pid, kill, wait_until_closed(pidfd), launch.socket)
 
-    async def stop(self) -> None:
-        """End the template; its children end with it."""
-        self._control.close()
-        await self.handle.kill()
+    async def discard(self, snapshot: Snapshot) -> None:
+        if self._snapshot is snapshot:
+            await self.close()
 
-    async def _read_forked_pid(self, deadline: float) -> int:
-        async with asyncio.timeout(deadline):
-            while (message := await self.handle.read_message()) is not None:
-                if "forked" in message:
-                    return int(message["forked"])
-        raise OSError("it has ended")
+    async def close(self) -> None:
+        """End the template; its children end with it."""
+        template, control = self._template, self._control
+        self._template = self._control = self._snapshot = None
+        if control is not None:
+            control.close()
+        if template is not None:
+            await template.kill()
 
 
 async def wait_until_closed(pidfd: int) -> None:
-    """Return when that process has ended."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(pidfd, ended.set)

@@ -78,7 +78,6 @@ def find_sources(embedder: str, maker: str) -> list[Path]:
 
 
 def find_package_folder(package: str) -> Path | None:
-    """Return the folder that contains that package or module."""
     spec = importlib.util.find_spec(package)
     if spec is None or not (files := [*(spec.submodule_search_locations or ()), *filter(None, [spec.origin])]):
         return None
@@ -92,7 +91,6 @@ def find_module_file(folder: Path, name: str) -> Path | None:
 
 
 def read_imports(file: Path, package: str) -> Iterator[str]:
-    """Yield all names that this file of that package imports."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -55,12 +55,9 @@ def time_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
 
 
 def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
-    numbers = [str(number) for number in pipes]
     settings = json.dumps(spec.settings.known_at_load())
-    return [
-        sys.executable, "-m", "serving.worker.process", "--embedder", spec.embedder, "--settings", settings,
-        "--pipes", *numbers, *more,
-    ]  # fmt: skip
+    given = ["--embedder", spec.embedder, "--settings", settings, "--pipes", *map(str, pipes), *more]
+    return [sys.executable, "-m", "serving.worker.process", *given]
 
 
 async def spawn_process(argv: Sequence[str], **options: Any) -> Process:
@@ -74,10 +71,7 @@ async def spawn_process(argv: Sequence[str], **options: Any) -> Process:
 async def start_process(
     argv: Sequence[str], pipes: Pipes, pass_fds: Sequence[int] | None = None, socket: Path | None = None
 ) -> WorkerHandle:
-    """Return the handle of a new process; it gets `pass_fds`, or else the ends of the pipes. Raises StartFailed.
-
-    After any error the pipes are closed.
-    """
+    """Return a new process with `pass_fds` or the pipes' ends. Raises StartFailed; any error closes the pipes."""
     ends = tuple(pipes.worker_ends if pass_fds is None else pass_fds)
     try:
         process = await spawn_process(argv, stdin=DEVNULL, stdout=DEVNULL, pass_fds=ends)
@@ -124,10 +118,7 @@ async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report)
 
 
 async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline: float) -> dict[str, float]:
-    """Send the launch message and return the milliseconds of the worker's phases, once it answers.
-
-    Raises StartFailed; after any error the worker has ended.
-    """
+    """Launch a worker; return its phases in ms once it answers. Raises StartFailed; any error has ended it."""
     try:
         handle.send(message)
         async with asyncio.timeout(deadline):
@@ -148,5 +139,5 @@ async def launch_worker(handle: WorkerHandle, message: dict[str, Any], deadline:
 
 
 def describe_death(handle: WorkerHandle) -> str:
-    last = handle.log_tail[-1] if handle.log_tail else ""
+    last = handle.last_log_line
     return "the worker ended while it started" + (f": {last}" if last else "; its log has no reason")

@@ -6,6 +6,7 @@ as `*.part` and renamed; `*.part` and `*.gone` of a killed engine are removed at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -50,19 +51,21 @@ class SnapshotStore:
         return path
 
     def keep_part(self, part: Path, mine: Identity, probe: list[list[float]], extra: dict[str, Any]) -> Snapshot:
-        """Make `part` the snapshot of this identity, in place of an older one.
-
-        Raises SnapshotFailed; then an older one is unchanged.
-        """
+        """Make `part` this identity's snapshot. Raises SnapshotFailed; then an older one is unchanged."""
         target = self.folder / digest_identity(mine)
         try:
-            files = {path.name: self._seal_file(path) for path in sorted((part / FILES).iterdir())}
+            files: dict[str, dict[str, Any]] = {}
+            for path in sorted((part / FILES).iterdir()):
+                path.chmod(0o600)
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
             content = {
                 "version": VERSION,
                 "identity": dict(mine),
                 "created": time.time(),
-                "bytes": sum(size for size, _ in files.values()),
-                "files": {name: {"bytes": size, "sha256": sha} for name, (size, sha) in files.items()},
+                "bytes": sum(file["bytes"] for file in files.values()),
+                "files": files,
                 "probe": probe,
                 **extra,
             }
@@ -117,21 +120,11 @@ class SnapshotStore:
                 self._checked_stamps[path] = now
         return None
 
-    @staticmethod
-    def _seal_file(path: Path) -> tuple[int, str]:
-        """Write the file through to the disk, close it to others, and return its size and SHA-256."""
-        path.chmod(0o600)
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        return path.stat().st_size, digest_file(path)
-
     def _remove(self, target: Path) -> None:
         """Rename the folder, then delete it: a half-deleted snapshot must not look like one."""
         gone = self.folder / f"{secrets.token_hex(8)}.gone"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             target.rename(gone)
-        except FileNotFoundError:
-            return
         shutil.rmtree(gone, ignore_errors=True)
 
     def _remove_oldest(self, fresh: Path) -> None:

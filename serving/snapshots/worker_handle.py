@@ -21,7 +21,6 @@ from serving.system.log import WORKER_LOGGER
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longest status line: the probe's vectors are the largest thing in one."""
-TAIL_LINES = 20
 KILLED_S = 5.0
 """A killed process that waits in the system (a disk, a GPU's driver) ends only after that wait, if ever."""
 log = logging.getLogger(WORKER_LOGGER)
@@ -56,10 +55,8 @@ class Pipes:
         self.worker_ends = ()
 
     def close(self) -> None:
+        self.worker_ends += (self.control, self.status, self.log)
         self.close_worker_ends()
-        for end in (self.control, self.status, self.log):
-            with contextlib.suppress(OSError):
-                os.close(end)
 
 
 class WorkerHandle:
@@ -82,7 +79,7 @@ class WorkerHandle:
         self.socket = socket
         self.launch_answer: dict[str, Any] = {}
         """The worker's message once it serves: boot id, probe vectors, milliseconds of its phases."""
-        self.log_tail: list[str] = []
+        self.last_log_line = ""
         self.park: Callable[[float], Coroutine[Any, Any, None]] | None = None
         """Set by a backend that parks the process: `stop` calls it instead, with its grace in seconds."""
         self._pipes = pipes
@@ -125,7 +122,7 @@ class WorkerHandle:
         Returns when nothing of it is left, or when its backend has parked it. Raises SnapshotFailed if parking failed;
         then nothing of it is left.
         """
-        if self.park is not None and self.usable:
+        if self.park is not None and self.is_usable:
             return await self.park(grace)
         self._close_control()
         try:
@@ -135,7 +132,7 @@ class WorkerHandle:
             await self.kill()
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Return whether it may get a request: `ended` is set only some time after it was stopped or killed."""
         return self._pipes.control >= 0 and not self.ended.is_set()
 
@@ -177,9 +174,8 @@ class WorkerHandle:
 
     async def _read_log(self) -> None:
         async for line in read_lines(self._pipes.log):
-            text = line.decode("utf-8", "replace").rstrip()
-            self.log_tail = [*self.log_tail[-TAIL_LINES:], text]
-            log.info("%s", text)
+            self.last_log_line = line.decode("utf-8", "replace").rstrip()
+            log.info("%s", self.last_log_line)
 
 
 async def kill_process(process: asyncio.subprocess.Process) -> None:

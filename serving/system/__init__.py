@@ -1,0 +1,1 @@
+"""Files, processes, their environment, log and time: for every part, and without knowing any."""

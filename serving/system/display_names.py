@@ -16,20 +16,17 @@ def display_name(name: object) -> str:
 
 def display_path(name: object) -> str:
     """Return a path with its folders, printable."""
-    return shorten("/".join(split_path(name)))
+    return shorten_name("/".join(split_path(name)))
 
 
 def split_path(name: object) -> list[str]:
     """Return the parts of a path, at least one; none of them leads to another folder."""
-    every = [make_printable(part) for part in str(name).replace("\\", "/").split("/")]
+    printable = "".join(char if char.isprintable() else " " for char in str(name).replace("\\", "/"))
+    every = [shorten_name(" ".join(part.split())) for part in printable.split("/")]
     return [part for part in every if part not in ("", ".", "..")] or ["unnamed"]
 
 
-def make_printable(text: str) -> str:
-    return shorten(" ".join("".join(char if char.isprintable() else " " for char in text).split()))
-
-
-def shorten(text: str) -> str:
+def shorten_name(text: str) -> str:
     return text if len(text) <= NAME_CHARS else f"{text[: NAME_CHARS - KEPT_END_CHARS - 1]}…{text[-KEPT_END_CHARS:]}"
 
 

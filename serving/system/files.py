@@ -1,4 +1,4 @@
-"""Write files so that they are whole or absent, also after a power cut."""
+"""Files that are whole or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-COPY_CHUNK_BYTES = 1024 * 1024
 
+@contextmanager
+def open_replacement(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yield a stream whose content replaces the file, whole or not at all; two writers of one file do not collide.
 
-def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file whole or not at all; two writers of one file do not collide. `mode` is reduced by the umask."""
+    `mode` is reduced by the umask. Makes no links, which not every file system has.
+    """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    with open_replacement(path, mode) as stream:
+        stream.write(data)
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Copy a file of any size whole or not at all, without links, which not every file system has."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with source.open("rb") as read, part.open("wb") as stream:
-            shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with source.open("rb") as read, open_replacement(path) as stream:
+        shutil.copyfileobj(read, stream)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,52 +3,63 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import queue
-import time
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-MAX_WAITING_LINES = 10_000
-"""More waiting lines than this are dropped."""
+MAX_WAITING_TEXTS = 10_000
 DRAIN_S = 1.0
-"""Time for writing the last lines when the process ends."""
+"""Time for writing the last lines at the end."""
 WORKER_LOGGER = "worker"
 """Logger of the lines that a worker wrote: they are passed on unchanged."""
 
 
-class DroppingQueueHandler(logging.handlers.QueueHandler):
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            return
+class StderrWriter(threading.Thread):
+    """A stream whose texts reach standard error one after the other; the oldest are dropped where too many wait."""
+
+    def __init__(self) -> None:
+        super().__init__(name="standard error", daemon=True)
+        self._texts: queue.Queue[str | None] = queue.Queue(MAX_WAITING_TEXTS)
+        self.start()
+
+    def write(self, text: str | None) -> None:
+        """Add a text; None ends the thread."""
+        while True:
+            with suppress(queue.Full):
+                return self._texts.put_nowait(text)
+            with suppress(queue.Empty):
+                self._texts.get_nowait()
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None:
+        self.write(None)
+        self.join(DRAIN_S)
+
+    def run(self) -> None:
+        while (text := self._texts.get()) is not None:
+            with suppress(OSError, ValueError, AttributeError):  # broken, closed, none from the start
+                sys.stderr.write(text)
 
 
-class QuietStreamHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class LineFormatter(logging.Formatter):
+    """Formats our own records, and leaves a worker's lines as they are."""
+
     def format(self, record: logging.LogRecord) -> str:
         return record.getMessage() if record.name == WORKER_LOGGER else super().format(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Do nothing: without standard error an error cannot be reported."""
 
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
     """Log everything from INFO on to standard error while the block runs."""
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING_LINES)
-    stream = QuietStreamHandler()
-    stream.setFormatter(logging.Formatter(FORMAT))
-    sender = DroppingQueueHandler(lines)
-    sender.setFormatter(logging.Formatter("%(message)s"))  # QuietStreamHandler adds the rest
-    logging.basicConfig(level=logging.INFO, handlers=[sender])
-    logging.handlers.QueueListener(
-        lines, stream
-    ).start()  # a daemon thread, so that the end of the process does not wait for it
+    writer = StderrWriter()
+    handler = logging.StreamHandler(writer)
+    handler.setFormatter(LineFormatter(FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         yield
     finally:
-        ends = time.monotonic() + DRAIN_S
-        while lines.unfinished_tasks and time.monotonic() < ends:
-            time.sleep(0.01)
+        writer.close()

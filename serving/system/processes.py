@@ -1,12 +1,15 @@
-"""Calls of a process to the system: give memory back, end together with the parent, list threads."""
+"""Calls of a process to the system: memory, threads, its parent's end, its signals."""
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
@@ -14,17 +17,13 @@ PR_SET_PDEATHSIG = 1
 
 def give_back_memory() -> None:
     """Return freed memory to the system where the C library can do that (glibc)."""
-    if sys.platform == "linux" and ctypes.util.find_library("c"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def die_with_parent() -> None:
-    """Have this process killed when the thread that made it ends in any way (Linux; elsewhere nothing happens).
-
-    A fork does not keep this: each child has to call it.
-    """
+    """Have Linux kill this process when the thread that made it ends. A fork loses this: each child has to call it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -35,3 +34,44 @@ def list_threads() -> list[str]:
     if not folder.exists():
         return []
     return sorted((task / "comm").read_text().strip() for task in folder.iterdir())
+
+
+def list_process_tree(root: int) -> list[int]:
+    """Return that process and its descendants (Linux)."""
+    found, left = [], [root]
+    while left:
+        pid = left.pop()
+        found.append(pid)
+        for task in Path(f"/proc/{pid}/task").glob("*"):
+            with suppress(OSError):
+                left += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def read_memory_bytes(pid: int, what: str) -> int:
+    """Return bytes of `Pss` (shared pages in parts) or `Anonymous` (what is in no file). Raises OSError (Linux)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+
+@contextmanager
+def handle_signals(handler: Callable[..., Any]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `handler` while the block runs; outside the main thread nothing is changed."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt for SIGINT and SIGTERM: what was started is ended, and what was changed is put back.
+
+    Python does so by itself for SIGINT, but not where it was ignored when the program began, as a shell has it for what
+    runs in the background.
+    """
+    with handle_signals(signal.default_int_handler):
+        yield

@@ -1,0 +1,1 @@
+"""One embedder over HTTP, and the process that it runs in."""

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ RANDOM_MODULES = {"numpy.random", "torch"}
 """Modules with a random state of their own, which `seed()` draws again."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.worker.process", description=__doc__)
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: Settings.known_at_load")
@@ -46,11 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sleeps", action="store_true", help="give the embedder's memory back until the launch")
     parser.add_argument("--template", action="store_true", help="fork a child for each three pipes sent to control")
     parser.add_argument("--dies-with-parent", action="store_true")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    options = make_parser().parse_args(argv)
+    options = parser.parse_args()
     if options.dies_with_parent:
         die_with_parent()
     control, status, log = options.pipes
@@ -58,10 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     write_status(status, {"running": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        warm_up = options.warm_up or options.template
-        runtime = WorkerRuntime.prepare(
-            options.embedder, options.settings, status, warm_up=warm_up, sleeps=options.sleeps
-        )
+        warm_up, sleeps = options.warm_up or options.template, options.sleeps
+        runtime = WorkerRuntime.prepare(options.embedder, options.settings, status, warm_up=warm_up, sleeps=sleeps)
     except ServingError as error:
         write_status(status, {"failed": error.message, "public": True})
         return EXIT_FAILED
@@ -109,18 +104,16 @@ def report_phase(status: int, name: str) -> Iterator[None]:
     write_status(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
 
 
+@dataclass
 class WorkerRuntime:
     """A loaded worker and its app, before its first socket; `serve_launches` serves one launch, or several in turn."""
 
-    def __init__(self, worker: Any, config: Any, *, sleeps: bool) -> None:
-        self.worker = worker
-        self.config = config
-        self.sleeps = sleeps
+    worker: Any
+    config: Any
+    sleeps: bool
 
     @classmethod
-    def prepare(
-        cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool = False
-    ) -> WorkerRuntime:
+    def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool) -> WorkerRuntime:
         """Load the embedder and report that it is warm. Raises ServingError, and any error of the embedder."""
         gc.disable()  # nothing to collect while modules are imported; 5 to 10 % of a start
         with report_phase(status, "import"):
@@ -151,7 +144,7 @@ class WorkerRuntime:
         gc.enable()
         about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": list_threads(), "compiled": compiled}
         write_status(status, {"warm": about})
-        return cls(worker, config, sleeps=sleeps)
+        return cls(worker, config, sleeps)
 
     def serve_launches(self, control: int, status: int) -> int:
         """Wait for a launch message, serve until control ends, and return the exit code."""
@@ -176,7 +169,11 @@ class WorkerRuntime:
         self.worker.start_boot(Settings(**launch["settings"]), launch["kind"])
         listener = bind_private_socket(Path(launch["socket"]))
         self.worker.asleep = self.sleeps
-        server = WorkerServer(self.config, self.worker, control, lambda message: write_status(status, message), began)
+
+        def report(**facts: Any) -> None:
+            write_status(status, {"serving": facts})
+
+        server = WorkerServer(self.config, self.worker, control, report, began)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except ServingError as error:
@@ -184,7 +181,7 @@ class WorkerRuntime:
             return EXIT_FAILED, False
         except SystemExit:  # uvicorn's, when the app's lifespan fails; it has been logged
             return EXIT_FAILED, False
-        return 0, server.parked
+        return 0, self.worker.parked
 
     def _park(self, status: int) -> None:
         """Return to the state before the first launch: asleep, no socket, no thread of ours, a new app ready."""
@@ -211,10 +208,7 @@ def read_launch_line(control: int) -> bytes:
 
 
 def reseed_random() -> None:
-    """Seed all random states: two workers of one snapshot must not draw the same numbers.
-
-    `uuid4` and `secrets` ask the system anyway.
-    """
+    """Seed all random states, so that workers of one snapshot differ; `uuid4` and `secrets` ask the system anyway."""
     random.seed()
     # A module that was not imported has no state yet; importing it would take longer than the rest of a launch.
     for module in RANDOM_MODULES & sys.modules.keys():

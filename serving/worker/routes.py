@@ -1,7 +1,7 @@
 """Routes of one worker, typed: FastAPI makes the OpenAPI document of them, which no worker serves.
 
 `serving.worker.worker` does the work, `serving.http.access` checks the keys. Print the document for writing a client:
-`python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.openapi()))"`.
+`python -c "import json, serving.worker.routes; print(json.dumps(serving.worker.routes.make_openapi()))"`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
@@ -18,56 +19,28 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import Field, TypeAdapter
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
 from typing_extensions import TypedDict
 
+from serving import errors
 from serving.embedders.base import PageResult
-from serving.errors import (
-    BadValueError,
-    BusyError,
-    NotAnImageError,
-    NotFoundError,
-    NotReadyError,
-    ServingError,
-    TooLargeError,
-    UnauthorizedError,
-    UnreadableError,
-)
+from serving.errors import ServingError, UnauthorizedError
+from serving.http import responses
 from serving.http.access import RequestGuard
-from serving.http.responses import (
-    About,
-    EmbedAnswer,
-    EmbeddingsAnswer,
-    FoundLine,
-    Level,
-    Models,
-    RetryHeaders,
-    Status,
-    Timings,
-    add_error_handlers,
-    check_level,
-    describe_server,
-    document_errors,
-    document_headers,
-    list_models,
-    respond,
-)
+from serving.http.client_left import ClientLeftError, run_unless_client_leaves, wait_for_disconnect
+from serving.http.responses import document_errors, document_headers, respond
 from serving.http.schema import EmbeddingsRequest, EmbedRequest, Item, parse_body, read_items
-from serving.worker.worker import Embedded, StartKind, Worker
+from serving.worker.worker import Embedded, Worker
 
-T = TypeVar("T")
 S = TypeVar("S", EmbedRequest, EmbeddingsRequest)
 INLINE_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread: 48 MB of JSON would block the event loop for a third of a second."""
-CLIENT_LEFT = 499
-"""A status for the metrics only: there is no client left to read it."""
 
 ProvenanceHeaders = TypedDict(
     "ProvenanceHeaders",
     {
         "X-Fingerprint": str,
         "X-Boot-Id": Annotated[str, Field(pattern="^[0-9a-f]{32}$")],
-        "X-Start-Kind": StartKind,
+        "X-Start-Kind": responses.StartKind,
         "X-Boot-Requests": Annotated[int, Field(ge=1)],
         "Server-Timing": str,
     },
@@ -78,25 +51,24 @@ KEY = [
     Security(APIKeyHeader(name="X-API-Key", scheme_name="key", auto_error=False)),
 ]
 ADMIN_KEY = [Security(APIKeyHeader(name="X-Admin-Key", scheme_name="admin", auto_error=False))]
-ASLEEP: dict[int | str, Any] = {503: {"model": Status, "headers": document_headers(RetryHeaders)}}
+ASLEEP: dict[int | str, Any] = {503: {"model": responses.Status, "headers": document_headers(responses.RetryHeaders)}}
 TEXT: dict[int | str, Any] = {200: {"content": {"text/plain": {}}}}
-LEVEL = {"name": "level", "in": "query", "schema": {**TypeAdapter(Level).json_schema(), "default": "1"}}
+LEVEL = {"name": "level", "in": "query", "schema": {**TypeAdapter(responses.Level).json_schema(), "default": "1"}}
+NO_RESULT = document_errors(
+    errors.BadValueError, UnauthorizedError, errors.NotFoundError, errors.TooLargeError, errors.NotAnImageError,
+    errors.UnreadableError, errors.BusyError, ServingError, errors.NotReadyError, headers=ProvenanceHeaders,
+)  # fmt: skip
 EMBEDDING: dict[str, Any] = {
     "dependencies": KEY,
-    "responses": {
-        200: {"headers": document_headers(ProvenanceHeaders)},
-        **document_errors(
-            BadValueError, UnauthorizedError, NotFoundError, TooLargeError, NotAnImageError, UnreadableError, BusyError,
-            ServingError, NotReadyError, headers=ProvenanceHeaders,
-        ),
-    },
-}  # fmt: skip
+    "responses": {200: {"headers": document_headers(ProvenanceHeaders)}} | NO_RESULT,
+}
+WITH_KEY: dict[str, Any] = {"dependencies": KEY, "responses": document_errors(UnauthorizedError)}
 
 
-def document_admin(*errors: type[ServingError]) -> dict[str, Any]:
+def document_admin(*kinds: type[ServingError]) -> dict[str, Any]:
     """Return FastAPI's arguments for a route that needs the admin key."""
-    responses = document_errors(UnauthorizedError, *errors)
-    return {"response_model": Status, "dependencies": ADMIN_KEY, "responses": responses}
+    documented = document_errors(UnauthorizedError, *kinds)
+    return {"response_model": responses.Status, "dependencies": ADMIN_KEY, "responses": documented}
 
 
 class WorkerRoute(APIRoute):
@@ -116,15 +88,15 @@ class WorkerRoute(APIRoute):
         return handle
 
 
-router = APIRouter(route_class=WorkerRoute, responses=document_errors(TooLargeError, ServingError))
+router = APIRouter(route_class=WorkerRoute, responses=document_errors(errors.TooLargeError, ServingError))
 
 
-def openapi() -> dict[str, Any]:
+def make_openapi() -> dict[str, Any]:
     """Return the OpenAPI document of a worker's requests and answers."""
     return get_openapi(title="Dormouse worker", version="1", routes=router.routes)
 
 
-def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> ASGIApp:
+def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], None] = lambda: None) -> RequestGuard:
     """Return the guarded ASGI app of a started worker. `stop` ends the process after the answer to /scaledown."""
 
     @contextlib.asynccontextmanager
@@ -138,61 +110,56 @@ def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], 
         routes=router.routes, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.worker, app.state.stop = worker, stop
-    add_error_handlers(app)
+    responses.add_error_handlers(app)
     return RequestGuard(app, lambda: worker.settings, admin_key, WorkerProvenance(worker))
 
 
-def worker_of(request: Request) -> Worker:
+def get_worker(request: Request) -> Worker:
     return cast(Worker, request.app.state.worker)
 
 
+@dataclass
 class WorkerProvenance:
     """Counts the embedding requests of a worker's boot, and makes the headers of their answers."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    worker: Worker
 
     def count_request(self) -> int:
-        self._worker.boot.requests += 1
-        return self._worker.boot.requests
+        self.worker.boot.requests += 1
+        return self.worker.boot.requests
 
     def count_answer(self, path: str, status: int) -> None:
-        self._worker.metrics.answers(path, status).inc()
+        self.worker.metrics.answers(path, status).inc()
 
     def make_headers(self, number: int, timings: Mapping[str, float]) -> dict[str, str]:
-        boot = self._worker.boot
+        boot = self.worker.boot
+        phases = {**boot.phases, **timings}
         headers = {
-            "X-Fingerprint": self._worker.embedder.fingerprint,
+            "X-Fingerprint": self.worker.embedder.fingerprint,
             "X-Boot-Id": boot.id,
             "X-Start-Kind": boot.kind,
             "X-Boot-Requests": str(number),
+            "Server-Timing": ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items()),
         }
-        if boot.tier:
-            headers["X-Snapshot-Tier"] = boot.tier
-        phases = {**boot.phases, **timings}
-        headers["Server-Timing"] = ", ".join(f"{name};dur={value:.2f}" for name, value in phases.items())
-        return headers
+        return headers | ({"X-Snapshot-Tier": boot.tier} if boot.tier else {})
 
 
-# Status
-
-
-@router.get("/", response_model=About)
+@router.get("/", response_model=responses.About)
 async def show_server(request: Request) -> Response:
     """Return a description of this server."""
-    return respond(describe_server(worker_of(request).embedder))
+    return respond(responses.describe_server(get_worker(request).embedder))
 
 
-@router.get("/health", response_model=Status)
-async def show_health(request: Request) -> Response:
+@router.get("/health", response_model=responses.Status)
+async def show_health(_: Request) -> Response:
     """Return that the process is alive."""
     return respond({"status": "alive"})
 
 
-@router.get("/ready", response_model=Status, responses=ASLEEP)
+@router.get("/ready", response_model=responses.Status, responses=ASLEEP)
 async def show_readiness(request: Request) -> Response:
     """Return whether vectors can be had."""
-    worker = worker_of(request)
+    worker = get_worker(request)
     if worker.ready:
         return respond({"status": "ready"})
     return respond({"status": "asleep" if worker.asleep else "starting"}, 503, {"Retry-After": "1"})
@@ -201,67 +168,61 @@ async def show_readiness(request: Request) -> Response:
 @router.get("/metrics", response_class=Response, dependencies=KEY, responses=TEXT | document_errors(UnauthorizedError))
 async def show_metrics(request: Request) -> Response:
     """Return the worker's metrics in the text format of Prometheus."""
-    return Response(worker_of(request).metrics.render_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return responses.respond_metrics(get_worker(request).metrics.registry)
 
 
-@router.get("/v1/models", response_model=Models, dependencies=KEY, responses=document_errors(UnauthorizedError))
+@router.get("/v1/models", response_model=responses.Models, **WITH_KEY)
 async def show_models(request: Request) -> Response:
     """Return the one model, in OpenAI's shape."""
-    return respond(list_models(worker_of(request).embedder))
+    return respond(responses.list_models(get_worker(request).embedder))
 
 
-# Embedding
-
-
-@router.post("/embed", response_model=EmbedAnswer, **EMBEDDING)
+@router.post("/embed", response_model=responses.EmbedAnswer, **EMBEDDING)
 async def embed(request: Request, body: EmbedRequest) -> Response:
     """Return a vector for each image or page, then for each text."""
-    embedder = worker_of(request).embedder
+    embedder = get_worker(request).embedder
     result = await embed_body(request, body, body.normalize)
-    answer: EmbedAnswer = {
+    answer: responses.EmbedAnswer = {
         "embeddings": result.vectors,
         "dimension": result.vectors.shape[1],
         "model": embedder.name,
         "fingerprint": embedder.fingerprint,
-        "timings": cast(Timings, {name: round(value, 3) for name, value in result.timings.items()}),
+        "timings": cast(responses.Timings, {name: round(value, 3) for name, value in result.timings.items()}),
     }
     if body.explain:
         answer["pages"] = [{"lines": list_lines(page)} for page in result.pages]
     return respond(answer)
 
 
-@router.post("/v1/embeddings", response_model=EmbeddingsAnswer, **EMBEDDING)
+@router.post("/v1/embeddings", response_model=responses.EmbeddingsAnswer, **EMBEDDING)
 async def embed_openai(request: Request, body: EmbeddingsRequest) -> Response:
     """Return a vector for each text or message, in OpenAI's shape."""
     result = await embed_body(request, body)
     encode = encode_base64 if body.encoding_format == "base64" else lambda vector: vector
-    answer: EmbeddingsAnswer = {
+    answer: responses.EmbeddingsAnswer = {
         "object": "list",
         "data": [
             {"object": "embedding", "index": n, "embedding": encode(vector)} for n, vector in enumerate(result.vectors)
         ],
-        "model": worker_of(request).embedder.name,
+        "model": get_worker(request).embedder.name,
         # No tokenizer of ours counts a page; OpenAI's shape has 0 where nothing is billed.
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
     }
     return respond(answer)
 
 
-# Administration
-
-
-@router.post("/sleep", openapi_extra={"parameters": [LEVEL]}, **document_admin(BadValueError))
+@router.post("/sleep", openapi_extra={"parameters": [LEVEL]}, **document_admin(errors.BadValueError))
 async def sleep(request: Request) -> Response:
     """Give the model's memory back."""
-    check_level(request)
-    await worker_of(request).sleep()
+    responses.check_level(request)
+    await get_worker(request).sleep()
     return respond({"status": "asleep"})
 
 
-@router.post("/wake_up", **document_admin(NotReadyError))
+@router.post("/wake_up", **document_admin(errors.NotReadyError))
 async def wake_up(request: Request) -> Response:
     """Take the model's memory again."""
-    await worker_of(request).wake()
+    await get_worker(request).wake()
     return respond({"status": "ready"})
 
 
@@ -273,16 +234,13 @@ async def scale_down(request: Request) -> Response:
     return respond({"status": "stopping"})
 
 
-# Shared by the embedding routes
-
-
 async def read_body(request: Request, shape: type[S]) -> S:
     """Return the request in the body, and keep its items in `request.state`. Raises a ServingError."""
     try:
         body = await request.body()
     except ClientDisconnect:
-        raise ClientLeftError from None
-    max_chars = worker_of(request).settings.max_text_chars
+        raise ClientLeftError("the client closed its connection") from None
+    max_chars = get_worker(request).settings.max_text_chars
 
     def work() -> tuple[S, list[Item]]:
         found = parse_body(shape, body)
@@ -295,46 +253,21 @@ async def read_body(request: Request, shape: type[S]) -> S:
 
 async def embed_body(request: Request, body: EmbedRequest | EmbeddingsRequest, normalize: bool = True) -> Embedded:
     """Return the vectors of a request, and keep its timings for the headers. Raises a ServingError."""
-    worker = worker_of(request)
+    worker = get_worker(request)
     if body.model is not None and body.model != worker.embedder.name:
         message = f"this server has the model {worker.embedder.name!r}"
-        raise NotFoundError(message, param="model", code="model_not_found")
-    result = await finish_unless_client_leaves(request, worker.embed(request.state.items, body.dimensions, normalize))
+        raise errors.NotFoundError(message, param="model", code="model_not_found")
+    work = worker.embed(request.state.items, body.dimensions, normalize)
+    result = await run_unless_client_leaves(work, wait_for_disconnect(request.receive))
     request.state.timings = result.timings
     return result
 
 
-async def finish_unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
-    """Return the result of `work`, which is cancelled as soon as the client closes its connection."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(wait_for_disconnect(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeftError
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
-class ClientLeftError(ServingError):
-    status, code = CLIENT_LEFT, "client_left"
-
-    def __init__(self) -> None:
-        super().__init__("the client closed its connection")
-
-
-async def wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def list_lines(page: PageResult) -> list[FoundLine] | None:
+def list_lines(page: PageResult) -> list[responses.FoundLine] | None:
     """Return the lines that were read; with their own vectors where the embedder compares lines."""
     if page.lines is None:
         return None
-    found: list[FoundLine] = [{"text": line.text, "box": line.box} for line in page.lines]
+    found: list[responses.FoundLine] = [{"text": line.text, "box": line.box} for line in page.lines]
     if page.line_vectors is not None:
         for line, vector in zip(found, page.line_vectors, strict=True):
             line["embedding"] = encode_base64(vector)

@@ -46,25 +46,17 @@ def prepare_server(embedder: Embedder, settings: Settings) -> tuple[Worker, uvic
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves from one launch until `control` ends, or until a line comes there: then the process is to be parked.
-
-    It calls `report` once it answers.
-    """
+    """Serves from one launch until `control` ends, or until a line comes there: then the process is to be parked."""
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        worker: Worker,
-        control: int,
-        report: Callable[[dict[str, Any]], None],
-        began: float,
+        self, config: uvicorn.Config, worker: Worker, control: int, report: Callable[..., None], began: float
     ) -> None:
+        """`report` is called once the worker answers: with the id of this boot, the probe and the phases."""
         super().__init__(config)
         self._worker = worker
         self._control = control
         self._report = report
         self._began = began
-        self.parked = False
         config.timeout_graceful_shutdown = round(worker.settings.drain_s)
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
@@ -81,15 +73,8 @@ class WorkerServer(uvicorn.Server):
         awake = time.perf_counter()
         probe = await self._worker.queries.run_in_lane(self._worker.embedder.probe)
         phases["probe"] = time.perf_counter() - awake
-        self._report(
-            {
-                "serving": {
-                    "boot_id": self._worker.boot.id,
-                    "probe": probe.tolist(),
-                    "phases": {name: round(seconds * 1000, 2) for name, seconds in phases.items()},
-                }
-            }
-        )
+        milliseconds = {name: round(seconds * 1000, 2) for name, seconds in phases.items()}
+        self._report(boot_id=self._worker.boot.id, probe=probe.tolist(), phases=milliseconds)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         grace = self._worker.settings.drain_s
@@ -98,7 +83,7 @@ class WorkerServer(uvicorn.Server):
 
     def _end_on_control(self) -> None:
         asyncio.get_running_loop().remove_reader(self._control)
-        self.parked = self._worker.parked = bool(os.read(self._control, LINE_BYTES))
+        self._worker.parked = bool(os.read(self._control, LINE_BYTES))
         self.should_exit = True
 
     @contextlib.contextmanager

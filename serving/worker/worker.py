@@ -1,4 +1,4 @@
-"""One warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
+"""A warmed-up embedder behind its lanes: items in, checked vectors out. Knows nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,17 +16,17 @@ from serving.documents.images import decode_image
 from serving.documents.page import Page
 from serving.embedders.base import Embedder, PageResult, Vectors
 from serving.errors import BadValueError, BadVectorError, NotReadyError, ServingError, TooLargeError
+from serving.http.responses import StartKind
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
 from serving.worker.batcher import Lane, Timing
-from serving.worker.metrics import WorkerMetrics
+from serving.worker.metrics import LaneCollector, WorkerMetrics
 
-StartKind = Literal["plain", "created", "restored"]
 Outcomes = tuple[tuple[list[PageResult], Timing], tuple[list[Vectors], Timing]]
 
 
 @dataclass
-class Boot:
+class WorkerBoot:
     """The time of a worker from a start or a restore to its end."""
 
     kind: StartKind = "plain"
@@ -36,7 +36,7 @@ class Boot:
     phases: dict[str, float] = field(default_factory=dict)
     """Milliseconds: start (load and warm up), restore, wake."""
     tier: str = ""
-    """What was held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
+    """The tier held at zero (`serving.snapshots.base.Tier`); empty if the engine's proxy adds it to the answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, embedder: Embedder, settings: Settings) -> None:
         self.embedder = embedder
         self.settings = settings
-        self.boot = Boot()
+        self.boot = WorkerBoot()
         self.metrics = WorkerMetrics()
         self.asleep = False
         self.opened = False
@@ -81,7 +81,7 @@ class Worker:
             weigh=len,
             budget=lanes.query_letters,
         )
-        self.metrics.register_lanes(cast(list[Lane[Any, Any]], [self.pages, self.queries]))
+        self.metrics.registry.register(LaneCollector(cast(list[Lane[Any, Any]], [self.pages, self.queries])))
         self._decoders = ThreadPoolExecutor(settings.cores, thread_name_prefix="decode")
 
     def start(self) -> None:
@@ -93,7 +93,7 @@ class Worker:
     def start_boot(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
         """Begin a new boot of a warmed-up process: with these limits and keys, and a boot id never seen before."""
         self.settings = settings
-        self.boot = Boot(kind, tier=tier)
+        self.boot = WorkerBoot(kind, tier=tier)
 
     async def open(self) -> None:
         self.pages.start()
@@ -144,9 +144,8 @@ class Worker:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 return await self._embed_items(items, dimension, normalize)
         except TimeoutError:
-            raise NotReadyError(
-                f"not done within {self.settings.request_timeout_s:g} s", code="timeout", retry_after=5
-            ) from None
+            message = f"not done within {self.settings.request_timeout_s:g} s"
+            raise NotReadyError(message, code="timeout", retry_after=5) from None
         finally:
             self._in_flight -= 1
 
@@ -173,7 +172,8 @@ class Worker:
         raw = [item for item in items if isinstance(item, RawPage)]
         texts = [item.text for item in items if isinstance(item, Query)]
         began = time.perf_counter()
-        decoded = await self._decode_pages(raw) if raw else []
+        threads, decode_page = asyncio.get_running_loop().run_in_executor, self._decode_page
+        decoded = await asyncio.gather(*(threads(self._decoders, decode_page, page) for page in raw)) if raw else []
         decode = time.perf_counter() - began
         (page_results, page_time), (query_results, query_time) = await self._submit_items(decoded, texts)
         from_pages, from_queries = iter(page_results), iter(query_results)
@@ -199,12 +199,6 @@ class Worker:
                 raise outcome
         return cast(Outcomes, outcomes)
 
-    async def _decode_pages(self, raw: Sequence[RawPage]) -> list[Page]:
-        loop = asyncio.get_running_loop()
-        return list(
-            await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode_page, page) for page in raw))
-        )
-
     def _decode_page(self, raw: RawPage) -> Page:
         try:
             image = None if raw.data is None else decode_image(raw.data, self.settings)
@@ -227,10 +221,8 @@ def cut_line_vectors(page: PageResult, dimension: int | None) -> PageResult:
 
 
 def check_vectors(vectors: Vectors, dimension: int | None, normalize: bool) -> Vectors:
-    """Return the vectors cut to `dimension`, normalised again in float32. Raises BadVectorError if one is not finite or
-    has length 0."""
-    if dimension is not None:
-        vectors = vectors[:, :dimension]
+    """Return float32, cut to `dimension` and normalised. Raises BadVectorError for one not finite or of length 0."""
+    vectors = vectors[:, :dimension]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(vectors).all() or not (norms > 0).all():
         raise BadVectorError("the model answered with a vector that is not finite: this page or query has none")

@@ -12,9 +12,9 @@ import requests
 from gradio_client import Client
 from playwright.sync_api import Browser, Dialog, Page, expect
 
+from bench.results.record import RUNS
 from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
-from ui.core.bench_runs import RECORDED
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 STORED = "8.3x faster than plain"
@@ -94,7 +94,7 @@ def test_a_run_from_the_page_its_scaledown_and_a_second_browser(
     found = json.loads((tmp_path / "run.json").read_text())
     assert [sample["verified"] for sample in found["samples"]].count(True) >= 2
 
-    choose(page, RECORDED / "cold_start_results_builtin.json")
+    choose(page, RUNS / "cold_start_results_builtin.json")
     expect(report.locator(".headline")).to_contain_text(STORED)
     broken = tmp_path / "broken.json"
     broken.write_text("{")

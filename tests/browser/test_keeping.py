@@ -55,6 +55,28 @@ def added(page: Page, pages: int) -> None:
     expect(page.locator(".progress.done")).to_contain_text(f"{pages} page{'s' * (pages > 1)} added")
 
 
+def see_as_another_visitor(browser: Browser, url: str, link: str) -> None:
+    other = visited(browser, url)  # somebody else, with the link
+    other.open(url + link)
+    expect(other.page.locator("#collection input")).to_have_value(f"House {NASTY} (shared with you)")
+    expect(other.page.locator(".files > summary")).to_have_text("3 pages from 2 files")
+    other.open(url)  # and without it
+    expect(other.page.locator("#collection input")).to_have_value("my-pages")
+    expect(other.page.locator("#files .empty")).to_be_visible()
+    other.page.context.close()
+
+
+def export_and_import(page: Page, file: Path) -> None:
+    page.click("#export")
+    with page.expect_download() as downloading:
+        page.click("#kept a")
+    downloading.value.save_as(file)
+    page.locator("#keeping input[type=file]").set_input_files(file)
+    expect(page.locator("#kept .notice")).to_contain_text("3 pages imported")
+    expect(page.locator("#collection input")).to_have_value(f"House {NASTY} (2)")
+    expect(page.locator(".files > summary")).to_have_text("3 pages from 2 files")
+
+
 @pytest.mark.parametrize("look", ["desktop", "phone-dark"], indirect=True)
 def test_zip_rename_share_move_export_import_delete(
     visit: Visit, browser: Browser, keep_url: str, look: str, tmp_path: Path
@@ -78,23 +100,8 @@ def test_zip_rename_share_move_export_import_delete(
     link = str(page.locator(".kept .link a").get_attribute("href"))
     assert link in page.url
 
-    other = visited(browser, keep_url)  # somebody else, with the link
-    other.open(keep_url + link)
-    expect(other.page.locator("#collection input")).to_have_value(f"House {NASTY} (shared with you)")
-    expect(other.page.locator(".files > summary")).to_have_text("3 pages from 2 files")
-    other.open(keep_url)  # and without it
-    expect(other.page.locator("#collection input")).to_have_value("my-pages")
-    expect(other.page.locator("#files .empty")).to_be_visible()
-    other.page.context.close()
-
-    page.click("#export")
-    with page.expect_download() as downloading:
-        page.click("#kept a")
-    downloading.value.save_as(tmp_path / "house.zip")
-    page.locator("#keeping input[type=file]").set_input_files(tmp_path / "house.zip")
-    expect(page.locator("#kept .notice")).to_contain_text("3 pages imported")
-    expect(page.locator("#collection input")).to_have_value(f"House {NASTY} (2)")
-    expect(page.locator(".files > summary")).to_have_text("3 pages from 2 files")
+    see_as_another_visitor(browser, keep_url, link)
+    export_and_import(page, tmp_path / "house.zip")
 
     page.click("#collection input")
     page.fill("#collection input", f"attic {look}")

@@ -48,7 +48,7 @@ def test_narrowed_cut_and_many(browser: Browser, look: str, cut_site: tuple[str,
     page.locator("#refine > button").click()
     page.locator("#dimension input").click()
     page.get_by_role("option", name="768").click()
-    expect(page.locator(".summary")).to_contain_text("compared by 768 dimensions")
+    expect(page.locator(".summary")).to_contain_text("compared in 768 dimensions")
     expect(page.locator(".hit .was").first).to_have_text(re.compile(r"was (\d+(st|nd|rd|th)|behind the 14th)"))
 
     page.locator("#only-files input").click()

@@ -22,7 +22,7 @@ from tests.support.repository import SAMPLES
 from tests.support.states import NASTY, NOW, engine, start
 from ui.components import status_pill
 from ui.servers import state as facts
-from ui.servers.state import Facts, News
+from ui.servers.state import EngineState, ServerState
 
 pytestmark = pytest.mark.soak
 RECORD = """
@@ -211,21 +211,24 @@ STATES: dict[str, dict[str, Any]] = {
 
 def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None:
     """Contrast of WCAG AA, one height, no sideways scrolling, in all looks; whatever the engine's reasons are."""
-    news: list[News] = [facts.ELSEWHERE, *(Facts.of(engine(state=name, **more)) for name, more in STATES.items())]
+    news: list[ServerState] = [
+        facts.ELSEWHERE,
+        *(EngineState.model_validate(engine(state=name, **more)) for name, more in STATES.items()),
+    ]
     page = visit.page
-    now: list[News] = []
+    now: list[ServerState] = []
     page.route(
         "**/status/events",
         lambda route: route.fulfill(
             content_type="text/event-stream",
-            body=f"retry: 60000\n\nevent: status\ndata: {json.dumps(status_pill.message(now[-1]))}\n\n",
+            body=f"retry: 60000\n\nevent: status\ndata: {json.dumps(status_pill.make_message(now[-1]))}\n\n",
         ),
     )
     heights = set()
     for one in news:
         now.append(one)
         visit.open(url)
-        pill(page, status_pill.state(one))
+        pill(page, status_pill.name_state(one))
         heights.add(page.locator(".engine > summary").evaluate("element => element.offsetHeight"))
         page.locator(".engine > summary").click()
         expect(page.locator(".engine-panel")).to_be_visible()
@@ -233,8 +236,8 @@ def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None
             selector = part if part.startswith(".engine-panel") else f".engine {part}"
             if page.locator(selector).count():
                 ratio = page.evaluate(CONTRAST, selector)
-                assert ratio >= 4.5, f"{status_pill.state(one)} {part}: {ratio:.1f}"
-        assert visit.width <= page.viewport_size["width"], status_pill.state(one)  # type: ignore[index]
+                assert ratio >= 4.5, f"{status_pill.name_state(one)} {part}: {ratio:.1f}"
+        assert visit.width <= page.viewport_size["width"], status_pill.name_state(one)  # type: ignore[index]
     assert len(heights) == 1, "the page below would jump"
     assert page.locator("img[src=x]").count() == 0
     expect(page.locator(".engine-panel")).to_contain_text("onerror=alert")
@@ -244,7 +247,9 @@ def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None
 def test_nothing_moves_for_who_does_not_want_it(browser: Browser, url: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look], reduced_motion="reduce")  # type: ignore[arg-type]
     page = context.new_page()
-    body = json.dumps(status_pill.message(Facts.of(engine(state="starting", start=start(expected_ms=None)))))
+    body = json.dumps(
+        status_pill.make_message(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))
+    )
     page.route(
         "**/status/events",
         lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {body}\n\n"),

@@ -21,7 +21,7 @@ from tests.support.repository import SAMPLES
 from tests.support.scripted import Scripted
 from tests.support.servers import make_settings, running
 from tests.support.states import NASTY
-from ui.servers.target import host
+from ui.servers.target import address_of
 
 pytestmark = pytest.mark.soak
 RECEIPT = SAMPLES / "receipt-corner-larder.jpg"
@@ -58,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         workers = [f"first={urls[0]}", urls[1], "gone=http://127.0.0.1:9"]
         options = ["--no-browser", "--data", str(folder / "page"), *(f"--worker={worker}" for worker in workers)]
         page = stack.enter_context(ServerProcess("ui.app", options))
-        yield Site(page.wait(), folder / "page", one, two, host(urls[1]))
+        yield Site(page.wait(), folder / "page", one, two, address_of(urls[1]))
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def narrows(hand: Hand, folder: Path) -> None:
     expect(page.locator(".hit")).to_have_count(2)
     expect(page.locator(".summary")).to_contain_text("of 2 that pass the filter, of 4")
     hand.choose(page.locator("#dimension input"), "768")
-    expect(page.locator(".summary")).to_contain_text("compared by 768 dimensions")
+    expect(page.locator(".summary")).to_contain_text("compared in 768 dimensions")
 
 
 def asks_many(hand: Hand, folder: Path) -> None:

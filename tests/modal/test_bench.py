@@ -298,7 +298,7 @@ def test_prices_of_the_account_by_the_second(served: Cloud) -> None:
     served.rates["cpu_hour_cost"] = "0.036"
     with served.client():
         assert modal_account.has_token()
-        found, rate, note = cost_panel.account_prices("L40S")
+        found, rate, note = cost_panel.use_account_prices("L40S")
         assert rate == 1.8 and found.gpu["L40S"] == 0.0005 and "this account&#39;s rates" in note
     words = ("cost", "--requests-per-day", "10", "--duration", "5", "--start", "15", "--live-prices")
     asked = bench(served, *words)

@@ -71,7 +71,11 @@ def test_from_nothing_to_all_three_and_back(
 
     assert deploy.main(["--yes", "--no-hub-check", "--only", "hf"]) == 0
     again = capfd.readouterr().out
-    assert "the secret dormouse is there" in again and "a proxy token is here" in again and "made the" not in again
+    assert (
+        "the secret dormouse exists" in again
+        and "this machine has a proxy token" in again
+        and "created the secret" not in again
+    )
     assert json.loads((data / FILE).read_text()) == kept and cloud.app(APP).version == 2
     assert "python -m bench prime --mode huggingface" in again and "dormouse-page" not in again
 

@@ -236,10 +236,11 @@ def without_docstrings(source: str) -> str:
 # What its containers do, with a model
 
 
-def test_created_then_restored_from_what_was_uploaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", FILES)
+def test_created_then_restored_from_what_was_uploaded(tmp_path: Path, server: str) -> None:
     """Nothing but the files of the deployment is in these containers."""
     with Cloud(uploaded_only=True) as cloud:
-        deployed = Deployed(cloud, "hf", tmp_path, {"DORMOUSE_EMBEDDER": "builtin"}).deploy()
+        deployed = Deployed(cloud, server, tmp_path, {"DORMOUSE_EMBEDDER": "builtin"}).deploy()
         url = deployed.url
         assert requests.post(f"{url}/embed", json={"texts": ["a"]}, timeout=WAIT_S).status_code == 401
         assert not deployed.containers(), "who has no token of the proxy starts nothing"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import criu
 from tests.support.hubs import COMMIT, MODEL, Hub
 
 
@@ -77,3 +78,11 @@ def hub(weights: Path) -> Iterator[Hub]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(params=["criu", "fork"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each way of saving a worker's process."""
+    if request.param == "criu":
+        criu.need()
+    return str(request.param)

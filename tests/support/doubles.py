@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
-from serving.engine.clock import Clock
-from serving.engine.engine import Engine
+from serving.engine.engine import Clock, Engine
 from serving.engine.starter import Starter
 from serving.settings import Settings
 from serving.snapshots.base import (
@@ -70,7 +70,7 @@ class NoProcess:
         self.stopped = self.killed = False
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         return not self.killed and not self.ended.is_set()
 
     async def stop(self, grace: float) -> None:
@@ -198,3 +198,17 @@ async def settle() -> None:
     """Everything that can happen without time passing has happened."""
     for _ in range(30):
         await asyncio.sleep(0)
+
+
+async def ask(engine: Engine) -> str:
+    """One request: the id of the worker that served it."""
+    async with engine.lease() as lease:
+        engine.record_first_answer(lease.worker)
+        await asyncio.sleep(0)
+        assert not lease.worker.handle.ended.is_set()
+        return str(lease.worker.handle.launch_answer["boot_id"])
+
+
+def read_starts(folder: Path) -> list[dict[str, Any]]:
+    """The records of starts that an engine of this folder has written."""
+    return [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]

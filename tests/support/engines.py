@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import requests
 
 from serving.http.child_server import ServerProcess
 from tests.support.criu import tool
+from tests.support.scripted import unit
 from tests.support.scripted_engine import NAME
+
+TOTAL_DUE = unit("total due", 2560)
 
 
 class EngineProcess(ServerProcess):
@@ -74,3 +78,13 @@ def vector(response: requests.Response) -> list[float]:
 def kind(response: requests.Response) -> str:
     assert response.status_code == 200, response.text
     return response.headers["X-Start-Kind"]
+
+
+def is_right(response: requests.Response) -> bool:
+    """True for the vector of "total due"; fails for another one."""
+    np.testing.assert_allclose(vector(response), TOTAL_DUE, atol=1e-6)
+    return True
+
+
+def have_ended(processes: list[psutil.Process], timeout: float = 10) -> bool:
+    return not psutil.wait_procs(processes, timeout=timeout)[1]

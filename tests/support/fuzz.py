@@ -31,8 +31,7 @@ with atheris.instrument_imports(include=["PIL", "zipfile", "serving"]):
         EmbeddingsRequest,
         EmbedRequest,
         parse_body,
-        read_embed_items,
-        read_embeddings_items,
+        read_items,
     )
     from serving.library import importing
     from serving.library.exporting import export_collection
@@ -76,8 +75,8 @@ def read_zip(data: bytes) -> None:
 
 def read_body(data: bytes) -> None:
     with contextlib.suppress(ServingError):
-        read_embed_items(parse_body(EmbedRequest, data), SETTINGS.max_text_chars)
-    read_embeddings_items(parse_body(EmbeddingsRequest, data), SETTINGS.max_text_chars)
+        read_items(parse_body(EmbedRequest, data), SETTINGS.max_text_chars)
+    read_items(parse_body(EmbeddingsRequest, data), SETTINGS.max_text_chars)
 
 
 NAMES = ("collection.json", "pages.jsonl", "vectors.npy", "line_vectors.npy")

@@ -18,7 +18,7 @@ import uvicorn
 from serving.http.server import Server, bind_listener, format_address
 from serving.library.backup import Backup
 from tests.support.volumes import OnlyWriter, Volume
-from ui.deploy.container import Hosted
+from ui.deploy.container import HostedPage
 
 
 def main() -> int:
@@ -38,10 +38,10 @@ def main() -> int:
 
     del os.link  # a Modal Volume has no hard links
     backup = Backup(volume.mount, commit, volume.reload, OnlyWriter())
-    page = Hosted(options.root / options.name / "disk", backup, [("scripted", options.worker)])
+    page = HostedPage(options.root / options.name / "disk", backup, [("scripted", options.worker)])
     page.open()
     listener = bind_listener("127.0.0.1", options.port)
-    config = uvicorn.Config(page.door, log_level="warning", ws="none", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(page.gate, log_level="warning", ws="none", timeout_graceful_shutdown=2)
     server = Server(config, "Hosted page", format_address(listener), page.close)
     server.stop_with_stdin()
     server.run(sockets=[listener])

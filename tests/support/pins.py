@@ -17,7 +17,7 @@ PLATFORM = "x86_64-manylinux_2_28"
 FILES = {
     modal_app.PINS / "hf.txt": lambda: modal_app.list_requirements("hf"),
     modal_app.PINS / "vllm.txt": lambda: modal_app.list_requirements("vllm"),
-    cloud.PINS: cloud.requirements,
+    cloud.PINS: cloud.list_requirements,
 }
 
 

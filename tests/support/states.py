@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ui.servers.state import Facts
+from ui.servers.state import EngineState
 
 NASTY = '<img src=x onerror=alert(1)>"&'
 NOW = 1_800_000_000.0
@@ -78,5 +78,5 @@ def elsewhere(code: int, body: bytes = b"") -> Iterator[tuple[str, list[tuple[st
         thread.join()
 
 
-def news(**changes: Any) -> Facts:
-    return Facts.of(engine(**changes))
+def engine_state(**changes: Any) -> EngineState:
+    return EngineState.model_validate(engine(**changes))

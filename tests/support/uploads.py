@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.libraries import made
 from ui.access.uploads import Upload
-from ui.core.ingest import Job
+from ui.core.ingest import IngestJob
 from ui.core.service import Service
 
 
@@ -16,7 +16,7 @@ def upload(folder: Path, name: str, data: bytes) -> Upload:
     return Upload(path, name)
 
 
-def run(service: Service, *uploads: Upload) -> Job:
+def run(service: Service, *uploads: Upload) -> IngestJob:
     job = service.ingestor.start(made(service.library), uploads)
     assert job.finished.wait(30)
     return job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,11 +22,12 @@ from gradio_client import Client, handle_file
 
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.http.server import is_loopback
-from serving.settings import Settings
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.repository import SAMPLES
+from tests.support.states import NOW, elsewhere, engine
 from tests.support.waiting import until
-from ui.servers.engine_process import LocalEngine
+from ui.app import make_parser
+from ui.servers.state_feed import parse_events
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,43 +169,6 @@ def test_killed_page_takes_its_worker_along_and_loses_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.soak
-def test_killed_worker_and_killed_engine_are_started_again_and_a_search_waits(tmp_path: Path) -> None:
-    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)]) as page:
-        client = Client(page.wait(), verbose=False)
-        receipt = handle_file(SAMPLES / "receipt-corner-larder.jpg")
-        assert len(client.predict([receipt], "c", api_name="/add_pages")["added"]) == 1
-        worker = next(process for process in children(page.pid) if not process.children())
-        worker.kill()
-        assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
-        (engine,) = psutil.Process(page.pid).children()
-        family = engine.children(recursive=True)
-        engine.kill()
-        assert client.predict("what did I buy?", None, "c", 3, None, api_name="/search")["hits"]
-        (again,) = psutil.Process(page.pid).children()
-        assert again.pid != engine.pid
-        assert not psutil.wait_procs(family, timeout=10)[1], "the killed engine's workers are gone"
-        client.close()
-
-
-@pytest.mark.soak
-def test_an_engine_that_comes_up_and_dies_is_started_again_after_a_growing_pause(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = LocalEngine(Settings(data=tmp_path), "plain")
-    try:
-        for number, pause in enumerate(("0.5", "2"), 1):
-            asked = engine.client.fetch_info()
-            assert asked.name
-            before = engine.client.url
-            engine._process.kill()
-            until(lambda before=before: engine.client.url != before, 60)  # type: ignore[misc]
-            told = [record.getMessage() for record in caplog.records if record.name == "ui.servers.engine_process"]
-            assert len(told) == number and told[-1].endswith(f"started again in {pause} s")
-    finally:
-        engine.stop()
-
-
-@pytest.mark.soak
 def test_page_stops_in_the_middle_of_uploads_that_wait(tmp_path: Path) -> None:
     page = ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)])
     client = Client(page.wait(), verbose=False)
@@ -271,3 +238,74 @@ def test_page_stops_soon_with_an_open_tab(tmp_path: Path) -> None:
     assert "Traceback" not in page.tail
     assert not psutil.wait_procs(family, timeout=10)[1]
     tab.close()
+
+
+def test_options_of_the_engine_are_checked_by_the_page() -> None:
+    options = make_parser().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
+    assert options.snapshot == "fork" and options.scaledown_window == 2.5
+    for bad in (["--snapshot", "magic"], ["--scaledown-window", "1"], ["--scaledown-window", "nan"]):
+        with pytest.raises(SystemExit):
+            make_parser().parse_args(bad)
+
+
+# The real page
+
+
+def stream(url: str) -> Iterator[dict[str, Any]]:
+    with requests.get(url + "/status/events", stream=True, timeout=(5, 30)) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert response.headers["Cache-Control"] == "no-store"
+        for data in parse_events(response.iter_content(None)):
+            yield json.loads(data)
+
+
+def test_page_tells_of_its_engine_and_stops_with_open_streams(tmp_path: Path) -> None:
+    arguments = ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]
+    page = ServerProcess("ui.app", arguments)
+    url = page.wait()
+    until(lambda: requests.get(url + "/status", timeout=5).json()["state"] == "zero", 20)
+    found = requests.get(url + "/status", timeout=5)
+    assert found.headers["Cache-Control"] == "no-store" and found.json()["backend"] == "plain"
+    (engine,) = psutil.Process(page.pid).children()
+    for secret in ((tmp_path / "admin.key").read_text(), str(tmp_path), "pid"):
+        assert secret not in found.text
+    for path in ("/status", "/status/events"):
+        foreign = requests.get(url + path, headers={"Host": "evil.example"}, timeout=5)
+        assert foreign.status_code == 400, "a name that points at this machine reads nothing"
+        assert requests.post(url + path, timeout=5).status_code == 404
+
+    tabs = [stream(url) for _ in range(3)]
+    assert [next(tab)["state"] for tab in tabs] == ["zero"] * 3
+    engine.kill()
+    told = [next(tabs[0])["state"] for _ in range(2)]
+    assert told == ["unknown", "zero"], "an engine that was started again has another port"
+
+    began = time.monotonic()
+    page.terminate()
+    assert list(tabs[1])[-1]["state"] == "zero", "a stream ends whole"
+    assert page.stop() == 0 and time.monotonic() - began < 10
+    assert "Traceback" not in page.tail
+
+
+def test_page_asks_nothing_of_an_embedder_elsewhere(tmp_path: Path) -> None:
+    with elsewhere(200, b"{}") as (worker, asked):
+        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
+        with ServerProcess("ui.app", arguments) as page:
+            url = page.wait()
+            tab = stream(url)
+            assert "Runs elsewhere" in next(tab)["parts"]["words"]
+            found = requests.get(url + "/status", timeout=5).json()
+            assert found == {"state": "unknown", "reason": "Runs elsewhere: its state is not known to this page"}
+            tab.close()  # type: ignore[attr-defined]
+        assert asked == []
+
+
+def test_page_reads_an_engine_elsewhere_with_its_admin_key(tmp_path: Path) -> None:
+    body = b"event: engine\ndata: " + json.dumps(engine(state="serving", scaledown_at=NOW + 30)).encode() + b"\n\n"
+    with elsewhere(200, body) as (worker, asked):
+        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
+        with ServerProcess("ui.app", arguments, {"DORMOUSE_ADMIN_KEY": "of-the-engine"}) as page:
+            seen = [next(tab) for tab in [stream(page.wait())]]
+            until(lambda: asked)
+        assert set(asked) == {("/engine/events", "of-the-engine")}
+        assert seen[0]["state"] in ("serving", "unknown")

@@ -1,8 +1,8 @@
-"""Which collections whoever asks has, and what a name means to them.
+"""Which collections a caller has, and which collection a name means to them.
 
-On this machine, and behind a password, there is one shelf: who comes in sees every collection by its name. On a page
-that is open to everybody each browser has a shelf of its own, known by a cookie; what others have is reached by its key
-alone, which the address holds (`/?c=KEY`) and nobody can guess.
+On this machine, and behind a password, every caller sees every collection by its name. On a page that is open to
+everybody each browser has collections of its own, known by a cookie; a collection of others is reached only by its key,
+which the address holds (`/?c=KEY`) and nobody can guess.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ TOKEN = re.compile(r"[0-9a-f]{32}")
 YEAR_S = 365 * 24 * 3600
 
 
-class Shelf:
+class CollectionOwnership:
+    """The owner of each call, and the collections that are theirs."""
+
     def __init__(self, library: Library) -> None:
         self._library = library
-        self.own = False
-        """Each browser has its own."""
+        self.per_browser = False
+        """Whether each browser has collections of its own."""
 
     @property
-    def owner(self) -> str:
-        """Of whoever caused the event that runs now. Raises NotFoundError for one that nobody can be told by."""
-        if not self.own:
+    def current_owner(self) -> str:
+        """The owner that caused the current event. Raises NotFoundError for a caller without a cookie."""
+        if not self.per_browser:
             return ""
         request = LocalContext.request.get(None)
         token = request.cookies.get(COOKIE, "") if request is not None else ""
@@ -49,77 +51,78 @@ class Shelf:
         return hashlib.sha256(token.encode()).hexdigest()[:32]
 
     @property
-    def maker(self) -> str:
-        """The owner of what is made now. Who has no shelf gets one for it: its key is all that leads there."""
+    def owner_for_new(self) -> str:
+        """The owner of a collection that is made now. Without a cookie it is a new one: only the key leads there."""
         try:
-            return self.owner
+            return self.current_owner
         except NotFoundError:
             return secrets.token_hex(16)
 
     def find(self, collection: str) -> Collection:
-        """Return the collection of this key or name, which may be one that does not exist yet. Makes nothing.
+        """Return the collection of this key or name, which may be one that does not exist yet. Creates nothing.
 
-        Raises CollectionGoneError for a key that is none, NotFoundError for a name of somebody who cannot be told,
-        BadValueError for what is no name.
+        Raises CollectionGoneError for a key of none, NotFoundError for a name from a caller without a cookie,
+        BadValueError for an invalid name.
         """
         if is_key(collection):
             return self._library.catalogue.read_collection(collection)
-        return self._library.catalogue.find_collection(collection, self.owner)
+        return self._library.catalogue.find_collection(collection, self.current_owner)
 
-    def key(self, collection: str) -> CollectionKey:
-        """Return the key of what `find` finds, and raise as it does."""
+    def find_key(self, collection: str) -> CollectionKey:
+        """Return the key of the collection that `find` returns, and raise as it does."""
         return self.find(collection).key
 
-    def make(self, collection: str) -> Collection:
-        """Return the collection of this key or name; one of this name is made if there is none. Raises as `find`, and
-        ReadOnlyError or LibraryError."""
+    def find_or_create(self, collection: str) -> Collection:
+        """Return the collection of a key or name, made if new. Raises as `find`, ReadOnlyError, LibraryError."""
         found = self.find(collection)
         if found.key:
             return found
-        with suppress(BadValueError):  # somebody else has just made it
-            return self._library.create_collection(found.name, self.owner)
+        with suppress(BadValueError):  # somebody else has just created it
+            return self._library.create_collection(found.name, self.current_owner)
         return self.find(collection)
 
-    def address(self, found: Collection) -> str:
-        """Return what stands for a collection in a list and in the page's address: a name where that is enough."""
-        if not found.key or (not self.own and self._library.catalogue.find_collection(found.name).key == found.key):
+    def address_of(self, found: Collection) -> str:
+        """Return a collection's value in a list and in the page's address: its name if that is enough, else its key."""
+        catalogue = self._library.catalogue
+        if not found.key or (not self.per_browser and catalogue.find_collection(found.name).key == found.key):
             return found.name
         return found.key
 
-    def mine(self) -> list[Collection]:
+    def list_own(self) -> list[Collection]:
         try:
-            return self._library.catalogue.list_collections(self.owner)
+            return self._library.catalogue.list_collections(self.current_owner)
         except NotFoundError:
             return []
 
-    def latest(self) -> str | None:
-        return self._library.catalogue.find_latest_name(self.owner)
+    def find_latest_name(self) -> str | None:
+        return self._library.catalogue.find_latest_name(self.current_owner)
 
-    def choices(self, chosen: Collection, always: tuple[str, ...]) -> list[tuple[str, str]]:
-        """For a list, as (what is read, what is sent): one's own, the one that is shown, and names that are offered."""
-        mine = self.mine()
-        listed = {(found.name, self.address(found)) for found in mine}
-        names = {found.name for found in mine}
-        offered = {(name, name) for name in (*always, *([] if chosen.key else [chosen.name])) if name not in names}
-        if chosen.key and chosen.key not in {found.key for found in mine}:
-            offered.add((f"{chosen.name} (shared{' with you' if self.own else ''})", chosen.key))
-        return sorted(listed | offered)
+    def list_choices(self, chosen: Collection, always: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Return (text, value) for a list: the caller's collections, the chosen one, and the names in `always`."""
+        own = self.list_own()
+        names = {found.name for found in own}
+        choices = {(found.name, self.address_of(found)) for found in own}
+        choices |= {(name, name) for name in (*always, *([] if chosen.key else [chosen.name])) if name not in names}
+        if chosen.key and chosen.key not in {found.key for found in own}:
+            choices.add((f"{chosen.name} (shared{' with you' if self.per_browser else ''})", chosen.key))
+        return sorted(choices)
 
 
-class Visitors:
-    """ASGI: gives each new browser the cookie by which its shelf is known. Scripts cannot read it."""
+class BrowserCookies:
+    """ASGI: gives each new browser the cookie by which its collections are known. Scripts cannot read it."""
 
-    def __init__(self, app: ASGIApp, shelf: Shelf) -> None:
+    def __init__(self, app: ASGIApp, ownership: CollectionOwnership) -> None:
         self._app = app
-        self._shelf = shelf
+        self._ownership = ownership
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
-        if not page or not self._shelf.own or known(scope):
+        known = page and TOKEN.fullmatch(Request(scope).cookies.get(COOKIE, ""))
+        if not page or known or not self._ownership.per_browser:
             await self._app(scope, receive, send)
             return
 
-        async def marked(message: Message) -> None:
+        async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
                 secure = "; Secure" if scope.get("scheme") == "https" else ""
                 cookie = f"{COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax; Max-Age={YEAR_S}{secure}"
@@ -128,8 +131,4 @@ class Visitors:
                 headers["Cache-Control"] = "no-store"
             await send(message)
 
-        await self._app(scope, receive, marked)
-
-
-def known(scope: Scope) -> bool:
-    return TOKEN.fullmatch(Request(scope).cookies.get(COOKIE, "")) is not None
+        await self._app(scope, receive, send_with_cookie)

@@ -1,4 +1,4 @@
-"""Which collection each page view shows: what is written into a view later asks whether that is still so."""
+"""Which collection each page view shows: a job that writes into a view asks later whether that is still so."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from gradio.context import LocalContext
 
 from serving.library.records import Collection
 
-KEPT = 4096
-"""Page views, the latest ones."""
+VIEWS_KEPT = 4096
+"""The latest page views; of older ones nothing is known."""
 
 
-class Views:
+class PageViews:
+    """The collection of each page view, by its key, which stays when it gets another name, else by its new name."""
+
     def __init__(self) -> None:
         self._shown: OrderedDict[str, str] = OrderedDict()
 
     @staticmethod
-    def current() -> str:
-        """The view that caused the event that runs now; "" for none."""
+    def current_view() -> str:
+        """Return the view that caused the current event; "" for none."""
         request = LocalContext.request.get(None)
         return getattr(request, "session_hash", None) or ""
 
-    def turn(self, collection: Collection) -> None:
-        """The current view shows this from now on."""
-        view = self.current()
-        self._shown[view] = mark(collection)
+    def show(self, collection: Collection) -> None:
+        """Note that the current view shows this from now on."""
+        view = self.current_view()
+        self._shown[view] = collection.key or collection.name
         self._shown.move_to_end(view)
-        while len(self._shown) > KEPT:
+        if len(self._shown) > VIEWS_KEPT:
             self._shown.popitem(last=False)
 
-    def shows(self, collection: Collection, view: str) -> bool:
-        return self._shown.get(view) == mark(collection)
+    def is_showing(self, collection: Collection, view: str) -> bool:
+        return self._shown.get(view) == (collection.key or collection.name)
 
-    def left(self, collection: Collection, view: str) -> bool:
-        """It is known to show another one by now."""
-        return view in self._shown and not self.shows(collection, view)
-
-
-def mark(collection: Collection) -> str:
-    """Its key, which stays when it gets another name; the name of one that does not exist yet."""
-    return collection.key or collection.name
+    def has_left(self, collection: Collection, view: str) -> bool:
+        """Whether the view is known to show another collection by now."""
+        return view in self._shown and not self.is_showing(collection, view)

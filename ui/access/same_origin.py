@@ -1,4 +1,4 @@
-"""What a web page of another site may do to this one: link to it.
+"""Protection from web pages of other sites: they may link to this page, and nothing else.
 
 A browser sends requests to any address that a page names, this machine's own included, and adds its user's password and
 cookies. Uploads are forms, which it sends without asking first.
@@ -12,32 +12,30 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 REFUSAL = (
     "This came from a page of another site. If a proxy stands between the browser and this page, let it pass on Host,"
-    " or tell it in X-Forwarded-Host."
+    " or name it in X-Forwarded-Host."
 )
 
 
 class SameOrigin:
-    """ASGI: answers 403 to what a page of another site sends, unless it is a link that somebody follows.
+    """ASGI: answers 403 to requests from a page of another site, unless it is a link that somebody follows.
 
     Programs that are no browsers, such as curl and gradio_client, name no origin and are let through.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_foreign(headers := Headers(scope=scope)) and not is_link(scope, headers):
-            await JSONResponse({"error": REFUSAL}, 403)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-
-def is_link(scope: Scope, headers: Headers) -> bool:
-    return scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        if scope["type"] == "http" and is_foreign(headers := Headers(scope=scope)):
+            is_link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+            if not is_link:
+                await JSONResponse({"error": REFUSAL}, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def is_foreign(headers: Headers) -> bool:
-    """Whether a page of another origin sent it, as its browser tells.
+    """Whether a page of another origin sent it, by its browser's headers.
 
     Browsers leave Sec-Fetch-Site out where a page came by plain HTTP from another machine; Origin they send with
     everything but a GET. X-Forwarded-Host cannot be set by a page elsewhere: its browser would ask first, with OPTIONS.

@@ -1,11 +1,11 @@
-"""What a browser or an API caller has uploaded: that nothing else is taken for it, and that it does not stay.
+"""Files that a browser or an API caller uploaded: a call can name no others, and they are removed in time.
 
 Gradio turns every `{"path": ..., "meta": {"_type": "gradio.FileData"}}` in a call into a file of its cache before our
 code runs: a path of this server is copied (its own check is skipped for mounted apps, seen in 6.31), an address is
-fetched. So calls are looked at before Gradio sees them.
+fetched. So calls are checked before Gradio sees them.
 
-Gradio removes what it remembers of its own: not an upload that was cut, not a file of ours, not what a killed process
-left, and it would take pages from a job that is still to read them. So the folder is swept here, whatever lies in it.
+Gradio removes only files that it remembers: not an upload that was cut, not a file of ours, not what a killed process
+left, and it would take pages from a job that is still to read them. So old files are removed here, whoever wrote them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 from gradio.utils import get_upload_folder
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +31,7 @@ from serving.system.display_names import display_name
 CALL_BYTES = 4 * 1024 * 1024
 """A call holds names and questions; files come by /upload."""
 KEPT_S = 3600.0
-"""From upload to use: so long a tab may be left alone with files in its box. Scores as CSV can be fetched as long."""
+"""An upload is kept so long until it is used, by a tab that was left alone; scores as CSV are kept as long."""
 OURS = re.compile(r"[0-9a-f]{64}|tmp\w{8}|scores-\w{8}|deep_links")
 
 
@@ -44,11 +44,10 @@ class Upload:
 
 
 class UploadsOnly:
-    """ASGI: a call that names a file which was not uploaded, or an address, gets 400. Gradio's way to other hosts,
-    which this page does not use, is closed."""
+    """ASGI: an address or a file not uploaded gets 400, and Gradio's route to other hosts, unused here, is closed."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "/proxy=" in scope["path"]:
@@ -56,35 +55,27 @@ class UploadsOnly:
             return
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].rstrip("/").endswith("/upload"):
             with suppress(ClientDisconnect):  # in the middle of an upload
-                await self.app(scope, receive, send)
+                await self._app(scope, receive, send)
             return
-        body = await read(receive)
-        if body is None:
-            await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
-            return
+        received = bytearray()
         try:
-            body = well_formed(body)
+            async for chunk in Request(scope, receive).stream():
+                received += chunk
+                if len(received) > CALL_BYTES:
+                    await JSONResponse({"error": "the call is too large"}, 413)(scope, receive, send)
+                    return
+            body = replace_surrogates(bytes(received))
             check_files(orjson.loads(body) if body else None)
+        except ClientDisconnect:
+            return
         except (BadValueError, ValueError, RecursionError) as error:
             await JSONResponse({"error": str(error)}, 400)(scope, receive, send)
             return
-        await self.app(scope, again(body, receive), send)
+        await self._app(scope, replay_body(body, receive), send)
 
 
-async def read(receive: Receive) -> bytes | None:
-    """The whole body; None if it is longer than a call may be, or its sender left."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if message["type"] != "http.request" or len(body) > CALL_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out the body that was read, and then what comes after it."""
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that hands out the body that was read, and then whatever comes after it."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -93,11 +84,8 @@ def again(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def well_formed(body: bytes) -> bytes:
-    """JSON that every reader takes: half of an emoji, as a box may hold one, becomes a question mark.
-
-    Raises ValueError or RecursionError.
-    """
+def replace_surrogates(body: bytes) -> bytes:
+    """Return JSON with `?` for half an emoji, as a box may hold one. Raises ValueError or RecursionError."""
     if b"\\ud" not in body.lower():
         return body
     return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
@@ -107,7 +95,7 @@ def check_files(value: object) -> None:
     """Raises BadValueError for a path, anywhere in the call, that is no uploaded file."""
     if isinstance(value, dict):
         if isinstance(value.get("path"), str) or "meta" in value:
-            uploaded(value.get("path"))
+            resolve_upload(value.get("path"))
         for inner in value.values():
             check_files(inner)
     elif isinstance(value, list):
@@ -115,7 +103,7 @@ def check_files(value: object) -> None:
             check_files(inner)
 
 
-def uploaded(path: object) -> Path:
+def resolve_upload(path: object) -> Path:
     """Raises BadValueError unless it lies in the upload folder."""
     if not isinstance(path, str):
         raise BadValueError("upload the files: with gradio_client, wrap each path in handle_file()", param="files")
@@ -126,27 +114,27 @@ def uploaded(path: object) -> Path:
     return resolved
 
 
-def uploads(payload: object) -> list[Upload]:
-    """Gradio's file data, one or a list. Raises BadValueError for anything that was not uploaded."""
+def parse_uploads(payload: Any) -> list[Upload]:
+    """Return the files in Gradio's file data, one or a list. Raises BadValueError for one that was not uploaded."""
     if payload is None:
         return []
-    entries = payload if isinstance(payload, list) else [payload]
-    return [upload(entry) for entry in entries]
+    found = []
+    for entry in payload if isinstance(payload, list) else [payload]:
+        path = resolve_upload(entry.get("path") if isinstance(entry, dict) else None)
+        found.append(Upload(path, display_name(entry.get("orig_name") or path.name)))
+    return found
 
 
-def upload(entry: Any) -> Upload:
-    path = uploaded(entry.get("path") if isinstance(entry, dict) else None)
-    return Upload(path, display_name(entry.get("orig_name") or path.name))
+def remove_old_uploads(folder: Path, needed: Container[Path] = (), older_s: float = KEPT_S) -> None:
+    """Remove files that were written longer than `older_s` ago and are not `needed`.
 
-
-def sweep(folder: Path, needed: Container[Path] = (), older_s: float = KEPT_S) -> None:
-    """Removes what was written longer than `older_s` ago, but for files that are `needed`. What has another name than
-    Gradio and we give is left alone: the folder may have been there before."""
+    Files with names that neither Gradio nor we give are left alone: the folder may have been there before.
+    """
     before = time.time() - older_s
-    ours = [entry for entry in folder.glob("*") if OURS.fullmatch(entry.name)]
-    for path in [path for entry in ours for path in (*sorted(entry.rglob("*"), reverse=True), entry)]:
+    for path in sorted(folder.rglob("*"), reverse=True):
         with suppress(OSError):  # somebody else was faster, or it is a folder with something in it
-            if path.lstat().st_mtime >= before or path in needed:
+            ours = OURS.fullmatch(path.relative_to(folder).parts[0])
+            if not ours or path in needed or path.lstat().st_mtime >= before:
                 continue
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()

@@ -9,8 +9,8 @@ from gradio.events import api
 
 from serving.errors import BadValueError
 from serving.library.records import Collection
-from ui.access.uploads import uploads
-from ui.api.search_api import page_ids, spoken
+from ui.access.uploads import parse_uploads
+from ui.api.search_api import as_gradio_errors, parse_page_ids
 from ui.core.service import Service
 
 
@@ -19,11 +19,11 @@ class CollectionsApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._shelf = service.shelf
+        self._ownership = service.ownership
 
     def collections(self) -> dict[str, Any]:
         """List your collections. On a page that is open to everybody, those of this browser."""
-        return {"collections": [told(found) for found in self._shelf.mine()]}
+        return {"collections": [as_json(found) for found in self._ownership.list_own()]}
 
     def new_collection(self, name: str) -> dict[str, Any]:
         """Create an empty collection. Returns its id, which cannot be guessed: whoever has it may use the collection.
@@ -31,7 +31,7 @@ class CollectionsApi:
         Args:
             name: 1 to 80 characters
         """
-        return told(self._service.create(name))
+        return as_json(self._service.create_collection(name))
 
     def rename_collection(self, collection: str, name: str) -> dict[str, Any]:
         """Give a collection another name; its id, and links to it, stay.
@@ -40,7 +40,7 @@ class CollectionsApi:
             collection: its id or name
             name: the new one, 1 to 80 characters
         """
-        return told(self._service.library.rename_collection(self._shelf.key(collection), name))
+        return as_json(self._service.library.rename_collection(self._ownership.find_key(collection), name))
 
     def delete_collection(self, collection: str) -> dict[str, Any]:
         """Delete a collection with all its pages.
@@ -48,7 +48,7 @@ class CollectionsApi:
         Args:
             collection: its id or name
         """
-        return {"deleted": self._service.delete_collection(self._shelf.key(collection))}
+        return {"deleted": self._service.delete_collection(self._ownership.find_key(collection))}
 
     def move_pages(self, collection: str, ids: list[str], to: str) -> dict[str, Any]:
         """Move pages into another collection of the same embedder. Pages that are already there stay.
@@ -58,8 +58,10 @@ class CollectionsApi:
             ids: page ids, as /search and /add_pages return them
             to: id or name of the other collection
         """
-        wanted = page_ids(ids)
-        moved = self._service.library.move_pages(self._shelf.key(collection), wanted, self._shelf.key(to))
+        wanted = parse_page_ids(ids)
+        moved = self._service.library.move_pages(
+            self._ownership.find_key(collection), wanted, self._ownership.find_key(to)
+        )
         return {"moved": moved, "stayed": [page_id for page_id in wanted if page_id not in moved]}
 
     def export_collection(self, collection: str) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class CollectionsApi:
         Args:
             collection: its id or name
         """
-        found = self._service.export(self._shelf.key(collection))
+        found = self._service.export_collection(self._ownership.find_key(collection))
         return {"url": f"/exports/{found.path.name}", "pages": found.pages, "bytes": found.bytes}
 
     def import_collection(self, file: gr.FileData, name: str = "", target: str | None = None) -> dict[str, Any]:
@@ -79,21 +81,20 @@ class CollectionsApi:
             name: of the new collection; default: the old one's
             target: name of the server that must be able to search it, if there are several; default: the first
         """
-        given = uploads(file)
+        given = parse_uploads(file)
         if len(given) != 1:
             raise BadValueError("file is one uploaded zip", param="file")
-        return told(self._service.bring_back(given[0].path, str(name or ""), target))
+        return as_json(self._service.import_collection(given[0].path, str(name or ""), target))
 
 
 def build(service: Service) -> None:
-    """Add the endpoints to the page that is being built."""
     endpoints = CollectionsApi(service)
     for function in (
         endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,
         endpoints.move_pages, endpoints.export_collection, endpoints.import_collection,
     ):  # fmt: skip
-        api(spoken(function), api_name=function.__name__, concurrency_limit=4)
+        api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=4)
 
 
-def told(found: Collection) -> dict[str, Any]:
+def as_json(found: Collection) -> dict[str, Any]:
     return {"collection": found.key, "name": found.name, "pages": found.pages, "fingerprint": found.fingerprint}

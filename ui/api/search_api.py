@@ -12,14 +12,15 @@ from gradio.events import api
 
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
-from ui.access.uploads import uploads
+from serving.library.records import StoredPage
+from ui.access.uploads import parse_uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
 from ui.search import page_regions
-from ui.search.question import listed, numeric, selection
+from ui.search.question import parse_number, parse_selection, parse_texts
 
-NEEDED = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
-"""Inputs that were there from the first release on."""
+REQUIRED_INPUTS = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
+"""How many inputs these endpoints had in their first release."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -40,15 +41,14 @@ class PageApi:
             collection: its id, or its name; a collection of that name is created if there is none
             target: name of the server that embeds the pages, if there are several; default: the first
         """
-        server, given = self._service.targets.of(target), uploads(files)
-        job = self._service.ingestor.start(self._service.shelf.make(collection).key, given, server)
+        server, given = self._service.targets.get(target), parse_uploads(files)
+        job = self._service.ingestor.start(self._service.ownership.find_or_create(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
             kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
             raise ServingError(job.error + kept)
-        order = sorted(job.added, key=lambda page: (page.file, page.page))
         return {
-            "added": [{"id": page.id, "file": page.file, "page": page.page} for page in order],
+            "added": [page_as_json(page) for page in sorted(job.added, key=lambda page: (page.file, page.page))],
             "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
             "timings": {"total": round(job.seconds * 1000, 2)},
         }
@@ -83,26 +83,21 @@ class PageApi:
             types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
                 webp, tiff, gif, bmp, avif, jp2, heic; or other
         """
-        given = uploads(image)
+        given = parse_uploads(image)
         picture = given[0].path if given else None
-        share, least = numeric(weight, "weight", "weight"), numeric(minimum, "minimum", "minimum")
+        share, least = parse_number(weight, "weight", "weight"), parse_number(minimum, "minimum", "minimum")
         question = Question(
-            query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection(files, types)
+            query or "", picture, 0.5 if share is None else share, str(like or ""), least, parse_selection(files, types)
         )
         found = self._service.search(
-            question, self._service.shelf.key(collection), whole(top_k, "top_k"), optional(dimension), target
+            question,
+            self._service.ownership.find_key(collection),
+            as_int(top_k, "top_k"),
+            as_dimension(dimension),
+            target,
         )
         return {
-            "hits": [
-                {
-                    "rank": hit.rank,
-                    "score": round(hit.score, 6),
-                    "id": hit.page.id,
-                    "file": hit.page.file,
-                    "page": hit.page.page,
-                }
-                for hit in found.hits
-            ],
+            "hits": [{"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page)} for hit in found.hits],
             "hidden": found.below,
             "ranked": found.ranked,
             "timings": found.timings,
@@ -127,13 +122,17 @@ class PageApi:
             files: only pages of files of these names
             types: only pages of these types, as in /search
         """
-        asked = listed(queries, "queries")
-        found = self._service.scores(
-            asked, self._service.shelf.key(collection), selection(files, types), optional(dimension), target
+        asked = parse_texts(queries, "queries")
+        found = self._service.score_pages(
+            asked,
+            self._service.ownership.find_key(collection),
+            parse_selection(files, types),
+            as_dimension(dimension),
+            target,
         )
         return {
             "queries": found.queries,
-            "pages": [{"id": page.id, "file": page.file, "page": page.page} for page in found.pages],
+            "pages": [page_as_json(page) for page in found.pages],
             "scores": [[round(float(score), 6) for score in row] for row in found.values],
             "timings": found.timings,
         }
@@ -146,8 +145,10 @@ class PageApi:
         dimension: int | None = None,
         target: str | None = None,
     ) -> dict[str, Any]:
-        """Where on a page the answer may stand: an estimate, for servers that see a page and read no lines. The page is
-        cut into overlapping parts, and each is ranked on its own. Returns them row by row from the upper left.
+        """Estimate where on a page the answer is, for servers that see a page and read no lines.
+
+        The page is cut into overlapping parts, and each is ranked on its own. Returns them row by row from the upper
+        left.
 
         Args:
             query: the question in words
@@ -156,8 +157,13 @@ class PageApi:
             dimension: compare only this many dimensions; default: all
             target: name of the server that embeds the parts, if there are several; default: the first
         """
-        return page_regions.answer(
-            self._service, str(query or ""), str(page), self._service.shelf.key(collection), target, optional(dimension)
+        return page_regions.rank_parts_as_json(
+            self._service,
+            str(query or ""),
+            str(page),
+            self._service.ownership.find_key(collection),
+            target,
+            as_dimension(dimension),
         )
 
     def delete_pages(self, collection: str, ids: list[str]) -> dict[str, Any]:
@@ -167,8 +173,8 @@ class PageApi:
             collection: its id, or its name
             ids: page ids, as /search and /add_pages return them
         """
-        wanted = page_ids(ids)
-        gone = self._service.delete(self._service.shelf.key(collection), wanted)
+        wanted = parse_page_ids(ids)
+        gone = self._service.delete_pages(self._service.ownership.find_key(collection), wanted)
         return {"deleted": gone, "missing": [page_id for page_id in wanted if page_id not in gone]}
 
     def scaledown(self, target: str | None = None) -> dict[str, Any]:
@@ -179,9 +185,9 @@ class PageApi:
         """
         self._service.library.check_writable()
         try:
-            tab.scale_down(self._service.targets.of(target))
+            tab.scale_down(self._service.targets.get(target))
         except (TargetError, OSError) as error:
-            raise NotReadyError(f"it was not scaled down: {error}", retry_after=5) from None
+            raise NotReadyError(f"the worker was not stopped: {error}", retry_after=5) from None
         return {"status": "zero"}
 
     def start_bench(
@@ -194,11 +200,11 @@ class PageApi:
             num_warmup: warm requests after each cold one, 0 to 1000
             test_scaledown: scale down once more after the warm ones
         """
-        warm = whole(num_warmup, "num_warmup")
+        warm = as_int(num_warmup, "num_warmup")
         if not 0 <= warm <= 1000:
             raise BadValueError("num_warmup is 0 to 1000", param="num_warmup")
         try:
-            running = tab.begin(self._service, target, tab.SERVER, 3, warm, bool(test_scaledown))
+            running = tab.start_run(self._service, target, tab.SERVER, 3, warm, bool(test_scaledown))
         except OSError as error:
             raise NotReadyError(f"no run was started: {error}", retry_after=5) from None
         return {"run": running.id}
@@ -209,32 +215,31 @@ class PageApi:
         Args:
             id: the run's name, as /start_bench returns it
         """
-        return self._service.runs.told(str(id))
+        return self._service.runs.as_json(str(id))
 
 
 def build(service: Service) -> None:
-    """Add the endpoints to the page that is being built."""
     endpoints = PageApi(service)
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (
         (endpoints.add_pages, 4), (endpoints.search, 12), (endpoints.score_pages, 4), (endpoints.where, 4),
         (endpoints.delete_pages, 4), (endpoints.scaledown, 2), (endpoints.start_bench, 2), (endpoints.bench_run, 4),
     ):  # fmt: skip
-        api(spoken(function), api_name=function.__name__, concurrency_limit=at_once)
+        api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=at_once)
 
 
-class Page(gr.Blocks):
-    """Callers without gradio_client may leave out what is last and optional, as those did that were there before it."""
+class PageBlocks(gr.Blocks):
+    """Blocks whose callers may leave out the last, optional inputs, as callers of the first release do."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
-        least = NEEDED.get(str(block_fn.api_name))
+        least = REQUIRED_INPUTS.get(str(block_fn.api_name))
         if least is not None and len(inputs) >= least:
             inputs += [None] * (len(block_fn.inputs) - len(inputs))
         super().validate_inputs(block_fn, inputs)
 
 
-def spoken(function: Callable[P, R]) -> Callable[P, R]:
-    """Our errors as Gradio's, so that the caller reads the message and not just "error"."""
+def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function with our errors as Gradio's: the caller reads the message and not just "error"."""
 
     @wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -246,18 +251,22 @@ def spoken(function: Callable[P, R]) -> Callable[P, R]:
     return inner
 
 
-def page_ids(ids: object) -> list[str]:
+def page_as_json(page: StoredPage) -> dict[str, Any]:
+    return {"id": page.id, "file": page.file, "page": page.page}
+
+
+def parse_page_ids(ids: object) -> list[str]:
     if not isinstance(ids, list):
         raise BadValueError("ids is a list of page ids", param="ids")
     return [str(page_id) for page_id in ids]
 
 
-def whole(value: object, param: str) -> int:
-    """JSON numbers arrive as int or float."""
+def as_int(value: object, param: str) -> int:
+    """Return a whole number of JSON, which may arrive as a float. Raises BadValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or int(value) != value:
         raise BadValueError(f"{param} is a whole number", param=param)
     return int(value)
 
 
-def optional(value: object) -> int | None:
-    return None if value is None else whole(value, "dimension")
+def as_dimension(value: object) -> int | None:
+    return None if value is None else as_int(value, "dimension")

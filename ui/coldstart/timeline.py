@@ -1,34 +1,33 @@
-"""Render the engine's last minutes as a strip of its states. Pure functions.
+"""Render a server's last minutes as a strip of its states. Pure functions.
 
-Places are CSS variables in seconds, so that what goes on (the last band, a countdown) is moved on by the browser alone
+Places are CSS variables in seconds, so that the browser alone moves on the last state and a countdown
 (`static/timeline.js`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup
 
-from ui.coldstart.waterfall import waterfall
+from ui.coldstart.waterfall import render_waterfall
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import lasted
-from ui.servers.state import CONNECTING, News, Unknown
-from ui.servers.state_history import Band, Look
+from ui.components.wording import format_duration
+from ui.servers.state import CONNECTING, ServerState, UnknownState
+from ui.servers.state_history import SpanState, StateSpan
 
-SPANS_S = (60, 120, 300)
-"""What the strip shows: the first of these in which all that is known finds room, else the last."""
-MOST = 300
-"""Bands drawn, the latest: each is an element."""
-LISTED = 12
-APART = 0.15
-"""Of the strip, between two written starts: on a phone that is the width of one."""
-WORDS: dict[Look, str] = {
+LENGTHS_S = (60, 120, 300)
+"""The strip shows the first of these that holds the whole history, else the last."""
+MAX_SPANS = 300
+"""Spans drawn, the latest: each is an element."""
+TABLE_ROWS = 12
+FLAGS_APART = 0.15
+"""The share of the strip between two written starts: on a phone that is the width of one."""
+WORDS: dict[SpanState, str] = {
     "serving": "serving",
     "idle": "idle",
     "zero": "asleep",
@@ -39,127 +38,108 @@ WORDS: dict[Look, str] = {
     "failed": "failed",
     "unknown": "not known",
 }
-"""On the bands; the legend has them in this order."""
+"""On the spans; the legend has them in this order."""
 COMING_UP = ("restoring", "starting", "snapshotting")
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One band as far as the strip shows it. Seconds; `to` counts back from now."""
+class SpanOnStrip:
+    """One span as far as the strip shows it. Seconds; `to` counts back from now."""
 
-    look: Look
+    state: SpanState
     to: float
     took: float
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What a start took, written above it: most are too short to be more than a line on the strip."""
+    """The time of a start, written above it: most are too short to be more than a line on the strip."""
 
     to: float
     way: str
     took: float
     edge: bool
-    """So near to now that it would reach out of the strip."""
+    """Whether it is so near to now that it would reach out of the strip."""
 
 
-def frame(news: News = CONNECTING) -> Markup:
-    """Render the whole widget, empty; later its parts are replaced."""
-    return render_template("coldstart/timeline.html", parts=parts(news, [], 0.0))
+def render_empty() -> Markup:
+    """Render the whole widget without a history; later its parts are replaced."""
+    return render_template("coldstart/timeline.html", parts=render_parts(CONNECTING, [], 0.0))
 
 
-def parts(news: News, bands: Sequence[Band], now: float, title: str = "") -> dict[str, Markup]:
-    """Render strip, waterfall and table. `now` in the monotonic seconds of the bands; `title` names the server where
-    there are several."""
-    return {"strip": strip(news, bands, now, title), "fall": waterfall(news), "table": table(bands, now)}
+def render_parts(state: ServerState, spans: Sequence[StateSpan], now: float, title: str = "") -> dict[str, Markup]:
+    """Render strip, waterfall and table. `now` is in the spans' monotonic seconds; `title` is the server's."""
+    return {
+        "strip": render_strip(state, spans, now, title),
+        "fall": render_waterfall(state),
+        "table": render_table(spans, now),
+    }
 
 
-def message(news: News, bands: Sequence[Band], now: float, title: str = "", run: str = "") -> dict[str, Any]:
-    """Return what an event for a browser has of this. `run` is the bench run in progress."""
-    return {"timeline": parts(news, bands, now, title), "run": run}
-
-
-# The strip
-
-
-def strip(news: News, bands: Sequence[Band], now: float, title: str) -> Markup:
-    """Render the bands, below the current state as the pill says it."""
-    span, rows = span_of(bands, now), drawn(bands, now)
+def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, title: str) -> Markup:
+    """Render the spans, below the current state in the words of the pill."""
+    known = now - spans[0].began if spans else LENGTHS_S[-1]
+    length = next((length for length in LENGTHS_S if known <= length), LENGTHS_S[-1])
+    shown = place_spans(spans, now, length)
+    if isinstance(state, UnknownState):
+        words: tuple[object, object] = (state.title, state.why)
+    else:
+        words = (status_pill.TITLES[state.shown_state], status_pill.render_doing(state))
+    heading = f"Last {length // 60} minutes" if length > 60 else "Last minute"
+    took = {name: [span.took for span in shown if span.state == name] for name in WORDS}
+    totals = {name: (sum(seconds), len(seconds)) for name, seconds in took.items() if seconds}
+    spent = ", ".join(
+        f"{WORDS[name]} {format_duration(seconds)}{f' ({count} times)' if count > 1 else ''}"
+        for name, (seconds, count) in totals.items()
+    )
+    in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
     return render_template(
-        "coldstart/strip.html", spanned=spanned(span), title=title, span=span, bands=rows, words=WORDS,
-        state=news.title if isinstance(news, Unknown) else status_pill.TITLES[news.look],
-        doing=news.why if isinstance(news, Unknown) else status_pill.doing(news),
-        flags=flags(rows, span), axis=axis(span), totals=totals(rows), in_words=in_words(rows, span),
+        "coldstart/strip.html", heading=heading, title=title, length=length, spans=shown, words=WORDS, state=words[0],
+        doing=words[1], flags=place_flags(shown, length), axis=choose_ticks(length), totals=totals,
+        in_words=in_words,
     )  # fmt: skip
 
 
-def span_of(bands: Sequence[Band], now: float) -> int:
-    known = now - bands[0].began if bands else SPANS_S[-1]
-    return next((span for span in SPANS_S if known <= span), SPANS_S[-1])
-
-
-def spanned(span: int) -> str:
-    return f"Last {span // 60} minutes" if span > 60 else "Last minute"
-
-
-def axis(span: int) -> list[tuple[int, str]]:
-    """Return the marks of the axis, five steps back from now or four: seconds and their labels."""
-    step = span // (4 if span < SPANS_S[-1] else 5)
+def choose_ticks(length: int) -> list[tuple[int, str]]:
+    """Return the axis, five steps back from now or four: seconds and their labels."""
+    step = length // (4 if length < LENGTHS_S[-1] else 5)
     unit, size = ("min", 60) if step >= 60 else ("s", 1)
-    back = [(to, f"−{to // size}{f' {unit}' if to == span else ''}") for to in range(span, 0, -step)]
+    back = [(to, f"−{to // size}{f' {unit}' if to == length else ''}") for to in range(length, 0, -step)]
     return [*back, (0, "now")]
 
 
-def drawn(bands: Sequence[Band], now: float) -> list[Drawn]:
-    """Return the bands that reach into the last minutes, the oldest first."""
-    oldest = now - span_of(bands, now)
+def place_spans(spans: Sequence[StateSpan], now: float, length: int) -> list[SpanOnStrip]:
+    """Return the spans that reach into the last `length` seconds, the oldest first."""
+    oldest = now - length
     return [
-        Drawn(one.look, now - end, end - max(one.began, oldest)) for one, end in with_ends(bands, now) if end > oldest
-    ][-MOST:]
+        SpanOnStrip(span.state, now - end, end - max(span.began, oldest))
+        for span, end in add_ends(spans, now)
+        if end > oldest
+    ][-MAX_SPANS:]
 
 
-def with_ends(bands: Sequence[Band], now: float) -> list[tuple[Band, float]]:
-    """Return the bands with their ends: each ends where the next one begins, the last one now."""
-    ends = [*(later.began for later in bands[1:]), now]
-    return list(zip(bands, ends, strict=False))  # without a band there is one end too many
+def add_ends(spans: Sequence[StateSpan], now: float) -> Iterator[tuple[StateSpan, float]]:
+    """Return the spans with their ends: each ends where the next one begins, the last one now."""
+    ends = [*(later.began for later in spans[1:]), now]
+    return zip(spans, ends, strict=False)  # without a span there is one end too many
 
 
-def flags(rows: Sequence[Drawn], span: int) -> list[Flag]:
+def place_flags(shown: Sequence[SpanOnStrip], length: int) -> list[Flag]:
     """Return one flag for each start that is over, unless it is too close to the one before."""
     found: list[Flag] = []
-    for coming_up, group in groupby(rows, lambda row: row.look in COMING_UP):
-        of = list(group)
-        if coming_up and of[-1] is not rows[-1] and (not found or found[-1].to - of[-1].to >= APART * span):
-            way = "woke" if all(row.look == "restoring" for row in of) else "started"
-            to, took = of[-1].to, sum(row.took for row in of)
-            found.append(Flag(to, way, took, edge=to < APART / 2 * span))
+    for coming_up, group in groupby(shown, lambda span: span.state in COMING_UP):
+        start = list(group)
+        to = start[-1].to
+        if coming_up and start[-1] is not shown[-1] and (not found or found[-1].to - to >= FLAGS_APART * length):
+            way = "woke" if all(span.state == "restoring" for span in start) else "started"
+            found.append(Flag(to, way, sum(span.took for span in start), edge=to < FLAGS_APART / 2 * length))
     return found
 
 
-def totals(rows: Sequence[Drawn]) -> dict[Look, tuple[float, int]]:
-    """Return seconds and how often for each state, in the order of the legend."""
-    return {
-        look: (sum(took), len(took))
-        for look in WORDS
-        if (took := [row.took for row in rows if row.look == look])
-    }  # fmt: skip
-
-
-def in_words(rows: Sequence[Drawn], span: int) -> str:
-    """Return the bands as a sentence, for a screen reader."""
-    if not rows:
-        return ""
-    spent = ", ".join(
-        f"{WORDS[look]} {lasted(took)}{f' ({count} times)' if count > 1 else ''}"
-        for look, (took, count) in totals(rows).items()
-    )
-    return f"{spanned(span)}: {spent}. Now {WORDS[rows[-1].look]}."
-
-
-def table(bands: Sequence[Band], now: float) -> Markup:
+def render_table(spans: Sequence[StateSpan], now: float) -> Markup:
     """Render the latest states as a table, the newest first."""
     rows = [
-        {"since": f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S}", "state": WORDS[one.look], "took": end - one.began}
-        for one, end in with_ends(bands, now)[-LISTED:]
+        {"since": f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S}", "state": WORDS[one.state], "took": end - one.began}
+        for one, end in list(add_ends(spans, now))[-TABLE_ROWS:]
     ]
     return render_template("coldstart/states.html", rows=rows[::-1])

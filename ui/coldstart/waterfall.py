@@ -1,7 +1,6 @@
-"""A start phase by phase, each bar beginning where the one before ended, in HTML. Pure functions.
+"""Render a start phase by phase, each bar beginning where the one before ended. Pure functions.
 
-Places are CSS variables in milliseconds, so that the phase that runs is moved on by the browser alone
-(`static/timeline.js`).
+Places are CSS variables in milliseconds, so that the browser alone moves on the phase that runs (`static/timeline.js`).
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from markupsafe import Markup
 
 from ui.components import status_pill
 from ui.components.templates import render_template
-from ui.components.wording import ago
-from ui.servers.state import Facts, Going, News, Row, Unknown
+from ui.components.wording import format_age
+from ui.servers.state import EngineState, ServerState, StartInProgress, StartRecord, UnknownState
 
-LEAST_MS = 0.5
-"""Of a row: what takes less would be told as 0 ms."""
+SHORTEST_MS = 0.5
+"""The shortest phase that has a bar; a shorter one would be labelled 0 ms."""
 STEPS = (1, 2, 5)
 TICKS = 6
 
@@ -33,14 +32,14 @@ class Bar:
 
     @property
     def title(self) -> str:
-        return status_pill.phase_name(self.name)
+        return status_pill.name_phase(self.name)
 
 
 @dataclass(frozen=True)
 class Axis:
     """Bars on a linear axis from 0 to `scale` ms, with a line where such starts usually end.
 
-    `phase`: what the running one usually takes; where it takes longer, the browser moves on what is to come.
+    `phase`: the usual length of the running one; where it takes longer, the browser moves on the bars after it.
     """
 
     bars: Sequence[Bar]
@@ -50,89 +49,73 @@ class Axis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        return [(at, tick(at, self.scale)) for at in marks(self.scale)]
+        """Round numbers from 0, few enough to be read, and their labels."""
+        step = 1.0
+        while not any(self.scale / (step * factor) < TICKS for factor in STEPS):
+            step *= 10
+        step *= next(factor for factor in STEPS if self.scale / (step * factor) < TICKS)
+        places = [number * step for number in range(int(self.scale / step) + 1)]
+        unit, size = ("s", 1000) if self.scale >= 1000 else ("ms", 1)
+        return [(at, f"{at / size:g} {unit}" if at else "0") for at in places]
 
 
-def waterfall(news: News) -> Markup:
+def render_waterfall(state: ServerState) -> Markup:
     """Render the current start, else the last one."""
-    if isinstance(news, Unknown):
-        return wordless("Start, phase by phase", "Its engine does not report starts to this page.")
-    if news.start is not None:
-        return going(news, news.start)
-    if news.last_start is None:
-        return wordless("No start yet", f"{status_pill.awaited(news).capitalize()}.")
-    return ended(news.last_start, news.now)
-
-
-def wordless(title: str, words: str) -> Markup:
+    if isinstance(state, UnknownState):
+        title, words = "Start, phase by phase", "Its engine does not report starts to this page."
+    elif state.start is not None:
+        return render_start(state, state.start)
+    elif state.last_start is not None:
+        return render_last_start(state.last_start, state.now)
+    else:
+        title, words = "No start yet", f"{status_pill.describe_next_start(state).capitalize()}."
     return render_template("coldstart/waterfall.html", title=title, words=words, axis=None)
 
 
-def going(facts: Facts, start: Going) -> Markup:
-    bars, ends = after_each_other(start.phases)
-    kind = facts.next.kind if facts.state == "zero" else start.kind
-    before = usual_phases(facts.history, kind)
+def render_start(state: EngineState, start: StartInProgress) -> Markup:
+    bars, ends = chain_bars(start.phases)
+    kind = state.next.kind if state.state == "zero" else start.kind
+    earlier = find_usual_phases(state.history, kind)
     if start.phase and start.phase not in start.phases:
         so_far = max(0.0, start.elapsed_ms - ends)
         bars.append(Bar(start.phase, ends, so_far, "running"))
-        ends += max(so_far, before.get(start.phase, 0.0))
-    coming, ends = after_each_other(still_to_come(start, before), ends, "usual")
-    usual = status_pill.expected(facts)
-    axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, before.get(start.phase or "", 0.0))
+        ends += max(so_far, earlier.get(start.phase, 0.0))
+    names = list(earlier)
+    had = [name for name in names if name in start.phases or name == start.phase]
+    to_come = names[names.index(had[-1]) + 1 :] if had else names
+    coming, ends = chain_bars({name: earlier[name] for name in to_come}, ends, "usual")
+    usual = status_pill.get_expected_ms(state)
+    axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, earlier.get(start.phase or "", 0.0))
     return render_template(
-        "coldstart/waterfall.html", title="Start in progress", words=status_pill.kind_name(kind), axis=axis,
-        going=start, reason=start.reason, )  # fmt: skip
-
-
-def ended(row: Row, now: float) -> Markup:
-    bars, ends = after_each_other(row.phases)
-    if row.ready_ms - ends >= LEAST_MS:
-        bars.append(Bar("between phases", ends, row.ready_ms - ends, "rest"))
-    if row.first_answer_ms is not None and row.first_answer_ms > row.ready_ms:
-        bars.append(Bar("first answer", row.ready_ms, row.first_answer_ms - row.ready_ms, "answer"))
-    axis = Axis(bars, max(ends, row.ready_ms, row.first_answer_ms or 0.0, 1.0))
-    return render_template(
-        "coldstart/waterfall.html", title="Last start", words=f"{status_pill.kind_name(row.kind)}, {ago(now - row.at)}",
-        axis=axis, going=None, last=row, reason=row.reason,
+        "coldstart/waterfall.html", title="Start in progress", words=status_pill.name_kind(kind), axis=axis,
+        start=start, reason=start.reason,
     )  # fmt: skip
 
 
-def usual_phases(history: Sequence[Row], kind: str) -> Mapping[str, float]:
-    """Return the phases of the latest start of that kind, which is what this one will look like."""
-    return next((row.phases for row in history if row.kind == kind and row.outcome != "failed"), {})
+def render_last_start(last: StartRecord, now: float) -> Markup:
+    bars, ends = chain_bars(last.phases)
+    if last.ready_ms - ends >= SHORTEST_MS:
+        bars.append(Bar("between phases", ends, last.ready_ms - ends, "rest"))
+    if last.first_answer_ms is not None and last.first_answer_ms > last.ready_ms:
+        bars.append(Bar("first answer", last.ready_ms, last.first_answer_ms - last.ready_ms, "answer"))
+    axis = Axis(bars, max(ends, last.ready_ms, last.first_answer_ms or 0.0, 1.0))
+    words = f"{status_pill.name_kind(last.kind)}, {format_age(now - last.at)}"
+    return render_template(
+        "coldstart/waterfall.html", title="Last start", words=words, axis=axis, start=None, last=last,
+        reason=last.reason,
+    )  # fmt: skip
 
 
-def still_to_come(start: Going, usual: Mapping[str, float]) -> dict[str, float]:
-    """Return what of `usual` comes after the phases that this start has had."""
-    had = [name for name in usual if name in start.phases or name == start.phase]
-    names = list(usual)
-    behind = names[names.index(had[-1]) + 1 :] if had else names
-    return {name: usual[name] for name in behind}
+def find_usual_phases(history: Sequence[StartRecord], kind: str) -> Mapping[str, float]:
+    """Return the phases of the latest start of that kind, which this one will probably repeat."""
+    return next((start.phases for start in history if start.kind == kind and start.outcome != "failed"), {})
 
 
-def after_each_other(
-    phases: Mapping[str, float], ends: float = 0.0, look: str = ""
-) -> tuple[list[Bar], float]:  # fmt: skip
-    """Return bars that each begin where the one before ended, and where the last one ends. What took no time has no
-    bar."""
+def chain_bars(phases: Mapping[str, float], ends: float = 0.0, look: str = "") -> tuple[list[Bar], float]:
+    """Return bars, each beginning where the one before ended, and the end of the last. No time, no bar."""
     bars = []
-    for name, took in phases.items():
-        if (found := max(0.0, took)) >= LEAST_MS:
-            bars.append(Bar(name, ends, found, look))
-        ends += max(0.0, took)
+    for name, value in phases.items():
+        if (took := max(0.0, value)) >= SHORTEST_MS:
+            bars.append(Bar(name, ends, took, look))
+        ends += took
     return bars, ends
-
-
-def marks(scale: float) -> list[float]:
-    """Return round numbers from 0, few enough to be read."""
-    step = 1.0
-    while not any(scale / (step * factor) < TICKS for factor in STEPS):
-        step *= 10
-    step *= next(factor for factor in STEPS if scale / (step * factor) < TICKS)
-    return [number * step for number in range(int(scale / step) + 1)]
-
-
-def tick(at: float, scale: float) -> str:
-    if not at:
-        return "0"
-    return f"{at / 1000:g} s" if scale >= 1000 else f"{at:g} ms"

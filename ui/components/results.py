@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from serving.client import ModelInfo
 from serving.documents.page import Line
-from serving.library.records import Collection, Hit, StoredFile, StoredPage
+from serving.errors import ServingError
+from serving.library.records import Collection, Hit, StoredPage
 from ui.components.templates import render_template
-from ui.components.wording import ordinal, plural
-from ui.core.ingest import Job, Skipped
+from ui.components.wording import as_sentence, format_count, format_ordinal
+from ui.core.ingest import IngestJob
 
-WHY_NO_TEXT = (
-    "it may have none, or be in a script that the built-in embedder does not read"
-    " (it reads Latin, Chinese and Japanese)"
-)
-LISTED = 100
-"""Skipped files that are named: a folder of thousands is told of at each change."""
 NO_RANKS: Mapping[str, int] = {}
 NOTHING = Markup()
 
 
-def welcome(local: bool) -> Markup:
-    """Render the first steps, for a collection without pages. `local`: every server runs on this machine."""
-    return render_template("search/welcome.html", local=local)
-
-
-def model(info: ModelInfo, name: str = "") -> Markup:
-    """Render the model that ranks the pages: its name, and the rest on demand. `name` is the server's, where there are
-    several."""
+def render_model(info: ModelInfo, name: str = "") -> Markup:
+    """Render the model that ranks the pages: its name, and the rest on demand. `name`: the server's, of several."""
     others = ", ".join(str(size) for size in sorted(info.dimensions) if size != info.dimension)
     rows = {
         "Server": name,
@@ -45,17 +33,15 @@ def model(info: ModelInfo, name: str = "") -> Markup:
     return render_template("header/model.html", brief=brief, rows=rows)
 
 
-def no_model(why: str, *, bad: bool = True) -> Markup:
-    """Render why the model is not known. `bad`: something is wrong, rather than not known yet."""
-    return render_template("header/no_model.html", why=why, bad=bad)
+def name_page(page: StoredPage) -> str:
+    return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
-def where(page: StoredPage) -> str:
-    """Return which page of its file it is, in words."""
+def describe_place(page: StoredPage) -> str:
     return f"page {page.page} of {page.pages}" if page.pages > 1 else "1 page"
 
 
-def bars(scores: Sequence[float]) -> list[int]:
+def scale_bars(scores: Sequence[float]) -> list[int]:
     """Return percentages from the weakest hit (12) to the best (100): cosines of one model lie close together."""
     if not scores:
         return []
@@ -63,75 +49,68 @@ def bars(scores: Sequence[float]) -> list[int]:
     return [100 if high == low else round(12 + 88 * (score - low) / (high - low)) for score in scores]
 
 
-def moved(hit: Hit, was: Mapping[str, int]) -> str:
+def describe_move(hit: Hit, was: Mapping[str, int]) -> str:
     """Return where a page was before, if that was another place; `was` has page ids and ranks."""
     before = was.get(hit.page.id)
     if not was or before == hit.rank:
         return ""
-    return f"was {ordinal(before)}" if before else f"was behind the {ordinal(len(was))}"
+    return f"was {format_ordinal(before)}" if before else f"was behind the {format_ordinal(len(was))}"
 
 
-@dataclass(frozen=True)
-class Card:
-    """One page found, as the gallery shows it. `bar` in percent."""
-
-    hit: Hit
-    bar: int
-    where: str
-    moved: str
-
-    @property
-    def label(self) -> str:
-        words = f"Rank {self.hit.rank}: {self.hit.page.file}, {self.where}, score {self.hit.score:.3f}"
-        return f"{words}, {self.moved}" if self.moved else words
-
-
-def gallery(hits: Sequence[Hit], was: Mapping[str, int] = NO_RANKS) -> Markup:
+def render_gallery(hits: Sequence[Hit], was: Mapping[str, int] = NO_RANKS) -> Markup:
     """Render the pages found as cards, best first. `was`: their ranks by another number of dimensions."""
-    widths = bars([hit.score for hit in hits])
-    cards = [Card(hit, width, where(hit.page), moved(hit, was)) for hit, width in zip(hits, widths, strict=True)]
+    widths = scale_bars([hit.score for hit in hits])
+    cards = [
+        (hit, width, describe_place(hit.page), describe_move(hit, was)) for hit, width in zip(hits, widths, strict=True)
+    ]
     return render_template("search/gallery.html", cards=cards)
 
 
-def summary(
+def render_summary(
     hits: Sequence[Hit], collection: Collection, timings: dict[str, float], hidden: int = 0, like: str = "",
     *, ranked: int | None = None, dimension: int | None = None, was: Mapping[str, int] = NO_RANKS,
 ) -> Markup:  # fmt: skip
     """Render the line above the pages found.
 
-    `hidden`: pages below the minimum score. `like`: what the pages are like, if that was asked. `ranked`: pages that a
-    filter left. `was`: ranks by another number of dimensions.
+    `hidden`: pages below the minimum score. `like`: the page that was asked with. `ranked`: pages that a filter left.
+    `was`: ranks by another number of dimensions.
     """
     passing = "" if ranked is None else f"{ranked:,} that pass the filter, of "
-    below = f", {hidden} hidden below the minimum" if hidden else ""
+    below = f", {hidden} hidden below the minimum score" if hidden else ""
     figures = [f"{name} {value:.0f} ms" for name, value in timings.items()]
     if dimension:
-        figures.append(f"compared by {dimension:,} dimensions")
+        figures.append(f"compared in {dimension:,} dimensions")
     if was:
-        changed = sum(bool(moved(hit, was)) for hit in hits)
-        figures.append(f"{plural(changed, 'page') if changed else 'no page'} changed places")
+        changed = sum(bool(describe_move(hit, was)) for hit in hits)
+        figures.append(f"{format_count(changed, 'page') if changed else 'no page'} changed places")
     return render_template(
-        "search/summary.html", found=plural(len(hits), "page") + (f" like {like}" if like else ""),
-        among=f"{passing}{collection.pages:,}{below}", collection=collection.name, figures=figures,
+        "search/summary.html", found=format_count(len(hits), "page") + (f" like {like}" if like else ""),
+        among=f"{passing}{collection.pages:,}", below=below, collection=collection.name, figures=figures,
     )  # fmt: skip
 
 
-def notice(title: str, text: str = "", kind: str = "info") -> Markup:
+def render_notice(title: str, text: str = "", kind: str = "info") -> Markup:
     return render_template("notice.html", title=title, text=text, kind=kind)
 
 
-def detail(hit: Hit, lines: Sequence[Line], *, over: Markup = NOTHING, told: Markup = NOTHING) -> Markup:
-    """Render one page in full, with the line that answers marked on it.
+def render_error(title: str, error: ServingError) -> Markup:
+    """Render what went wrong; a screen reader reads it out at once."""
+    return render_notice(title, error.message, "error")
 
-    `over`: what else is drawn on it, `told`: what is said of it.
-    """
+
+def render_page_gone() -> Markup:
+    return render_notice("This page is gone", "It was deleted or moved meanwhile. Search again.", "error")
+
+
+def render_detail(hit: Hit, lines: Sequence[Line], *, overlay: Markup = NOTHING, notes: Markup = NOTHING) -> Markup:
+    """Render one page in full with the line that answers; `overlay` is drawn on it, `notes` stand above it."""
     return render_template(
-        "search/detail.html", hit=hit, lines=lines, where=where(hit.page), mark=mark(hit.line), over=over, told=told,
-        why_no_text=WHY_NO_TEXT,
+        "search/detail.html", hit=hit, lines=lines, where=describe_place(hit.page), mark=style_mark(hit.line),
+        overlay=overlay, notes=notes,
     )  # fmt: skip
 
 
-def mark(line: Line | None) -> str:
+def style_mark(line: Line | None) -> str:
     """Return the place of the answering line on its page as CSS, a little larger than its box."""
     if line is None or line.box is None:
         return ""
@@ -141,61 +120,45 @@ def mark(line: Line | None) -> str:
     return f"left:{left:.2%};top:{top:.2%};width:{width:.2%};height:{height:.2%}"
 
 
-def chips(queries: Sequence[str]) -> Markup:
-    return render_template("search/chips.html", queries=queries)
+def render_jobs(jobs: Sequence[IngestJob]) -> Markup:
+    return NOTHING.join(render_job(job) for job in jobs)
 
 
-def files(found: Sequence[StoredFile], collection: Collection) -> Markup:
-    return render_template("pages/files.html", files=found, pages=collection.pages)
-
-
-def progress(jobs: Sequence[Job]) -> Markup:
-    return NOTHING.join(job_state(job) for job in jobs)
-
-
-def job_state(job: Job) -> Markup:
+def render_job(job: IngestJob) -> Markup:
     with job.lock:
         added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
     if not job.finished.is_set():
-        return running(job) + skipped_list(skipped)
+        return render_running_job(job) + render_template("pages/skipped.html", skipped=skipped)
     if job.state == "failed":
-        kept = f" {plural(added, 'page')} added before that are kept." if added else ""
-        return notice("The pages could not be added", job.error + "." * (job.error[-1:] != ".") + kept, "error")
+        kept = f" {format_count(added, 'page')} added before that are kept." if added else ""
+        return render_notice("The pages could not be added", as_sentence(job.error) + kept, "error")
     if not added and skipped and job.state == "done":
         text, unread = "Nothing new to add", []
     else:
-        took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "at once"
+        took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "in under 1 s"
         rate = f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else ""
-        text = f"{plural(added, 'page')} added {took}{rate}"
+        text = f"{format_count(added, 'page')} added {took}{rate}"
         if job.state == "cancelled":
             text = f"Cancelled. {text}; what was added is kept"
-    return render_template(
-        "pages/ended.html", text=text, unread=len(unread), why_no_text=WHY_NO_TEXT, skipped=skipped_list(skipped)
-    )
+    return render_template("pages/ended.html", text=text, unread=len(unread), skipped=skipped)
 
 
-def running(job: Job) -> Markup:
+def render_running_job(job: IngestJob) -> Markup:
     if job.state == "waiting":
-        return under_way("Waiting for the upload before this one…")
+        return render_progress("Waiting for the upload before this one…")
     left, total = job.seconds_left, max(job.total, 1)
     rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added else ""
     rest = f" · about {max(1, round(left))} s left" if left is not None else ""
     stopping = "Cancelling… " if job.cancelled.is_set() else ""
     words = f"{stopping}Page {min(job.done + 1, total)} of {job.total}"
-    return under_way(words, job.done, total, "Pages added", rate + rest)
+    return render_progress(words, job.done, total, "Pages added", rate + rest)
 
 
-def step(doing: str, done: int, total: int) -> Markup:
+def render_step(doing: str, done: int, total: int) -> Markup:
     """Render the progress of a task; `total` is 0 as long as nobody knows it."""
     words = f"{doing}: page {done:,} of {total:,}" if total else f"{doing}…"
-    return under_way(words, done, total, doing)
+    return render_progress(words, done, total, doing)
 
 
-def under_way(words: str, done: int = 0, total: int = 0, label: str = "", rate: str | None = None) -> Markup:
+def render_progress(words: str, done: int = 0, total: int = 0, label: str = "", rate: str | None = None) -> Markup:
     return render_template("pages/running.html", words=words, done=done, total=total, label=label, rate=rate)
-
-
-def skipped_list(skipped: Sequence[Skipped]) -> Markup:
-    known = [item for item in skipped if item.known]
-    bad = [item for item in skipped if not item.known]
-    return render_template("pages/skipped.html", bad=bad, known=known, most=LISTED)

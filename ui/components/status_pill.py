@@ -1,6 +1,6 @@
 """Render the engine's state: the pill in the masthead and the panel behind it. Pure functions.
 
-What runs on by itself (a countdown, a start) is marked with `data-left` and `data-elapsed`, and counted in the browser
+A countdown or a running start is marked with `data-left` or `data-elapsed`, and counted on by the browser
 (`static/status.js`).
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ui.components.templates import render_template
-from ui.components.wording import ago, seconds, sentence
-from ui.servers.state import CONNECTING, Facts, News, Snapshot, Unknown
+from ui.components.wording import format_age, format_seconds
+from ui.servers.state import CONNECTING, EngineState, ServerState, UnknownState
 
 TITLES = {
     "zero": "Asleep",
@@ -34,15 +34,10 @@ SAID = {
     "scaling_down": "The embedder is falling asleep",
     "failed": "The embedder could not start",
 }
-"""For a screen reader, which hears of a change of state and of nothing else."""
+"""For a screen reader, which reads out a change of state and nothing else."""
 NOTHING = "nothing held in memory"
-HELD = {
-    "none": NOTHING,
-    "disk": NOTHING,
-    "host": "process in memory",
-    "context": "GPU context in memory",
-}
-"""What each tier keeps while the embedder sleeps."""
+HELD = {"host": "process in memory", "context": "GPU context in memory"}
+"""What these tiers keep while the embedder sleeps; the others keep nothing."""
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started in full"}
 PHASES = {
     "queue": "wait",
@@ -77,132 +72,123 @@ class PhaseBar:
     figure: str
 
 
-def pill(news: News = CONNECTING) -> Markup:
-    """Render the whole widget; later only its parts are replaced."""
-    return render_template("status/pill.html", state=state(news), parts=parts(news))
+def render_pill(state: ServerState = CONNECTING) -> Markup:
+    """Render the whole widget; later events replace only its parts."""
+    return render_template("status/pill.html", state=name_state(state), parts=render_parts(state))
 
 
-def message(news: News) -> dict[str, Any]:
-    """Return what an event for a browser has of the state."""
-    return {"state": state(news), "said": said(news), "parts": parts(news)}
+def make_message(state: ServerState) -> dict[str, Any]:
+    """Return the state as an event for a browser."""
+    return {"state": name_state(state), "said": describe_aloud(state), "parts": render_parts(state)}
 
 
-def parts(news: News) -> dict[str, Markup]:
-    """Render icon, words and panel."""
-    icon = render_template("status/icon.html", state=state(news))
-    if isinstance(news, Unknown):
-        words = render_template("status/words.html", title=news.title, doing="", note=news.why, going=None)
-        return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=news.why)}
+def render_parts(state: ServerState) -> dict[str, Markup]:
+    icon = render_template("status/icon.html", state=name_state(state))
+    if isinstance(state, UnknownState):
+        words = render_template("status/words.html", title=state.title, doing="", note=state.why, going=None)
+        return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=state.why)}
     words = render_template(
-        "status/words.html", title=TITLES[news.look], doing=doing(news), note=small(news), going=news.start,
-        usual=expected(news),
+        "status/words.html", title=TITLES[state.shown_state], doing=render_doing(state), note=describe_backend(state),
+        going=state.start, usual=get_expected_ms(state),
     )  # fmt: skip
-    return {"icon": icon, "words": words, "panel": panel(news)}
+    return {"icon": icon, "words": words, "panel": render_panel(state)}
 
 
-def state(news: News) -> str:
-    return "unknown" if isinstance(news, Unknown) else news.look
+def name_state(state: ServerState) -> str:
+    return "unknown" if isinstance(state, UnknownState) else state.shown_state
 
 
-def said(news: News) -> str:
+def describe_aloud(state: ServerState) -> str:
     """Return the state as a screen reader reads it out."""
-    if isinstance(news, Unknown):
-        return f"{news.title}: {news.why}"
-    return f"{SAID[news.look]}: {news.reason}" if news.look == "failed" else SAID[news.look]
+    if isinstance(state, UnknownState):
+        return f"{state.title}: {state.why}"
+    return f"{SAID[state.shown_state]}: {state.reason}" if state.shown_state == "failed" else SAID[state.shown_state]
 
 
 # The pill
 
 
-def doing(facts: Facts) -> Markup:
+def render_doing(engine: EngineState) -> Markup:
     """Render what is going on, or what comes next."""
     words, left = "", None
-    if facts.look == "zero":
-        words = awaited(facts)
-    elif facts.look == "serving":
-        words = "working" if facts.in_flight else "stays awake" if facts.min_containers else ""
-        left = facts.seconds_left
-    return render_template("status/doing.html", start=facts.start, usual=expected(facts), left=left, words=words)
+    if engine.shown_state == "zero":
+        words = describe_next_start(engine)
+    elif engine.shown_state == "serving":
+        words = "working" if engine.in_flight else "stays awake" if engine.min_containers else ""
+        left = engine.seconds_left
+    return render_template(
+        "status/doing.html", start=engine.start, usual=get_expected_ms(engine), left=left, words=words
+    )
 
 
-def awaited(facts: Facts) -> str:
-    verb = "wakes" if facts.next.kind == "restored" else "starts"
-    usual = facts.next.expected_ms
-    return f"{verb} with the next search" if usual is None else f"{verb} in about {seconds(usual)}"
+def describe_next_start(engine: EngineState) -> str:
+    verb = "wakes" if engine.next.kind == "restored" else "starts"
+    usual = engine.next.expected_ms
+    return f"{verb} with the next search" if usual is None else f"{verb} in about {format_seconds(usual)}"
 
 
-def expected(facts: Facts) -> float | None:
-    """Return the milliseconds that the current start should take. In its first moment the engine has not yet said its
-    kind."""
-    return facts.next.expected_ms if facts.start is None or facts.state == "zero" else facts.start.expected_ms
+def get_expected_ms(engine: EngineState) -> float | None:
+    """Return what the current start should take, or the next: at first a start's kind is not known."""
+    return engine.next.expected_ms if engine.start is None or engine.state == "zero" else engine.start.expected_ms
 
 
-def small(facts: Facts) -> str:
+def describe_backend(engine: EngineState) -> str:
     """Return the backend, and what it is doing now."""
-    if facts.look == "failed":
-        return facts.reason
-    backend = f"{facts.backend} is switched off" if facts.disabled else facts.backend
-    if facts.start is not None:
-        steps = [backend, "from its snapshot" * (facts.look == "restoring"), phase_name(facts.start.phase or "")]
+    if engine.shown_state == "failed":
+        return engine.reason
+    backend = f"{engine.backend} is switched off" if engine.disabled else engine.backend
+    if engine.start is not None:
+        steps = [
+            backend,
+            "from its snapshot" * (engine.shown_state == "restoring"),
+            name_phase(engine.start.phase or ""),
+        ]
         return " · ".join(step for step in steps if step)
-    if facts.look == "serving" and facts.last_start is not None:
-        return f"{backend} · {kind_name(facts.last_start.kind)} in {seconds(facts.last_start.ready_ms)}"
-    return f"{backend} · {held(facts)}" if facts.look == "zero" else backend
+    if engine.shown_state == "serving" and engine.last_start is not None:
+        return f"{backend} · {name_kind(engine.last_start.kind)} in {format_seconds(engine.last_start.ready_ms)}"
+    return f"{backend} · {describe_memory(engine)}" if engine.shown_state == "zero" else backend
 
 
-def held(facts: Facts) -> str:
-    """Return what is kept in memory while the embedder sleeps: nothing before a first start, or without a backend."""
-    if facts.snapshot is None or facts.disabled:
+def describe_memory(engine: EngineState) -> str:
+    """Return what is kept in memory while the embedder sleeps: nothing before a first start or without a backend."""
+    if engine.snapshot is None or engine.disabled:
         return NOTHING
-    what = HELD.get(facts.tier, facts.tier)
-    if facts.held is None or not facts.held.host_bytes:
+    what = HELD.get(engine.tier, NOTHING)
+    if engine.held is None or not engine.held.host_bytes:
         return what
-    saved = f", {facts.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if facts.held.gpu_saved else ""
-    return f"{what} ({facts.held.host_bytes / 1e9:.1f} GB{saved})"
+    saved = f", {engine.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if engine.held.gpu_saved else ""
+    return f"{what} ({engine.held.host_bytes / 1e9:.1f} GB{saved})"
 
 
-def kind_name(kind: str) -> str:
+def name_kind(kind: str) -> str:
     return KINDS.get(kind, kind)
 
 
-def phase_name(phase: str) -> str:
+def name_phase(phase: str) -> str:
     return PHASES.get(phase, phase)
 
 
 # The panel
 
 
-def panel(facts: Facts) -> Markup:
+def render_panel(engine: EngineState) -> Markup:
     """Render the current start, else the last one, phase by phase; the snapshot, and earlier starts."""
-    start, last = facts.start, None
+    start, last = engine.start, None
     if start is not None:
         phase = start.phase or ""
-        bars = phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
-    elif facts.last_start is not None:
-        last, bars = facts.last_start, phase_bars(facts.last_start.phases)
+        bars = make_phase_bars({**start.phases, **({phase: 0.0} if phase and phase not in start.phases else {})}, phase)
+    elif engine.last_start is not None:
+        last, bars = engine.last_start, make_phase_bars(engine.last_start.phases)
     else:
         bars = []
-    earlier = [row for row in facts.history if row != facts.last_start or start is not None]
+    earlier = [row for row in engine.history if row != engine.last_start or start is not None]
     return render_template(
-        "status/panel.html", lead=lead(facts), start=start, last=last, bars=bars, snapshot=snapshot_words(facts),
-        refused=facts.refused, earlier=earlier, now=facts.now, kinds=KINDS,
+        "status/panel.html", engine=engine, held=describe_memory(engine), start=start, last=last, bars=bars,
+        snapshot=describe_snapshot(engine), earlier=earlier, kinds=KINDS,
     )  # fmt: skip
 
 
-def lead(facts: Facts) -> str:
-    if facts.look == "failed":
-        return f"{sentence(facts.reason)} After a short pause, the next search tries again."
-    return {
-        "zero": f"No embedder is running ({held(facts)}). The next search starts one.",
-        "starting": "The embedder is starting. Searches wait for it.",
-        "snapshotting": "The embedder is ready. Its memory is being saved, so that later starts are faster.",
-        "restoring": "The embedder is being restored from its snapshot. Searches wait for it.",
-        "serving": "The embedder is running. After a while without searches it stops and frees its memory.",
-        "scaling_down": "The embedder is stopping and frees its memory. The next search starts one.",
-    }[facts.look]
-
-
-def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
+def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:
     """Return one bar for each phase, each beginning where the one before ended."""
     total = sum(max(0.0, value) for value in phases.values()) or 1.0
     found, began = [], 0.0
@@ -210,26 +196,19 @@ def phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]
         took = max(0.0, value)
         if took >= 0.5 or name == running:
             figure = "…" if name == running else f"{took:,.0f} ms"
-            found.append(PhaseBar(phase_name(name), 100 * began / total, max(0.6, 100 * took / total), figure))
+            found.append(PhaseBar(name_phase(name), 100 * began / total, max(0.6, 100 * took / total), figure))
         began += took
     return found
 
 
-def snapshot_words(facts: Facts) -> str:
-    if facts.backend == "plain":
+def describe_snapshot(engine: EngineState) -> str:
+    if engine.backend == "plain":
         return "None: every start is a full one."
-    if facts.backend == "modal":
+    if engine.backend == "modal":
         return "Modal stores it. The first starts after a deployment create it, later ones are restored from it."
-    if facts.disabled:
-        return f"{facts.backend} is switched off until the engine starts again: {facts.disabled}"
-    if facts.snapshot is None:
+    if engine.disabled:
+        return f"{engine.backend} is switched off until the engine starts again: {engine.disabled}"
+    if engine.snapshot is None:
         return "None yet: the first start makes one."
-    return f"{facts.backend}: {size(facts.snapshot)}, made {ago(facts.snapshot.age_s)}"
-
-
-def size(snapshot: Snapshot) -> str:
-    return (
-        f"{snapshot.bytes / 1e6:,.0f} MB on disk"
-        if snapshot.bytes
-        else "a warmed-up process held in memory, of which workers are copies"
-    )
+    size = f"{engine.snapshot.bytes / 1e6:,.0f} MB on disk" if engine.snapshot.bytes else "a process held in memory"
+    return f"{engine.backend}: {size}, made {format_age(engine.snapshot.age_s)}"

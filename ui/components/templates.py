@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from bench.templating import environment
+from bench.templating import create_environment
 from ui.components import wording
 
-TEMPLATES = environment("ui.components")
-WORDS = (
-    wording.plural,
-    wording.ordinal,
-    wording.megabytes,
-    wording.seconds,
-    wording.milliseconds,
-    wording.ago,
-    wording.lasted,
-    wording.sentence,
-)
-TEMPLATES.filters |= {function.__name__: function for function in WORDS}
+TEMPLATES = create_environment("ui.components")
+TEMPLATES.filters |= {name: filter_ for name, filter_ in vars(wording).items() if callable(filter_)}
 
 
 def render_template(name: str, /, **values: object) -> Markup:

@@ -17,7 +17,7 @@ FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "No
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 
 
-def theme() -> gr.themes.Base:
+def make_theme() -> gr.themes.Base:
     return Base(
         primary_hue=HAZEL,
         secondary_hue=HAZEL,

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 
-def plural(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def ordinal(number: int) -> str:
+def format_ordinal(number: int) -> str:
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 
 
-def megabytes(size: int) -> str:
+def format_bytes(size: int) -> str:
     if size < 1e6:
         return f"{size / 1e3:.0f} kB"
     return f"{size / 1e6:.{1 if size < 1e8 else 0}f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
-def seconds(milliseconds: float) -> str:
+def format_seconds(milliseconds: float) -> str:
     value = milliseconds / 1000
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
-def milliseconds(value: float) -> str:
+def format_ms(value: float) -> str:
     return f"{value:,.0f}\N{NO-BREAK SPACE}ms"
 
 
-def ago(age: float) -> str:
+def format_age(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60)):
-        if age >= length:
-            count = int(age // length)
+        if seconds >= length:
+            count = int(seconds // length)
             return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
     return "just now"
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return format_seconds(1000 * seconds)
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
     """Return the text with a capital and a full stop."""
     return text[:1].upper() + text[1:] + "." * (text[-1:] not in (".", "…", "?", "!", ""))

@@ -1,4 +1,4 @@
-"""Work that takes a while and tells how far it is: in a thread, looked at and stopped by whoever asked for it."""
+"""Work that takes a while, in a thread: it reports its progress, and can be stopped by whoever asked for it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from serving.errors import ServingError
 from serving.library.exporting import Progress
 
 T = TypeVar("T")
-LOOK_S = 0.2
+POLL_S = 0.2
 
 
 class StoppedError(ServingError):
-    """By whoever asked for the work."""
+    """The work was stopped by whoever asked for it."""
 
     status, type, code = 409, "stopped", "stopped"
 
 
-class Task(Generic[T]):
+class BackgroundTask(Generic[T]):
+    """One piece of work, from its start to its result."""
+
     def __init__(self, work: Callable[[Progress], T]) -> None:
         self._stopping = threading.Event()
-        self._at = (0, 0)
+        self._progress = (0, 0)
         self._future: Future[T] = Future()
-        context = copy_context()  # who asks is known by it
+        context = copy_context()  # the owner of the event is known by it
         threading.Thread(target=context.run, args=(self._run, work), daemon=True, name="task").start()
 
     def _run(self, work: Callable[[Progress], T]) -> None:
@@ -38,22 +40,20 @@ class Task(Generic[T]):
     def _step(self, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise StoppedError("it was stopped")
-        self._at = done, total
+        self._progress = done, total
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def watch(self) -> Iterator[tuple[int, int]]:
-        """(done, total), each time that changes, until the end; (0, 0) at first."""
-        shown: tuple[int, int] | None = None
-        while True:
-            ended = bool(wait([self._future], 0 if shown is None else LOOK_S).done)
-            if self._at != shown:
-                shown = self._at
+    def follow_progress(self) -> Iterator[tuple[int, int]]:
+        """Yield (done, total), each time that changes, until the end; (0, 0) at first."""
+        shown, ended = None, False
+        while not ended:
+            ended = bool(wait([self._future], 0 if shown is None else POLL_S).done)
+            if self._progress != shown:
+                shown = self._progress
                 yield shown
-            if ended:
-                return
 
     def result(self) -> T:
-        """Once it has ended. Raises what the work raised."""
+        """Return the result once it has ended. Raises as the work did."""
         return self._future.result()

@@ -1,4 +1,4 @@
-"""What the page and its API do, without any widget: add, search, delete. One instance for a process."""
+"""The actions of the page and its API, without any widget: add, search, delete. One instance for a process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from serving.library.importing import import_collection
 from serving.library.library import Library
 from serving.library.records import ALL_PAGES, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
 from serving.settings import Settings
-from ui.access.ownership import Shelf
-from ui.core.bench_runs import Runs
+from ui.access.ownership import CollectionOwnership
+from ui.core.bench_runs import BenchRuns
 from ui.core.ingest import Ingestor
 from ui.servers.target import Target, Targets
 
@@ -39,44 +39,47 @@ class Question:
     text: str = ""
     image: Path | None = None
     weight: float = 0.5
-    """Of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
+    """The share of the picture where words stand beside it: 0 is the words alone, 1 the picture alone."""
     like: str = ""
     """The page's id."""
     minimum: float | None = None
     """Pages with a lower score are counted, not shown."""
-    of: Selection = ALL_PAGES
+    selection: Selection = ALL_PAGES
     """Only these are ranked."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """Of many questions with every page that was ranked."""
+class ScoredPages:
+    """Many questions' scores with every page of a selection. `values` is float32[queries, pages]."""
 
     queries: list[str]
     pages: list[StoredPage]
     """By file and number."""
     values: Vectors
-    """float32[queries, pages]"""
     timings: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
+    """The pages that answer one question, best first."""
+
     hits: list[Hit]
     hidden: list[Hit]
-    """Those among the nearest that did not reach the minimum."""
+    """Pages among the nearest that did not reach the minimum."""
     below: int
     """How many did not, of all pages that were ranked; 0 where the nearest all do."""
     ranked: int
     """Pages that the question's selection left."""
     query: Vectors
-    """float32[n], all numbers of what the hits were ranked by"""
+    """float32[n], all numbers that the hits were ranked by"""
     fingerprint: str
     timings: dict[str, float]
     """Milliseconds: embed (with the way to the worker), search, total."""
 
 
 class Service:
+    """The library, the servers and the jobs of a page. Thread-safe."""
+
     def __init__(self, targets: Targets, library: Library, settings: Settings, *, engines: bool = True) -> None:
         """`engines`: this machine may run engines of its own, to measure them."""
         self.engines = engines
@@ -85,8 +88,9 @@ class Service:
         self.settings = settings
         self.parsers = ParserPool(settings)
         self.ingestor = Ingestor(targets.first, library, settings, self.parsers)
-        self.runs = Runs(settings.data)
-        self.shelf = Shelf(library)
+        self.runs = BenchRuns(settings.data)
+        self.ownership = CollectionOwnership(library)
+        self.exports_folder = settings.data / "exports"
         library.read_only = settings.read_only
         self._exporting = threading.Lock()
 
@@ -104,25 +108,25 @@ class Service:
         top_k: int,
         dimension: int | None = None,
         target: str | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """`target` names the server; None is the first. Pages like another one are found without asking a server.
 
         Raises ServingError; FingerprintError where that server's vectors cannot be compared with the collection's.
         """
         began = time.perf_counter()
-        chosen = self.targets.of(target)
+        chosen = self.targets.get(target)
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
-        sized(chosen, dimension)
-        check(question)
+        check_dimension(chosen, dimension)
+        check_question(question)
         if question.like:
             query, fingerprint = self.library.catalogue.read_vector(collection, question.like)
         else:
-            chosen.check(self.library, collection)
-            query, fingerprint = self.vector(chosen.client, question)
-        embed = {"embed": milliseconds(began)}
+            chosen.check_fingerprint(self.library, collection)
+            query, fingerprint = self.embed_question(chosen.client, question)
+        embed = {"embed": milliseconds_since(began)}
         found = self.rank(question, query, fingerprint, collection, top_k, dimension)
-        return replace(found, timings={**embed, **found.timings, "total": milliseconds(began)})
+        return replace(found, timings={**embed, **found.timings, "total": milliseconds_since(began)})
 
     def rank(
         self,
@@ -132,40 +136,38 @@ class Service:
         collection: CollectionKey,
         top_k: int,
         dimension: int | None = None,
-    ) -> Found:
-        """What a question whose vector is known finds: asks no server, and wakes none. `query` is float32[n].
-
-        Raises ServingError.
-        """
+    ) -> SearchResult:
+        """Rank by a question's vector, float32[n], without asking or waking a server. Raises ServingError."""
         began = time.perf_counter()
+        ranking, selection = self.library.ranking, question.selection
+        passing = ranking.count_pages(collection, selection)
         more = 1 if question.like else 0  # itself, which nobody looks for
-        passing = self.library.ranking.count_pages(collection, question.of)
-        ranked = self.library.ranking.search(collection, query, top_k + more, fingerprint, question.of, dimension)
-        itself = sum(hit.page.id == question.like for hit in ranked)
+        ranked = ranking.search(collection, query, top_k + more, fingerprint, selection, dimension)
+        others = [hit for hit in ranked if hit.page.id != question.like]
+        passing = max(passing - (len(ranked) - len(others)), len(others[:top_k]))
+        others = [replace(hit, rank=rank) for rank, hit in enumerate(others[:top_k], 1)]
         least = -1.0 if question.minimum is None else question.minimum
-        others = [hit for hit in ranked if hit.page.id != question.like][:top_k]
-        others = [replace(hit, rank=rank) for rank, hit in enumerate(others, 1)]
         hits, hidden = [hit for hit in others if hit.score >= least], [hit for hit in others if hit.score < least]
-        # What comes after the first that is below the minimum is below it too.
-        below = max(len(hidden), passing - itself - len(hits)) if hidden else 0
-        took = {"search": milliseconds(began)}
-        return Found(hits, hidden, below, max(passing - itself, len(others)), query, fingerprint, took)
+        # Each page after the first that is below the minimum is below it too.
+        below = max(len(hidden), passing - len(hits)) if hidden else 0
+        return SearchResult(hits, hidden, below, passing, query, fingerprint, {"search": milliseconds_since(began)})
 
-    def scores(
+    def score_pages(
         self,
         queries: Sequence[str],
         collection: CollectionKey,
-        of: Selection = ALL_PAGES,
+        selection: Selection = ALL_PAGES,
         dimension: int | None = None,
         target: str | None = None,
-    ) -> Scores:
-        """Each question with every page that the selection leaves, embedded in one call. Raises ServingError."""
+    ) -> ScoredPages:
+        """Score each question with every page of the selection, embedded in one call. Raises ServingError."""
         began = time.perf_counter()
-        chosen = self.targets.of(target)
-        sized(chosen, dimension)
-        check(Question(of=of))
-        asked = self._questions(queries)
-        pages = self.library.ranking.count_pages(collection, of)
+        chosen = self.targets.get(target)
+        check_dimension(chosen, dimension)
+        check_question(Question(selection=selection))
+        asked = self._check_questions(queries)
+        ranking = self.library.ranking
+        pages = ranking.count_pages(collection, selection)
         if len(asked) * pages > self.settings.max_matrix_cells:
             raise TooLargeError(
                 f"{len(asked)} questions with {pages:,} pages are more than {self.settings.max_matrix_cells:,} scores:"
@@ -173,19 +175,19 @@ class Service:
                 param="queries",
             )
         if not pages:
-            return Scores(asked, [], np.empty((len(asked), 0), np.float32), {"total": milliseconds(began)})
-        chosen.check(self.library, collection)
+            return ScoredPages(asked, [], np.empty((len(asked), 0), np.float32), {"total": milliseconds_since(began)})
+        chosen.check_fingerprint(self.library, collection)
         answer = chosen.client.embed_queries(asked)
-        embed = milliseconds(began)
-        found, values = self.library.ranking.score_pages(collection, answer.vectors, answer.fingerprint, of, dimension)
+        embed = milliseconds_since(began)
+        found, values = ranking.score_pages(collection, answer.vectors, answer.fingerprint, selection, dimension)
         order = sorted(range(len(found)), key=lambda n: (found[n].file, found[n].page))
-        found, values = [found[n] for n in order], values[:, order]
-        total = milliseconds(began)
-        return Scores(asked, found, values, {"embed": embed, "search": round(total - embed, 2), "total": total})
+        total = milliseconds_since(began)
+        timings = {"embed": embed, "search": round(total - embed, 2), "total": total}
+        return ScoredPages(asked, [found[n] for n in order], values[:, order], timings)
 
-    def _questions(self, queries: Sequence[str]) -> list[str]:
-        """Without empty ones and repetitions, in their order. Raises BadValueError, TooLargeError."""
-        asked = list(dict.fromkeys(text for text in (" ".join(query.split()) for query in queries) if text))
+    def _check_questions(self, queries: Sequence[str]) -> list[str]:
+        """Return them without empty ones and repetitions, in their order. Raises BadValueError, TooLargeError."""
+        asked = list(dict.fromkeys(text for query in queries if (text := " ".join(query.split()))))
         if not asked:
             raise BadValueError("there are no questions: write one per line", param="queries")
         if len(asked) > self.settings.max_questions:
@@ -193,15 +195,14 @@ class Service:
                 f"{len(asked)} questions are too many: ask at most {self.settings.max_questions} at once",
                 param="queries",
             )
+        most = self.settings.max_text_chars
         for number, text in enumerate(asked, 1):
-            if len(text) > self.settings.max_text_chars:
-                raise BadValueError(
-                    f"question {number} is longer than {self.settings.max_text_chars} characters", param="queries"
-                )
-        return [canonicalise_query(text, "queries", self.settings.max_text_chars) for text in asked]
+            if len(text) > most:
+                raise BadValueError(f"question {number} is longer than {most} characters", param="queries")
+        return [canonicalise_query(text, "queries", most) for text in asked]
 
-    def vector(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
-        """float32[n] of words and image, and its fingerprint. Raises ServingError."""
+    def embed_question(self, client: EmbeddingClient, question: Question) -> tuple[Vectors, str]:
+        """Return the vector of words and image, float32[n], and its fingerprint. Raises ServingError."""
         weighed: list[tuple[float, Vectors]] = []
         fingerprint, image = "", question.image
         share = question.weight if question.text.strip() else 1.0
@@ -218,76 +219,74 @@ class Service:
         mean = np.sum([weight * vector for weight, vector in weighed], axis=0)
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
-    def delete(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
-        """Pages; as `Library.delete`, as the next two are as its own. What an upload has told is no longer true."""
+    def delete_pages(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
+        """Delete pages as `Library` does, as the next two methods do; what an upload has shown is no longer true."""
         gone = self.library.delete_pages(collection, ids)
-        self.ingestor.forget(collection)
+        self.ingestor.forget_ended(collection)
         return gone
 
     def delete_file(self, collection: CollectionKey, sha256: str) -> None:
         self.library.delete_file(collection, sha256)
-        self.ingestor.forget(collection)
+        self.ingestor.forget_ended(collection)
 
     def delete_collection(self, collection: CollectionKey) -> int:
-        """An upload that goes on ends, and says why."""
+        """Delete a collection; an upload in progress ends, and says why."""
         gone = self.library.delete_collection(collection)
         self.ingestor.cancel(collection)
-        self.ingestor.forget(collection)
+        self.ingestor.forget_ended(collection)
         return gone
 
-    def create(self, name: str) -> Collection:
-        """An empty one. Raises ServingError."""
-        return self.library.create_collection(name, self.shelf.maker)
+    def create_collection(self, name: str) -> Collection:
+        """Raises ServingError."""
+        return self.library.create_collection(name, self.ownership.owner_for_new)
 
-    def export(self, collection: CollectionKey, step: Progress = ignore_progress) -> Export:
+    def export_collection(self, collection: CollectionKey, step: Progress = ignore_progress) -> Export:
         """Raises ServingError; BusyError while another one is written: each takes as much of the disk."""
         if not self._exporting.acquire(blocking=False):
             raise BusyError("another collection is being exported: try again in a moment", retry_after=5)
         try:
-            return export_collection(self.library, collection, self.exports, self.settings, step)
+            return export_collection(self.library, collection, self.exports_folder, self.settings, step)
         finally:
             self._exporting.release()
 
-    @property
-    def exports(self) -> Path:
-        return self.settings.data / "exports"
-
-    def bring_back(
+    def import_collection(
         self, path: Path, name: str = "", target: str | None = None, step: Progress = ignore_progress
-    ) -> Collection:  # fmt: skip
-        """An exported collection as a new one, which the server `target` can search. Raises ServingError."""
-        chosen = self.targets.of(target)
+    ) -> Collection:
+        """Import an exported collection as a new one, which the server `target` can search. Raises ServingError."""
+        chosen = self.targets.get(target)
 
-        def check(fingerprint: str) -> None:
+        def check_fingerprint(fingerprint: str) -> None:
             with suppress(NotReadyError):
-                here = chosen.info().fingerprint
+                here = chosen.fetch_info().fingerprint
                 if not self.library.catalogue.are_comparable(fingerprint, here):
                     raise FingerprintError(
                         f"the collection was exported from another embedder ({fingerprint}, here {here}): take the"
                         " server it was made with, or unpack the zip and add its pictures, which embeds them again"
                     )
 
-        return import_collection(self.library, path, self.settings, check, name, self.shelf.maker, step)
+        owner = self.ownership.owner_for_new
+        return import_collection(self.library, path, self.settings, check_fingerprint, name, owner, step)
 
 
-def milliseconds(began: float) -> float:
+def milliseconds_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
 
 
-def sized(target: Target, dimension: int | None) -> None:
+def check_dimension(target: Target, dimension: int | None) -> None:
     """Raises BadValueError for a number of dimensions that the server's vectors cannot be cut to."""
     if dimension is None:
         return
-    sizes = sorted({*(known := target.known or target.info()).dimensions, known.dimension})
+    known = target.known_info or target.fetch_info()
+    sizes = sorted({*known.dimensions, known.dimension})
     if dimension not in sizes:
         raise BadValueError(
             f"pages are compared in {' or '.join(map(str, sizes))} dimensions; left empty, in all", param="dimension"
         )
 
 
-def check(question: Question) -> None:
+def check_question(question: Question) -> None:
     """Raises BadValueError."""
-    if unknown := [kind for kind in question.of.types if kind not in TYPES]:
+    if unknown := [kind for kind in question.selection.types if kind not in TYPES]:
         raise BadValueError(f"{unknown[0]!r} is no type: there are {', '.join(TYPES)}", param="types")
     if not 0 <= question.weight <= 1:
         raise BadValueError("weight is 0 to 1", param="weight")

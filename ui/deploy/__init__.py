@@ -1,0 +1,1 @@
+"""The page on Modal, and the commands that deploy it with its servers."""

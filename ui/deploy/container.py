@@ -1,12 +1,12 @@
-"""The page in a container that its platform saves, brings back and ends: built once, opened in each life, with a door.
+"""The page in a container that its platform snapshots, restores and stops, behind a password.
 
 ```
-build   Gradio, the page, the servers' names     once; all of it is in the snapshot, and no page of anybody's
-open    the library from its volume              in each container; again with the next request if it did not work
+build   Gradio, the page, the servers' names     once; all of it is in the snapshot, and nobody's pages
+open    the library from its volume              in each container; again with the next request if it failed
 close   jobs end, what is with a worker is kept  once in each container
 ```
 
-Knows nothing of the platform: the backup is given, and the rest stands in the environment.
+It does not know the platform: the backup is given, and the environment has the rest.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from serving.library.backup import Backup
 from serving.library.library import Library
 from serving.settings import Settings
 from serving.system.files import copy_file
-from ui.access.password import Door, public
+from ui.access.password import PasswordGate, is_open_to_all
 from ui.core.bench_runs import PATTERN
 from ui.core.service import Service
 from ui.server import create_app, stop_streams
 from ui.servers.configured import configure_targets
 from ui.servers.modal_target import ModalTarget
 
-AGAIN_S = 5.0
-"""Between two tries to open the library."""
+RETRY_S = 5.0
+"""Pause between two tries to open the library."""
 log = logging.getLogger(__name__)
 
 
-class Hosted:
+class HostedPage:
+    """The page, its library and its password."""
+
     def __init__(self, data: Path, backup: Backup, workers: Sequence[tuple[str, str]]) -> None:
-        """Opens nothing, asks nobody. `data`: a folder that goes with this container. Raises ServingError."""
+        """Build the page, open and ask nothing. `data`: a folder that ends with this container. Raises ServingError."""
         self._runs = (backup.folder / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
         self._settings = Settings(data=data)
@@ -52,30 +54,30 @@ class Hosted:
         self._tried = float("-inf")
         self._failure = ""
         self._opening = threading.Lock()
-        self.door = Door(self._page, self.ready)
+        self.gate = PasswordGate(self._page, self.why_not_ready)
 
     def open(self, names: Sequence[str] = ()) -> None:
-        """`names`: hosts under which it may be asked, `*.` in front for all below one; none given: any.
+        """Read keys and open the library. `names`: hosts to answer to, `*.` in front for all below one; any, if none.
 
-        Why the library did not open is told to whoever asks, and it is tried again then. Raises ValueError for half of
-        a proxy token.
+        If the library does not open, each request is told why, and opens it again. Raises ValueError for half of a
+        proxy token.
         """
-        random.seed()  # what was saved would draw the same numbers in each life
+        random.seed()  # a snapshot would draw the same numbers after each restore
         access = load_keys(self._settings.data, os.environ)  # a secret may have been changed since
         for target in self.service.targets:
             if isinstance(target, ModalTarget):
-                target.use(access)
-        self.service.shelf.own = public()
-        self.door.names = tuple(name.lower() for name in names)
-        self.ready()
+                target.use_keys(access)
+        self.service.ownership.per_browser = is_open_to_all()
+        self.gate.allowed_hosts = tuple(name.lower() for name in names)
+        self.why_not_ready()
 
-    def ready(self) -> str:
-        """Empty, or why the page cannot be used now."""
+    def why_not_ready(self) -> str:
+        """Open the library if it is not open, and return why the page cannot be used; empty if it can."""
         with self._opening:
-            if not self._opened and time.monotonic() - self._tried >= AGAIN_S:
+            if not self._opened and time.monotonic() - self._tried >= RETRY_S:
                 try:
                     self.library.open()
-                    copied(*self._runs)
+                    copy_runs(*self._runs)
                     self._opened, self._failure = True, ""
                 except ServingError as error:
                     log.error("%s", error.message)
@@ -84,14 +86,14 @@ class Hosted:
             return self._failure
 
     def close(self) -> None:
-        """At its end: no further page is begun, and what was measured is put on the volume."""
+        """Begin no further page, and copy what was measured to the volume."""
         stop_streams(self._page, self.service)
         if self._opened:
-            copied(*reversed(self._runs))
+            copy_runs(*reversed(self._runs))
 
 
-def copied(source: Path, target: Path) -> None:
-    """Results of runs, which are no more than nice to have: whatever fails leaves them where they are."""
+def copy_runs(source: Path, target: Path) -> None:
+    """Copy results of runs. They are only nice to have: one that cannot be copied is left out."""
     for file in sorted(source.glob(f"*/{PATTERN}")):
         with suppress(OSError):
             (target / file.parent.name).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """`dormouse deploy` and `dormouse destroy`: from nothing to two servers and a page on Modal, and back.
 
-The work is the client's own: `modal deploy FILE` and `modal app stop`, as anybody would run them.
+Both run commands of Modal's client, `modal deploy FILE` and `modal app stop`, as anybody would.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from bench.cost import prices
 from serving.cloud import modal_account
@@ -19,34 +19,32 @@ from serving.cloud.credentials import ADMIN, API, PASSWORD, load_keys, save_keys
 from serving.cloud.credentials import PROXY as PROXY_NAMES
 from serving.cloud.modal_account import AccountError
 from serving.settings import Settings
-from ui.deploy.apps import NAMES, ROOT, Part, Setup, costs, parts, setup
-from ui.deploy.preflight import Check, Mark, checks, hub_token
+from ui.deploy.apps import NAMES, ROOT, App, Setup, describe_costs, list_apps, read_setup
+from ui.deploy.preflight import Check, Outcome, find_hub_token, run_checks
 
-KEY_BYTES = 32
 PROXY = "dormouse"
-"""The name of the proxy token that is made here."""
+"""The name of the proxy token that is created here."""
 
 
-def arguments(command: str, about: str) -> argparse.ArgumentParser:
+def make_parser(command: str, about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"dormouse {command}", description=about)
-    only = "one of the three; may be given again. Default: all"
-    parser.add_argument("--only", choices=NAMES, action="append", help=only)
+    parser.add_argument("--only", choices=NAMES, action="append", help="only this one; can be repeated. Default: all")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """0; 1 with a sentence for what keeps it from being done; 130 for Ctrl-C."""
-    parser = arguments("deploy", "Deploys both servers of BiGemma3 and the page to Modal.")
-    parser.add_argument("--yes", action="store_true", help="ask nothing")
-    parser.add_argument("--dry-run", action="store_true", help="say what it costs and which commands would run")
+    """Deploy and return the exit code: 1 with a sentence for what prevents it, 130 for Ctrl-C."""
+    parser = make_parser("deploy", "Deploys both servers of BiGemma3 and the page to Modal.")
+    parser.add_argument("--dry-run", action="store_true", help="only print what it costs and which commands would run")
     parser.add_argument("--no-hub-check", action="store_true", help="do not ask the model hub about the licence")
     options = parser.parse_args(argv)
-    stays = "what was deployed stays: `dormouse status` tells what is there"
-    return ended(lambda: deploy(options), "not deployed", stays)
+    stays = "what was deployed stays: `dormouse status` shows it"
+    return report_errors(lambda: deploy(options), "not deployed", stays)
 
 
-def ended(work: Callable[[], int], failed: str, stopped: str) -> int:
-    """The exit code. Says in a sentence what kept it from being done, and what Ctrl-C leaves behind."""
+def report_errors(work: Callable[[], int], failed: str, stopped: str) -> int:
+    """Return the exit code of `work`, and print why it failed, or what Ctrl-C leaves behind."""
     try:
         return work()
     except (AccountError, ValueError, OSError) as error:
@@ -58,104 +56,98 @@ def ended(work: Callable[[], int], failed: str, stopped: str) -> int:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    of = setup()
-    chosen = parts(of, options.only)
+    setup = read_setup()
+    chosen = list_apps(setup, options.only)
     if options.dry_run:
-        print(costs(chosen, of, prices.LISTED))
-        print("\n".join(["Would run:", *(f"  {line}" for line in planned(chosen, of))]))
+        print(describe_costs(chosen, setup, prices.LISTED))
+        print("\n".join(["Would run:", *(f"  {line}" for line in list_commands(chosen, setup))]))
         return 0
     settings = Settings()
-    found = checks(chosen, of, load_keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
+    found = run_checks(chosen, setup, load_keys(settings.data, os.environ), os.environ, hub=not options.no_hub_check)
     print("\n".join(str(check) for check in found))
-    if any(check.mark is Mark.BAD for check in found):
+    if any(check.mark is Outcome.BAD for check in found):
         print("not deployed: see the lines with `no`", file=sys.stderr)
         return 1
-    print(costs(chosen, of, prices.fetch_rates_or_list()[0]))
-    if not agreed(f"Deploy {', '.join(part.app for part in chosen)}?", options.yes, default=True):
+    print(describe_costs(chosen, setup, prices.fetch_rates_or_list()[0]))
+    if not confirm(f"Deploy {', '.join(app.name for app in chosen)}?", options.yes, default=True):
         return 1
-    make(found, of, settings)
-    for part in chosen:
-        if code := run_modal("deploy", part.file):
-            print(f"not deployed: `modal deploy {part.file}` ended with exit code {code}, see above", file=sys.stderr)
+    make_secrets(found, setup, settings)
+    for app in chosen:
+        if code := run_modal("deploy", app.file):
+            print(f"not deployed: `modal deploy {app.file}` ended with exit code {code}, see above", file=sys.stderr)
             return 1
-    print(after(chosen))
+    print(describe_addresses(chosen))
     return 0
 
 
-def planned(chosen: Sequence[Part], of: Setup) -> list[str]:
-    """The commands of a deployment where nothing is there yet."""
+def list_commands(chosen: Sequence[App], setup: Setup) -> list[str]:
+    """Return the commands of a first deployment."""
     lines = []
-    if of.servers.secret_name and any(not part.page for part in chosen):
+    if setup.servers.secret_name and any(not app.is_page for app in chosen):
         values = f"HF_TOKEN=$HF_TOKEN DORMOUSE_API_KEYS=(new) {ADMIN}=(new)"
-        lines.append(f"modal secret create {shlex.quote(of.servers.secret_name)} {values}   # unless it is there")
-    if of.servers.access == "proxy":
-        lines.append(f"modal workspace proxy-tokens create {PROXY}   # unless one is kept here")
-    if any(part.page for part in chosen):
+        lines.append(f"modal secret create {shlex.quote(setup.servers.secret_name)} {values}   # unless it exists")
+    if setup.servers.access == "proxy":
+        lines.append(f"modal workspace proxy-tokens create {PROXY}   # unless this machine has one")
+    if any(app.is_page for app in chosen):
         values = " ".join(f"{name}=(new)" for name in (PASSWORD, API, ADMIN, *PROXY_NAMES))
-        lines.append(f"modal secret create {shlex.quote(of.page.secret_name)} {values}   # unless it is there")
-    return [*lines, *(f"modal deploy {part.file}" for part in chosen)]
+        lines.append(f"modal secret create {shlex.quote(setup.page.secret_name)} {values}   # unless it exists")
+    return [*lines, *(f"modal deploy {app.file}" for app in chosen)]
 
 
-def make(found: Sequence[Check], of: Setup, settings: Settings) -> None:
-    """Secrets and the proxy token that are not there yet; their keys are kept here. Raises AccountError, OSError."""
-    missing = {check.name for check in found if check.mark is Mark.MAKE}
+def make_secrets(found: Sequence[Check], setup: Setup, settings: Settings) -> None:
+    """Create the missing secrets and proxy token, and save their keys here. Raises AccountError, OSError."""
+    missing = {check.name for check in found if check.mark is Outcome.MAKE}
     access = load_keys(settings.data, os.environ)
     if "secret" in missing:
-        api, admin = access.api or new_key(), access.admin or new_key()
-        # Kept first: a key that is at Modal and nowhere else would be lost.
+        api, admin = access.api or secrets.token_urlsafe(), access.admin or secrets.token_urlsafe()
+        # Saved first: a key that only Modal has would be lost.
         path = save_keys(settings.data, {API: api, ADMIN: admin})
         modal_account.create_secret(
-            of.servers.secret_name, {"HF_TOKEN": hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
+            setup.servers.secret_name, {"HF_TOKEN": find_hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
         )  # fmt: skip
-        print(f"made the secret {of.servers.secret_name}; its keys are kept in {path}, for you alone")
+        print(f"created the secret {setup.servers.secret_name}; its keys are saved in {path}, which only you can read")
     if "edge" in missing:
         path = save_keys(settings.data, dict(zip(PROXY_NAMES, modal_account.create_proxy_token(PROXY), strict=True)))
-        print(f"made a proxy token; it is kept in {path}, for you alone")
+        print(f"created a proxy token; it is saved in {path}, which only you can read")
     if "page secret" in missing:
-        password = access.password or new_key()
+        password = access.password or secrets.token_urlsafe()
         path = save_keys(settings.data, {PASSWORD: password})
         access = load_keys(settings.data, os.environ)
         token = zip(PROXY_NAMES, access.headers.values(), strict=False)
         values = {PASSWORD: password, API: access.api, ADMIN: access.admin, **dict(token)}
-        modal_account.create_secret(of.page.secret_name, {name: value for name, value in values.items() if value})
-        print(f"made the secret {of.page.secret_name}; user dormouse, {PASSWORD} is kept in {path}, for you alone")
-
-
-def new_key() -> str:
-    return secrets.token_urlsafe(KEY_BYTES)
+        modal_account.create_secret(setup.page.secret_name, {name: value for name, value in values.items() if value})
+        where = f"user dormouse, {PASSWORD} is saved in {path}, which only you can read"
+        print(f"created the secret {setup.page.secret_name}; {where}")
 
 
 def run_modal(*words: str) -> int:
-    """The client's own command, with its output as it comes; its exit code."""
+    """Run a command of Modal's client, whose output is shown as it comes, and return its exit code."""
     print(f"$ modal {shlex.join(words)}", flush=True)
+    # It imports our packages, from wherever this command was called.
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "modal", *words]
-    return subprocess.run(command, cwd=ROOT, env=shell(os.environ), stdin=subprocess.DEVNULL).returncode  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL)  # noqa: S603
+    return done.returncode
 
 
-def shell(environment: Mapping[str, str]) -> dict[str, str]:
-    """Our packages can be imported wherever the command was called from."""
-    path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
-    return {**environment, "PYTHONPATH": path}
-
-
-def after(chosen: Sequence[Part]) -> str:
-    """Addresses, and what comes next."""
+def describe_addresses(chosen: Sequence[App]) -> str:
+    """Return the addresses, and what to do next."""
     lines = []
-    for part in chosen:
+    for app in chosen:
         try:
-            url = modal_account.ask_modal(part.function().get_web_url, part.missing) or "it has no address"
+            url = modal_account.ask_modal(app.look_up_function().get_web_url, app.advice) or "it has no address"
         except AccountError as error:
             url = str(error)
-        lines.append(f"  {part.app:<22} {url}")
-    servers = [part.name for part in chosen if not part.page]
+        lines.append(f"  {app.name:<22} {url}")
+    servers = [app.kind for app in chosen if not app.is_page]
     mode = {"hf": " --mode huggingface", "vllm": " --mode vllm"}[servers[0]] if len(servers) == 1 else ""
     if servers:
-        lines.append(f"Next: `python -m bench prime{mode}`, which has their snapshots made")
+        lines.append(f"Next: `python -m bench prime{mode}`, which creates their snapshots")
     return "\n".join(["Deployed:", *lines])
 
 
-def agreed(question: str, yes: bool, *, default: bool) -> bool:
-    """Asks on a terminal; elsewhere only `--yes` agrees."""
+def confirm(question: str, yes: bool, *, default: bool) -> bool:
+    """Ask on a terminal; elsewhere only `--yes` agrees."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -169,43 +161,43 @@ def agreed(question: str, yes: bool, *, default: bool) -> bool:
 
 
 def destroy_main(argv: Sequence[str]) -> int:
-    """0; 1 with a sentence for what keeps it from being done; 130 for Ctrl-C."""
-    parser = arguments("destroy", "Stops the apps on Modal, and what runs in them. What volumes hold stays.")
-    parser.add_argument("--yes", action="store_true", help="ask nothing")
-    lost = "also delete the volumes: weights, what was compiled, and all pages that were added"
+    """Destroy and return the exit code: 1 with a sentence for what prevents it, 130 for Ctrl-C."""
+    parser = make_parser("destroy", "Stops and deletes the apps on Modal. Their volumes are kept.")
+    lost = "also delete the volumes: weights, compiled kernels, and all pages that were added"
     parser.add_argument("--volumes", action="store_true", help=lost)
     options = parser.parse_args(argv)
-    return ended(lambda: destroy(options), "not destroyed", "`dormouse status` tells what is still there")
+    return report_errors(lambda: destroy(options), "not destroyed", "`dormouse status` shows what is still there")
 
 
 def destroy(options: argparse.Namespace) -> int:
-    of = setup()
-    there: list[Part] = []
-    for part in parts(of, options.only):
+    setup = read_setup()
+    found: list[App] = []
+    for app in list_apps(setup, options.only):
         try:
-            held = len(modal_account.list_containers(modal_account.look_up_app(part.app, part.missing).app_id))
+            running = len(modal_account.list_containers(modal_account.look_up_app(app.name, app.advice).app_id))
         except modal_account.NotFound:
-            print(f"  {part.app:<22} is not deployed")
+            print(f"  {app.name:<22} is not deployed")
             continue
-        print(f"  {part.app:<22} {held or 'no'} container{'' if held == 1 else 's'} running")
-        there.append(part)
-    doomed = [name for name in of.volumes if modal_account.has_volume(name)] if options.volumes else []
-    if doomed:
-        print(f"  volumes: {', '.join(doomed)}. Their pages and weights cannot be brought back")
-    if not there and not doomed:
+        print(f"  {app.name:<22} {running or 'no'} container{'' if running == 1 else 's'} running")
+        found.append(app)
+    volumes = setup.servers.weights_volume, setup.servers.compiled_volume, setup.page.volume
+    to_delete = [name for name in volumes if modal_account.has_volume(name)] if options.volumes else []
+    if to_delete:
+        print(f"  volumes: {', '.join(to_delete)}. Their pages and weights cannot be restored")
+    if not found and not to_delete:
         print("nothing to stop")
         return 0
-    what = [*(part.app for part in there), *(f"the volume {name}" for name in doomed)]
-    if not agreed(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
+    what = [*(app.name for app in found), *(f"the volume {name}" for name in to_delete)]
+    if not confirm(f"Stop and delete for good: {', '.join(what)}?", options.yes, default=False):
         return 1
-    for part in reversed(there):
-        modal_account.run_command("app", "stop", part.app, "-y")
-        print(f"stopped {part.app}")
-    for name in doomed:
+    for app in reversed(found):
+        modal_account.run_command("app", "stop", app.name, "-y")
+        print(f"stopped {app.name}")
+    for name in to_delete:
         modal_account.delete_volume(name)
-        if name == of.page.volume:
-            modal_account.delete_dict(of.claims)
+        if name == setup.page.volume:
+            modal_account.delete_dict(setup.page.claims)
         print(f"deleted the volume {name}")
     left = "" if options.volumes else "; volumes are kept (--volumes deletes them)"
-    print(f"what was stopped costs nothing any more{left}")
+    print(f"what was stopped no longer costs anything{left}")
     return 0

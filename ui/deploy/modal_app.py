@@ -1,9 +1,8 @@
-"""The page as a Modal app: `modal serve ui/app.py` while it is worked on, `modal deploy ui/app.py` to keep.
+"""The page as a Modal app: `modal serve ui/app.py` to try it out, `modal deploy ui/app.py` to keep it.
 
-One container, because Gradio's tabs must find the process that they began with. Read on the machine that deploys and
-once more in the container, where the environment says the same: Modal checks that both made the same objects. What
-happens in a life of the page is in `ui/deploy/container.py`; it is imported in the container only, where it takes
-seconds, once for all lives.
+It has one container, because Gradio's tabs must find the process that they began with. This module is imported on the
+machine that deploys and again in the container, where the environment says the same: Modal checks that both made the
+same objects. `ui/deploy/container.py` is imported in the container only, where that takes seconds, once for all starts.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import modal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.cloud.modal_app import PYTHON, UV, read_pins, read_project, read_settings, settings_as_environment
+from serving.cloud.modal_app import PYTHON, UV, encode_settings, read_pins, read_project, read_settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "dormouse"
 PREFIX = "DORMOUSE_PAGE_"
 PINS = Path(__file__).parent / "pins.txt"
-"""Of `requirements`, as `serving/pins` of the servers'."""
+"""The versions of `list_requirements`, as `serving/pins` has the servers'."""
 SERVERS = "HuggingFace=modal:bigemma3-hf-serve, vLLM=modal:bigemma3-vllm-serve"
 LEFT_OUT = ["**/__pycache__", "**/*.pyc", "screenshots", "sample_maker"]
 """Of our packages; style sheet, scripts, sample pages and recorded runs go along."""
@@ -36,7 +35,7 @@ PAUSE_S = 0.25
 
 
 class Deployment(BaseSettings):
-    """Each field is `DORMOUSE_PAGE_<NAME>` in the environment of `modal deploy`."""
+    """The settings; each field is `DORMOUSE_PAGE_<NAME>` in the environment of `modal deploy`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
@@ -48,45 +47,50 @@ class Deployment(BaseSettings):
     """Where collections are kept. Pages are two files each; Modal advises against more than 50,000 files."""
     mount: Annotated[str, Field(pattern=r"^/.+")] = "/kept"
     data: Annotated[str, Field(pattern=r"^/.+")] = "/tmp/dormouse"  # noqa: S108 - of a container that nobody else is in
-    """Goes with the container: the database that is worked on, and uploads."""
+    """Ends with the container: the working copy of the database, and uploads."""
     scaledown_window: Annotated[int, Field(ge=2, le=3600)] = 300
-    """Idle seconds until the page goes. It has no GPU, and comes back from its snapshot."""
+    """Idle seconds until the page stops. It has no GPU, and is restored from its snapshot."""
     cpu: Annotated[float, Field(gt=0, le=64)] = 1.0
     memory: Annotated[int, Field(ge=512)] = 2048
     """MiB: 700 for Gradio, and 5 KB for each page's vector."""
     timeout: Annotated[int, Field(ge=60, le=86_400)] = 3600
-    """Seconds of one request: an open tab is one, and comes again."""
+    """Seconds of one request: an open tab is one, and connects again."""
     tabs: Annotated[int, Field(ge=1, le=1000)] = 100
     """Requests at once; an open tab has two."""
     hosts: str = ""
-    """Comma-separated names beside its own under which it may be asked: custom domains."""
+    """Comma-separated host names that it answers to beside its own: custom domains."""
     workers: str = Field(default=SERVERS, validation_alias="DORMOUSE_WORKERS")
     """The servers it can ask: NAME=modal:APP or NAME=URL, with commas between them."""
 
     @property
+    def claims(self) -> str:
+        """The Modal dictionary that belongs to the volume."""
+        return f"{self.volume}-claims"
+
+    @property
     def environment(self) -> dict[str, str]:
-        """Of the container: this deployment again, and settings of the page that follow from it."""
-        # Eight pages on their way at once: a server with a GPU reads them together, and they share a commit.
+        """The container's environment: this deployment, and settings of the page that follow from it."""
+        # Eight pages are embedded at once: a server with a GPU reads them together, and they share a commit.
         return {
-            **settings_as_environment(self),
+            **encode_settings(self),
             "DORMOUSE_CORES": "8",
             "OMP_NUM_THREADS": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
         }
 
 
-def deployment() -> Deployment:
-    """Ends the program with a sentence if it cannot be."""
+def read_deployment() -> Deployment:
+    """Return the settings; a wrong one ends the program with a sentence."""
     return read_settings(Deployment, "ui/deploy/modal_app.py")
 
 
-def requirements() -> list[str]:
-    """Of the base installation, with the pins of pyproject.toml; and Modal's client, to find the servers."""
+def list_requirements() -> list[str]:
+    """Return those of the base installation, and Modal's client, which finds the servers."""
     found = read_project()
     return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
 
 
-deployed = deployment()
+deployed = read_deployment()
 volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
@@ -101,7 +105,7 @@ app = modal.App(deployed.app, include_source=False)
     cpu=deployed.cpu,
     memory=deployed.memory,
     env=dict(deployed.environment),
-    # Without a password there is no deployment: whoever knows the address would see, delete and spend.
+    # Without a password there is no deployment: everybody with the address could see, delete and spend.
     secrets=[modal.Secret.from_name(deployed.secret_name, required_keys=["DORMOUSE_PAGE_PASSWORD"])],
     volumes={deployed.mount: volume},
     max_containers=1,
@@ -112,63 +116,64 @@ app = modal.App(deployed.app, include_source=False)
 )
 @modal.concurrent(max_inputs=deployed.tabs)
 class Page:
+    """The page's container."""
+
     @modal.enter(snap=True)
     def build(self) -> None:
         import aiohttp  # noqa: F401 - what the client imports before the first request, and half a second of a restore
 
         from serving.library.backup import Backup
-        from ui.deploy.container import Hosted
-        from ui.servers.target import named
+        from ui.deploy.container import HostedPage
+        from ui.servers.target import split_name_and_url
 
-        backup = Backup(Path(deployed.mount), commit, reload, Numbers(f"{deployed.volume}-claims"))
-        workers = [named(text.strip()) for text in deployed.workers.split(",") if text.strip()]
-        self.page = Hosted(Path(deployed.data), backup, workers)
+        backup = Backup(Path(deployed.mount), commit_volume, reload_volume, VolumeClaims(deployed.claims))
+        workers = [split_name_and_url(text.strip()) for text in deployed.workers.split(",") if text.strip()]
+        self.page = HostedPage(Path(deployed.data), backup, workers)
 
     @modal.enter(snap=False)
     def open(self) -> None:
-        self.page.open(names())
+        self.page.open(list_hosts())
 
     @modal.asgi_app()
     def web(self) -> ASGIApp:
-        """Runs after each restore, so it makes nothing."""
-        return self.page.door
+        """Return the app; this runs after each restore, so it builds nothing."""
+        return self.page.gate
 
     @modal.exit()
     def close(self) -> None:
         self.page.close()
 
 
-def names() -> list[str]:
-    """Hosts under which the page may be asked: Modal's, its own address wherever that is, and those that were set."""
+def list_hosts() -> list[str]:
+    """Return the host names that the page answers to: Modal's, its own wherever that is, and those that were set."""
     own = urlsplit(Page().web.get_web_url() or "").netloc
     return ["*.modal.run", *filter(None, [own, *(name.strip() for name in deployed.hosts.split(","))])]
 
 
-def commit() -> None:
-    """Returns when what was written to the volume is durable. Raises RuntimeError."""
-    patiently(volume.commit)
+def commit_volume() -> None:
+    """Return when what was written to the volume is durable. Raises RuntimeError."""
+    retry_while_open(volume.commit)
 
 
-def reload() -> None:
-    """Shows what other containers have committed. Raises RuntimeError."""
-    patiently(volume.reload)
+def reload_volume() -> None:
+    """Show what other containers have committed. Raises RuntimeError."""
+    retry_while_open(volume.reload)
 
 
-def patiently(work: Callable[[], object]) -> None:
-    """Neither works while a picture is open here, which is soon over."""
+def retry_while_open(work: Callable[[], object]) -> None:
+    """Commit or reload: neither works while a picture is open here, which is soon over."""
     for left in reversed(range(TRIES)):
         try:
             work()
+            return
         except RuntimeError as error:
             if not left or "open files" not in str(error):
                 raise
             time.sleep(PAUSE_S)
-        else:
-            return
 
 
-class Numbers:
-    """Claims of the volume, for all containers of all releases: each number is a key that only one can make."""
+class VolumeClaims:
+    """Claims of the volume, for all containers of all releases: each number is a key that only one can create."""
 
     def __init__(self, name: str) -> None:
         self._taken: Any = modal.Dict.from_name(name, create_if_missing=True)

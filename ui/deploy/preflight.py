@@ -1,6 +1,6 @@
-"""What has to be there before a deployment, each with a sentence that says what to do if it is not.
+"""The checks before a deployment, each with a sentence that says what to do if it fails.
 
-Nothing is changed here. What cannot be seen from this machine is said to be unseen, and holds nothing up.
+They change nothing. A check that cannot be made from this machine says so, and holds nothing up.
 """
 
 from __future__ import annotations
@@ -8,110 +8,117 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from serving.cloud import modal_account
 from serving.cloud.credentials import ADMIN, API, PASSWORD, PASSWORD_CHARS, Keys
 from serving.cloud.modal_account import AccountError
 from serving.system.timeouts import DeadlineExceeded, run_with_deadline
-from ui.deploy.apps import Part, Setup
+from ui.deploy.apps import App, Setup
 
 HUB_S = 15.0
-"""For the model hub to say whether a token may read the weights."""
+"""Time for the model hub to say whether a token may read the weights."""
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
-class Mark(Enum):
+class Outcome(Enum):
+    """The mark in front of a check's sentence."""
+
     GOOD = "ok"
     MAKE = "make"
-    """Not there, and made by the deployment."""
+    """Missing; the deployment creates it."""
     UNSEEN = "?"
     BAD = "no"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
+    """What was found, in a sentence."""
+
     name: str
-    mark: Mark
+    mark: Outcome
     text: str
 
     def __str__(self) -> str:
         return f"  {self.mark.value:<5}{self.text}"
 
 
-def checks(
-    parts: Sequence[Part], of: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
+def run_checks(
+    apps: Sequence[App], setup: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
 ) -> list[Check]:
-    """In the order in which they are told; after one that keeps the others from being asked there are none."""
-    servers = any(not part.page for part in parts)
+    """Return the checks in the order in which they are printed; none follows one that prevents the others."""
+    servers = any(not app.is_page for app in apps)
     try:
         name = modal_account.read_workspace_name() or "without a name"
-        found = [Check("account", Mark.GOOD, f"signed in to Modal, workspace {name}")]
+        found = [Check("account", Outcome.GOOD, f"signed in to Modal, workspace {name}")]
         if servers:
-            found.append(secret(of.servers.secret_name, access, environment))
-        found.append(edge(of.servers.access, access))
-        if any(part.page for part in parts):
-            found.append(page_secret(of.page.secret_name, access))
+            found.append(check_secret(setup.servers.secret_name, access, environment))
+        found.append(check_access(setup.servers.access, access))
+        if any(app.is_page for app in apps):
+            found.append(check_page_secret(setup.page.secret_name, access))
     except AccountError as error:
-        return [Check("account", Mark.BAD, str(error))]
+        return [Check("account", Outcome.BAD, str(error))]
     if hub and servers:
-        found.append(licence(of.servers.weights, hub_token(environment)))
-    quota = "how many GPUs this account may have at once cannot be seen from here: a start that gets none waits"
-    return [*found, Check("quota", Mark.UNSEEN, quota)]
+        found.append(check_licence(setup.servers.weights, find_hub_token(environment)))
+    quota = "how many GPUs this account may use at once cannot be seen from here: a start that gets none waits"
+    return [*found, Check("quota", Outcome.UNSEEN, quota)]
 
 
-def secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
-    """The servers'. Raises AccountError."""
+def check_secret(name: str, access: Keys, environment: Mapping[str, str]) -> Check:
+    """Check the servers' secret. Raises AccountError."""
     if not name:
-        return Check("secret", Mark.GOOD, "no secret is wanted (DORMOUSE_MODAL_SECRET_NAME is empty)")
+        return Check("secret", Outcome.GOOD, "no secret is needed (DORMOUSE_MODAL_SECRET_NAME is empty)")
     if modal_account.has_secret(name):
-        unknown = "" if access.api else f"; if it has keys, set {API} and {ADMIN} to them, here they are not known"
-        return Check("secret", Mark.GOOD, f"the secret {name} is there{unknown}")
-    if hub_token(environment):
-        return Check("secret", Mark.MAKE, f"the secret {name}, of your HF_TOKEN, an API key and an admin key")
+        unknown = "" if access.api else f"; if it has keys, set {API} and {ADMIN} to them, which are not set here"
+        return Check("secret", Outcome.GOOD, f"the secret {name} exists{unknown}")
+    if find_hub_token(environment):
+        return Check("secret", Outcome.MAKE, f"the secret {name}, from your HF_TOKEN, an API key and an admin key")
     how = f"set HF_TOKEN and run this again, or run `modal secret create {name} HF_TOKEN=hf_...`"
-    return Check("secret", Mark.BAD, f"there is no secret {name}, and no HF_TOKEN here to make it of: {how}")
+    return Check("secret", Outcome.BAD, f"there is no secret {name}, and HF_TOKEN is not set to create it from: {how}")
 
 
-def page_secret(name: str, access: Keys) -> Check:
-    """Raises AccountError."""
+def check_page_secret(name: str, access: Keys) -> Check:
+    """Check the page's secret. Raises AccountError."""
     if modal_account.has_secret(name):
         try:
             modal_account.has_secret(name, [PASSWORD])
         except AccountError as error:
             how = f"run `modal secret delete {name}`, then this again"
-            return Check("page secret", Mark.BAD, f"the secret {name} will not do ({error}): {how}")
-        return Check("page secret", Mark.GOOD, f"the secret {name} is there")
+            return Check("page secret", Outcome.BAD, f"the secret {name} cannot be used ({error}): {how}")
+        return Check("page secret", Outcome.GOOD, f"the secret {name} exists")
     if access.password and len(access.password) < PASSWORD_CHARS:
-        return Check("page secret", Mark.BAD, f"{PASSWORD} is too short: it has at least {PASSWORD_CHARS} characters")
-    own = "your" if access.password else "a new"
-    return Check("page secret", Mark.MAKE, f"the secret {name}, of {own} password of the page and the servers' keys")
-
-
-def edge(access: str, keys: Keys) -> Check:
-    """Who may call the servers."""
-    if access == "open":
-        return Check("edge", Mark.GOOD, "the servers are open: whoever knows an address may start a GPU")
-    if access == "keys":
-        return Check("edge", Mark.GOOD, "the servers ask for an API key; a call without one still starts a container")
-    if keys.headers:
         return Check(
-            "edge", Mark.GOOD, "a proxy token is here (Modal-Key): who has none is turned away, and wakes nobody"
+            "page secret", Outcome.BAD, f"{PASSWORD} is too short: it needs at least {PASSWORD_CHARS} characters"
         )
-    return Check("edge", Mark.MAKE, "a proxy token: who has none is turned away by Modal, and wakes nobody")
+    own = "your" if access.password else "a new"
+    return Check("page secret", Outcome.MAKE, f"the secret {name}, from {own} page password and the servers' keys")
 
 
-def licence(weights: str, token: str) -> Check:
-    """Whether the token may read the weights."""
+def check_access(access: str, keys: Keys) -> Check:
+    """Check who may call the servers."""
+    if access == "open":
+        text = "the servers are open: everybody who knows an address can start a GPU"
+    elif access == "keys":
+        text = "the servers ask for an API key; a call without one still starts a container"
+    elif keys.headers:
+        text = "this machine has a proxy token (Modal-Key): calls without one are refused and start nothing"
+    else:
+        return Check("edge", Outcome.MAKE, "a proxy token: Modal refuses calls without one and starts nothing")
+    return Check("edge", Outcome.GOOD, text)
+
+
+def check_licence(weights: str, token: str) -> Check:
+    """Check whether the token may read the weights."""
     name = "licence"
     if Path(weights).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-        return Check(name, Mark.UNSEEN, f"the weights {weights} are no name on the hub: not looked up")
+        return Check(name, Outcome.UNSEEN, f"the weights {weights} are not a name on the hub: not checked")
     where = f"https://huggingface.co/{weights}"
     if not token:
         return Check(
-            name, Mark.UNSEEN, f"no HF_TOKEN here: whether the secret's may read {weights} is seen at the first start"
+            name,
+            Outcome.UNSEEN,
+            f"HF_TOKEN is not set here: the first start shows whether the secret's may read {weights}",
         )
     from huggingface_hub import auth_check
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
@@ -120,22 +127,16 @@ def licence(weights: str, token: str) -> Check:
         run_with_deadline(HUB_S, lambda: auth_check(weights, token=token))
     except GatedRepoError:
         text = f"the licence of {weights} is not accepted: open {where} with the account of HF_TOKEN, and accept it"
-        return Check(name, Mark.BAD, text)
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403, 404):
-            return Check(
-                name, Mark.BAD, f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}"
-            )
-        return unseen(weights, error)
-    except Exception as error:  # offline, or the hub is not well: nothing of ours to hold up
-        return unseen(weights, error)
-    return Check(name, Mark.GOOD, f"HF_TOKEN may read {weights}")
+        return Check(name, Outcome.BAD, text)
+    except Exception as error:  # offline, or the hub is not well: that does not hold the deployment up
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+            text = f"the hub shows no {weights} to this HF_TOKEN: is the token right? See {where}"
+            return Check(name, Outcome.BAD, text)
+        why = f"no answer within {HUB_S:g} s" if isinstance(error, DeadlineExceeded) else type(error).__name__
+        return Check(name, Outcome.UNSEEN, f"the hub could not be asked about {weights} ({why})")
+    return Check(name, Outcome.GOOD, f"HF_TOKEN may read {weights}")
 
 
-def unseen(weights: str, error: Exception) -> Check:
-    why = f"no answer within {HUB_S:g} s" if isinstance(error, DeadlineExceeded) else type(error).__name__
-    return Check("licence", Mark.UNSEEN, f"the hub could not be asked about {weights} ({why})")
-
-
-def hub_token(environment: Mapping[str, str] = os.environ) -> str:
+def find_hub_token(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token by the first of its names; empty if there is none."""
     return next((environment[name].strip() for name in TOKENS if environment.get(name, "").strip()), "")

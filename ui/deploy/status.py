@@ -1,4 +1,4 @@
-"""`dormouse status`: what of Dormouse is on Modal, what runs there now, and what it has cost. Wakes nobody."""
+"""`dormouse status`: what is deployed on Modal, what runs there now and what it has cost. It starts nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 
 from serving.cloud import modal_account
 from serving.cloud.modal_account import AccountError, NotFound, ask_modal
-from ui.deploy.apps import Part, parts, setup
+from ui.components.wording import format_age, format_count
+from ui.deploy.apps import App, list_apps, read_setup
 
 
 @dataclass
-class Row:
+class AppStatus:
+    """An app as Modal reports it; None where Modal did not say."""
+
     app: str
     deployed: bool
     url: str = ""
@@ -23,7 +26,7 @@ class Row:
     age_s: float | None = None
     """Since it was deployed."""
     containers: int | None = None
-    """That start, serve or idle; None if Modal did not say."""
+    """They start, serve or idle."""
     window_s: int | None = None
     cost: float | None = None
     """Dollars this month, up to the last full hour."""
@@ -31,14 +34,15 @@ class Row:
 
 
 def main(argv: Sequence[str]) -> int:
-    """0; 1 if Modal cannot be asked; 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="dormouse status", description="What is on Modal. It wakes nobody.")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    """Print the status and return the exit code: 1 if Modal cannot be asked, 130 for Ctrl-C."""
+    about = "Shows what is deployed on Modal. It starts nothing."
+    parser = argparse.ArgumentParser(prog="dormouse status", description=about)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     options = parser.parse_args(argv)
     now = datetime.now(UTC)
     try:
         workspace = modal_account.read_workspace_name()
-        rows, bill = rows_of(parts(setup()), now)
+        rows, bill = read_statuses(list_apps(read_setup()), now)
     except AccountError as error:
         print(f"no status: {error}", file=sys.stderr)
         return 1
@@ -47,26 +51,34 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"workspace": workspace, "apps": [asdict(row) for row in rows], "bill": bill}, indent=1))
     else:
-        print(
-            "\n".join([f"workspace {workspace}", *map(line, rows), *([f"costs are not told: {bill}"] if bill else [])])
-        )
+        costs = [f"costs are not known: {bill}"] if bill else []
+        print("\n".join([f"workspace {workspace}", *map(format_status, rows), *costs]))
     return 0
 
 
-def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
-    """And why there are no costs; empty if there are. Raises AccountError if Modal cannot be asked at all."""
+def read_statuses(chosen: Sequence[App], now: datetime) -> tuple[list[AppStatus], str]:
+    """Return the apps, and why their costs are not known; empty if they are.
+
+    What an app's function does not tell stays unknown, with a note. Raises AccountError if Modal cannot be asked.
+    """
     rows, ids = [], {}
-    for part in chosen:
+    for app in chosen:
         try:
-            found = modal_account.look_up_app(part.app, part.missing)
+            found = modal_account.look_up_app(app.name, app.advice)
         except NotFound as error:
-            rows.append(Row(part.app, False, note=str(error)))
+            rows.append(AppStatus(app.name, False, note=str(error)))
             continue
         age = now.timestamp() - found.deployed_at if found.deployed_at else None
-        row = Row(part.app, True, version=found.version, age_s=age)
-        fill(row, part)
+        row = AppStatus(app.name, True, version=found.version, age_s=age)
         rows.append(row)
-        ids[part.app] = found.app_id
+        ids[app.name] = found.app_id
+        try:
+            function = app.look_up_function()
+            row.url = ask_modal(function.get_web_url) or ""
+            row.containers = int(ask_modal(function.get_current_stats).num_total_runners)
+            row.window_s = ask_modal(function.autoscaler.settings).scaledown_window
+        except AccountError as error:
+            row.note = str(error)
     try:
         costs = modal_account.read_spending(ids, now) if ids else {}
     except AccountError as error:
@@ -76,37 +88,17 @@ def rows_of(chosen: Sequence[Part], now: datetime) -> tuple[list[Row], str]:
     return rows, ""
 
 
-def fill(row: Row, part: Part) -> None:
-    """Of an app that is there; what its function does not tell stays unknown, with a note."""
-    try:
-        function = part.function()
-        row.url = ask_modal(function.get_web_url) or ""
-        row.containers = int(ask_modal(function.get_current_stats).num_total_runners)
-        row.window_s = ask_modal(function.autoscaler.settings).scaledown_window
-    except AccountError as error:
-        row.note = str(error)
-
-
-def line(row: Row) -> str:
+def format_status(row: AppStatus) -> str:
     if not row.deployed:
         return f"{row.app:<22} {row.note.removeprefix(row.app + ' is ')}"
-    held = {None: "containers unknown", 0: "at zero", 1: "1 container"}.get(
-        row.containers, f"{row.containers} containers"
-    )
-    told = [
+    containers = "at zero" if row.containers == 0 else format_count(row.containers or 0, "container")
+    facts = [
         f"v{row.version}" if row.version else "deployed",
-        "" if row.age_s is None else f"{ago(row.age_s)} ago",
-        held,
+        "" if row.age_s is None else format_age(row.age_s),
+        "containers unknown" if row.containers is None else containers,
         "" if row.window_s is None else f"window {row.window_s} s",
         "" if row.cost is None else f"${row.cost:.2f} this month",
         row.url,
         row.note,
     ]
-    return f"{row.app:<22} {', '.join(text for text in told if text)}"
-
-
-def ago(seconds: float) -> str:
-    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{max(0.0, seconds):.0f} s"
+    return f"{row.app:<22} {', '.join(text for text in facts if text)}"

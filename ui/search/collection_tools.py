@@ -3,175 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
+from gradio.components import Component
 
 from serving.errors import BadValueError, ServingError
-from serving.library.records import Collection, Storage
-from ui.access.uploads import uploads
-from ui.components import results
-from ui.components.events import PRIVATE
-from ui.components.scripts import read_script
+from ui.access.uploads import parse_uploads
+from ui.components.events import PRIVATE, read_script
+from ui.components.results import render_error, render_notice, render_step
 from ui.components.templates import render_template
-from ui.components.wording import plural
-from ui.core.background_task import Task
+from ui.components.wording import format_count
+from ui.core.background_task import BackgroundTask
 from ui.core.service import Service
 
-Panel = Callable[[str], dict[Any, Any]]
-"""What the rest of the page shows of a collection, by widget."""
+Updates = dict[Any, Any]
+"""New values by widget."""
 
 
-@dataclass(frozen=True)
-class Controls:
-    box: gr.Accordion
-    about: gr.HTML
-    name: gr.Textbox
-    named: gr.State
-    """What the collection was called when that was put into the box: what somebody types there meanwhile stays."""
-    rename: gr.Button
-    files: gr.Dropdown
-    to: gr.Dropdown
-    move: gr.Button
-    export: gr.Button
-    archive: gr.UploadButton
-    stop: gr.Button
-    told: gr.HTML
+class CollectionTools:
+    """The widgets, made within the block that is being built, and their events."""
 
-
-def build(read_only: bool = False) -> Controls:
-    if read_only:
-        gr.HTML(render_template("pages/read_only.html"))
-    with gr.Accordion(
-        "Share and export" if read_only else "Share, rename, move, export", open=False, elem_id="keeping"
-    ) as box:
-        about = gr.HTML(elem_id="about-collection", js_on_load=read_script("copy_link.js"))
-        with gr.Group(visible=not read_only):
-            name = gr.Textbox(label="Name", max_lines=1, max_length=80, elem_id="collection-name")
-            named = gr.State("")
-            rename = gr.Button("Rename", size="sm", elem_id="rename")
-        with gr.Group(visible=not read_only):
-            files = gr.Dropdown([], multiselect=True, label="Files to move", elem_id="move-files")
-            to = gr.Dropdown([], label="To", elem_id="move-to")
-            move = gr.Button("Move", size="sm", elem_id="move")
-        with gr.Row():
-            export = gr.Button("Export", size="sm", elem_id="export", min_width=90)
-            archive = gr.UploadButton("Import", size="sm", elem_id="import", min_width=90, visible=not read_only)
-        told = gr.HTML(elem_id="kept")
-        stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
-    return Controls(box, about, name, named, rename, files, to, move, export, archive, stop, told)
-
-
-class Keeping:
-    def __init__(self, service: Service, controls: Controls, collection: gr.Dropdown, panel: Panel) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._c = controls
-        self._collection = collection
-        self._panel = panel
-        self._tasks: dict[str, Task[Any]] = {}
+        self._tasks: dict[str, BackgroundTask[Any]] = {}
         """The export or import of each page view."""
+        read_only = service.settings.read_only
+        if read_only:
+            gr.HTML(render_template("pages/read_only.html"))
+        title = "Share and export" if read_only else "Share, rename, move, export"
+        with gr.Accordion(title, open=False, elem_id="keeping") as self._box:
+            self._about = gr.HTML(elem_id="about-collection", js_on_load=read_script("copy_link.js"))
+            with gr.Group(visible=not read_only):
+                self._name = gr.Textbox(label="Name", max_lines=1, max_length=80, elem_id="collection-name")
+                # The name that was last put into the box: what somebody types there meanwhile stays.
+                self._filled_name = gr.State("")
+                self._rename = gr.Button("Rename", size="sm", elem_id="rename")
+            with gr.Group(visible=not read_only):
+                self._files = gr.Dropdown([], multiselect=True, label="Files to move", elem_id="move-files")
+                self._to = gr.Dropdown([], label="To", elem_id="move-to")
+                self._move = gr.Button("Move", size="sm", elem_id="move")
+            with gr.Row():
+                self._export = gr.Button("Export", size="sm", elem_id="export", min_width=90)
+                self._archive = gr.UploadButton(
+                    "Import", size="sm", elem_id="import", min_width=90, visible=not read_only
+                )
+            self._outcome = gr.HTML(elem_id="kept")
+            self._stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
 
-    def connect(self, target: Any, panel: list[Any], share: dict[str, Any]) -> None:
-        """`panel`: the widgets that `Panel` fills, `share`: the event that puts the collection into the address."""
-        c = self._c
-        own = [c.about, c.name, c.named, c.files, c.to, c.told]
-        c.box.expand(self.fill, [self._collection, c.named], own, **PRIVATE)
-        self._collection.change(self.fill, [self._collection, c.named], own, **PRIVATE)
-        self._collection.input(lambda: "", None, [c.told], **PRIVATE)
-        c.rename.click(self.rename, [self._collection, c.name], [*panel, *own], **PRIVATE).then(**share)
-        c.move.click(self.move, [self._collection, c.files, c.to], [*panel, *own], **PRIVATE)
-        c.export.click(self.export, [self._collection], [c.told, c.stop], **PRIVATE)
-        c.stop.click(self.stop, None, None, **PRIVATE)
-        c.archive.upload(
-            self.bring_back, [c.archive, self._collection, target], [*panel, *own, c.stop], preprocess=False, **PRIVATE
+    def connect(
+        self, collection: gr.Dropdown, target: Component, show: Callable[[str], Updates], shown: list[Any],
+        share: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Connect the events.
+
+        `show` returns what the rest of the page shows of a collection, in the widgets `shown`. `share`: the event that
+        puts the collection into the address.
+        """
+        self._show = show
+        own = [self._about, self._name, self._filled_name, self._files, self._to, self._outcome]
+        self._box.expand(self.fill, [collection, self._filled_name], own, **PRIVATE)
+        collection.change(self.fill, [collection, self._filled_name], own, **PRIVATE)
+        collection.input(lambda: "", None, [self._outcome], **PRIVATE)
+        self._rename.click(self.rename_collection, [collection, self._name], [*shown, *own], **PRIVATE).then(**share)
+        self._move.click(self.move_files, [collection, self._files, self._to], [*shown, *own], **PRIVATE)
+        self._export.click(self.export_collection, [collection], [self._outcome, self._stop], **PRIVATE)
+        self._stop.click(self.stop_task, None, None, **PRIVATE)
+        self._archive.upload(
+            self.import_collection, [self._archive, target], [*shown, *own, self._stop], preprocess=False, **PRIVATE
         ).then(**share)
 
-    def fill(self, collection: str, named: str = "") -> dict[Any, Any]:
-        """The controls as they are for this collection. `named`: what it was called before."""
-        c, service = self._c, self._service
+    def fill(self, collection: str, filled_name: str = "") -> Updates:
+        """Return the widgets for this collection; its name only if it is not `filled_name`."""
+        service = self._service
         try:
-            found = service.shelf.find(collection)
-            files, address = service.library.catalogue.list_files(found.key), service.shelf.address(found)
-            others = [choice for choice in service.shelf.choices(found, ()) if choice[1] != address]
-            text = about(found, service.library.measure_storage(found.key))
+            found = service.ownership.find(collection)
+            files, address = service.library.catalogue.list_files(found.key), service.ownership.address_of(found)
+            others = [choice for choice in service.ownership.list_choices(found, ()) if choice[1] != address]
+            storage = service.library.measure_storage(found.key)
         except ServingError as error:
-            return {c.about: results.notice("This collection cannot be shown", error.message, "error")}
+            return {self._about: render_error("This collection cannot be shown", error)}
         return {
-            c.about: text,
-            c.name: gr.skip() if found.name == named else found.name,
-            c.named: found.name,
-            c.files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
-            c.to: gr.update(choices=others, value=None),
+            self._about: render_template("pages/collection.html", key=found.key, storage=storage),
+            self._name: gr.skip() if found.name == filled_name else found.name,
+            self._filled_name: found.name,
+            self._files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
+            self._to: gr.update(choices=others, value=None),
         }
 
-    def _done(self, collection: str, told: Markup) -> dict[Any, Any]:
-        return {**self._panel(collection), **self.fill(collection), self._c.told: told}
-
-    def rename(self, collection: str, name: str) -> dict[Any, Any]:
+    def rename_collection(self, collection: str, name: str) -> Updates:
         try:
-            renamed = self._service.library.rename_collection(self._service.shelf.key(collection), name)
+            renamed = self._service.library.rename_collection(self._service.ownership.find_key(collection), name)
         except ServingError as error:
-            return {self._c.told: results.notice("The collection was not renamed", error.message, "error")}
-        return self._done(renamed.key, results.notice(f"The collection is now called {renamed.name}"))
+            return {self._outcome: render_error("The collection was not renamed", error)}
+        return self._show_changed(renamed.key, f"The collection is now called {renamed.name}")
 
-    def move(self, collection: str, files: list[str], to: str | None) -> dict[Any, Any]:
+    def move_files(self, collection: str, files: list[str], to: str | None) -> Updates:
         try:
             if not files or not to:
                 raise BadValueError("choose files, and a collection to move them to")
-            library, key = self._service.library, self._service.shelf.key(collection)
+            library, key = self._service.library, self._service.ownership.find_key(collection)
             ids = library.catalogue.list_file_pages(key, files)
-            moved = library.move_pages(key, ids, self._service.shelf.key(to))
+            moved = library.move_pages(key, ids, self._service.ownership.find_key(to))
         except ServingError as error:
-            return {self._c.told: results.notice("Nothing was moved", error.message, "error")}
-        stayed = f"{plural(len(ids) - len(moved), 'page')} already there" if len(moved) < len(ids) else ""
-        return self._done(collection, results.notice(f"{plural(len(moved), 'page')} moved", stayed))
+            return {self._outcome: render_error("Nothing was moved", error)}
+        stayed = len(ids) - len(moved)
+        already = f"{format_count(stayed, 'page')} already in that collection" if stayed else ""
+        return self._show_changed(collection, f"{format_count(len(moved), 'page')} moved", already)
 
-    def export(self, collection: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def _show_changed(self, collection: str, title: str, text: str = "") -> Updates:
+        return {**self._show(collection), **self.fill(collection), self._outcome: render_notice(title, text)}
+
+    def export_collection(self, collection: str, request: gr.Request) -> Iterator[Updates]:
         try:
-            exported = self._service.shelf.find(collection)
-            task = Task(lambda step: self._service.export(exported.key, step))
-            yield from self._followed(task, "Exporting", request)
+            exported = self._service.ownership.find(collection)
+            task = BackgroundTask(lambda step: self._service.export_collection(exported.key, step))
+            yield from self._follow_task(task, "Exporting", request)
             found = task.result()
+            outcome = render_template(
+                "pages/exported.html", file=found.path.name, name=exported.name, pages=found.pages, bytes=found.bytes
+            )
         except ServingError as error:
-            yield self._ended(results.notice("The collection was not exported", error.message, "error"))
-            return
-        file = found.path.name
-        yield self._ended(
-            render_template("pages/exported.html", file=file, name=exported.name, pages=found.pages, bytes=found.bytes)
-        )
+            outcome = render_error("The collection was not exported", error)
+        yield {self._outcome: outcome, self._stop: gr.update(visible=False)}
 
-    def bring_back(
-        self, payload: object, collection: str, target: str, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+    def import_collection(self, payload: object, target: str, request: gr.Request) -> Iterator[Updates]:
         try:
-            (upload,) = uploads(payload)
-            task = Task(lambda step: self._service.bring_back(upload.path, target=target, step=step))
-            yield from self._followed(task, "Importing", request)
+            (upload,) = parse_uploads(payload)
+            task = BackgroundTask(lambda step: self._service.import_collection(upload.path, target=target, step=step))
+            yield from self._follow_task(task, "Importing", request)
             made = task.result()
         except ServingError as error:
-            yield self._ended(results.notice("Nothing was imported", error.message, "error"))
-            return
-        done = self._done(made.key, results.notice(f"{made.name}: {plural(made.pages, 'page')} imported"))
-        yield {**done, self._c.stop: gr.update(visible=False)}
+            done = {self._outcome: render_error("Nothing was imported", error)}
+        else:
+            done = self._show_changed(made.key, f"{made.name}: {format_count(made.pages, 'page')} imported")
+        yield {**done, self._stop: gr.update(visible=False)}
 
-    def _followed(self, task: Task[Any], doing: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def _follow_task(self, task: BackgroundTask[Any], doing: str, request: gr.Request) -> Iterator[Updates]:
         session = request.session_hash or ""
         self._tasks[session] = task
         try:
-            for done, total in task.watch():
-                yield {self._c.told: results.step(doing, done, total), self._c.stop: gr.update(visible=True)}
+            for done, total in task.follow_progress():
+                yield {self._outcome: render_step(doing, done, total), self._stop: gr.update(visible=True)}
         finally:
             self._tasks.pop(session, None)
 
-    def _ended(self, told: Markup) -> dict[Any, Any]:
-        return {self._c.told: told, self._c.stop: gr.update(visible=False)}
-
-    def stop(self, request: gr.Request) -> None:
+    def stop_task(self, request: gr.Request) -> None:
         if (task := self._tasks.get(request.session_hash or "")) is not None:
             task.stop()
-
-
-def about(collection: Collection, storage: Storage) -> Markup:
-    return render_template("pages/collection.html", key=collection.key, storage=storage)

@@ -1,4 +1,4 @@
-"""What a browser sends when it asks, as a Question; and what is told where nothing was found. Pure functions."""
+"""What a browser sends when it asks, as a Question; and what to say where nothing was found. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from markupsafe import Markup
 
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
-from serving.library.records import ALL_PAGES, Hit, Selection, StoredPage
-from ui.access.uploads import uploads
-from ui.components import results
-from ui.core.service import MAX_TOP_K, Found, Question
+from serving.library.records import ALL_PAGES, Hit, Selection
+from ui.access.uploads import parse_uploads
+from ui.components.results import render_notice
+from ui.core.service import MAX_TOP_K, Question, SearchResult
 
 TOP_K = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What the results shown belong to."""
+class LastSearch:
+    """The search whose results are shown."""
 
     question: Question = field(default_factory=Question)
     hits: tuple[Hit, ...] = ()
@@ -33,28 +34,29 @@ class Asked:
         return np.frombuffer(self.query, np.float32)
 
 
-def asked_with(
+def parse_question(
     query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
 ) -> Question:
-    """Of what the browser sent. Raises BadValueError."""
-    given = uploads(image)
-    share = numeric(filled(weight), "the share of the image")
+    """Return the question that a browser sent; an empty box is "". Raises BadValueError."""
+    given = parse_uploads(image)
+    share = parse_number(None if weight == "" else weight, "the weight of the image")
+    least = parse_number(None if minimum == "" else minimum, "the minimum score")
     return Question(
         query,
         given[0].path if given else None,
         0.5 if share is None else share / 100,
-        minimum=numeric(filled(minimum), "the minimum score") or None,  # a page's score may be below the slider's 0
-        of=selection(files, types),
+        minimum=least or None,  # a page's score may be below the slider's 0
+        selection=parse_selection(files, types),
     )
 
 
-def selection(files: object, types: object) -> Selection:
-    """Raises BadValueError."""
-    return Selection(listed(files, "files"), listed(types, "types"))
+def parse_selection(files: object, types: object) -> Selection:
+    """Return the files and types to search in. Raises BadValueError."""
+    return Selection(parse_texts(files, "files"), parse_texts(types, "types"))
 
 
-def listed(value: object, param: str) -> tuple[str, ...]:
-    """Texts; nothing is none of them. Raises BadValueError."""
+def parse_texts(value: object, param: str) -> tuple[str, ...]:
+    """Return texts without repetitions; none for None. Raises BadValueError."""
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
@@ -62,13 +64,8 @@ def listed(value: object, param: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def filled(value: object) -> object:
-    """None for an empty box."""
-    return None if value == "" else value
-
-
-def numeric(value: object, what: str, param: str | None = None) -> float | None:
-    """Raises BadValueError."""
+def parse_number(value: object, what: str, param: str | None = None) -> float | None:
+    """Return a finite number, or None for None. Raises BadValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -76,24 +73,21 @@ def numeric(value: object, what: str, param: str | None = None) -> float | None:
     return float(value)
 
 
-def named(page: StoredPage) -> str:
-    return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
+def parse_top_k(value: object) -> int:
+    """Return how many pages to show, within the limits, from the widget or the address."""
+    text = str(value)
+    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K
 
 
-def none_found(found: Found, question: Question) -> str:
+def explain_no_hits(found: SearchResult, question: Question) -> Markup:
+    """Render why no page was found, and what to do."""
     if found.hidden:
         best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
-        return results.notice(f"No page reaches {question.minimum:g}", best)
-    if question.of != ALL_PAGES:
-        return results.notice("No page matches the filter", "Remove a file or type from the filter.")
+        return render_notice(f"No page reaches {question.minimum:g}", best)
+    if question.selection != ALL_PAGES:
+        return render_notice("No page matches the filter", "Remove a file or type from the filter.")
     if question.like:
-        return results.notice("There are no other pages", "This is the only page of the collection.")
-    return results.notice(
+        return render_notice("There are no other pages", "This is the only page of the collection.")
+    return render_notice(
         "This collection has no pages yet", "Drop images or PDFs into the box, or load the sample pages."
     )
-
-
-def shown(top_k: object) -> int:
-    """What stands in the widget or the address, as a number within the limits."""
-    text = str(top_k)
-    return min(MAX_TOP_K, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 9 else TOP_K

@@ -1,5 +1,4 @@
-"""The Search tab: what happens when its widgets, which `layout` has, are used. What is done is in `service`, how it
-looks in `render`."""
+"""The events of the Search tab: what changes when its widgets, which are in `layout`, are used."""
 
 from __future__ import annotations
 
@@ -17,69 +16,62 @@ from markupsafe import Markup
 from serving.errors import NotFoundError, ServingError
 from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
 from serving.library.records import ALL_PAGES, Collection, CollectionKey
-from ui.access.page_views import Views
-from ui.access.uploads import Upload, uploads
-from ui.components import results as render
-from ui.components.events import PRIVATE, current_page
-from ui.components.scripts import call_script
-from ui.core.sample_pages import sample_chips, sample_files
-from ui.core.service import Found, Question, Service
-from ui.search import collection_tools, filters, layout, page_regions, score_matrix
-from ui.search.layout import MINE, SAMPLES, Widgets
-from ui.search.question import TOP_K, Asked, asked_with, named, none_found, selection, shown
+from ui.access.page_views import PageViews
+from ui.access.uploads import Upload, parse_uploads
+from ui.components import results
+from ui.components.events import PRIVATE, call_script, get_current_page
+from ui.components.templates import render_template
+from ui.core.sample_pages import list_sample_files, pick_sample_questions
+from ui.core.service import Question, SearchResult, Service
+from ui.search import filters, page_regions
+from ui.search.collection_tools import Updates
+from ui.search.layout import MINE, SAMPLES, SearchWidgets
+from ui.search.question import TOP_K, LastSearch, explain_no_hits, parse_question, parse_selection, parse_top_k
 from ui.servers.target import Target
 
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
 NOT_DELETED = "The deletion was not saved"
-NO_COOKIE = (
-    "The cookie tells which collections are yours. Allow cookies for this address and reload. A link to a"
-    " collection works without it."
-)
 Arguments = dict[str, Any]
 ASKING: Arguments = {**PRIVATE, "preprocess": False}
-"""As the browser sent it: a file that is no image is told by us, and not decoded before its size is known."""
+"""Values come as the browser sent them: we say that a file is no image, before it is decoded."""
 
 
-def build(service: Service, target: Component) -> Widgets:
-    widgets, controls = layout.build(service, target)
-    Events(service, widgets).connect(controls)
-    return widgets
+def build(service: Service, target: Component) -> None:
+    SearchEvents(service, SearchWidgets(service, target)).connect()
 
 
-class Events:
+class SearchEvents:
     """One method for each thing that can happen; each returns what changes, by widget."""
 
-    def __init__(self, service: Service, widgets: Widgets) -> None:
+    def __init__(self, service: Service, widgets: SearchWidgets) -> None:
         self.service = service
         self.w = widgets
-        self.views = Views()
-        self.welcome = render.welcome(all(target.local for target in service.targets))
+        self.views = PageViews()
 
-    def connect(self, controls: collection_tools.Controls) -> None:
+    def connect(self) -> None:
         w = self.w
-        page = current_page()
+        page = get_current_page()
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
-        results = [w.summary, w.gallery, w.detail, w.asked]
+        outputs: list[Component] = [w.summary, w.gallery, w.detail, w.last]
         share: Arguments = {**PRIVATE, "fn": None, "inputs": [*place, w.query], "js": call_script("shareSearch", TOP_K)}
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
-        opened = page.load(self.arrive, None, [w.query, w.top_k, *self.panels, w.summary, *choice], **PRIVATE)
+        opened = page.load(self.open_page, None, [w.query, w.top_k, *self.panel, w.summary, *choice], **PRIVATE)
         # What is being typed meanwhile is neither asked nor put into the address.
         place_only: Arguments = {**share, "inputs": place, "js": call_script("sharePlace", TOP_K)}
-        opened.then(self.search_addressed, question, results, **ASKING).then(**place_only)
-        page.load(self.sizes, [w.target], [w.filters.dimension], **PRIVATE)
-        self.connect_pages(controls, opened, place, results, share)
-        self.connect_asking(place, question, results, share)
+        opened.then(self.search_addressed, question, outputs, **ASKING).then(**place_only)
+        page.load(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
+        self._connect_pages(opened, place, outputs, share)
+        self._connect_asking(place, question, outputs, share)
 
-    def connect_pages(
-        self, controls: collection_tools.Controls, opened: Dependency, place: list[Component], results: list[Component],
-        share: Arguments,
-    ) -> None:  # fmt: skip
+    def _connect_pages(
+        self, opened: Dependency, place: list[Component], outputs: list[Component], share: Arguments
+    ) -> None:
         w = self.w
-        everything = [*self.panels, *results, w.many.table, w.many.save]
-        adding: Arguments = {"fn": self.add, "outputs": [w.files, w.collection], "preprocess": False, **PRIVATE}
-        switched = w.collection.input(self.switch, [w.collection], everything, **PRIVATE)
+        everything = [*self.panel, *outputs, w.many.table, w.many.save]
+        adding: Arguments = {"fn": self.add_files, "outputs": [w.files, w.collection], "preprocess": False, **PRIVATE}
+        switched = w.collection.input(self.switch_collection, [w.collection], everything, **PRIVATE)
         for begun in (
             opened,
             switched,
@@ -87,327 +79,331 @@ class Events:
             w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
             w.samples.click(self.add_samples, [w.target], everything, **PRIVATE),
         ):
-            begun.then(self.follow, [w.collection], self.panels, trigger_mode="multiple", **PRIVATE)
+            begun.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
             if begun is not opened:  # which writes the address once what it names has been asked
                 begun.then(**share)
-        w.cancel.click(self.cancel, [w.collection], None, **PRIVATE)
-        collection_tools.Keeping(self.service, controls, w.collection, self.fresh).connect(w.target, everything, share)
+        w.cancel.click(self.cancel_job, [w.collection], None, **PRIVATE)
+        w.tools.connect(w.collection, w.target, self.show_collection, everything, share)
         w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
-        w.detail.click(self.act, [w.asked, *place], everything, **PRIVATE)
+        w.detail.click(self.use_button, [w.last, *place], everything, **PRIVATE)
 
-    def connect_asking(
-        self, place: list[Component], question: list[Component], results: list[Component], share: Arguments
+    def _connect_asking(
+        self, place: list[Component], question: list[Component], outputs: list[Component], share: Arguments
     ) -> None:
         w = self.w
         if isinstance(w.target, gr.Dropdown):
-            # What another server ranked goes at once, in the browser: an answer from here could come after a search's.
-            emptied = [*results[:3], w.many.table]
+            # The browser removes another server's results at once: an answer from here could come after a search's.
+            emptied = [*outputs[:3], w.many.table]
             w.target.input(None, None, emptied, js="() => ['', '', '', '']", **PRIVATE)
-            w.target.input(self.fits, [w.collection, w.target], [w.summary], **PRIVATE).then(**share)
-            w.target.change(self.sizes, [w.target], [w.filters.dimension], **PRIVATE)
-        gr.on([w.query.submit, w.ask.click], self.search, question, results, trigger_mode="always_last", **ASKING).then(
+            w.target.input(self.check_server, [w.collection, w.target], [w.summary], **PRIVATE).then(**share)
+            w.target.change(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
+        gr.on([w.query.submit, w.ask.click], self.search, question, outputs, trigger_mode="always_last", **ASKING).then(
             **share
         )
-        w.image.change(self.search_if_asked, question, results, trigger_mode="always_last", **ASKING)
-        w.chips.click(self.take_chip, None, [w.query], **PRIVATE).then(self.search, question, results, **ASKING).then(
-            **share
-        )
-        # Gradio 6.31 tells no `input` when all that was chosen is taken out at once.
+        w.image.change(self.search_if_asked, question, outputs, trigger_mode="always_last", **ASKING)
+        w.chips.click(self.take_question, None, [w.query], **PRIVATE).then(
+            self.search, question, outputs, **ASKING
+        ).then(**share)
+        # Gradio 6.31 sends no `input` event when all choices are removed at once.
         gr.on(
             [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
-            self.rank_again, [w.asked, *place, *w.filters.widgets], results, trigger_mode="always_last", **ASKING,
+            self.rank_again, [w.last, *place, *w.filters.widgets], outputs, trigger_mode="always_last", **ASKING,
         )  # fmt: skip
-        w.many.table.click(self.take_chip, None, [w.query], **PRIVATE).then(self.search, question, results, **ASKING)
-        score_matrix.connect(self.service, w.many, [w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show, [w.asked], [w.detail], **PRIVATE)
-        page_regions.connect(self.service, w.detail, [w.asked, w.collection, w.target])
+        w.many.table.click(self.take_question, None, [w.query], **PRIVATE).then(
+            self.search, question, outputs, **ASKING
+        )
+        w.many.connect([w.collection, w.target, *w.filters.widgets])
+        w.gallery.click(self.show_hit, [w.last], [w.detail], **PRIVATE)
+        page_regions.connect(self.service, w.detail, [w.last, w.collection, w.target])
 
     # Pages
 
-    def add(self, payload: object, collection: str, target: str) -> dict[Any, Any]:
-        given, server = uploads(payload), self.service.targets.of(target)
-        into = self.service.shelf.make(collection or self.requested())
+    def add_files(self, payload: object, collection: str, target: str) -> Updates:
+        given, server = parse_uploads(payload), self.service.targets.get(target)
+        into = self.service.ownership.find_or_create(collection or self._find_requested())
         self.service.ingestor.start(into.key, given, server)
-        self.views.turn(into)
-        return {self.w.files: None, self.w.collection: self.choices(into)}
+        self.views.show(into)
+        return {self.w.files: None, self.w.collection: self._offer_collections(into)}
 
-    def add_samples(self, target: str) -> dict[Any, Any]:
-        chosen = self.service.targets.of(target)
-        into = self.service.shelf.make(self.samples_of(chosen))
-        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in sample_files()], chosen)
-        return self.fresh(into.key)
+    def add_samples(self, target: str) -> Updates:
+        chosen = self.service.targets.get(target)
+        into = self.service.ownership.find_or_create(self._name_samples(chosen))
+        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in list_sample_files()], chosen)
+        return self.show_collection(into.key)
 
-    def samples_of(self, target: Target) -> str:
-        """The collection of sample pages that takes this server's vectors; nobody is asked to name one."""
+    def _name_samples(self, target: Target) -> str:
+        """Return the name of the collection of sample pages that takes this server's vectors."""
         try:
-            target.check(self.service.library, self.service.shelf.key(SAMPLES))
+            target.check_fingerprint(self.service.library, self.service.ownership.find_key(SAMPLES))
         except FingerprintError:
             return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
         except ServingError:
-            pass  # the job meets the same, and tells it
+            pass  # the job meets the same error, and reports it
         return SAMPLES
 
-    def follow(self, collection: str) -> Iterator[dict[Any, Any]]:
-        """What is being added to the collection, each time that changes, until it ends or this page view turns to
-        another collection; also for who comes later."""
-        ingestor, shown, view = self.service.ingestor, "", self.views.current()
-        try:
-            found = self.service.shelf.find(collection)
-        except ServingError:
-            yield gr.skip()  # told by whoever led here
-            return
-        key = found.key
-        if not ingestor.recent(key):
+    def follow_job(self, collection: str) -> Iterator[Updates]:
+        """Yield what is being added to the collection, each time that changes, also for who comes later.
+
+        It ends with the job, or when this page view turns to another collection.
+        """
+        ingestor, shown, view = self.service.ingestor, "", self.views.current_view()
+        found = None
+        with suppress(ServingError):  # reported by whoever led here
+            found = self.service.ownership.find(collection)
+        if found is None or not ingestor.recent_jobs(found.key):
             yield gr.skip()
             return
-        while (job := ingestor.active(key)) is not None and not self.views.left(found, view):
+        key = found.key
+        while (job := ingestor.active_job(key)) is not None and not self.views.has_left(found, view):
             job.finished.wait(TICK_S)
-            now = render.progress(ingestor.recent(key))
-            if now != shown and not self.views.left(found, view):
+            now = results.render_jobs(ingestor.recent_jobs(key))
+            if now != shown and not self.views.has_left(found, view):
                 shown = now
                 yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
-        if self.views.left(found, view):
+        if self.views.has_left(found, view):
             yield {self.w.progress: gr.skip()}
             return
         with suppress(CollectionGoneError):  # else it may have another name by now
-            collection = self.service.shelf.address(self.service.shelf.find(key))
-        yield {**self.panel(collection), self.w.progress: render.progress(ingestor.recent(key))}
+            collection = self.service.ownership.address_of(self.service.ownership.find(key))
+        yield {**self._update_panel(collection), self.w.progress: results.render_jobs(ingestor.recent_jobs(key))}
 
-    def cancel(self, collection: str) -> None:
-        self.service.ingestor.cancel(self.service.shelf.key(collection))
+    def cancel_job(self, collection: str) -> None:
+        self.service.ingestor.cancel(self.service.ownership.find_key(collection))
 
     @property
-    def panels(self) -> list[Component]:
+    def panel(self) -> list[Component]:
+        """The widgets that `_update_panel` fills."""
         w = self.w
         return [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
 
-    def panel(self, collection: str, *, anew: bool = False) -> dict[Any, Any]:
-        """`anew`: another collection than before."""
-        catalogue, ingestor, found = self.service.library.catalogue, self.service.ingestor, self.there(collection)
-        self.views.turn(found)
+    def _update_panel(self, collection: str, *, reset: bool = False) -> Updates:
+        """Return the state of a collection; one's own pages in place of one that is gone. `reset`: of the filters."""
+        catalogue, ingestor, ownership = self.service.library.catalogue, self.service.ingestor, self.service.ownership
+        try:
+            found = ownership.find(collection)
+        except NotFoundError:
+            found = ownership.find(MINE)
+        self.views.show(found)
+        files = catalogue.list_files(found.key)
+        queries = pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []
         return {
-            self.w.progress: render.progress(ingestor.recent(found.key)),
-            self.w.cancel: gr.update(visible=ingestor.active(found.key) is not None),
-            self.w.listing: render.files(catalogue.list_files(found.key), found),
-            self.w.collection: self.choices(found),
-            self.w.chips: render.chips(sample_chips() if found.name.partition(" (")[0] == SAMPLES else []),
-            **filters.choices(self.w.filters, catalogue.list_file_names(found.key), anew=anew),
+            self.w.progress: results.render_jobs(ingestor.recent_jobs(found.key)),
+            self.w.cancel: gr.update(visible=ingestor.active_job(found.key) is not None),
+            self.w.listing: render_template("pages/files.html", files=files, pages=found.pages),
+            self.w.collection: self._offer_collections(found),
+            self.w.chips: render_template("search/chips.html", queries=queries),
+            **self.w.filters.offer_files(catalogue.list_file_names(found.key), reset=reset),
         }
 
-    def fresh(self, collection: str) -> dict[Any, Any]:
-        """Another collection, or one that has changed: nothing of what was found before."""
-        return {**self.panel(collection, anew=True), **self.left()}
+    def show_collection(self, collection: str) -> Updates:
+        """Return another collection, or one that has changed, without what was found before."""
+        return {**self._update_panel(collection, reset=True), **self._clear_results()}
 
-    def left(self) -> dict[Any, Any]:
-        return {**self.nothing(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
+    def _clear_results(self) -> Updates:
+        return {**self._clear_hits(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
 
-    def choices(self, found: Collection) -> Any:
-        shelf = self.service.shelf
-        return gr.update(choices=shelf.choices(found, (MINE, SAMPLES)), value=shelf.address(found))
+    def _offer_collections(self, found: Collection) -> Any:
+        ownership = self.service.ownership
+        return gr.update(choices=ownership.list_choices(found, (MINE, SAMPLES)), value=ownership.address_of(found))
 
-    def there(self, collection: str) -> Collection:
-        """Return the collection; one's own pages in place of one that is gone."""
-        try:
-            return self.service.shelf.find(collection)
-        except NotFoundError:
-            return self.service.shelf.find(MINE)
-
-    def switch(self, collection: str | None) -> dict[Any, Any]:
+    def switch_collection(self, collection: str | None) -> Updates:
         if not collection:  # the list was left before the page had opened
             return {self.w.summary: gr.skip()}
-        shelf = self.service.shelf
+        ownership = self.service.ownership
         try:
-            # On a shelf of one's own a name that is typed makes a collection: to be shared, or to move pages to.
-            found = shelf.make(collection) if shelf.own else shelf.find(collection)
-            if self.views.shows(found, self.views.current()):
-                # A list tells its choice also when it is only left: nothing of what was found goes for that.
+            # Where each browser has its own, a name that is typed makes a collection: to share, or to move pages to.
+            found = ownership.find_or_create(collection) if ownership.per_browser else ownership.find(collection)
+            if self.views.is_showing(found, self.views.current_view()):
+                # A list also sends its choice when it is only left: the results stay.
                 return {self.w.summary: gr.skip()}
-            return self.fresh(shelf.address(found))
+            return self.show_collection(ownership.address_of(found))
         except ServingError as error:
-            told = {**self.left(), self.w.summary: failed("This name cannot be used", error)}
-            with suppress(NotFoundError):  # who cannot be told by anything has no pages of one's own to go to
-                told = {**self.panel(MINE, anew=True), **told}
-            return told
+            updates = {**self._clear_results(), self.w.summary: results.render_error("This name cannot be used", error)}
+            with suppress(NotFoundError):  # without a cookie there are no pages of one's own to show instead
+                updates = {**self._update_panel(MINE, reset=True), **updates}
+            return updates
 
-    def fits(self, collection: str, target: str) -> Any:
-        """Whether the server just chosen can rank the collection: told before it is woken."""
+    def check_server(self, collection: str, target: str) -> Any:
+        """Say that the chosen server cannot rank the collection, before it is started."""
         try:
-            self.service.targets.of(target).check(self.service.library, self.service.shelf.key(collection))
+            self.service.targets.get(target).check_fingerprint(
+                self.service.library, self.service.ownership.find_key(collection)
+            )
         except ServingError as error:
-            return failed("This server cannot search this collection", error)
+            return results.render_error("This server cannot search this collection", error)
         return gr.skip()
 
-    def sizes(self, target: str) -> Any:
-        return filters.sizes(self.service.targets.of(target))
+    def offer_dimensions(self, target: str) -> Any:
+        return filters.offer_dimensions(self.service.targets.get(target))
 
-    def delete_file(self, collection: str, event: gr.EventData) -> dict[Any, Any]:
-        told = ""
+    def delete_file(self, collection: str, event: gr.EventData) -> Updates:
+        outcome: Markup | str = ""
         try:
-            key = self.service.shelf.key(collection)
+            key = self.service.ownership.find_key(collection)
             if event.file:
                 self.service.delete_file(key, event.file)
             else:
                 self.service.delete_collection(key)
         except ServingError as error:
-            told = failed(NOT_DELETED, error)
-        return {**self.panel(collection, anew=not event.file), **self.left(), self.w.summary: told}
+            outcome = results.render_error(NOT_DELETED, error)
+        return {
+            **self._update_panel(collection, reset=not event.file), **self._clear_results(), self.w.summary: outcome,
+        }  # fmt: skip
 
     # Asking
 
-    def arrive(self, request: gr.Request) -> dict[Any, Any]:
-        """Widgets as the address asks: ?c=collection&q=query&k=top_k&t=target. What it does not name may have been
-        used already, and is left alone."""
+    def open_page(self, request: gr.Request) -> Updates:
+        """Return the widgets as the address has them: ?c=collection&q=query&k=top_k&t=target.
+
+        What it does not name may have been used already, and is left alone.
+        """
         asked = dict(request.query_params)
         try:
-            collection = self.requested()
+            collection = self._find_requested()
         except NotFoundError:
-            return {self.w.summary: render.notice("Your browser blocks this page's cookie", NO_COOKIE, "error")}
-        named: dict[Any, Any] = {}
+            return {self.w.summary: render_template("search/no_cookie.html")}
+        named: Updates = {}
         if "q" in asked:
-            named[self.w.query] = self.asked_for(request)
+            named[self.w.query] = self._read_query(request)
         if "k" in asked:
-            named[self.w.top_k] = str(shown(asked["k"]))
+            named[self.w.top_k] = str(parse_top_k(asked["k"]))
         if "t" in asked and isinstance(self.w.target, gr.Dropdown):
-            named[self.w.target] = self.service.targets.or_first(asked["t"]).name
-        if greeting := self.greeting(collection, asked.get("c", "")):
+            named[self.w.target] = self.service.targets.get_or_first(asked["t"]).name
+        if greeting := self._greet(collection, asked.get("c", "")):
             named[self.w.summary] = greeting
-        return {**named, **self.panel(collection)}
+        return {**named, **self._update_panel(collection)}
 
-    def greeting(self, collection: str, wanted: str) -> Markup:
+    def _greet(self, collection: str, wanted: str) -> Markup:
+        """Render what to do first, or why another collection than the one in the address is shown."""
         if is_key(wanted):
             try:
-                self.service.shelf.find(wanted)
+                self.service.ownership.find(wanted)
             except CollectionGoneError:
                 gone = "It was deleted, or the link is incomplete. Your own pages are shown instead."
-                return render.notice("This collection does not exist", gone, "error")
-        return render.NOTHING if self.service.shelf.find(collection).pages else self.welcome
+                return results.render_notice("This collection does not exist", gone, "error")
+        if self.service.ownership.find(collection).pages:
+            return results.NOTHING
+        return render_template("search/welcome.html", local=all(target.is_local for target in self.service.targets))
 
-    def requested(self) -> str:
-        """The collection in the address of the page that caused this event; else the one last added to."""
+    def _find_requested(self) -> str:
+        """Return the collection in the address of the page that caused this event; else the one last added to."""
         request = LocalContext.request.get(None)
         name = "" if request is None else str(dict(request.query_params).get("c", ""))
-        shelf = self.service.shelf
+        ownership = self.service.ownership
         try:
-            return shelf.address(shelf.find(name or shelf.latest() or MINE))
+            return ownership.address_of(ownership.find(name or ownership.find_latest_name() or MINE))
         except ServingError:
-            return shelf.address(shelf.find(MINE))
+            return ownership.address_of(ownership.find(MINE))
 
-    def take_chip(self, event: gr.EventData) -> str:
+    def take_question(self, event: gr.EventData) -> str:
         return str(event.query)
 
-    def asked_for(self, request: gr.Request) -> str:
+    def _read_query(self, request: gr.Request) -> str:
         return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
-    def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Iterator[dict[Any, Any]]:
-        """The question that the address names, whatever has been typed since."""
-        yield from self.search_if_asked(self.asked_for(request), *rest)
+    def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Updates:
+        """Search for the question in the address, whatever has been typed since."""
+        return self.search_if_asked(self._read_query(request), *rest)
 
-    def search_if_asked(self, query: str, *rest: Any) -> Iterator[dict[Any, Any]]:
-        if query.strip() or rest[3]:  # the image
-            yield from self.search(query, *rest)
-        else:
-            yield gr.skip()  # a generator that yields nothing empties its outputs
+    def search_if_asked(self, query: str, *rest: Any) -> Updates:
+        image = rest[3]
+        return self.search(query, *rest) if query.strip() or image else {self.w.summary: gr.skip()}
 
     def search(
         self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object,
         files: object, types: object, dimension: object,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+    ) -> Updates:  # fmt: skip
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
-            yield {**self.nothing(), self.w.summary: render.notice("Type a question first", advice)}
-            return
+            return {**self._clear_hits(), self.w.summary: results.render_notice("Type a question first", advice)}
         try:
-            question = asked_with(query, image, weight, minimum, files, types)
+            question = parse_question(query, image, weight, minimum, files, types)
         except ServingError as error:
-            yield {**self.nothing(), self.w.summary: failed("The search failed", error)}
-            return
-        yield self.answer(question, collection, top_k, target, filters.size(dimension))
+            return self._show_failure(error)
+        return self._answer(question, collection, top_k, target, filters.parse_dimension(dimension))
 
-    def answer(
+    def _answer(
         self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
-    ) -> dict[Any, Any]:
+    ) -> Updates:  # fmt: skip
         try:
-            # Who asks before the page knows its collection asks the one that it opens with.
-            key = self.service.shelf.key(collection or self.requested())
-            found = self.service.search(question, key, shown(top_k), dimension, target)
-            return self.told(question, found, key, dimension)
+            # A question that comes before the page knows its collection asks the one that it opens with.
+            key = self.service.ownership.find_key(collection or self._find_requested())
+            found = self.service.search(question, key, parse_top_k(top_k), dimension, target)
+            return self._show_found(question, found, key, dimension)
         except ServingError as error:
-            return {**self.nothing(), self.w.summary: failed("The search failed", error)}
+            return self._show_failure(error)
 
     def rank_again(
-        self, asked: Asked, collection: str, top_k: str, target: str, files: object, types: object, dimension: object
-    ) -> dict[Any, Any]:
-        """Other pages, or fewer numbers, of the question asked last: its vector is known, no model is asked."""
-        if not asked.query:
+        self, last: LastSearch, collection: str, top_k: str, _: str, files: object, types: object, dimension: object
+    ) -> Updates:
+        """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked."""
+        if not last.query:
             return {self.w.summary: gr.skip()}
-        size = filters.size(dimension)
-        question = asked.question
+        size = filters.parse_dimension(dimension)
+        question = last.question
         try:
-            question = replace(question, of=selection(files, types))
-            if (size, question.of) == (asked.dimension, asked.question.of):
-                # A dropdown may tell one choice twice: the second would take away which pages have moved.
+            question = replace(question, selection=parse_selection(files, types))
+            if (size, question.selection) == (last.dimension, last.question.selection):
+                # A dropdown may send one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
-            key = self.service.shelf.key(collection)
-            found = self.service.rank(question, asked.vector, asked.fingerprint, key, shown(top_k), size)
-            was: dict[str, int] = {}
-            if question.of == asked.question.of:
-                was = filters.ranks(self.service, asked, key, asked.dimension)
-            return self.told(question, found, key, size, was)
+            key = self.service.ownership.find_key(collection)
+            found = self.service.rank(question, last.vector, last.fingerprint, key, parse_top_k(top_k), size)
+            was = filters.find_ranks(self.service, last, key) if question.selection == last.question.selection else {}
+            return self._show_found(question, found, key, size, was)
         except ServingError as error:
             # The question is kept: another choice ranks it again.
-            kept = replace(asked, question=question, dimension=size, hits=())
-            return {**self.nothing(), self.w.summary: failed("The search failed", error), self.w.asked: kept}
+            return {**self._show_failure(error), self.w.last: replace(last, question=question, dimension=size, hits=())}
 
-    def told(
-        self, question: Question, found: Found, collection: CollectionKey, dimension: int | None,
-        was: Mapping[str, int] = render.NO_RANKS,
-    ) -> dict[Any, Any]:  # fmt: skip
-        """`was`: the ranks that pages had by another number of dimensions. Raises ServingError."""
+    def _show_found(
+        self, question: Question, found: SearchResult, collection: CollectionKey, dimension: int | None,
+        was: Mapping[str, int] = results.NO_RANKS,
+    ) -> Updates:  # fmt: skip
+        """Return what was found. `was`: the ranks by another number of dimensions. Raises ServingError."""
         catalogue = self.service.library.catalogue
-        asked = Asked(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
+        last = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
-            return {**self.nothing(), self.w.summary: none_found(found, question), self.w.asked: asked}
+            return {**self._clear_hits(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
         first = found.hits[0]
-        like = named(catalogue.read_page(question.like)) if question.like else ""
-        summary = render.summary(
+        like = f"“{results.name_page(catalogue.read_page(question.like))}”" if question.like else ""
+        summary = results.render_summary(
             found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
-            ranked=None if question.of == ALL_PAGES else found.ranked, dimension=dimension, was=was,
+            ranked=None if question.selection == ALL_PAGES else found.ranked, dimension=dimension, was=was,
         )  # fmt: skip
         return {
             self.w.summary: summary,
-            self.w.gallery: render.gallery(found.hits, was),
-            self.w.detail: page_regions.detail(first, catalogue.read_lines(first.page.id)),
-            self.w.asked: asked,
+            self.w.gallery: results.render_gallery(found.hits, was),
+            self.w.detail: page_regions.render_detail(first, catalogue.read_lines(first.page.id)),
+            self.w.last: last,
         }
 
-    def show(self, asked: Asked, event: gr.EventData) -> Markup:
-        """Of the hits shown, as they were found: looking at a page never asks the worker again."""
-        hit = next((hit for hit in asked.hits if hit.page.id == event.page), None)
+    def show_hit(self, last: LastSearch, event: gr.EventData) -> Markup:
+        """Render the hit that was clicked, as it was found: no server is asked."""
+        hit = next((hit for hit in last.hits if hit.page.id == event.page), None)
         if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
-            return render.notice("This page is gone", "It was deleted meanwhile. Search again.", "error")
-        return page_regions.detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
+            return results.render_page_gone()
+        return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
 
-    def act(
-        self, asked: Asked, collection: str, top_k: str, target: str, event: gr.EventData
-    ) -> Iterator[dict[Any, Any]]:
-        """What a button beside a page does: others like it, or its deletion."""
+    def use_button(
+        self, last: LastSearch, collection: str, top_k: str, target: str, event: gr.EventData
+    ) -> Iterator[Updates]:
+        """Do what a button beside a page says: find others like it, or delete it."""
         page = str(event.page)
         if event.like:
-            like = Question(like=page, minimum=asked.question.minimum, of=asked.question.of)
-            yield self.answer(like, collection, top_k, target, asked.dimension)
+            like = Question(like=page, minimum=last.question.minimum, selection=last.question.selection)
+            yield self._answer(like, collection, top_k, target, last.dimension)
             return
         try:
-            self.service.delete(self.service.shelf.key(collection), [page])
+            self.service.delete_pages(self.service.ownership.find_key(collection), [page])
         except ServingError as error:
-            yield {**self.panel(collection), **self.nothing(), self.w.summary: failed(NOT_DELETED, error)}
+            failure = {self.w.summary: results.render_error(NOT_DELETED, error)}
+            yield {**self._update_panel(collection), **self._clear_hits(), **failure}
             return
-        yield {**self.panel(collection), **self.left()}
-        if asked.question.like != page:
-            yield self.answer(asked.question, collection, top_k, target, asked.dimension)
+        yield {**self._update_panel(collection), **self._clear_results()}
+        if last.question.like != page:
+            yield self._answer(last.question, collection, top_k, target, last.dimension)
 
-    def nothing(self) -> dict[Any, Any]:
-        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.asked: Asked()}
+    def _show_failure(self, error: ServingError) -> Updates:
+        return {**self._clear_hits(), self.w.summary: results.render_error("The search failed", error)}
 
-
-def failed(title: str, error: ServingError) -> Markup:
-    return render.notice(title, error.message, "error")
+    def _clear_hits(self) -> Updates:
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.last: LastSearch()}

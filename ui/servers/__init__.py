@@ -1,0 +1,1 @@
+"""The servers that the page can ask, and the state of each."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from serving.client import EmbeddingClient
-from serving.cloud.credentials import Keys, load_keys
+from serving.cloud.credentials import load_keys
 from serving.errors import BadValueError
 from serving.settings import Settings
-from ui.servers.modal_target import ModalTarget, app_name
-from ui.servers.state_feed import Watch
+from ui.servers.modal_target import ModalTarget, parse_app_name
+from ui.servers.state_feed import EngineStateFeed
 from ui.servers.target import Target, Targets
 
 UNREACHABLE_S = 10.0
-"""Time until a search or an upload says that nothing answers at the address of its server: nobody starts a server that
-is not ours, and a platform that starts it accepts the connection at once."""
+"""Time until a search or an upload reports that nothing answers at the address of its server: nobody starts a server
+that is not ours, and a platform that starts it accepts the connection at once."""
 
 
 def configure_targets(workers: Sequence[tuple[str, str]], settings: Settings, folder: Path | None = None) -> Targets:
@@ -27,24 +26,18 @@ def configure_targets(workers: Sequence[tuple[str, str]], settings: Settings, fo
     """
     targets: list[Target] = []
     for number, (name, url) in enumerate(workers, 1):
-        if app := app_name(url):
-            targets.append(ModalTarget(name, app, load_modal_keys(settings), folder or settings.data))
+        if app := parse_app_name(url):
+            try:
+                targets.append(ModalTarget(name, app, load_keys(settings.data, os.environ), folder or settings.data))
+            except ValueError as error:
+                raise BadValueError(str(error)) from None
             continue
         key = os.environ.get("DORMOUSE_WORKER_KEY", "")
         admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", settings.admin_key.get_secret_value())
         client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
-        targets.append(Target(client, name, Watch(partial(locate_engine, client.url, admin) if admin else None)))
+
+        def locate_engine(place: tuple[str, str] = (client.url, admin)) -> tuple[str, str]:
+            return place
+
+        targets.append(Target(client, name, EngineStateFeed(locate_engine if admin else None)))
     return Targets(targets)
-
-
-def load_modal_keys(settings: Settings) -> Keys:
-    """Return the keys of servers on Modal. Raises BadValueError."""
-    try:
-        return load_keys(settings.data, os.environ)
-    except ValueError as error:
-        raise BadValueError(str(error)) from None
-
-
-def locate_engine(url: str, admin_key: str) -> tuple[str, str]:
-    """Return the address and admin key of an engine whose address never changes."""
-    return url, admin_key

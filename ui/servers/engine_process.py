@@ -1,6 +1,6 @@
 """The engine that the page starts for itself, and starts again when it ends unasked.
 
-Knows nothing of the workers that come and go behind it: that is the engine's own business.
+The workers that start and end behind it are the engine's own business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from serving.client import EmbeddingClient
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.settings import Settings
 from serving.system.environment import process_variables, settings_variables
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)
 """Before the first, second, ... start in a row that did not last."""
@@ -22,16 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class LocalEngine:
-    """`client` speaks to the process that runs now; a call that waits while it is started again is answered by it.
+    """The engine as a process. `client` asks the one that runs now; a call waits while it is started again.
 
     Its key is made for this run: another program on this machine, or a web page, cannot use the engine.
     """
 
     def __init__(self, settings: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
-        """`snapshot` and `scaledown_window` as `python -m serving` takes them. Returns once it answers.
-
-        Raises ProcessFailed.
-        """
+        """Return once it answers; the options are as `python -m serving` takes them. Raises ProcessFailed."""
         self._settings = settings
         window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
         self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(settings.data)]
@@ -43,12 +40,12 @@ class LocalEngine:
         except BaseException:
             self._process.stop()
             raise
-        self._watcher = threading.Thread(target=self._watch, name="engine watch", daemon=True)
+        self._watcher = threading.Thread(target=self._keep_running, name="engine watch", daemon=True)
         self._watcher.start()
 
     @property
     def admin_key(self) -> str:
-        """The configured one, else the one that the engine keeps in the data folder. Raises OSError."""
+        """Return the configured one, else the one that the engine keeps in the data folder. Raises OSError."""
         return self._settings.admin_key.get_secret_value() or (self._settings.data / "admin.key").read_text().strip()
 
     def stop(self) -> None:
@@ -58,11 +55,11 @@ class LocalEngine:
         self._watcher.join(5)
 
     def _start(self) -> ServerProcess:
-        own = {"DORMOUSE_API_KEYS": self._key}
         # Not the page's password, nor keys of other servers and clouds.
-        return ServerProcess("serving", self._arguments, own, {**process_variables(), **settings_variables()})
+        environment = {**process_variables(), **settings_variables()}
+        return ServerProcess("serving", self._arguments, {"DORMOUSE_API_KEYS": self._key}, environment)
 
-    def _watch(self) -> None:
+    def _keep_running(self) -> None:
         pause = GrowingPause(PAUSES_S)
         while not self._stopping.is_set():
             began = time.monotonic()

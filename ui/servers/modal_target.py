@@ -1,21 +1,21 @@
 """Servers on Modal, found by the names of their apps: `modal:bigemma3-hf-serve`.
 
-Any request to such a server starts a container if there is none, and keeps it for another minute if there is. So it is
-asked for nothing but vectors: what it is and how it came up is learned from its answers and remembered (`Memory`), and
-what it does meanwhile from what Modal counts (`ModalWatch`), which wakes nobody.
+A request to such a server starts a container if there is none, and keeps a running one for another minute. So it is
+asked for vectors only: its model and its starts are learned from its answers and remembered (`MemoryFile`), and its
+state comes from Modal's counts (`ModalStateFeed`), which wake no container.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
+from pydantic import BaseModel, ConfigDict
 
 from bench.coldstart.modal_target import APPS, ModalServer, explain_not_deployed, look_up_function
 from serving.client import Answer, EmbeddingClient, ModelInfo
@@ -23,248 +23,227 @@ from serving.cloud import modal_account
 from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError, ask_modal
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
-from serving.library.catalogue import FingerprintError
-from serving.library.library import Library
-from serving.library.records import CollectionKey
 from serving.system.files import write_file
-from ui.servers.modal_feed import ModalWatch, Stats
-from ui.servers.state import Row
+from ui.servers.modal_feed import ContainerCounts, ModalStateFeed
+from ui.servers.state import StartRecord
 from ui.servers.target import ANSWER_S, Target
 
 SCHEME = "modal:"
+APP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NOT_ASKED = "not_asked"
-NOT_YET = "https://address-not-known-yet.invalid"
+UNKNOWN_URL = "https://address-not-known-yet.invalid"
 DEADLINE_S = 900.0
 """The first start after a deployment downloads 8.6 GB or compiles, and makes the snapshot: minutes."""
-ROWS = 20
-"""Starts that are remembered; what the page expects of the next is their median."""
-REQUEST = ("queue", "decode", "embed")
-"""Phases of one request; what else an answer tells is of the start."""
-ORDER = ("start", "restore", "wake", "probe")
+STARTS_KEPT = 20
+"""The page expects the median of these of the next start."""
+REQUEST_PHASES = ("queue", "decode", "embed")
+"""Phases of one request; all others that an answer names belong to the start."""
+PHASE_ORDER = ("start", "restore", "wake", "probe")
 
 
-@dataclass(frozen=True)
-class Known:
-    """What one server said of itself. `version` is its app's, counted by Modal at each deployment."""
+class ServerMemory(BaseModel):
+    """Facts that one server gave of itself. `version` is its app's, which Modal counts up at each deployment."""
+
+    model_config = ConfigDict(frozen=True)
 
     version: int = 0
     info: ModelInfo | None = None
-    starts: tuple[Row, ...] = ()
+    starts: tuple[StartRecord, ...] = ()
     boot_id: str = ""
 
 
-@dataclass
-class Memory:
-    """A file of what a server said, so that the next page knows it without asking. From any thread.
+class MemoryFile:
+    """A file of facts about a server, so that the next page knows them without asking. Thread-safe.
 
-    It is read when it is first asked for: not before a snapshot of the page was made.
+    It is read when it is first needed: not before a snapshot of the page was made.
     """
 
-    path: Path
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _known: Known | None = None
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._memory: ServerMemory | None = None
 
-    @property
-    def known(self) -> Known:
+    def read(self) -> ServerMemory:
         with self._lock:
-            if self._known is None:
-                self._known = read(self.path)
-            return self._known
+            if self._memory is None:
+                self._memory = ServerMemory()
+                with suppress(OSError, ValueError):
+                    self._memory = ServerMemory.model_validate_json(self._path.read_bytes())
+            return self._memory
 
-    def change(self, **values: Any) -> None:
-        """It is no harm if it cannot be written: it would only be learned again."""
+    def update(self, **values: Any) -> None:
+        """Change these facts. If they cannot be written, they are learned again."""
         with self._lock:
-            self._known = replace(self.known, **values)
-            content = {
-                "version": self._known.version,
-                "info": None if self._known.info is None else asdict(self._known.info),
-                "starts": [row.model_dump() for row in self._known.starts],
-            }
+            self._memory = self.read().model_copy(update=values)
             with suppress(OSError):
-                write_file(self.path, orjson.dumps(content))
+                write_file(self._path, self._memory.model_dump_json(exclude={"boot_id"}).encode())
 
 
-def read(path: Path) -> Known:
-    try:
-        found = orjson.loads(path.read_bytes())
-        info = found["info"]
-        if info is not None:
-            info = ModelInfo(**{**info, "dimensions": tuple(info["dimensions"])})
-        return Known(int(found["version"]), info, tuple(Row.model_validate(row) for row in found["starts"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Known()
+class ModalApp:
+    """The app's web function, looked up when it is first needed, and again when it has gone. Wakes no container."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.not_deployed = explain_not_deployed(name)
+        self._function: Any = None
 
-class Lookup:
-    """The app's web function, looked up when it is first needed, and again when it has gone. Wakes nobody."""
-
-    def __init__(self, app: str) -> None:
-        self.app = app
-        self._found: Any = None
-
-    def url(self) -> str:
+    def fetch_url(self) -> str:
         """Raises NotReadyError: not deployed, or Modal cannot be asked."""
         try:
-            url = ask_modal(self._function().get_web_url, explain_not_deployed(self.app))
+            url = ask_modal(self._look_up().get_web_url, self.not_deployed)
         except AccountError as error:
             raise NotReadyError(str(error), code="not_deployed") from None
         if not url:
-            raise NotReadyError(explain_not_deployed(self.app), code="not_deployed")
+            raise NotReadyError(self.not_deployed, code="not_deployed")
         return str(url).rstrip("/")
 
-    def stats(self) -> Stats:
+    def fetch_counts(self) -> ContainerCounts:
         """Raises AccountError."""
         try:
-            found = ask_modal(self._function().get_current_stats, explain_not_deployed(self.app))
+            found = ask_modal(self._look_up().get_current_stats, self.not_deployed)
         except AccountError:
-            self._found = None
+            self._function = None
             raise
-        return Stats(found.backlog, found.num_total_runners, found.num_running_inputs)
+        return ContainerCounts(found.backlog, found.num_total_runners, found.num_running_inputs)
 
-    def version(self) -> int:
-        """Counted up by each deployment. Raises AccountError."""
-        return modal_account.look_up_app(self.app, explain_not_deployed(self.app)).version
+    def fetch_version(self) -> int:
+        """Raises AccountError."""
+        return modal_account.look_up_app(self.name, self.not_deployed).version
 
-    def _function(self) -> Any:
-        if self._found is None:
-            self._found = look_up_function(self.app)
-        return self._found
+    def _look_up(self) -> Any:
+        if self._function is None:
+            self._function = look_up_function(self.name)
+        return self._function
 
 
 class ModalClient(EmbeddingClient):
-    def __init__(self, lookup: Lookup, access: Keys, watch: ModalWatch, answered: Callable[[Answer], None]) -> None:
-        """`answered` hears of each answer with vectors."""
-        super().__init__(NOT_YET, access.api, DEADLINE_S, headers=access.headers)
-        self._lookup = lookup
-        self._watch = watch
-        self._answered = answered
+    """A client of one app, which finds the app's address and tells the feed of its requests."""
+
+    def __init__(self, app: ModalApp, keys: Keys, feed: ModalStateFeed, on_answer: Callable[[Answer], None]) -> None:
+        """`on_answer` is called with each answer that has vectors."""
+        super().__init__(UNKNOWN_URL, keys.api, DEADLINE_S, headers=keys.headers)
+        self._app = app
+        self._feed = feed
+        self._on_answer = on_answer
 
     def _embed(self, body: dict[str, Any]) -> Answer:
-        with self._watch.asking():
+        with self._feed.track_request():
             answer = super()._embed(body)
-            self._answered(answer)
+            self._on_answer(answer)
         return answer
 
     def _call(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[Any, int]:
-        if self.url == NOT_YET:
-            self.url = self._lookup.url()
+        if self.url == UNKNOWN_URL:
+            self.url = self._app.fetch_url()
         try:
             return super()._call(method, path, body, deadline_s)
         except NotFoundError:  # Modal's edge, for an app that was stopped: each path that we ask for is there
-            self.url = NOT_YET
-            raise NotReadyError(explain_not_deployed(self._lookup.app), code="not_deployed") from None
+            self.url = UNKNOWN_URL
+            raise NotReadyError(self._app.not_deployed, code="not_deployed") from None
         except UnauthorizedError:
             if self.headers:
                 raise
             raise UnauthorizedError(
-                f"{self._lookup.app} asks for a proxy token of its workspace: set DORMOUSE_MODAL_KEY and"
+                f"{self._app.name} asks for a proxy token of its workspace: set DORMOUSE_MODAL_KEY and"
                 " DORMOUSE_MODAL_SECRET, from `modal workspace proxy-tokens create`"
             ) from None
 
 
 class ModalTarget(Target):
-    """`app` is looked up when it is first needed, so it may be deployed while the page runs."""
+    """A server on Modal. `app` is looked up when it is first needed, so it may be deployed while the page runs."""
 
-    def __init__(self, name: str, app: str, access: Keys, folder: Path) -> None:
-        """`folder`: where what it says is remembered."""
+    def __init__(self, name: str, app: str, keys: Keys, folder: Path) -> None:
+        """`folder`: where the server's facts are remembered."""
         self.app = app
-        self._access = access
-        self._lookup = Lookup(app)
-        self._memory = Memory(folder / f"worker-{app}.json")
-        watch = ModalWatch(self._lookup.stats, lambda: self._memory.known.starts)
-        super().__init__(ModalClient(self._lookup, access, watch, self._learn), name or app, watch)
-
-    @property
-    def title(self) -> str:
-        return self.name
-
-    @property
-    def local(self) -> bool:
-        return False
+        self._keys = keys
+        self._modal = ModalApp(app)
+        self._memory = MemoryFile(folder / f"worker-{app}.json")
+        feed = ModalStateFeed(self._modal.fetch_counts, lambda: self._memory.read().starts)
+        super().__init__(ModalClient(self._modal, keys, feed, self._learn), name or app, feed)
 
     @property
     def deployment(self) -> str:
-        """What the bench calls it."""
-        found = {app: name for name, app in APPS.items()}
-        return found.get(self.app, "vllm" if "vllm" in self.app else "hf")
+        """The bench's name of this kind of server."""
+        return "vllm" if "vllm" in self.app else "hf"
 
     @property
-    def known(self) -> ModelInfo | None:
-        return self._memory.known.info
+    def known_info(self) -> ModelInfo | None:
+        return self._memory.read().info
 
-    def info(self) -> ModelInfo:
-        """What it said with its last answer: asking it now would start a container. Raises NotReadyError."""
-        if (found := self.known) is None:
+    def fetch_info(self) -> ModelInfo:
+        """Return what came with its last answer: asking it now would start a container. Raises NotReadyError."""
+        if (found := self.known_info) is None:
             raise NotReadyError(
-                f"{self.name} says what it is with its first answer: it is not asked before, because that would start"
+                f"{self.name} reports its model with its first answer: it is not asked before, because that would start"
                 " a container",
                 code=NOT_ASKED,
             )
         return found
 
-    def check(self, library: Library, collection: CollectionKey) -> None:
-        """Raises FingerprintError, unless it was deployed again since it told its fingerprint: then it may answer."""
-        if (found := self.known) is None or library.catalogue.read_collection(collection).fingerprint is None:
-            return
-        try:
-            library.catalogue.check_fingerprint(collection, found.fingerprint)
-        except FingerprintError:
-            with suppress(AccountError):
-                if self._lookup.version() != self._memory.known.version:
-                    self._memory.change(info=None)
-                    return
-            raise
+    def _fetch_info_again(self) -> ModelInfo:
+        """Forget the model if the app was deployed again since: then it may be another. Raises NotReadyError."""
+        with suppress(AccountError):
+            if self._modal.fetch_version() != self._memory.read().version:
+                self._memory.update(info=None)
+        return self.fetch_info()
 
-    def use(self, access: Keys) -> None:
-        """From now on."""
-        self._access = access
-        self.client.key = access.api
-        self.client.headers = dict(access.headers)
+    def use_keys(self, keys: Keys) -> None:
+        self._keys = keys
+        self.client.key = keys.api
+        self.client.headers = dict(keys.headers)
 
-    def bench_target(self) -> ModalServer:
-        """To bring it to zero. Raises TargetError."""
-        return ModalServer(self.deployment, self.app, self._access)
+    def open_bench_target(self) -> ModalServer:
+        """Return what brings the server to zero. Raises TargetError."""
+        return ModalServer(self.deployment, self.app, self._keys)
 
     def _learn(self, answer: Answer) -> None:
-        """From an answer: how its container came up, if it is the first of it; and what it is, now that it is awake."""
-        known = self._memory.known
+        """Remember the start of a container from its first answer, and the model once a container is awake."""
+        known = self._memory.read()
         if answer.boot_requests == 1:
-            self._memory.change(starts=(*known.starts, row(answer))[-ROWS:])
+            self._memory.update(starts=(*known.starts, as_start_record(answer))[-STARTS_KEPT:])
         if answer.boot_id == known.boot_id:
             return
-        self._memory.change(boot_id=answer.boot_id)
+        self._memory.update(boot_id=answer.boot_id)
         if known.info is None or known.info.fingerprint != answer.fingerprint or answer.start_kind != "restored":
-            threading.Thread(target=self._introduce, name="introduction", daemon=True).start()
+            threading.Thread(target=self._learn_info, name="model info", daemon=True).start()
 
-    def _introduce(self) -> None:
+    def _learn_info(self) -> None:
         with suppress(ServingError):
             info = self.client.fetch_info(ANSWER_S)
             version = 0
             with suppress(AccountError):
-                version = self._lookup.version()
-            self._memory.change(info=info, version=version)
+                version = self._modal.fetch_version()
+            self._memory.update(info=info, version=version)
 
 
-def row(answer: Answer) -> Row:
-    """The start of the container that gave this answer. What its server does not tell is Modal's part: a place, a
-    container. An answer in less time than the start took did not wait for it."""
-    told = {name: max(0.0, value) for name, value in answer.server_ms.items()}
-    names = sorted(set(told) - set(REQUEST), key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
-    start = {name: told[name] for name in names}
-    whole = answer.seconds * 1000
-    platform = whole - sum(told.values())
-    phases = {"platform": max(0.0, platform), **start}
-    return Row(
-        at=time.time() - answer.seconds, backend="modal", kind=answer.start_kind, outcome="ok", phases=phases,
-        ready_ms=sum(phases.values()), first_answer_ms=whole if platform >= 0 else None,
-    )  # fmt: skip
+def as_start_record(answer: Answer) -> StartRecord:
+    """Return the start of the container that gave this answer.
+
+    Time that its server does not account for is Modal's: for a place, for a container. An answer in less time than the
+    start took did not wait for it.
+    """
+    phases = {name: max(0.0, value) for name, value in answer.server_ms.items()}
+    total = answer.seconds * 1000
+    platform = total - sum(phases.values())
+    others = sorted(set(phases) - {*PHASE_ORDER, *REQUEST_PHASES})
+    names = [*(name for name in PHASE_ORDER if name in phases), *others]
+    start = {"platform": max(0.0, platform), **{name: phases[name] for name in names}}
+    return StartRecord(
+        at=time.time() - answer.seconds,
+        backend="modal",
+        kind=answer.start_kind,
+        outcome="ok",
+        phases=start,
+        ready_ms=sum(start.values()),
+        first_answer_ms=total if platform >= 0 else None,
+    )
 
 
-def app_name(address: str) -> str | None:
-    """Of `modal:APP`; None for another address. Raises BadValueError."""
+def parse_app_name(address: str) -> str | None:
+    """Return the app of `modal:APP`, None for another address. Raises BadValueError."""
     if not address.startswith(SCHEME):
         return None
     app = address.removeprefix(SCHEME).strip()
-    if not app or len(app) > 64 or not all(char.isascii() and (char.isalnum() or char in "._-") for char in app):
+    if not APP.fullmatch(app):
         raise BadValueError(f"{app!r} is no name of a Modal app: give it as in modal:{APPS['hf']}")
     return app

@@ -1,6 +1,6 @@
-"""What a browser may see of the engine's status: the fields below, and nothing that is not among them.
+"""An engine's status as far as a browser may see it: the fields below, and nothing else.
 
-Knows neither where the status comes from nor how it is shown.
+This module knows neither where a status comes from nor how it is shown.
 """
 
 from __future__ import annotations
@@ -14,36 +14,35 @@ STARTS = 6
 TEXT_CHARS = 300
 ENTRIES = 40
 FOLDERS = re.compile(r"[^\s'\"(=]*[/\\]")
-"""Everything of a word up to its last slash."""
+"""The part of a word up to its last slash."""
 TOKEN = re.compile(r"(?=[\w-]*\d)[\w-]{20,}")
 """Long and with a digit in it: a key or a hash rather than a word."""
 
-State = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
+StateName = Literal["zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "failed"]
 
 
-def scrubbed(text: object) -> str:
-    """A reason, made by programs of this machine, without its folders and without anything that looks like a key."""
+def scrub_reason(text: object) -> str:
+    """Return a reason, made by programs of this machine, without its folders and anything that looks like a key."""
     plain = " ".join(TOKEN.sub("…", FOLDERS.sub("", str(text))).split())
     return plain if len(plain) <= TEXT_CHARS else plain[: TEXT_CHARS - 1] + "…"
 
 
-def first(count: int) -> BeforeValidator:
-    return BeforeValidator(lambda found: found[:count] if isinstance(found, list) else found)
-
-
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-]{1,40}$")]
-Text = Annotated[str, BeforeValidator(scrubbed)]
+Text = Annotated[str, BeforeValidator(scrub_reason)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Phases = Annotated[dict[Name, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=ENTRIES)]
-"""Milliseconds; one that is what others leave over may come out a little below zero."""
+"""Milliseconds. A phase that is computed as the rest of the others may be a little below zero."""
+History = BeforeValidator(lambda found: found[:STARTS] if isinstance(found, list) else found)
 
 
-class Shown(BaseModel):
+class StatusModel(BaseModel):
+    """A part of the status. Fields that are not named are dropped."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Row(Shown):
-    """One start; `at` in Unix seconds."""
+class StartRecord(StatusModel):
+    """One start that is over. `at` is in Unix seconds."""
 
     at: Number
     backend: Name
@@ -55,8 +54,8 @@ class Row(Shown):
     first_answer_ms: Number | None = None
 
 
-class Going(Shown):
-    """The start that is going on."""
+class StartInProgress(StatusModel):
+    """The start that runs now."""
 
     kind: Name
     phases: Phases = {}
@@ -66,29 +65,31 @@ class Going(Shown):
     reason: Text = ""
 
 
-class Next(Shown):
-    """What a search at zero would meet."""
+class NextStart(StatusModel):
+    """The start that a search at zero would wait for."""
 
     kind: Name
     expected_ms: Number | None = None
 
 
-class Snapshot(Shown):
+class Snapshot(StatusModel):
+    """The stored snapshot."""
+
     bytes: Number
     age_s: float
 
 
-class Held(Shown):
-    """What a worker of a GPU holds at zero, in bytes."""
+class ParkedMemory(StatusModel):
+    """Memory that a worker of a GPU holds at zero, in bytes."""
 
     host_bytes: Number = 0
     gpu_saved: Number = 0
 
 
-class Facts(Shown):
+class EngineState(StatusModel):
     """The engine at the moment `now`, in its own Unix seconds."""
 
-    state: State
+    state: StateName
     now: Number
     reason: Text = ""
     scaledown_at: Number | None = None
@@ -97,22 +98,17 @@ class Facts(Shown):
     min_containers: int = 0
     backend: Name
     tier: Name
-    held: Held | None = None
+    held: ParkedMemory | None = None
     refused: Annotated[dict[Name, Text], Field(max_length=ENTRIES)] = {}
     disabled: Text = ""
     snapshot: Snapshot | None = None
-    start: Going | None = None
-    next: Next
-    last_start: Row | None = None
-    history: Annotated[list[Row], first(STARTS)] = []
+    start: StartInProgress | None = None
+    next: NextStart
+    last_start: StartRecord | None = None
+    history: Annotated[list[StartRecord], History] = []
 
-    @classmethod
-    def of(cls, status: object) -> Facts:
-        """From what `GET /engine` answers. Raises ValueError if it is something else."""
-        return cls.model_validate(status)
-
-    def aged(self, seconds: float) -> Facts:
-        """The same, that much later: what runs has run on."""
+    def advance(self, seconds: float) -> EngineState:
+        """Return the state that much later, with its start and its snapshot's age moved on."""
         changes: dict[str, Any] = {"now": self.now + seconds}
         if self.start is not None:
             elapsed = self.start.elapsed_ms + seconds * 1000
@@ -123,38 +119,38 @@ class Facts(Shown):
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the worker goes; None where nothing is counted down."""
+        """Seconds until the worker stops; None where nothing is counted down."""
         return None if self.scaledown_at is None else max(0.0, self.scaledown_at - self.now)
 
     @property
-    def look(self) -> State:
-        """The state as a person would call it: a start that has been asked for has begun."""
+    def shown_state(self) -> StateName:
+        """The state that a person is shown: a start that has been asked for has begun."""
         if self.state != "zero" or not (self.start or self.waiting):
             return self.state
         return "restoring" if self.next.kind == "restored" else "starting"
 
 
-class Unknown(Shown):
-    """Why there are no facts."""
+class UnknownState(StatusModel):
+    """A state that is not known, and why."""
 
     title: str
     why: str
 
 
-CONNECTING = Unknown(title="Connecting…", why="waiting for the page's server")
-STARTING = Unknown(title="Connecting…", why="waiting for the embedder's engine")
-SILENT = Unknown(title="Not reachable", why="the embedder's engine does not answer; trying again")
-ELSEWHERE = Unknown(title="Runs elsewhere", why="its state is not known to this page")
-REFUSED = Unknown(
+CONNECTING = UnknownState(title="Connecting…", why="waiting for the page's server")
+STARTING = UnknownState(title="Connecting…", why="waiting for the embedder's engine")
+SILENT = UnknownState(title="Not reachable", why="the embedder's engine does not answer; trying again")
+ELSEWHERE = UnknownState(title="Runs elsewhere", why="its state is not known to this page")
+REFUSED = UnknownState(
     title="State not known", why="the embedder refuses to report it: is DORMOUSE_ADMIN_KEY its admin key?"
 )
-STRANGE = Unknown(title="State not known", why="the engine's report is not understood by this page")
+NOT_UNDERSTOOD = UnknownState(title="State not known", why="the engine's report is not understood by this page")
 
-News = Facts | Unknown
+ServerState = EngineState | UnknownState
 
 
-def told(news: News) -> dict[str, Any]:
-    """What `GET /status` answers."""
-    if isinstance(news, Unknown):
-        return {"state": "unknown", "reason": f"{news.title}: {news.why}"}
-    return {**news.model_dump(), "seconds_left": news.seconds_left}
+def as_json(state: ServerState) -> dict[str, Any]:
+    """Return the body of `GET /status`."""
+    if isinstance(state, UnknownState):
+        return {"state": "unknown", "reason": f"{state.title}: {state.why}"}
+    return {**state.model_dump(), "seconds_left": state.seconds_left}

@@ -1,6 +1,6 @@
-"""Reads the engine's events in one thread, for all browsers together; hands on the newest and keeps the last minutes.
+"""The state of one server for all browsers together, read by one thread; the newest and the last minutes are kept.
 
-Only the engine is asked, and only for its events: those wake no worker. Knows nothing of how the news are shown.
+Only an engine's events are asked for, and those wake no worker.
 """
 
 from __future__ import annotations
@@ -15,147 +15,142 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 import orjson
 import requests
 
-from serving.system.growing_pause import GrowingPause
+from serving.system.timeouts import GrowingPause
 from ui.servers import state
-from ui.servers.state import Facts, News
-from ui.servers.state_history import Band, Past
+from ui.servers.state import EngineState, ServerState
+from ui.servers.state_history import StateHistory, StateSpan
 
 CONNECT_S = 5.0
 SILENCE_S = 40.0
-"""Without a word for so long the connection is taken for broken: the engine says something every 15 s."""
+"""After so long without an event the connection counts as broken: the engine sends something every 15 s."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 """Before the first, second, ... try in a row: an engine that was started again answers after two seconds."""
 EVENT_BYTES = 1024 * 1024
 REPEAT_S = 15.0
-"""A browser is told again after this, so that it knows the connection lives, and that ages stay true."""
+"""A browser gets the state again after this, so that it knows the connection lives, and ages stay true."""
 BROWSERS = 256
 """Open streams at once; more are refused, so that nothing grows without limit."""
 log = logging.getLogger(__name__)
 
 
-class Refused(Exception):
-    """Something answers, but it will not tell: asking again would change nothing, and might keep it awake."""
+class StateRefused(Exception):
+    """Something answers but refuses: asking again would change nothing, and might keep it awake."""
 
 
-class Board:
-    """The newest news of one server, for all browsers that look. Says nothing of where they come from."""
+class StateFeed:
+    """The newest state of one server, for all browsers. Subclasses know where it comes from."""
 
     engine: Callable[[], tuple[str, str]] | None = None
-    """Address and admin key of an engine of ours, where there is one."""
+    """Return the address and admin key of an engine of ours, where there is one."""
 
-    def __init__(self, news: News) -> None:
-        self._news: News = news
-        self._told_at = time.monotonic()
-        self._past = Past()
+    def __init__(self, first: ServerState) -> None:
+        self._state = first
+        self._published_at = time.monotonic()
+        self._history = StateHistory()
         self._lock = threading.Lock()
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closing = threading.Event()
 
     def start(self) -> None:
-        """Once, before anybody looks."""
+        """Begin to read; called once, before anybody looks."""
 
     def close(self) -> None:
-        """Ends the browsers' streams at once."""
+        """End the browsers' streams at once."""
         self._closing.set()
-        self._wake()
+        self.publish_again()
 
     @property
-    def news(self) -> News:
-        """The newest, as it is now."""
+    def state(self) -> ServerState:
         with self._lock:
-            news, age = self._news, time.monotonic() - self._told_at
-        return news.aged(age) if isinstance(news, Facts) else news
+            newest, age = self._state, time.monotonic() - self._published_at
+        return newest.advance(age) if isinstance(newest, EngineState) else newest
 
     @property
-    def past(self) -> list[Band]:
-        """Its states, the oldest first. Empty where nobody tells."""
+    def history(self) -> list[StateSpan]:
+        """The spans of the last minutes, the oldest first."""
         with self._lock:
-            return self._past.bands
-
-    def repeat(self) -> None:
-        """Tells every browser once more: something beside the engine's state has changed."""
-        self._wake()
+            return list(self._history.spans)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return len(self._listeners) >= BROWSERS
 
-    async def follow(self) -> AsyncGenerator[News, None]:
-        """What is known now, and again at each change; ends with `close`."""
-        heard = asyncio.Event()
-        listener = (asyncio.get_running_loop(), heard)
+    async def follow(self) -> AsyncGenerator[ServerState, None]:
+        """Yield the state now and at each change, until the feed is closed."""
+        changed = asyncio.Event()
+        listener = (asyncio.get_running_loop(), changed)
         with self._lock:
             self._listeners.add(listener)
-        self._looked_at()
+        self._on_viewer()
         try:
             while not self._closing.is_set():
-                heard.clear()
-                yield self.news
+                changed.clear()
+                yield self.state
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REPEAT_S):
-                        await heard.wait()
+                        await changed.wait()
         finally:
             with self._lock:
                 self._listeners.discard(listener)
 
-    def _looked_at(self) -> None:
-        """Somebody has begun to look."""
-
-    def _tell(self, news: News) -> None:
-        with self._lock:
-            known, self._news, self._told_at = self._news, news, time.monotonic()
-            self._past.note(news, self._told_at, time.time())
-        if known != news:
-            self._wake()
-
-    def _wake(self) -> None:
+    def publish_again(self) -> None:
+        """Send the state to every browser once more, as when something beside it has changed."""
         with self._lock:
             listeners = list(self._listeners)
-        for loop, heard in listeners:
+        for loop, changed in listeners:
             with contextlib.suppress(RuntimeError):  # that loop has ended
-                loop.call_soon_threadsafe(heard.set)
+                loop.call_soon_threadsafe(changed.set)
+
+    def _on_viewer(self) -> None:
+        """Called when somebody begins to look."""
+
+    def _publish(self, found: ServerState) -> None:
+        with self._lock:
+            before, self._state, self._published_at = self._state, found, time.monotonic()
+            self._history.record(found, self._published_at, time.time())
+        if before != found:
+            self.publish_again()
 
 
-class Watch(Board):
-    """Of an engine of ours. `start` and `close` once; the rest from any thread."""
+class EngineStateFeed(StateFeed):
+    """The states of an engine, from its own events. Thread-safe."""
 
     def __init__(self, engine: Callable[[], tuple[str, str]] | None) -> None:
-        """`engine`: its address and admin key, asked for at each connection because both may change; OSError if they
-        cannot be had now. None: nobody is asked, and the state is not known."""
+        """`engine` returns address and admin key; with None nobody is asked, and the state is not known.
+
+        It is called for each connection because both may change, and raises OSError if they cannot be had now.
+        """
         super().__init__(state.ELSEWHERE if engine is None else state.STARTING)
         self.engine = engine
-        # Not waited for at the end: it may be reading from a server elsewhere that says nothing.
+        # Not waited for at the end: it may be reading from a server elsewhere that sends nothing.
         self._thread = threading.Thread(target=self._run, name="engine events", daemon=True)
 
     def start(self) -> None:
-        """`close` ends the thread with its next word from the engine."""
+        """Start the thread. `close` ends it with the engine's next event."""
         if self.engine is not None:
             self._thread.start()
-
-    # The thread
 
     def _run(self) -> None:
         pause = GrowingPause(PAUSES_S)
         while not self._closing.is_set():
             began = time.monotonic()
             try:
-                for found in self._events():
-                    self._tell(found)
-                self._tell(state.SILENT)
-            except Refused as refusal:
-                log.warning("the engine does not tell its state: %s", refusal)
-                self._tell(state.REFUSED)
+                with contextlib.suppress(requests.RequestException, OSError):
+                    for found in self._read_events():
+                        self._publish(found)
+                self._publish(state.SILENT)
+            except StateRefused as refusal:
+                log.warning("the engine does not report its state: %s", refusal)
+                self._publish(state.REFUSED)
                 return
-            except (requests.RequestException, OSError):
-                self._tell(state.SILENT)
             except ValueError as error:
-                log.warning("what the engine tells is not understood: %s", error)
-                self._tell(state.STRANGE)
+                log.warning("the engine's report is not understood: %s", error)
+                self._publish(state.NOT_UNDERSTOOD)
             if self._closing.wait(pause.next_after(time.monotonic() - began)):
                 return
 
-    def _events(self) -> Iterator[Facts]:
-        """Raises Refused, RequestException, OSError, or ValueError for what is not an engine's word."""
+    def _read_events(self) -> Iterator[EngineState]:
+        """Raises StateRefused, RequestException, OSError, or ValueError for an answer that is not an engine's."""
         assert self.engine is not None
         url, key = self.engine()
         with requests.Session() as session:
@@ -168,20 +163,20 @@ class Watch(Board):
                 allow_redirects=False,  # the key is for this server and no other
             ) as response:
                 if 300 <= response.status_code < 500:
-                    raise Refused(f"it answered {response.status_code}")
+                    raise StateRefused(f"it answered {response.status_code}")
                 response.raise_for_status()
-                for data in events(response.iter_content(None)):
+                for data in parse_events(response.iter_content(None)):
                     if self._closing.is_set():
                         return
-                    yield Facts.of(orjson.loads(data))
+                    yield EngineState.model_validate(orjson.loads(data))
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The data of each server-sent event. Raises ValueError if one has no end."""
+def parse_events(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the data of each server-sent event. Raises ValueError if one has no end."""
     rest = b""
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n\n")
-        for event in whole:
+        *events, rest = (rest + chunk).split(b"\n\n")
+        for event in events:
             data = [line.removeprefix(b"data:").strip() for line in event.split(b"\n") if line.startswith(b"data:")]
             if data:
                 yield b"\n".join(data)

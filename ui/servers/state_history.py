@@ -1,6 +1,6 @@
-"""What an engine was doing in the last minutes: its states, one after the other, as they were heard of.
+"""The states of a server in the last minutes, one after the other.
 
-Kept with the page's server, so that a reload and a second browser see the same. Knows nothing of how it is shown.
+They are kept by the page's server, so that a reload and a second browser show the same.
 """
 
 from __future__ import annotations
@@ -9,55 +9,45 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from ui.servers.state import News, State, Unknown
+from ui.servers.state import ServerState, StateName, UnknownState
 
-Look = State | Literal["idle", "unknown"]
+SpanState = StateName | Literal["idle", "unknown"]
 """A worker that serves is `idle` while its seconds are counted down."""
-KEPT = 1000
+SPANS_KEPT = 1000
 """Ten minutes of a server that is asked, and waits, each second."""
 PAUSE_S = 1.0
-"""A shorter wait between two requests is no idling: under traffic the past would be nothing but such waits."""
+"""A shorter wait between two requests is not idling: under traffic the history would hold nothing but such waits."""
 
 
 @dataclass(frozen=True)
-class Band:
+class StateSpan:
     """One state; it lasted until the next one began."""
 
-    look: Look
+    state: SpanState
     began: float
-    """Seconds of the monotonic clock: what lengths are computed from."""
+    """Seconds of the monotonic clock, from which lengths are computed."""
     at: float
-    """Unix seconds: what a person is told."""
+    """Unix seconds, which a person is shown."""
 
 
-class Past:
-    """Not safe from several threads: whoever owns it locks."""
+class StateHistory:
+    """The spans, the oldest first; the last one still lasts. Not thread-safe: its owner locks."""
 
     def __init__(self) -> None:
-        self._bands: deque[Band] = deque(maxlen=KEPT)
+        self.spans: deque[StateSpan] = deque(maxlen=SPANS_KEPT)
 
-    @property
-    def bands(self) -> list[Band]:
-        """The oldest first; the last one goes on."""
-        return list(self._bands)
-
-    def note(self, news: News, monotonic: float, unix: float) -> None:
-        look = look_of(news)
-        if self._bands and self._bands[-1].look == look:
+    def record(self, state: ServerState, monotonic: float, unix: float) -> None:
+        spans, name = self.spans, classify_state(state)
+        if spans and spans[-1].state == name:
             return
-        if look == "serving" and self._paused(monotonic):
-            self._bands.pop()
-            return
-        self._bands.append(Band(look, monotonic, unix))
-
-    def _paused(self, monotonic: float) -> bool:
-        if len(self._bands) < 2:
-            return False
-        before, last = self._bands[-2], self._bands[-1]
-        return before.look == "serving" and last.look == "idle" and monotonic - last.began < PAUSE_S
+        idled = len(spans) > 1 and (spans[-2].state, spans[-1].state, name) == ("serving", "idle", "serving")
+        if idled and monotonic - spans[-1].began < PAUSE_S:
+            spans.pop()
+        else:
+            spans.append(StateSpan(name, monotonic, unix))
 
 
-def look_of(news: News) -> Look:
-    if isinstance(news, Unknown):
+def classify_state(state: ServerState) -> SpanState:
+    if isinstance(state, UnknownState):
         return "unknown"
-    return "idle" if news.look == "serving" and news.seconds_left is not None else news.look
+    return "idle" if state.shown_state == "serving" and state.seconds_left is not None else state.shown_state

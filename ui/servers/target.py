@@ -1,6 +1,6 @@
-"""The servers that this page may ask for vectors. Which of them is used belongs to each page view, not to this process.
+"""The servers that this page may ask for vectors. Which of them is used is kept by each page view, not by this process.
 
-Asking a server what it is wakes no worker; only a question or a page does.
+Asking a server for its model wakes no worker; only a question or a page does.
 """
 
 from __future__ import annotations
@@ -12,90 +12,94 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from serving.client import EmbeddingClient, ModelInfo
-from serving.errors import BadValueError, NotReadyError, ServingError
+from serving.errors import BadValueError, NotReadyError
 from serving.http.server import is_loopback
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import CollectionKey
-from ui.servers.state_feed import Board, Watch
+from ui.servers.state_feed import EngineStateFeed, StateFeed
 
 ANSWER_S = 5.0
-"""For a server to say what it is: it does so from memory, and somebody looks at the page meanwhile."""
+"""A server reports its model in this time: it does so from memory, and somebody looks at the page meanwhile."""
 NAME = re.compile(r"[^\s=&/][^=&/]{0,39}")
-NAMED = re.compile(r"([^=]*)=((?:https?://|modal:).*)", re.DOTALL)
+NAME_AND_URL = re.compile(r"([^=]*)=((?:https?://|modal:).*)", re.DOTALL)
 
 
 class Target:
-    """One server. `name` is what addresses and API calls use; `watch` tells its state."""
+    """One server. `name` is what addresses and API calls use; `feed` has its state."""
 
-    def __init__(self, client: EmbeddingClient, name: str = "", watch: Board | None = None) -> None:
+    def __init__(self, client: EmbeddingClient, name: str = "", feed: StateFeed | None = None) -> None:
         """Without a name it is called by its host and port, and shown by its title."""
         self.client = client
-        self.named = bool(name)
-        self.name = name or host(client.url)
-        self.watch: Board = watch or Watch(None)
+        self.has_name = bool(name)
+        self.name = name or address_of(client.url)
+        self.feed: StateFeed = feed or EngineStateFeed(None)
         self._info: ModelInfo | None = None
 
     @property
     def title(self) -> str:
-        """What a person reads: the name that was given, else what the server last called itself."""
-        return self.name if self.named or self._info is None else self._info.title
+        """Return what a person reads: the name that was given, else the title of its model as last reported."""
+        return self.name if self.has_name or self._info is None else self._info.title
 
     @property
-    def local(self) -> bool:
-        """True if what is sent to it does not leave this machine."""
+    def is_local(self) -> bool:
+        """Whether pages and questions that are sent to it stay on this machine."""
         try:
             return is_loopback(urlsplit(self.client.url).hostname or "")
         except ValueError:
             return False
 
     @property
-    def known(self) -> ModelInfo | None:
-        """What it last said of itself."""
+    def known_info(self) -> ModelInfo | None:
+        """Its model as last reported."""
         return self._info
 
-    def info(self) -> ModelInfo:
-        """What it says of itself now: it may have been started again with another model. Raises ServingError."""
+    def fetch_info(self) -> ModelInfo:
+        """Return its model as it is now: it may have been started again with another one. Raises ServingError."""
         self._info = self.client.fetch_info(ANSWER_S)
         return self._info
 
-    def check(self, library: Library, collection: CollectionKey) -> None:
-        """Raises FingerprintError where its vectors cannot join the collection: known before a worker is woken.
+    def check_fingerprint(self, library: Library, collection: CollectionKey) -> None:
+        """Raises FingerprintError where its vectors cannot join the collection, before a worker is woken.
 
-        Says nothing where the server does not answer now. Raises ServingError for one that is none of ours.
+        Returns where the server does not answer now. Raises ServingError for an answer that is not a server's of ours.
         """
-        if library.catalogue.read_collection(collection).fingerprint is None:
+        catalogue = library.catalogue
+        if catalogue.read_collection(collection).fingerprint is None:
             return
-        if self._info is not None:
+        if (known := self.known_info) is not None:
             with suppress(FingerprintError):
-                library.catalogue.check_fingerprint(collection, self._info.fingerprint)
+                catalogue.check_fingerprint(collection, known.fingerprint)
                 return
         with suppress(NotReadyError):
-            library.catalogue.check_fingerprint(collection, self.info().fingerprint)
+            catalogue.check_fingerprint(collection, self._fetch_info_again().fingerprint)
+
+    def _fetch_info_again(self) -> ModelInfo:
+        """Return its model once the known one has turned out to be another."""
+        return self.fetch_info()
 
 
 class Targets:
-    """At least one; the first is taken where none is named."""
+    """At least one server; the first is taken where none is named."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         """Raises BadValueError for two of one name."""
-        self._targets = list(targets)
         self._by_name = {target.name: target for target in targets}
-        if len(self._by_name) < len(self._targets):
+        if len(self._by_name) < len(targets):
             raise BadValueError("two servers have the same name: give them names, as in --worker NAME=URL")
 
     def __iter__(self) -> Iterator[Target]:
-        return iter(self._targets)
+        return iter(self._by_name.values())
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._by_name)
 
     @property
     def first(self) -> Target:
-        return self._targets[0]
+        return next(iter(self))
 
-    def of(self, name: object) -> Target:
-        """Raises BadValueError that tells the names there are."""
+    def get(self, name: object) -> Target:
+        """Raises BadValueError that lists the names there are."""
         if not name:
             return self.first
         found = self._by_name.get(name) if isinstance(name, str) else None
@@ -104,47 +108,42 @@ class Targets:
             raise BadValueError(f"there is no server with that name: {names}", param="target")
         return found
 
-    def or_first(self, name: object) -> Target:
-        """The one in an address, which may be an old one."""
+    def get_or_first(self, name: object) -> Target:
+        """Return the server that an address names, which may be an old address."""
         try:
-            return self.of(name)
+            return self.get(name)
         except BadValueError:
             return self.first
 
-    def choices(self) -> list[tuple[str, str]]:
-        """(what is shown, name) of each; two of one title are told apart by their names."""
+    def list_choices(self) -> list[tuple[str, str]]:
+        """Return (what is shown, name) of each; two of one title are told apart by their names."""
         titles = [target.title for target in self]
         return [
             (title if titles.count(title) == 1 else f"{title} ({target.name})", target.name)
             for title, target in zip(titles, self, strict=True)
         ]
 
-    def introduce(self) -> Iterator[list[tuple[str, str]]]:
-        """The choices as they are now, and again as each server without a title says its own.
+    def fetch_titles(self) -> Iterator[list[tuple[str, str]]]:
+        """Yield the choices as they are now, and again as each server without a title reports its own.
 
-        Who does not answer is asked again another time.
+        A server that does not answer is asked again another time.
         """
-        yield self.choices()
-        unknown = [target for target in self if not target.named and target.known is None]
+        yield self.list_choices()
+        unknown = [target for target in self if not target.has_name and target.known_info is None]
         if unknown:
             with ThreadPoolExecutor(len(unknown)) as pool:
-                for _ in as_completed([pool.submit(met, target) for target in unknown]):
-                    yield self.choices()
+                for _ in as_completed([pool.submit(target.fetch_info) for target in unknown]):
+                    yield self.list_choices()
 
     def close(self) -> None:
-        """Ends the waiting of every call, and the streams of their states."""
+        """End the waiting of every call, and the streams of their states."""
         for target in self:
-            target.watch.close()
+            target.feed.close()
             target.client.close()
 
 
-def met(target: Target) -> None:
-    with suppress(ServingError):
-        target.info()
-
-
-def host(url: str) -> str:
-    """Host, port and path, without what may be secret in an address."""
+def address_of(url: str) -> str:
+    """Return host, port and path, without what may be secret in an address."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -152,9 +151,9 @@ def host(url: str) -> str:
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def named(text: str) -> tuple[str, str]:
-    """`NAME=URL` or `URL` as (name or "", URL); a URL may also be `modal:APP`. Raises BadValueError."""
-    found = NAMED.fullmatch(text)
+def split_name_and_url(text: str) -> tuple[str, str]:
+    """Return `NAME=URL` or `URL` as (name or "", URL); a URL may also be `modal:APP`. Raises BadValueError."""
+    found = NAME_AND_URL.fullmatch(text)
     name, url = (found[1].strip(), found[2]) if found else ("", text)
     if found and not (NAME.fullmatch(name) and name.isprintable()):
         raise BadValueError(f"{name!r} is no name of a server: 1 to 40 printable characters without = & /")

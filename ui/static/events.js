@@ -1,5 +1,5 @@
 // What events of the page do in the browser: Gradio calls these with the values of an event's inputs, and puts what they
-// return into its outputs (ui/components/scripts.py).
+// return into its outputs (ui/components/events.py).
 const setAddress = (values, usual) => {
   const url = new URL(window.location);
   for (const [name, value] of Object.entries(values)) {

@@ -70,7 +70,6 @@ def resize_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def warm_up_image(side: int) -> Image.Image:
-    """Return a square RGB page with a few words on it."""
     page = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(page)
     for row in range(4):

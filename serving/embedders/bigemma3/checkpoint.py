@@ -122,10 +122,7 @@ def find_cached(name: str, revision: str = "") -> Path | None:
 
 
 def download_checkpoint(name: str, revision: str = "") -> Path:
-    """Return the folder of a model of the hub, downloaded if it is not here; `revision` is a branch, tag or commit.
-
-    Raises WeightsError.
-    """
+    """Return a hub model's folder, downloaded if absent; `revision`: branch, tag or commit. Raises WeightsError."""
     found = find_cached(name, revision)
     if found is not None:
         return found

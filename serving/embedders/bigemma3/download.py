@@ -24,10 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def ensure_downloaded(weights: str, revision: str = "") -> str:
-    """Return the folder of these weights; a text that is no name on the hub is returned as it is.
-
-    This process never asks the hub afterwards. Raises WeightsError.
-    """
+    """Return the weights' folder; a path stays as it is. The hub is not asked afterwards. Raises WeightsError."""
     if not is_hub_name(weights):
         return weights
     os.environ.update(OFFLINE)

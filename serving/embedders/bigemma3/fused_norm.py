@@ -30,10 +30,7 @@ def add_norm_kernel(hidden, delta, normed, weight, bias, eps, width: tl.constexp
 
 
 def add_norm(hidden: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Add `delta` to `hidden` in place and return its layer norm over the last axis.
-
-    Both are contiguous, of one shape and type.
-    """
+    """Add `delta` to `hidden`, both contiguous and alike, in place; return the layer norm over the last axis."""
     width = hidden.shape[-1]
     normed = torch.empty_like(hidden)
     rows = hidden.numel() // width

@@ -104,11 +104,7 @@ class BiGemma3Embedder(BiGemma3Base):
         self._runner = kind(model, self._tokens.pad, self.checkpoint.image_size)
 
     def _load_weights(self) -> Any:
-        """Return the model with its weights.
-
-        On a GPU they are in memory that can be given back, if the files hold them in the type that the model computes
-        in.
-        """
+        """Return the model; on a GPU in memory that can be given back, if the files hold the type it computes in."""
         from serving.embedders.bigemma3 import model as bigemma3_model
 
         if not self.weight_files:
@@ -126,17 +122,11 @@ class BiGemma3Embedder(BiGemma3Base):
 
     @property
     def compiled(self) -> int:
-        """Return how many pieces of code this process has compiled.
-
-        Its restores take longer than those of a process that found them in the cache.
-        """
+        """Return how many pieces of code this process has compiled: its restores are slower than from the cache."""
         return 0 if self._runner is None else self._runner.compiled
 
     def sleep(self) -> None:
-        """Give back the memory of weights and graphs.
-
-        On a GPU their addresses, the compiled code and the graphs stay.
-        """
+        """Give back the memory of weights and graphs; on a GPU addresses, compiled code and graphs stay."""
         if self._weights is None:
             self._runner = None
         else:
@@ -149,10 +139,7 @@ class BiGemma3Embedder(BiGemma3Base):
             torch.cuda.empty_cache()
 
     def wake(self) -> None:
-        """Fill the weights in again.
-
-        Raises WeightsError, NotReadyError without enough GPU memory; it then still sleeps.
-        """
+        """Fill the weights in again. Raises WeightsError, NotReadyError without enough GPU memory: it still sleeps."""
         if self._weights is None:
             self.load()
             return

@@ -56,10 +56,10 @@ def load_model(checkpoint: Checkpoint, device: str) -> Any:
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
+        options = {"dtype": dtype, "device_map": device, "attn_implementation": "sdpa", "key_mapping": KEY_MAPPING}
         model, info = gemma.BiGemma3.from_pretrained(
-            checkpoint.path, dtype=dtype, key_mapping=KEY_MAPPING, output_loading_info=True, local_files_only=True,
-            device_map=device, attn_implementation="sdpa",
-        )  # fmt: skip
+            checkpoint.path, output_loading_info=True, local_files_only=True, **options
+        )
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise WeightsError(f"{checkpoint.path} cannot be loaded: {reason}") from error
@@ -80,10 +80,7 @@ def map_tensor_name(name: str) -> str | None:
 
 
 def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
-    """Plan the model's tensors in one address range; query, key and value of a vision layer follow each other there.
-
-    Raises WeightsError.
-    """
+    """Plan one address range; a vision layer's query, key and value lie side by side. Raises WeightsError."""
     prefix = "vision_tower.encoder.layers"
     together = [
         [f"{prefix}.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"]
@@ -94,10 +91,7 @@ def plan_tensors(checkpoint: Checkpoint) -> WeightPlan:
 
 
 def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Tensor) -> Any:
-    """Return the model of `load_model` with its weights as views into `memory`, uint8[found.size].
-
-    Raises WeightsError.
-    """
+    """Return `load_model`'s model with its weights as views into `memory`, uint8[found.size]. Raises WeightsError."""
     gemma = colpali_import.import_bigemma3()
     config = importlib.import_module("transformers").Gemma3Config.from_pretrained(checkpoint.path)
     config._attn_implementation = "sdpa"
@@ -118,10 +112,7 @@ def build_model_in_memory(checkpoint: Checkpoint, found: WeightPlan, memory: Ten
 
 
 def check_loading_info(info: Any, checkpoint: Checkpoint) -> None:
-    """Raise WeightsError for tensors that are missing, unknown or misshapen.
-
-    A model with a random part still answers with unit vectors, so nobody would notice.
-    """
+    """Raise WeightsError for tensors missing, unknown or misshapen: a partly random model answers with unit vectors."""
     missing, mismatched = sorted(info["missing_keys"]), sorted(map(str, info.get("mismatched_keys") or ()))
     unexpected = sorted(key for key in info["unexpected_keys"] if not key.endswith(TIED))
     for what, keys in (("lacks", missing), ("has other shapes for", mismatched), ("has unknown tensors", unexpected)):
@@ -211,10 +202,7 @@ class BiGemma3Model:
 def pad_queries(
     queries: Sequence[Sequence[int]], count: int, length: int, fill: int, *, pinned: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return the padded token ids, int64[count, length], and the indices of the last tokens, int64[count].
-
-    Rows without a query hold `fill` alone.
-    """
+    """Return token ids padded with `fill`, int64[count, length], and the last tokens' indices, int64[count]."""
     ids = torch.empty((count, length), dtype=torch.int64, pin_memory=pinned)
     last = torch.empty(count, dtype=torch.int64, pin_memory=pinned)
     # By numpy: each call of torch's gives the interpreter away, and another thread may keep it for a millisecond.

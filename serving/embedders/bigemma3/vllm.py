@@ -7,8 +7,6 @@ servers of BiGemma3 see the same input. vLLM batches by itself, so every request
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +33,6 @@ KV_CACHE_BYTES = 2048 * MiB
 """32 pages of 270 tokens take 1.2 GB of it. Without a figure vLLM would take nearly all of the GPU's memory."""
 MUST_BE_FREE = 0.1
 """Share of the GPU's memory. vLLM refuses to start with less; its own 0.9 leaves no room for a second server."""
-EXIT_ENGINE_ENDED = 3
 
 
 class PromptError(ServingError):
@@ -59,7 +56,7 @@ class VllmEmbedder(BiGemma3Base):
         # Asleep, its weights are in its engine's own memory: too much for a file, and none of it is read again.
         self.backends: tuple[str, ...] = ("cuda",) if self.device == "cuda" else ()
         self.waking_bytes = 2 * self.checkpoint.parameters + KV_CACHE_BYTES if self.device == "cuda" else 0
-        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device, end_process)
+        self._engine = VllmEngine(build_engine_arguments(self.checkpoint, settings), self.device)
 
     def load(self) -> None:
         self._tokens = PromptTokens(self.checkpoint.path)
@@ -124,12 +121,3 @@ def normalise_answers(answers: Sequence[Answer]) -> Vectors:
     """Return float32[n, dimension], L2-normalised here: norms in bfloat16 are off by 0.2 %."""
     vectors = np.stack([answer.vector for answer in answers])
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
-
-
-def end_process() -> None:
-    """End this process because vLLM's engine has ended.
-
-    Its parent sees that and starts another one; requests in flight get a 503 from the proxy.
-    """
-    logging.shutdown()
-    os._exit(EXIT_ENGINE_ENDED)

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,6 +29,7 @@ from serving.errors import NotReadyError, ServingError
 from serving.system.processes import die_with_parent
 
 T = TypeVar("T")
+EXIT_ENGINE_ENDED = 3
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
@@ -72,11 +73,10 @@ class Answer:
 class VllmEngine:
     """vLLM's engine: call `start` once, then the other methods from any thread."""
 
-    def __init__(self, arguments: Mapping[str, Any], device: Literal["cpu", "cuda"], ended: Callable[[], None]) -> None:
-        """`arguments` are AsyncEngineArgs'. `ended` is called once, in a thread, if the engine ends unasked."""
+    def __init__(self, arguments: Mapping[str, Any], device: Literal["cpu", "cuda"]) -> None:
+        """`arguments` are AsyncEngineArgs'."""
         self._arguments = arguments
         self._device = device
-        self._ended = ended
         self._closing = False
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -171,8 +171,10 @@ class VllmEngine:
     def _watch(self) -> None:
         multiprocessing.connection.wait([child.sentinel for child in multiprocessing.active_children()])
         if not self._closing:
+            # Whoever started this process sees that it has ended; requests in flight get a 503 from the proxy.
             log.error("vLLM's engine has ended")
-            self._ended()
+            logging.shutdown()
+            os._exit(EXIT_ENGINE_ENDED)
 
 
 def import_vllm(device: Literal["cpu", "cuda"]) -> Any:

@@ -170,7 +170,6 @@ class BuiltinEmbedder(Embedder):
 
 
 def load_ocr() -> Any:
-    """Return a RapidOCR with its models loaded."""
     if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
         # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
         raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
@@ -219,13 +218,6 @@ def warm_up_image() -> Any:
     return np.asarray(page)
 
 
-def find_model_file(package: str, name: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
-    return Path(spec.origin).parent / name
-
-
 def compute_fingerprint() -> str:
     """Return the fingerprint: the same on every machine with the same models, releases and recipe."""
     language = f"{hashlib.sha256(CONSTANTS.read_bytes()).hexdigest()} {CENTRE} {SHRINK}"
@@ -247,7 +239,10 @@ def check_models(verdicts: Path) -> None:
         seen = {}
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        path = find_model_file(package, name)
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
+        path = Path(spec.origin).parent / name
         try:
             stat = path.stat()
         except OSError:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-FOLDER = Path(__file__).parent
-SENTENCES = FOLDER / "parallel_texts.json"
-CONSTANTS = FOLDER / "language_centering.npz"
+from serving.embedders.base import Vectors
+
+SENTENCES = Path(__file__).with_name("parallel_texts.json")
+CONSTANTS = Path(__file__).with_name("language_centering.npz")
 CENTRE = 0.8
 SHRINK = 0.7
 
@@ -29,7 +28,7 @@ SHRINK = 0.7
 class LanguageCentering:
     """Centres vectors: `mean` is float32[dimension], `directions` float32[languages - 1, dimension], orthonormal."""
 
-    def __init__(self, mean: Floats, directions: Floats, centre: float = CENTRE, shrink: float = SHRINK) -> None:
+    def __init__(self, mean: Vectors, directions: Vectors, centre: float = CENTRE, shrink: float = SHRINK) -> None:
         self.mean = mean
         self.directions = directions
         self.centre = np.float32(centre)
@@ -52,7 +51,7 @@ class LanguageCentering:
         directions = np.linalg.svd(means - mean, full_matrices=False)[2][: len(sentences) - 1]
         return cls(mean.astype(np.float32), directions.astype(np.float32))
 
-    def __call__(self, vector: Any) -> Floats:
+    def __call__(self, vector: Any) -> Vectors:
         """Return float32[dimension] or float32[n, dimension], L2-normalised again."""
         moved = np.asarray(vector, dtype=np.float32) - self.centre * self.mean
         moved = moved - self.shrink * (moved @ self.directions.T) @ self.directions

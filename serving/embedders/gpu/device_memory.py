@@ -107,11 +107,8 @@ class AddressRange:
 
     def make_tensor(self) -> torch.Tensor:
         """Return uint8[size]; it stays valid, and may be used while there is memory behind it."""
-        whole = types.SimpleNamespace()
-        whole.__cuda_array_interface__ = {
-            "shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3,
-        }  # fmt: skip
-        return torch.as_tensor(whole, device="cuda")
+        whole = {"shape": (self.size,), "typestr": "|u1", "data": (self.address, False), "version": 3}
+        return torch.as_tensor(types.SimpleNamespace(__cuda_array_interface__=whole), device="cuda")
 
     def _round_up(self, size: int) -> int:
         return -(-size // self._grain) * self._grain
@@ -156,10 +153,7 @@ class WorkingMemory(AddressRange):
         return torch.cuda.MemPool(self._allocator)
 
     def make_room(self, size: int) -> None:
-        """Map `size` more bytes before a capture, during which the driver must not be asked for memory.
-
-        Raises NotReadyError.
-        """
+        """Map `size` more bytes before a capture, when the driver must not be asked for any. Raises NotReadyError."""
         while self.size < self._used + size:
             self.grow(self.size + STEP)
 
@@ -223,10 +217,7 @@ class GpuWeights:
         self.memory = self._range.make_tensor()
 
     def fill(self) -> float:
-        """Read the weights in, and return the seconds of that.
-
-        Raises WeightsError, NotReadyError; after an error no part may be used.
-        """
+        """Read the weights in; return the seconds. After WeightsError or NotReadyError no part may be used."""
         self._range.restore()
         free = list(self._lanes)
 
@@ -238,7 +229,7 @@ class GpuWeights:
             return lane
 
         seconds = fill_weights(self.plan, take_lane, self._chunks, min(MOST_THREADS, usable_cores()))
-        log.info("weights: %.2f GB in %.3f s", self.plan.bytes / 1e9, seconds)
+        log.info("weights: %.2f GB in %.3f s", self.plan.size / 1e9, seconds)
         return seconds
 
     def release(self) -> None:

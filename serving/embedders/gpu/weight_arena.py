@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,11 +85,6 @@ class WeightPlan:
     size: int
     """Bytes of the range."""
 
-    @property
-    def bytes(self) -> int:
-        """Return the bytes of the tensors, without gaps."""
-        return sum(slot.size for slot in self.slots.values())
-
     def split_chunks(self, size: int = CHUNK) -> list[Chunk]:
         """Return every byte of every tensor once, file by file: large tensors take many chunks, small ones share."""
         parts: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
@@ -128,34 +123,29 @@ def plan_weights(
     `names` maps a tensor's name to its name in the plan, or to None to leave it out. `together`: names of tensors that
     follow each other without a gap, so that they can be used as one. Raises WeightsError.
     """
-    found: dict[str, tuple[int, int, int, str, tuple[int, ...]]] = {}
-    stamps = []
+    found: dict[str, TensorSlot] = {}
+    stamps = tuple(stamp_file(file) for file in files)
     for number, file in enumerate(files):
-        stamps.append(stamp_file(file))
         for name, begin, size, dtype, shape in read_header(file):
             known = names(name)
             if known in found:
                 raise WeightsError(f"{file}: {name} is there twice")
             if known is not None:
-                found[known] = number, begin, size, dtype, shape
+                found[known] = TensorSlot(number, begin, size, 0, dtype, shape)
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
     later = {name for group in follows.values() for name in group[1:]}
     slots: dict[str, TensorSlot] = {}
     at = 0
-    for name in sorted(found.keys() - later, key=lambda name: found[name][:2]):
+    for name in sorted(found.keys() - later, key=lambda name: (found[name].file, found[name].begin)):
         at = -(-at // ALIGNED) * ALIGNED
         for member in follows.get(name, [name]):
-            number, begin, size, dtype, shape = found[member]
-            slots[member] = TensorSlot(number, begin, size, at, dtype, shape)
-            at += size
-    return WeightPlan(tuple(files), tuple(stamps), slots, at)
+            slots[member] = replace(found[member], offset=at)
+            at += slots[member].size
+    return WeightPlan(tuple(files), stamps, slots, at)
 
 
 def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...]]]:
-    """Yield name, position in the file, bytes, type and shape of each tensor of a safetensors file.
-
-    The format: 8 bytes of length, JSON, data. Raises WeightsError.
-    """
+    """Yield name, position, bytes, type, shape of each tensor (8 bytes of length, JSON, data). Raises WeightsError."""
     try:
         with raise_weights_errors(file), file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

@@ -188,7 +188,7 @@ class CriuBackend(SnapshotBackend):
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+    async def find(self, _spec: WorkerSpec) -> Snapshot | None:
         return await asyncio.to_thread(self._store.find, self._identity)
 
     async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
@@ -220,11 +220,10 @@ async def save_worker(
     flags: Sequence[str],
     report: Report,
     before: Callable[[WorkerHandle, dict[str, Any]], Awaitable[object]] | None = None,
-    extra: Callable[[], dict[str, Any]] = dict,
 ) -> Snapshot:
-    """Start a worker, dump it and keep its files in the store; `extra` adds to the manifest, `before`: `dump_worker`.
+    """Start a worker, dump it and keep its files in the store. Raises StartFailed or SnapshotFailed.
 
-    Raises StartFailed or SnapshotFailed.
+    `before` is that of `dump_worker`; a `manifest` that it adds to the message is kept too.
     """
     try:
         part = store.make_part()
@@ -237,7 +236,7 @@ async def save_worker(
         times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
         said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
         with time_phase(report, "keep"):
-            content = {"pipes": names, **extra()}
+            content = {"pipes": names, **said.get("manifest", {})}
             return await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
     finally:
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
@@ -319,10 +318,7 @@ async def restore_worker(
     deadline: float,
     before: Callable[[WorkerHandle], Awaitable[object]] | None = None,
 ) -> tuple[WorkerHandle, dict[str, float]]:
-    """Return the restored worker and the milliseconds of its phases. `before` is called with it before its launch.
-
-    Raises RestoreFailed; then nothing of it is left.
-    """
+    """Return the worker, handed to `before` ahead of its launch, and the phases' ms. RestoreFailed leaves nothing."""
     pipes = Pipes()
     ends = zip(pipes.worker_ends, names, strict=True)
     inherit = [word for end, name in ends for word in ("--inherit-fd", f"fd[{end}]:{name}")]
@@ -370,11 +366,6 @@ def read_system_state(path: str, version: str) -> list[str]:
 
 def read_first_error(log: Path) -> str:
     """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return ""
-    if "FAILED" not in text:
-        return ""
-    errors = [error for error in re.findall(r"Error \([^)]*\): (.*)", text) if not error.startswith(HARMLESS_ERRORS)]
-    return " ".join(errors[0].split()) if errors else ""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found = re.findall(r"Error \([^)]*\): (.*)", text) if "FAILED" in text else []
+    return next((" ".join(error.split()) for error in found if not error.startswith(HARMLESS_ERRORS)), "")

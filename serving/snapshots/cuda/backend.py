@@ -53,7 +53,7 @@ from serving.snapshots.criu.backend import (
     restore_worker,
     save_worker,
 )
-from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, list_process_tree
+from serving.snapshots.cuda.driver import CudaDriver, DriverFailed
 from serving.snapshots.cuda.parked import (
     CANARY,
     CodeCompiled,
@@ -62,7 +62,7 @@ from serving.snapshots.cuda.parked import (
     measure_host_bytes,
     read_boot_id,
 )
-from serving.snapshots.identity import make_identity
+from serving.snapshots.identity import Identity, make_identity
 from serving.snapshots.plain import (
     describe_death,
     launch_worker,
@@ -74,6 +74,7 @@ from serving.snapshots.plain import (
 from serving.snapshots.store import SnapshotStore
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 from serving.system.files import write_file
+from serving.system.processes import list_process_tree
 
 CANARY_S = 30.0
 SLOWEST_DISK_BYTES_PER_S = 200e6
@@ -97,7 +98,7 @@ class CudaBackend(SnapshotBackend):
         self._tool: CriuTool | None = None
         self._parked: ParkedWorker | None = None
         self._snapshot: Snapshot | None = None
-        self._identity: dict[str, str] = {}
+        self._identity: Identity = {}
         self._file_stamps: list[str] | None = None
         """Stamps of the weights' files when the identity was made."""
 
@@ -121,34 +122,31 @@ class CudaBackend(SnapshotBackend):
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        support = await self._try_gpu()
-        if not support.ok:
+        detail: dict[str, str] = {}
+        reason = await self._try_gpu(detail)
+        if reason is not None:
             await self._driver.close()
-        return support
+        return Support(reason is None, reason or "", detail)
 
-    async def _try_gpu(self) -> Support:
+    async def _try_gpu(self, detail: dict[str, str]) -> str | None:
+        """Put the versions into `detail`; return why it does not work here. A success is remembered for this boot."""
         try:
             await self._driver.open()
             gpu = self._driver.gpu
-            detail = {"gpu": gpu.name, "driver": gpu.driver}
+            detail |= {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
                 found = await self._criu.find_tool()
                 if isinstance(found, str):
-                    return Support(False, found)
+                    return found
                 self._tool = found.for_gpu()
                 self._store.open()
                 detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
-            reason = await self._check_canary([*detail.values(), gpu.uuid])
         except DriverFailed as error:
-            return Support(False, str(error))
+            return str(error)
         except OSError as error:
-            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
-        return Support(reason is None, reason or "", detail)
-
-    async def _check_canary(self, versions: list[str]) -> str | None:
-        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
+            return f"{self._store.folder} cannot be used: {error.strerror}"
         verdict = self._settings.data / f"checked-{self.name}.json"
-        versions = [*versions, sys.executable, read_boot_id()]
+        versions = [*detail.values(), gpu.uuid, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == versions:
                 return None
@@ -160,7 +158,7 @@ class CudaBackend(SnapshotBackend):
 
     async def _try_canary(self) -> str | None:
         async def save(handle: WorkerHandle, _: dict[str, Any]) -> None:
-            await self._save_for_snapshot(handle)
+            await self._save_gpu_memory(handle)
 
         folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         handle = None
@@ -171,7 +169,7 @@ class CudaBackend(SnapshotBackend):
             if self._tool is None:
                 handle = await start_process(argv, pipes)
                 await wait_until_warm(handle, CANARY_S, ignore_report)
-                await self._driver.load((await self._save_gpu_memory(handle, CANARY_S)).processes, CANARY_S)
+                await self._driver.load((await self._save_gpu_memory(handle)).processes, CANARY_S)
                 await launch_worker(handle, {}, CANARY_S)
             else:
                 await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
@@ -196,7 +194,7 @@ class CudaBackend(SnapshotBackend):
             return await asyncio.to_thread(self._store.find, await self._make_identity(spec))
         return self._snapshot if self._parked is not None else None
 
-    async def _make_identity(self, spec: WorkerSpec) -> dict[str, str]:
+    async def _make_identity(self, spec: WorkerSpec) -> Identity:
         """Return the snapshot's identity; it reads all weights once, and again when their files have changed."""
         try:
             stamps = [stamp_file(file) for file in spec.files]
@@ -204,12 +202,8 @@ class CudaBackend(SnapshotBackend):
                 weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
-                self._identity = dict(
-                    await asyncio.to_thread(
-                        make_identity, spec, __name__, criu=tool.version, way=tool.mode, gpu=f"{gpu.name} {gpu.uuid}",
-                        driver=gpu.driver, weights=weights,
-                    )
-                )  # fmt: skip
+                used = {"criu": tool.version, "way": tool.mode, "gpu": f"{gpu.name} {gpu.uuid}", "driver": gpu.driver}
+                self._identity = await asyncio.to_thread(make_identity, spec, __name__, **used, weights=weights)
                 self._file_stamps = stamps
         except WeightsError as error:
             raise StartFailed(error.message, public=True) from None
@@ -233,7 +227,7 @@ class CudaBackend(SnapshotBackend):
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
             with time_phase(report, "snapshot"):
-                saved = await self._save_for_snapshot(handle)
+                saved = await self._save_gpu_memory(handle)
         except BaseException:
             await handle.kill()
             raise
@@ -244,25 +238,18 @@ class CudaBackend(SnapshotBackend):
     async def _create_file(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:
         assert self._tool is not None
         identity = await self._make_identity(spec)
-        saved: list[SavedMemory] = []
 
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            saved.append(await self._save_for_snapshot(handle))
+            said["manifest"] = {"gpu_bytes": (await self._save_gpu_memory(handle)).bytes}
 
-        return await save_worker(
-            self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save,
-            lambda: {"gpu_bytes": saved[0].bytes},
-        )  # fmt: skip
+        return await save_worker(self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save)
 
     # Restoring and parking
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        """Restore from the parked process, else from the file.
-
-        Raises GpuMemoryInUse too; then the process stays parked.
-        """
+        """Restore from the parked process, else from the file. After GpuMemoryInUse the process stays parked."""
         parked = self._parked
         with time_phase(report, "restore") as phases:
             try:
@@ -318,7 +305,7 @@ class CudaBackend(SnapshotBackend):
                     pass
             if message is None:
                 raise SnapshotFailed(describe_death(handle))
-            saved = SavedMemory() if step == "context" else await self._save_for_snapshot(handle)
+            saved = SavedMemory() if step == "context" else await self._save_gpu_memory(handle)
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -347,7 +334,7 @@ class CudaBackend(SnapshotBackend):
             await parked.handle.kill()
             return
         try:
-            saved = await self._save_for_snapshot(parked.handle)
+            saved = await self._save_gpu_memory(parked.handle)
         except BaseException:
             self._parked = None
             await parked.handle.kill()
@@ -370,22 +357,18 @@ class CudaBackend(SnapshotBackend):
 
     # The driver
 
-    async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
-        """Move the GPU memory of all the worker's processes into them. Raises DriverFailed."""
-        processes = await self._driver.find_processes(list_process_tree(handle.pid))
-        if not processes:
-            raise DriverFailed("save: the worker has no process that uses the GPU")
-        before, _ = await self._driver.measure_memory()
-        await self._driver.save(processes, deadline)
-        after, _ = await self._driver.measure_memory()
-        return SavedMemory(tuple(processes), max(0, after - before))
-
-    async def _save_for_snapshot(self, handle: WorkerHandle) -> SavedMemory:
-        """Save GPU memory as part of a snapshot. Raises SnapshotFailed."""
+    async def _save_gpu_memory(self, handle: WorkerHandle) -> SavedMemory:
+        """Move the GPU memory of all the worker's processes into them. Raises SnapshotFailed."""
         try:
-            return await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
+            processes = await self._driver.find_processes(list_process_tree(handle.pid))
+            if not processes:
+                raise SnapshotFailed("save: the worker has no process that uses the GPU")
+            before, _ = await self._driver.measure_memory()
+            await self._driver.save(processes, self._settings.snapshot_timeout_s)
+            after, _ = await self._driver.measure_memory()
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None
+        return SavedMemory(tuple(processes), max(0, after - before))
 
     async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
         """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""

@@ -8,7 +8,6 @@ out. It holds no GPU memory. The calls: docs.nvidia.com, CUDA Driver API, "Check
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import json
 import sys
@@ -16,7 +15,6 @@ from asyncio.subprocess import PIPE
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from serving.snapshots.plain import spawn_process
@@ -70,7 +68,6 @@ class CudaDriver:
         return int(free), int(total)
 
     async def find_processes(self, among: Sequence[int]) -> list[int]:
-        """Return those processes that use CUDA."""
         found: list[int] = await self._call("find_processes", CALL_S, list(among))
         return found
 
@@ -112,18 +109,6 @@ class CudaDriver:
         if "failed" in answer:
             raise DriverFailed(f"{what}: {answer['failed']}")
         return answer["done"]
-
-
-def list_process_tree(root: int) -> list[int]:
-    """Return that process and its descendants (Linux)."""
-    found, left = [], [root]
-    while left:
-        pid = left.pop()
-        found.append(pid)
-        for task in Path(f"/proc/{pid}/task").glob("*"):
-            with contextlib.suppress(OSError):
-                left += [int(child) for child in (task / "children").read_text().split()]
-    return found
 
 
 # The other end

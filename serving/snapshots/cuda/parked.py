@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.snapshots.base import Tier
-from serving.snapshots.cuda.driver import list_process_tree
 from serving.snapshots.worker_handle import WorkerHandle
+from serving.system.processes import list_process_tree, read_memory_bytes
 
 CANARY = r"""
 import ctypes, os, sys
@@ -74,7 +74,5 @@ def measure_host_bytes(root: int) -> int:
     total = 0
     for pid in list_process_tree(root):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
+            total += read_memory_bytes(pid, "Pss")
     return total

@@ -23,9 +23,9 @@ from bench.coldstart.plan import Trial, plan_trials
 from bench.coldstart.result_file import load_result, select_start_seconds
 from bench.coldstart.run import Display, build_result, render_progress, render_table, run_trials
 from bench.coldstart.sample import NOT_OURS, STARTED_BEFORE, Sample, measure_trial
-from bench.coldstart.target import LocalEngine, PlainUrl, TargetError, attach_target
+from bench.coldstart.target import LocalEngine
 from tests.support import criu
-from tests.support.embedding_servers import answer, ours, server
+from tests.support.embedding_servers import answer, server
 from tests.support.engines import EngineProcess
 from tests.support.scripted_engine import script
 
@@ -171,13 +171,6 @@ def test_another_server_is_never_verified_and_the_command_says_so(
     assert "nothing was verified cold" in told.err
 
 
-def test_a_plain_address_is_left_alone_while_it_scales_down() -> None:
-    with server(ours()) as (url, bodies):
-        heard: list[str] = []
-        PlainUrl("t", url, "", 0.05).scale_down(heard.append)
-        assert not bodies and heard == ["waiting for it to scale down, 0 s left"]
-
-
 @pytest.mark.soak
 def test_a_slow_cold_start_ends_with_1(tmp_path: Path, plain_engine: EngineProcess) -> None:
     words = ["--num-warmup", "0", "--repetitions", "1", "--max-cold-ms"]
@@ -199,29 +192,6 @@ def test_a_wrong_admin_key_is_told(
     assert main(["--url", plain_engine.wait(), "--out", str(tmp_path)]) == 1
     assert "refused the admin key: set DORMOUSE_ADMIN_KEY" in capsys.readouterr().err
     assert not (tmp_path / FILE).exists()
-
-
-def test_an_engine_is_attached_to_by_the_key_of_its_folder(
-    plain_engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DORMOUSE_DATA", str(plain_engine.data))
-    found = attach_target("t", plain_engine.wait() + "/", "", 65)
-    assert isinstance(found, LocalEngine) and found.backend == "plain"
-    found.close()
-    monkeypatch.setenv("DORMOUSE_DATA", str(tmp_path))
-    assert isinstance(attach_target("t", plain_engine.wait(), "", 65), PlainUrl)
-
-
-def test_who_does_not_answer_or_is_not_ours_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server(answer()) as (url, _):
-        with pytest.raises(TargetError, match="is not a Dormouse server: /engine answered 200"):
-            LocalEngine("t", url, "", "key")
-        monkeypatch.setenv("DORMOUSE_ADMIN_KEY", "key")
-        assert isinstance(attach_target("t", url, "", 65), PlainUrl)
-    with pytest.raises(TargetError, match="nothing answers at"):
-        attach_target("t", url, "", 65)
-    with pytest.raises(TargetError, match="is not an address"):
-        attach_target("t", "localhost:8000", "", 65)
 
 
 @pytest.mark.soak
@@ -354,19 +324,3 @@ def test_absurd_parameters_are_refused_with_a_sentence(words: str, capsys: pytes
         main(words.split())
     assert ended.value.code == 2
     assert " is not a " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        ("--mode both --url http://127.0.0.1:9", "takes --vllm-url and --hf-url"),
-        ("--mode builtin --hf-url http://127.0.0.1:9", "--hf-url is not for --mode builtin"),
-        ("--mode vllm --url http://127.0.0.1:9 --vllm-url http://127.0.0.1:9", "give one of them"),
-        ("--url http://127.0.0.1:9", "nothing answers at http://127.0.0.1:9"),
-    ],
-)
-def test_addresses_that_fit_no_mode(
-    words: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words.split(), "--out", str(tmp_path)]) == 1
-    assert reason in capsys.readouterr().err

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from bench.results.stats import Summary, bootstrap_median, bootstrap_ratio, percentile, summarise
-from bench.speed.load import LoadResult
-from bench.speed.worker import summarise_seconds
 
 
 def test_percentiles_lie_between_samples() -> None:
@@ -17,14 +15,6 @@ def test_percentiles_lie_between_samples() -> None:
     assert percentile([4, 1, 3, 2], 0) == 1
     assert percentile([4, 1, 3, 2], 100) == 4
     assert percentile([7], 99) == 7
-
-
-def test_result_files_of_speed_have_the_same_p95() -> None:
-    milliseconds = [float(ms) for ms in range(10, 0, -1)]
-    expected = percentile(milliseconds, 95)
-    load = LoadResult(1, 1.0, milliseconds, [], [])
-    assert load.as_json()["p95_ms"] == pytest.approx(expected, abs=0.06)
-    assert summarise_seconds([ms / 1000 for ms in milliseconds])["p95_ms"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("q", [-1, 100.5, math.nan])

@@ -12,7 +12,6 @@ import orjson
 import pytest
 
 from bench.__main__ import main
-from bench.speed import booklets
 from serving.documents.files import open_file
 from serving.documents.parser_pool import Parse
 from serving.settings import Settings
@@ -51,27 +50,13 @@ def test_few_pages_through_a_browser(tmp_path: Path) -> None:
     if sys.platform == "linux":  # elsewhere a worker may not be restored, and is left out then
         assert run["enter_to_hits_asleep"]["n"] == QUESTIONS
         assert run["enter_to_hits_asleep"]["backend"] in ("criu", "fork")
-    ((what, value, count, *_),) = about.measured(tmp_path)
+    ((what, value, count, *_),) = about.list_measurements(tmp_path)
     assert what.startswith("from Enter") and count == str(QUESTIONS)
     assert value == f"{run['enter_to_hits']['p50_ms']:.0f} ms"
 
 
-def test_each_question_is_about_one_page(tmp_path: Path, parse: Parse) -> None:
-    assert len({booklets.pick_subject(number) for number in range(booklets.MOST)}) == booklets.MOST
-    assert sum(booklets.split_pages(13)) == 13
-    made = booklets.write_booklets(tmp_path, 13)
-    files = {path.name: open_file(path, Settings(data=tmp_path), parse) for path in made}
-    asked = booklets.write_questions(13, 13)
-    assert len({(label.file, label.page) for label in asked}) == 13 == len({label.question for label in asked})
-    for label in asked:
-        lines = files[label.file].read(label.page - 1).lines
-        assert lines is not None
-        thing, place = lines[0].text.removeprefix("The ").split(" of ")
-        assert thing in label.question and place in label.question
-
-
 def test_the_page_says_how_many_sample_pages_there_are(tmp_path: Path, parse: Parse) -> None:
-    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.sample_files()]
+    found = [open_file(path, Settings(data=tmp_path), parse).count for path in sample_pages.list_sample_files()]
     assert sum(found) == sample_pages.SAMPLE_PAGES
 
 
@@ -83,11 +68,3 @@ def test_what_is_not_installed_is_told(
     assert main(["page", "--pages", "10", "--out", str(tmp_path / "page.json")]) == 1
     told = capsys.readouterr().err
     assert "make bench" in told and "dormouse-search[test]" in told and not (tmp_path / "page.json").exists()
-
-
-def test_no_browser_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("bench.speed.browser.find_browser", lambda: None)
-    assert main(["page", "--pages", "10", "--out", str(tmp_path / "page.json")]) == 1
-    assert "apt install chromium" in capsys.readouterr().err

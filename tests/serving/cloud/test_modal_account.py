@@ -5,16 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 from grpclib.exceptions import StreamTerminatedError
 
 from serving.cloud import modal_account
-from serving.cloud.modal_account import AccountError, NotInstalled, translate_error
-from serving.system.timeouts import DeadlineExceeded, run_with_deadline
+from serving.cloud.modal_account import AccountError, translate_error
 
 ROOT = Path(__file__).parents[3]
 ASK = """
@@ -37,14 +34,14 @@ def asked(seconds: float, **environment: str) -> str:
 
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "modal", None)
-    with pytest.raises(NotInstalled, match=r"pip install 'dormouse-search\[modal\]'"):
+    with pytest.raises(AccountError, match=r"pip install 'dormouse-search\[modal\]'"):
         modal_account.read_workspace_name()
-    with pytest.raises(NotInstalled):
+    with pytest.raises(AccountError, match="is not installed"):
         modal_account.run_command("app", "list")
 
 
 def test_without_a_token() -> None:
-    assert asked(30) == "NoToken no token of a Modal account is set here: run `python -m modal setup`"
+    assert asked(30) == "AccountError no token of a Modal account is set here: run `python -m modal setup`"
 
 
 def test_nobody_there_is_told_in_time() -> None:
@@ -52,19 +49,7 @@ def test_nobody_there_is_told_in_time() -> None:
         port = listener.getsockname()[1]
     token = {"MODAL_TOKEN_ID": "ak-x", "MODAL_TOKEN_SECRET": "as-x"}
     found = asked(1.5, MODAL_SERVER_URL=f"http://127.0.0.1:{port}", **token)
-    assert found == "Unreachable Modal did not answer within 1.5 s: is this machine online?"
-
-
-def test_one_that_blocks_is_left_and_one_that_fails_is_told() -> None:
-    released = threading.Event()
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        run_with_deadline(0.2, lambda: released.wait(20))
-    assert time.monotonic() - began < 10
-    released.set()
-    assert run_with_deadline(5, lambda: 7) == 7
-    with pytest.raises(ZeroDivisionError):
-        run_with_deadline(5, lambda: 1 // 0)
+    assert found == "AccountError Modal did not answer within 1.5 s: is this machine online?"
 
 
 def test_each_failure_of_the_client_s_has_its_sentence() -> None:

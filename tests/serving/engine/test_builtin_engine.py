@@ -22,13 +22,6 @@ from tests.support.repository import SAMPLES
 INVOICE = base64.b64encode((SAMPLES / "invoice-aurora-lamps.jpg").read_bytes()).decode()
 
 
-@pytest.fixture(params=["criu", "fork"])
-def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "criu":
-        criu.need()
-    return str(request.param)
-
-
 def builtin(data: Path, snapshot: str, *more: str, **environment: str) -> EngineProcess:
     return EngineProcess(data, snapshot, *more, embedder="builtin", **environment)
 

@@ -1,33 +1,17 @@
-"""The engine's states and promises, with workers that are no processes and a clock that is set by hand.
-
-The same promises with real processes are in test_engine_process.py.
-"""
+"""The engine's states and promises, with workers that are no processes and a clock that is set by hand."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serving.engine.engine import PAUSES_S, Engine
-from serving.engine.metrics import EngineCollector
-from serving.engine.start_history import StartHistory, StartRecord
 from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
-from serving.system.growing_pause import LASTING_S
-from tests.support.doubles import Bench, HandClock, settle, with_engine
-
-
-async def ask(engine: Engine) -> str:
-    """One request: the id of the worker that served it."""
-    async with engine.lease() as lease:
-        engine.record_first_answer(lease.worker)
-        await asyncio.sleep(0)
-        assert not lease.worker.handle.ended.is_set()
-        return str(lease.worker.handle.launch_answer["boot_id"])
+from serving.system.timeouts import LASTING_S
+from tests.support.doubles import Bench, HandClock, ask, settle, with_engine
 
 
 def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> None:
@@ -43,40 +27,6 @@ def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> Non
         assert engine.state == "zero" and bench.handles[0].stopped and engine.starter.next_kind == "restored"
         second = await ask(engine)
         assert first != second and bench.kinds == ["created", "restored"] and bench.created == 1
-
-    with_engine(test, tmp_path)
-
-
-def test_every_state_is_told_in_its_order(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        seen = [engine.state]
-
-        async def watch() -> None:
-            version = engine.changes.version
-            while True:
-                version = await engine.changes.wait_after(version)
-                if engine.state != seen[-1]:
-                    seen.append(engine.state)
-
-        watching = asyncio.create_task(watch())
-        entered = engine._enter_state
-
-        def enter(state: str) -> None:
-            entered(state)  # type: ignore[arg-type]
-            if state != seen[-1]:
-                seen.append(state)  # type: ignore[arg-type]
-
-        engine._enter_state = enter  # type: ignore[method-assign, assignment]
-        await ask(engine)
-        engine.scale_down()
-        await engine.wait_for_state("zero")
-        assert seen == [
-            "zero", "starting", "snapshotting", "restoring", "serving", "scaling_down", "zero",
-        ]  # fmt: skip
-        bench.restore_fails = "scripted"
-        await ask(engine)
-        assert seen[7:] == ["restoring", "starting", "serving"]
-        watching.cancel()
 
     with_engine(test, tmp_path)
 
@@ -109,9 +59,9 @@ def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_tim
                 asking = asyncio.create_task(ask(engine))
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
-                clock.advance(engine.scaledown_window)
+                clock.advance(engine.settings.scaledown_window)
             else:
-                clock.advance(engine.scaledown_window)
+                clock.advance(engine.settings.scaledown_window)
                 for _ in range(number % 11):
                     await asyncio.sleep(0)
                 asking = asyncio.create_task(ask(engine))
@@ -119,28 +69,6 @@ def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_tim
             served += 1
         assert served == 2_000 and len(bench.handles) > 500, "the timer hardly ever fired"
         assert bench.kinds[0] == "created" and set(bench.kinds[1:]) == {"restored"}
-
-    with_engine(test, tmp_path)
-
-
-def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        await ask(engine)
-        for jump in (-10 * 86_400, 10 * 86_400):
-            clock.date += jump
-            clock.advance(1.0)
-            await settle()
-            assert engine.state == "serving"
-            assert describe_engine(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
-        async with engine.lease():
-            clock.advance(3_600.0)  # a request that takes long, or a lid that was closed
-            await settle()
-            assert engine.state == "serving" and engine.seconds_left is None
-        await settle()
-        assert engine.state == "serving" and engine.seconds_left == engine.scaledown_window
-        clock.advance(3_600.0)
-        await settle()
-        assert engine.state == "zero"
 
     with_engine(test, tmp_path)
 
@@ -233,79 +161,6 @@ def test_a_scaledown_while_the_engine_itself_starts_is_carried_out(tmp_path: Pat
     with_engine(test, tmp_path, finds=False)
 
 
-def test_a_restore_that_fails_costs_time_and_no_answer(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        await ask(engine)
-        engine.scale_down()
-        await engine.wait_for_state("zero")
-        bench.restore_fails = "scripted: no such file"
-        await ask(engine)
-        assert bench.kinds == ["created", "plain"] and bench.discarded == 1
-        told = describe_engine(engine)
-        assert told["fallbacks"] == 1 and told["failures"] == {"double restore": 1} and not told["disabled"]
-        assert "no such file" in told["last_start"]["reason"] and told["last_start"]["kind"] == "plain"
-        bench.restore_fails = ""
-        for expected in ("created", "restored"):
-            engine.scale_down()
-            await engine.wait_for_state("zero")
-            await ask(engine)
-            assert bench.kinds[-1] == expected
-
-    with_engine(test, tmp_path)
-
-
-def test_two_failures_in_a_row_disable_the_backend_until_it_is_rebuilt(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.restore_fails = "scripted"
-        for _ in range(3):
-            await ask(engine)
-            engine.scale_down()
-            await engine.wait_for_state("zero")
-        assert bench.kinds == ["plain"] * 3 and bench.created == 2, "not tried a third time"
-        assert "2 failures in a row" in describe_engine(engine)["disabled"] and engine.starter.next_kind == "plain"
-        bench.restore_fails = ""
-        await engine.scale_down(rebuild=True)
-        await ask(engine)
-        assert bench.kinds[-1] == "created" and describe_engine(engine)["disabled"] == ""
-
-    with_engine(test, tmp_path)
-
-
-@pytest.mark.parametrize("after", [[[0.8, 0.6]], [[0.6, float("nan")]], [], [[0.0, 0.0]], [[0.6, 0.8, 0.0]]])
-def test_a_wrong_probe_never_serves(tmp_path: Path, after: list[list[float]]) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        await ask(engine)
-        engine.scale_down()
-        await engine.wait_for_state("zero")
-        bench.probe_after = after
-        used = await ask(engine)
-        assert bench.kinds == ["created", "restored", "plain"] and bench.handles[1].stopped
-        assert used == bench.handles[2].launch_answer["boot_id"] and bench.discarded == 1
-        assert "probe" in describe_engine(engine)["last_start"]["reason"]
-
-    with_engine(test, tmp_path)
-
-
-def test_an_embedder_whose_probe_is_not_finite_does_not_serve(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.probe = [[float("nan"), 1.0]]
-        with pytest.raises(NotReadyError, match="not finite"):
-            await ask(engine)
-        assert engine.state == "failed"
-
-    with_engine(test, tmp_path)
-    with_engine(test, tmp_path, backend=False)
-
-
-def test_a_snapshot_that_cannot_be_made_is_a_plain_start(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.create_fails = "No space left on device"
-        await ask(engine)
-        assert bench.kinds == ["plain"] and describe_engine(engine)["failures"] == {"double snapshot": 1}
-
-    with_engine(test, tmp_path)
-
-
 def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         bench.plain_fails = "the model file is damaged"
@@ -328,60 +183,6 @@ def test_a_start_that_fails_is_told_and_tried_again_after_a_growing_pause(tmp_pa
         assert [row.outcome for row in engine.start_history.records] == ["failed"] * 3 + ["served"]
 
     with_engine(test, tmp_path, backend=False)
-
-
-def test_waiting_is_bounded_in_number_and_in_time(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.gate.clear()
-        asking = [asyncio.create_task(ask(engine)) for _ in range(3)]
-        await settle()
-        with pytest.raises(NotReadyError) as refused:
-            await ask(engine)
-        assert refused.value.code == "too_many_waiting" and refused.value.retry_after
-        outcomes = await asyncio.gather(*asking, return_exceptions=True)
-        assert all(isinstance(outcome, NotReadyError) and outcome.retry_after for outcome in outcomes)
-        assert len(engine.wait_queue) == 0
-        bench.gate.set()
-
-    with_engine(test, tmp_path, max_waiting=3, hold_timeout_s=0.2)
-
-
-def test_a_request_that_gives_up_leaves_no_trace(tmp_path: Path) -> None:
-    """Cancelled before, in and after the moment in which it is granted the worker."""
-
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        for steps in range(60):
-            bench.gate.clear()
-            leaving, staying = (asyncio.create_task(ask(engine)) for _ in range(2))
-            await settle()
-            assert len(engine.wait_queue) == 2
-            bench.gate.set()
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
-            assert await staying
-            assert engine.in_flight == 0 and len(engine.wait_queue) == 0
-            engine.scale_down()
-            await engine.wait_for_state("zero")
-
-    with_engine(test, tmp_path)
-
-
-def test_no_more_in_flight_than_allowed(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        most = 0
-
-        async def one() -> None:
-            nonlocal most
-            async with engine.lease():
-                most = max(most, engine.in_flight)
-                await asyncio.sleep(0.001)
-
-        await asyncio.gather(*(one() for _ in range(20)))
-        assert most == 4 and engine.in_flight == 0
-
-    with_engine(test, tmp_path, max_in_flight=4)
 
 
 def test_min_containers_keeps_one(tmp_path: Path) -> None:
@@ -458,62 +259,11 @@ def test_wake_brings_one_up_and_the_timer_runs(tmp_path: Path) -> None:
         engine.wake()
         await engine.wait_for_state("serving")
         await settle()
-        clock.advance(engine.scaledown_window)
+        clock.advance(engine.settings.scaledown_window)
         await engine.wait_for_state("zero")
         assert bench.kinds == ["created"] and engine.start_history.records[0].first_answer_ms is None
 
     with_engine(test, tmp_path)
-
-
-@pytest.mark.parametrize("kept", [0, 1])
-def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> None:
-    """A start without a request ends when its worker is ready, not with an answer minutes later."""
-
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        engine.wake()
-        await engine.wait_for_state("serving")
-        await settle()
-        assert len(recorded(tmp_path)) == 1, "complete as it is"
-        clock.advance(50)
-        assert await ask(engine)
-        told = describe_engine(engine)["last_start"]
-        assert told["first_answer_ms"] is None and told["ready_ms"] == 0.0
-        assert b"first_answer_seconds_count" not in engine.metrics.render_text()
-        await engine.scale_down()
-        assert len(recorded(tmp_path)) == 1 + kept
-
-    with_engine(test, tmp_path, min_containers=kept)
-
-
-def test_an_answer_after_those_who_waited_have_left_is_in_no_figure(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        async with engine.lease():
-            pass  # let in, and gone before it was answered
-        clock.advance(50)
-        assert await ask(engine)
-        assert describe_engine(engine)["last_start"]["first_answer_ms"] is None and len(recorded(tmp_path)) == 1
-
-    with_engine(test, tmp_path)
-
-
-def test_a_start_that_is_waited_for_counts_from_the_moment_it_began(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.gate.clear()
-        engine.wake()
-        await settle()
-        clock.advance(0.5)
-        asking = asyncio.create_task(ask(engine))
-        await settle()
-        clock.advance(0.25)
-        bench.gate.set()
-        assert await asking
-        assert [(row["ready_ms"], row["first_answer_ms"]) for row in recorded(tmp_path)] == [(750.0, 750.0)]
-
-    with_engine(test, tmp_path)
-
-
-def recorded(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]
 
 
 def test_close_in_every_state(tmp_path: Path) -> None:
@@ -539,59 +289,6 @@ def test_close_in_every_state(tmp_path: Path) -> None:
 
     for test in (at_zero, while_starting, while_serving, while_failed):
         with_engine(test, tmp_path)
-
-
-def test_what_is_expected_of_the_next_start_survives_the_engine(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        for _ in range(3):
-            bench.gate.clear()
-            asking = asyncio.create_task(ask(engine))
-            await settle()
-            clock.advance(0.25)
-            bench.gate.set()
-            await asking
-            engine.scale_down()
-            await engine.wait_for_state("zero")
-        assert describe_engine(engine)["next"] == {"kind": "restored", "expected_ms": 250.0}
-
-    with_engine(test, tmp_path)
-    with (tmp_path / "starts.jsonl").open("a") as stream:
-        stream.write('{"at": 1, "backe')  # the last line of an engine that was killed
-    again = StartHistory(tmp_path / "starts.jsonl")
-    again.load()
-    assert [row.kind for row in again.records] == ["created", "restored", "restored"]
-    assert again.expected_ms("restored", "double") == 250.0 and again.expected_ms("restored", "other") is None
-
-
-def test_status_while_it_starts_and_as_json(tmp_path: Path) -> None:
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        bench.gate.clear()
-        asking = asyncio.create_task(ask(engine))
-        await settle()
-        clock.advance(0.5)
-        told = json.loads(json.dumps(describe_engine(engine)))
-        assert told["state"] == "starting" and told["waiting"] == 1 and told["start"]["phase"] == "load"
-        assert told["start"]["elapsed_ms"] == 500.0 and told["start"]["kind"] == "created"
-        bench.gate.set()
-        await asking
-        told = describe_engine(engine)
-        assert told["start"] is None and set(told["last_start"]["phases"]) >= {"queue", "load", "snapshot", "restore"}
-        engine.metrics.registry.register(EngineCollector(engine))
-        metrics = engine.metrics.render_text().decode()
-        for line in (
-            'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',
-            "dormouse_engine_worker_up 1.0",
-            "dormouse_engine_waiting 0.0",
-            "dormouse_engine_in_flight 0.0",
-            "dormouse_engine_snapshot_bytes 1.0",
-            "dormouse_engine_fallbacks_total 0.0",
-            'dormouse_engine_start_phase_seconds_count{kind="created",phase="restore"} 1.0',
-            'dormouse_engine_start_seconds_count{kind="created"} 1.0',
-            'dormouse_engine_first_answer_seconds_count{kind="created"} 1.0',
-        ):
-            assert line in metrics
-
-    with_engine(test, tmp_path)
 
 
 def test_a_fault_of_the_engine_itself_is_told_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,7 +334,7 @@ def test_wake_is_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
         await ask(engine)
         engine.wake()
         await settle()
-        clock.advance(engine.scaledown_window)
+        clock.advance(engine.settings.scaledown_window)
         await engine.wait_for_state("zero")
         await settle()
         assert engine.state == "zero" and len(bench.handles) == 1, "no start is owed for later"
@@ -645,48 +342,23 @@ def test_wake_is_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
     with_engine(test, tmp_path)
 
 
-@pytest.mark.parametrize("wrong", ["find", "create", "restore", "probe"])
-def test_a_backend_that_breaks_is_a_plain_start_and_leaves_no_worker(tmp_path: Path, wrong: str) -> None:
+def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        backend = engine.starter.choice.backend
-        assert backend is not None
-        if wrong == "probe":
-            bench.probe_after = [["not a number"]]  # type: ignore[list-item]
-        else:
-
-            async def broken(*_: object) -> None:
-                raise KeyError("scripted")
-
-            setattr(backend, wrong, broken)
-        expected = "created" if wrong == "find" else "plain"
         await ask(engine)
-        assert bench.kinds[-1] == expected
-        assert sum(not handle.stopped for handle in bench.handles) == 1
+        for jump in (-10 * 86_400, 10 * 86_400):
+            clock.date += jump
+            clock.advance(1.0)
+            await settle()
+            assert engine.state == "serving"
+            assert describe_engine(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
+        async with engine.lease():
+            clock.advance(3_600.0)  # a request that takes long, or a lid that was closed
+            await settle()
+            assert engine.state == "serving" and engine.seconds_left is None
+        await settle()
+        assert engine.state == "serving" and engine.seconds_left == engine.settings.scaledown_window
+        clock.advance(3_600.0)
+        await settle()
+        assert engine.state == "zero"
 
     with_engine(test, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "line", ["[]", "[" * 20_000, '{"at": "x"}', '{"at": 1, "backend": "b", "kind": "plain", "outcome": "served",'
-    ' "reason": "", "phases": {}, "ready_ms": "x", "first_answer_ms": null}', "\udcff"]
-)  # fmt: skip
-def test_a_record_of_starts_that_is_none_stops_nobody(tmp_path: Path, line: str) -> None:
-    (tmp_path / "starts.jsonl").write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
-
-    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        assert await ask(engine)
-        assert len(engine.start_history.records) == 1 and json.dumps(describe_engine(engine))
-
-    with_engine(test, tmp_path)
-
-
-def test_the_record_of_starts_stays_short(tmp_path: Path) -> None:
-    starts = StartHistory(tmp_path / "starts.jsonl")
-    for number in range(1_000):
-        row = StartRecord(float(number), "double")
-        starts.add(row)
-        starts.write(row)
-    assert len((tmp_path / "starts.jsonl").read_text().splitlines()) <= 400
-    again = StartHistory(tmp_path / "starts.jsonl")
-    again.load()
-    assert again.records[-1].at == 999.0 and len(again.records) >= 200

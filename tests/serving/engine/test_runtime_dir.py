@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from serving.engine.runtime_dir import make_runtime_dir
+from serving.engine.runtime_dir import locate_runtime_dir, make_runtime_dir
+from tests.support.engines import EngineProcess, is_right, kind
 
 
 def test_it_is_private_and_empty_and_a_socket_fits(tmp_path: Path) -> None:
@@ -39,3 +41,13 @@ def test_a_folder_that_somebody_else_laid_out_is_refused(tmp_path: Path, monkeyp
     folder.unlink()
     folder.mkdir()
     assert make_runtime_dir(data) == folder
+
+
+@pytest.mark.soak
+def test_run_folder_that_was_tidied_away(tmp_path: Path, backend: str) -> None:
+    with EngineProcess(tmp_path, backend) as engine:
+        assert is_right(engine.ask())
+        engine.to_zero()
+        shutil.rmtree(locate_runtime_dir(tmp_path))
+        answer = engine.ask()
+        assert is_right(answer) and kind(answer) == "restored"

@@ -21,14 +21,14 @@ from schemathesis.specs.openapi import checks
 
 from serving.errors import BadValueError, NotReadyError
 from serving.http.schema import EmbeddingsRequest, EmbedRequest, parse_body
-from serving.worker.routes import create_app, openapi
+from serving.worker.routes import create_app, make_openapi
 from serving.worker.worker import Worker
 from tests.support.files import encoded, picture
 from tests.support.scripted import Scripted
 from tests.support.servers import ADMIN_KEY, make_settings, running
 
 KEYS = {"X-API-Key": "key", "X-Admin-Key": ADMIN_KEY}
-SCHEMA = schemathesis.openapi.from_dict(openapi())
+SCHEMA = schemathesis.openapi.from_dict(make_openapi())
 SCHEMA.config.generation.update(with_security_parameters=False)  # the right keys are sent, or none
 SCHEMA.config.checks.negative_data_rejection.expected_statuses = ["4XX"]
 HELD = [
@@ -43,7 +43,7 @@ PNG = base64.b64encode(encoded(picture())).decode()
 
 def exact() -> dict[str, Any]:
     """The document with what it cannot say of every worker: names, sizes, and that a picture is one."""
-    document = openapi()
+    document = make_openapi()
     word = {"type": "string", "pattern": "^[a-z\u00e0-\u00ff]{1,40}$"}
     image = {"enum": [PNG, f"data:image/png;base64,{PNG}"]}
     sizes: dict[str, Any] = {"model": {"enum": [None, "scripted"]}, "dimensions": {"enum": [None, 768, 1536, 2560]}}
@@ -102,7 +102,7 @@ def test_the_contract_has_every_route_and_no_other(tmp_path_factory: pytest.Temp
     worker = Worker(Scripted(), make_settings(tmp_path_factory.mktemp("worker")))
     routes = create_app(worker, lambda: ADMIN_KEY).app.routes  # type: ignore[attr-defined]
     found = {(route.path, method.lower()) for route in routes for method in route.methods}
-    assert found == {(path, method) for path, methods in openapi()["paths"].items() for method in methods}
+    assert found == {(path, method) for path, methods in make_openapi()["paths"].items() for method in methods}
 
 
 def test_what_any_route_may_refuse_is_in_the_contract(tmp_path: Path) -> None:
@@ -111,14 +111,14 @@ def test_what_any_route_may_refuse_is_in_the_contract(tmp_path: Path) -> None:
             raise NotReadyError("the GPU has no room", retry_after=1)
 
     with running(Full(), make_settings(tmp_path, api_keys="key", max_body_bytes=1024)) as (url, _):
-        for path, methods in openapi()["paths"].items():
+        for path, methods in make_openapi()["paths"].items():
             for method, operation in methods.items():
                 headers = KEYS | {"Content-Type": "application/json"}
                 large = requests.request(method, url + path, data=b"x" * 2_000, headers=headers, timeout=10)
                 assert large.status_code == 413 and {"413", "500"} <= set(operation["responses"]), path
         assert requests.post(url + "/sleep", headers=KEYS, timeout=10).status_code == 200
         refused = requests.post(url + "/wake_up", headers=KEYS, timeout=10)
-        assert refused.status_code == 503 and "503" in openapi()["paths"]["/wake_up"]["post"]["responses"]
+        assert refused.status_code == 503 and "503" in make_openapi()["paths"]["/wake_up"]["post"]["responses"]
 
 
 Shape = type[EmbedRequest] | type[EmbeddingsRequest]
@@ -142,7 +142,7 @@ JSON = st.recursive(
 )
 VALIDATORS = {
     shape: jsonschema_rs.validator_for(
-        {"components": openapi()["components"], "$ref": f"#/components/schemas/{shape.__name__}"}
+        {"components": make_openapi()["components"], "$ref": f"#/components/schemas/{shape.__name__}"}
     )
     for shape in (EmbedRequest, EmbeddingsRequest)
 }

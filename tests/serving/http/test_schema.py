@@ -12,8 +12,7 @@ from serving.http.schema import (
     RawPage,
     decode_base64,
     parse_body,
-    read_embed_items,
-    read_embeddings_items,
+    read_items,
 )
 
 B64 = base64.b64encode(b"picture").decode()
@@ -21,11 +20,11 @@ URI = f"data:image/png;base64,{B64}"
 
 
 def items(body: str) -> object:
-    return read_embed_items(parse_body(EmbedRequest, body.encode()), 2_000)
+    return read_items(parse_body(EmbedRequest, body.encode()), 2_000)
 
 
 def openai(body: str) -> object:
-    return read_embeddings_items(parse_body(EmbeddingsRequest, body.encode()), 2_000)
+    return read_items(parse_body(EmbeddingsRequest, body.encode()), 2_000)
 
 
 def test_images_first_then_texts() -> None:

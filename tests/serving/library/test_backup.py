@@ -285,7 +285,7 @@ INGEST = """
 import os, sys
 from pathlib import Path
 from serving.library.library import Library
-from tests.support.volumes import Container, OnlyWriter
+from tests.support.volumes import Container
 from tests.support.libraries import made, new
 del os.link
 container = Container(Path(sys.argv[1]), sys.argv[2])

@@ -157,7 +157,8 @@ def test_a_snapshot_belongs_to_the_sources_that_its_worker_loads(tmp_path: Path)
 def test_all_that_a_worker_has_loaded_is_among_its_sources(name: str, tmp_path: Path) -> None:
     code = (
         "import os, sys; from serving.worker.process import WorkerRuntime\n"
-        "WorkerRuntime.prepare(sys.argv[1], {'data': sys.argv[2]}, os.open(os.devnull, os.O_WRONLY), warm_up=True)\n"
+        "status = os.open(os.devnull, os.O_WRONLY)\n"
+        "WorkerRuntime.prepare(sys.argv[1], {'data': sys.argv[2]}, status, warm_up=True, sleeps=False)\n"
         "print(*[module.__file__ for module in list(sys.modules.values()) if getattr(module, '__file__', None)])"
     )
     found = subprocess.run(

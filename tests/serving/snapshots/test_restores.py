@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import psutil
 import pytest
 
 from serving.settings import Settings
-from serving.snapshots.base import Launch, Snapshot, SnapshotBackend, SnapshotFailed, WorkerSpec
-from serving.snapshots.choose import UnsupportedBackend, choose_backend
+from serving.snapshots.base import Launch, Snapshot, SnapshotBackend, WorkerSpec
 from serving.snapshots.criu.backend import CriuBackend, read_first_error
 from serving.snapshots.fork import ForkBackend
 from serving.snapshots.worker_handle import WorkerHandle
@@ -74,9 +71,9 @@ def test_one_snapshot_restored_many_times_at_once(tmp_path: Path, name: str) -> 
 def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path: Path, name: str) -> None:
     async def test(backend: SnapshotBackend, snapshot: Snapshot, folder: Path) -> None:
         handle = await restore(backend, snapshot, folder)
-        assert handle.usable
+        assert handle.is_usable
         handle.kill_now()
-        assert not handle.usable and not handle.ended.is_set()
+        assert not handle.is_usable and not handle.ended.is_set()
         await asyncio.wait_for(handle.ended.wait(), 10)
         await handle.kill()  # of one that has gone, it does nothing
 
@@ -129,59 +126,6 @@ def memory(processes: list[psutil.Process]) -> int:
 
 def everything(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
-
-
-class Threaded:
-    """An embedder that leaves a thread behind, as an HTTP client or a tokenizer may."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.fingerprint = "threaded"
-        self.settings = settings
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner(), name)
-
-    def _inner(self) -> object:
-        from tests.support.scripted_engine import ScriptedEmbedder
-
-        return ScriptedEmbedder(self.settings)
-
-    def warm_up(self) -> None:
-        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
-
-
-def test_template_with_threads_is_refused(tmp_path: Path) -> None:
-    """Its children would hang on a lock that a thread held which they have not."""
-
-    async def main() -> None:
-        spec = WorkerSpec("tests.serving.snapshots.test_restores:Threaded", "threaded", Settings(data=tmp_path))
-        with pytest.raises(SnapshotFailed, match="threads that no fork would keep"):
-            await ForkBackend().create(spec, quiet)
-
-    me = psutil.Process()
-    others = me.children(recursive=True)
-    asyncio.run(main())
-    assert added(me, others) == []
-
-
-def test_choice(tmp_path: Path) -> None:
-    async def main() -> None:
-        spec = spec_of(tmp_path, cores=1)
-        gpu = WorkerSpec(NAME, "scripted-1", Settings(data=tmp_path), cpu=False)
-        candidates: list[SnapshotBackend] = [
-            CriuBackend(Settings(data=tmp_path, criu="/nowhere/criu"), tmp_path),
-            ForkBackend(),
-        ]
-        nowhere = WorkerSpec(NAME, "scripted-1", Settings(data=tmp_path, criu="/nowhere/criu"))
-        choice = await choose_backend("auto", nowhere, candidates)
-        assert choice.name == "fork" and "/nowhere/criu is not installed" in choice.refused["criu"]
-        assert (await choose_backend("plain", spec, candidates)).backend is None
-        with pytest.raises(UnsupportedBackend, match=r"--snapshot criu cannot be used here.*--snapshot auto"):
-            await choose_backend("criu", nowhere, candidates)
-        left = await choose_backend("auto", gpu, candidates)
-        assert left.name == "plain" and set(left.refused) == {"criu", "fork"}
-
-    asyncio.run(main())
 
 
 def test_the_error_that_criu_tells(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Snapshot files by themselves; what a running engine does with damaged ones is in test_engine_process.py."""
+"""Snapshot files by themselves; what a running engine does with damaged ones is in test_main.py."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def a_worker() -> None:
     handle = await start_process(SLEEPS, Pipes())
     await handle.stop(0.1)
     await handle.ended.wait()
-    assert not handle.usable and await handle.read_message() is None
+    assert not handle.is_usable and await handle.read_message() is None
 
 
 async def the_cuda_driver() -> None:

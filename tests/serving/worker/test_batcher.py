@@ -88,7 +88,7 @@ def test_full_queue_is_refused_at_once_with_a_time() -> None:
         with pytest.raises(BusyError) as caught:
             await lane.submit([1])
         assert caught.value.retry_after is not None and caught.value.retry_after >= 1
-        assert lane.counts.rejected == 1
+        assert lane.counts["rejected"] == 1
         work.gate.set()
         assert len((await waiting)[0]) == 10 and len((await running)[0]) == 1
 
@@ -105,7 +105,7 @@ def test_cancelled_items_are_dropped_before_they_run() -> None:
         await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        assert lane.depth == 1 and lane.counts.cancelled == 2
+        assert lane.depth == 1 and lane.counts["cancelled"] == 2
         work.gate.set()
         assert (await staying)[0] == [8] and (await running)[0] == [2]
         assert work.batches == [[1], [4]]
@@ -138,7 +138,7 @@ def test_what_is_dropped_is_never_compared_by_its_content() -> None:
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert lane.depth == 3 and lane.counts.cancelled == 4
+        assert lane.depth == 3 and lane.counts["cancelled"] == 4
         gate.set()
         assert [len((await task)[0]) for task in (running, staying)] == [1, 3]
         await lane.stop()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from tests.support.scripted import Scripted
 from tests.support.servers import ScriptedWorker, make_settings, running
 
 ANNA, BEN = "a" * 32, "b" * 32
-PASSWORD = "correct horse battery"
 DATA: list[Path] = []
 """Of the open page."""
 
@@ -242,27 +239,8 @@ def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str])
     browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], "all")
     choice = (None, operators, "5", None, [], [], "768")
     first, second = (browser.event("dimension", "input", *choice) for _ in range(2))
-    assert "by 768 dimensions" in first and "by 768" not in second and "/pages/" not in second
+    assert "in 768 dimensions" in first and "in 768" not in second and "/pages/" not in second
     assert "/pages/" in browser.event("dimension", "input", *choice[:-1], "all")
-
-
-def test_password_in_front_of_every_page(worker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["--no-browser", "--worker", worker, "--data", str(tmp_path)]
-    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", "short")
-    done = subprocess.run([sys.executable, "-m", "ui.app", *words, "--port", "0"], capture_output=True, timeout=120)
-    assert done.returncode == 2 and b"password of this page is too short" in done.stderr
-    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", PASSWORD)
-    monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoe")
-    with ServerProcess("ui.app", words) as page:
-        url = page.wait()
-        for path in ("/", "/gradio_api/info", "/pages/0123456789abcdef.jpg", "/exports/x.zip", "/status", "/healthz"):
-            assert requests.get(url + path, timeout=30).status_code == 401
-        assert requests.get(url, auth=("zoe", "wrong password"), timeout=30).status_code == 401
-        answer = requests.get(url, auth=("zoe", PASSWORD), timeout=30)
-        assert answer.status_code == 200 and "dormouse" not in answer.cookies
-        client = Client(url, verbose=False, headers={"Authorization": requests.auth._basic_auth_str("zoe", PASSWORD)})
-        assert client.predict("house", api_name="/new_collection")["name"] == "house"
-        client.close()
 
 
 def test_nothing_changes_where_the_page_is_read_only(worker: str, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +15,10 @@ import requests
 
 from serving.http.child_server import ServerProcess
 from tests.support.files import encoded, pdf, picture
+from tests.support.old_files import aged
 from tests.support.scripted import Scripted
 from tests.support.servers import ScriptedWorker, make_settings, running
 from tests.support.waiting import until
-from ui.access.uploads import KEPT_S, sweep
 
 PNG = encoded(picture((40, 30)))
 PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
@@ -70,32 +68,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(page.wait(), data, ScriptedWorker(worker_url, worker, embedder))
             embedder.gate.set()
     assert not list((data / "uploads").rglob("*.png")), "what was uploaded goes with the page"
-
-
-def aged(path: Path, data: bytes = b"x") -> Path:
-    """A file that nobody has touched for more than an hour."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    then = time.time() - KEPT_S - 1
-    os.utime(path, (then, then))
-    os.utime(path.parent, (then, then))
-    return path
-
-
-def test_sweep_takes_what_is_old_and_ours(tmp_path: Path) -> None:
-    old = [aged(tmp_path / name / "a.png") for name in (HASH, "scores-abcd_123", "deep_links")]
-    old += [aged(tmp_path / "tmpabcd_123")]
-    needed = aged(tmp_path / ("b" * 64) / "a.png")
-    foreign = [aged(tmp_path / "holidays" / "a.png"), aged(tmp_path / "tmp"), aged(tmp_path / f"{HASH}.zip")]
-    young = tmp_path / ("c" * 64) / "a.png"
-    young.parent.mkdir()
-    young.write_bytes(b"x")
-    sweep(tmp_path, {needed})
-    assert not any(path.exists() for path in old) and all(path.exists() for path in [needed, young, *foreign])
-    os.utime(tmp_path / HASH, (0, 0))  # a folder is old an hour after the last file in it was removed
-    sweep(tmp_path)
-    assert not (tmp_path / HASH).exists() and not needed.exists() and young.exists()
-    sweep(tmp_path / "nobody made it")
 
 
 @pytest.mark.soak

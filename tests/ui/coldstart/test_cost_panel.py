@@ -16,8 +16,8 @@ from bench.cost import bill, figures, prices
 from bench.cost.bill import Usage
 from serving.settings import Settings
 from ui.coldstart import cost_panel
-from ui.coldstart.cost_panel import Asked, measured_start, priced, told, updated
-from ui.core.bench_runs import Runs
+from ui.coldstart.cost_panel import CostInputs, calculate_costs, choose_price, find_measured_start, update_costs
+from ui.core.bench_runs import BenchRuns
 
 BURSTS = [burst * 8000.0 + 30.0 * n for burst in range(10) for n in range(50)]
 
@@ -29,7 +29,7 @@ def file(folder: Path, text: str, name: str = "arrivals.csv") -> str:
 
 
 def test_the_words_that_come_first() -> None:
-    said, bars, curve = told(Asked())
+    said, bars, curve = calculate_costs(CostInputs())
     assert "At 10 requests a day you pay about $16 a month, always-on $1,725." in said
     assert said.index("headline") < said.index("<ul>") and "99% of the requests wait for a start" in said
     assert "Break-even: the bill comes within 1% of always-on at 5,995 requests a day" in said
@@ -39,7 +39,7 @@ def test_the_words_that_come_first() -> None:
 
 def test_the_figures_hold_what_the_command_prints() -> None:
     billed = bill.compute_bill(10.0, Usage(5, 60, 15), prices.price_machine("L40S", None, 4, 32))
-    _, bars, curve = told(Asked())
+    _, bars, curve = calculate_costs(CostInputs())
     assert bars is not None and curve is not None
     drawn = {trace.name: trace.x[0] for trace in bars.data}
     assert sum(drawn[name] for name in drawn if name.split()[0] in ("serving", "idle", "starting")) == pytest.approx(
@@ -57,7 +57,7 @@ def test_the_figures_hold_what_the_command_prints() -> None:
 
 def test_a_file_of_arrivals(tmp_path: Path) -> None:
     path = file(tmp_path, "".join(f"{moment}\n" for moment in BURSTS))
-    said, _, curve = told(Asked(requests=None, file=path, duration=1, start=10))
+    said, _, curve = calculate_costs(CostInputs(requests=None, file=path, duration=1, start=10))
     assert "At 500 requests a day" in said and "The knee is at a window of 3" in said and curve is not None
     knee = next(trace for trace in curve.data if trace.name.startswith("knee"))
     assert knee.marker.symbol == "star" and knee.x[0] in curve.data[0].x
@@ -83,7 +83,7 @@ def test_a_file_of_arrivals(tmp_path: Path) -> None:
     ],
 )
 def test_absurd_numbers_are_told_and_nothing_is_drawn(asked: dict[str, Any], reason: str) -> None:
-    said, bars, curve = told(Asked(**asked))
+    said, bars, curve = calculate_costs(CostInputs(**asked))
     assert reason in unescape(said) and 'role="alert"' in said and bars is None and curve is None
 
 
@@ -98,68 +98,64 @@ def test_absurd_numbers_are_told_and_nothing_is_drawn(asked: dict[str, Any], rea
     ],
 )
 def test_bad_files_are_told_without_their_path(tmp_path: Path, text: str, reason: str) -> None:
-    said, bars, _ = told(Asked(file=file(tmp_path, text)))
+    said, bars, _ = calculate_costs(CostInputs(file=file(tmp_path, text)))
     assert reason in unescape(said) and str(tmp_path) not in said and bars is None
-    assert "No costs were calculated" in told(Asked(file=str(tmp_path / "gone.csv")))[0]
+    assert "No costs were calculated" in calculate_costs(CostInputs(file=str(tmp_path / "gone.csv")))[0]
 
 
 def test_no_requests_cost_nothing_and_have_no_curve() -> None:
-    said, bars, curve = told(Asked(requests=0))
+    said, bars, curve = calculate_costs(CostInputs(requests=0))
     assert "At 0 requests a day you pay about $0 a month" in said and bars is not None and curve is None
 
 
 def test_prices_of_the_list_and_typed_ones() -> None:
-    by_list = priced(Asked(rate=cost_panel.listed_rate("L40S")))
+    by_list = choose_price(CostInputs(rate=cost_panel.find_rate("L40S")))
     assert by_list == prices.price_machine("L40S", None, 4, 32) and by_list.date == prices.DATE
-    typed = priced(Asked(rate=1.0))
+    typed = choose_price(CostInputs(rate=1.0))
     beside = 3600 * (4 * prices.CORE_PER_S + 32 * prices.GIB_PER_S)
     assert typed.per_hour == pytest.approx(1 + beside) and typed.source == "the GPU's price as entered"
     assert all(
-        cost_panel.listed_rate(gpu) == pytest.approx(each * 3600, abs=1e-3) for gpu, each in prices.GPU_PER_S.items()
+        cost_panel.find_rate(gpu) == pytest.approx(each * 3600, abs=1e-3) for gpu, each in prices.GPU_PER_S.items()
     )
 
 
 def test_prices_of_an_account() -> None:
     mine = prices.Rates({"L40S": 0.0005, "none": 0.0}, 1e-5, 2e-6, "mine", "today")
-    found = priced(Asked(rate=cost_panel.rate_of("L40S", mine), cores=4, memory=16, rates=mine))
+    found = choose_price(CostInputs(rate=cost_panel.find_rate("L40S", mine), cores=4, memory=16, rates=mine))
     assert (found.per_hour, found.source) == (pytest.approx(3600 * 0.000572), "mine")
-    assert cost_panel.rate_of("H100", mine) is None, "an empty box, not the list's price"
-    said, bars, _ = told(Asked(gpu="H100", rates=mine))
+    assert cost_panel.find_rate("H100", mine) is None, "an empty box, not the list's price"
+    said, bars, _ = calculate_costs(CostInputs(gpu="H100", rates=mine))
     assert "No price is known for 'H100'" in unescape(said) and bars is None
-    assert priced(Asked(gpu="H100", rate=3.0, cores=0, memory=0, rates=mine)).per_hour == 3.0
+    assert choose_price(CostInputs(gpu="H100", rate=3.0, cores=0, memory=0, rates=mine)).per_hour == 3.0
 
 
 def test_an_account_that_cannot_be_asked_leaves_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODAL_TOKEN_ID", "")
     monkeypatch.setenv("MODAL_CONFIG_PATH", "/nonexistent.toml")
-    rates, rate, note = cost_panel.account_prices("L40S")
+    rates, rate, note = cost_panel.use_account_prices("L40S")
     assert rates == rate == gr.skip() and "List prices are kept: no token" in unescape(note) and prices.DATE in note
 
 
 def test_a_start_is_that_of_the_run_shown(tmp_path: Path) -> None:
-    service: Any = SimpleNamespace(runs=Runs(Settings(data=tmp_path).data))
-    seconds, note = measured_start(service, "builtin")
+    service: Any = SimpleNamespace(runs=BenchRuns(Settings(data=tmp_path).data))
+    seconds, note = find_measured_start(service, "builtin")
     assert 0 < seconds < 1 and "has a median start of" in note and "(n=19)" in note
     for run in (None, "", "nobody"):
-        seconds, note = measured_start(service, run)
+        seconds, note = find_measured_start(service, run)
         assert seconds == cost_panel.START_S and "is a guess" in note
     folder = tmp_path / "runs" / "empty"
     folder.mkdir(parents=True)
     (folder / "cold_start_results_loaded.json").write_text(json.dumps({"samples": []}))
-    assert measured_start(service, "empty")[0] == cost_panel.START_S
+    assert find_measured_start(service, "empty")[0] == cost_panel.START_S
 
 
 def test_nothing_is_computed_while_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(_: Asked) -> cost_panel.Shown:
+    def never(_: CostInputs) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(cost_panel, "told", never)
-    values = [getattr(Asked(), name) for name in Asked.__dataclass_fields__]
-    assert updated(False, *values) == (gr.skip(), gr.skip(), gr.skip())
-
-
-def test_inputs_stand_in_the_order_in_which_they_are_asked() -> None:
-    assert [*cost_panel.Inputs.__dataclass_fields__, "rates"] == list(Asked.__dataclass_fields__)
+    monkeypatch.setattr(cost_panel, "calculate_costs", never)
+    values = [getattr(CostInputs(), name) for name in CostInputs.__dataclass_fields__]
+    assert update_costs(False, *values) == (gr.skip(), gr.skip(), gr.skip())
 
 
 def test_seconds_are_short() -> None:

@@ -32,7 +32,7 @@ def drawn(markup: str) -> dict[str, tuple[int, int, str]]:
 
 
 def dots(of: Sequence[Sample], going: bool = True) -> str:
-    return sample_plot.dots(made(of), going)
+    return sample_plot.render_dots(made(of), going)
 
 
 def kept_warm(count: int, target: str = "builtin criu") -> list[Sample]:
@@ -71,10 +71,20 @@ def test_two_ways_of_coming_back_have_medians_of_their_own() -> None:
 
 
 def test_a_logarithmic_axis_holds_all_of_them() -> None:
-    assert sample_plot.bounds([]) == (1, 1000) and sample_plot.bounds([10.0]) == (10, 100)
-    assert sample_plot.bounds([9.9, 1_761.0]) == (5, 2_000) and sample_plot.bounds([0.0, 0.02]) == (0.01, 0.02)
-    assert sample_plot.marks((5.0, 2_000.0)) == [10, 100, 1_000] and sample_plot.marks((50.0, 200.0)) == [50, 100, 200]
-    assert sample_plot.place(100.0, (10.0, 1_000.0)) == pytest.approx(50) and sample_plot.place(0.0, (1.0, 10.0)) == 0
+    assert sample_plot.choose_bounds([]) == (1, 1000) and sample_plot.choose_bounds([10.0]) == (10, 100)
+    assert sample_plot.choose_bounds([9.9, 1_761.0]) == (5, 2_000) and sample_plot.choose_bounds([0.0, 0.02]) == (
+        0.01,
+        0.02,
+    )
+    assert sample_plot.choose_ticks((5.0, 2_000.0)) == [10, 100, 1_000] and sample_plot.choose_ticks((50.0, 200.0)) == [
+        50,
+        100,
+        200,
+    ]
+    assert (
+        sample_plot.percent_at(100.0, (10.0, 1_000.0)) == pytest.approx(50)
+        and sample_plot.percent_at(0.0, (1.0, 10.0)) == 0
+    )
     places = [float(x) for x in re.findall(r'class="dot[^"]*" style="--x:([\d.]+)', dots(every_kind()))]
     assert len(places) == 11 + 3 and all(0 <= x <= 100 for x in places)
 
@@ -99,25 +109,28 @@ def test_that_somebody_keeps_it_warm_is_said_while_the_run_goes_on() -> None:
         "builtin criu: never verified cold in 2 tries (the same process answered before, 2 of 2): someone else may"
         " keep it warm"
     )
-    assert sample_plot.warnings(made(kept_warm(2)), True) == [sentence]
-    assert not sample_plot.warnings(made(kept_warm(1)), True), "the first one may have made the snapshot"
-    assert "in 1 tries" in sample_plot.warnings(made(kept_warm(1)), False)[0]
-    assert not sample_plot.warnings(made([*kept_warm(2), sample(9, "restored", 100.0)]), True)
+    assert sample_plot.find_warnings(made(kept_warm(2)), True) == [sentence]
+    assert not sample_plot.find_warnings(made(kept_warm(1)), True), "the first one may have made the snapshot"
+    assert "in 1 tries" in sample_plot.find_warnings(made(kept_warm(1)), False)[0]
+    assert not sample_plot.find_warnings(made([*kept_warm(2), sample(9, "restored", 100.0)]), True)
 
 
 def test_a_file_is_read_once_for_each_change(tmp_path: Path) -> None:
     file = written(tmp_path, kept_warm(2))
-    first = sample_plot.told(file, 1, True)
+    first = sample_plot.render_run(file, 1, True)
     assert "cannot be compared" in first.headline and "keep it warm" in first.headline and "dot hollow" in first.dots
     written(tmp_path)
-    assert sample_plot.told(file, 1, True) is first and "9.1x faster" in sample_plot.told(file, 2, True).headline
+    assert (
+        sample_plot.render_run(file, 1, True) is first
+        and "9.1x faster" in sample_plot.render_run(file, 2, True).headline
+    )
     with pytest.raises(ResultError):
-        sample_plot.told(Path(__file__), 1, True)
+        sample_plot.render_run(Path(__file__), 1, True)
 
 
 def test_nothing_of_a_server_is_markup(tmp_path: Path) -> None:
     of = [replace(one, target=NASTY) for one in every_kind()] + kept_warm(2, f"two {NASTY}")
-    told = sample_plot.told(written(tmp_path, of), 1, True)
+    told = sample_plot.render_run(written(tmp_path, of), 1, True)
     markup = told.dots + told.headline
     assert markup.count("&lt;img") > 2 and 'role="note"' in told.headline and "<img" not in markup
     assert not re.search(r'title="[^"]*"&', markup), "a quote would end the attribute"

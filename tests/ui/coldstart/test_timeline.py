@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 
-from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, news, start, text
-from tests.support.waiting import until
+from tests.support.states import NASTY, NOW, RESTORED, engine_state, start, text
 from ui.coldstart import timeline
 from ui.components import wording
 from ui.servers import state
-from ui.servers.state import News, Unknown
-from ui.servers.state_feed import Watch
-from ui.servers.state_history import Band
+from ui.servers.state import ServerState, UnknownState
+from ui.servers.state_history import StateSpan
 
 STATES = ("zero", "restoring", "serving", "idle", "scaling_down", "zero")
 
 
-def bands(*began: float, looks: tuple[str, ...] = STATES) -> list[Band]:
-    return [Band(look, at, NOW + at) for look, at in zip(looks, began, strict=False)]  # type: ignore[arg-type]
+def bands(*began: float, looks: tuple[str, ...] = STATES) -> list[StateSpan]:
+    return [StateSpan(look, at, NOW + at) for look, at in zip(looks, began, strict=False)]  # type: ignore[arg-type]
 
 
 def looks(markup: str) -> list[str]:
@@ -28,7 +24,7 @@ def looks(markup: str) -> list[str]:
 
 
 def test_each_state_is_a_band_with_its_word_and_its_place() -> None:
-    markup = timeline.strip(news(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
+    markup = timeline.render_strip(engine_state(), bands(0, 100, 100.2, 101, 160, 161), 200.0, "")
     assert looks(markup) == list(STATES)
     assert 'data-look="restoring" style="--to:99.80;--took:0.20"><b>waking up</b>' in markup
     assert 'data-look="zero" data-now style="--to:0.00;--took:39.00"><b>asleep</b>' in markup
@@ -39,81 +35,61 @@ def test_each_state_is_a_band_with_its_word_and_its_place() -> None:
 
 
 def test_what_was_before_the_strip_is_cut_and_the_span_fits_what_is_known() -> None:
-    found = timeline.drawn(bands(0, 500, 1_000), 1_100.0)
-    assert [(row.look, row.to, row.took) for row in found] == [("restoring", 100, 200), ("serving", 0, 100)]
-    assert [timeline.span_of(bands(0), now) for now in (1.0, 60.0, 61.0, 121.0, 9_999.0)] == [60, 60, 120, 300, 300]
-    assert timeline.axis(60) == [(60, "−60 s"), (45, "−45"), (30, "−30"), (15, "−15"), (0, "now")]
-    assert timeline.axis(120)[0] == (120, "−120 s") and timeline.axis(300)[0] == (300, "−5 min")
-    many = [Band("zero" if at % 2 else "failed", at / 10, NOW) for at in range(1_000)]
-    assert len(timeline.drawn(many, 101.0)) == timeline.MOST
+    found = timeline.place_spans(bands(0, 500, 1_000), 1_100.0, 300)
+    assert [(row.state, row.to, row.took) for row in found] == [("restoring", 100, 200), ("serving", 0, 100)]
+    lengths = [
+        re.findall(r"--span:(\d+)", timeline.render_strip(engine_state(), bands(0), now, ""))
+        for now in (1.0, 60.0, 61.0, 121.0, 9_999.0)
+    ]
+    assert lengths == [["60"], ["60"], ["120"], ["300"], ["300"]]
+    assert timeline.choose_ticks(60) == [(60, "−60 s"), (45, "−45"), (30, "−30"), (15, "−15"), (0, "now")]
+    assert timeline.choose_ticks(120)[0] == (120, "−120 s") and timeline.choose_ticks(300)[0] == (300, "−5 min")
+    many = [StateSpan("zero" if at % 2 else "failed", at / 10, NOW) for at in range(1_000)]
+    assert len(timeline.place_spans(many, 101.0, 120)) == timeline.MAX_SPANS
 
 
 def test_starts_close_together_have_one_label() -> None:
     coming = ("restoring", "serving", "restoring", "serving", "restoring", "serving")
-    near = timeline.flags(timeline.drawn(bands(0, 1, 2, 3, 200, 201, looks=coming), 300.0), 300)
+    near = timeline.place_flags(timeline.place_spans(bands(0, 1, 2, 3, 200, 201, looks=coming), 300.0, 300), 300)
     assert [flag.way for flag in near] == ["woke", "woke"]
     first = ("starting", "snapshotting", "restoring", "serving")
-    created = timeline.flags(timeline.drawn(bands(0, 2, 3, 4, looks=first), 10.0), 60)
+    created = timeline.place_flags(timeline.place_spans(bands(0, 2, 3, 4, looks=first), 10.0, 60), 60)
     assert [(flag.way, flag.took, flag.edge) for flag in created] == [("started", 4.0, False)]
-    assert not timeline.flags(timeline.drawn(bands(0, looks=first), 10.0), 60), "it is not over"
+    assert not timeline.place_flags(timeline.place_spans(bands(0, looks=first), 10.0, 60), 60), "it is not over"
 
 
 def test_a_server_that_tells_nothing_has_words_instead() -> None:
-    markup = timeline.strip(state.ELSEWHERE, [], 5.0, "vLLM")
+    markup = timeline.render_strip(state.ELSEWHERE, [], 5.0, "vLLM")
     assert "Runs elsewhere · its state is not known to this page" in text(markup) and "bands" not in markup
-    assert 'data-part="strip"' in timeline.frame() and "Connecting…" in timeline.frame()
+    assert 'data-part="strip"' in timeline.render_empty() and "Connecting…" in timeline.render_empty()
 
 
 def test_the_same_as_a_table_newest_first() -> None:
-    rows = re.findall(r"<td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td>", timeline.table(bands(0, 100, 100.2), 130.0))
+    rows = re.findall(
+        r"<td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td>", timeline.render_table(bands(0, 100, 100.2), 130.0)
+    )
     assert rows == [
         ("08:01:40", "serving", "30 s so far"),
         ("08:01:40", "waking up", "0.20 s"),
         ("08:00:00", "asleep", "1 min 40 s"),
     ]
-    assert timeline.table([], 1.0) == "<p>No states recorded yet.</p>"
-    assert len(re.findall("<tr><td>", timeline.table(bands(0, 1, 2, 3, 4, 5) * 4, 30.0))) == timeline.LISTED
-    assert [wording.lasted(s) for s in (0.144, 12.3, 192, 3_720)] == ["0.14 s", "12 s", "3 min 12 s", "1 h 2 min"]
+    assert timeline.render_table([], 1.0) == "<p>No states recorded yet.</p>"
+    assert len(re.findall("<tr><td>", timeline.render_table(bands(0, 1, 2, 3, 4, 5) * 4, 30.0))) == timeline.TABLE_ROWS
+    assert [wording.format_duration(s) for s in (0.144, 12.3, 192, 3_720)] == [
+        "0.14 s",
+        "12 s",
+        "3 min 12 s",
+        "1 h 2 min",
+    ]
 
 
 def test_nothing_of_the_engine_is_markup() -> None:
-    cases: list[News] = [
-        Unknown(title=NASTY, why=NASTY),
-        news(state="failed", reason=NASTY),
-        news(state="starting", start=start(reason=NASTY)),
-        news(last_start={**RESTORED, "reason": NASTY}),
+    cases: list[ServerState] = [
+        UnknownState(title=NASTY, why=NASTY),
+        engine_state(state="failed", reason=NASTY),
+        engine_state(state="starting", start=start(reason=NASTY)),
+        engine_state(last_start={**RESTORED, "reason": NASTY}),
     ]
     for found in cases:
-        markup = "".join(timeline.parts(found, bands(0, 1), 2.0, NASTY).values())
+        markup = "".join(timeline.render_parts(found, bands(0, 1), 2.0, NASTY).values())
         assert "<img" not in markup and "&lt;img" in markup
-
-
-# Where it comes from
-
-
-def test_a_watch_keeps_what_it_was_told() -> None:
-    told = [engine(), engine(waiting=1, start=start()), engine(state="serving", in_flight=1)]
-    body = b"".join(b"event: engine\ndata: " + json.dumps(one).encode() + b"\n\n" for one in told)
-    with elsewhere(200, body) as (url, _):
-        watch = Watch(lambda: (url, "k"))
-        assert watch.past == []
-        watch.start()
-        until(lambda: len(watch.past) >= 4)
-        watch.close()
-    assert [band.look for band in watch.past][:4] == ["zero", "restoring", "serving", "unknown"]
-    message = timeline.message(watch.news, watch.past, watch.past[-1].began + 1, "", "a-run")
-    assert looks(message["timeline"]["strip"])[:3] == ["zero", "restoring", "serving"] and message["run"] == "a-run"
-    assert "secret" not in json.dumps(message)
-
-
-def test_browsers_are_told_again_when_a_run_begins() -> None:
-    async def test() -> None:
-        watch = Watch(None)
-        followed = watch.follow()
-        await anext(followed)
-        asyncio.get_running_loop().call_later(0.05, watch.repeat)
-        async with asyncio.timeout(5):
-            assert await anext(followed) == state.ELSEWHERE
-        await followed.aclose()
-
-    asyncio.run(test())

@@ -6,63 +6,68 @@ from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
 from tests.support.hits import NASTY, hit
 from ui.components import results
-from ui.core.ingest import Job, Skipped
+from ui.components.templates import render_template
+from ui.core.ingest import IngestJob, SkippedFile
 from ui.servers.target import Target
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
 
 
 def test_nothing_of_a_user_is_markup() -> None:
-    job = Job("c", [], NOWHERE)
-    job.skipped.append(Skipped(NASTY, NASTY))
+    job = IngestJob("c", [], NOWHERE)
+    job.skipped.append(SkippedFile(NASTY, NASTY))
     job.finished.set()
     job.state = "done"
     line = Line(NASTY, (0, 0, 1, 1))
     collection = Collection(NASTY, 1, "f", "m", 2)
-    failed = Job("c", [], NOWHERE, state="failed", error=NASTY)
+    failed = IngestJob("c", [], NOWHERE, state="failed", error=NASTY)
     failed.finished.set()
     for html in (
-        results.gallery([hit(line=line)]),
-        results.detail(hit(line=line), [line, Line("other")]),
-        results.summary([hit()], collection, {"embed": 1.0}),
-        results.files([StoredFile(NASTY, "s", 1)], collection),
-        results.progress([job]),
-        results.progress([failed]),
-        results.chips([NASTY]),
-        results.notice(NASTY, NASTY),
-        results.model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
-        results.no_model(NASTY),
+        results.render_gallery([hit(line=line)]),
+        results.render_detail(hit(line=line), [line, Line("other")]),
+        results.render_summary([hit()], collection, {"embed": 1.0}),
+        render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1)], pages=1),
+        results.render_jobs([job]),
+        results.render_jobs([failed]),
+        render_template("search/chips.html", queries=[NASTY]),
+        results.render_notice(NASTY, NASTY),
+        results.render_model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
+        render_template("header/no_model.html", why=NASTY, bad=True),
     ):
         assert "<img src=x" not in html and 'onerror=alert(1)>"' not in html
         assert "&lt;img" in html
 
 
 def test_bars_are_relative_to_the_result_set() -> None:
-    assert results.bars([0.9, 0.8, 0.7]) == [100, 56, 12]
-    assert results.bars([0.5]) == [100] and results.bars([0.5, 0.5]) == [100, 100] and results.bars([]) == []
+    assert results.scale_bars([0.9, 0.8, 0.7]) == [100, 56, 12]
+    assert (
+        results.scale_bars([0.5]) == [100]
+        and results.scale_bars([0.5, 0.5]) == [100, 100]
+        and results.scale_bars([]) == []
+    )
 
 
 def test_detail_marks_the_line_on_the_page() -> None:
     answer = Line("answer", (0.1, 0.2, 0.5, 0.25))
-    html = results.detail(hit(line=answer), [answer])
+    html = results.render_detail(hit(line=answer), [answer])
     assert 'class="mark" style="left:9.20%;top:19.60%;width:41.60%;height:5.80%"' in html
     assert "page 2 of 6" in html and "aspect-ratio:100/200" in html
-    assert 'class="mark"' not in results.detail(hit(line=Line("no box")), [Line("no box")])
-    assert "No text could be read" in results.detail(hit(), [])
-    assert "No text could be read" not in results.detail(hit(read=False), [])
+    assert 'class="mark"' not in results.render_detail(hit(line=Line("no box")), [Line("no box")])
+    assert "No text could be read" in results.render_detail(hit(), [])
+    assert "No text could be read" not in results.render_detail(hit(read=False), [])
 
 
 def test_progress_of_a_job() -> None:
-    job = Job("c", [], NOWHERE)
-    assert "Waiting for the upload" in results.progress([job])
+    job = IngestJob("c", [], NOWHERE)
+    assert "Waiting for the upload" in results.render_jobs([job])
     job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
-    assert "Page 5 of 10" in results.progress([job]) and 'value="4"' in results.progress([job])
+    assert "Page 5 of 10" in results.render_jobs([job]) and 'value="4"' in results.render_jobs([job])
     job.cancelled.set()
-    assert "Cancelling" in results.progress([job])
+    assert "Cancelling" in results.render_jobs([job])
     job.state, job.ended = "cancelled", 3.0
     job.finished.set()
-    assert "what was added is kept" in results.progress([job])
-    assert results.progress([]) == ""
+    assert "what was added is kept" in results.render_jobs([job])
+    assert results.render_jobs([]) == ""
 
 
 def test_shown_names() -> None:
@@ -76,5 +81,6 @@ def test_shown_names() -> None:
 
 
 def test_welcome_says_where_pages_go() -> None:
-    assert "stays on this machine" in results.welcome(True) and "stays on this machine" not in results.welcome(False)
-    assert "{" not in results.welcome(True) + results.welcome(False)
+    here, elsewhere = (render_template("search/welcome.html", local=local) for local in (True, False))
+    assert "stays on this machine" in here and "stays on this machine" not in elsewhere
+    assert "{" not in here + elsewhere

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
-import pytest
-import requests
-
-from serving.http.child_server import ServerProcess
-from tests.support.states import NASTY, NOW, RESTORED, elsewhere, engine, start, text
-from tests.support.waiting import until
-from ui.app import arguments
+from tests.support.states import NASTY, NOW, RESTORED, engine, start, text
 from ui.components import status_pill as status
-from ui.components import wording
 from ui.servers import state
-from ui.servers.state import Facts, News, Unknown, scrubbed, told
-from ui.servers.state_feed import Watch, events
+from ui.servers.state import EngineState, ServerState, UnknownState
 
 
 def words(**changes: Any) -> str:
-    return text(status.parts(Facts.of(engine(**changes)))["words"])
+    return text(status.render_parts(EngineState.model_validate(engine(**changes)))["words"])
 
 
 def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
@@ -38,58 +23,13 @@ def test_what_a_gpu_worker_holds_is_told_with_its_size() -> None:
     assert words(backend="cuda", tier="context", held=kept).endswith("cuda · GPU context in memory (2.4 GB)")
 
 
-# What a browser may see
-
-
-def test_only_what_is_listed_leaves_the_server() -> None:
-    seen = told(Facts.of(engine()))
-    assert set(seen) == {
-        "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier", "held",
-        "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
-    }  # fmt: skip
-    assert set(seen["snapshot"]) == {"bytes", "age_s"}
-    everything = json.dumps(seen) + json.dumps(status.message(Facts.of(engine())))
-    assert "secret" not in everything and "424242" not in everything
-
-
-def test_reasons_lose_folders_and_keys() -> None:
-    assert scrubbed("/home/me/data/snapshots cannot be used: Permission denied") == (
-        "snapshots cannot be used: Permission denied"
-    )
-    assert scrubbed("'/usr/bin/criu' is criu 3.17, too old. Install criu 4.1") == (
-        "'criu' is criu 3.17, too old. Install criu 4.1"
-    )
-    assert scrubbed("Can't open C:\\Users\\me\\x.img\n  at once") == "Can't open x.img at once"
-    assert scrubbed("key=Zk3v9QmW81_aLpX-0TyRbnC2 refused") == "key=… refused"
-    assert scrubbed("AttributeErrorInAVeryLongWord") == "AttributeErrorInAVeryLongWord"
-    assert len(scrubbed("x y " * 1_000)) == 300
-    seen = told(Facts.of(engine(refused={"criu": "/opt/x/criu is no criu"}, disabled="/a/b c", reason="/d/e")))
-    assert seen["refused"] == {"criu": "criu is no criu"} and seen["disabled"] == "b c" and seen["reason"] == "e"
-
-
-@pytest.mark.parametrize(
-    "status", [None, [], {}, engine(state="dancing"), engine(backend=NASTY), engine(next={"kind": "a b"})]
-)
-def test_what_is_no_status_is_refused(status: object) -> None:
-    with pytest.raises(ValueError, match="validation error"):
-        Facts.of(status)
-
-
-def test_facts_grow_old() -> None:
-    old = Facts.of(engine(state="serving", scaledown_at=NOW + 58.2, start=start())).aged(10)
-    assert old.seconds_left == pytest.approx(48.2) and old.start is not None and old.snapshot is not None
-    assert old.start.elapsed_ms == 11_211 and old.snapshot.age_s == 7_310
-    assert old.aged(100).seconds_left == 0
-    assert told(Facts.of(engine()))["seconds_left"] is None
-
-
 # Words
 
 
 def test_each_state_has_words_and_a_shape_of_its_own() -> None:
-    found: list[News] = [Facts.of(engine(state=name)) for name in status.TITLES]
-    assert len({status.parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
-    assert len({status.said(news) for news in found}) == 7
+    found: list[ServerState] = [EngineState.model_validate(engine(state=name)) for name in status.TITLES]
+    assert len({status.render_parts(news)["icon"] for news in [*found, state.ELSEWHERE]}) == 8
+    assert len({status.describe_aloud(news) for news in found}) == 7
     assert set(status.TITLES) == set(status.SAID)
 
 
@@ -110,24 +50,32 @@ def test_pill_in_words() -> None:
 
 def test_a_start_that_was_asked_for_has_begun() -> None:
     """The engine is at zero for the first moment of a start, and does not know its kind yet."""
-    asked = Facts.of(engine(waiting=1, start=start(kind="plain", phases={"queue": 0.1}, elapsed_ms=1.0)))
-    assert status.state(asked) == "restoring"
-    assert text(status.parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
-    assert status.state(Facts.of(engine(waiting=1, next={"kind": "created"}))) == "starting"
+    asked = EngineState.model_validate(
+        engine(waiting=1, start=start(kind="plain", phases={"queue": 0.1}, elapsed_ms=1.0))
+    )
+    assert status.name_state(asked) == "restoring"
+    assert text(status.render_parts(asked)["words"]).startswith("Waking up 0.00 s of about 0.24 s")
+    assert status.name_state(EngineState.model_validate(engine(waiting=1, next={"kind": "created"}))) == "starting"
 
 
 def test_progress_is_measured_by_earlier_starts() -> None:
-    known = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=743.5))))["words"]
+    known = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=743.5))))[
+        "words"
+    ]
     assert 'data-elapsed="743.5"' in known and 'data-meter="2974.0" style="width:25.0%"' in known
-    slow = status.parts(Facts.of(engine(state="starting", start=start(elapsed_ms=9_000.0))))["words"]
+    slow = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(elapsed_ms=9_000.0))))[
+        "words"
+    ]
     assert "width:100.0%" in slow
-    unknown = status.parts(Facts.of(engine(state="starting", start=start(expected_ms=None))))["words"]
+    unknown = status.render_parts(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))[
+        "words"
+    ]
     assert "endless" in unknown and "about" not in unknown
-    assert "meter" not in status.parts(Facts.of(engine()))["words"]
+    assert "meter" not in status.render_parts(EngineState.model_validate(engine()))["words"]
 
 
 def test_panel_tells_the_last_start_phase_by_phase() -> None:
-    panel = status.parts(Facts.of(engine()))["panel"]
+    panel = status.render_parts(EngineState.model_validate(engine()))["panel"]
     assert "No embedder is running (nothing held in memory)" in panel
     assert "<span>restore</span>" in panel and "197 ms" in panel and "<span>wait</span>" not in panel
     assert "left:83.6%;width:4.8%" in panel, "a bar begins where the one before ended"
@@ -138,177 +86,30 @@ def test_panel_tells_the_last_start_phase_by_phase() -> None:
 
 def test_panel_tells_what_was_passed_over_and_what_failed() -> None:
     failed = {**RESTORED, "outcome": "failed", "reason": "no memory", "kind": "plain", "phases": {"restore": -0.2}}
-    panel = status.parts(
-        Facts.of(engine(refused={"criu": "not installed"}, disabled="2 failures", last_start=failed, history=[failed]))
+    panel = status.render_parts(
+        EngineState.model_validate(
+            engine(refused={"criu": "not installed"}, disabled="2 failures", last_start=failed, history=[failed])
+        )
     )["panel"]
     assert "<b>criu</b>: not installed" in panel and "switched off until the engine starts again: 2 failures" in panel
     assert "started in full, 2 min ago" in panel and '<p class="why">No memory.</p>' in panel and "Failed." in panel
-    plain = status.parts(Facts.of(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[])))
+    plain = status.render_parts(
+        EngineState.model_validate(engine(backend="plain", tier="none", snapshot=None, last_start=None, history=[]))
+    )
     assert "None: every start is a full one." in plain["panel"] and "None yet." in plain["panel"]
 
 
 def test_nothing_of_the_engine_is_markup() -> None:
     going = start(reason=NASTY, phases={}, phase=None)
     row = {**RESTORED, "reason": NASTY, "outcome": "failed"}
-    cases: list[News] = [
-        Facts.of(engine(state="failed", reason=NASTY, refused={"fork": NASTY}, disabled=NASTY, last_start=row)),
-        Facts.of(engine(state="starting", start=going)),
-        Unknown(title=NASTY, why=NASTY),
+    cases: list[ServerState] = [
+        EngineState.model_validate(
+            engine(state="failed", reason=NASTY, refused={"fork": NASTY}, disabled=NASTY, last_start=row)
+        ),
+        EngineState.model_validate(engine(state="starting", start=going)),
+        UnknownState(title=NASTY, why=NASTY),
     ]
     for found in cases:
-        for markup in (*status.parts(found).values(), status.pill(found)):
+        for markup in (*status.render_parts(found).values(), status.render_pill(found)):
             assert "<img src" not in markup
-        assert "&lt;img" in "".join(status.parts(found).values())
-
-
-def test_figures() -> None:
-    assert [wording.seconds(value) for value in (4, 150, 9_994, 12_345)] == ["0.00 s", "0.15 s", "9.99 s", "12 s"]
-    ages = [wording.ago(age) for age in (-5, 59, 60, 7_200, 86_400, 200_000)]
-    assert ages == ["just now", "just now", "1 min ago", "2 h ago", "1 day ago", "2 days ago"]
-    assert [wording.sentence(text) for text in ("a. b", "why?", "")] == ["A. b.", "Why?", ""]
-
-
-# The way it takes
-
-
-def test_events_are_cut_out_of_a_stream() -> None:
-    stream = b"retry: 1\n\nevent: engine\ndata: {}\n\n: nothing new\n\ndata: a\ndata: b\n\ndata: unfinished"
-    for size in (1, 7, 1_000):
-        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-        assert list(events(chunks)) == [b"{}", b"a\nb"]
-    with pytest.raises(ValueError, match="without an end"):
-        list(events([b"x" * 600_000] * 2))
-
-
-@pytest.mark.parametrize("code", [302, 401, 404])
-def test_who_will_not_tell_is_asked_once(code: int) -> None:
-    with elsewhere(code) as (url, asked):
-        watch = Watch(lambda: (url, "the-key"))
-        watch.start()
-        until(lambda: watch.news == state.REFUSED)
-        watch.close()
-    assert asked == [("/engine/events", "the-key")], "the key goes to no other address"
-
-
-def test_what_is_not_understood_is_told() -> None:
-    for body in (b"data: {}\n\n", b"data: not JSON\n\n"):
-        with elsewhere(200, body) as (url, _):
-            watch = Watch(lambda url=url: (url, "k"))  # type: ignore[misc]
-            watch.start()
-            until(lambda watch=watch: watch.news == state.STRANGE)
-            watch.close()
-
-
-def test_engine_that_says_one_word_and_hangs_up_is_asked_after_a_growing_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ui.servers.state_feed.PAUSES_S", (0.01, 3600.0))
-    with elsewhere(200, b"data: " + json.dumps(engine()).encode() + b"\n\n") as (url, asked):
-        watch = Watch(lambda: (url, "k"))
-        watch.start()
-        until(lambda: len(asked) == 2)
-        time.sleep(0.5)
-        watch.close()
-    assert len(asked) == 2
-
-
-def test_engine_that_is_not_there_is_told() -> None:
-    def nowhere() -> tuple[str, str]:
-        raise FileNotFoundError("admin.key")
-
-    watch = Watch(nowhere)
-    assert watch.news == state.STARTING
-    watch.start()
-    until(lambda: watch.news == state.SILENT)
-    watch.close()
-
-
-def test_a_browser_that_leaves_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.servers.state_feed.BROWSERS", 1)
-
-    async def test() -> None:
-        watch = Watch(None)
-        followed = watch.follow()
-        assert await anext(followed) == state.ELSEWHERE and watch.full
-        await followed.aclose()
-        assert not watch.full
-        last = [news async for news in ending(watch)]
-        assert last == [state.ELSEWHERE], "closing ends a stream that waits"
-
-    async def ending(watch: Watch) -> AsyncIterator[News]:
-        async for news in watch.follow():
-            threading.Timer(0.05, watch.close).start()
-            yield news
-
-    asyncio.run(test())
-
-
-def test_options_of_the_engine_are_checked_by_the_page() -> None:
-    options = arguments().parse_args(["--snapshot", "fork", "--scaledown-window", "2.5"])
-    assert options.snapshot == "fork" and options.scaledown_window == 2.5
-    for bad in (["--snapshot", "magic"], ["--scaledown-window", "1"], ["--scaledown-window", "nan"]):
-        with pytest.raises(SystemExit):
-            arguments().parse_args(bad)
-
-
-# The real page
-
-
-def stream(url: str) -> Iterator[dict[str, Any]]:
-    with requests.get(url + "/status/events", stream=True, timeout=(5, 30)) as response:
-        assert response.headers["Content-Type"].startswith("text/event-stream")
-        assert response.headers["Cache-Control"] == "no-store"
-        for data in events(response.iter_content(None)):
-            yield json.loads(data)
-
-
-def test_page_tells_of_its_engine_and_stops_with_open_streams(tmp_path: Path) -> None:
-    arguments = ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]
-    page = ServerProcess("ui.app", arguments)
-    url = page.wait()
-    until(lambda: requests.get(url + "/status", timeout=5).json()["state"] == "zero", 20)
-    found = requests.get(url + "/status", timeout=5)
-    assert found.headers["Cache-Control"] == "no-store" and found.json()["backend"] == "plain"
-    (engine,) = psutil.Process(page.pid).children()
-    for secret in ((tmp_path / "admin.key").read_text(), str(tmp_path), "pid"):
-        assert secret not in found.text
-    for path in ("/status", "/status/events"):
-        foreign = requests.get(url + path, headers={"Host": "evil.example"}, timeout=5)
-        assert foreign.status_code == 400, "a name that points at this machine reads nothing"
-        assert requests.post(url + path, timeout=5).status_code == 404
-
-    tabs = [stream(url) for _ in range(3)]
-    assert [next(tab)["state"] for tab in tabs] == ["zero"] * 3
-    engine.kill()
-    told = [next(tabs[0])["state"] for _ in range(2)]
-    assert told == ["unknown", "zero"], "an engine that was started again has another port"
-
-    began = time.monotonic()
-    page.terminate()
-    assert list(tabs[1])[-1]["state"] == "zero", "a stream ends whole"
-    assert page.stop() == 0 and time.monotonic() - began < 10
-    assert "Traceback" not in page.tail
-
-
-def test_page_asks_nothing_of_an_embedder_elsewhere(tmp_path: Path) -> None:
-    with elsewhere(200, b"{}") as (worker, asked):
-        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
-        with ServerProcess("ui.app", arguments) as page:
-            url = page.wait()
-            tab = stream(url)
-            assert "Runs elsewhere" in next(tab)["parts"]["words"]
-            found = requests.get(url + "/status", timeout=5).json()
-            assert found == {"state": "unknown", "reason": "Runs elsewhere: its state is not known to this page"}
-            tab.close()  # type: ignore[attr-defined]
-        assert asked == []
-
-
-def test_page_reads_an_engine_elsewhere_with_its_admin_key(tmp_path: Path) -> None:
-    body = b"event: engine\ndata: " + json.dumps(engine(state="serving", scaledown_at=NOW + 30)).encode() + b"\n\n"
-    with elsewhere(200, body) as (worker, asked):
-        arguments = ["--no-browser", "--data", str(tmp_path), "--worker", worker]
-        with ServerProcess("ui.app", arguments, {"DORMOUSE_ADMIN_KEY": "of-the-engine"}) as page:
-            seen = [next(tab) for tab in [stream(page.wait())]]
-            until(lambda: asked)
-        assert set(asked) == {("/engine/events", "of-the-engine")}
-        assert seen[0]["state"] in ("serving", "unknown")
+        assert "&lt;img" in "".join(status.render_parts(found).values())

@@ -1,3 +1,5 @@
+"""Work in the background: its progress, its result, and how it is stopped."""
+
 from __future__ import annotations
 
 import threading
@@ -6,7 +8,7 @@ import pytest
 
 from serving.errors import BadValueError
 from serving.library.exporting import Progress
-from ui.core.background_task import StoppedError, Task
+from ui.core.background_task import BackgroundTask, StoppedError
 
 
 def test_each_change_is_seen_until_the_end() -> None:
@@ -19,8 +21,8 @@ def test_each_change_is_seen_until_the_end() -> None:
         return "whole"
 
     seen = []
-    task = Task(work)
-    for at in task.watch():
+    task = BackgroundTask(work)
+    for at in task.follow_progress():
         seen.append(at)
         gate.release()
     assert seen == [(0, 0), (1, 2), (2, 2)] and task.result() == "whole"
@@ -31,8 +33,8 @@ def test_what_it_raises_comes_out_and_a_stop_ends_it() -> None:
         step(1, 9)
         raise BadValueError("no")
 
-    task = Task(bad)
-    assert list(task.watch())[-1] == (1, 9)
+    task = BackgroundTask(bad)
+    assert list(task.follow_progress())[-1] == (1, 9)
     with pytest.raises(BadValueError, match="no"):
         task.result()
 
@@ -41,9 +43,9 @@ def test_what_it_raises_comes_out_and_a_stop_ends_it() -> None:
         while True:
             step(done := done + 1, 10**9)
 
-    stopped = Task(endless)
-    next(iter(stopped.watch()))
+    stopped = BackgroundTask(endless)
+    next(iter(stopped.follow_progress()))
     stopped.stop()
-    assert list(stopped.watch())
+    assert list(stopped.follow_progress())
     with pytest.raises(StoppedError, match="stopped"):
         stopped.result()

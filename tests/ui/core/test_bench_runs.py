@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +16,19 @@ import psutil
 import pytest
 
 from bench.coldstart.result_file import ResultError, load_result
+from bench.results.record import RUNS
 from serving.errors import BadValueError, NotFoundError
 from tests.support.engines import EngineProcess
 from ui.coldstart import tab
-from ui.core.bench_runs import RECORDED, Running, Runs
+from ui.core import bench_runs
+from ui.core.bench_runs import BenchRun, BenchRuns
 
-RECORDED_RUN = RECORDED / "cold_start_results_builtin.json"
+RECORDED_RUN = RUNS / "cold_start_results_builtin.json"
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Runs]:
-    runs = Runs(tmp_path / "data")
+def runs(tmp_path: Path) -> Iterator[BenchRuns]:
+    runs = BenchRuns(tmp_path / "data")
     yield runs
     runs.close()
 
@@ -37,7 +39,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
         yield engine
 
 
-def begun(runs: Runs, engine: EngineProcess, *more: str) -> Running:
+def begun(runs: BenchRuns, engine: EngineProcess, *more: str) -> BenchRun:
     url = engine.wait()
     admin = {"DORMOUSE_ADMIN_KEY": engine.admin["X-Admin-Key"]}
     return runs.start("local", ["--url", url, "--num-warmup", "1", *more], admin)
@@ -50,55 +52,55 @@ def until(told: Any, wanted: Any) -> None:
         time.sleep(0.05)
 
 
-def test_recorded_runs_are_there_from_the_first_moment(runs: Runs) -> None:
-    assert ("builtin" in [name for _, name in runs.choices()]) and "stored run" in runs.choices()[-1][0]
-    assert runs.result("builtin").summary.plain_over_restored
-    assert runs.told("builtin")["state"] == "done"
+def test_recorded_runs_are_there_from_the_first_moment(runs: BenchRuns) -> None:
+    assert ("builtin" in [name for _, name in runs.list_choices()]) and "stored run" in runs.list_choices()[-1][0]
+    assert runs.load("builtin").summary.plain_over_restored
+    assert runs.as_json("builtin")["state"] == "done"
 
 
-def test_a_run_is_a_file_that_grows(runs: Runs, engine: EngineProcess) -> None:
+def test_a_run_is_a_file_that_grows(runs: BenchRuns, engine: EngineProcess) -> None:
     running = begun(runs, engine, "--repetitions", "2", "--test-scaledown")
     with pytest.raises(BadValueError, match="going on"):
         begun(runs, engine)
-    until(lambda: runs.told(running.id), lambda told: told["state"] != "running")
-    told = runs.told(running.id)
-    assert told["state"] == "done" and len(told["result"]["samples"]) == 6, running.lines(20)
+    until(lambda: runs.as_json(running.id), lambda told: told["state"] != "running")
+    told = runs.as_json(running.id)
+    assert told["state"] == "done" and len(told["result"]["samples"]) == 6, running.last_lines(20)
     assert sum(sample["verified"] and sample["kind"] != "warm" for sample in told["result"]["samples"]) == 4
-    assert runs.choices()[0][1] == running.id
-    assert "stopped" not in runs.choices()[0][0]
+    assert runs.list_choices()[0][1] == running.id
+    assert "stopped" not in runs.list_choices()[0][0]
     begun(runs, engine, "--repetitions", "1").stop()
 
 
 @pytest.mark.soak
-def test_a_stopped_run_keeps_what_it_measured(runs: Runs, engine: EngineProcess) -> None:
+def test_a_stopped_run_keeps_what_it_measured(runs: BenchRuns, engine: EngineProcess) -> None:
     running = begun(runs, engine, "--repetitions", "1000")
-    until(lambda: runs.told(running.id)["result"], bool)
+    until(lambda: runs.as_json(running.id)["result"], bool)
     running.stop()
     running.stop()
     assert running.process.wait(30) == 130
-    told = runs.told(running.id)
+    told = runs.as_json(running.id)
     assert told["state"] == "stopped" and told["result"]["samples"] and not told["result"]["complete"]
-    assert runs.choices()[0][0].endswith("stopped")
+    assert runs.list_choices()[0][0].endswith("stopped")
 
 
 @pytest.mark.soak
-def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: Runs, engine: EngineProcess) -> None:
+def test_a_run_of_a_page_in_the_background_can_be_stopped(runs: BenchRuns, engine: EngineProcess) -> None:
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts behind `&`
     try:
         running = begun(runs, engine, "--repetitions", "1000")
     finally:
         signal.signal(signal.SIGINT, former)
-    until(lambda: runs.told(running.id)["result"], bool)
+    until(lambda: runs.as_json(running.id)["result"], bool)
     running.stop()
     assert running.process.wait(30) == 130
 
 
 @pytest.mark.soak
 def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> None:
-    runs = Runs(tmp_path)
+    runs = BenchRuns(tmp_path)
     words = ["--snapshots", "plain", "--repetitions", "1000"]
     running = runs.start("local", words, {})
-    until(lambda: running.lines(9), lambda lines: any("starting an engine" in line for line in lines))
+    until(lambda: running.last_lines(9), lambda lines: any("starting an engine" in line for line in lines))
     until(lambda: psutil.Process(running.process.pid).children(recursive=True), bool)
     children = psutil.Process(running.process.pid).children(recursive=True)
     runs.close()
@@ -107,21 +109,45 @@ def test_runs_end_with_the_page_and_take_their_engines_along(tmp_path: Path) -> 
     assert gone and not alive
 
 
-def test_a_run_that_cannot_be_says_why(runs: Runs) -> None:
+def test_a_run_that_does_not_end_is_killed(runs: BenchRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_runs, "STOP_S", 0.1)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
+    runs.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_run_that_the_system_cannot_kill_does_not_hold_the_page(runs: BenchRuns, tmp_path: Path) -> None:
+    """A process that waits in the kernel; none can be made for a test, so a double says what its waits were given."""
+    waits: list[float] = []
+
+    def wait(timeout: float) -> int:
+        waits.append(timeout)
+        raise subprocess.TimeoutExpired("bench", timeout)
+
+    process: Any = SimpleNamespace(stdin=None, wait=wait, kill=lambda: waits.append(0.0), poll=lambda: None)
+    runs._running["local"] = BenchRun("stuck", tmp_path / "log", process)
+    runs.close()
+    assert waits == [bench_runs.STOP_S, 0.0, bench_runs.KILL_S]
+    del runs._running["local"]
+
+
+def test_a_run_that_cannot_be_says_why(runs: BenchRuns) -> None:
     running = runs.start("local", ["--url", "http://127.0.0.1:9"], {})
     assert running.process.wait(30) == 1
-    assert "nothing answers" in running.lines(5)[-1]
+    assert "nothing answers" in running.last_lines(5)[-1]
     service: Any = SimpleNamespace(runs=runs)
-    assert "nothing answers" in tab.live(service, running)
+    assert "nothing answers" in tab.render_progress(service, running)
     with pytest.raises(NotFoundError):
-        runs.result(running.id)
-    assert runs.told(running.id) == {"run": running.id, "state": "failed", "result": None}
+        runs.load(running.id)
+    assert runs.as_json(running.id) == {"run": running.id, "state": "failed", "result": None}
 
 
-def test_loaded_files_are_checked_and_copied(runs: Runs, tmp_path: Path) -> None:
-    before = len(runs.choices())
-    name = runs.keep(RECORDED_RUN)
-    assert runs.path(name) != RECORDED_RUN and load_result(runs.path(name)) == load_result(RECORDED_RUN)
+def test_loaded_files_are_checked_and_copied(runs: BenchRuns, tmp_path: Path) -> None:
+    before = len(runs.list_choices())
+    name = runs.add_file(RECORDED_RUN)
+    assert runs.result_path(name) != RECORDED_RUN and load_result(runs.result_path(name)) == load_result(RECORDED_RUN)
     broken = tmp_path / "broken.json"
     for content, why in (
         (b"{", "not a whole JSON file"),
@@ -131,28 +157,18 @@ def test_loaded_files_are_checked_and_copied(runs: Runs, tmp_path: Path) -> None
     ):
         broken.write_bytes(content)
         with pytest.raises(ResultError, match=why) as told:
-            runs.keep(broken)
+            runs.add_file(broken)
         assert str(tmp_path) not in str(told.value)
-    assert len(runs.choices()) == before + 1
+    assert len(runs.list_choices()) == before + 1
 
 
 @pytest.mark.parametrize("name", ["", "..", "../builtin", "builtin/../builtin", "nobody", "a" * 200, "builtin\0"])
-def test_no_other_file_is_a_run(runs: Runs, name: str) -> None:
+def test_no_other_file_is_a_run(runs: BenchRuns, name: str) -> None:
     with pytest.raises(NotFoundError):
-        runs.path(name)
+        runs.result_path(name)
 
 
-def test_a_file_that_was_damaged_is_told_as_such(runs: Runs) -> None:
-    name = runs.keep(RECORDED_RUN)
-    runs.path(name).write_bytes(RECORDED_RUN.read_bytes()[:5000])
-    assert "cannot be read" in runs.choices()[0][0]
-
-
-def test_exports(runs: Runs) -> None:
-    service: Any = SimpleNamespace(runs=runs)
-    rows = list(csv.DictReader(io.StringIO(tab.exported(service, "builtin", "csv")[0].decode())))
-    samples = json.loads(tab.exported(service, "builtin", "json")[0])["samples"]
-    assert len(rows) == len(samples) and rows[0]["boot_id"] == samples[0]["boot_id"]
-    page, media = tab.exported(service, "builtin", "html", "builtin")
-    assert media.startswith("text/html") and page.startswith(b"<!doctype html>")
-    assert tab.escape_cell("=1+1") == "'=1+1" and tab.escape_cell(-3.5) == -3.5
+def test_a_file_that_was_damaged_is_told_as_such(runs: BenchRuns) -> None:
+    name = runs.add_file(RECORDED_RUN)
+    runs.result_path(name).write_bytes(RECORDED_RUN.read_bytes()[:5000])
+    assert "cannot be read" in runs.list_choices()[0][0]

@@ -1,3 +1,5 @@
+"""Jobs that take uploads into a library: what is added, what is skipped, and how a job ends."""
+
 from __future__ import annotations
 
 import errno
@@ -91,7 +93,7 @@ def test_same_file_again_is_skipped_and_missing_pages_are_filled_in(service: Ser
     first = run(service, file, upload(tmp_path, "twin.pdf", file.path.read_bytes()))
     assert len(first.added) == 4 and [item.file for item in first.skipped] == ["twin.pdf"]
     assert "already here as a.pdf" in first.skipped[0].reason
-    service.delete(at(service.library), [page.id for page in first.added if page.page in (2, 3)])
+    service.delete_pages(at(service.library), [page.id for page in first.added if page.page in (2, 3)])
     again = run(service, file)
     assert sorted(page.page for page in again.added) == [2, 3] and "2 of its 4 pages" in again.skipped[0].reason
     assert again.done == again.total == 4
@@ -103,11 +105,11 @@ def test_cancel_keeps_what_is_done(service: Service, scripted: ScriptedWorker, t
         made(service.library), [upload(tmp_path, "a.pdf", pdf([[f"Words of page {n}"] for n in range(150)]))]
     )
     until(lambda: len(job.added) >= 3)
-    assert service.ingestor.active(at(service.library)) is job and job.seconds_left is not None
+    assert service.ingestor.active_job(at(service.library)) is job and job.seconds_left is not None
     service.ingestor.cancel(at(service.library))
     assert job.finished.wait(20) and job.state == "cancelled"
     assert 3 <= len(job.added) < 60 and service.library.catalogue.find_collection("c").pages == len(job.added)
-    assert service.ingestor.active(at(service.library)) is None
+    assert service.ingestor.active_job(at(service.library)) is None
 
 
 def test_faults_of_a_page_are_skipped_and_faults_of_all_end_the_job(
@@ -304,11 +306,11 @@ def test_an_upload_goes_on_into_its_own_collection_under_another_name(
 # Faults of our own
 
 
-@pytest.mark.parametrize("where", ["encode_thumbnail", "hashlib.file_digest", "unpacking"])
+@pytest.mark.parametrize("where", ["encode_thumbnail", "hashlib.file_digest", "TemporaryDirectory"])
 def test_what_nobody_expected_is_in_the_log_with_its_traceback(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
-    def broken(*_: object) -> bytes:
+    def broken(*_: object, **__: object) -> bytes:
         raise ZeroDivisionError("a detail of ours")
 
     with monkeypatch.context() as patch:
@@ -316,7 +318,7 @@ def test_what_nobody_expected_is_in_the_log_with_its_traceback(
         job = run(service, upload(tmp_path, "a.png", encoded(picture())))
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError and "broken" in caplog.text
-    told = [job.error] if where == "unpacking" else [item.reason for item in job.skipped]
+    told = [job.error] if where == "TemporaryDirectory" else [item.reason for item in job.skipped]
     assert told == ["something went wrong here that was not foreseen; the log of this page says more"]
-    assert job.state == ("failed" if where == "unpacking" else "done") and job.added == []
+    assert job.state == ("failed" if where == "TemporaryDirectory" else "done") and job.added == []
     assert run(service, upload(tmp_path, "a.png", encoded(picture()))).added, "the next one is not the worse for it"

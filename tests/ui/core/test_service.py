@@ -1,3 +1,5 @@
+"""Searching, scoring and deleting without a page."""
+
 from __future__ import annotations
 
 from contextlib import closing
@@ -124,18 +126,18 @@ def test_a_filter_comes_before_ranking_and_what_is_hidden_is_counted(service: Se
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)), *images)
     text = " ".join(PAGES[0])
     assert [hit.page.file for hit in service.search(Question(text), at(service.library), 1).hits] == ["a.pdf"]
-    found = service.search(Question(text, of=Selection(types=("image",))), at(service.library), 2)
+    found = service.search(Question(text, selection=Selection(types=("image",))), at(service.library), 2)
     assert len(found.hits) == 2 and found.ranked == 3 and found.below == 0
     assert all(hit.page.file.endswith(".png") for hit in found.hits)
-    found = service.search(Question(text, minimum=0.99, of=Selection(types=("image",))), at(service.library), 2)
+    found = service.search(Question(text, minimum=0.99, selection=Selection(types=("image",))), at(service.library), 2)
     assert (found.hits, found.below, found.ranked) == ([], 3, 3), "all that were ranked, not only the nearest two"
     found = service.search(Question(text, minimum=0.5), at(service.library), 3)
     assert (len(found.hits), found.below, found.ranked) == (1, 4, 5)
-    like = service.search(Question(like=found.hits[0].page.id, of=Selection(("a.pdf",))), at(service.library), 5)
+    like = service.search(Question(like=found.hits[0].page.id, selection=Selection(("a.pdf",))), at(service.library), 5)
     assert [hit.page.page for hit in like.hits] == [2] and like.ranked == 1
     with pytest.raises(BadValueError, match="no type: there are pdf, image"):
-        service.search(Question(text, of=Selection(types=("exe",))), at(service.library), 2)
-    assert service.search(Question(text, of=Selection(("1.png",), ("pdf",))), at(service.library), 2).hits == []
+        service.search(Question(text, selection=Selection(types=("exe",))), at(service.library), 2)
+    assert service.search(Question(text, selection=Selection(("1.png",), ("pdf",))), at(service.library), 2).hits == []
 
 
 def test_a_known_question_is_ranked_again_without_a_call(
@@ -159,25 +161,25 @@ def test_many_questions_are_one_call(service: Service, scripted: ScriptedWorker,
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)), upload(tmp_path, "1.png", encoded(picture((100, 80), "1"))))
     calls = len(scripted.embedder.calls)
     queries = [" ".join(PAGES[0]), "", PAGES[1][0], "  ", " ".join(PAGES[0])]
-    found = service.scores(queries, at(service.library))
+    found = service.score_pages(queries, at(service.library))
     assert scripted.embedder.calls[calls:] == [found.queries] == [[queries[0], queries[2]]]
     assert [(page.file, page.page) for page in found.pages] == [("1.png", 1), ("a.pdf", 1), ("a.pdf", 2)]
     for query, row in zip(found.queries, found.values, strict=True):
         by_id = {hit.page.id: hit.score for hit in service.search(Question(query), at(service.library), 9).hits}
         assert [by_id[page.id] for page in found.pages] == pytest.approx(list(row), abs=1e-4)
-    assert service.scores(["a"], at(service.library), Selection(types=("png",)), 768).values.shape == (1, 1)
-    assert service.scores(["a"], ABSENT).values.shape == (1, 0)
+    assert service.score_pages(["a"], at(service.library), Selection(types=("png",)), 768).values.shape == (1, 1)
+    assert service.score_pages(["a"], ABSENT).values.shape == (1, 0)
 
 
 def test_bad_lists_of_questions(service: Service, tmp_path: Path) -> None:
     run(service, upload(tmp_path, "a.pdf", pdf(PAGES)))
     for queries, told in (([], "no question"), (["", " "], "no question"), (["a", "x" * 9000], "question 2 is longer")):
         with pytest.raises(BadValueError, match=told):
-            service.scores(queries, at(service.library))
+            service.score_pages(queries, at(service.library))
     with pytest.raises(TooLargeError, match="51 questions are too many: ask at most 50"):
-        service.scores([str(n) for n in range(51)], at(service.library))
+        service.score_pages([str(n) for n in range(51)], at(service.library))
     service.settings = service.settings.model_copy(update={"max_matrix_cells": 3})
     with pytest.raises(TooLargeError, match="2 questions with 2 pages are more than 3"):
-        service.scores(["a", "b"], at(service.library))
+        service.score_pages(["a", "b"], at(service.library))
     with pytest.raises(BadValueError, match="768 or 1536 or 2560 dimensions"):
-        service.scores(["a"], at(service.library), dimension=7)
+        service.score_pages(["a"], at(service.library), dimension=7)

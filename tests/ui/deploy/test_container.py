@@ -9,9 +9,6 @@ from pathlib import Path
 import gradio_client
 import pytest
 import requests
-from starlette.responses import PlainTextResponse
-from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
 from serving.http.child_server import ServerProcess
 from serving.library.backup import Backup
@@ -21,9 +18,8 @@ from tests.support.libraries import add, new
 from tests.support.servers import ScriptedWorker
 from tests.support.volumes import OnlyWriter
 from ui.access import password as door
-from ui.access.password import Door
 from ui.deploy import container
-from ui.deploy.container import Hosted
+from ui.deploy.container import HostedPage
 from ui.servers.modal_target import ModalTarget
 
 ME = ("dormouse", "correct horse")
@@ -33,56 +29,6 @@ ME = ("dormouse", "correct horse")
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", ME[1])
     monkeypatch.setattr(door, "WRONG_S", 0.01)
-
-
-async def inside(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("inside")(scope, receive, send)
-
-
-def page_behind(why: str = "") -> TestClient:
-    return TestClient(Door(inside, lambda: why), base_url="https://page.modal.run")
-
-
-def test_only_who_has_the_password_comes_in() -> None:
-    client = page_behind()
-    answer = client.get("/pages/0123456789abcdef.jpg")
-    assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
-    for wrong in [("dormouse", "wrong horse"), ("", ME[1]), ("dormouse", ""), ("Dormouse", ME[1])]:
-        assert client.get("/", auth=wrong).status_code == 401
-    for odd in ["Basic", "Basic !!!", "Bearer " + ME[1], "Basic " + "A" * 100_000]:
-        assert client.get("/", headers={"Authorization": odd}).status_code == 401
-    assert client.get("/", auth=ME).text == "inside"
-
-
-def test_user_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoë")
-    assert page_behind().get("/", auth=ME).status_code == 401
-    assert page_behind().get("/", auth=("zoë", ME[1])).status_code == 200
-
-
-@pytest.mark.parametrize("value", ["", "short"])
-def test_without_a_password_nobody_comes_in(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("DORMOUSE_PAGE_PASSWORD", value)
-    answer = page_behind().get("/", auth=("dormouse", value))
-    assert answer.status_code == 403 and "DORMOUSE_PAGE_PASSWORD" in answer.text
-    monkeypatch.setenv("DORMOUSE_PAGE_PUBLIC", "1")
-    assert page_behind().get("/").status_code == (200 if not value else 403)
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [("page.modal.run", 200), ("PAGE.example.org", 200), ("modal.run.evil.example", 421), ("other.example.org", 421)],
-)
-def test_only_its_own_names_are_answered(host: str, status: int) -> None:
-    inner = Door(inside, lambda: "")
-    inner.names = ("*.modal.run", "page.example.org")
-    assert TestClient(inner).get("/", auth=ME, headers={"Host": host}).status_code == status
-
-
-def test_reason_is_told_while_the_library_is_not_open() -> None:
-    answer = page_behind("<b>library-00000001.db is damaged").get("/", auth=ME)
-    assert answer.status_code == 503 and "&lt;b&gt;library-00000001.db is damaged" in answer.text
-    assert answer.headers["retry-after"] == "5"
 
 
 # The page behind it
@@ -114,16 +60,16 @@ class Gone:
 
 @pytest.mark.usefixtures("small_page")
 def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "AGAIN_S", 0.1)
+    monkeypatch.setattr(container, "RETRY_S", 0.1)
     volume = Gone()
-    page = Hosted(
+    page = HostedPage(
         tmp_path / "data", Backup(tmp_path / "kept", lambda: None, volume.reload, OnlyWriter()), [("HF", "modal:app")]
     )
     page.open()
-    assert "vo-1 was deleted" in page.ready()
+    assert "vo-1 was deleted" in page.why_not_ready()
     volume.there = True
     time.sleep(0.1)
-    assert page.ready() == "" and page.library.catalogue.list_collections() == []
+    assert page.why_not_ready() == "" and page.library.catalogue.list_collections() == []
     page.library.close()
 
 
@@ -210,8 +156,8 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
 
 @pytest.mark.usefixtures("small_page")
 def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
-    def page(name: str) -> Hosted:
-        found = Hosted(
+    def page(name: str) -> HostedPage:
+        found = HostedPage(
             tmp_path / name, Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
         )
         found.open()
@@ -231,7 +177,7 @@ def test_results_of_runs_are_put_on_the_volume(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_page")
 def test_keys_are_read_in_each_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Hosted(
+    page = HostedPage(
         tmp_path / "data", Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
     )
     monkeypatch.setenv("DORMOUSE_WORKER_KEY", "new key")
@@ -247,7 +193,7 @@ def test_page_is_saved_without_a_page_of_anybodys(tmp_path: Path) -> None:
     kept = Library(tmp_path / "kept")
     add(kept, new())
     kept.close()
-    page = Hosted(
+    page = HostedPage(
         tmp_path / "data", Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter()), [("HF", "modal:app")]
     )
     assert not (tmp_path / "data" / "library.lock").exists()

@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.repository import ROOT
 from ui.deploy import modal_app
-from ui.deploy.modal_app import Deployment, Numbers, deployment, requirements
+from ui.deploy.modal_app import Deployment, VolumeClaims, list_requirements, read_deployment
 
 
 def test_image_has_the_pins_of_the_base_installation() -> None:
-    found = requirements()
+    found = list_requirements()
     assert "gradio==6.31.0" in found and "usearch==2.26.6" in found and "modal==1.6.4" in found
     assert not any(name.startswith(("torch", "vllm", "colpali")) for name in found)
 
@@ -34,7 +34,7 @@ def test_container_reads_the_same_deployment(monkeypatch: pytest.MonkeyPatch) ->
 def test_wrong_settings_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"{name}={value}: "):
-        deployment()
+        read_deployment()
 
 
 PYTHON = """
@@ -84,7 +84,7 @@ class Shared:
 def test_numbers_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = Shared()
     monkeypatch.setattr(modal, "Dict", SimpleNamespace(from_name=lambda name, create_if_missing: shared))
-    one, two = Numbers("claims"), Numbers("claims")
+    one, two = VolumeClaims("claims"), VolumeClaims("claims")
     assert one.take_number(3) == 4 and not one.is_superseded(4)
     assert two.take_number(3) == 5
     assert one.is_superseded(4) and not two.is_superseded(5)
@@ -110,7 +110,7 @@ class Opened:
 def test_open_pictures_do_not_stop_a_commit(monkeypatch: pytest.MonkeyPatch, volume: Opened, commits: int) -> None:
     monkeypatch.setattr(modal_app, "PAUSE_S", 0)
     monkeypatch.setattr(modal_app, "volume", volume)
-    modal_app.commit()
+    modal_app.commit_volume()
     assert volume.commits == commits
 
 
@@ -119,7 +119,7 @@ def test_other_faults_of_a_commit_are_told(monkeypatch: pytest.MonkeyPatch, volu
     monkeypatch.setattr(modal_app, "PAUSE_S", 0)
     monkeypatch.setattr(modal_app, "volume", volume)
     with pytest.raises(RuntimeError, match=volume.told):
-        modal_app.commit()
+        modal_app.commit_volume()
     assert volume.commits == (1 if "not found" in volume.told else modal_app.TRIES)
 
 
@@ -127,7 +127,7 @@ def test_page_imports_onnxruntime_before_usearch() -> None:
     """In the container's order; the other one ends the process."""
     code = (
         "import aiohttp\nfrom serving.library.backup import Backup\n"
-        "from ui.deploy.container import Hosted\nprint('alive')"
+        "from ui.deploy.container import HostedPage\nprint('alive')"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == "alive", found.stderr

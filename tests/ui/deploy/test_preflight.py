@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from serving.cloud.credentials import Keys
-from ui.deploy.preflight import Mark, edge, hub_token, licence
+from ui.deploy.preflight import Outcome, check_access, check_licence, find_hub_token
 
 ROOT = Path(__file__).parents[3]
 LOOK = """
 import sys
-from ui.deploy.preflight import licence
-found = licence("someone/weights", sys.argv[1])
+from ui.deploy.preflight import check_licence
+found = check_licence("someone/weights", sys.argv[1])
 print(found.mark.name, found.text)
 """
 
@@ -93,18 +93,18 @@ def test_a_hub_that_cannot_be_asked_holds_nothing_up() -> None:
 
 
 def test_what_is_not_looked_up(tmp_path: Path) -> None:
-    assert licence(str(tmp_path), "hf_mine").mark is Mark.UNSEEN
-    assert "seen at the first start" in licence("someone/weights", "").text
+    assert check_licence(str(tmp_path), "hf_mine").mark is Outcome.UNSEEN
+    assert "the first start shows" in check_licence("someone/weights", "").text
 
 
 def test_who_may_call() -> None:
-    assert edge("proxy", Keys()).mark is Mark.MAKE
-    assert edge("proxy", Keys(headers={"Modal-Key": "wk"})).mark is Mark.GOOD
-    assert "still starts a container" in edge("keys", Keys()).text
-    assert "whoever knows an address" in edge("open", Keys()).text
+    assert check_access("proxy", Keys()).mark is Outcome.MAKE
+    assert check_access("proxy", Keys(headers={"Modal-Key": "wk"})).mark is Outcome.GOOD
+    assert "still starts a container" in check_access("keys", Keys()).text
+    assert "everybody who knows an address" in check_access("open", Keys()).text
 
 
 def test_the_token_by_each_of_its_names() -> None:
-    assert hub_token({}) == hub_token({"HF_TOKEN": " "}) == ""
-    assert hub_token({"HUGGINGFACE_TOKEN": "b", "HF_TOKEN": " a\n"}) == "a"
-    assert hub_token({"HUGGINGFACE_TOKEN": "b"}) == "b"
+    assert find_hub_token({}) == find_hub_token({"HF_TOKEN": " "}) == ""
+    assert find_hub_token({"HUGGINGFACE_TOKEN": "b", "HF_TOKEN": " a\n"}) == "a"
+    assert find_hub_token({"HUGGINGFACE_TOKEN": "b"}) == "b"

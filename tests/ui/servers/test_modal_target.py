@@ -16,7 +16,6 @@ import numpy as np
 import orjson
 import pytest
 
-from bench.__main__ import build_parser as bench_arguments
 from bench.coldstart.modal_target import explain_not_deployed
 from serving.client import Answer
 from serving.cloud.credentials import Keys
@@ -24,18 +23,15 @@ from serving.cloud.modal_account import AccountError, NotFound
 from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
-from serving.settings import Settings
 from tests.support.libraries import add, at, new
 from tests.support.scripted_replies import ANSWER, PROOF, answering
 from tests.support.servers import ScriptedWorker
-from ui.coldstart import tab
 from ui.components import header, status_pill
 from ui.servers import modal_target
-from ui.servers.configured import configure_targets
-from ui.servers.modal_feed import ModalWatch, Stats, upcoming
-from ui.servers.modal_target import ModalTarget, app_name
-from ui.servers.state import Facts, Row, Unknown
-from ui.servers.target import Targets, named
+from ui.servers.modal_feed import ContainerCounts
+from ui.servers.modal_target import ModalTarget, parse_app_name
+from ui.servers.state import EngineState, UnknownState
+from ui.servers.target import Targets, split_name_and_url
 
 APP = "bigemma3-hf-serve"
 
@@ -45,7 +41,7 @@ class Counted:
     """A double of the client's handle of a web function: what Modal would answer, and how often it was asked."""
 
     url: str = ""
-    stats: Stats | Exception = field(default_factory=lambda: Stats(0, 0, 0))
+    stats: ContainerCounts | Exception = field(default_factory=lambda: ContainerCounts(0, 0, 0))
     version: int = 1
     looks: int = 0
     lookups: int = 0
@@ -84,7 +80,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
 def target(counted: Counted, tmp_path: Path) -> Iterator[ModalTarget]:
     found = ModalTarget("HuggingFace", APP, Keys(), tmp_path)
     yield found
-    found.watch.close()
+    found.feed.close()
 
 
 def until(condition: Any, seconds: float = 10.0) -> None:
@@ -94,30 +90,35 @@ def until(condition: Any, seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def facts(target: ModalTarget) -> Facts:
-    found = target.watch.news
-    assert isinstance(found, Facts), found
+def facts(target: ModalTarget) -> EngineState:
+    found = target.feed.state
+    assert isinstance(found, EngineState), found
     return found
 
 
 def test_nothing_is_asked_before_it_is_needed(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
     counted.url = scripted.url
-    assert (target.name, target.title, target.local, target.known) == ("HuggingFace", "HuggingFace", False, None)
+    assert (target.name, target.title, target.is_local, target.known_info) == (
+        "HuggingFace",
+        "HuggingFace",
+        False,
+        None,
+    )
     with pytest.raises(NotReadyError, match="would start a container"):
-        target.info()
+        target.fetch_info()
     assert counted.lookups == counted.looks == 0 and scripted.worker.boot.requests == 0
     target.client.embed_queries(["a"])
-    until(lambda: target.known is not None)
-    assert target.info().fingerprint == "scripted-1"
+    until(lambda: target.known_info is not None)
+    assert target.fetch_info().fingerprint == "scripted-1"
 
 
 def test_app_that_is_not_deployed_names_the_command(target: ModalTarget) -> None:
     with pytest.raises(NotReadyError, match="run `modal deploy serving/serve_hf_snapshot"):
         target.client.embed_queries(["a"])
-    target.watch.start()
-    target.watch._looked_at()
-    until(lambda: "modal deploy" in str(target.watch.news))
-    assert isinstance(target.watch.news, Unknown)
+    target.feed.start()
+    target.feed._on_viewer()
+    until(lambda: "modal deploy" in str(target.feed.state))
+    assert isinstance(target.feed.state, UnknownState)
 
 
 def test_app_that_was_stopped_and_deployed_again_is_found_again(target: ModalTarget, counted: Counted) -> None:
@@ -136,7 +137,7 @@ def test_keys_go_along_and_a_missing_token_is_told(counted: Counted, tmp_path: P
         with pytest.raises(UnauthorizedError, match="DORMOUSE_MODAL_KEY"):
             ModalTarget("a", APP, Keys(), tmp_path).client.embed_queries(["a"])
         target = ModalTarget("b", APP, Keys(), tmp_path)
-        target.use(Keys("api", "admin", {"Modal-Key": "wk", "Modal-Secret": "ws"}))
+        target.use_keys(Keys("api", "admin", {"Modal-Key": "wk", "Modal-Secret": "ws"}))
         assert (target.client.key, target.client.headers["Modal-Key"]) == ("api", "wk")
         with pytest.raises(UnauthorizedError, match="HTTP 401"):
             target.client.embed_queries(["a"])
@@ -146,13 +147,13 @@ def test_what_a_server_said_is_remembered(counted: Counted, scripted: ScriptedWo
     counted.url = scripted.url
     first = ModalTarget("HF", APP, Keys(), tmp_path)
     first.client.embed_queries(["a"])
-    until(lambda: first.known is not None)
+    until(lambda: first.known_info is not None)
     again = ModalTarget("HF", APP, Keys(), tmp_path)
-    assert again.info() == first.info()
+    assert again.fetch_info() == first.fetch_info()
     found = orjson.loads((tmp_path / f"worker-{APP}.json").read_bytes())
     assert found["version"] == 1 and found["starts"][0]["kind"] == "plain"
     (tmp_path / f"worker-{APP}.json").write_text("{half")
-    assert ModalTarget("HF", APP, Keys(), tmp_path).known is None
+    assert ModalTarget("HF", APP, Keys(), tmp_path).known_info is None
 
 
 def test_mismatch_is_told_before_anything_is_woken(
@@ -161,67 +162,67 @@ def test_mismatch_is_told_before_anything_is_woken(
     library = Library(tmp_path / "library")
     add(library, new(), fingerprint="another-1")
     counted.url = scripted.url
-    target.check(library, at(library))  # nothing is known of the server: it has to answer first
+    target.check_fingerprint(library, at(library))  # nothing is known of the server: it has to answer first
     target.client.embed_queries(["a"])
-    until(lambda: target.known is not None)
+    until(lambda: target.known_info is not None)
     asked = scripted.worker.boot.requests
     with pytest.raises(FingerprintError, match="made with another embedder"):
-        target.check(library, at(library))
+        target.check_fingerprint(library, at(library))
     assert scripted.worker.boot.requests == asked
     counted.version = 2  # deployed again: it may be another model now
-    target.check(library, at(library))
-    assert target.known is None
+    target.check_fingerprint(library, at(library))
+    assert target.known_info is None
     library.close()
 
 
 def test_start_is_told_phase_by_phase(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
     counted.url = scripted.url
-    counted.stats = Stats(1, 0, 0)
-    target.watch.start()
+    counted.stats = ContainerCounts(1, 0, 0)
+    target.feed.start()
     scripted.embedder.gate.clear()
     asking = threading.Thread(target=target.client.embed_queries, args=(["a"],))
     asking.start()
-    until(lambda: isinstance(target.watch.news, Facts) and facts(target).start is not None)
+    until(lambda: isinstance(target.feed.state, EngineState) and facts(target).start is not None)
     going = facts(target).start
-    assert going is not None and going.phase == "queue" and facts(target).look == "starting"
-    counted.stats = Stats(1, 1, 0)
+    assert going is not None and going.phase == "queue" and facts(target).shown_state == "starting"
+    counted.stats = ContainerCounts(1, 1, 0)
     until(lambda: (start := facts(target).start) is not None and start.phase == "container")
-    assert "start a container" in status_pill.parts(target.watch.news)["words"]
-    counted.stats = Stats(0, 1, 1)
+    assert "start a container" in status_pill.render_parts(target.feed.state)["words"]
+    counted.stats = ContainerCounts(0, 1, 1)
     until(lambda: (start := facts(target).start) is not None and start.phase == "answer")
     start = facts(target).start
     assert start is not None and set(start.phases) == {"queue", "container"} and start.elapsed_ms > 1000
     scripted.embedder.gate.set()
     asking.join()
-    until(lambda: facts(target).look == "serving")
+    until(lambda: facts(target).shown_state == "serving")
     last = facts(target).last_start
     assert last is not None and last.kind == "plain" and last.first_answer_ms is not None
     assert last.phases["platform"] >= 0 and last.first_answer_ms > 1000
-    assert "Modal stores it" in status_pill.panel(facts(target))
+    assert "Modal stores it" in status_pill.render_panel(facts(target))
 
 
 def test_warm_answer_is_no_start(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
     counted.url = scripted.url
-    counted.stats = Stats(0, 1, 1)
-    target.watch.start()
+    counted.stats = ContainerCounts(0, 1, 1)
+    target.feed.start()
     scripted.embedder.gate.clear()
     asking = threading.Thread(target=target.client.embed_queries, args=(["a"],))
     asking.start()
-    until(lambda: isinstance(target.watch.news, Facts))
-    assert facts(target).start is None and facts(target).in_flight == 1 and facts(target).look == "serving"
+    until(lambda: isinstance(target.feed.state, EngineState))
+    assert facts(target).start is None and facts(target).in_flight == 1 and facts(target).shown_state == "serving"
     scripted.embedder.gate.set()
     asking.join()
 
 
 def test_nobody_is_asked_while_nobody_looks(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
     counted.url = scripted.url
-    target.watch.start()
+    target.feed.start()
     time.sleep(0.3)
     assert counted.looks == 0
 
     async def look() -> None:
-        async for news in target.watch.follow():
-            if isinstance(news, Facts):
+        async for news in target.feed.follow():
+            if isinstance(news, EngineState):
                 assert news.state == "zero"
                 return
 
@@ -234,102 +235,40 @@ def test_nobody_is_asked_while_nobody_looks(target: ModalTarget, counted: Counte
 def test_fault_of_the_counts_ends_nothing(target: ModalTarget, counted: Counted, scripted: ScriptedWorker) -> None:
     counted.url = scripted.url
     counted.stats = AccountError("Modal cannot be reached")
-    target.watch.start()
-    target.watch._looked_at()
-    until(lambda: "cannot be reached" in str(target.watch.news))
+    target.feed.start()
+    target.feed._on_viewer()
+    until(lambda: "cannot be reached" in str(target.feed.state))
     counted.stats = RuntimeError("odd")
-    target.watch._poke.set()  # type: ignore[attr-defined]
-    until(lambda: "RuntimeError: odd" in str(target.watch.news))
-    counted.stats = Stats(0, 1, 0)
-    target.watch._poke.set()  # type: ignore[attr-defined]
-    until(lambda: isinstance(target.watch.news, Facts) and facts(target).look == "serving")
-
-
-def row(kind: str, milliseconds: float) -> Row:
-    return Row(at=1.0, backend="modal", kind=kind, outcome="ok", ready_ms=1.0, first_answer_ms=milliseconds)
-
-
-def test_what_is_expected_is_the_median_of_such_starts() -> None:
-    assert upcoming([]).expected_ms is None
-    assert upcoming([row("created", 90_000)]).kind == "restored"
-    rows = [row("created", 90_000), row("restored", 2_000), row("restored", 9_000), row("restored", 3_000)]
-    assert (upcoming(rows).kind, upcoming(rows).expected_ms) == ("restored", 3_000)
-    assert upcoming([*rows, row("plain", 50_000)]).kind == "plain"
+    target.feed._wake.set()  # type: ignore[attr-defined]
+    until(lambda: "RuntimeError: odd" in str(target.feed.state))
+    counted.stats = ContainerCounts(0, 1, 0)
+    target.feed._wake.set()  # type: ignore[attr-defined]
+    until(lambda: isinstance(target.feed.state, EngineState) and facts(target).shown_state == "serving")
 
 
 def test_phases_of_a_start_come_in_their_order() -> None:
     told = {"probe": 20.0, "restore": 300.0, "wake": 100.0, "queue": 1.0, "decode": 2.0, "embed": 30.0}
     answer = Answer(np.zeros((1, 2), np.float32), [], "m", "f", 1.0, 0, "b", "restored", 1, told)
-    found = modal_target.row(answer)
+    found = modal_target.as_start_record(answer)
     assert list(found.phases) == ["platform", "restore", "wake", "probe"]
     assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (547.0, 967.0, 1000.0)
-    found = modal_target.row(replace(answer, seconds=0.04))  # of a container that was up before it was asked
+    found = modal_target.as_start_record(
+        replace(answer, seconds=0.04)
+    )  # of a container that was up before it was asked
     assert (found.phases["platform"], found.ready_ms, found.first_answer_ms) == (0.0, 420.0, None)
 
 
 def test_model_that_is_not_known_yet_is_no_fault(target: ModalTarget) -> None:
     service: Any = SimpleNamespace(targets=Targets([target]))
-    found = header.described(service, target)
+    found = header.describe_model(service, target)
     assert "model not known yet" in found and "chip bad" not in found
 
 
-def test_failed_question_is_no_start(counted: Counted) -> None:
-    watch = ModalWatch(lambda: Stats(0, 0, 0), list)
-    with pytest.raises(ValueError, match="broken"), watch.asking():
-        raise ValueError("broken")
-    assert watch._flight is None and not isinstance(watch._news, Facts)
-
-
-def test_addresses(tmp_path: Path) -> None:
-    assert named("HF=modal:my-app") == ("HF", "modal:my-app") and app_name("modal:my-app") == "my-app"
-    assert app_name("https://modal:my-app") is None
+def test_addresses() -> None:
+    assert (
+        split_name_and_url("HF=modal:my-app") == ("HF", "modal:my-app") and parse_app_name("modal:my-app") == "my-app"
+    )
+    assert parse_app_name("https://modal:my-app") is None
     for bad in ("modal:", "modal:a b", "modal:" + "x" * 65):
         with pytest.raises(BadValueError, match="no name of a Modal app"):
-            app_name(bad)
-    targets = configure_targets([("HF", "modal:my-app"), ("", "http://127.0.0.1:1")], Settings(data=tmp_path))
-    assert [target.name for target in targets] == ["HF", "127.0.0.1:1"]
-    assert isinstance(targets.first, ModalTarget) and targets.first.deployment == "hf"
-
-
-def test_half_a_proxy_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DORMOUSE_MODAL_KEY", "wk")
-    with pytest.raises(BadValueError, match="belong together"):
-        configure_targets([("HF", "modal:my-app")], Settings(data=tmp_path))
-
-
-class Started:
-    """A double of `Runs` that notes what it would start."""
-
-    def start(self, target: str, arguments: list[str], environment: dict[str, str]) -> None:
-        self.given = (target, arguments, environment)
-
-
-@pytest.mark.parametrize(("app", "mode"), [(APP, "huggingface"), ("bigemma3-vllm-serve", "vllm")])
-def test_run_is_started_by_the_apps_name(counted: Counted, tmp_path: Path, app: str, mode: str) -> None:
-    targets = Targets([ModalTarget("M", app, Keys(), tmp_path)])
-    service: Any = SimpleNamespace(targets=targets, runs=Started(), library=Library(tmp_path))
-    tab.begin(service, "M", tab.SERVER, 3, 5)
-    target, arguments, _ = service.runs.given
-    assert target == "M" and arguments[-4:] == ["--modal", app, "--mode", mode]
-    options = bench_arguments().parse_args(arguments)
-    assert options.modal == app and options.repetitions == 3
-    assert counted.lookups == 0
-    assert "scaled down 6 times" in tab.estimate(targets.first, tab.SERVER, 3, 5)
-
-
-def test_scaledown_goes_by_the_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[object] = []
-
-    class Held:
-        def __init__(self, name: str, app: str, access: Keys) -> None:
-            asked.extend([name, app, access.admin])
-
-        def scale_down(self, told: object) -> None:
-            asked.append("down")
-
-        def close(self) -> None:
-            asked.append("closed")
-
-    monkeypatch.setattr(modal_target, "ModalServer", Held)
-    tab.scale_down(ModalTarget("M", APP, Keys(admin="key"), tmp_path))
-    assert asked == ["hf", APP, "key", "down", "closed"]
+            parse_app_name(bad)

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from tests.support.states import NOW, news
+from tests.support.states import NOW, engine_state
 from ui.servers import state
-from ui.servers.state_history import KEPT, Band, Past, look_of
+from ui.servers.state_history import SPANS_KEPT, StateHistory, StateSpan, classify_state
 
 
 def test_a_worker_that_counts_its_seconds_is_idle() -> None:
-    assert look_of(news(state="serving", in_flight=1)) == "serving"
-    assert look_of(news(state="serving", scaledown_at=NOW + 30)) == "idle"
-    assert look_of(news(waiting=1)) == "restoring" and look_of(state.SILENT) == "unknown"
+    assert classify_state(engine_state(state="serving", in_flight=1)) == "serving"
+    assert classify_state(engine_state(state="serving", scaledown_at=NOW + 30)) == "idle"
+    assert classify_state(engine_state(waiting=1)) == "restoring" and classify_state(state.SILENT) == "unknown"
 
 
 def test_the_past_is_states_and_not_news() -> None:
-    past = Past()
+    past = StateHistory()
     for at in range(5):
-        past.note(news(in_flight=at), at, NOW + at)
-    assert past.bands == [Band("zero", 0, NOW)]
-    past.note(news(state="serving", in_flight=1), 5, NOW + 5)
+        past.record(engine_state(in_flight=at), at, NOW + at)
+    assert list(past.spans) == [StateSpan("zero", 0, NOW)]
+    past.record(engine_state(state="serving", in_flight=1), 5, NOW + 5)
     for at in range(6, 40):
-        past.note(news(state="serving", scaledown_at=NOW + 99), at, NOW)
-        past.note(news(state="serving", in_flight=1), at + 0.4, NOW)
-    assert [band.look for band in past.bands] == ["zero", "serving"], "waits of a busy server are no idling"
-    past.note(news(state="serving", scaledown_at=NOW + 99), 50, NOW)
-    past.note(news(state="serving", in_flight=1), 52, NOW)
-    assert [band.look for band in past.bands] == ["zero", "serving", "idle", "serving"]
+        past.record(engine_state(state="serving", scaledown_at=NOW + 99), at, NOW)
+        past.record(engine_state(state="serving", in_flight=1), at + 0.4, NOW)
+    assert [span.state for span in past.spans] == ["zero", "serving"], "waits of a busy server are no idling"
+    past.record(engine_state(state="serving", scaledown_at=NOW + 99), 50, NOW)
+    past.record(engine_state(state="serving", in_flight=1), 52, NOW)
+    assert [span.state for span in past.spans] == ["zero", "serving", "idle", "serving"]
 
 
 def test_the_past_has_an_end() -> None:
-    past = Past()
-    for at in range(3 * KEPT):
-        past.note(news(state="zero" if at % 2 else "failed"), at, NOW + at)
-    assert len(past.bands) == KEPT and past.bands[-1].began == 3 * KEPT - 1
+    past = StateHistory()
+    for at in range(3 * SPANS_KEPT):
+        past.record(engine_state(state="zero" if at % 2 else "failed"), at, NOW + at)
+    assert len(past.spans) == SPANS_KEPT and past.spans[-1].began == 3 * SPANS_KEPT - 1

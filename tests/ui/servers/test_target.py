@@ -23,11 +23,10 @@ from tests.support.scripted import Scripted
 from tests.support.servers import make_settings, running
 from tests.support.uploads import upload
 from tests.support.waiting import until
-from ui.app import arguments
+from ui.app import make_parser
 from ui.core.service import Question, Service
-from ui.servers.configured import configure_targets
-from ui.servers.state_feed import events
-from ui.servers.target import Target, Targets, host, named
+from ui.servers.state_feed import parse_events
+from ui.servers.target import Target, Targets, address_of, split_name_and_url
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -55,7 +54,7 @@ def two(tmp_path: Path, settings: Settings) -> Iterator[tuple[Service, Scripted,
 def add(service: Service, folder: Path, collection: str, target: str, side: int = 40) -> str:
     """What went wrong, if anything."""
     file = upload(folder, f"{side}.png", encoded(picture((side, side))))
-    job = service.ingestor.start(made(service.library, collection), [file], service.targets.of(target))
+    job = service.ingestor.start(made(service.library, collection), [file], service.targets.get(target))
     assert job.finished.wait(30)
     return job.error
 
@@ -94,7 +93,7 @@ def test_server_that_was_started_with_another_model_is_asked_again(
 ) -> None:
     service, first, second = two
     assert add(service, tmp_path, "a", "one") == ""
-    assert service.targets.of("two").info().fingerprint == "scripted-2"
+    assert service.targets.get("two").fetch_info().fingerprint == "scripted-2"
     second.fingerprint = "scripted-1"
     assert service.search(Question("q"), at(service.library, "a"), 3, target="two").hits, (
         "what it said earlier is not held against it"
@@ -126,47 +125,43 @@ def test_titles_are_shown_names_are_used(tmp_path: Path) -> None:
                 for url, name in zip(places, ("", "", "mine", ""), strict=True)
             ]
         )
-        names = [host(one), host(two), "mine", "127.0.0.1:9"]
-        assert targets.choices() == [(name, name) for name in names]
-        *_, last = targets.introduce()
+        names = [address_of(one), address_of(two), "mine", "127.0.0.1:9"]
+        assert targets.list_choices() == [(name, name) for name in names]
+        *_, last = targets.fetch_titles()
         assert last == list(
             zip(["Scripted test double", "Another test double", "mine", "127.0.0.1:9"], names, strict=True)
         )
         twins = Targets([Target(EmbeddingClient(two)), Target(EmbeddingClient(two.replace("127.0.0.1", "localhost")))])
-        *_, last = twins.introduce()
+        *_, last = twins.fetch_titles()
         assert [title for title, _ in last] == [f"Another test double ({target.name})" for target in twins]
-    assert targets.of(None) is targets.of("") is targets.first and targets.of("mine").client.url == two
-    assert targets.or_first("unknown") is targets.or_first(None) is targets.first
+    assert targets.get(None) is targets.get("") is targets.first and targets.get("mine").client.url == two
+    assert targets.get_or_first("unknown") is targets.get_or_first(None) is targets.first
     with pytest.raises(BadValueError, match="--worker NAME=URL"):
         Targets([Target(EmbeddingClient(one)), Target(EmbeddingClient(one))])
 
 
-def test_workers_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert named("http://x:1/?a=b") == ("", "http://x:1/?a=b") and named("GPU 1=https://x") == ("GPU 1", "https://x")
-    assert named("no address") == ("", "no address")
-    assert host("https://me:secret@x.example:8443/base/?key=secret") == "x.example:8443/base"
-    options = arguments().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
-    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and arguments().parse_args([]).worker is None
+def test_workers_on_the_command_line() -> None:
+    assert split_name_and_url("http://x:1/?a=b") == ("", "http://x:1/?a=b") and split_name_and_url(
+        "GPU 1=https://x"
+    ) == (
+        "GPU 1",
+        "https://x",
+    )
+    assert split_name_and_url("no address") == ("", "no address")
+    assert address_of("https://me:secret@x.example:8443/base/?key=secret") == "x.example:8443/base"
+    options = make_parser().parse_args(["--worker", "hf=http://x:1", "--worker", "http://x:2"])
+    assert options.worker == [("hf", "http://x:1"), ("", "http://x:2")] and make_parser().parse_args([]).worker is None
     for bad in ("=http://x", "a/b=http://x", "a\x1b=http://x", "n" * 41 + "=http://x"):
         with pytest.raises(SystemExit):
-            arguments().parse_args(["--worker", bad])
-    with pytest.raises(BadValueError, match="not an address"):
-        configure_targets([("", "ftp://x")], make_settings(tmp_path))
-    keys = {"WORKER_KEY": "both", "WORKER_KEY_2": "second", "ADMIN_KEY_2": "admin"}
-    for name, value in keys.items():
-        monkeypatch.setenv(f"DORMOUSE_{name}", value)
-    first, second = configure_targets(options.worker, make_settings(tmp_path))
-    assert (first.name, second.name) == ("hf", "x:2") and not first.local
+            make_parser().parse_args(["--worker", bad])
     for url, local in (
         ("http://[", False),
+        ("http://x:1", False),
         ("http://localhost:1", True),
         ("https://[::1]/x", True),
         ("http://1.2", False),
     ):
-        assert Target(EmbeddingClient(url)).local is local
-    assert (first.client.key, second.client.key) == ("both", "second")
-    assert first.watch.engine is None and second.watch.engine is not None
-    assert second.watch.engine() == ("http://x:2", "admin")
+        assert Target(EmbeddingClient(url)).is_local is local
 
 
 @pytest.mark.soak
@@ -190,4 +185,4 @@ def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:
         assert reason("?target=one") == reason("?target=nobody") == reason("")
         assert reason("?target=two").startswith("Runs elsewhere")
         with requests.get(url + "/status/events?target=two", stream=True, timeout=5) as stream:
-            assert b"Runs elsewhere" in next(events(stream.iter_content(None)))
+            assert b"Runs elsewhere" in next(parse_events(stream.iter_content(None)))

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from bench.speed.random_weights import write_tokenizer
-from serving.embedders.bigemma3.base import resize_square
 from serving.embedders.bigemma3.tokens import MAX_QUERY_TOKENS, PromptTokens, TokenizerError
 from serving.errors import BadValueError, TooLargeError
 
@@ -88,9 +86,3 @@ def test_another_models_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(TokenizerError, match="not Gemma 3"):
         PromptTokens(folder)
-
-
-def test_a_square_of_the_right_size_stays_as_it_is() -> None:
-    image = Image.linear_gradient("L").convert("RGB")
-    assert resize_square(image, 256) is image and resize_square(image, 100).size == (100, 100)
-    assert resize_square(Image.new("RGB", (3, 700)), 224).size == (224, 224)

@@ -49,7 +49,9 @@ def drawn(*sizes: int) -> dict[str, np.ndarray]:
 def filled(found: WeightPlan, chunk: int, threads: int = 3) -> bytearray:
     memory = bytearray(found.size)
     assert fill_weights(found, partial(HostLane, memoryview(memory)), found.split_chunks(chunk), threads) > 0
-    assert sum(count for part in found.split_chunks(chunk) for *_, count in part.pieces) == found.bytes
+    assert sum(count for part in found.split_chunks(chunk) for *_, count in part.pieces) == sum(
+        slot.size for slot in found.slots.values()
+    )
     return memory
 
 

@@ -1,0 +1,38 @@
+"""The records of a library: which files a filter selects, and what 1,000 pages take."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.library.records import TYPES, Selection, Storage, guess_file_type
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("a.PDF", "pdf"), ("b.jpg", "jpeg"), ("c.jfif", "jpeg"), ("d.tif", "tiff"), ("e.tar.heif", "heic"),
+        ("f.j2k", "jp2"), ("g.docx", "other"), ("no ending", "other"), ("x.image", "other"), ("x.other", "other"),
+        (".png", "png"), ("ends.", "other"),
+    ],
+)  # fmt: skip
+def test_type_is_that_of_the_ending(file: str, kind: str) -> None:
+    assert guess_file_type(file) == kind and kind in TYPES
+
+
+@pytest.mark.parametrize(
+    ("selection", "selected"),
+    [
+        (Selection(), {"a.pdf", "b.png", "c.jpg", "d.docx"}),
+        (Selection(files=("a.pdf", "c.jpg")), {"a.pdf", "c.jpg"}),
+        (Selection(types=("pdf",)), {"a.pdf"}),
+        (Selection(types=("image",)), {"b.png", "c.jpg"}),
+        (Selection(types=("jpeg", "other")), {"c.jpg", "d.docx"}),
+        (Selection(files=("a.pdf", "b.png"), types=("image",)), {"b.png"}),
+    ],
+)
+def test_files_and_types_select_together(selection: Selection, selected: set[str]) -> None:
+    assert {file for file in ("a.pdf", "b.png", "c.jpg", "d.docx") if selection.includes(file)} == selected
+
+
+def test_an_empty_collection_takes_nothing() -> None:
+    assert Storage(0, 0, 0).per_1000 == 0 and Storage(4, 3_000, 1_000).per_1000 == 1_000_000

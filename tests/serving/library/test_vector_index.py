@@ -1,0 +1,161 @@
+"""Vectors of searched collections in memory: loaded once, changed meanwhile, evicted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.library.library import Library
+from serving.library.vectors import ID_BYTES, VectorMatrix
+from tests.support.libraries import LINES, add, at, made, new
+from tests.support.scripted import unit
+
+
+def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[str]:
+    """Ids of the pages that a search finds."""
+    return {hit.page.id for hit in library.ranking.search(at(library, name), unit(text, 64), count, "f1")}
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path)
+
+
+@contextmanager
+def gated_loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Whoever loads vectors says so by the first event, and goes on with the second."""
+    begun, gate = threading.Event(), threading.Event()
+    real = VectorMatrix.from_rows
+
+    def gated(rows: Iterable[tuple[str, bytes]]) -> VectorMatrix:
+        begun.set()
+        assert gate.wait(60)
+        return real(rows)
+
+    monkeypatch.setattr(VectorMatrix, "from_rows", gated)
+    try:
+        yield begun, gate
+    finally:
+        gate.set()
+
+
+def test_loading_a_collection_lets_others_be_searched_and_added_to(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {name: add(library, new("a.png"), name) for name in ("big", "small")}
+    found(library, "a", "small")
+    with ThreadPoolExecutor(3) as pool, gated_loading(monkeypatch) as (begun, gate):
+        searching = pool.submit(found, library, "a", "big")
+        assert begun.wait(30)
+        assert pool.submit(found, library, "a", "small").result(30) == {pages["small"]}
+        added = pool.submit(add, library, new("b.png"), "small").result(30)
+        assert found(library, "a", "small") == {pages["small"], added}
+        gate.set()
+        assert searching.result(30) == {pages["big"]}
+
+
+def test_changes_while_a_collection_is_loaded_are_seen_by_the_next_search(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (add(library, new(f"{name}.png")) for name in "abc")
+    with ThreadPoolExecutor(2) as pool, gated_loading(monkeypatch) as (begun, gate):
+        searching = pool.submit(found, library, "a")
+        assert begun.wait(30)
+        lines = np.stack([unit(line.text, 64) for line in LINES])
+        fourth = add(library, new("d.png", line_vectors=lines))
+        assert library.delete_pages(at(library), [second]) == [second]
+        waiting = pool.submit(found, library, "a")
+        gate.set()
+        assert searching.result(30) == waiting.result(30) == {first, third, fourth}
+    hits = library.ranking.search(at(library), unit(LINES[0].text, 64), 9, "f1")
+    assert next(hit.line for hit in hits if hit.page.id == fourth) == LINES[0]
+    library.close()
+    again = Library(library.folder)
+    pages, _ = again.ranking.score_pages(at(again), unit("q", 64)[None], "f1")
+    assert [page.id for page in pages] == [first, third, fourth], "in the order they were added"
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+def test_a_collection_that_goes_while_it_is_loaded_leaves_nothing_in_memory(
+    library: Library, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    page, other = add(library, new("a.png")), library.create_collection("other").key
+    with ThreadPoolExecutor(1) as pool, gated_loading(monkeypatch) as (begun, gate):
+        searching = pool.submit(found, library, "a")
+        assert begun.wait(30)
+        if how == "deleted":
+            library.delete_collection(at(library))
+        else:
+            library.move_pages(at(library), [page], other)
+        gate.set()
+        searching.result(30)
+    assert library.vectors.bytes == 0
+    assert found(library, "a") == set() and found(library, "a", "other") == ({page} if how == "moved" else set())
+
+
+def test_vectors_that_cannot_be_loaded_are_tried_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = add(library, new("a.png"))
+
+    def broken(_: object) -> VectorMatrix:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(VectorMatrix, "from_rows", broken)
+        found(library, "a")
+    assert found(library, "a") == {page}
+
+
+def test_the_least_recently_searched_vectors_go(tmp_path: Path) -> None:
+    one = 10 * (64 * 2 + ID_BYTES)
+    library = Library(tmp_path, vector_bytes=2 * one)
+    for name in "abc":
+        for page in range(1, 11):
+            add(library, new("a.pdf", page), name)
+    before = {name: library.ranking.search(at(library, name), unit("q", 64), 9, "f1") for name in "abc"}
+    assert library.vectors.bytes == 2 * one and set(library.vectors.list_loaded()) == {
+        at(library, "b"),
+        at(library, "c"),
+    }
+    found(library, "q", "b")
+    assert library.ranking.search(at(library, "a"), unit("q", 64), 9, "f1") == before["a"]
+    assert set(library.vectors.list_loaded()) == {at(library, "a"), at(library, "b")}
+    for name in "bcabcc":
+        assert library.ranking.search(at(library, name), unit("q", 64), 9, "f1") == before[name]
+        assert library.vectors.bytes <= 2 * one
+    added = add(library, new("new.png"), "a")  # which is not in memory now
+    assert library.vectors.bytes <= 2 * one and added in found(library, "new.png 1", "a")
+    more = [add(library, new("more.pdf", page), "c") for page in range(1, 200)]  # which is, and grows too large
+    assert library.vectors.bytes <= 2 * one and more[-1] in found(library, "more.pdf 199", "c")
+    assert set(library.vectors.list_loaded()) == {at(library, "c")}, "held alone, or nobody could search it"
+
+
+def test_searches_additions_and_deletions_at_once_end_in_what_is_there(tmp_path: Path) -> None:
+    library = Library(tmp_path, vector_bytes=3_000)  # so that each search loads
+    kept: dict[str, set[str]] = {name: set() for name in "abc"}
+
+    def change(name: str) -> None:
+        for page in range(1, 31):
+            page_id = add(library, new("a.pdf", page), name)
+            kept[name].add(page_id)
+            if page % 3 == 0:
+                library.delete_pages(at(library, name), [page_id])
+                kept[name].discard(page_id)
+            assert kept[name] <= found(library, "q", name, 60)
+
+    def look(name: str) -> None:
+        for _ in range(30):
+            found(library, "q", name, 60)
+
+    with ThreadPoolExecutor(6) as pool:
+        for name in "abc":
+            made(library, name)
+        for work in [pool.submit(what, name) for name in "abc" for what in (change, look)]:
+            work.result(60)
+    for name in "abc":
+        assert found(library, "q", name, 60) == kept[name]

@@ -1,0 +1,80 @@
+"""The API of collections through the official gradio_client, against the real page and its real worker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import requests
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import UNKNOWN
+from tests.support.page_calls import add_pages, search_pages
+from tests.support.zips import zipped
+
+
+def test_collection_is_made_renamed_moved_exported_imported_deleted(
+    client: Client, page_url: str, tmp_path: Path
+) -> None:
+    made = client.predict("keep", api_name="/new_collection")
+    key = made["collection"]
+    assert re.fullmatch(r"c-[0-9a-f]{32}", key) and (made["name"], made["pages"]) == ("keep", 0)
+    manual = tmp_path / "manual.pdf"
+    manual.write_bytes(pdf([["How to descale the coffee machine"], ["Opening hours of the swimming pool"]]))
+    ids = [page["id"] for page in add_pages(client, key, manual)["added"]]
+    assert client.predict(key, "kept", api_name="/rename_collection")["collection"] == key
+    hits = search_pages(client, "when can I go swimming?", "kept")
+    assert [hit["id"] for hit in hits] == ids[::-1]
+    assert {"collection": key, "name": "kept", "pages": 2}.items() <= next(
+        found for found in client.predict(api_name="/collections")["collections"] if found["name"] == "kept"
+    ).items()
+
+    exported = client.predict("kept", api_name="/export_collection")
+    assert exported["pages"] == 2
+    answer = requests.get(page_url + exported["url"], timeout=30)
+    assert len(answer.content) == exported["bytes"] and answer.headers["content-disposition"] == "attachment"
+    (tmp_path / "kept.zip").write_bytes(answer.content)
+    back = client.predict(handle_file(tmp_path / "kept.zip"), "back", None, api_name="/import_collection")
+    assert (back["name"], back["pages"]) == ("back", 2) and back["collection"] != key
+    again = search_pages(client, "when can I go swimming?", back["collection"])
+    assert [(hit["page"], hit["score"]) for hit in again] == [(hit["page"], hit["score"]) for hit in hits]
+    dropped = add_pages(client, "elsewhere", tmp_path / "kept.zip")
+    assert "add it with Import" in str(dropped["skipped"][0]["reason"])
+
+    other = client.predict("other shelf", api_name="/new_collection")["collection"]
+    moved = client.predict(key, [ids[0], "nobody"], other, api_name="/move_pages")
+    assert moved == {"moved": [ids[0]], "stayed": ["nobody"]}
+    assert [hit["id"] for hit in search_pages(client, "coffee", "other shelf")] == [ids[0]]
+    assert client.predict(key, api_name="/delete_collection") == {"deleted": 1}
+    with pytest.raises(AppError, match="no such collection"):
+        search_pages(client, "coffee", key)
+
+
+def test_unknown_key_is_told_and_nothing_else(client: Client, tmp_path: Path) -> None:
+    picture_file = tmp_path / "a.png"
+    picture_file.write_bytes(encoded(picture()))
+    before = client.predict(api_name="/collections")
+    for call in (
+        lambda: add_pages(client, UNKNOWN, picture_file),
+        lambda: search_pages(client, "a", UNKNOWN),
+        lambda: client.predict(UNKNOWN, ["x"], api_name="/delete_pages"),
+        lambda: client.predict(UNKNOWN, "mine", api_name="/rename_collection"),
+        lambda: client.predict(UNKNOWN, api_name="/delete_collection"),
+        lambda: client.predict(UNKNOWN, [], "first", api_name="/move_pages"),
+        lambda: client.predict("first", [], UNKNOWN, api_name="/move_pages"),
+        lambda: client.predict(UNKNOWN, api_name="/export_collection"),
+    ):
+        with pytest.raises(AppError, match=r"there is no such collection \(any more\)"):
+            call()
+    assert client.predict(api_name="/collections") == before
+
+
+def test_what_is_no_export_is_told(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "not.zip"
+    for data, words in ((b"PK\x03\x04 no", "damaged"), (zipped({"a.png": b"x"}), "no exported collection")):
+        path.write_bytes(data)
+        with pytest.raises(AppError, match=words):
+            client.predict(handle_file(path), "", None, api_name="/import_collection")

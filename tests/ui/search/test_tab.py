@@ -1,0 +1,154 @@
+"""The events of the Search tab, called as Gradio calls them, against a real worker with a double of an embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.context import LocalContext
+
+from tests.support.libraries import UNKNOWN, at
+from tests.support.servers import ScriptedWorker
+from ui.core.service import Service
+from ui.search.question import LastSearch
+from ui.search.tab import SearchEvents
+
+SKIP = gr.skip()
+
+
+def search(events: SearchEvents, query: str = "words", weight: object = 50, **more: Any) -> dict[Any, Any]:
+    return events.search(
+        query, more.get("collection", "c"), more.get("top_k", "8"), "scripted", None, weight, more.get("minimum", 0),
+        more.get("files", []), more.get("types", []), "all",
+    )  # fmt: skip
+
+
+@contextmanager
+def opened(**query: str) -> Iterator[gr.Request]:
+    """A page view at the address with this query."""
+    request = gr.Request(query_params=query, session_hash="s")
+    token = LocalContext.request.set(request)
+    try:
+        yield request
+    finally:
+        LocalContext.request.reset(token)
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_search_fills_summary_cards_and_the_first_page(events: SearchEvents) -> None:
+    updates = search(events)
+    assert "<b>3 pages</b> of 3 in “c”" in updates[events.w.summary]
+    assert updates[events.w.gallery].count('class="hit"') == 3
+    last = updates[events.w.last]
+    assert f"/pages/{last.hits[0].page.id}.jpg" in updates[events.w.detail] and last.question.text == "words"
+    assert len(search(events, top_k="2")[events.w.last].hits) == 2
+    assert "of 1 that pass the filter, of 3" in search(events, files=["a.png"])[events.w.summary]
+
+
+@pytest.mark.usefixtures("ids")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"query": "  "}, "Type a question first"),
+        ({"weight": "much"}, "the weight of the image is a number"),
+        ({"collection": UNKNOWN}, "no such collection"),
+        ({"types": ["pdf"]}, "No page matches the filter"),
+        ({"files": ["other.png"]}, "take it out of the filter"),
+        ({"minimum": 0.999}, "No page reaches 0.999"),
+        ({"collection": "empty"}, "This collection has no pages yet"),
+    ],
+)
+def test_where_nothing_is_found_it_says_why(events: SearchEvents, asked: dict[str, Any], words: str) -> None:
+    updates = search(events, **asked)
+    assert words in updates[events.w.summary] and updates[events.w.gallery] == updates[events.w.detail] == ""
+
+
+@pytest.mark.usefixtures("ids")
+def test_fewer_dimensions_rank_again_without_a_call(events: SearchEvents, scripted: ScriptedWorker) -> None:
+    last = search(events)[events.w.last]
+    calls = len(scripted.embedder.calls)
+    updates = events.rank_again(last, "c", "8", "scripted", [], [], "768")
+    assert "compared in 768 dimensions" in updates[events.w.summary] and len(scripted.embedder.calls) == calls
+    again = updates[events.w.last]
+    assert events.rank_again(again, "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
+    assert events.rank_again(LastSearch(), "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
+    failed = events.rank_again(last, "c", "8", "scripted", 3, [], "all")
+    assert "files is a list" in failed[events.w.summary] and failed[events.w.last].query == last.query
+
+
+def test_a_click_shows_a_page_until_it_is_gone(events: SearchEvents, ids: list[str]) -> None:
+    last = search(events)[events.w.last]
+    assert f"/pages/{ids[1]}.jpg" in events.show_hit(last, gr.EventData(None, {"page": ids[1]}))
+    updates = list(events.use_button(last, "c", "8", "scripted", gr.EventData(None, {"page": ids[1], "like": False})))
+    assert "2 pages from 2 files" in updates[0][events.w.listing] and "of 2 in" in updates[1][events.w.summary]
+    assert "This page is gone" in events.show_hit(last, gr.EventData(None, {"page": ids[1]}))
+
+
+def test_more_like_a_page_leaves_it_out(events: SearchEvents, ids: list[str], scripted: ScriptedWorker) -> None:
+    last = search(events)[events.w.last]
+    calls = len(scripted.embedder.calls)
+    like = gr.EventData(None, {"page": ids[0], "like": True})
+    (updates,) = events.use_button(last, "c", "8", "scripted", like)
+    assert "2 pages like “a.png”" in updates[events.w.summary].replace("<b>", "").replace("</b>", "")
+    assert ids[0] not in {hit.page.id for hit in updates[events.w.last].hits}
+    assert len(scripted.embedder.calls) == calls
+
+
+def test_a_file_and_a_whole_collection_are_deleted(events: SearchEvents, service: Service, ids: list[str]) -> None:
+    assert len(ids) == 3
+    sha256 = service.library.catalogue.list_files(at(service.library))[0].sha256
+    updates = events.delete_file("c", gr.EventData(None, {"file": sha256}))
+    assert "2 pages from 2 files" in updates[events.w.listing] and updates[events.w.summary] == ""
+    updates = events.delete_file("c", gr.EventData(None, {"file": ""}))
+    assert "No pages in this collection yet" in updates[events.w.listing]
+    failed = events.delete_file(UNKNOWN, gr.EventData(None, {"file": ""}))
+    assert "The deletion was not saved" in failed[events.w.summary]
+
+
+@pytest.mark.usefixtures("ids")
+def test_another_collection_is_shown_without_what_was_found(events: SearchEvents) -> None:
+    updates = events.switch_collection("c")
+    assert "3 pages from 3 files" in updates[events.w.listing] and updates[events.w.gallery] == ""
+    assert events.switch_collection("c") == {events.w.summary: SKIP}, "a list sends its choice when it is only left"
+    assert events.switch_collection(None) == {events.w.summary: SKIP}
+    updates = events.switch_collection("x" * 200)
+    assert "This name cannot be used" in updates[events.w.summary]
+    assert updates[events.w.collection]["value"] == "my-pages"
+
+
+@pytest.mark.usefixtures("ids")
+def test_the_address_says_what_is_opened(events: SearchEvents) -> None:
+    with opened(c="c", q="a question", k="999") as request:
+        updates = events.open_page(request)
+        assert (updates[events.w.query], updates[events.w.top_k]) == ("a question", "50")
+        assert "3 pages from 3 files" in updates[events.w.listing] and events.w.summary not in updates
+        found = events.search_addressed(request, "typed meanwhile", "c", "8", "scripted", None, 50, 0, [], [], "all")
+        assert found[events.w.last].question.text == "a question"
+    with opened() as request:
+        assert events.open_page(request)[events.w.collection]["value"] == "c", "the one last added to"
+        assert events.search_addressed(request, "", "c", "8", "scripted", None) == {events.w.summary: SKIP}
+    with opened(c=UNKNOWN) as request:
+        assert "This collection does not exist" in events.open_page(request)[events.w.summary]
+
+
+def test_an_empty_collection_greets(events: SearchEvents) -> None:
+    with opened() as request:
+        assert "Got it" in events.open_page(request)[events.w.summary]
+
+
+@pytest.mark.usefixtures("ids")
+def test_whoever_comes_later_sees_how_a_job_ended(events: SearchEvents) -> None:
+    *_, ended = events.follow_job("c")
+    assert "3 pages added" in ended[events.w.progress] and "3 pages from 3 files" in ended[events.w.listing]
+    assert list(events.follow_job("never added to")) == list(events.follow_job(UNKNOWN)) == [SKIP]
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_server_that_cannot_rank_the_collection_is_told(events: SearchEvents, service: Service) -> None:
+    assert events.check_server("c", "scripted") == SKIP
+    assert "there is no server with that name" in events.check_server("c", "other")
+    assert "cannot search this collection" in events.check_server(UNKNOWN, "scripted")
+    assert events._name_samples(service.targets.first) == "samples"
