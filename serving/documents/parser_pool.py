@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from serving.documents.parser_process import FRAME
+from serving.documents.parser_process import BEGUN, FRAME
 from serving.errors import NotReadyError, make_error
 from serving.settings import MiB, Settings
 from serving.system.environment import process_variables
@@ -65,16 +65,16 @@ class ParserPool:
         def stopped() -> bool:
             return self._closed or (cancelled is not None and cancelled.is_set())
 
-        while (answer := self._run_once(request, stopped)) is None:
-            pass
+        answer = self._run_once(request, stopped) or self._run_once(request, stopped, fresh=True)
+        assert answer is not None
         refused, facts, data = answer
         if refused:
             raise make_error(int(json.loads(facts)["status"]), facts)
         return facts, data
 
-    def _run_once(self, request: bytes, stopped: Callable[[], bool]) -> Answer | None:
-        """Return the answer, or None if the process had just ended by itself."""
-        process = self._take(stopped)
+    def _run_once(self, request: bytes, stopped: Callable[[], bool], *, fresh: bool = False) -> Answer | None:
+        """Return the answer; None if the process had ended before it began, unless it was a `fresh` one."""
+        process = self._take(stopped, fresh)
         whole = False
         try:
             process.start(stopped)
@@ -86,7 +86,7 @@ class ParserPool:
         except (EOFError, BrokenPipeError, ValueError):
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5) from None
-            if process.end() == 0:
+            if not process.has_begun and not fresh:
                 return None
             size = self._settings.parser_memory_bytes // MiB
             raise ParserFailed(f"its reader crashed, or needed more than {size:,} MiB of memory") from None
@@ -105,13 +105,13 @@ class ParserPool:
         for process in idle:
             process.end()
 
-    def _take(self, stopped: Callable[[], bool]) -> ParserProcess:
+    def _take(self, stopped: Callable[[], bool], fresh: bool) -> ParserProcess:
         with self._changed:
             while not stopped() and len(self._busy) >= self._size:
                 self._changed.wait(CHECK_S)
             if stopped():
                 raise NotReadyError(STOPPED, retry_after=5)
-            while self._idle:
+            while self._idle and not fresh:
                 process = self._idle.pop()  # the most recently used: the others can reach their idle limit
                 if not process.has_ended():
                     break
@@ -155,11 +155,13 @@ class ParserProcess:
             env={**process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
             start_new_session=True,  # Ctrl-C in a terminal goes to us
         )
-        self._ready = False
+        self._is_ready = False
+        self.has_begun = False
+        """Whether it began the last task that it was asked."""
 
     def start(self, stopped: Callable[[], bool]) -> None:
         """Wait until the process is ready. Raises EOFError if `stopped`, NotReadyError if it does not start."""
-        if self._ready:
+        if self._is_ready:
             return
         try:
             self._read_frame(time.monotonic() + START_TIMEOUT_S, stopped)
@@ -167,7 +169,7 @@ class ParserProcess:
             if stopped():
                 raise
             raise NotReadyError(NO_PROCESS, retry_after=5) from None
-        self._ready = True
+        self._is_ready = True
 
     def ask(self, request: bytes, timeout: float, stopped: Callable[[], bool]) -> Answer:
         """Return its answer.
@@ -176,8 +178,12 @@ class ParserProcess:
         if `stopped`.
         """
         assert self._process.stdin is not None
+        self.has_begun = False
         self._process.stdin.write(request)
-        return self._read_frame(time.monotonic() + timeout, stopped)
+        until = time.monotonic() + timeout
+        self._read(len(BEGUN), until, stopped)
+        self.has_begun = True
+        return self._read_frame(until, stopped)
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
