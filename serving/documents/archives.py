@@ -13,17 +13,20 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from serving.documents.member_names import DOS, decode_names
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import MiB, Settings
 from serving.system.display_names import display_path
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+UTF_8 = 0x800
+"""The flag of a member whose name is UTF-8."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DIRECTORY_BYTES = 4 * MiB
 """Upper bound of a zip's directory. It takes 100 to 300 bytes a file, and ten times that in memory."""
@@ -159,6 +162,7 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
     with open_archive(path, Bounds(settings.max_zip_files, settings.max_zip_bytes, settings.max_zip_ratio)) as archive:
         files = (info for info in archive.infolist() if not info.filename.endswith("/"))
         infos = [info for info in files if not is_clutter(info.filename)]
+        shown = show_names(infos)
         names = {info.filename for info in infos}
         if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
             raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")
@@ -166,15 +170,22 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
             raise NotAnImageError("this is an exported collection: add it with Import, below the list of files")
         if not infos:
             raise UnreadableError("the zip is empty")
-        for number, info in enumerate(infos):
+        for number, (info, name) in enumerate(zip(infos, shown, strict=True)):
             target = folder / f"{number:06d}"
-            name = display_path(info.filename)
             try:
                 write_member(archive, info, target, settings)
             except ServingError as error:
                 yield Member(name, error)
             else:
                 yield Member(name, target)
+
+
+def show_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Return the names as a person sees them."""
+    unmarked = [info for info in infos if not info.flag_bits & UTF_8]
+    decoded = decode_names([info.filename.encode(DOS, "replace") for info in unmarked])
+    names = dict(zip(map(id, unmarked), decoded, strict=True))
+    return [display_path(names.get(id(info), info.filename)) for info in infos]
 
 
 def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, settings: Settings) -> None:

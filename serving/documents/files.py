@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from serving.documents.archives import check_file_size
-from serving.documents.images import count_frames, read_image_page
+from serving.documents.images import list_frames, read_image_page
 from serving.documents.page import PageFile
 from serving.documents.parser_pool import Parse
 from serving.documents.pdf import open_pdf
@@ -27,4 +26,5 @@ def open_file(source: Path, settings: Settings, parse: Parse) -> PageFile:
         head = stream.read(1024)
     if b"%PDF-" in head:
         return open_pdf(source, settings, parse)
-    return PageFile(count_frames(source.read_bytes(), settings), partial(read_image_page, source, settings))
+    frames = list_frames(source.read_bytes(), settings)
+    return PageFile(len(frames), lambda index: read_image_page(source, settings, frames[index]))

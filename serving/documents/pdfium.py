@@ -138,7 +138,8 @@ def read_text_layer(
     page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, notes: Sequence[Note], max_lines: int, max_line_chars: int
 ) -> list[TextLine]:
     """Return the text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle, and
-    the notes after it."""
+    the notes after it.
+    """
     position = bitmap.get_posconv(page)
     text_page = page.get_textpage()
     try:
@@ -156,7 +157,11 @@ def read_text_layer(
 
 def clean_text(text: str) -> str:
     """Return the text without unmapped glyphs, control characters and doubled spaces."""
-    kept = (char for char in text if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED)
+    kept = (
+        char
+        for char in unicodedata.normalize("NFC", text)
+        if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED
+    )
     return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NewType
+from unicodedata import normalize
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
@@ -63,14 +64,15 @@ class Selection:
     """Selects pages of a collection by file and type; an empty field selects all."""
 
     files: tuple[str, ...] = ()
-    """Names, as they are shown."""
+    """Names, as they are shown; letters with accents are the same however they are composed."""
     types: tuple[str, ...] = ()
     """Keys of `TYPES`."""
 
     def includes(self, file: str) -> bool:
         kind = guess_file_type(file)
         kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
-        return (not self.files or file in self.files) and (not self.types or not kinds.isdisjoint(self.types))
+        named = not self.files or normalize("NFC", file) in {normalize("NFC", name) for name in self.files}
+        return named and (not self.types or not kinds.isdisjoint(self.types))
 
 
 ALL_PAGES = Selection()

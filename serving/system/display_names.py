@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 NAME_CHARS = 255
 KEPT_END_CHARS = 20
 """The end of a name that is too long is kept: it shows the kind of file."""
@@ -20,8 +22,12 @@ def display_path(name: object) -> str:
 
 
 def split_path(name: object) -> list[str]:
-    """Return the parts of a path, at least one; none of them leads to another folder."""
-    printable = "".join(char if char.isprintable() else " " for char in str(name).replace("\\", "/"))
+    """Return the parts of a path, at least one; none of them leads to another folder.
+
+    Letters are composed (NFC): macOS writes "u" and its two dots as two characters, a person types one.
+    """
+    composed = normalize("NFC", str(name))
+    printable = "".join(char if char.isprintable() else " " for char in composed.replace("\\", "/"))
     every = [shorten_name(" ".join(part.split())) for part in printable.split("/")]
     return [part for part in every if part not in ("", ".", "..")] or ["unnamed"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from serving.documents.files import open_file
 from serving.documents.images import decode_image, encode_jpeg
@@ -184,3 +184,58 @@ def write(folder: Path, data: bytes) -> Path:
     path = folder / "file.bin"
     path.write_bytes(data)
     return path
+
+
+@pytest.mark.parametrize("depth", [10, 12, 14, 16])
+@pytest.mark.parametrize("turned", [False, True])
+def test_deep_grey_keeps_black_and_white(depth: int, turned: bool, settings: Settings) -> None:
+    """10 or 12 bits in 16, also where 0 is white."""
+    words = np.asarray(picture(text="4711").convert("L"), np.uint16)
+    values = words.astype(np.uint32) * (2**depth - 1) // 255
+    stored = (2**depth - 1 - values if turned else values).astype(np.uint16)
+    data = encoded(Image.fromarray(stored), "TIFF", tiffinfo={262: 0 if turned else 1})
+    shown = np.asarray(decode_image(data, settings))[:, :, 0]
+    assert np.abs(shown.astype(int) - words).max() <= 1
+
+
+@pytest.mark.parametrize("ink", ["white", "ivory", "black", "navy", "tan"])
+def test_words_on_transparency_are_seen(ink: str, settings: Settings) -> None:
+    clear = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
+    ImageDraw.Draw(clear).text((20, 60), "regatta of boats", ink, ImageFont.load_default(40))
+    shown = np.asarray(decode_image(encoded(clear), settings).convert("L"))
+    assert int(shown.max()) - int(shown.min()) > 60
+    assert (shown[0, 0] == 255) == (ink in ("black", "navy", "tan")), "white wherever the words can be read on it"
+
+
+def test_words_of_both_kinds_on_transparency_are_seen(settings: Settings) -> None:
+    clear = Image.new("RGBA", (400, 200), (0, 0, 0, 0))
+    for top, ink in ((20, "white"), (100, "black")):
+        ImageDraw.Draw(clear).text((20, top), "regatta of boats", ink, ImageFont.load_default(40))
+    shown = np.asarray(decode_image(encoded(clear), settings).convert("L"))
+    assert shown[:90].max() - shown[0, 0] > 60 < shown[0, 0] - shown[90:].min()
+
+
+def test_a_card_with_clear_corners_stays_on_white(settings: Settings) -> None:
+    card = Image.new("RGBA", (400, 300), (0, 0, 0, 0))
+    ImageDraw.Draw(card).rounded_rectangle((10, 10, 390, 290), 30, "white")
+    ImageDraw.Draw(card).text((60, 60), "black on white", "black", ImageFont.load_default(40))
+    assert decode_image(encoded(card), settings).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_thumbnails_of_a_tiff_are_no_pages(tmp_path: Path, settings: Settings, parse: Parse) -> None:
+    pages = [picture((300, 400), name) for name in ("one", "two", "three")]
+    frames = [frame for page in pages for frame in (page, page.resize((30, 40)))]
+    for frame, kind in zip(frames, (2, 1) * 3, strict=True):
+        frame.encoderinfo = {"tiffinfo": {254: kind}}
+    path = tmp_path / "pages.tif"
+    frames[0].save(path, "TIFF", save_all=True, append_images=frames[1:], tiffinfo={254: 2})
+    file = open_file(path, settings, parse)
+    assert file.count == 3
+    read = [page.image for page in file if isinstance(page, Page)]
+    assert [image.size for image in read if image] == [(300, 400)] * 3
+
+
+def test_a_tiff_of_nothing_but_small_copies_has_a_page(tmp_path: Path, settings: Settings, parse: Parse) -> None:
+    path = tmp_path / "small.tif"
+    picture((60, 40)).save(path, "TIFF", tiffinfo={254: 1})
+    assert open_file(path, settings, parse).count == 1

@@ -34,5 +34,12 @@ def test_files_and_types_select_together(selection: Selection, selected: set[str
     assert {file for file in ("a.pdf", "b.png", "c.jpg", "d.docx") if selection.includes(file)} == selected
 
 
+@pytest.mark.parametrize(
+    ("file", "asked"), [("Bro\u0308tchen.pdf", "Br\u00f6tchen.pdf"), ("\u00e9.pdf", "e\u0301.pdf")]
+)
+def test_a_name_is_found_however_its_letters_are_composed(file: str, asked: str) -> None:
+    assert Selection(files=(asked,)).includes(file) and not Selection(files=("x.pdf",)).includes(file)
+
+
 def test_an_empty_collection_takes_nothing() -> None:
     assert Storage(0, 0, 0).per_1000 == 0 and Storage(4, 3_000, 1_000).per_1000 == 1_000_000

@@ -15,6 +15,7 @@ from serving.system.display_names import NAME_CHARS, display_name, display_path,
         ("", "unnamed", "unnamed"),
         ("a\x00b\u202ec\n.pdf", "a b c .pdf", "a b c .pdf"),
         (7, "7", "7"),
+        ("Mu\u0308ller/Bro\u0308tchen.pdf", "Br\u00f6tchen.pdf", "M\u00fcller/Br\u00f6tchen.pdf"),
     ],
 )
 def test_names_lead_to_no_folder_and_are_printable(name: object, shown: str, path: str) -> None:
