@@ -51,8 +51,9 @@ def can_decode(text: bytes, encoding: str) -> bool:
 
 
 def is_frequent(text: str, encoding: str, frequent: re.Pattern[bytes]) -> bool:
-    """Return whether the letters beyond ASCII are frequent ones of the language, and stand beside each other: a single
-    one between Latin letters is a western letter with an accent.
+    """Return whether the letters beyond ASCII are frequent ones of the language, and stand beside each other.
+
+    A single one between Latin letters is a western letter with an accent.
     """
     letters = [char for char in text if ord(char) > 127]
     fitting = sum(bool(frequent.fullmatch(char.encode(encoding))) for char in letters)

@@ -137,9 +137,7 @@ def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
 def read_text_layer(
     page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, notes: Sequence[Note], max_lines: int, max_line_chars: int
 ) -> list[TextLine]:
-    """Return the text of the page with its boxes, one entry for each run of text that PDFium sees as a rectangle, and
-    the notes after it.
-    """
+    """Return the text of the page with its boxes: each run that PDFium sees as a rectangle, then the notes."""
     position = bitmap.get_posconv(page)
     text_page = page.get_textpage()
     try:

@@ -140,7 +140,7 @@ class Catalogue:
             return None
         known = [file for file, _ in self.list_file_names(key)]
         wanted = {file for file in known if selection.includes(file)}
-        missing = [file for file in selection.files if file not in known]
+        missing = [file for file in selection.files if not any(map(Selection((file,)).includes, known))]
         if missing and known:
             raise BadValueError(
                 f"there is no file {missing[0]!r} in the collection {self.read_collection(key).name!r} (any more): take"
