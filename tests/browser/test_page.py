@@ -77,7 +77,7 @@ def mark_is_on(page: Page) -> bool:
 def test_text_can_be_read_on_its_background(visit: Visit, page_url: str) -> None:
     """WCAG AA contrast (4.5) of the texts that are ours, in both colour schemes."""
     page = visit.open(f"{page_url}/?c=contrast")
-    for selector in (".masthead h1", ".masthead p", ".chip", ".welcome p", ".welcome b", ".empty"):
+    for selector in (".page-header h1", ".page-header p", ".chip", ".welcome p", ".welcome b", ".empty"):
         ratio = page.evaluate(CONTRAST, selector)
         assert ratio >= 4.5, f"{selector}: {ratio:.1f}"
 

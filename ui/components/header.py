@@ -23,7 +23,7 @@ from ui.servers.target import Target
 
 def build(service: Service) -> Component:
     """Return the component whose value is the name of the chosen server."""
-    with gr.Row(elem_id="masthead", equal_height=False):
+    with gr.Row(elem_id="page-header", equal_height=False):
         gr.HTML(render_template("header/title.html"), elem_id="header")
         target = make_server_selector(service)
         model = gr.HTML(render_template("header/starting.html"), elem_id="model", js_on_load=read_script("model.js"))

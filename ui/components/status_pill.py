@@ -1,4 +1,4 @@
-"""Render the engine's state: the pill in the masthead and the panel behind it. Pure functions.
+"""Render the engine's state: the pill in the header and the panel behind it. Pure functions.
 
 A countdown or a running start is marked with `data-left` or `data-elapsed`, and counted on by the browser
 (`static/status.js`).

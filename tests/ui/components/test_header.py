@@ -53,5 +53,5 @@ def test_the_header_follows_the_chosen_server(two: Service) -> None:
     page = gr.context.Context.root_block
     assert page is not None and target.elem_id == "target"
     ids = {block.elem_id for block in page.blocks.values()}
-    assert {"masthead", "header", "model", "engine"} <= ids
+    assert {"page-header", "header", "model", "engine"} <= ids
     assert any("followServer" in str(function.js) for function in page.fns.values())
