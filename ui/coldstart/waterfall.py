@@ -18,7 +18,7 @@ from ui.servers.state import EngineState, ServerState, StartInProgress, StartRec
 SHORTEST_MS = 0.5
 """The shortest phase that has a bar; a shorter one would be labelled 0 ms."""
 STEPS = (1, 2, 5)
-TICKS = 6
+TICKS = 5
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def test_it_tells_what_was_measured(page: str) -> None:
     assert "restored 9.1x faster than plain (95 % " in words
     assert re.search(r"Stored run, not live: measured 20\d\d-\d\d-\d\d \d\d:\d\d UTC on .+, \d+ cores", words)
     assert "6 verified cold, 3 not, 1 made the snapshot (not counted); outcomes: not_scaled_down 1, ok" in words
+    assert re.search(r"\(not counted\); outcomes: [^;]+; \d+ failed tries before an answer", words)
     assert "the engine of builtin criu" in words
     rows = re.findall(r'<tr><th scope="row">(\w+)</th><td>(\d+)</td><td>([\d.,]+)</td>', page)
     assert rows == [("plain", "3", "1,000"), ("restored", "3", "110.0"), ("warm", "4", "10.5")]

@@ -68,7 +68,7 @@ def test_axes_have_few_round_marks() -> None:
         marks = [at for at, _ in waterfall.Axis([], scale).ticks]
         assert marks[0] == 0 and marks[-1] <= scale and len(marks) <= waterfall.TICKS
     assert waterfall.Axis([], 3_000).ticks[:3] == [(0, "0"), (1_000, "1 s"), (2_000, "2 s")]
-    assert waterfall.Axis([], 50).ticks[1] == (10, "10 ms")
+    assert waterfall.Axis([], 50).ticks[1] == (20, "20 ms")
 
 
 def test_who_tells_nothing_has_no_start() -> None:
