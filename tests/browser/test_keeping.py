@@ -206,7 +206,7 @@ def test_a_collection_that_somebody_else_deletes_or_renames_during_an_upload(
             added(page, 12)
             expect(page.locator("#collection input")).to_have_value("renamed")
             document.write_bytes(pdf([[f"Other words of page number {n}"] for n in range(12)]))
-    expect(page.locator(".notice.error")).to_contain_text("the collection was deleted")
+    expect(page.locator(".notice.error")).to_contain_text("The collection was deleted")
     expect(page.locator("#collection input")).to_have_value("my-pages")
     other.open(link)
     expect(other.page.locator(".notice")).to_contain_text("This collection does not exist")
