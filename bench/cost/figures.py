@@ -64,7 +64,7 @@ def draw_curve(curve: Curve, window_s: float) -> go.Figure:
 
 def add_points(
     figure: go.Figure, name: str, points: list[Point], marker: dict[str, object], mode: str = "markers"
-) -> None:  # fmt: skip
+) -> None:
     """Add points of a curve, with the window and the share of cold requests beside each."""
     figure.add_scatter(
         x=[point.dollars for point in points], y=[point.p95_s for point in points], name=name, mode=mode, marker=marker,

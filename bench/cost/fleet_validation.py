@@ -135,7 +135,7 @@ def replay_trace(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]
 
 def compare_runs(
     arrivals: Sequence[float], window_s: float, known: EngineTimes, samples: Sequence[Sample], seed: int
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the result file's content. The engine's cold starts are the processes that its answers came from."""
     real = [sample.client_ms / 1000 for sample in samples]
     fleet = Fleet(concurrency=PLACES, window_s=window_s)
@@ -211,9 +211,7 @@ def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, An
         known = measure_engine(engine, display, REPETITIONS, WARM, seed)
         display.show_row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
         samples = replay_trace(engine, arrivals)
-    return {
-        "engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)
-    }  # fmt: skip
+    return {"engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)}
 
 
 def main(options: argparse.Namespace) -> int:

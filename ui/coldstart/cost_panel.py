@@ -100,7 +100,7 @@ def build_widgets() -> tuple[dict[str, Any], gr.HTML]:
         with gr.Row():
             widgets["gpu"] = gr.Dropdown(
                 list(prices.GPU_PER_S), value=GPU, label="GPU", elem_id="cost-gpu", min_width=120
-            )  # fmt: skip
+            )
             add_number("rate", find_rate(GPU), "GPU, $ per hour")
         with gr.Row():
             add_number("cores", CORES, "Cores")

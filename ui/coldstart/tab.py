@@ -182,7 +182,7 @@ class ColdStartsTab:
 
 def start_run(
     service: Service, name: str | None, what: str, repetitions: int, warm: int, test_scaledown: bool = True
-) -> BenchRun:  # fmt: skip
+) -> BenchRun:
     """Start a run. Raises ServingError, and OSError if the server's admin key cannot be had now."""
     service.library.check_writable()
     target = service.targets.get(name)

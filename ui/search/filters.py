@@ -28,8 +28,8 @@ class Filters:
     def __init__(self) -> None:
         with gr.Row():
             self.files = gr.Dropdown(
-                [], value=[], multiselect=True, label="Only these files", elem_id="only-files", min_width=240, scale=2,
-            )  # fmt: skip
+                [], value=[], multiselect=True, label="Only these files", elem_id="only-files", min_width=240, scale=2
+            )
             self.types = gr.Dropdown(
                 [], value=[], multiselect=True, label="Only these types", elem_id="only-types", min_width=180,
                 info="By file name extension",
@@ -76,6 +76,6 @@ def find_ranks(service: Service, last: LastSearch, collection: CollectionKey) ->
     question = last.question
     hits = service.library.ranking.search(
         collection, last.vector, LAST_RANK, last.fingerprint, question.selection, last.dimension
-    )  # fmt: skip
+    )
     others = [hit for hit in hits if hit.page.id != question.like]
     return {hit.page.id: rank for rank, hit in enumerate(others, 1)}

@@ -322,9 +322,7 @@ class SearchEvents:
             return self._show_failure(error)
         return self._answer(question, collection, top_k, target, filters.parse_dimension(dimension))
 
-    def _answer(
-        self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
-    ) -> Updates:  # fmt: skip
+    def _answer(self, question: Question, collection: str, top_k: str, target: str, dimension: int | None) -> Updates:
         try:
             # A question that comes before the page knows its collection asks the one that it opens with.
             key = self.service.ownership.find_key(collection or self._find_requested())
