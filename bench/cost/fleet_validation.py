@@ -185,14 +185,15 @@ def render_table(result: dict[str, Any]) -> str:
     goal = f"within {result['p95_goal']:.0%}: {'met' if result['p95_goal_met'] else 'NOT met'}"
     within = f"95 % of the draws {drawn['p95_from_s']:.3f} to {drawn['p95_to_s']:.3f}"
     tail = f"{result['p95_difference']:+.1%}, {goal}; {within}"
-    return "\n".join([
+    lines = [
         f"measured before: {measured}",
         f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times",
         f"{'cold starts':<14}{real['cold_starts']:>12}{counts:>16}   {same}",
         f"{'p50, s':<14}{real['p50_s']:>12.3f}{drawn['p50_s']:>16.3f}",
         f"{'p95, s':<14}{real['p95_s']:>12.3f}{drawn['p95_s']:>16.3f}   {tail}",
         f"no pause came nearer to the window than {result['nearest_to_the_window_s']:.2f} s",
-    ])  # fmt: skip
+    ]
+    return "\n".join(lines)
 
 
 def explain_slow_machine(result: dict[str, Any]) -> str:
