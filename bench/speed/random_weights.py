@@ -43,32 +43,30 @@ class Shape:
     """Every so many layers of the language model, one sees everything; the others see a window."""
 
 
-SHAPES = {
-    "tiny": Shape(
-        {
-            "hidden_size": 2560, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 64, "query_pre_attn_scalar": 64,
-        },
-        {
-            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "image_size": 224,
-        },
-        1024,
-        every=2,
-    ),
-    "4b": Shape(
-        {
-            "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
-            "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
-        },
-        {
-            "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
-            "image_size": 896,
-        },
-        262_208,
-        every=6,
-    ),
+TEXT = {
+    "tiny": {
+        "hidden_size": 2560, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 64, "query_pre_attn_scalar": 64,
+    },
+    "4b": {
+        "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+    },
 }  # fmt: skip
+VISION = {
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "image_size": 224,
+    },
+    "4b": {
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 896,
+    },
+}  # fmt: skip
+SHAPES = {
+    "tiny": Shape(TEXT["tiny"], VISION["tiny"], 1024, every=2),
+    "4b": Shape(TEXT["4b"], VISION["4b"], 262_208, every=6),
+}
 """tiny: 2560 dimensions and 256 image tokens like the real one, 6 million parameters, a page in 0.1 s on a CPU."""
 
 CORPUS = (
