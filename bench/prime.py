@@ -56,7 +56,7 @@ class PrimeProgress:
 
 def prime_target(
     target: Target, progress: PrimeProgress, wanted: int, most: int, timeout_s: float, price: Price, display: Display
-) -> None:  # fmt: skip
+) -> None:
     """Start the target until `wanted` starts were restored, `most` times at most, and leave it at zero.
 
     Gives up early if it fails again and again. Fills `progress` after each start. Raises TargetError.

@@ -128,10 +128,9 @@ def refuse_start(reason: str) -> int:
 
 async def serve_engine(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     embedder = base.find_embedder_class(options.embedder)(settings)
-    spec = WorkerSpec(
-        options.embedder, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends,
-        *((embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()),
-    )  # fmt: skip
+    on_gpu = (embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()
+    cpu, backends = embedder.device == "cpu", embedder.backends
+    spec = WorkerSpec(options.embedder, embedder.fingerprint, settings, cpu, backends, *on_gpu)
     choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
     for name, reason in choice.refused.items():
         log.info("snapshots by %s do not work here: %s", name, reason)

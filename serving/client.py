@@ -80,9 +80,14 @@ class EmbeddingClient:
     """Calls one server; each call waits until there is an answer, or its deadline is over."""
 
     def __init__(
-        self, url: str, key: str = "", deadline_s: float = 180.0, unreachable_s: float = float("inf"),
-        *, headers: Mapping[str, str] = NO_HEADERS,
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        key: str = "",
+        deadline_s: float = 180.0,
+        unreachable_s: float = float("inf"),
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         """A call waits at most `deadline_s`, and at most `unreachable_s` of it without anything that answers at all.
 
         `headers` are sent with every call, such as those that Modal's edge asks for (`select_proxy_headers`). Raises

@@ -79,15 +79,18 @@ class Settings(BaseSettings):
     max_line_chars: Annotated[int, Field(ge=1)] = 10_000
     """Characters of one line of a page's text: a line is joined with its neighbours, each time as a whole."""
 
-    max_file_bytes: Annotated[int, Field(ge=1024)] = 50 * MiB
-    """One uploaded file, on the page."""
+    max_file_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
+    """One uploaded file, on the page: a thousand scanned pages. It stays on the disk and is read page by page."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     """Checked in the header, before decoding: 50 megapixels are 150 MB of RGB; an A3 scan at 600 dpi has 70 at most
     and should be reduced first. Refuses a 17 kB PNG of 12000 x 12000."""
+    max_photo_pixels: Annotated[int, Field(ge=1)] = 200_000_000
+    """Of a JPEG, which is decoded at a half to an eighth of its size: 200 megapixels take 30 MB. Not of a progressive
+    one: all of its coefficients are in memory first."""
     max_side: Annotated[int, Field(ge=64)] = 2_000
     """A page is stored at most this many pixels wide and high. BiGemma3 uses 896, the OCR 960; people zoom in."""
-    max_pdf_pages: Annotated[int, Field(ge=1)] = 200
-    """Pages of one PDF: at 0.7 s a page on two cores this is over two minutes of work."""
+    max_pdf_pages: Annotated[int, Field(ge=1)] = 5_000
+    """Pages of one PDF or TIFF: an hour of work on two cores, which shows its progress and can be cancelled."""
     parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Time to open a PDF or draw a page of it, in a process of its own, which is killed then. A drawing of a million
     strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""

@@ -70,13 +70,10 @@ def draw_phases(results: Sequence[Result]) -> go.Figure:
     figure = go.Figure()
     for number, name in enumerate(order if rows else []):
         medians = [statistics.median(one.get(name, 0.0) for one in row) for row in split]
-        colour = PHASES.get(name, GREY)
-        pattern = {"shape": PATTERNS[number % len(PATTERNS)], "size": 7, "solidity": 0.15, "fgcolor": "#000"}
-        figure.add_bar(
-            y=labels, x=medians, name=escape_markup(name), orientation="h",
-            marker={"color": colour, "pattern": {**pattern, "bgcolor": colour}, "line": {"width": 0}},
-            hovertemplate="%{y}<br>%{fullData.name}: %{x:.1f} ms<extra></extra>",
-        )  # fmt: skip
+        bar = go.Bar(y=labels, x=medians, name=escape_markup(name), orientation="h")
+        bar.marker = style_bar(PHASES.get(name, GREY), PATTERNS[number % len(PATTERNS)])
+        bar.hovertemplate = "%{y}<br>%{fullData.name}: %{x:.1f} ms<extra></extra>"
+        figure.add_trace(bar)
     apply_layout(figure, "median, ms", "", rows=len(rows))
     figure.update_layout(barmode="stack", yaxis={"autorange": "reversed", "automargin": True, "showgrid": False})
     return figure
@@ -87,14 +84,12 @@ def draw_distribution(results: Sequence[Result]) -> go.Figure:
     figure = go.Figure()
     for row, symbol, dash in style_series(results):
         took = sorted(row.ms)
-        mode = "lines+markers" if len(took) <= MARKED else "lines"
-        figure.add_scatter(
-            x=took, y=[(number + 1) / len(took) for number in range(len(took))], mode=mode,
-            name=escape_markup(row.title),
-            line={"shape": "hv", "dash": dash, "color": COLOURS[row.kind], "width": 2},
-            marker={"symbol": symbol, "size": 8},
-            hovertemplate="%{y:.0%} within %{x:.1f} ms<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        curve = go.Scatter(x=took, y=[(number + 1) / len(took) for number in range(len(took))])
+        curve.update(name=escape_markup(row.title), mode="lines+markers" if len(took) <= MARKED else "lines")
+        curve.line = {"shape": "hv", "dash": dash, "color": COLOURS[row.kind], "width": 2}
+        curve.marker = {"symbol": symbol, "size": 8}
+        curve.hovertemplate = "%{y:.0%} within %{x:.1f} ms<extra>%{fullData.name}</extra>"
+        figure.add_trace(curve)
     apply_layout(figure, "client's time, ms (log)", "share of answers")
     figure.update_layout(xaxis=build_log_axis(figure, "x"), yaxis={"range": [0, 1.04], "tickformat": ".0%"})
     return figure
@@ -175,6 +170,12 @@ def split_time(sample: Sample) -> dict[str, float]:
     return {**parts, REST: left}
 
 
+def style_bar(colour: str, shape: str) -> dict[str, object]:
+    """Return the marker of a bar in a colour and a pattern: in black and white bars differ too."""
+    pattern = {"shape": shape, "size": 7, "solidity": 0.15, "fgcolor": "#000", "bgcolor": colour}
+    return {"color": colour, "pattern": pattern, "line": {"width": 0}}
+
+
 def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
     styles = {kind: cycle(pairs) for kind, pairs in STYLES.items()}
     return [(row, *next(styles[row.kind])) for row in split_series(results)]
@@ -182,12 +183,11 @@ def style_series(results: Sequence[Result]) -> list[tuple[Series, str, str]]:
 
 def add_dots(figure: go.Figure, name: str, samples: Sequence[Sample], marker: dict[str, object]) -> None:
     """Draw a dot for each sample. Those that were never sent have no time: they are in the legend alone."""
-    figure.add_scatter(
-        x=[sample.started for sample in samples], y=[sample.client_ms or None for sample in samples],
-        name=escape_markup(name), mode="markers", marker=marker,
-        customdata=[escape_markup(describe_sample(sample)) for sample in samples],
-        hovertemplate="%{customdata}<br>%{y:.1f} ms<extra></extra>", showlegend=True,
-    )  # fmt: skip
+    dots = go.Scatter(name=escape_markup(name), mode="markers", marker=marker, showlegend=True)
+    dots.update(x=[sample.started for sample in samples], y=[sample.client_ms or None for sample in samples])
+    dots.customdata = [escape_markup(describe_sample(sample)) for sample in samples]
+    dots.hovertemplate = "%{customdata}<br>%{y:.1f} ms<extra></extra>"
+    figure.add_trace(dots)
 
 
 def describe_sample(sample: Sample) -> str:
@@ -214,12 +214,10 @@ def apply_layout(figure: go.Figure, x: str, y: str, rows: int = 0) -> None:
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
     font = {"family": "ui-sans-serif, system-ui, sans-serif", "size": 13, "color": INK}
     height = (90 + 80 * rows if rows else 300) + 20 * len(figure.data)
-    figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font=font,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-        margin={"l": 8, "r": 12, "t": 8, "b": 8}, height=height, bargap=0.35, showlegend=True,
-        hoverlabel={"bgcolor": "#262a31", "font": {"color": "#fbfaf7"}},
-    )  # fmt: skip
+    figure.update_layout(template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font=font)
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
+    figure.update_layout(legend=legend, showlegend=True, hoverlabel={"bgcolor": "#262a31", "font_color": "#fbfaf7"})
+    figure.update_layout(height=height, margin={"l": 8, "r": 12, "t": 8, "b": 8}, bargap=0.35)
     figure.update_xaxes(**axis, **build_axis_title(x), separatethousands=True, exponentformat="none")
     figure.update_yaxes(**axis, **build_axis_title(y))
     if not figure.data:

@@ -37,18 +37,16 @@ def render_page(results: Sequence[Result], title: str) -> str:
     where = [result.environment for result in results]
     runs = dict.fromkeys(f"{parse_time(one.time):%Y-%m-%d %H:%M %Z} on {one.machine}" for one in where)
     drawn = figures.draw_phases(results), figures.draw_distribution(results), figures.draw_dots(results)
-    return TEMPLATES.get_template("report.html").render(
-        title=title, plotly=get_plotlyjs(), measured=" and ".join(runs) or "never",
-        headline=figures.render_headline(results), warnings=list_warnings(results), rows=build_rows(results),
-        figures=[
-            figure.to_html(
-                full_html=False, include_plotlyjs=False, include_mathjax=False, config=CONFIG,
-                div_id=f"figure-{number}", default_height=f"{figure.layout.height}px",
-            )
-            for number, figure in enumerate(drawn, 1)
-        ],
-        results=[(name_result(results, number), result) for number, result in enumerate(results, 1)],
-    )  # fmt: skip
+    part = {"full_html": False, "include_plotlyjs": False, "include_mathjax": False, "config": CONFIG}
+    pictures = [
+        figure.to_html(div_id=f"figure-{number}", default_height=f"{figure.layout.height}px", **part)
+        for number, figure in enumerate(drawn, 1)
+    ]
+    words = {"title": title, "measured": " and ".join(runs) or "never", "headline": figures.render_headline(results)}
+    tables = {"warnings": list_warnings(results), "rows": build_rows(results)}
+    named = [(name_result(results, number), result) for number, result in enumerate(results, 1)]
+    page = TEMPLATES.get_template("report.html")
+    return page.render(plotly=get_plotlyjs(), figures=pictures, results=named, **words, **tables)
 
 
 def list_warnings(results: Sequence[Result]) -> list[str]:

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_trials(
     trials: Sequence[Trial], targets: Sequence[Target], display: Display, keep: Keep, timeout_s: float
-) -> tuple[list[Sample], bool]:  # fmt: skip
+) -> tuple[list[Sample], bool]:
     """Return all samples, and False if Ctrl-C ended the run before its plan. What fails is a sample like any other."""
     named = {target.name: target for target in targets}
     samples: list[Sample] = []
@@ -107,7 +107,7 @@ def run_trial(trial: Trial, target: Target, say: Say, timeout_s: float, seen: se
 
 def build_result(
     deployment: str, samples: Sequence[Sample], titles: Mapping[str, str], seed: int, complete: bool
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the result file's content, without schema version and environment. `titles`: of targets, by name."""
     ours = [sample for sample in samples if sample.target in titles]
     headline = choose_headline(ours, list(titles))

@@ -123,11 +123,11 @@ def measure_trial(
     reason = why_not_cold(trial, last.outcome, boot, kind, count, known=boot in seen, waited=waited)
     if boot:
         seen.add(boot)
-    return Sample(
-        trial.number, trial.target, trial.kind, trial.repetition, started, round(client_ms, 3), last.outcome,
-        boot_id=boot, start_kind=kind, boot_requests=count, tier=headers.get("X-Snapshot-Tier", ""),
-        server_ms=server_ms, verified=not reason, why_not=reason, retries=failed.total(), failed_tries=dict(failed),
-    )  # fmt: skip
+    where = (trial.number, trial.target, trial.kind, trial.repetition)
+    sample = Sample(*where, started, round(client_ms, 3), last.outcome, verified=not reason, why_not=reason)
+    answered = replace(sample, boot_id=boot, start_kind=kind, boot_requests=count, server_ms=server_ms)
+    tier = headers.get("X-Snapshot-Tier", "")
+    return replace(answered, tier=tier, retries=failed.total(), failed_tries=dict(failed))
 
 
 def record_unsent_trial(trial: Trial, reason: str) -> Sample:
@@ -152,10 +152,10 @@ def send_once(url: str, key: str, ends: float, headers: Mapping[str, str]) -> At
             where, method, body = f"{url}/embed", "POST", ASK
             while True:
                 left = max(0.01, ends - time.perf_counter())
+                wait = (min(CONNECT_S, left), left)
                 with session.request(
-                    method, where, data=body, headers=sent, timeout=(min(CONNECT_S, left), left), stream=True,
-                    allow_redirects=False,
-                ) as response:  # fmt: skip
+                    method, where, data=body, headers=sent, timeout=wait, stream=True, allow_redirects=False
+                ) as response:
                     after = find_redirect(where, response) if followed < FOLLOWED else None
                     if after is None:
                         return replace(read_attempt(response, ends), redirects=followed)

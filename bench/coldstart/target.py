@@ -65,16 +65,13 @@ class Target(ABC):
 class LocalEngine(Target):
     """`python -m serving`: attached to by its address, and stopped by `close` if it was started for this bench."""
 
-    def __init__(
-        self, name: str, url: str, key: str, admin_key: str, process: ServerProcess | None = None,
-        folder: Path | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, name: str, url: str, key: str, admin_key: str) -> None:
         """Attach, and ask for its state. Raises TargetError."""
         self.name = name
         self.url = check_address(url)
         self.key = key
-        self.process = process
-        self.folder = folder
+        self.process: ServerProcess | None = None
+        self.folder: Path | None = None
         """Its data; None, as `process`, if it was not started here."""
         self.resources = ExitStack()
         """Closed with this engine."""
@@ -124,8 +121,8 @@ class LocalEngine(Target):
         except (requests.RequestException, ValueError):
             raise TargetError(UNREACHABLE.format(self.url)) from None
         if answer.status_code == 401:
-            raise TargetError(f"{self.url} refused the admin key: set DORMOUSE_ADMIN_KEY to its own, or DORMOUSE_DATA"
-                              " to the data folder it runs in")  # fmt: skip
+            advice = "set DORMOUSE_ADMIN_KEY to its own, or DORMOUSE_DATA to the data folder it runs in"
+            raise TargetError(f"{self.url} refused the admin key: {advice}")
         content: Any = None
         with contextlib.suppress(ValueError):
             content = answer.json() if answer.ok else None
@@ -181,8 +178,8 @@ def start_engine(
         url = process.wait(timeout_s)
         settings = Settings(data=folder)
         key = next(iter(settings.keys), "")
-        engine = LocalEngine(name, url, key, find_admin_key(settings, url), process, folder)
-        engine.resources = stack.pop_all()
+        engine = LocalEngine(name, url, key, find_admin_key(settings, url))
+        engine.process, engine.folder, engine.resources = process, folder, stack.pop_all()
         return engine
 
 

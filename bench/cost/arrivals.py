@@ -11,12 +11,13 @@ import numpy as np
 
 from bench.cost.prices import DAY_S, MONTH_S, check_range
 
+Seconds = Sequence[float]
 MOST_ARRIVALS = 1_000_000
 MOST_BYTES = 64 * 1024 * 1024
 """The largest file: a million lines of ISO 8601 have 33 MB."""
 
 
-def check_arrivals(arrivals: Sequence[float]) -> None:
+def check_arrivals(arrivals: Seconds) -> None:
     """Raise ValueError for no arrivals, too many, and ones that are not finite or not in order."""
     if not len(arrivals):
         raise ValueError("there are no arrivals")
@@ -30,7 +31,7 @@ def check_arrivals(arrivals: Sequence[float]) -> None:
         raise ValueError(f"arrivals go back in time at number {at + 1}: {times[at]:g} after {times[at - 1]:g}")
 
 
-def resolve_span(arrivals: Sequence[float], given: float | None) -> float:
+def resolve_span(arrivals: Seconds, given: float | None) -> float:
     """Return the seconds that the arrivals are the traffic of: `given`, else whole days. Raises ValueError."""
     seen = float(arrivals[-1] - arrivals[0])
     if given is None:

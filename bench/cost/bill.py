@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.cost import prices
-from bench.cost.arrivals import check_arrivals, draw_poisson, read_arrivals, resolve_span
+from bench.cost.arrivals import Seconds, check_arrivals, draw_poisson, read_arrivals, resolve_span
 from bench.cost.prices import DAY_S, MONTH_S, Price, check_range
 from bench.options import float_between, parse_seed
 from bench.results.stats import percentile
@@ -24,6 +24,8 @@ from bench.results.stats import percentile
 ABOUT = "what scale to zero costs a month, beside a server that is always on"
 SAMPLED = 20_000
 """Arrivals drawn for a percentile of Poisson traffic: 1,000 of them are beyond p95."""
+Demand = float | Seconds
+"""Requests a day at random moments (Poisson), or arrivals."""
 WINDOWS = tuple(float(window) for window in np.geomspace(2.0, 3600.0, 24))
 """Scaledown windows in seconds, over Modal's own range."""
 KNEE = 0.05
@@ -75,19 +77,15 @@ class Bill:
         return MONTH_S * self.price.per_s
 
 
-def compute_bill(demand: float | Sequence[float], usage: Usage, price: Price, span_s: float | None = None) -> Bill:
-    """Return the bill for `demand`: requests a day at random moments (Poisson), or arrivals.
-
-    `span_s`: seconds that the arrivals are the traffic of; whole days, at least one, if left out. Raises ValueError.
-    """
+def compute_bill(demand: Demand, usage: Usage, price: Price, span_s: float | None = None) -> Bill:
+    """Return the bill. `span_s`: seconds the arrivals cover; default: whole days, at least one. Raises ValueError."""
     if isinstance(demand, int | float):
         return compute_poisson_bill(float(demand), usage, price)
     replay = replay_arrivals(demand, usage)
     times = MONTH_S / resolve_span(demand, span_s)
-    return Bill(
-        times * len(demand), times * replay.cold_starts, replay.waited / len(demand),
-        times * replay.serving_s, times * replay.idle_s, times * replay.starting_s, price,
-    )  # fmt: skip
+    share = replay.waited / len(demand)
+    parts = (times * replay.serving_s, times * replay.idle_s, times * replay.starting_s)
+    return Bill(times * len(demand), times * replay.cold_starts, share, *parts, price)
 
 
 def compute_poisson_bill(requests_per_day: float, usage: Usage, price: Price) -> Bill:
@@ -113,10 +111,9 @@ def compute_poisson_bill(requests_per_day: float, usage: Usage, price: Price) ->
     starts = cold * periods
     requests = requests_per_day * MONTH_S / DAY_S
     gap = -math.expm1(-rate * usage.window_s) / rate if rate else 0.0
-    return Bill(
-        requests, requests * starts, starts * (1 + rate * usage.start_s), requests * usage.duration_s,
-        requests * periods * gap, requests * starts * usage.start_s, price,
-    )  # fmt: skip
+    share = starts * (1 + rate * usage.start_s)
+    parts = (requests * usage.duration_s, requests * periods * gap, requests * starts * usage.start_s)
+    return Bill(requests, requests * starts, share, *parts, price)
 
 
 @dataclass(frozen=True)
@@ -192,9 +189,8 @@ class Curve:
 
 
 def compute_curve(
-    demand: float | Sequence[float], usage: Usage, price: Price, windows: Sequence[float] = WINDOWS, seed: int = 0,
-    span_s: float | None = None,
-) -> Curve:  # fmt: skip
+    demand: Demand, usage: Usage, price: Price, windows: Seconds = WINDOWS, seed: int = 0, span_s: float | None = None
+) -> Curve:
     """Return cost and p95 of each window; the usage's own window plays no part. Percentiles of Poisson are drawn."""
     drawn = draw_poisson(demand, SAMPLED / demand, seed) if isinstance(demand, int | float) else demand
     points = []
@@ -277,13 +273,14 @@ def render_bill(billed: Bill, usage: Usage, other: Price | None) -> str:
     always = MONTH_S * (other or cost).per_s
     parts = {"serving": billed.serving_s, "idle": billed.idle_s, "starting": billed.starting_s, "total": billed.total_s}
     rows = [(name, seconds, seconds * cost.per_s) for name, seconds in parts.items()]
-    return "\n".join([
+    lines = [
         render_headline(billed, always),
         f"{cost.gpu} at ${cost.per_hour:.3f} an hour ({cost.source}{when}); 30 days, {billed.requests:,.0f} requests",
         *(f"{name:<12}{s:>14,.0f} s{paid:>14,.2f} $" for name, s, paid in [*rows, ("always on", MONTH_S, always)]),
         f"{billed.cold_starts:,.0f} cold starts; {billed.cold_share:.1%} of the requests wait for one",
         render_break_even(usage, cost, other),
-    ])  # fmt: skip
+    ]
+    return "\n".join(lines)
 
 
 def render_curve(curve: Curve) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bench.coldstart.figures import apply_layout, build_axis_title
+from bench.coldstart.figures import apply_layout, build_axis_title, style_bar
 from bench.cost.bill import Bill, Curve, Point, format_dollars
 
 PARTS = (("serving", "#009E73", ""), ("idle", "#56B4E9", "/"), ("starting", "#D55E00", "x"))
-"""Name, colour and pattern: in black and white they differ too."""
+"""Name, colour and pattern."""
 ALWAYS, LINE, KNEE, YOURS = "#999999", "#0072B2", "#D55E00", "#CC79A7"
 ROWS = ("what you pay for", "scale to zero", "always on")
 
@@ -36,12 +36,9 @@ def draw_bill(billed: Bill) -> go.Figure:
 
 def add_bar(figure: go.Figure, row: int, label: str, paid: float, name: str, colour: str, shape: str = "") -> None:
     """Add one horizontal bar to a row; those of the first row are in the legend."""
-    pattern = {"shape": shape, "size": 7, "solidity": 0.15, "fgcolor": "#000", "bgcolor": colour}
-    figure.add_bar(
-        x=[paid], y=[label], orientation="h", name=name, showlegend=row == 1,
-        marker={"color": colour, "pattern": pattern, "line": {"width": 0}},
-        hovertemplate="%{fullData.name} a month<extra></extra>", row=row, col=1,
-    )  # fmt: skip
+    bar = go.Bar(x=[paid], y=[label], orientation="h", name=name, showlegend=row == 1)
+    bar.update(marker=style_bar(colour, shape), hovertemplate="%{fullData.name} a month<extra></extra>")
+    figure.add_trace(bar, row=row, col=1)
 
 
 def draw_curve(curve: Curve, window_s: float) -> go.Figure:
@@ -64,15 +61,14 @@ def draw_curve(curve: Curve, window_s: float) -> go.Figure:
 
 def add_points(
     figure: go.Figure, name: str, points: list[Point], marker: dict[str, object], mode: str = "markers"
-) -> None:  # fmt: skip
+) -> None:
     """Add points of a curve, with the window and the share of cold requests beside each."""
-    figure.add_scatter(
-        x=[point.dollars for point in points], y=[point.p95_s for point in points], name=name, mode=mode, marker=marker,
-        line={"color": LINE, "width": 2},
-        customdata=[(format_seconds(point.window_s), f"{point.cold_share:.1%}") for point in points],
-        hovertemplate="window %{customdata[0]}: $%{x:,.2f} a month,<br>p95 %{y:.2f} s, %{customdata[1]} wait for a"
-        " start<extra></extra>",
-    )  # fmt: skip
+    curve = go.Scatter(name=name, mode=mode, marker=marker, line={"color": LINE, "width": 2})
+    curve.update(x=[point.dollars for point in points], y=[point.p95_s for point in points])
+    curve.customdata = [(format_seconds(point.window_s), f"{point.cold_share:.1%}") for point in points]
+    waits = "p95 %{y:.2f} s, %{customdata[1]} wait for a start"
+    curve.hovertemplate = "window %{customdata[0]}: $%{x:,.2f} a month,<br>" + waits + "<extra></extra>"
+    figure.add_trace(curve)
 
 
 def format_seconds(value: float) -> str:

@@ -15,10 +15,9 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.cost.arrivals import check_arrivals, resolve_span
+from bench.cost.arrivals import Seconds, check_arrivals, resolve_span
 from bench.cost.prices import DAY_S, MONTH_S, check_range
 from bench.results.stats import percentile
 
@@ -105,7 +104,7 @@ class Simulator:
     fleet: Fleet
     service: list[float]
     """Seconds of each request, in the order in which they begin."""
-    starts: Sequence[float]
+    starts: Seconds
     draws: random.Random
     events: list[tuple[float, int, int, Container]] = field(default_factory=list)
     queue: deque[tuple[float, int]] = field(default_factory=deque)
@@ -128,7 +127,7 @@ class Simulator:
     def __post_init__(self) -> None:
         self.latencies = [0.0] * len(self.service)
 
-    def run(self, arrivals: Sequence[float]) -> None:
+    def run(self, arrivals: Seconds) -> None:
         """Serve all arrivals, and let the fleet go to zero."""
         events = self.events
         handlers = {DONE: self.finish_request, READY: self.open_container, EXPIRED: self.expire_window}
@@ -232,9 +231,8 @@ class Simulator:
 
 
 def simulate_fleet(
-    fleet: Fleet, arrivals: Sequence[float], service: Sequence[float], starts: Sequence[float], seed: int = 0,
-    span_s: float | None = None,
-) -> Simulation:  # fmt: skip
+    fleet: Fleet, arrivals: Seconds, service: Seconds, starts: Seconds, seed: int = 0, span_s: float | None = None
+) -> Simulation:
     """Return how the fleet serves the arrivals, with times drawn from measured seconds. Raises ValueError."""
     check_arrivals(arrivals)
     for what, samples in (("service times", service), ("start times", starts)):

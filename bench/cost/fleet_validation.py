@@ -135,7 +135,7 @@ def replay_trace(engine: LocalEngine, arrivals: Sequence[float]) -> list[Sample]
 
 def compare_runs(
     arrivals: Sequence[float], window_s: float, known: EngineTimes, samples: Sequence[Sample], seed: int
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the result file's content. The engine's cold starts are the processes that its answers came from."""
     real = [sample.client_ms / 1000 for sample in samples]
     fleet = Fleet(concurrency=PLACES, window_s=window_s)
@@ -185,14 +185,15 @@ def render_table(result: dict[str, Any]) -> str:
     goal = f"within {result['p95_goal']:.0%}: {'met' if result['p95_goal_met'] else 'NOT met'}"
     within = f"95 % of the draws {drawn['p95_from_s']:.3f} to {drawn['p95_to_s']:.3f}"
     tail = f"{result['p95_difference']:+.1%}, {goal}; {within}"
-    return "\n".join([
+    lines = [
         f"measured before: {measured}",
         f"{'':<14}{'real':>12}{'simulated':>16}   n={real['n']} requests, simulated {drawn['times']} times",
         f"{'cold starts':<14}{real['cold_starts']:>12}{counts:>16}   {same}",
         f"{'p50, s':<14}{real['p50_s']:>12.3f}{drawn['p50_s']:>16.3f}",
         f"{'p95, s':<14}{real['p95_s']:>12.3f}{drawn['p95_s']:>16.3f}   {tail}",
         f"no pause came nearer to the window than {result['nearest_to_the_window_s']:.2f} s",
-    ])  # fmt: skip
+    ]
+    return "\n".join(lines)
 
 
 def explain_slow_machine(result: dict[str, Any]) -> str:
@@ -211,9 +212,7 @@ def validate_fleet(window_s: float, seed: int, display: Display) -> dict[str, An
         known = measure_engine(engine, display, REPETITIONS, WARM, seed)
         display.show_row(f"sending {len(arrivals)} requests in {arrivals[-1]:.0f} s")
         samples = replay_trace(engine, arrivals)
-    return {
-        "engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)
-    }  # fmt: skip
+    return {"engine": engine.title, "backend": engine.backend, **compare_runs(arrivals, window_s, known, samples, seed)}
 
 
 def main(options: argparse.Namespace) -> int:

@@ -147,15 +147,17 @@ def main(argv: list[str] | None = None) -> int:
     side = embedder.checkpoint.image_size
     squares = [np.random.default_rng(n).integers(0, 255, (side, side, 3), dtype=np.uint8) for n in range(32)]
     figures = {
-        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-        "load_s": round(loaded - began, 1), "warm_up_s": round(warm - loaded, 1),
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "load_s": round(loaded - began, 1),
+        "warm_up_s": round(warm - loaded, 1),
         "reserved_gb": round(torch.cuda.memory_reserved() / 1e9, 2),
         "used_gb": round((torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 1e9, 2),
         "loops": time_graphs(embedder._runner, batch_shapes.PAGE_BATCHES),
         "beside": [measure_beside(embedder, squares, batch, 5.0) for batch in batch_shapes.PAGE_BATCHES if batch >= 4],
         "kernels": list_kernels(embedder._runner, 8),
         "reference": compare_with_reference(embedder, squares),
-    }  # fmt: skip
+    }
     json.dump(figures, sys.stdout)
     return 0
 

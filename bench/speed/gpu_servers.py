@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -65,7 +65,11 @@ def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[s
             result["loop"] = run_gpu_loop(weights, options.batches, say)
             keep(result)
         jpegs = load.draw_jpegs(JPEGS)
-        servers = start_servers(options, weights, folder, jpegs, stack, result, say)
+
+        def launch(name: str) -> Server:
+            return stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
+
+        servers = start_servers(options.servers.split(","), launch, result, say)
         for name, (_, targets) in servers.items():
             result[name] |= measure_server(name, *targets, options, say)
             keep(result)
@@ -79,15 +83,14 @@ def measure_servers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[s
 
 
 def start_servers(
-    options: argparse.Namespace, weights: Path, folder: Path, jpegs: list[bytes], stack: ExitStack,
-    result: dict[str, Any], say: Say,
-) -> dict[str, Server]:  # fmt: skip
+    names: Sequence[str], launch: Callable[[str], Server], result: dict[str, Any], say: Say
+) -> dict[str, Server]:
     """Start all servers beside each other; `result` gets a row for each, with the reason of one that does not start."""
 
     def start(name: str) -> Server | None:
         began = time.perf_counter()
         try:
-            server: Server = stack.enter_context(start_server(name, weights, options.device, folder / name, jpegs))
+            server = launch(name)
         except (ProcessFailed, TargetError, OSError) as error:
             result[name] = {"failed": str(error)[-2000:]}
             say(f"{name} failed: {str(error)[-600:]}")
@@ -96,7 +99,6 @@ def start_servers(
         say(f"{name}: first page after {result[name]['start_to_first_page_s']} s")
         return server
 
-    names = options.servers.split(",")
     with ThreadPoolExecutor(len(names)) as pool:
         servers = list(pool.map(start, names))
     return {name: server for name, server in zip(names, servers, strict=True) if server is not None}

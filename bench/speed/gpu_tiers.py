@@ -85,9 +85,12 @@ def measure_tiers(options: argparse.Namespace, say: Say, keep: Keep) -> dict[str
         done = subprocess.run([sys.executable, "-c", CEILING], capture_output=True, text=True, check=True)  # noqa: S603
         ceiling = round(float(done.stdout), 2)
         result: dict[str, Any] = {
-            "weights": str(options.weights or "random 4b"), "weights_bytes": size,
-            "copy_ceiling_gbps": ceiling, "weights_gbps": None, "tiers": {tier: {"samples": []} for tier in tiers},
-        }  # fmt: skip
+            "weights": str(options.weights or "random 4b"),
+            "weights_bytes": size,
+            "copy_ceiling_gbps": ceiling,
+            "weights_gbps": None,
+            "tiers": {tier: {"samples": []} for tier in tiers},
+        }
         say(f"copy ceiling {ceiling:.1f} GB/s")
         engines = []
         for mode in list_start_modes(tiers):

@@ -158,6 +158,8 @@ def build_chat_body(jpeg: bytes, model: str) -> dict[str, Any]:
     image = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}}
     content = [image, {"type": "text", "text": "Describe this image"}]
     return {
-        "model": model, "messages": [{"role": "user", "content": content}], "add_special_tokens": True,
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "add_special_tokens": True,
         "encoding_format": "base64",
-    }  # fmt: skip
+    }

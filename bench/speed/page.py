@@ -195,10 +195,13 @@ class PageBench:
         self.say_figures("  the same question by the API, first picture included", by_api)
         self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
         return {
-            "enter_to_hits": hits, "same_by_api": by_api, "cores_busy_with_other_work": round(elsewhere, 2),
-            "right_page_first": {"n": len(asked), "first": first}, "per_search": traffic.summarise_searches(),
+            "enter_to_hits": hits,
+            "same_by_api": by_api,
+            "cores_busy_with_other_work": round(elsewhere, 2),
+            "right_page_first": {"n": len(asked), "first": first},
+            "per_search": traffic.summarise_searches(),
             "browser": {"searches": len(asked) + len(others), "before": before, "after": traffic.read_heap()},
-        }  # fmt: skip
+        }
 
     def measure_details(self, n: int) -> dict[str, Any]:
         """Measure clicks on the hits of the question asked last, from the second on: the first is shown already."""

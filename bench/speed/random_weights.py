@@ -28,6 +28,7 @@ LAYOUTS: Mapping[str, tuple[str, str, str]] = {
 """Prefixes of tensor names in the wild: as google/gemma-3-4b-it has them, as transformers 4.52 to 4.57 saves the whole
 model, the same for its core (BiGemma3), and as transformers 5.17 and later save the core."""
 PARTS = ("language_model.", "vision_tower.", "multi_modal_projector.")
+GEMMA = "Gemma3ForConditionalGeneration"
 SHARD_BYTES = 4_000_000_000
 
 
@@ -42,32 +43,30 @@ class Shape:
     """Every so many layers of the language model, one sees everything; the others see a window."""
 
 
-SHAPES = {
-    "tiny": Shape(
-        {
-            "hidden_size": 2560, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 64, "query_pre_attn_scalar": 64,
-        },
-        {
-            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "image_size": 224,
-        },
-        1024,
-        every=2,
-    ),
-    "4b": Shape(
-        {
-            "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
-            "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
-        },
-        {
-            "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
-            "image_size": 896,
-        },
-        262_208,
-        every=6,
-    ),
+TEXT = {
+    "tiny": {
+        "hidden_size": 2560, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 64, "query_pre_attn_scalar": 64,
+    },
+    "4b": {
+        "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+    },
 }  # fmt: skip
+VISION = {
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "image_size": 224,
+    },
+    "4b": {
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 896,
+    },
+}  # fmt: skip
+SHAPES = {
+    "tiny": Shape(TEXT["tiny"], VISION["tiny"], 1024, every=2),
+    "4b": Shape(TEXT["4b"], VISION["4b"], 262_208, every=6),
+}
 """tiny: 2560 dimensions and 256 image tokens like the real one, 6 million parameters, a page in 0.1 s on a CPU."""
 
 CORPUS = (
@@ -94,9 +93,8 @@ CHAT_TEMPLATE = (
 
 
 def build_checkpoint(
-    out: Path, shape: str = "tiny", layout: str = "hub", seed: int = 0, device: str = "cpu",
-    architecture: str = "Gemma3ForConditionalGeneration",
-) -> Path:  # fmt: skip
+    out: Path, shape: str = "tiny", layout: str = "hub", seed: int = 0, device: str = "cpu", architecture: str = GEMMA
+) -> Path:
     """Write a whole checkpoint, bfloat16, into the folder `out`, and return it."""
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = write_tokenizer(out)
@@ -141,45 +139,36 @@ def write_configs(out: Path, shape: Shape, vocabulary: dict[str, int], architect
     from transformers import Gemma3Config
 
     marks = dict(zip(("boi_token", "eoi_token", "image_token"), IMAGE, strict=True))
-    write_json(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "GemmaTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
-            "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": False, "padding_side": "left", **marks,
-            "extra_special_tokens": marks, "clean_up_tokenization_spaces": False, "model_max_length": 131_072,
-            "processor_class": "Gemma3Processor", "chat_template": CHAT_TEMPLATE,
-        },
-    )  # fmt: skip
+    tokenizer = {
+        "tokenizer_class": "GemmaTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+        "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": False, "padding_side": "left", **marks,
+        "extra_special_tokens": marks, "clean_up_tokenization_spaces": False, "model_max_length": 131_072,
+        "processor_class": "Gemma3Processor", "chat_template": CHAT_TEMPLATE,
+    }  # fmt: skip
+    write_json(out / "tokenizer_config.json", tokenizer)
     write_json(out / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
     side = shape.vision["image_size"]
-    write_json(
-        out / "preprocessor_config.json",
-        {
-            "do_convert_rgb": None, "do_normalize": True, "do_pan_and_scan": None, "do_rescale": True,
-            "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2,
-            "image_processor_type": "Gemma3ImageProcessor", "image_seq_length": 256, "rescale_factor": 1 / 255,
-            "processor_class": "Gemma3Processor", "size": {"height": side, "width": side},
-        },
-    )  # fmt: skip
+    preprocessor = {
+        "do_convert_rgb": None, "do_normalize": True, "do_pan_and_scan": None, "do_rescale": True,
+        "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2,
+        "image_processor_type": "Gemma3ImageProcessor", "image_seq_length": 256, "rescale_factor": 1 / 255,
+        "processor_class": "Gemma3Processor", "size": {"height": side, "width": side},
+    }  # fmt: skip
+    write_json(out / "preprocessor_config.json", preprocessor)
     write_json(out / "processor_config.json", {"image_seq_length": 256, "processor_class": "Gemma3Processor"})
-    ids = [vocabulary[token] for token in IMAGE]
-    config = Gemma3Config(
-        text_config={
-            **shape.text, "vocab_size": shape.vocabulary, "sliding_window": 1024, "max_position_embeddings": 131_072,
-            "pad_token_id": vocabulary["<pad>"], "eos_token_id": vocabulary["<eos>"],
-            "bos_token_id": vocabulary["<bos>"],
-            "layer_types": [
-                "sliding_attention" if (n + 1) % shape.every else "full_attention"
-                for n in range(shape.text["num_hidden_layers"])
-            ],
-            "rope_parameters": {
-                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-            },
+    layers = range(1, shape.text["num_hidden_layers"] + 1)
+    text = {
+        **shape.text, "vocab_size": shape.vocabulary, "sliding_window": 1024, "max_position_embeddings": 131_072,
+        "pad_token_id": vocabulary["<pad>"], "eos_token_id": vocabulary["<eos>"], "bos_token_id": vocabulary["<bos>"],
+        "layer_types": ["sliding_attention" if layer % shape.every else "full_attention" for layer in layers],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
-        vision_config={**shape.vision, "patch_size": 14, "vision_use_head": False, "model_type": "siglip_vision_model"},
-        mm_tokens_per_image=256, boi_token_index=ids[0], eoi_token_index=ids[1], image_token_index=ids[2],
-    )  # fmt: skip
+    }  # fmt: skip
+    vision = {**shape.vision, "patch_size": 14, "vision_use_head": False, "model_type": "siglip_vision_model"}
+    indices: dict[str, Any] = {f"{name}_index": vocabulary[token] for name, token in marks.items()}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=256, **indices)
     config.architectures = [architecture]
     config.dtype = "bfloat16"
     config.save_pretrained(out)
@@ -220,8 +209,8 @@ def draw_tensors(config: Any, seed: int, device: str) -> Iterator[tuple[str, Any
     from transformers.models.gemma3 import Gemma3Model
 
     with torch.device("meta"):
-        shapes = {name.replace("vision_tower.vision_model.", "vision_tower."): tuple(parameter.shape)
-                  for name, parameter in Gemma3Model(config).named_parameters()}  # fmt: skip
+        named = dict(Gemma3Model(config).named_parameters())
+    shapes = {name.replace("tower.vision_model.", "tower."): tuple(values.shape) for name, values in named.items()}
     generator = torch.Generator(device).manual_seed(seed)
     for name, shape in sorted(shapes.items()):
         drawn = torch.randn(shape, generator=generator, device=device)

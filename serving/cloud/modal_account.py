@@ -74,14 +74,14 @@ def translate_error(error: Exception, missing: str = "") -> Exception:
     if isinstance(error, kinds.AuthError) and "Token missing" in str(error):
         return AccountError(f"no token of a Modal account is set here: {SIGN_IN}")
     unreachable = f"Modal cannot be reached ({said}): is this machine online?"
+    later = f"Modal could not do that now ({said}): try again, and see status.modal.com"
     for kind, sentence in (
         (kinds.AuthError, f"Modal refused the token ({said}): {SIGN_IN}"),
         (kinds.PermissionDeniedError, f"this token may not do that ({said}): ask the workspace's owner, or {SIGN_IN}"),
-        (kinds.ServiceError | kinds.InternalError,
-         f"Modal could not do that now ({said}): try again, and see status.modal.com"),
+        (kinds.ServiceError | kinds.InternalError, later),
         (kinds.ConnectionError | OSError, unreachable),
         (kinds.Error, f"Modal says: {said}"),
-    ):  # fmt: skip
+    ):
         if isinstance(error, kind):
             return AccountError(sentence)
     return AccountError(unreachable) if type(error).__module__.startswith("grpclib") else error
@@ -121,11 +121,11 @@ def look_up_app(name: str, missing: str = "") -> DeployedApp:
 def run_command(*words: str) -> str:
     """Return the output of one of the client's commands: some have no method in Python. Raises AccountError."""
     import_client()
+    command = [sys.executable, "-m", "modal", *words]
     try:
         found = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "modal", *words], capture_output=True, text=True, timeout=COMMAND_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S
+        )
     except subprocess.TimeoutExpired:
         raise AccountError(f"`modal {' '.join(words)}` did not end within {COMMAND_S:g} s") from None
     if found.returncode:
@@ -181,8 +181,8 @@ def create_proxy_token(name: str) -> tuple[str, str]:
     """Create a token, and return its Modal-Key and Modal-Secret, which Modal shows only once. Raises AccountError."""
     made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))
     if not made.token_id or not made.token_secret:
-        raise AccountError("Modal made no proxy token: create one by `modal workspace proxy-tokens create`, and set"
-                           " DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it")  # fmt: skip
+        advice = "`modal workspace proxy-tokens create`, and set DORMOUSE_MODAL_KEY and DORMOUSE_MODAL_SECRET to it"
+        raise AccountError(f"Modal made no proxy token: create one by {advice}")
     return str(made.token_id), str(made.token_secret)
 
 

@@ -34,9 +34,7 @@ ENTRY_BYTES = 128
 """Upper bound of a directory entry whose name has 30 letters."""
 SMALL_BYTES = 256 * MiB
 """Below this the ratio is not checked: a white page in BMP packs a thousandfold."""
-PARSER_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-)  # fmt: skip
+PARSER_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 """Errors that `zipfile` raises for a zip that is damaged, by chance or on purpose."""
 CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 """Files that operating systems put into folders, and users do not mean to add."""

@@ -26,5 +26,5 @@ def open_file(source: Path, settings: Settings, parse: Parse) -> PageFile:
         head = stream.read(1024)
     if b"%PDF-" in head:
         return open_pdf(source, settings, parse)
-    frames = list_frames(source.read_bytes(), settings)
+    frames = list_frames(source, settings)
     return PageFile(len(frames), lambda index: read_image_page(source, settings, frames[index]))

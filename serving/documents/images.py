@@ -37,7 +37,8 @@ BLOCK = 16
 CONTRAST = 64
 """Of 255: less between ink and background is hard to read."""
 
-# Pillow warns between 89 and 179 megapixels; our own limit is lower, so its warning is an error here as well.
+Image.MAX_IMAGE_PIXELS = PILLOW_PIXELS = 200_000_000
+"""Of any image, before its format is known; `max_pixels` and `max_photo_pixels` are checked then."""
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -46,19 +47,15 @@ def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
 
     The file is read again for each page, so that an upload of many files is never in memory as a whole.
     """
-    try:
-        data = source.read_bytes()
-    except OSError:
-        raise UnreadableError(GONE) from None
-    return Page(decode_image(data, settings, frame))
+    return Page(decode_image(source, settings, frame))
 
 
-def list_frames(data: bytes, settings: Settings) -> list[int]:
+def list_frames(source: bytes | Path, settings: Settings) -> list[int]:
     """Return the frames of an image file that are pages: all of a TIFF but its thumbnails, the first of an animation.
 
     Decodes nothing. Raises ServingError.
     """
-    with open_image(data) as image:
+    with open_image(source) as image:
         check_size(image, settings)
         if not isinstance(image, TiffImagePlugin.TiffImageFile):
             return [0]
@@ -75,18 +72,25 @@ def list_frames(data: bytes, settings: Settings) -> list[int]:
 
 
 def check_size(image: Image.Image, settings: Settings) -> None:
-    if image.width * image.height > (limit := settings.max_pixels):
+    """Raise TooLargeError for an image that would take too much memory, or time, to decode."""
+    is_photo = image.format == "JPEG" and not image.info.get("progressive")
+    if image.width * image.height > (limit := settings.max_photo_pixels if is_photo else settings.max_pixels):
         size = f"{image.width} x {image.height}"
         raise TooLargeError(f"the image has {size} pixels; the limit is {limit // 1_000_000} megapixels")
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(source: bytes | Path) -> Image.Image:
     """Open an image and read only its header. Raises NotAnImageError, TooLargeError or UnreadableError."""
-    formats = [*FORMATS, "HEIF"] if is_heic(data) else FORMATS
     try:
-        return Image.open(io.BytesIO(data), formats=formats)
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            head = stream.read(2048)
+    except OSError:
+        raise UnreadableError(GONE) from None
+    formats = [*FORMATS, "HEIF"] if is_heic(head) else FORMATS
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
     except UnidentifiedImageError:
-        kind = "an SVG drawing" if b"<svg" in data[:2048] else "not an image we read"
+        kind = "an SVG drawing" if b"<svg" in head else "not an image we read"
         raise NotAnImageError(
             f"this is {kind}: send PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 (or PDF on the page)"
         ) from None
@@ -94,9 +98,9 @@ def open_image(data: bytes) -> Image.Image:
         raise make_decode_error(error) from None
 
 
-def is_heic(data: bytes) -> bool:
+def is_heic(head: bytes) -> bool:
     """Return whether this is a HEIC photo, with its decoder registered. Raises NotAnImageError if there is none."""
-    if data[4:8] != b"ftyp" or data[8:12] not in HEIC or b"avif" in data[16:64]:
+    if head[4:8] != b"ftyp" or head[8:12] not in HEIC or b"avif" in head[16:64]:
         return False
     try:
         if "HEIF" not in Image.OPEN:
@@ -108,12 +112,12 @@ def is_heic(data: bytes) -> bool:
     return True
 
 
-def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image:
-    """Decode image bytes to a canonical page image.
+def decode_image(source: bytes | Path, settings: Settings, frame: int = 0) -> Image.Image:
+    """Decode an image to a canonical page image.
 
     Raises NotAnImageError (no format we read), TooLargeError (from the header, nothing decoded) or UnreadableError.
     """
-    with open_image(data) as image:
+    with open_image(source) as image:
         try:
             if frame:
                 image.seek(frame)
@@ -132,7 +136,7 @@ def decode_image(data: bytes, settings: Settings, frame: int = 0) -> Image.Image
 def make_decode_error(error: Exception) -> ServingError:
     """Return the error for Pillow's own, without object addresses or paths."""
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return TooLargeError("the image has far more than 50 megapixels: send it smaller")
+        return TooLargeError(f"the image has more than {PILLOW_PIXELS // 1_000_000} megapixels: send it smaller")
     words = str(error).split(" for ")[0].split("<_io")[0].strip()
     return UnreadableError(f"the image is damaged: {words[:120] or type(error).__name__}")
 

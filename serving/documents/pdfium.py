@@ -146,11 +146,29 @@ def read_text_layer(
     finally:
         text_page.close()
     lines = []
-    for text, (left, bottom, right, top) in [*texts, *notes][:max_lines]:
+    for number, (text, (left, bottom, right, top)) in enumerate([*texts, *notes][:max_lines]):
         corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
-        if cleaned := clean_text(text)[:max_line_chars]:
+        is_note = number >= len(texts)
+        if (cleaned := clean_text(text)[:max_line_chars]) and (is_note or shows_ink(bitmap, corners)):
             lines.append((cleaned, make_box(corners, bitmap.width, bitmap.height)))
     return lines
+
+
+def shows_ink(bitmap: pdfium.PdfBitmap, corners: Sequence[tuple[int, int]]) -> bool:
+    """Return whether anything is seen between two corners.
+
+    Nothing is where text is white on white, in a layer that is off, or outside of the visible part of the page.
+    """
+    (left, right), (top, bottom) = (sorted(values) for values in zip(*corners, strict=True))
+    pixels = memoryview(bitmap.buffer)
+    first, last = 3 * max(0, left - 1), 3 * min(bitmap.width, right + 1)
+    background: bytes | None = None
+    for row in range(max(0, top - 1), min(bitmap.height, bottom + 1)):
+        colours = bytes(pixels[row * bitmap.stride + first : row * bitmap.stride + last])
+        background = background or colours[:3]
+        if colours != background * (len(colours) // 3):
+            return True
+    return False
 
 
 def clean_text(text: str) -> str:

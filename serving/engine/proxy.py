@@ -42,10 +42,10 @@ KEPT_S = 3600.0
 """An idle connection to the worker; the worker's own limit is the same."""
 TRIES = 3
 """For a request whose worker ended before it took anything of it."""
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
-     "upgrade", "host", "expect"}
-)  # fmt: skip
+HOP_BY_HOP = {
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+    "upgrade", "host", "expect",
+}  # fmt: skip
 log = logging.getLogger(__name__)
 
 

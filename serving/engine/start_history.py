@@ -78,7 +78,8 @@ class StartHistory:
     def expected_ms(self, kind: str, backend: str) -> float | None:
         """Return the median time to an answering worker of the latest twenty such starts; None without one."""
         times = [
-            record.ready_ms for record in self.records
+            record.ready_ms
+            for record in self.records
             if record.outcome == "served" and record.kind == kind and (kind == "plain" or record.backend == backend)
-        ]  # fmt: skip
+        ]
         return round(statistics.median(times[-20:]), 1) if times else None

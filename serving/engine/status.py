@@ -37,12 +37,16 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "refused": dict(choice.refused),
         "detail": dict(choice.detail),
         "disabled": starter.disabled,
-        "snapshot": snapshot and {
-            "bytes": snapshot.bytes, "created": snapshot.created, "age_s": round(now - snapshot.created, 1)
-        },
-        "start": start and {
-            "at": start.at, "kind": start.kind, "phases": dict(start.phases), "reason": start.reason,
-            "phase": engine.phase, "elapsed_ms": engine.elapsed_ms,
+        "snapshot": snapshot
+        and {"bytes": snapshot.bytes, "created": snapshot.created, "age_s": round(now - snapshot.created, 1)},
+        "start": start
+        and {
+            "at": start.at,
+            "kind": start.kind,
+            "phases": dict(start.phases),
+            "reason": start.reason,
+            "phase": engine.phase,
+            "elapsed_ms": engine.elapsed_ms,
             "expected_ms": engine.start_history.expected_ms(start.kind, start.backend),
         },
         "next": {
@@ -54,4 +58,4 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "failures": {f"{backend} {what}": count for (backend, what), count in starter.failures.items()},
         "fallbacks": starter.fallbacks,
         "worker_pid": None if engine.worker is None else engine.worker.handle.pid,
-    }  # fmt: skip
+    }

@@ -74,9 +74,14 @@ class PageEntry(BaseModel, frozen=True, strict=True):
 
 
 def import_collection(
-    library: Library, path: Path, settings: Settings, check: Callable[[str], None], name: str = "", owner: str = "",
+    library: Library,
+    path: Path,
+    settings: Settings,
+    check: Callable[[str], None],
+    name: str = "",
+    owner: str = "",
     progress: Progress = ignore_progress,
-) -> Collection:  # fmt: skip
+) -> Collection:
     """Import an export, and return the new collection.
 
     `name` is its name; default: the old one, with a number if it is in use. `check` raises for a fingerprint that no

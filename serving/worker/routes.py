@@ -54,10 +54,11 @@ ADMIN_KEY = [Security(APIKeyHeader(name="X-Admin-Key", scheme_name="admin", auto
 ASLEEP: dict[int | str, Any] = {503: {"model": responses.Status, "headers": document_headers(responses.RetryHeaders)}}
 TEXT: dict[int | str, Any] = {200: {"content": {"text/plain": {}}}}
 LEVEL = {"name": "level", "in": "query", "schema": {**TypeAdapter(responses.Level).json_schema(), "default": "1"}}
-NO_RESULT = document_errors(
+FAILURES = (
     errors.BadValueError, UnauthorizedError, errors.NotFoundError, errors.TooLargeError, errors.NotAnImageError,
-    errors.UnreadableError, errors.BusyError, ServingError, errors.NotReadyError, headers=ProvenanceHeaders,
+    errors.UnreadableError, errors.BusyError, ServingError, errors.NotReadyError,
 )  # fmt: skip
+NO_RESULT = document_errors(*FAILURES, headers=ProvenanceHeaders)
 EMBEDDING: dict[str, Any] = {
     "dependencies": KEY,
     "responses": {200: {"headers": document_headers(ProvenanceHeaders)}} | NO_RESULT,

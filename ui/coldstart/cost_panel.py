@@ -87,9 +87,8 @@ def build_widgets() -> tuple[dict[str, Any], gr.HTML]:
     with gr.Group():
         add_number("requests", REQUESTS, "Requests a day", "at random times")
         widgets["file"] = gr.File(
-            label="Or arrival times (CSV)", file_types=[".csv", ".txt"], height=140, elem_id="cost-file",
-            type="filepath",
-        )  # fmt: skip
+            label="Or arrival times (CSV)", file_types=[".csv", ".txt"], height=140, elem_id="cost-file"
+        )
     with gr.Group():
         add_number("duration", DURATION_S, "Seconds per request")
         with gr.Row():
@@ -100,7 +99,7 @@ def build_widgets() -> tuple[dict[str, Any], gr.HTML]:
         with gr.Row():
             widgets["gpu"] = gr.Dropdown(
                 list(prices.GPU_PER_S), value=GPU, label="GPU", elem_id="cost-gpu", min_width=120
-            )  # fmt: skip
+            )
             add_number("rate", find_rate(GPU), "GPU, $ per hour")
         with gr.Row():
             add_number("cores", CORES, "Cores")

@@ -65,11 +65,10 @@ def render_dots(result: Result, is_running: bool) -> Markup:
     axis = choose_bounds([sample.client_ms for row in rows for sample in (*row.counted, *row.hollow)])
     last = result.samples[-1] if is_running and result.samples else None
     left = ", ".join(f"{why} {len(samples)}" for why, samples in group_uncounted(result).items() if samples)
-    return render_template(
-        "coldstart/samples.html", is_running=is_running, count=len(result.samples), left=left,
-        cold=describe_latest_cold(result), rows=[place_row(row, axis, last) for row in rows],
-        marks=[(percent_at(at, axis), f"{at:,.10g}") for at in choose_ticks(axis)],
-    )  # fmt: skip
+    marks = [(percent_at(at, axis), f"{at:,.10g}") for at in choose_ticks(axis)]
+    places = {"rows": [place_row(row, axis, last) for row in rows], "marks": marks}
+    counts = {"count": len(result.samples), "left": left, "cold": describe_latest_cold(result)}
+    return render_template("coldstart/samples.html", is_running=is_running, **places, **counts)
 
 
 def group_rows(result: Result) -> list[PlotRow]:

@@ -25,7 +25,7 @@ from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import escape_cell
 from ui.coldstart import cost_panel, gpu_tiers, timeline
 from ui.coldstart.sample_plot import RunMarkup, render_run
-from ui.components.events import PRIVATE, call_script, get_current_page, read_script
+from ui.components.events import PRIVATE, Arguments, call_script, get_current_page, read_script
 from ui.components.templates import render_template
 from ui.core.bench_runs import BenchRun
 from ui.core.service import Service
@@ -74,13 +74,11 @@ class ColdStartsTab:
             with gr.Column(scale=3, min_width=320, elem_id="bench-runs"):
                 self.samples = gr.HTML(elem_id="bench-samples", apply_default_css=False)
                 with gr.Row():
-                    choice: dict[str, Any] = {"scale": 3, "filterable": False}
+                    choice: Arguments = {"scale": 3, "filterable": False}
                     self.run = gr.Dropdown([], label="Run", elem_id="bench-run", **choice)
                     self.beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", **choice)
-                    self.file = gr.UploadButton(
-                        "Load a file", file_types=[".json"], elem_id="bench-file", scale=1, min_width=120,
-                        visible=writable,
-                    )  # fmt: skip
+                    loading: Arguments = {"file_types": [".json"], "scale": 1, "min_width": 120}
+                    self.file = gr.UploadButton("Load a file", elem_id="bench-file", visible=writable, **loading)
                 self.report = gr.HTML(elem_id="bench-report")
                 if tiers := gpu_tiers.render_table(RUNS):
                     gr.HTML(tiers, elem_id="bench-tiers")
@@ -182,7 +180,7 @@ class ColdStartsTab:
 
 def start_run(
     service: Service, name: str | None, what: str, repetitions: int, warm: int, test_scaledown: bool = True
-) -> BenchRun:  # fmt: skip
+) -> BenchRun:
     """Start a run. Raises ServingError, and OSError if the server's admin key cannot be had now."""
     service.library.check_writable()
     target = service.targets.get(name)

@@ -82,9 +82,9 @@ def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, tit
     length = next((length for length in LENGTHS_S if known <= length), LENGTHS_S[-1])
     shown = place_spans(spans, now, length)
     if isinstance(state, UnknownState):
-        words: tuple[object, object] = (state.title, state.why)
+        state_words, doing = state.title, state.why
     else:
-        words = (status_pill.TITLES[state.shown_state], status_pill.render_doing(state))
+        state_words, doing = status_pill.TITLES[state.shown_state], status_pill.render_doing(state)
     heading = f"Last {length // 60} minutes" if length > 60 else "Last minute"
     took = {name: [span.took for span in shown if span.state == name] for name in WORDS}
     totals = {name: (sum(seconds), len(seconds)) for name, seconds in took.items() if seconds}
@@ -93,11 +93,9 @@ def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, tit
         for name, (seconds, count) in totals.items()
     )
     in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
-    return render_template(
-        "coldstart/strip.html", heading=heading, title=title, length=length, spans=shown, words=WORDS, state=words[0],
-        doing=words[1], flags=place_flags(shown, length), axis=choose_ticks(length), totals=totals,
-        in_words=in_words,
-    )  # fmt: skip
+    told = {"heading": heading, "title": title, "state": state_words, "doing": doing, "words": WORDS}
+    drawn = {"flags": place_flags(shown, length), "axis": choose_ticks(length), "totals": totals, "in_words": in_words}
+    return render_template("coldstart/strip.html", length=length, spans=shown, **told, **drawn)
 
 
 def choose_ticks(length: int) -> list[tuple[int, str]]:

@@ -86,10 +86,8 @@ def render_start(state: EngineState, start: StartInProgress) -> Markup:
     coming, ends = chain_bars({name: earlier[name] for name in to_come}, ends, "usual")
     usual = status_pill.get_expected_ms(state)
     axis = Axis([*bars, *coming], max(usual or 0.0, ends, 1.0), usual, earlier.get(start.phase or "", 0.0))
-    return render_template(
-        "coldstart/waterfall.html", title="Start in progress", words=status_pill.name_kind(kind), axis=axis,
-        start=start, reason=start.reason,
-    )  # fmt: skip
+    words = status_pill.name_kind(kind)
+    return render_template("coldstart/waterfall.html", title="Start in progress", words=words, axis=axis, start=start)
 
 
 def render_last_start(last: StartRecord, now: float) -> Markup:
@@ -101,9 +99,8 @@ def render_last_start(last: StartRecord, now: float) -> Markup:
     axis = Axis(bars, max(ends, last.ready_ms, last.first_answer_ms or 0.0, 1.0))
     words = f"{status_pill.name_kind(last.kind)}, {format_age(now - last.at)}"
     return render_template(
-        "coldstart/waterfall.html", title="Last start", words=words, axis=axis, start=None, last=last,
-        reason=last.reason,
-    )  # fmt: skip
+        "coldstart/waterfall.html", title="Last start", words=words, axis=axis, start=None, last=last
+    )
 
 
 def find_usual_phases(history: Sequence[StartRecord], kind: str) -> Mapping[str, float]:

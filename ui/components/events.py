@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from ui.components.templates import render_template
 
-PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+Arguments = dict[str, Any]
+PRIVATE: Arguments = {"show_progress": "hidden", "api_visibility": "private"}
 """An event of the page itself: no veil over what changes, and no part of the API."""
 STATIC = Path(__file__).parent.parent / "static"
 

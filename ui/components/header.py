@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from serving.errors import ServingError
 from ui.components import results, status_pill
-from ui.components.events import PRIVATE, call_script, get_current_page, read_script
+from ui.components.events import PRIVATE, Arguments, call_script, get_current_page, read_script
 from ui.components.templates import render_template
 from ui.core.service import Service
 from ui.servers.modal_target import NOT_ASKED
@@ -52,10 +52,8 @@ def make_server_selector(service: Service) -> Component:
     first = service.targets.first.name
     if len(service.targets) == 1:
         return gr.State(first)
-    return gr.Dropdown(
-        service.targets.list_choices(), value=first, label="Server", elem_id="target", filterable=False,
-        container=False, min_width=180,
-    )  # fmt: skip
+    look: Arguments = {"filterable": False, "container": False, "min_width": 180}
+    return gr.Dropdown(service.targets.list_choices(), value=first, label="Server", elem_id="target", **look)
 
 
 def describe_model(service: Service, target: Target) -> Markup:

@@ -13,8 +13,11 @@ from serving.library.records import Collection, Hit, StoredPage
 from ui.components.templates import render_template
 from ui.components.wording import as_sentence, format_count, format_ordinal
 from ui.core.ingest import IngestJob
+from ui.core.service import SearchResult
 
-NO_RANKS: Mapping[str, int] = {}
+Ranks = Mapping[str, int]
+"""Page ids and ranks, by another number of dimensions."""
+NO_RANKS: Ranks = {}
 NOTHING = Markup()
 
 
@@ -49,16 +52,16 @@ def scale_bars(scores: Sequence[float]) -> list[int]:
     return [100 if high == low else round(12 + 88 * (score - low) / (high - low)) for score in scores]
 
 
-def describe_move(hit: Hit, was: Mapping[str, int]) -> str:
-    """Return where a page was before, if that was another place; `was` has page ids and ranks."""
+def describe_move(hit: Hit, was: Ranks) -> str:
+    """Return where a page was before, if that was another place."""
     before = was.get(hit.page.id)
     if not was or before == hit.rank:
         return ""
     return f"was {format_ordinal(before)}" if before else f"was behind the {format_ordinal(len(was))}"
 
 
-def render_gallery(hits: Sequence[Hit], was: Mapping[str, int] = NO_RANKS) -> Markup:
-    """Render the pages found as cards, best first. `was`: their ranks by another number of dimensions."""
+def render_gallery(hits: Sequence[Hit], was: Ranks = NO_RANKS) -> Markup:
+    """Render the pages found as cards, best first."""
     widths = scale_bars([hit.score for hit in hits])
     cards = [
         (hit, width, describe_place(hit.page), describe_move(hit, was)) for hit, width in zip(hits, widths, strict=True)
@@ -67,26 +70,20 @@ def render_gallery(hits: Sequence[Hit], was: Mapping[str, int] = NO_RANKS) -> Ma
 
 
 def render_summary(
-    hits: Sequence[Hit], collection: Collection, timings: dict[str, float], hidden: int = 0, like: str = "",
-    *, ranked: int | None = None, dimension: int | None = None, was: Mapping[str, int] = NO_RANKS,
-) -> Markup:  # fmt: skip
-    """Render the line above the pages found.
-
-    `hidden`: pages below the minimum score. `like`: the page that was asked with. `ranked`: pages that a filter left.
-    `was`: ranks by another number of dimensions.
-    """
-    passing = "" if ranked is None else f"{ranked:,} that pass the filter, of "
-    below = f", {hidden} hidden below the minimum score" if hidden else ""
-    figures = [f"{name} {value:.0f} ms" for name, value in timings.items()]
+    found: SearchResult, collection: Collection, like: str = "", *, filtered: bool, dimension: int | None, was: Ranks
+) -> Markup:
+    """Render the line above the pages found. `like`: the page that was asked with."""
+    among = f"{found.ranked:,} that pass the filter, of {collection.pages:,}" if filtered else f"{collection.pages:,}"
+    below = f", {found.below} hidden below the minimum score" if found.below else ""
+    figures = [f"{name} {value:.0f} ms" for name, value in found.timings.items()]
     if dimension:
         figures.append(f"compared in {dimension:,} dimensions")
     if was:
-        changed = sum(bool(describe_move(hit, was)) for hit in hits)
+        changed = sum(bool(describe_move(hit, was)) for hit in found.hits)
         figures.append(f"{format_count(changed, 'page') if changed else 'no page'} changed places")
-    return render_template(
-        "search/summary.html", found=format_count(len(hits), "page") + (f" like {like}" if like else ""),
-        among=f"{passing}{collection.pages:,}", below=below, collection=collection.name, figures=figures,
-    )  # fmt: skip
+    pages = format_count(len(found.hits), "page") + (f" like {like}" if like else "")
+    facts = {"found": pages, "among": among, "collection": collection.name}
+    return render_template("search/summary.html", below=below, figures=figures, **facts)
 
 
 def render_notice(title: str, text: str = "", kind: str = "info") -> Markup:
@@ -104,10 +101,8 @@ def render_page_gone() -> Markup:
 
 def render_detail(hit: Hit, lines: Sequence[Line], *, overlay: Markup = NOTHING, notes: Markup = NOTHING) -> Markup:
     """Render one page in full with the line that answers; `overlay` is drawn on it, `notes` stand above it."""
-    return render_template(
-        "search/detail.html", hit=hit, lines=lines, where=describe_place(hit.page), mark=style_mark(hit.line),
-        overlay=overlay, notes=notes,
-    )  # fmt: skip
+    facts = {"lines": lines, "where": describe_place(hit.page), "mark": style_mark(hit.line)}
+    return render_template("search/detail.html", hit=hit, overlay=overlay, notes=notes, **facts)
 
 
 def style_mark(line: Line | None) -> str:

@@ -87,10 +87,8 @@ def render_parts(state: ServerState) -> dict[str, Markup]:
     if isinstance(state, UnknownState):
         words = render_template("status/words.html", title=state.title, doing="", note=state.why, going=None)
         return {"icon": icon, "words": words, "panel": render_template("status/unknown.html", why=state.why)}
-    words = render_template(
-        "status/words.html", title=TITLES[state.shown_state], doing=render_doing(state), note=describe_backend(state),
-        going=state.start, usual=get_expected_ms(state),
-    )  # fmt: skip
+    told = {"title": TITLES[state.shown_state], "doing": render_doing(state), "note": describe_backend(state)}
+    words = render_template("status/words.html", going=state.start, usual=get_expected_ms(state), **told)
     return {"icon": icon, "words": words, "panel": render_panel(state)}
 
 
@@ -182,10 +180,10 @@ def render_panel(engine: EngineState) -> Markup:
     else:
         bars = []
     earlier = [row for row in engine.history if row != engine.last_start or start is not None]
+    told = {"held": describe_memory(engine), "snapshot": describe_snapshot(engine), "kinds": KINDS}
     return render_template(
-        "status/panel.html", engine=engine, held=describe_memory(engine), start=start, last=last, bars=bars,
-        snapshot=describe_snapshot(engine), earlier=earlier, kinds=KINDS,
-    )  # fmt: skip
+        "status/panel.html", engine=engine, start=start, last=last, bars=bars, earlier=earlier, **told
+    )
 
 
 def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:

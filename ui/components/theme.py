@@ -5,14 +5,15 @@ from __future__ import annotations
 import gradio as gr
 from gradio.themes import Base, Color, sizes
 
-HAZEL = Color(
+HAZELS = (
     "#fdf4ea", "#f9e4cd", "#f3c99d", "#ecaa68", "#e28e3f", "#c96f1e", "#a85711", "#864410", "#693713", "#572f13",
-    "#2f1707", name="hazel",
+    "#2f1707",
 )  # fmt: skip
-PAPER = Color(
+PAPERS = (
     "#fbfaf7", "#f4f1ec", "#e7e1d8", "#d3cabd", "#a79c8d", "#7b7164", "#5d554b", "#433d36", "#262a31", "#1a1d23",
-    "#121419", name="paper",
+    "#121419",
 )  # fmt: skip
+HAZEL, PAPER = Color(*HAZELS, name="hazel"), Color(*PAPERS, name="paper")
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 

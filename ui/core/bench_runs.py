@@ -79,11 +79,11 @@ class BenchRuns:
                 before.stop()
             folder = self._make_folder()
             command = [sys.executable, "-m", "bench", "--until-stdin-closes", "--out", str(folder), *arguments]
+            given = {**os.environ, **environment}
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                    command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment}, start_new_session=True,
-                )  # fmt: skip
+                    command, env=given, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                )
             self._running[target] = BenchRun(folder.name, folder / "log", process)
             return self._running[target]
 

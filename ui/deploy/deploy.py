@@ -104,7 +104,7 @@ def make_secrets(found: Sequence[Check], setup: Setup, settings: Settings) -> No
         path = save_keys(settings.data, {API: api, ADMIN: admin})
         modal_account.create_secret(
             setup.servers.secret_name, {"HF_TOKEN": find_hub_token(), "DORMOUSE_API_KEYS": api, ADMIN: admin}
-        )  # fmt: skip
+        )
         print(f"created the secret {setup.servers.secret_name}; its keys are saved in {path}, which only you can read")
     if "edge" in missing:
         path = save_keys(settings.data, dict(zip(PROXY_NAMES, modal_account.create_proxy_token(PROXY), strict=True)))

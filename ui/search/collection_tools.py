@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from serving.errors import BadValueError, ServingError
 from ui.access.uploads import parse_uploads
-from ui.components.events import PRIVATE, read_script
+from ui.components.events import PRIVATE, Arguments, read_script
 from ui.components.results import render_error, render_notice, render_step
 from ui.components.templates import render_template
 from ui.components.wording import format_count
@@ -19,6 +19,7 @@ from ui.core.service import Service
 
 Updates = dict[Any, Any]
 """New values by widget."""
+Show = Callable[[str], Updates]
 
 
 class CollectionTools:
@@ -52,9 +53,8 @@ class CollectionTools:
             self._stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
 
     def connect(
-        self, collection: gr.Dropdown, target: Component, show: Callable[[str], Updates], shown: list[Any],
-        share: dict[str, Any],
-    ) -> None:  # fmt: skip
+        self, collection: gr.Dropdown, target: Component, show: Show, shown: list[Any], share: Arguments
+    ) -> None:
         """Connect the events.
 
         `show` returns what the rest of the page shows of a collection, in the widgets `shown`. `share`: the event that

@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from serving.errors import ServingError
 from serving.library.records import TYPES, CollectionKey, guess_file_type
+from ui.components.events import Arguments
 from ui.components.wording import format_count
 from ui.core.service import Service
 from ui.search.question import LastSearch
@@ -27,17 +28,14 @@ class Filters:
 
     def __init__(self) -> None:
         with gr.Row():
-            self.files = gr.Dropdown(
-                [], value=[], multiselect=True, label="Only these files", elem_id="only-files", min_width=240, scale=2,
-            )  # fmt: skip
-            self.types = gr.Dropdown(
-                [], value=[], multiselect=True, label="Only these types", elem_id="only-types", min_width=180,
-                info="By file name extension",
-            )  # fmt: skip
+            some: Arguments = {"choices": [], "value": [], "multiselect": True}
+            self.files = gr.Dropdown(label="Only these files", elem_id="only-files", min_width=240, scale=2, **some)
+            some |= {"min_width": 180, "info": "By file name extension"}
+            self.types = gr.Dropdown(label="Only these types", elem_id="only-types", **some)
+            one: Arguments = {"min_width": 180, "info": "Fewer are faster and less accurate", "filterable": False}
             self.dimension = gr.Dropdown(
-                [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, filterable=False,
-                min_width=180, info="Fewer are faster and less accurate",
-            )  # fmt: skip
+                [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, **one
+            )
         self.widgets: list[Component] = [self.files, self.types, self.dimension]
 
     def offer_files(self, names: Sequence[tuple[str, int]], *, reset: bool = False) -> dict[Any, Any]:
@@ -76,6 +74,6 @@ def find_ranks(service: Service, last: LastSearch, collection: CollectionKey) ->
     question = last.question
     hits = service.library.ranking.search(
         collection, last.vector, LAST_RANK, last.fingerprint, question.selection, last.dimension
-    )  # fmt: skip
+    )
     others = [hit for hit in hits if hit.page.id != question.like]
     return {hit.page.id: rank for rank, hit in enumerate(others, 1)}

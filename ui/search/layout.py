@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 from gradio.components import Component
 
-from ui.components.events import read_script
+from ui.components.events import Arguments, read_script
 from ui.core.sample_pages import SAMPLE_PAGES
 from ui.core.service import Service
 from ui.search.collection_tools import CollectionTools
@@ -40,17 +40,12 @@ class SearchWidgets:
 
     def _add_pages_panel(self, service: Service) -> None:
         changing = not service.settings.read_only
-        self.collection = gr.Dropdown(
-            [MINE, SAMPLES], value=None, label="Collection", allow_custom_value=True, elem_id="collection",
-            info="Choose one, or type a new name",
-        )  # fmt: skip
+        choosing: Arguments = {"allow_custom_value": True, "info": "Choose one, or type a new name"}
+        self.collection = gr.Dropdown([MINE, SAMPLES], value=None, label="Collection", elem_id="collection", **choosing)
         self.files = gr.File(
-            label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", type="filepath",
-            visible=changing,
-        )  # fmt: skip
-        self.folder = gr.UploadButton(
-            "Add a folder", file_count="directory", elem_id="folder", type="filepath", visible=changing
+            label="Images, PDFs, zips", file_count="multiple", height=150, elem_id="dropzone", visible=changing
         )
+        self.folder = gr.UploadButton("Add a folder", file_count="directory", elem_id="folder", visible=changing)
         self.samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
         self.progress = gr.HTML(elem_id="progress")
         self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
@@ -59,28 +54,23 @@ class SearchWidgets:
 
     def _add_question(self, service: Service) -> None:
         with gr.Row(elem_id="ask-row"):
-            self.query = gr.Textbox(
-                label="Ask", placeholder="What do you want to find?  ( / )", elem_id="ask", scale=6, autofocus=True,
-                max_length=service.settings.max_text_chars, lines=1, max_lines=3, min_width=220,
-            )  # fmt: skip
-            self.top_k = gr.Dropdown(
-                TOP_KS, value=str(TOP_K), label="Pages to show", allow_custom_value=True, elem_id="top-k",
-                min_width=120, scale=1,
-            )  # fmt: skip
+            asking: Arguments = {"max_length": service.settings.max_text_chars, "max_lines": 3, "autofocus": True}
+            asking |= {"placeholder": "What do you want to find?  ( / )", "min_width": 220, "scale": 6}
+            self.query = gr.Textbox(label="Ask", elem_id="ask", **asking)
+            choosing: Arguments = {"allow_custom_value": True, "min_width": 120, "scale": 1}
+            self.top_k = gr.Dropdown(TOP_KS, value=str(TOP_K), label="Pages to show", elem_id="top-k", **choosing)
             self.ask = gr.Button("Search", variant="primary", elem_id="search", min_width=110, scale=1)
         with gr.Accordion("Image, minimum score and filters", open=False, elem_id="refine"):
             with gr.Row():
+                given: Arguments = {"type": "filepath", "image_mode": None, "sources": ["upload", "clipboard"]}
                 self.image = gr.Image(
-                    label="Image", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
-                    elem_id="ask-image", buttons=[], min_width=240,
-                )  # fmt: skip
+                    label="Image", elem_id="ask-image", height=190, min_width=240, buttons=[], **given
+                )
                 with gr.Column(min_width=240):
+                    hint = "Used when you also ask in words"
                     self.weight = gr.Slider(
-                        0, 100, value=50, step=5, label="Weight of the image, %", elem_id="weight",
-                        info="Used when you also ask in words",
-                    )  # fmt: skip
-                    self.minimum = gr.Slider(
-                        0, 1, value=0, step=0.01, label="Minimum score", elem_id="minimum",
-                        info="Pages with a lower score are hidden; 0 shows all",
-                    )  # fmt: skip
+                        0, 100, 50, step=5, label="Weight of the image, %", elem_id="weight", info=hint
+                    )
+                    hint = "Pages with a lower score are hidden; 0 shows all"
+                    self.minimum = gr.Slider(0, 1, 0, step=0.01, label="Minimum score", elem_id="minimum", info=hint)
             self.filters = Filters()

@@ -249,10 +249,9 @@ def render_found(found: RankedParts, like: str = "") -> Markup:
     scores, best = [part.score for part in found.parts], found.best
     took = f"{found.total_ms / 1000:.1f} s" if found.total_ms >= 1000 else f"{found.total_ms:.0f} ms"
     said = "All parts score" if best is None else "Scores range from"
-    return render_template(
-        "search/where_found.html", best="" if best is None else describe_place(best.box), note=found.note,
-        scores=f"{said} {min(scores):.3f} to {max(scores):.3f}.", like=like, took=took,
-    )  # fmt: skip
+    spread = f"{said} {min(scores):.3f} to {max(scores):.3f}."
+    told = {"best": "" if best is None else describe_place(best.box), "note": found.note, "scores": spread}
+    return render_template("search/where_found.html", like=like, took=took, **told)
 
 
 def render_overlay(found: RankedParts) -> Markup:

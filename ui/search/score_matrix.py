@@ -18,7 +18,7 @@ from markupsafe import Markup
 from serving.embedders.base import Vectors
 from serving.errors import ServingError
 from serving.system.display_names import escape_cell
-from ui.components.events import PRIVATE, read_script
+from ui.components.events import PRIVATE, Arguments, read_script
 from ui.components.results import name_page, render_error, render_notice
 from ui.components.templates import render_template
 from ui.core.service import ScoredPages, Service
@@ -37,11 +37,12 @@ class ScoreMatrix:
     def __init__(self, service: Service) -> None:
         self._service = service
         with gr.Accordion("Many questions at once", open=False, elem_id="many"):
+            example = "When does the guarantee end?\nWhat did the lamps cost?"
+            hint = f"Up to {service.settings.max_questions}; each is scored against every page"
+            size: Arguments = {"lines": 4, "max_lines": 12}
             self._questions = gr.Textbox(
-                label="Questions, one per line", lines=4, max_lines=12, elem_id="questions",
-                placeholder="When does the guarantee end?\nWhat did the lamps cost?",
-                info=f"Up to {service.settings.max_questions}; each is scored against every page",
-            )  # fmt: skip
+                label="Questions, one per line", elem_id="questions", placeholder=example, info=hint, **size
+            )
             with gr.Row():
                 self._ask = gr.Button("Score all pages", elem_id="score", size="md", min_width=140)
                 self.save = gr.DownloadButton(
@@ -51,20 +52,16 @@ class ScoreMatrix:
 
     def connect(self, inputs: Sequence[Component]) -> None:
         """Connect the button. `inputs`: collection, target, files, types, dimension."""
-        self._ask.click(
-            self._score, [self._questions, *inputs], [self.table, self.save], preprocess=False, concurrency_limit=4,
-            **PRIVATE,
-        )  # fmt: skip
+        asking: Arguments = {**PRIVATE, "preprocess": False, "concurrency_limit": 4}
+        self._ask.click(self._score, [self._questions, *inputs], [self.table, self.save], **asking)
 
     def _score(
         self, questions: object, collection: str, target: str, files: object, types: object, dimension: object
     ) -> tuple[Markup, Any]:
         try:
             key = self._service.ownership.find_key(collection)
-            found = self._service.score_pages(
-                str(questions or "").splitlines(), key, parse_selection(files, types),
-                filters.parse_dimension(dimension), target,
-            )  # fmt: skip
+            selection, size = parse_selection(files, types), filters.parse_dimension(dimension)
+            found = self._service.score_pages(str(questions or "").splitlines(), key, selection, size, target)
         except ServingError as error:
             return render_error("The questions were not scored", error), gr.update(visible=False)
         if found.pages:

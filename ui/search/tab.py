@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,8 @@ from serving.library.records import ALL_PAGES, Collection, CollectionKey
 from ui.access.page_views import PageViews
 from ui.access.uploads import Upload, parse_uploads
 from ui.components import results
-from ui.components.events import PRIVATE, call_script, get_current_page
+from ui.components.events import PRIVATE, Arguments, call_script, get_current_page
+from ui.components.results import NO_RANKS, Ranks
 from ui.components.templates import render_template
 from ui.core.sample_pages import list_sample_files, pick_sample_questions
 from ui.core.service import Question, SearchResult, Service
@@ -32,7 +33,6 @@ from ui.servers.target import Target
 TICK_S = 0.25
 """How often a running job is looked at; the page hears of it only when something changed."""
 NOT_DELETED = "The deletion was not saved"
-Arguments = dict[str, Any]
 ASKING: Arguments = {**PRIVATE, "preprocess": False}
 """Values come as the browser sent them: we say that a file is no image, before it is decoded."""
 
@@ -105,10 +105,9 @@ class SearchEvents:
             self.search, question, outputs, **ASKING
         ).then(**share)
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
-        gr.on(
-            [w.filters.files.change, w.filters.types.change, w.filters.dimension.input],
-            self.rank_again, [w.last, *place, *w.filters.widgets], outputs, trigger_mode="always_last", **ASKING,
-        )  # fmt: skip
+        changes = [w.filters.files.change, w.filters.types.change, w.filters.dimension.input]
+        ranked = [w.last, *place, *w.filters.widgets]
+        gr.on(changes, self.rank_again, ranked, outputs, trigger_mode="always_last", **ASKING)
         w.many.table.click(self.take_question, None, [w.query], **PRIVATE).then(
             self.search, question, outputs, **ASKING
         )
@@ -246,9 +245,8 @@ class SearchEvents:
                 self.service.delete_collection(key)
         except ServingError as error:
             outcome = results.render_error(NOT_DELETED, error)
-        return {
-            **self._update_panel(collection, reset=not event.file), **self._clear_results(), self.w.summary: outcome,
-        }  # fmt: skip
+        panel = self._update_panel(collection, reset=not event.file)
+        return {**panel, **self._clear_results(), self.w.summary: outcome}
 
     # Asking
 
@@ -309,22 +307,19 @@ class SearchEvents:
         image = rest[3]
         return self.search(query, *rest) if query.strip() or image else {self.w.summary: gr.skip()}
 
-    def search(
-        self, query: str, collection: str, top_k: str, target: str, image: object, weight: object, minimum: object,
-        files: object, types: object, dimension: object,
-    ) -> Updates:  # fmt: skip
+    def search(self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any) -> Updates:
+        """Search. `refined`: weight, minimum, files, types and dimension, as the browser sent them."""
+        *limits, dimension = refined
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
             return {**self._clear_hits(), self.w.summary: results.render_notice("Type a question first", advice)}
         try:
-            question = parse_question(query, image, weight, minimum, files, types)
+            question = parse_question(query, image, *limits)
         except ServingError as error:
             return self._show_failure(error)
         return self._answer(question, collection, top_k, target, filters.parse_dimension(dimension))
 
-    def _answer(
-        self, question: Question, collection: str, top_k: str, target: str, dimension: int | None
-    ) -> Updates:  # fmt: skip
+    def _answer(self, question: Question, collection: str, top_k: str, target: str, dimension: int | None) -> Updates:
         try:
             # A question that comes before the page knows its collection asks the one that it opens with.
             key = self.service.ownership.find_key(collection or self._find_requested())
@@ -355,20 +350,17 @@ class SearchEvents:
             return {**self._show_failure(error), self.w.last: replace(last, question=question, dimension=size, hits=())}
 
     def _show_found(
-        self, question: Question, found: SearchResult, collection: CollectionKey, dimension: int | None,
-        was: Mapping[str, int] = results.NO_RANKS,
-    ) -> Updates:  # fmt: skip
-        """Return what was found. `was`: the ranks by another number of dimensions. Raises ServingError."""
+        self, question: Question, found: SearchResult, key: CollectionKey, dimension: int | None, was: Ranks = NO_RANKS
+    ) -> Updates:
+        """Return what was found. Raises ServingError."""
         catalogue = self.service.library.catalogue
         last = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
         if not found.hits:
             return {**self._clear_hits(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
         first = found.hits[0]
         like = f"“{results.name_page(catalogue.read_page(question.like))}”" if question.like else ""
-        summary = results.render_summary(
-            found.hits, catalogue.read_collection(collection), found.timings, found.below, like,
-            ranked=None if question.selection == ALL_PAGES else found.ranked, dimension=dimension, was=was,
-        )  # fmt: skip
+        collection, filtered = catalogue.read_collection(key), question.selection != ALL_PAGES
+        summary = results.render_summary(found, collection, like, filtered=filtered, dimension=dimension, was=was)
         return {
             self.w.summary: summary,
             self.w.gallery: results.render_gallery(found.hits, was),

@@ -152,9 +152,8 @@ class ModalStateFeed(StateFeed):
             if pending is not None and pending.starts:
                 elapsed = 1000 * (time.monotonic() - pending.began)
                 start = StartInProgress(
-                    kind=expected.kind, phases=dict(pending.phases), phase=pending.phase, elapsed_ms=elapsed,
-                    expected_ms=expected.expected_ms,
-                )  # fmt: skip
+                    **vars(expected), phases=dict(pending.phases), phase=pending.phase, elapsed_ms=elapsed
+                )
         if counts is None and start is None:
             self._publish(UnknownState(title="State not known", why=failure) if failure else WAITING)
             return

@@ -44,9 +44,7 @@ ALIGNED = 16
 attention with a mask would otherwise copy and pad at each layer."""
 TIED = "lm_head.weight"
 """The language model's output layer, which an embedder has no use for; some checkpoints carry it."""
-IMAGE_SETTINGS = {
-    "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255,
-}  # fmt: skip
+IMAGE_SETTINGS = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5), "resample": 2, "rescale_factor": 1 / 255}
 """The preprocessing that `vision_tower` and `resize_square` compute; a checkpoint that asks for another is refused."""
 
 

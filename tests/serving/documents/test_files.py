@@ -75,5 +75,5 @@ def test_tiff_of_many_pages_is_not_counted_to_its_end(tmp_path: Path, settings: 
         for tag, value in entries:
             data += struct.pack("<HHII", tag, 4, 1, value)
         data += struct.pack("<I", len(data) + 4)
-    with pytest.raises(TooLargeError, match="more than 200 pages"):
+    with pytest.raises(TooLargeError, match="more than 5000 pages"):
         open_file(write(tmp_path, bytes(data)), settings, parse)

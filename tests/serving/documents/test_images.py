@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,7 @@ from serving.documents.parser_pool import Parse
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
 from tests.support.files import encoded, huge_png, picture, rotated_jpeg
+from tests.support.repository import ROOT
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000"])
@@ -61,6 +63,29 @@ def test_large_images_are_reduced(settings: Settings) -> None:
     assert decode_image(encoded(picture((6000, 3000)), "JPEG"), settings).size == (2000, 1000)
     assert decode_image(encoded(picture((1, 20_000))), settings).size == (1, 2000)
     assert decode_image(encoded(picture((1, 1))), settings).size == (1, 1)
+
+
+DECODE = """
+import resource, sys
+from pathlib import Path
+from serving.documents.images import decode_image
+from serving.settings import Settings
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(*decode_image(Path(sys.argv[1]), Settings()).size)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS counts in bytes")
+def test_a_photo_of_150_megapixels_is_decoded_small(tmp_path: Path, settings: Settings) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (15_000, 10_000), "teal").save(path, "JPEG")
+    done = subprocess.run([sys.executable, "-c", DECODE, path], capture_output=True, text=True, check=True, cwd=ROOT)
+    size, megabytes = done.stdout.splitlines()
+    assert size == "2000 1333" and int(megabytes) < 100, "at its own size it would take 450 MB"
+    Image.new("L", (15_000, 10_000)).save(path, "JPEG", progressive=True)
+    with pytest.raises(TooLargeError, match="15000 x 10000 pixels; the limit is 50 megapixels"):
+        decode_image(path, settings)
 
 
 def test_huge_png_is_refused_from_its_header(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+
 from serving.client import EmbeddingClient, ModelInfo
 from serving.documents.page import Line
 from serving.library.records import Collection, StoredFile
@@ -8,6 +10,7 @@ from tests.support.hits import NASTY, hit
 from ui.components import results
 from ui.components.templates import render_template
 from ui.core.ingest import IngestJob, SkippedFile
+from ui.core.service import SearchResult
 from ui.servers.target import Target
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
@@ -22,10 +25,11 @@ def test_nothing_of_a_user_is_markup() -> None:
     collection = Collection(NASTY, 1, "f", "m", 2)
     failed = IngestJob("c", [], NOWHERE, state="failed", error=NASTY)
     failed.finished.set()
+    found = SearchResult([hit()], [], 1, 1, np.zeros(2, np.float32), "f", {"embed": 1.0})
     for html in (
         results.render_gallery([hit(line=line)]),
         results.render_detail(hit(line=line), [line, Line("other")]),
-        results.render_summary([hit()], collection, {"embed": 1.0}),
+        results.render_summary(found, collection, NASTY, filtered=True, dimension=1, was={}),
         render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1)], pages=1),
         results.render_jobs([job]),
         results.render_jobs([failed]),
