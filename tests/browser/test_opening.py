@@ -102,11 +102,13 @@ def test_choices_that_are_made_meanwhile_stay(opening: Opening, url: str) -> Non
     page.locator("#target input").click()
     page.get_by_role("option", name="two").click()
     page.locator("#refine > button").click()
-    page.locator("#weight input[type=number]").fill("70")
+    weight = page.locator("#weight input[type=number]")
+    expect(weight).to_have_value("50")
+    weight.fill("70")
     opening.finish()
     expect(page.locator("#collection input")).to_have_value("samples")
     expect(page.locator("#target input")).to_have_value("two")
-    expect(page.locator("#weight input[type=number]")).to_have_value("70")
+    expect(weight).to_have_value("70")
 
 
 def test_lists_that_are_only_passed_meanwhile_choose_nothing(opening: Opening, url: str) -> None:

@@ -112,7 +112,7 @@ class SearchEvents:
             self.search, question, outputs, **ASKING
         )
         w.many.connect([w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show_hit, [w.last], [w.detail], **PRIVATE)
+        w.gallery.click(self.show_hit, [w.last], [w.detail], trigger_mode="always_last", **PRIVATE)
         page_regions.connect(self.service, w.detail, [w.last, w.collection, w.target])
 
     # Pages
