@@ -224,6 +224,8 @@ class SearchEvents:
 
     def check_server(self, collection: str, target: str) -> Any:
         """Say that the chosen server cannot rank the collection, before it is started."""
+        if not collection:  # the list was left before the page had opened
+            return gr.skip()
         try:
             self.service.targets.get(target).check_fingerprint(
                 self.service.library, self.service.ownership.find_key(collection)

@@ -84,7 +84,7 @@ async def cancel_at_each_step(folder: Path, work: Callable[[Path], Coroutine[Any
             assert not alive, f"step {step}: {[process.cmdline() for process in alive]}"
             await asyncio.sleep(0)  # transports close their ends of pipes on the next turn
             await asyncio.sleep(0)
-            assert me.num_fds() == before, f"step {step}"
+            assert me.num_fds() <= before, f"step {step}"  # fewer where something of an earlier test was collected
         else:
             if handle is not None:
                 await handle.kill()
