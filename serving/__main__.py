@@ -169,9 +169,8 @@ def read_admin_key(settings: Settings) -> str:
     with contextlib.suppress(FileNotFoundError):
         if found := path.read_text().strip():
             return found
-    made = secrets.token_urlsafe(32)
-    write_file(path, made.encode(), 0o600)
-    return made
+    write_file(path, secrets.token_urlsafe(32).encode(), 0o600)
+    return path.read_text().strip()  # another process may have made one as well
 
 
 if __name__ == "__main__":

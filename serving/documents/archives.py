@@ -180,10 +180,9 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
 
 def show_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Return the names as a person sees them."""
-    unmarked = [info for info in infos if not info.flag_bits & UTF_8]
-    decoded = decode_names([info.filename.encode(DOS, "replace") for info in unmarked])
-    names = dict(zip(map(id, unmarked), decoded, strict=True))
-    return [display_path(names.get(id(info), info.filename)) for info in infos]
+    unmarked = [info.filename.encode(DOS, "replace") for info in infos if not info.flag_bits & UTF_8]
+    decoded = iter(decode_names(unmarked))
+    return [display_path(info.filename if info.flag_bits & UTF_8 else next(decoded)) for info in infos]
 
 
 def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, settings: Settings) -> None:

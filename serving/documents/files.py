@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from serving.documents.archives import check_file_size
-from serving.documents.images import list_frames, read_image_page
-from serving.documents.page import PageFile
+from serving.documents.images import decode_image, list_frames
+from serving.documents.page import Page, PageFile
 from serving.documents.parser_pool import Parse
 from serving.documents.pdf import open_pdf
 from serving.errors import UnreadableError
@@ -27,4 +27,4 @@ def open_file(source: Path, settings: Settings, parse: Parse) -> PageFile:
     if b"%PDF-" in head:
         return open_pdf(source, settings, parse)
     frames = list_frames(source, settings)
-    return PageFile(len(frames), lambda index: read_image_page(source, settings, frames[index]))
+    return PageFile(len(frames), lambda index: Page(decode_image(source, settings, frames[index])))

@@ -11,11 +11,12 @@ import warnings
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence, TiffImagePlugin, UnidentifiedImageError
 
-from serving.documents.page import Page
 from serving.errors import GONE, NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
 
@@ -42,15 +43,7 @@ Image.MAX_IMAGE_PIXELS = PILLOW_PIXELS = 200_000_000
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def read_image_page(source: Path, settings: Settings, frame: int = 0) -> Page:
-    """Read one page of an image file. Raises ServingError.
-
-    The file is read again for each page, so that an upload of many files is never in memory as a whole.
-    """
-    return Page(decode_image(source, settings, frame))
-
-
-def list_frames(source: bytes | Path, settings: Settings) -> list[int]:
+def list_frames(source: Path, settings: Settings) -> list[int]:
     """Return the frames of an image file that are pages: all of a TIFF but its thumbnails, the first of an animation.
 
     Decodes nothing. Raises ServingError.
@@ -160,18 +153,23 @@ def canonicalise_image(image: Image.Image, max_side: int) -> Image.Image:
 
 def choose_background(image: Image.Image) -> tuple[int, int, int]:
     """Return the grey on which an RGBA image is shown: white, unless words without a background would vanish on it."""
-    values = np.asarray(image)[: image.height // BLOCK * BLOCK, : image.width // BLOCK * BLOCK].astype(np.int16)
-    blocks = values.reshape(values.shape[0] // BLOCK, BLOCK, values.shape[1] // BLOCK, BLOCK, 4).swapaxes(1, 2)
-    drawn = blocks[..., 3] > 127
-    whole, some = drawn.all(axis=(2, 3)), drawn.any(axis=(2, 3))
-    words = some & ~whole
+    values = np.asarray(image)
+    drawn = cut_blocks(values[..., 3] > 127)
+    whole = drawn.all(axis=(1, 3))
+    words = drawn.any(axis=(1, 3)) & ~whole
     if words.sum() > whole.sum():  # else a picture with a background of its own, whose edges these are
-        light = blocks[..., :3].mean(axis=4)
+        light = cut_blocks(values[..., :3].mean(axis=2))
         for grey in (255, 0, 128):
-            contrast = np.where(drawn, np.abs(light - grey), 0).max(axis=(2, 3))
+            contrast = np.where(drawn, np.abs(light - grey), 0).max(axis=(1, 3))
             if (contrast[words] > CONTRAST).mean() > 0.9:
                 return grey, grey, grey
     return 255, 255, 255
+
+
+def cut_blocks(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values as [rows, BLOCK, columns, BLOCK], without what is left over at the right and below."""
+    rows, columns = values.shape[0] // BLOCK, values.shape[1] // BLOCK
+    return values[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
 
 
 def scale_to_eight_bits(image: Image.Image) -> Image.Image:

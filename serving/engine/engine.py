@@ -267,9 +267,9 @@ class Engine:
                     raise
                 # A bug in the engine must not leave requests waiting for an owner that has ended.
                 log.exception("the engine failed and continues")
-                if self.worker is not None:
-                    await self.worker.handle.kill()
-                self.worker = self.current_start = self.phase = None
+                lost, self.worker, self.current_start, self.phase = self.worker, None, None, None
+                if lost is not None:
+                    await lost.handle.kill()
                 await self._pause_starts(f"{type(error).__name__}: {error}")
 
     @property
