@@ -14,7 +14,7 @@ from tests.support.hubs import COMMIT, MODEL, Hub
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a hub has of a checkpoint in two parts; nothing looks into the files."""
     folder = tmp_path_factory.mktemp("weights")
     parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
@@ -25,8 +25,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(weights: Path) -> Iterator[Hub]:
-    found = Hub(weights)
+def hub(hub_files: Path) -> Iterator[Hub]:
+    found = Hub(hub_files)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

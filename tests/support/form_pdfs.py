@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from tests.support.hostile_pdfs import document, stream
+from tests.support.raw_pdf import FIRST_MORE, one_page, stream
 
 WIDGET, COMMENT = "/Type/Annot/Subtype/Widget", "/Type/Annot/Subtype/"
 FONT = "/DA(/Helv 12 Tf 0 g)"
 RESOURCES = "/Resources<</Font<</Helv 3 0 R>>>>"
-FIRST = 6
-"""The number of the first annotation's object."""
 
 
 def form_pdf(*annotations: tuple[str, str | None], words: str = "Claim form of the Meadow Society") -> bytes:
     """Return a PDF of one page with these annotations below each other. Each is its entries, and the text of its
     appearance stream; None if it comes without one, as programs write it that leave drawing to the reader."""
-    references = " ".join(f"{FIRST + 2 * number} 0 R" for number in range(len(annotations)))
-    form = f"/AcroForm<</Fields[{references}]/DR<</Font<</Helv 3 0 R>>>>{FONT}>>"
-    objects = [
-        f"<</Type/Catalog/Pages 2 0 R{form}>>".encode(),
-        b"<</Type/Pages/Count 1/Kids[4 0 R]>>",
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
-        f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]{RESOURCES}/Contents 5 0 R/Annots[{references}]>>".encode(),
-        stream(f"BT /Helv 18 Tf 60 780 Td ({words}) Tj ET".encode(), ""),
-    ]
+    references = " ".join(f"{FIRST_MORE + 2 * number} 0 R" for number in range(len(annotations)))
+    more: list[bytes] = []
     for number, (entries, shown) in enumerate(annotations):
         top = 720 - 40 * number
-        look = "" if shown is None else f"/AP<</N {len(objects) + 2} 0 R>>"
-        objects.append(f"<<{entries}/Rect[60 {top - 20} 300 {top}]{look}>>".encode())
+        look = "" if shown is None else f"/AP<</N {FIRST_MORE + len(more) + 1} 0 R>>"
+        more.append(f"<<{entries}/Rect[60 {top - 20} 300 {top}]{look}>>".encode())
         drawn = f"BT /Helv 12 Tf 2 5 Td ({shown or ''}) Tj ET".encode()
-        objects.append(stream(drawn, f"/Type/XObject/Subtype/Form/BBox[0 0 240 20]{RESOURCES}"))
-    return document(objects)
+        more.append(stream(drawn, f"/Type/XObject/Subtype/Form/BBox[0 0 240 20]{RESOURCES}"))
+    return one_page(
+        f"BT /Helv 18 Tf 60 780 Td ({words}) Tj ET",
+        page=f"/Annots[{references}]",
+        catalogue=f"/AcroForm<</Fields[{references}]/DR<</Font<</Helv 3 0 R>>>>{FONT}>>",
+        more=more,
+    )
 
 
 def text_field(value: str, shown: str | None = None) -> tuple[str, str | None]:

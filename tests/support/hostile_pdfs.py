@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 
 from serving.settings import MiB
+from tests.support.raw_pdf import document, packed, stream
 
 NESTED, TILED, STROKES, INFLATED = "(nested)", "(tiled)", "(strokes)", "(inflated)"
 SLOW = (NESTED, TILED, STROKES)
@@ -63,26 +63,3 @@ def tile() -> bytes:
     drawn = b"0 0 595 842 re f 1 0 0 RG 0 0 m 500 800 l S"
     kind = "/Type/Pattern/PatternType 1/PaintType 1/TilingType 1/Resources<<>>"
     return packed(drawn, f"{kind}/BBox[0 0 595 842]/XStep .05/YStep .05")
-
-
-def packed(data: bytes, entries: str = "") -> bytes:
-    return stream(zlib.compress(data), f"{entries}/Filter/FlateDecode")
-
-
-def stream(data: bytes, entries: str) -> bytes:
-    return f"<<{entries}/Length {len(data)}>>stream\n".encode() + data + b"\nendstream"
-
-
-def document(objects: list[bytes]) -> bytes:
-    """Numbered from 1, the first one is the catalogue."""
-    out = io.BytesIO()
-    out.write(b"%PDF-1.7\n")
-    places = []
-    for number, body in enumerate(objects, 1):
-        places.append(out.tell())
-        out.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
-    table = out.tell()
-    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
-    out.writelines(b"%010d 00000 n \n" % place for place in places)
-    out.write(b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, table))
-    return out.getvalue()

@@ -122,31 +122,34 @@ class CudaBackend(SnapshotBackend):
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        detail: dict[str, str] = {}
-        reason = await self._try_gpu(detail)
-        if reason is not None:
+        support = await self._try_gpu()
+        if not support.ok:
             await self._driver.close()
-        return Support(reason is None, reason or "", detail)
+        return support
 
-    async def _try_gpu(self, detail: dict[str, str]) -> str | None:
-        """Put the versions into `detail`; return why it does not work here. A success is remembered for this boot."""
+    async def _try_gpu(self) -> Support:
         try:
             await self._driver.open()
             gpu = self._driver.gpu
-            detail |= {"gpu": gpu.name, "driver": gpu.driver}
+            detail = {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
                 found = await self._criu.find_tool()
                 if isinstance(found, str):
-                    return found
+                    return Support(False, found)
                 self._tool = found.for_gpu()
                 self._store.open()
                 detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
+            reason = await self._check_canary([*detail.values(), gpu.uuid])
         except DriverFailed as error:
-            return str(error)
+            return Support(False, str(error))
         except OSError as error:
-            return f"{self._store.folder} cannot be used: {error.strerror}"
+            return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
+        return Support(reason is None, reason or "", detail)
+
+    async def _check_canary(self, versions: list[str]) -> str | None:
+        """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
         verdict = self._settings.data / f"checked-{self.name}.json"
-        versions = [*detail.values(), gpu.uuid, sys.executable, read_boot_id()]
+        versions = [*versions, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == versions:
                 return None
@@ -158,7 +161,7 @@ class CudaBackend(SnapshotBackend):
 
     async def _try_canary(self) -> str | None:
         async def save(handle: WorkerHandle, _: dict[str, Any]) -> None:
-            await self._save_gpu_memory(handle)
+            await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
 
         folder = Path(tempfile.mkdtemp(prefix="canary-", dir=self._runtime_dir))
         handle = None
@@ -169,7 +172,7 @@ class CudaBackend(SnapshotBackend):
             if self._tool is None:
                 handle = await start_process(argv, pipes)
                 await wait_until_warm(handle, CANARY_S, ignore_report)
-                await self._driver.load((await self._save_gpu_memory(handle)).processes, CANARY_S)
+                await self._driver.load((await self._save_gpu_memory(handle, CANARY_S)).processes, CANARY_S)
                 await launch_worker(handle, {}, CANARY_S)
             else:
                 await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
@@ -227,7 +230,7 @@ class CudaBackend(SnapshotBackend):
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
             with time_phase(report, "snapshot"):
-                saved = await self._save_gpu_memory(handle)
+                saved = await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
         except BaseException:
             await handle.kill()
             raise
@@ -242,7 +245,8 @@ class CudaBackend(SnapshotBackend):
         async def save(handle: WorkerHandle, said: dict[str, Any]) -> None:
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            said["manifest"] = {"gpu_bytes": (await self._save_gpu_memory(handle)).bytes}
+            saved = await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
+            said["manifest"] = {"gpu_bytes": saved.bytes}
 
         return await save_worker(self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save)
 
@@ -357,14 +361,14 @@ class CudaBackend(SnapshotBackend):
 
     # The driver
 
-    async def _save_gpu_memory(self, handle: WorkerHandle) -> SavedMemory:
+    async def _save_gpu_memory(self, handle: WorkerHandle, deadline: float) -> SavedMemory:
         """Move the GPU memory of all the worker's processes into them. Raises SnapshotFailed."""
         try:
             processes = await self._driver.find_processes(list_process_tree(handle.pid))
             if not processes:
                 raise SnapshotFailed("save: the worker has no process that uses the GPU")
             before, _ = await self._driver.measure_memory()
-            await self._driver.save(processes, self._settings.snapshot_timeout_s)
+            await self._driver.save(processes, deadline)
             after, _ = await self._driver.measure_memory()
         except DriverFailed as error:
             raise SnapshotFailed(str(error)) from None

@@ -9,7 +9,7 @@ import pytest
 from serving.documents.files import open_file
 from serving.documents.parser_pool import Parse
 from serving.settings import Settings
-from tests.support.hostile_pdfs import document, stream
+from tests.support.raw_pdf import one_page
 
 SEEN = "These words are on the page"
 LAYER = {
@@ -19,21 +19,11 @@ LAYER = {
 
 
 def write(words: str, top: int, before: str = "") -> str:
-    return f"q {before} BT /F 18 Tf 60 {top} Td ({words}) Tj ET Q\n"
+    return f"q {before} BT /Helv 18 Tf 60 {top} Td ({words}) Tj ET Q\n"
 
 
-def make_page(content: str, page: str = "", catalogue: str = "", resources: str = "") -> bytes:
-    return document(
-        [
-            f"<</Type/Catalog/Pages 2 0 R{catalogue}>>".encode(),
-            b"<</Type/Pages/Count 1/Kids[4 0 R]>>",
-            b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
-            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]{page}/Resources<</Font<</F 3 0 R>>{resources}>>"
-            "/Contents 5 0 R>>".encode(),
-            stream(content.encode(), ""),
-            b"<</Type/OCG/Name(drafts)>>",
-        ]
-    )
+def make_page(content: str, **entries: str) -> bytes:
+    return one_page(content, more=[b"<</Type/OCG/Name(drafts)>>"], **entries)
 
 
 PAGES = {
@@ -49,7 +39,7 @@ SHOWN = {
         write(SEEN, 700) + f"/OC /Layer BDC {write('words', 600)} EMC", **{**LAYER, "catalogue": ""}
     ),
     "the text of a scan": make_page(write(SEEN, 700) + "0 g 60 602 m 180 610 l S\n" + write("words", 600, "3 Tr")),
-    "small grey print": make_page(write(SEEN, 700) + "q .9 g BT /F 4 Tf 60 600 Td (words) Tj ET Q"),
+    "small grey print": make_page(write(SEEN, 700) + "q .9 g BT /Helv 4 Tf 60 600 Td (words) Tj ET Q"),
 }
 
 

@@ -13,23 +13,16 @@ import psutil
 import pytest
 
 from serving.documents.files import open_file
-from serving.documents.page import Page, PageFile
 from serving.documents.parser_pool import Parsed, ParserPool
 from serving.errors import NotReadyError, ServingError, UnreadableError
 from serving.settings import MiB, Settings
 from tests.support.files import pdf
 from tests.support.hostile_pdfs import AMPLE, INFLATED, NESTED, SLOW, hostile_pdf
+from tests.support.readers import find_busy_reader, list_outcomes, list_readers, write_pdf
 from tests.support.servers import make_settings
 from tests.support.waiting import until
 
 WORDS = "Some words on an ordinary page"
-
-
-@pytest.fixture
-def patient(tmp_path: Path) -> Iterator[ParserPool]:
-    """A pool whose deadline is not met by any test."""
-    with ParserPool(make_settings(tmp_path, cores=2, parser_timeout_s=600, parser_memory_bytes=AMPLE)) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -38,40 +31,13 @@ def one_thread() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def written(folder: Path, data: bytes, name: str = "file.pdf") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
-
-
-def kinds(file: PageFile) -> list[str]:
-    """For each page "drawn", or why not."""
-    return ["drawn" if isinstance(page, Page) else page.message for page in file]
-
-
-def readers() -> list[psutil.Process]:
-    """The processes of this one's pools."""
-    found = []
-    for process in psutil.Process().children():
-        if process.status() != psutil.STATUS_ZOMBIE and "serving.documents.parser_process" in process.cmdline():
-            found.append(process)
-    return found
-
-
-def busy_reader() -> psutil.Process:
-    """The one process, once it has computed for a second."""
-    until(lambda: readers() and readers()[0].cpu_times().user > 1, 60)
-    (process,) = readers()
-    return process
-
-
 @pytest.mark.parametrize("kind", SLOW)
 def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, parser_timeout_s=3, parser_memory_bytes=AMPLE)
-    path = written(tmp_path, hostile_pdf(WORDS, kind, WORDS))
+    path = write_pdf(tmp_path, hostile_pdf(WORDS, kind, WORDS))
     assert path.stat().st_size < 120_000
     with ParserPool(settings) as pool:
-        assert kinds(open_file(path, settings, pool.run)) == [
+        assert list_outcomes(open_file(path, settings, pool.run)) == [
             "drawn", "page 2 cannot be drawn: it took longer than 3 s", "drawn"
         ]  # fmt: skip
 
@@ -80,18 +46,18 @@ def test_a_page_that_does_not_end_is_a_row_and_the_others_come(kind: str, tmp_pa
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not bound a process's memory")
 def test_a_page_that_takes_all_memory_is_a_row_and_the_others_come(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, parser_memory_bytes=256 * MiB)
-    path = written(tmp_path, hostile_pdf(WORDS, INFLATED, WORDS))
+    path = write_pdf(tmp_path, hostile_pdf(WORDS, INFLATED, WORDS))
     assert path.stat().st_size < 20_000
     with ParserPool(settings) as pool:
         told = "page 2 cannot be drawn: its reader crashed, or needed more than 256 MiB of memory"
-        assert kinds(open_file(path, settings, pool.run)) == ["drawn", told, "drawn"]
+        assert list_outcomes(open_file(path, settings, pool.run)) == ["drawn", told, "drawn"]
 
 
 def test_after_some_such_pages_the_others_are_not_tried(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, parser_timeout_s=1, max_failed_pages=2)
-    path = written(tmp_path, hostile_pdf(NESTED, NESTED, WORDS))
+    path = write_pdf(tmp_path, hostile_pdf(NESTED, NESTED, WORDS))
     with ParserPool(settings) as pool:
-        assert kinds(open_file(path, settings, pool.run))[2] == (
+        assert list_outcomes(open_file(path, settings, pool.run))[2] == (
             "page 3 was not tried: 2 others of the PDF could not be drawn"
         )
 
@@ -100,10 +66,10 @@ def test_another_file_is_drawn_meanwhile_and_a_cancel_ends_the_slow_one(
     patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
     cancelled = threading.Event()
-    slow = open_file(written(tmp_path, hostile_pdf(NESTED)), settings, partial(patient.run, cancelled=cancelled))
+    slow = open_file(write_pdf(tmp_path, hostile_pdf(NESTED)), settings, partial(patient.run, cancelled=cancelled))
     page = one_thread.submit(slow.read, 0)
-    reader = busy_reader()
-    other = open_file(written(tmp_path, pdf([[WORDS]]), "other.pdf"), settings, patient.run).read(0)
+    reader = find_busy_reader()
+    other = open_file(write_pdf(tmp_path, pdf([[WORDS]]), "other.pdf"), settings, patient.run).read(0)
     assert other.lines is not None and other.lines[0].text == WORDS and not page.done()
     cancelled.set()
     assert isinstance(page.exception(30), NotReadyError)
@@ -113,14 +79,14 @@ def test_another_file_is_drawn_meanwhile_and_a_cancel_ends_the_slow_one(
 def test_a_killed_reader_costs_its_page_and_is_replaced(
     patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
-    file = open_file(written(tmp_path, hostile_pdf(NESTED, WORDS)), settings, patient.run)
+    file = open_file(write_pdf(tmp_path, hostile_pdf(NESTED, WORDS)), settings, patient.run)
     page = one_thread.submit(file.read, 0)
-    killed = busy_reader()
+    killed = find_busy_reader()
     killed.kill()
     error = page.exception(30)
     assert isinstance(error, UnreadableError) and error.message.startswith("page 1 cannot be drawn: its reader crashed")
     assert file.read(1).image is not None
-    (fresh,) = readers()
+    (fresh,) = list_readers()
     assert fresh.pid != killed.pid
     fresh.kill()
     until(lambda: fresh.status() == psutil.STATUS_ZOMBIE, 10)
@@ -130,12 +96,12 @@ def test_a_killed_reader_costs_its_page_and_is_replaced(
 def test_closing_ends_what_is_read_and_leaves_no_process(
     patient: ParserPool, one_thread: ThreadPoolExecutor, tmp_path: Path, settings: Settings
 ) -> None:
-    file = open_file(written(tmp_path, hostile_pdf(NESTED)), settings, patient.run)
+    file = open_file(write_pdf(tmp_path, hostile_pdf(NESTED)), settings, patient.run)
     page = one_thread.submit(file.read, 0)
-    busy_reader()
+    find_busy_reader()
     patient.close()
     assert isinstance(page.exception(30), NotReadyError)
-    assert not readers()
+    assert not list_readers()
     with pytest.raises(NotReadyError):
         file.read(0)
 
@@ -151,7 +117,7 @@ NONSENSE: dict[str, Parsed] = {
 
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Path, settings: Settings) -> None:
-    path = written(tmp_path, pdf([[WORDS]]))
+    path = write_pdf(tmp_path, pdf([[WORDS]]))
 
     def parse(task: str, _: object) -> Parsed:
         return (bytearray(b'{"count": 1}'), bytearray()) if task.endswith("count_pages") else NONSENSE[kind]
@@ -165,7 +131,7 @@ def test_a_reader_that_a_file_took_over_is_not_believed(kind: str, tmp_path: Pat
 def test_a_program_that_is_not_there_is_told(
     patient: ParserPool, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = written(tmp_path, pdf([[WORDS]]))
+    path = write_pdf(tmp_path, pdf([[WORDS]]))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(NotReadyError, match="no process to read files could be started: No such file"):
         open_file(path, settings, patient.run)

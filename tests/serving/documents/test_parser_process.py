@@ -6,66 +6,30 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from serving.documents.files import open_file
-from serving.documents.page import Page, PageFile
 from serving.documents.parser_pool import ParserPool
 from serving.settings import Settings
 from tests.support.files import pdf
 from tests.support.hostile_pdfs import AMPLE, NESTED, hostile_pdf
-from tests.support.servers import make_settings
+from tests.support.readers import list_readers, write_pdf
 from tests.support.waiting import until
 
 WORDS = "Some words on an ordinary page"
 
 
-@pytest.fixture
-def patient(tmp_path: Path) -> Iterator[ParserPool]:
-    """A pool whose deadline is not met by any test."""
-    with ParserPool(make_settings(tmp_path, cores=2, parser_timeout_s=600, parser_memory_bytes=AMPLE)) as pool:
-        yield pool
-
-
-def written(folder: Path, data: bytes, name: str = "file.pdf") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
-
-
-def kinds(file: PageFile) -> list[str]:
-    """For each page "drawn", or why not."""
-    return ["drawn" if isinstance(page, Page) else page.message for page in file]
-
-
-def readers() -> list[psutil.Process]:
-    """The processes of this one's pools."""
-    found = []
-    for process in psutil.Process().children():
-        if process.status() != psutil.STATUS_ZOMBIE and "serving.documents.parser_process" in process.cmdline():
-            found.append(process)
-    return found
-
-
-def busy_reader() -> psutil.Process:
-    """The one process, once it has computed for a second."""
-    until(lambda: readers() and readers()[0].cpu_times().user > 1, 60)
-    (process,) = readers()
-    return process
-
-
 @pytest.mark.soak
 def test_a_reader_that_has_read_much_is_replaced(patient: ParserPool, tmp_path: Path) -> None:
-    arguments = {"path": str(written(tmp_path, pdf([[WORDS]])))}
+    arguments = {"path": str(write_pdf(tmp_path, pdf([[WORDS]])))}
     seen = set()
     for _ in range(450):
         facts, _ = patient.run("serving.documents.pdfium:count_pages", arguments)
         assert json.loads(facts) == {"count": 1}
-        seen |= {process.pid for process in readers()}
+        seen |= {process.pid for process in list_readers()}
     assert len(seen) == 3
 
 
@@ -81,7 +45,7 @@ open_file(Path(sys.argv[1]), settings, ParserPool(settings).run).read(0)
 
 
 def test_readers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    path = written(tmp_path, hostile_pdf(NESTED))
+    path = write_pdf(tmp_path, hostile_pdf(NESTED))
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(path)], cwd=Path(__file__).parents[3])
     until(lambda: any(child.cpu_times().user > 1 for child in psutil.Process(parent.pid).children()), 60)
     children = psutil.Process(parent.pid).children()
@@ -95,8 +59,8 @@ def test_no_key_of_ours_is_in_a_reader(
 ) -> None:
     monkeypatch.setenv("DORMOUSE_API_KEYS", "secret")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    open_file(written(tmp_path, pdf([[WORDS]])), settings, patient.run)
-    (reader,) = readers()
+    open_file(write_pdf(tmp_path, pdf([[WORDS]])), settings, patient.run)
+    (reader,) = list_readers()
     assert "secret" not in reader.environ().values()
 
 

@@ -5,21 +5,12 @@ from pathlib import Path
 import pytest
 
 from serving.documents.files import open_file
-from serving.documents.page import Page
 from serving.documents.parser_pool import Parse
 from serving.errors import TooLargeError, UnreadableError
 from serving.settings import Settings
 from tests.support.files import encoded, pdf, picture
 
 WORDS = ["The tenant may keep one dog", "The deposit is two months of rent"]
-
-
-def pages_of(folder: Path, data: bytes, settings: Settings, parse: Parse) -> list[Page]:
-    path = folder / "file.pdf"
-    path.write_bytes(data)
-    pages = list(open_file(path, settings, parse))
-    assert all(isinstance(page, Page) for page in pages), pages
-    return [page for page in pages if isinstance(page, Page)]
 
 
 def test_refusals(tmp_path: Path, settings: Settings, parse: Parse) -> None:

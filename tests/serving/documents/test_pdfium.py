@@ -7,25 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from serving.documents.files import open_file
-from serving.documents.page import Page
 from serving.documents.parser_pool import Parse
 from serving.settings import Settings
 from tests.support.files import pdf, picture
+from tests.support.readers import read_pages
 
 WORDS = ["The tenant may keep one dog", "The deposit is two months of rent"]
 
 
-def pages_of(folder: Path, data: bytes, settings: Settings, parse: Parse) -> list[Page]:
-    path = folder / "file.pdf"
-    path.write_bytes(data)
-    pages = list(open_file(path, settings, parse))
-    assert all(isinstance(page, Page) for page in pages), pages
-    return [page for page in pages if isinstance(page, Page)]
-
-
 def test_text_layer_with_boxes(tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    pages = pages_of(tmp_path, pdf([WORDS, ["Second page with a few more words"]]), settings, parse)
+    pages = read_pages(tmp_path, pdf([WORDS, ["Second page with a few more words"]]), settings, parse)
     assert len(pages) == 2
     first = pages[0]
     assert first.image is not None and first.image.mode == "RGB" and max(first.image.size) <= 2000
@@ -38,7 +29,7 @@ def test_text_layer_with_boxes(tmp_path: Path, settings: Settings, parse: Parse)
 @pytest.mark.parametrize("rotate", [90, 180, 270])
 def test_boxes_follow_rotation(tmp_path: Path, settings: Settings, rotate: int, parse: Parse) -> None:
     """The box lies on ink: the darkest part of the page picture is inside it."""
-    page = pages_of(tmp_path, pdf([WORDS], rotate=rotate, size=(700, 700)), settings, parse)[0]
+    page = read_pages(tmp_path, pdf([WORDS], rotate=rotate, size=(700, 700)), settings, parse)[0]
     assert page.lines and page.image
     box = page.lines[0].box
     assert box is not None
@@ -52,9 +43,9 @@ def test_boxes_follow_rotation(tmp_path: Path, settings: Settings, rotate: int, 
 def test_scan_has_no_text(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     buffer = io.BytesIO()
     picture((600, 800), "a scan").save(buffer, "PDF")
-    assert pages_of(tmp_path, buffer.getvalue(), settings, parse)[0].lines is None
+    assert read_pages(tmp_path, buffer.getvalue(), settings, parse)[0].lines is None
 
 
 def test_page_of_14400_points_is_bounded(tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    page = pages_of(tmp_path, pdf([WORDS], size=(14_400, 14_400)), settings, parse)[0]
+    page = read_pages(tmp_path, pdf([WORDS], size=(14_400, 14_400)), settings, parse)[0]
     assert page.image is not None and max(page.image.size) <= 2000

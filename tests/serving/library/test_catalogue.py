@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from serving.errors import BadValueError, NotFoundError
@@ -12,11 +10,6 @@ from serving.library.library import Library
 from serving.library.records import ABSENT
 from tests.support.libraries import UNKNOWN, add, at, new
 from tests.support.scripted import unit
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
 
 
 def test_key_reaches_what_a_name_does_and_is_not_guessed(library: Library) -> None:

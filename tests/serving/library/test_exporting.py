@@ -31,11 +31,8 @@ from tests.support.scripted import unit
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    library = Library(tmp_path / "library")
-    for number in range(6):
-        library.add_page(made(library, "house"), page(number, number % 2 == 0), fingerprint="f1", model="m")
-    return library
+def library(house: Library) -> Library:
+    return house
 
 
 def test_it_is_there_when_it_is_whole_and_not_before(library: Library, tmp_path: Path, settings: Settings) -> None:

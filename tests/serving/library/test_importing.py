@@ -24,7 +24,7 @@ from serving.library.exporting import export_collection
 from serving.library.importing import import_collection
 from serving.library.library import Library
 from serving.settings import Settings
-from tests.support.exported_pages import anything, changed, page, state
+from tests.support.exported_pages import anything, changed, state
 from tests.support.files import encoded, huge_png, picture
 from tests.support.libraries import add, at, made, new
 from tests.support.scripted import unit
@@ -32,11 +32,8 @@ from tests.support.volumes import Container
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    library = Library(tmp_path / "library")
-    for number in range(6):
-        library.add_page(made(library, "house"), page(number, number % 2 == 0), fingerprint="f1", model="m")
-    return library
+def library(house: Library) -> Library:
+    return house
 
 
 def test_out_and_in_again_nothing_is_lost(library: Library, tmp_path: Path, settings: Settings) -> None:

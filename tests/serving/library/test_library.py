@@ -24,11 +24,6 @@ def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[s
     return {hit.page.id for hit in library.ranking.search(at(library, name), unit(text, 64), count, "f1")}
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
-
-
 def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
     library = Library(tmp_path)
     ids = [add(library, new("a.pdf", page)) for page in (1, 2, 3)]

@@ -8,16 +8,12 @@ import pytest
 
 from serving.library.library import Library
 from serving.library.pictures import SAMPLED_PAGES, Pictures
-from tests.support.exported_pages import page
-from tests.support.libraries import at, made
+from tests.support.libraries import at
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    library = Library(tmp_path / "library")
-    for number in range(6):
-        library.add_page(made(library, "house"), page(number, number % 2 == 0), fingerprint="f1", model="m")
-    return library
+def library(house: Library) -> Library:
+    return house
 
 
 def test_storage_is_what_lies_on_the_disk(library: Library) -> None:

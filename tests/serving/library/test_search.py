@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -20,11 +18,6 @@ from tests.support.scripted import unit
 def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[str]:
     """Ids of the pages that a search finds."""
     return {hit.page.id for hit in library.ranking.search(at(library, name), unit(text, 64), count, "f1")}
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
 
 
 def test_the_best_line_counts_and_is_told(library: Library) -> None:

@@ -22,11 +22,6 @@ def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[s
     return {hit.page.id for hit in library.ranking.search(at(library, name), unit(text, 64), count, "f1")}
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
-
-
 @contextmanager
 def gated_loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """Whoever loads vectors says so by the first event, and goes on with the second."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,11 +9,6 @@ from serving.library.library import Library
 from serving.library.vectors import VectorMatrix, find_best_rows, truncate_vectors
 from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path)
 
 
 def test_matrix_agrees_with_numpy(library: Library) -> None:

@@ -19,11 +19,6 @@ from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.gpu.weight_arena import WeightsError
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("weights"))
-
-
 def test_it_is_read_without_its_tensors(weights: Path) -> None:
     found = Checkpoint.open(str(weights))
     assert (found.hidden_size, found.image_size, found.image_tokens) == (2560, 224, 256)

@@ -30,6 +30,7 @@ from serving.errors import ServingError, TooLargeError
 from serving.library.library import Library
 from serving.library.vectors import truncate_vectors
 from serving.settings import Settings
+from tests.support.embedders import make_embedder
 from tests.support.guide import FASTAPI, OPENAI, run
 from tests.support.libraries import at
 from tests.support.reference import Reference
@@ -41,22 +42,6 @@ from ui.search import page_regions
 from ui.servers.target import Target, Targets
 
 QUERIES = ["total", "what was the total revenue in the third quarter of 2024?", "बजट और ऊर्जा", "売上高 報告書 2024"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("weights"))
-
-
-def embedder_of(weights: Path) -> BiGemma3Embedder:
-    return BiGemma3Embedder(Settings(weights=str(weights), device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def embedder(weights: Path) -> BiGemma3Embedder:
-    found = embedder_of(weights)
-    found.load()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +153,8 @@ def test_the_models_own_marks_are_words_in_a_query(embedder: BiGemma3Embedder, t
 
 def test_the_fingerprint_is_that_of_the_weights(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
     same, other = (
-        embedder_of(shutil.copytree(weights, tmp_path / "a")),
-        embedder_of(build_checkpoint(tmp_path / "b", seed=1)),
+        make_embedder(shutil.copytree(weights, tmp_path / "a")),
+        make_embedder(build_checkpoint(tmp_path / "b", seed=1)),
     )
     assert embedder.fingerprint == same.fingerprint != other.fingerprint
     assert embedder.fingerprint.startswith("bigemma3-hf-")

@@ -16,30 +16,14 @@ from serving.embedders.bigemma3 import colpali_import
 from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.embedders.bigemma3.huggingface import BiGemma3Embedder
 from serving.embedders.gpu.weight_arena import WeightsError, fill_weights
-from serving.settings import Settings
+from tests.support.embedders import make_embedder
 from tests.support.host_memory import HostLane
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("weights"))
-
-
-def embedder_of(weights: Path) -> BiGemma3Embedder:
-    return BiGemma3Embedder(Settings(weights=str(weights), device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def embedder(weights: Path) -> BiGemma3Embedder:
-    found = embedder_of(weights)
-    found.load()
-    return found
 
 
 def test_every_layout_of_names_loads_whole(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
     expected = embedder.probe()
     for layout in LAYOUTS:
-        found = embedder_of(build_checkpoint(tmp_path / layout, layout=layout))
+        found = make_embedder(build_checkpoint(tmp_path / layout, layout=layout))
         found.load()
         assert np.array_equal(found.probe(), expected), layout
 
@@ -101,19 +85,19 @@ def changed(weights: Path, out: Path, change: Any) -> Path:
 
 def test_a_missing_or_unknown_tensor_is_refused(weights: Path, tmp_path: Path) -> None:
     norm = "language_model.model.layers.1.mlp.up_proj.weight"
-    lacking = embedder_of(changed(weights, tmp_path / "a", lambda tensors: tensors.pop(norm)))
+    lacking = make_embedder(changed(weights, tmp_path / "a", lambda tensors: tensors.pop(norm)))
     with pytest.raises(WeightsError, match=r"lacks 1 .* such as language_model\.layers\.1\.mlp\.up_proj\.weight"):
         lacking.load()
     more = changed(weights, tmp_path / "b", lambda tensors: tensors.update(custom_head=tensors[norm].clone()))
     with pytest.raises(WeightsError, match=r"unknown tensors 1 .* such as custom_head"):
-        embedder_of(more).load()
+        make_embedder(more).load()
 
 
 def test_a_saved_output_layer_is_left_aside(weights: Path, embedder: BiGemma3Embedder, tmp_path: Path) -> None:
     def add_head(tensors: dict[str, Any]) -> None:
         tensors["language_model.lm_head.weight"] = tensors["language_model.model.embed_tokens.weight"].clone()
 
-    found = embedder_of(changed(weights, tmp_path / "a", add_head))
+    found = make_embedder(changed(weights, tmp_path / "a", add_head))
     found.load()
     assert np.array_equal(found.probe(), embedder.probe())
 
@@ -125,7 +109,7 @@ def test_another_chat_template_is_refused(weights: Path, tmp_path: Path) -> None
         content["chat_template"] = content["chat_template"].replace("<start_of_turn>", "<turn>")
         (folder / name).write_text(json.dumps(content))
     with pytest.raises(WeightsError, match="another chat template"):
-        embedder_of(folder).load()
+        make_embedder(folder).load()
 
 
 def test_another_way_to_prepare_images_is_refused(weights: Path, tmp_path: Path) -> None:
@@ -133,4 +117,4 @@ def test_another_way_to_prepare_images_is_refused(weights: Path, tmp_path: Path)
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "image_mean": [0.48, 0.46, 0.41]}))
     with pytest.raises(WeightsError, match="prepares images in another way"):
-        embedder_of(folder).load()
+        make_embedder(folder).load()
