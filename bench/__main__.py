@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from typing import Protocol
 
 from bench import prime
 from bench.coldstart import report
@@ -24,7 +24,19 @@ ABOUT = "Measures what Dormouse promises: cold starts with the options below, ev
 FAILURES = (ServingError, ProcessFailed, BrowserFailed, TargetError, AccountError, ValueError, OSError)
 
 
-COMMANDS: Mapping[str, ModuleType] = {
+class Command(Protocol):
+    """A module that is a command."""
+
+    ABOUT: str
+    """Its line of help."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def main(self, options: argparse.Namespace) -> int:
+        """Run it, and return the exit code. Raises one of `FAILURES`, with a sentence."""
+
+
+COMMANDS: Mapping[str, Command] = {
     "report": report,
     "prime": prime,
     "cost": bill,
@@ -39,7 +51,6 @@ COMMANDS: Mapping[str, ModuleType] = {
     "tiers": gpu_tiers,
     "weights": random_weights,
 }
-"""Modules with `ABOUT`, a line of help, `add_arguments`, and `main`: it returns the exit code or raises `FAILURES`."""
 
 
 def main(argv: list[str] | None = None) -> int:

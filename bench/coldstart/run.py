@@ -82,12 +82,13 @@ def run_trials(
     named = {target.name: target for target in targets}
     samples: list[Sample] = []
     seen: set[str] = set()
+    complete = False
     with contextlib.suppress(KeyboardInterrupt):
         for trial in trials:
             samples.append(run_trial(trial, named[trial.target], display.show_phase, timeout_s, seen))
             keep(samples, False)
             display.show_row(render_progress(samples, len(trials)))
-    complete = len(samples) == len(trials)
+        complete = True
     keep(samples, complete)
     return samples, complete
 

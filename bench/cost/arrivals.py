@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -86,10 +87,11 @@ def read_arrivals(path: Path) -> list[float]:
     arrivals: list[float] = []
     kinds = set()
     for number, line in enumerate(content.splitlines(), 1):
-        text = line.decode("utf-8-sig", "replace").partition(",")[0].strip(' "')
-        if not text or (number == 1 and not any(map(str.isdigit, text))):
-            continue
         try:
+            columns = next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
+            text = columns[0].strip() if columns else ""
+            if not text or (number == 1 and not any(map(str.isdigit, text))):
+                continue
             moment, kind = parse_moment(text)
             arrivals.append(moment)
             kinds.add(kind)
@@ -97,7 +99,7 @@ def read_arrivals(path: Path) -> list[float]:
                 raise ValueError("the file mixes seconds and dates")
             if len(arrivals) > MOST_ARRIVALS:
                 raise ValueError(f"the file has more than {MOST_ARRIVALS:,} arrivals")
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     if not arrivals:
         raise ValueError(f"{path} has no arrivals")

@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,28 +72,36 @@ class LoadResult:
         return figures
 
 
+BARRIERS: list[Barrier] = []
+"""Of a process that sends requests: what it waits at until all are ready."""
+
+
 def run_clients(target: LoadTarget, clients: int, seconds: float, gap_s: float = 0.0) -> LoadResult:
     """Send requests for some seconds. `gap_s`: the pause of each client between an answer and its next request."""
     processes = min(PROCESSES, clients)
     shares = [clients // processes + (n < clients % processes) for n in range(processes)]
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, context.Pool(processes) as pool:
-        begin = manager.Barrier(processes)
-        jobs = [(target, share, seconds, gap_s, 1000 * n, begin) for n, share in enumerate(shares)]
+    with context.Pool(processes, keep_barrier, (context.Barrier(processes),)) as pool:
+        jobs = [(target, share, seconds, gap_s, 1000 * n) for n, share in enumerate(shares)]
         results = pool.starmap(drive_clients, jobs, chunksize=1)
     answers = [answer for part in results for answer in part[0]]
     failures = [reason for part in results for reason in part[1]]
     return LoadResult(clients, seconds, [took for took, _ in answers], failures, [timing for _, timing in answers])
 
 
+def keep_barrier(barrier: Barrier) -> None:
+    """Keep what can only be handed over when a process starts."""
+    BARRIERS.append(barrier)
+
+
 def drive_clients(
-    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int, begin: Barrier
+    target: LoadTarget, clients: int, seconds: float, gap_s: float, seed: int
 ) -> tuple[list[Answer], list[str]]:
-    """Run the clients of one process, once all processes are at `begin`, and return their answers and failures."""
+    """Run the clients of one process, once all processes are ready, and return their answers and failures."""
     bodies = [path.read_bytes() for path in sorted(target.bodies.iterdir())]
     took: list[Answer] = []
     failures: list[str] = []
-    begin.wait()
+    BARRIERS[-1].wait()
     counted = time.perf_counter() + LEAD_S
     ends = counted + seconds
 

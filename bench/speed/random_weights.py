@@ -179,6 +179,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1))
 
 
+def rename_tensor(name: str, layout: str) -> str:
+    """Return a tensor's name in a layout. Raises ValueError for one of no known part."""
+    for part, prefix in zip(PARTS, LAYOUTS[layout], strict=True):
+        if name.startswith(part):
+            return prefix + name.removeprefix(part)
+    raise ValueError(f"{name} is a parameter of no known part of BiGemma3")
+
+
 def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -> None:
     """Write the tensors, in several files above `SHARD_BYTES`."""
     from safetensors.torch import save_file
@@ -189,8 +197,7 @@ def write_tensors(out: Path, config: Any, layout: str, seed: int, device: str) -
         if size + tensor.nbytes > SHARD_BYTES:
             shards.append({})
             size = 0
-        part, prefix = next(pair for pair in zip(PARTS, LAYOUTS[layout], strict=True) if name.startswith(pair[0]))
-        shards[-1][prefix + name.removeprefix(part)] = tensor.cpu()
+        shards[-1][rename_tensor(name, layout)] = tensor.cpu()
         size += tensor.nbytes
     names = ["model.safetensors"]
     if len(shards) > 1:

@@ -43,6 +43,8 @@ def test_arrivals_from_files(tmp_path: Path) -> None:
     path.write_text("2026-11-24T00:00:10Z\n2026-11-24T01:00:00+01:00\n2026-11-24 00:00:05\n")
     moments = arrivals.read_arrivals(path)
     assert [moment - moments[0] for moment in moments] == [0, 5, 10]
+    path.write_text('"2026-11-24 00:00:00,900"\n\t\n" 2026-11-24T00:00:02Z ",x\n')
+    assert round(float.__sub__(*arrivals.read_arrivals(path)[::-1]), 3) == 1.1, "a comma within quotes is the value's"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,7 @@ def test_arrivals_from_files(tmp_path: Path) -> None:
         (b"time\n1\nsoon\n", "line 3: 'soon' is neither"),
         (b"1\nnan\n", "line 2: 'nan' is not a moment"),
         (b"1\n1e300\n", "line 2"),
+        (b'"1,234.5"\n', "line 1: '1,234.5' is neither"),
         (b"1\n2026-11-24\n", "line 2: the file mixes"),
         (b"1\n\xff\xfe\n", "line 2: .* is neither"),
         (b"0\n" * 1_000_001, r"line 1000001: the file has more than 1,000,000"),

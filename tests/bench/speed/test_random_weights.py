@@ -38,6 +38,11 @@ def test_each_part_gets_the_prefix_of_its_layout(layout: str, tensors: list[str]
     assert read_names(tmp_path / "model.safetensors") == expected
 
 
+def test_a_parameter_of_no_known_part_is_named() -> None:
+    with pytest.raises(ValueError, match="is a parameter of no known part"):
+        random_weights.rename_tensor("audio_tower.x", "flat")
+
+
 def test_large_ones_are_in_several_files_with_an_index(
     tensors: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
