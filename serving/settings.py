@@ -81,6 +81,9 @@ class Settings(BaseSettings):
 
     max_file_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
     """One uploaded file, on the page: a thousand scanned pages. It stays on the disk and is read page by page."""
+    max_image_bytes: Annotated[int, Field(ge=1024)] = 100 * MiB
+    """One image file, uploaded or in an export: decoders take a part of it, or all, into memory. A photo of 200
+    megapixels has 60 to 100 MB."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     """Checked in the header, before decoding: 50 megapixels are 150 MB of RGB; an A3 scan at 600 dpi has 70 at most
     and should be reduced first. Refuses a 17 kB PNG of 12000 x 12000."""

@@ -92,9 +92,9 @@ def is_zip(path: Path) -> bool:
         return stream.read(4) in MAGIC
 
 
-def check_file_size(size: int, settings: Settings) -> None:
+def check_file_size(size: int, limit: int) -> None:
     """Raise TooLargeError for a file that is too large to be added."""
-    if size > (limit := settings.max_file_bytes):
+    if size > limit:
         raise TooLargeError(f"the file has {size / 1e6:.1f} MB; the limit is {limit / 1e6:.1f} MB")
 
 
@@ -193,7 +193,7 @@ def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, 
         )
     if info.compress_type not in METHODS:
         raise UnreadableError("the zip's compression method is not supported: create it again with deflate")
-    check_file_size(info.file_size, settings)
+    check_file_size(info.file_size, settings.max_file_bytes)
     try:
         with open_member(archive, info, "the file is damaged in the zip") as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream, MiB)

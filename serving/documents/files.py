@@ -19,12 +19,13 @@ def open_file(source: Path, settings: Settings, parse: Parse) -> PageFile:
     Raises TooLargeError, NotAnImageError or UnreadableError; NotReadyError if `parse` does.
     """
     size = source.stat().st_size
-    check_file_size(size, settings)
+    check_file_size(size, settings.max_file_bytes)
     if size == 0:
         raise UnreadableError("the file is empty")
     with source.open("rb") as stream:
         head = stream.read(1024)
     if b"%PDF-" in head:
         return open_pdf(source, settings, parse)
+    check_file_size(size, settings.max_image_bytes)
     frames = list_frames(source, settings)
     return PageFile(len(frames), lambda index: Page(decode_image(source, settings, frames[index])))

@@ -7,6 +7,7 @@ at once, `embed_pages` from at most `lanes.page_workers`, `embed_queries` from a
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,10 @@ class Embedder(Protocol):
         """Return the page after all work that needs no model, such as resizing: runs on several cores at once."""
         return page
 
+    @abstractmethod
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]: ...
 
+    @abstractmethod
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
         """Return float32[len(queries), dimension], L2-normalised."""
         ...

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from serving.engine.start_history import StartRecord
 from serving.http.responses import StartKind
 from serving.snapshots import base
 from serving.snapshots.choose import BackendChoice
-from serving.snapshots.plain import PlainStarter
+from serving.snapshots.plain import PlainStarter, report_phase
 from serving.snapshots.worker_handle import WorkerHandle
 
 MAX_FAILURES_IN_A_ROW = 2
@@ -112,10 +111,8 @@ class Starter:
         self, backend: base.SnapshotBackend, record: StartRecord, enter: EnterState, report: base.Report
     ) -> RunningWorker | None:
         """Return the worker; None if a plain start is needed. Raises StartFailed."""
-        report("find", None)
-        began = time.perf_counter()
-        snapshot = self.snapshot = await self._find_snapshot(backend)
-        report("find", (time.perf_counter() - began) * 1000)
+        with report_phase(report, "find"):
+            snapshot = self.snapshot = await self._find_snapshot(backend)
         record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")

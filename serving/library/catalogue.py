@@ -19,6 +19,7 @@ from serving.errors import BadValueError, NotFoundError
 from serving.library.database import Database
 from serving.library.fingerprints import Equivalence
 from serving.library.records import ABSENT, ALL_PAGES, Collection, CollectionKey, Selection, StoredFile, StoredPage
+from serving.system.display_names import compose_name
 
 COLLECTION = (
     "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension,"
@@ -140,7 +141,8 @@ class Catalogue:
             return None
         known = [file for file, _ in self.list_file_names(key)]
         wanted = {file for file in known if selection.includes(file)}
-        missing = [file for file in selection.files if not any(map(Selection((file,)).includes, known))]
+        composed = {compose_name(file) for file in known}
+        missing = [file for file in selection.files if file not in composed]
         if missing and known:
             raise BadValueError(
                 f"there is no file {missing[0]!r} in the collection {self.read_collection(key).name!r} (any more): take"

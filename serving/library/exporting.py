@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import secrets
 import sqlite3
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import orjson
@@ -38,11 +38,11 @@ from serving.library.library import Library, read_collection_row
 from serving.library.records import CollectionKey
 from serving.settings import Settings
 from serving.system.display_names import escape_cell
-from serving.system.files import remove_files, sync_folder
+from serving.system.files import open_replacement, remove_files, sync_folder
 
 FORMAT = "dormouse-collection"
 VERSION = 1
-OURS = re.compile(r"[0-9a-f]{32}\.(zip|part)")
+OURS = re.compile(r"[0-9a-f]{32}\.(zip|part|zip\.[0-9a-f]{8}\.part)")
 COLUMNS = ("id", "file", "page", "pages", "width", "height", "read", "sha256")
 PAGES = "SELECT id, file, page, pages, width, height, read, sha256 FROM pages WHERE collection = ? ORDER BY rowid"
 KEPT_S = 3600.0
@@ -74,23 +74,17 @@ def export_collection(
     or what `progress` raises. Then no file is left.
     """
     path = folder / f"{secrets.token_hex(16)}.zip"
-    part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_old_exports(folder)
-        with part.open("xb") as stream:
+        with open_replacement(path) as stream:
             pages = write_archive(library, key, stream, settings, progress)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
         sync_folder(folder)
         return Export(path, pages, path.stat().st_size)
     except OSError as error:
         raise LibraryError(
             f"the collection could not be exported: {error.strerror or error}. No file of it was left"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def remove_old_exports(folder: Path) -> None:
@@ -101,7 +95,7 @@ def remove_old_exports(folder: Path) -> None:
 
 
 def write_archive(
-    library: Library, key: CollectionKey, stream: io.BufferedWriter, settings: Settings, progress: Progress
+    library: Library, key: CollectionKey, stream: BinaryIO, settings: Settings, progress: Progress
 ) -> int:
     """Write the zip, and return how many pages it has. Raises as `export_collection`, and OSError."""
 
@@ -128,7 +122,7 @@ def write_archive(
             write_parts(archive, "collection.json", [orjson.dumps(about)])
             write_parts(archive, "pages.csv", format_csv(written))
             write_parts(archive, "pages.jsonl", (describe_page(db, row) for row in written))
-            if ids:
+            if ids and dimension is not None:
                 write_vectors(archive, "vectors.npy", db, "vector", ids, dimension)
                 write_vectors(archive, "line_vectors.npy", db, "lines", ids, dimension)
     check_size()

@@ -7,7 +7,6 @@ pictures are decoded within limits. The limits follow from those of an export, s
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -141,16 +140,12 @@ def read_head(archive: zipfile.ZipFile, settings: Settings) -> ExportHead:
     return head
 
 
-def open_entry(
-    archive: zipfile.ZipFile, name: str, max_bytes: float = math.inf
-) -> AbstractContextManager[MemberReader]:
-    """Open a file of the export. Raises UnreadableError, or TooLargeError for a picture of more than `max_bytes`."""
+def open_entry(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[MemberReader]:
+    """Open a file of the export. Raises UnreadableError."""
     try:
         entry = archive.getinfo(name)
     except KeyError:
         raise UnreadableError(f"this zip is no exported collection, or incomplete: {name} is missing") from None
-    if entry.file_size > max_bytes:
-        raise TooLargeError("a picture of the export is larger than any that this library stores")
     return open_member(archive, entry, "the export is damaged")
 
 
@@ -209,8 +204,11 @@ def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> 
     A page of a PDF may be as large as `max_side` allows, even where an uploaded picture may not. Raises ServingError.
     """
     pixels = settings.max_side**2
-    most = max(settings.max_file_bytes, JPEG_BYTES * pixels)
-    with open_entry(archive, f"pictures/{page_id}.jpg", most) as stream:
+    most = max(settings.max_image_bytes, JPEG_BYTES * pixels)
+    name = f"pictures/{page_id}.jpg"
+    if name in archive.NameToInfo and archive.NameToInfo[name].file_size > most:
+        raise TooLargeError("a picture of the export is larger than any that this library stores")
+    with open_entry(archive, name) as stream:
         data = stream.read()
     image = decode_image(data, settings.model_copy(update={"max_pixels": max(settings.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -281,12 +280,15 @@ class Library:
             self.pictures.remove_unknown(known)
 
 
-def read_collection_row(db: sqlite3.Connection, key: CollectionKey) -> Any:
+def read_collection_row(
+    db: sqlite3.Connection, key: CollectionKey
+) -> tuple[int, str, str | None, str | None, int | None]:
     """Return row number, name, fingerprint, model and dimension. Raises CollectionGoneError, also for ABSENT."""
     row = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key]).fetchone()
     if row is None:
         raise CollectionGoneError
-    return row
+    found: tuple[int, str, str | None, str | None, int | None] = row
+    return found
 
 
 def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> CollectionKey:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NewType
-from unicodedata import normalize
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
+from serving.system.display_names import compose_name
 
 CollectionKey = NewType("CollectionKey", str)
 """Opens a collection. Nobody can guess it, so having it is the permission to use the collection; a name is only its
@@ -68,10 +68,13 @@ class Selection:
     types: tuple[str, ...] = ()
     """Keys of `TYPES`."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", tuple(map(compose_name, self.files)))
+
     def includes(self, file: str) -> bool:
         kind = guess_file_type(file)
         kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
-        named = not self.files or normalize("NFC", file) in {normalize("NFC", name) for name in self.files}
+        named = not self.files or compose_name(file) in self.files
         return named and (not self.types or not kinds.isdisjoint(self.types))
 
 

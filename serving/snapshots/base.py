@@ -76,7 +76,7 @@ class Snapshot:
     probe: list[list[float]]
     """Vectors of the fixed inputs before the snapshot: float[n][dimension]."""
     content: Any = field(default=None, compare=False, repr=False)
-    """For the backend's use: a folder with its manifest, or a process."""
+    """For the backend's use: a folder with its manifest; None for a process that it holds."""
 
 
 Report = Callable[[str, float | None], None]

@@ -30,9 +30,9 @@ from serving.snapshots.base import (
 from serving.snapshots.plain import (
     launch_worker,
     make_worker_command,
+    report_phase,
     run_program,
     start_process,
-    time_phase,
     wait_until_warm,
 )
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
@@ -59,6 +59,8 @@ class ForkBackend(SnapshotBackend):
         self._template: WorkerHandle | None = None
         self._control: socket.socket | None = None
         self._snapshot: Snapshot | None = None
+        self._deadline = 0.0
+        """Seconds for a restore of that snapshot."""
 
     async def probe(self, spec: WorkerSpec) -> Support:
         if not spec.cpu:
@@ -95,22 +97,22 @@ class ForkBackend(SnapshotBackend):
             await self.close()
             raise
         report("snapshot", 0.0)
-        self._snapshot = Snapshot("template", time.time(), 0, said["probe"], spec.settings.restore_timeout_s)
+        self._snapshot = Snapshot("template", time.time(), 0, said["probe"])
+        self._deadline = spec.settings.restore_timeout_s
         return self._snapshot
 
-    async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
-        deadline = snapshot.content
-        with time_phase(report, "restore") as phases:
+    async def restore(self, _snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
+        with report_phase(report, "restore") as phases:
             try:
-                handle = await self._fork_worker(launch, deadline)
-                phases |= await launch_worker(handle, launch.as_message(), deadline)
+                handle = await self._fork_worker(launch)
+                phases |= await launch_worker(handle, launch.as_message(), self._deadline)
             except OSError as error:  # TimeoutError is one
                 raise RestoreFailed(f"the template did not fork: {error or 'no answer'}") from None
             except StartFailed as error:
                 raise RestoreFailed(str(error)) from None
         return handle
 
-    async def _fork_worker(self, launch: Launch, deadline: float) -> WorkerHandle:
+    async def _fork_worker(self, launch: Launch) -> WorkerHandle:
         """Return a forked worker before its launch. Raises OSError or TimeoutError."""
         template, control = self._template, self._control
         if template is None or control is None:
@@ -118,7 +120,7 @@ class ForkBackend(SnapshotBackend):
         pipes = Pipes()
         try:
             socket.send_fds(control, [b"fork"], list(pipes.worker_ends))
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(self._deadline):
                 while (message := await template.read_message()) is not None and "forked" not in message:
                     pass
             if message is None:

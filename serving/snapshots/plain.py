@@ -18,6 +18,7 @@ from typing import Any
 from serving.snapshots.base import Launch, Report, StartFailed, WorkerSpec
 from serving.snapshots.worker_handle import Pipes, WorkerHandle, kill_process
 from serving.system.environment import process_variables
+from serving.system.timeouts import ms_since
 
 
 class PlainStarter:
@@ -40,7 +41,7 @@ class PlainStarter:
 
 
 @contextmanager
-def time_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
+def report_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
     """Report a phase that begins, and its milliseconds when it has ended well.
 
     Yields a dictionary for the milliseconds of phases within it: they are reported by themselves.
@@ -49,7 +50,7 @@ def time_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
     began = time.perf_counter()
     within: dict[str, float] = {}
     yield within
-    report(name, (time.perf_counter() - began) * 1000 - sum(within.values()))
+    report(name, ms_since(began) - sum(within.values()))
     for other, took in within.items():
         report(other, took)
 
@@ -103,7 +104,7 @@ async def wait_until_warm(handle: WorkerHandle, deadline: float, report: Report)
         async with asyncio.timeout(deadline):
             while (message := await handle.read_message()) is not None:
                 if "running" in message:
-                    report("process", (time.perf_counter() - began) * 1000)
+                    report("process", ms_since(began))
                 elif "begins" in message:
                     report(message["begins"], None)
                 elif "phase" in message:

@@ -22,14 +22,16 @@ def display_path(name: object) -> str:
 
 
 def split_path(name: object) -> list[str]:
-    """Return the parts of a path, at least one; none of them leads to another folder.
-
-    Letters are composed (NFC): macOS writes "u" and its two dots as two characters, a person types one.
-    """
-    composed = normalize("NFC", str(name))
-    printable = "".join(char if char.isprintable() else " " for char in composed.replace("\\", "/"))
+    """Return the parts of a path, at least one; none of them leads to another folder."""
+    composed = compose_name(str(name)).replace("\\", "/")
+    printable = "".join(char if char.isprintable() else " " for char in composed)
     every = [shorten_name(" ".join(part.split())) for part in printable.split("/")]
     return [part for part in every if part not in ("", ".", "..")] or ["unnamed"]
+
+
+def compose_name(name: str) -> str:
+    """Return the name with composed letters (NFC): macOS writes "u" and its two dots as two, a person types one."""
+    return normalize("NFC", name)
 
 
 def shorten_name(text: str) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+COPY_CHUNK_BYTES = 1024 * 1024
+
 
 @contextmanager
 def open_replacement(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
@@ -36,7 +38,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 def copy_file(source: Path, path: Path) -> None:
     with source.open("rb") as read, open_replacement(path) as stream:
-        shutil.copyfileobj(read, stream)
+        shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
 
 
 def sync_folder(folder: Path) -> None:

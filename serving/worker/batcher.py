@@ -80,7 +80,8 @@ class Lane(Generic[T, R]):
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._run_batches(thread)) for thread in self._threads]
+        name = f"lane {self.name}"
+        self._tasks = [asyncio.create_task(self._run_batches(thread), name=name) for thread in self._threads]
 
     async def stop(self) -> None:
         """Refuse all waiting items and wait for the batch that runs."""

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from serving.errors import ServingError
 from serving.system.processes import die_with_parent, give_back_memory, list_threads
+from serving.system.timeouts import ms_since
 
 T = TypeVar("T")
 EXIT_FAILED = 1
@@ -101,7 +102,7 @@ def report_phase(status: int, name: str) -> Iterator[None]:
     write_status(status, {"begins": name})
     began = time.perf_counter()
     yield
-    write_status(status, {"phase": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+    write_status(status, {"phase": name, "ms": round(ms_since(began), 2)})
 
 
 @dataclass

@@ -19,6 +19,7 @@ from serving.errors import BadValueError, BadVectorError, NotReadyError, Serving
 from serving.http.responses import StartKind
 from serving.http.schema import Item, Query, RawPage
 from serving.settings import Settings
+from serving.system.timeouts import ms_since
 from serving.worker.batcher import Lane, Timing
 from serving.worker.metrics import LaneCollector, WorkerMetrics
 
@@ -88,7 +89,7 @@ class Worker:
         began = time.perf_counter()
         self.embedder.load()
         self.embedder.warm_up()
-        self.boot.phases["start"] = (time.perf_counter() - began) * 1000
+        self.boot.phases["start"] = ms_since(began)
 
     def start_boot(self, settings: Settings, kind: StartKind, tier: str = "") -> None:
         """Begin a new boot of a warmed-up process: with these limits and keys, and a boot id never seen before."""
@@ -129,7 +130,7 @@ class Worker:
             if self.asleep:
                 began = time.perf_counter()
                 await asyncio.to_thread(self.embedder.wake)
-                self.boot.phases["wake"] = (time.perf_counter() - began) * 1000
+                self.boot.phases["wake"] = ms_since(began)
                 self.asleep = False
 
     async def embed(self, items: Sequence[Item], dimension: int | None = None, normalize: bool = True) -> Embedded:

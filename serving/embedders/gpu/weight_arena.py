@@ -130,6 +130,8 @@ def plan_weights(
             known = names(name)
             if known in found:
                 raise WeightsError(f"{file}: {name} is there twice")
+            if known is not None and dtype not in SIZES:
+                raise WeightsError(f"{file}: {name} has the type {dtype}, which this release cannot load")
             if known is not None:
                 found[known] = TensorSlot(number, begin, size, 0, dtype, shape)
     follows = {group[0]: [name for name in group if name in found] for group in together if group[0] in found}
@@ -159,7 +161,8 @@ def read_header(file: Path) -> Iterator[tuple[str, int, int, str, tuple[int, ...
                 shape = tuple(int(side) for side in about["shape"])
                 if not 0 <= begin <= end <= whole - 8 - length:
                     raise ValueError("it ends too early")
-                if end - begin != math.prod(shape) * SIZES.get(about["dtype"], -1):
+                size = SIZES.get(about["dtype"])
+                if size is not None and end - begin != math.prod(shape) * size:
                     raise ValueError(f"{name} has another size than its shape")
                 yield name, 8 + length + begin, end - begin, about["dtype"], shape
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -242,8 +245,10 @@ def fill_weights(
 def read_exactly(descriptor: int, into: memoryview, begin: int, path: Path) -> None:
     """Fill `into` from position `begin` of a file. Raises WeightsError if the file ends before."""
     while into:
-        with raise_weights_errors(path):
+        try:  # not raise_weights_errors: thousands of these calls are part of each wake
             count = os.preadv(descriptor, [into], begin)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
         if not count:
             raise WeightsError(f"{path} was cut short while it was in use: download the weights again")
         into, begin = into[count:], begin + count

@@ -39,9 +39,9 @@ from serving.snapshots.identity import Identity, make_identity
 from serving.snapshots.plain import (
     launch_worker,
     make_worker_command,
+    report_phase,
     run_program,
     start_process,
-    time_phase,
     wait_until_warm,
 )
 from serving.snapshots.store import FILES, SnapshotStore
@@ -197,7 +197,7 @@ class CriuBackend(SnapshotBackend):
 
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         assert self._tool is not None, "probe first"
-        with time_phase(report, "restore") as phases:
+        with report_phase(report, "restore") as phases:
             handle, took = await restore_files(
                 self._tool, snapshot, launch, self._runtime_dir, self._settings.restore_timeout_s
             )
@@ -235,8 +235,8 @@ async def save_worker(
         argv = make_worker_command(spec, pipes.worker_ends, flags)
         times = spec.settings.start_timeout_s, spec.settings.snapshot_timeout_s
         said = await dump_worker(tool, pipes, argv, part / FILES, *times, report, before)
-        with time_phase(report, "keep"):
-            content = {"pipes": names, **said.get("manifest", {})}
+        with report_phase(report, "keep"):
+            content = {**said.get("manifest", {}), "pipes": names}
             return await asyncio.to_thread(store.keep_part, part, identity, said["probe"], content)
     finally:
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
@@ -269,7 +269,7 @@ async def dump_worker(
         finally:
             os.close(listen)
         said = await wait_until_warm(handle, start_s, report)
-        with time_phase(report, "snapshot"):
+        with report_phase(report, "snapshot"):
             if before is not None:
                 await before(handle, said)
             os.write(go, GO)
@@ -366,6 +366,8 @@ def read_system_state(path: str, version: str) -> list[str]:
 
 def read_first_error(log: Path) -> str:
     """Return the first error of a failed call, since later ones come from its clean-up; empty if it did not fail."""
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = log.read_text(errors="replace")
     found = re.findall(r"Error \([^)]*\): (.*)", text) if "FAILED" in text else []
     return next((" ".join(error.split()) for error in found if not error.startswith(HARMLESS_ERRORS)), "")

@@ -67,8 +67,8 @@ from serving.snapshots.plain import (
     describe_death,
     launch_worker,
     make_worker_command,
+    report_phase,
     start_process,
-    time_phase,
     wait_until_warm,
 )
 from serving.snapshots.store import SnapshotStore
@@ -229,7 +229,7 @@ class CudaBackend(SnapshotBackend):
             said = await wait_until_warm(handle, spec.settings.start_timeout_s, report)
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
-            with time_phase(report, "snapshot"):
+            with report_phase(report, "snapshot"):
                 saved = await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
         except BaseException:
             await handle.kill()
@@ -255,7 +255,7 @@ class CudaBackend(SnapshotBackend):
     async def restore(self, snapshot: Snapshot, launch: Launch, report: Report) -> WorkerHandle:
         """Restore from the parked process, else from the file. After GpuMemoryInUse the process stays parked."""
         parked = self._parked
-        with time_phase(report, "restore") as phases:
+        with report_phase(report, "restore") as phases:
             try:
                 if parked is not None:
                     saved_bytes = parked.saved.bytes
@@ -309,7 +309,9 @@ class CudaBackend(SnapshotBackend):
                     pass
             if message is None:
                 raise SnapshotFailed(describe_death(handle))
-            saved = SavedMemory() if step == "context" else await self._save_gpu_memory(handle)
+            saved = SavedMemory()
+            if step != "context":
+                saved = await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
         except BaseException as error:
             await handle.kill()
             reason = f"it was not parked within {grace + PARK_S:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -338,7 +340,7 @@ class CudaBackend(SnapshotBackend):
             await parked.handle.kill()
             return
         try:
-            saved = await self._save_gpu_memory(parked.handle)
+            saved = await self._save_gpu_memory(parked.handle, self._settings.snapshot_timeout_s)
         except BaseException:
             self._parked = None
             await parked.handle.kill()

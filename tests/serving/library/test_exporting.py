@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import os
 import shutil
 import sqlite3
 import zipfile
@@ -94,7 +95,7 @@ def test_disk_full_leaves_nothing(
         export_collection(library, at(library, "house"), tmp_path / "exports", settings)
     assert list((tmp_path / "exports").iterdir()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(exporting.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LibraryError, match="No file of it was left"):
         export_collection(library, at(library, "house"), tmp_path / "exports", settings)
     assert list((tmp_path / "exports").iterdir()) == []

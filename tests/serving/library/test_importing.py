@@ -205,7 +205,13 @@ def test_a_picture_larger_than_a_directory_comes_back(tmp_path: Path, settings: 
 
 def test_limits_of_uploads_are_not_those_of_exports(library: Library, tmp_path: Path, settings: Settings) -> None:
     """Each is lower here than what the collection has in it."""
-    lower = {"max_zip_bytes": 5_000, "max_zip_files": 1, "max_file_bytes": 1_024, "max_pixels": 100}
+    lower = {
+        "max_zip_bytes": 5_000,
+        "max_zip_files": 1,
+        "max_file_bytes": 1_024,
+        "max_image_bytes": 1_024,
+        "max_pixels": 100,
+    }
     found = export_collection(library, at(library, "house"), tmp_path / "exports", settings)
     with zipfile.ZipFile(found.path) as archive:
         assert sum(info.file_size for info in archive.infolist()) > lower["max_zip_bytes"]

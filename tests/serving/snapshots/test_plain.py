@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from serving.snapshots.base import StartFailed
-from serving.snapshots.plain import launch_worker, start_process, time_phase, wait_until_warm
+from serving.snapshots.plain import launch_worker, report_phase, start_process, wait_until_warm
 from serving.snapshots.worker_handle import Pipes, WorkerHandle
 
 PROGRAM = """
@@ -88,10 +88,10 @@ def test_a_launch_that_fails_ends_the_worker(program: str, reason: str) -> None:
 
 def test_a_phase_is_reported_without_the_phases_within_it() -> None:
     reports: Reports = []
-    with time_phase(lambda name, ms: reports.append((name, ms)), "restore") as within:
+    with report_phase(lambda name, ms: reports.append((name, ms)), "restore") as within:
         within |= {"wake": -1000.0, "bind": 1.0}
     assert [name for name, _ in reports] == ["restore", "restore", "wake", "bind"]
     assert reports[0][1] is None and (reports[1][1] or 0) >= 999 and reports[2:] == [("wake", -1000.0), ("bind", 1.0)]
-    with pytest.raises(ValueError, match="in between"), time_phase(lambda *_: reports.append(("late", 0)), "keep"):
+    with pytest.raises(ValueError, match="in between"), report_phase(lambda *_: reports.append(("late", 0)), "keep"):
         raise ValueError("in between")
     assert [name for name, _ in reports[4:]] == ["late"], "its begin only"

@@ -21,6 +21,7 @@ from serving.embedders.gpu.weight_arena import (
     digest_files,
     fill_weights,
     plan_weights,
+    read_header,
     stamp_file,
 )
 from tests.support.host_memory import HostLane
@@ -40,6 +41,14 @@ def written(path: Path, tensors: Tensors, cut: int = 0) -> Path:
     whole = len(text).to_bytes(8, "little") + text + data
     path.write_bytes(whole[: len(whole) - cut])
     return path
+
+
+def test_types_of_later_releases_are_refused_when_they_are_to_be_loaded(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", {"t": RNG.integers(0, 255, 64, dtype=np.uint8)})
+    path.write_bytes(path.read_bytes().replace(b'"U8"', b'"F4"'))
+    assert [entry[3] for entry in read_header(path)] == ["F4"]
+    with pytest.raises(WeightsError, match="t has the type F4, which this release cannot load"):
+        plan_weights([path])
 
 
 def drawn(*sizes: int) -> dict[str, np.ndarray]:
