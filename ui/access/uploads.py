@@ -131,10 +131,10 @@ def remove_old_uploads(folder: Path, needed: Container[Path] = (), older_s: floa
     Files with names that neither Gradio nor we give are left alone: the folder may have been there before.
     """
     before = time.time() - older_s
-    for path in sorted(folder.rglob("*"), reverse=True):
+    ours = [entry for entry in folder.glob("*") if OURS.fullmatch(entry.name)]
+    for path in [path for entry in ours for path in (*sorted(entry.rglob("*"), reverse=True), entry)]:
         with suppress(OSError):  # somebody else was faster, or it is a folder with something in it
-            ours = OURS.fullmatch(path.relative_to(folder).parts[0])
-            if not ours or path in needed or path.lstat().st_mtime >= before:
+            if path in needed or path.lstat().st_mtime >= before:
                 continue
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()

@@ -26,7 +26,7 @@ from serving.errors import NotFoundError
 from ui.components import results
 from ui.components.events import PRIVATE
 from ui.components.templates import render_template
-from ui.components.wording import format_count
+from ui.components.wording import as_sentence, format_count
 from ui.core.service import Service
 
 REQUESTS, DURATION_S, WINDOW_S, START_S = 10.0, 5.0, 60.0, 15.0
@@ -143,7 +143,7 @@ def calculate_costs(inputs: CostInputs) -> tuple[Markup, go.Figure | None, go.Fi
         why = str(error)
         if inputs.file:
             why = why.replace(inputs.file, "the file")
-        return results.render_notice("No costs were calculated", why[:1].upper() + why[1:] + ".", "error"), None, None
+        return results.render_notice("No costs were calculated", as_sentence(why), "error"), None, None
     curve = None if found is None else figures.draw_curve(found, usage.window_s)
     return render_words(billed, usage, found), figures.draw_bill(billed), curve
 

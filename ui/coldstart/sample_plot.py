@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bench.coldstart import figures
+from bench.coldstart import figures, report
 from bench.coldstart.plan import COLD_KINDS
 from bench.coldstart.result_file import Result, group_uncounted, load_result, split_series
 from bench.coldstart.sample import KINDS, Sample, explain_never_cold
@@ -99,13 +99,13 @@ def place_row(row: PlotRow, axis: tuple[float, float], last: Sample | None) -> d
             if spot not in dots or sample is last:
                 looks = "dot" + " hollow" * hollow + " last" * (sample is last)
                 named = hollow or sample.kind != "warm"
-                title = f"{figures.describe_sample(sample)}: {format_ms(sample.client_ms)}" if named else ""
+                title = f"{figures.describe_sample(sample)}: {format_client_ms(sample.client_ms)}" if named else ""
                 dots[spot] = {"x": x, "lane": lane, "looks": looks, "title": title}
     found = {"label": row.label, "kind": row.kind, "dots": dots.values(), "median": "", "note": ""}
     if row.counted:
         median = statistics.median(sample.client_ms for sample in row.counted)
         note = f"median of {len(row.counted)}"
-        return {**found, "middle": percent_at(median, axis), "median": format_ms(median), "note": note}
+        return {**found, "middle": percent_at(median, axis), "median": format_client_ms(median), "note": note}
     return {**found, "note": f"{len(row.hollow)} not counted" if row.hollow else "none yet" if row.kind else ""}
 
 
@@ -147,8 +147,9 @@ def describe_latest_cold(result: Result) -> dict[str, object] | None:
     return {"words": words, "axis": Axis(bars, max(ends, sample.client_ms, 1.0)), "client_ms": sample.client_ms}
 
 
-def format_ms(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms >= 1000 else f"{ms:.1f} ms"
+def format_client_ms(ms: float) -> str:
+    """Return milliseconds as precisely as the report has them."""
+    return f"{report.format_ms(ms)} ms"
 
 
 def find_warnings(result: Result, is_running: bool) -> list[str]:

@@ -232,7 +232,7 @@ def render_estimate(target: Target, what: str, repetitions: int, warm: int) -> M
         effect = f"This server is {scaled} {2 * repetitions} times: searches meanwhile wait for a start."
         effect += "" if target.is_local else " If its running time is billed, so is this."
     text = f"About {duration}, {series * repetitions * (warm + 2)} requests. {effect}"
-    return render_template("note.html", text=text, alert="")
+    return cost_panel.render_note(text)
 
 
 def render_progress(service: Service, running: BenchRun | None) -> Markup:

@@ -40,6 +40,10 @@ def name_page(page: StoredPage) -> str:
     return page.file + (f", page {page.page}" if page.pages > 1 else "")
 
 
+def quote_page(page: StoredPage) -> str:
+    return f"“{page.file}”" + (f", page {page.page}" if page.pages > 1 else "")
+
+
 def describe_place(page: StoredPage) -> str:
     return f"page {page.page} of {page.pages}" if page.pages > 1 else "1 page"
 

@@ -37,7 +37,7 @@ SAID = {
 """For a screen reader, which reads out a change of state and nothing else."""
 NOTHING = "nothing held in memory"
 HELD = {"host": "process in memory", "context": "GPU context in memory"}
-"""What these tiers keep while the embedder sleeps; the others keep nothing."""
+"""What these tiers keep while the embedder sleeps; `none` and `disk` keep nothing."""
 KINDS = {"created": "started and saved", "restored": "restored", "plain": "started in full"}
 PHASES = {
     "queue": "wait",
@@ -151,7 +151,7 @@ def describe_memory(engine: EngineState) -> str:
     """Return what is kept in memory while the embedder sleeps: nothing before a first start or without a backend."""
     if engine.snapshot is None or engine.disabled:
         return NOTHING
-    what = HELD.get(engine.tier, NOTHING)
+    what = NOTHING if engine.tier in ("none", "disk") else HELD.get(engine.tier, engine.tier)
     if engine.held is None or not engine.held.host_bytes:
         return what
     saved = f", {engine.held.gpu_saved / 1e9:.1f} GB of it from the GPU" if engine.held.gpu_saved else ""

@@ -52,7 +52,9 @@ class BenchRun:
         return self.process.poll() is None
 
     def last_lines(self, count: int) -> list[str]:
-        lines = self.log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace").splitlines()
+        with self.log.open("rb") as stream:
+            stream.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
         return [line for line in lines if line.strip()][-count:]
 
     def stop(self) -> None:
@@ -148,7 +150,11 @@ class BenchRuns:
         except ResultError as error:
             raise ResultError(str(error).replace(str(file), "the file")) from None
         folder = self._make_folder()
-        write_file(folder / LOADED, file.read_bytes())
+        try:
+            write_file(folder / LOADED, file.read_bytes())
+        except OSError:
+            folder.rmdir()
+            raise
         return folder.name
 
     def list_choices(self) -> list[tuple[str, str]]:

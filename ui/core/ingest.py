@@ -136,9 +136,11 @@ class IngestJob:
             raise
         except ServingError as error:
             self.skip(file, error.message)
+        except FileNotFoundError:
+            self.skip(file, GONE)
         except OSError as error:
-            gone = isinstance(error, FileNotFoundError)
-            self.skip(file, GONE if gone else f"it could not be {verb}: {error.strerror}")
+            log.exception("a file or page could not be %s", verb)
+            self.skip(file, f"it could not be {verb}: {error.strerror or error}")
         except Exception:
             log.exception("a file or page could not be added")
             self.skip(file, UNEXPECTED)
@@ -249,7 +251,8 @@ class Ingestor:
         except ServingError as error:
             job.state, job.error = "failed", error.message
         except OSError as error:
-            job.state, job.error = "failed", f"the data folder cannot be used: {error.strerror}"
+            log.exception("an upload failed")
+            job.state, job.error = "failed", f"the data folder cannot be used: {error.strerror or error}"
         except Exception:
             log.exception("an upload failed")
             job.state, job.error = "failed", UNEXPECTED

@@ -287,7 +287,7 @@ def show_parts(service: Service, last: LastSearch, collection: str, target: str,
         return results.render_page_gone()
     like = ""
     with suppress(NotFoundError):
-        like = f"“{results.name_page(catalogue.read_page(last.question.like))}”" if last.question.like else ""
+        like = results.quote_page(catalogue.read_page(last.question.like)) if last.question.like else ""
     try:
         key = service.ownership.find_key(collection)
         known = last.vector, last.fingerprint

@@ -360,7 +360,7 @@ class SearchEvents:
         if not found.hits:
             return {**self._clear_hits(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
         first = found.hits[0]
-        like = f"“{results.name_page(catalogue.read_page(question.like))}”" if question.like else ""
+        like = results.quote_page(catalogue.read_page(question.like)) if question.like else ""
         collection, filtered = catalogue.read_collection(key), question.selection != ALL_PAGES
         summary = results.render_summary(found, collection, like, filtered=filtered, dimension=dimension, was=was)
         return {

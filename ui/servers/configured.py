@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from serving.client import EmbeddingClient
@@ -35,9 +36,11 @@ def configure_targets(workers: Sequence[tuple[str, str]], settings: Settings, fo
         key = os.environ.get("DORMOUSE_WORKER_KEY", "")
         admin = os.environ.get(f"DORMOUSE_ADMIN_KEY_{number}", settings.admin_key.get_secret_value())
         client = EmbeddingClient(url, os.environ.get(f"DORMOUSE_WORKER_KEY_{number}", key), unreachable_s=UNREACHABLE_S)
-
-        def locate_engine(place: tuple[str, str] = (client.url, admin)) -> tuple[str, str]:
-            return place
-
-        targets.append(Target(client, name, EngineStateFeed(locate_engine if admin else None)))
+        locate = partial(locate_engine, client.url, admin) if admin else None
+        targets.append(Target(client, name, EngineStateFeed(locate)))
     return Targets(targets)
+
+
+def locate_engine(url: str, admin_key: str) -> tuple[str, str]:
+    """Return the address and admin key of an engine whose address never changes."""
+    return url, admin_key

@@ -182,6 +182,8 @@ class ModalTarget(Target):
 
     def _fetch_info_again(self) -> ModelInfo:
         """Forget the model if the app was deployed again since: then it may be another. Raises NotReadyError."""
+        if self.known_info is None:
+            return self.fetch_info()  # nothing to forget, and nothing to ask Modal for
         with suppress(AccountError):
             if self._modal.fetch_version() != self._memory.read().version:
                 self._memory.update(info=None)

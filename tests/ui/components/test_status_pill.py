@@ -36,6 +36,7 @@ def test_each_state_has_words_and_a_shape_of_its_own() -> None:
 def test_pill_in_words() -> None:
     assert words() == "Asleep wakes in about 0.24 scriu · nothing held in memory"
     assert words(backend="fork", tier="host").endswith("fork · process in memory")
+    assert words(backend="new", tier="newer").endswith("new · newer"), "of a later engine"
     first = engine(next={"kind": "created", "expected_ms": None}, snapshot=None, backend="fork", tier="host")
     assert words(**first) == "Asleep starts with the next searchfork · nothing held in memory"
     assert words(state="starting", start=start()) == "Starting 1.21 s of about 2.97 scriu · import"

@@ -306,6 +306,20 @@ def test_an_upload_goes_on_into_its_own_collection_under_another_name(
 # Faults of our own
 
 
+def test_an_error_without_a_number_keeps_its_words(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Pillow raises them."""
+
+    def broken(*_: object) -> bytes:
+        raise OSError("encoder error -2 when writing image file")
+
+    monkeypatch.setattr("ui.core.ingest.encode_thumbnail", broken)
+    job = run(service, upload(tmp_path, "a.png", encoded(picture())))
+    assert [item.reason for item in job.skipped] == ["it could not be read: encoder error -2 when writing image file"]
+    assert "broken" in caplog.text
+
+
 @pytest.mark.parametrize("where", ["encode_thumbnail", "hashlib.file_digest", "TemporaryDirectory"])
 def test_what_nobody_expected_is_in_the_log_with_its_traceback(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str

@@ -163,6 +163,7 @@ def test_mismatch_is_told_before_anything_is_woken(
     add(library, new(), fingerprint="another-1")
     counted.url = scripted.url
     target.check_fingerprint(library, at(library))  # nothing is known of the server: it has to answer first
+    assert not (tmp_path / f"worker-{APP}.json").exists(), "and there is nothing to ask Modal for, or to write"
     target.client.embed_queries(["a"])
     until(lambda: target.known_info is not None)
     asked = scripted.worker.boot.requests
