@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.snapshots.base import Launch, Report, StartFailed, WorkerSpec
-from serving.snapshots.worker_handle import Pipes, WorkerHandle, kill_process, kill_session
+from serving.snapshots.worker_handle import Pipes, WorkerHandle, kill_process
 from serving.system.environment import process_variables
 from serving.system.timeouts import ms_since
 
@@ -81,8 +81,7 @@ async def start_process(
         if isinstance(error, OSError):
             raise StartFailed(f"no process could be started: {error.strerror}") from None
         raise
-    # Our child has a session of its own: killing it kills its children too.
-    return WorkerHandle(pipes, process.pid, lambda: kill_session(process.pid), process.wait(), socket)
+    return WorkerHandle.from_process(pipes, process, socket)
 
 
 async def run_program(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:

@@ -92,6 +92,13 @@ class WorkerHandle:
             asyncio.create_task(self._read_log(), name="worker log"),
         ]
 
+    @classmethod
+    def from_process(
+        cls, pipes: Pipes, process: asyncio.subprocess.Process, socket: Path | None = None
+    ) -> WorkerHandle:
+        """Return the handle of our child in a session of its own: killing it kills its children too."""
+        return cls(pipes, process.pid, lambda: kill_session(process.pid), process.wait(), socket)
+
     def send(self, message: dict[str, Any]) -> None:
         """Send a message. Raises OSError if the worker has ended."""
         line = json.dumps(message).encode() + b"\n"
