@@ -5,7 +5,6 @@ For `parser_process` only: a small file can keep PDFium busy for hours, fill mem
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
+from serving.documents.text_layer import clean_text, read_pieces
 from serving.errors import GONE, ServingError, UnreadableError
 from serving.system.files import file_stamp
 
@@ -36,8 +36,6 @@ NOTES = {
 }  # fmt: skip
 """Annotations that are drawn as an icon or a mark. The text of all others is drawn itself."""
 NOT_SHOWN = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
-UNMAPPED = ("Co", "Cn", "Cs")
-"""Unicode categories of glyphs whose font has no mapping to letters."""
 
 
 def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
@@ -136,14 +134,9 @@ def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
 def read_text_layer(
     page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, notes: Sequence[Note], max_lines: int, max_line_chars: int
 ) -> list[TextLine]:
-    """Return the text of the page with its boxes: each run that PDFium sees as a rectangle, then the notes."""
+    """Return the pieces of text that are seen on the page with their boxes, then the notes."""
     position = bitmap.get_posconv(page)
-    text_page = page.get_textpage()
-    try:
-        found = [text_page.get_rect(index) for index in range(min(text_page.count_rects(), max_lines))]
-        texts = [(text_page.get_text_bounded(*rectangle), rectangle) for rectangle in found]
-    finally:
-        text_page.close()
+    texts = read_pieces(page, max_lines)
     lines = []
     for number, (text, (left, bottom, right, top)) in enumerate([*texts, *notes][:max_lines]):
         corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
@@ -168,16 +161,6 @@ def shows_ink(bitmap: pdfium.PdfBitmap, corners: Sequence[tuple[int, int]]) -> b
         if colours != background * (len(colours) // 3):
             return True
     return False
-
-
-def clean_text(text: str) -> str:
-    """Return the text without unmapped glyphs, control characters and doubled spaces."""
-    kept = (
-        char
-        for char in unicodedata.normalize("NFC", text)
-        if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED
-    )
-    return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 
 def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
