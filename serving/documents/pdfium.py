@@ -35,6 +35,8 @@ NOTES = {
     raw.FPDF_ANNOT_FILEATTACHMENT,
 }  # fmt: skip
 """Annotations that are drawn as an icon or a mark. The text of all others is drawn itself."""
+EDGE = 2.0
+"""Points of a mark that are the place of its note."""
 NOT_SHOWN = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
 
 
@@ -116,7 +118,9 @@ def read_annotation(page: pdfium.PdfPage, number: int) -> Note | None:
         buffer = (raw.FPDF_WCHAR * (size // 2 + 1))()
         raw.FPDFAnnot_GetStringValue(annotation, b"Contents", buffer, size)
         text = bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "replace")
-        return (text, (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)) if text else None
+        # Its left edge alone: the words under a highlight are others, which have a box of their own.
+        edge = min(rectangle.left + EDGE, rectangle.right)
+        return (text, (rectangle.left, rectangle.bottom, edge, rectangle.top)) if text else None
     finally:
         raw.FPDFPage_CloseAnnot(annotation)
         if hidden:

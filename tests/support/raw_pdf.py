@@ -12,16 +12,16 @@ FIRST_MORE = 6
 
 
 def one_page(
-    content: str, page: str = "", catalogue: str = "", resources: str = "", more: Sequence[bytes] = ()
+    content: str, page: str = "", catalogue: str = "", resources: str = "", more: Sequence[bytes] = (), fonts: str = ""
 ) -> bytes:
     """Return a PDF of one A4 page, whose font is /Helv. The other texts are entries of that dictionary."""
-    fonts = f"/Resources<</Font<</Helv 3 0 R>>{resources}>>"
+    used = f"/Resources<</Font<</Helv 3 0 R{fonts}>>{resources}>>"
     return document(
         [
             f"<</Type/Catalog/Pages 2 0 R{catalogue}>>".encode(),
             b"<</Type/Pages/Count 1/Kids[4 0 R]>>",
             FONT,
-            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]{fonts}/Contents 5 0 R{page}>>".encode(),
+            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]{used}/Contents 5 0 R{page}>>".encode(),
             stream(content.encode(), ""),
             *more,
         ]

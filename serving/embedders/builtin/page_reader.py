@@ -14,7 +14,7 @@ from serving.documents.page import Box, Line, Page
 from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr
 from serving.embedders.builtin.text_rows import Direction, guess_directions, join_rows, turn_box
 
-CHECKED = 6
+CHECKED = 4
 """Lines of a text layer that are read from the picture as well: a font may map its letters to any others."""
 CHECK_CHARS = 40
 """Letters of a line that are enough to compare."""
@@ -27,8 +27,11 @@ SAME = 0.5
 """Share of letters that agree. An OCR agrees with the right letters by more than 0.9, with others by less than 0.3."""
 LOOKED_AT = 1_000
 """Pixels of the longer side in which text beside a text layer is looked for."""
-EDGE, EDGES, LEAST_BLOCKS = 24, 0.25, 4
-"""A step of grey that counts as an edge; the share of a block of letters that is edges; so many of them are a word."""
+EDGE = 24
+"""A step of grey that is an edge."""
+UPRIGHT, LEVEL, LEAST_BLOCKS = 5, 3, 4
+"""Columns and rows of a block of letters that have an upright or a level edge (rules that cross have two of each); so
+many blocks are a word."""
 
 Placed = tuple[Line, Direction]
 """A piece of text, and where it runs to."""
@@ -147,8 +150,10 @@ def hide_lines(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
 def shows_text(image: Image.Image) -> bool:
     """Return whether there may be words on an image: quick, and not sure. A rule or an even area shows none."""
     small = image.convert("L").reduce(max(1, max(image.size) // LOOKED_AT))
-    edges = np.abs(np.diff(np.asarray(small, np.int16), axis=1)) > EDGE
-    return int((cut_blocks(edges).mean(axis=(1, 3)) > EDGES).sum()) >= LEAST_BLOCKS
+    grey = np.asarray(small, np.int16)
+    upright = cut_blocks(np.abs(np.diff(grey, axis=1, append=grey[:, -1:])) > EDGE).any(axis=1).sum(axis=2)
+    level = cut_blocks(np.abs(np.diff(grey, axis=0, append=grey[-1:])) > EDGE).any(axis=3).sum(axis=1)
+    return int(((upright >= UPRIGHT) & (level >= LEVEL)).sum()) >= LEAST_BLOCKS
 
 
 def sort_turned(pieces: Sequence[Placed]) -> list[Placed]:

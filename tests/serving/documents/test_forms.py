@@ -65,14 +65,6 @@ def test_a_hidden_comment_is_not_read(kind: str, flags: int, tmp_path: Path, set
     assert count_dark(page, 720) == 0
 
 
-@pytest.mark.parametrize("kind", ["Text", "Highlight", "FreeText", "Stamp"])
-def test_a_scan_with_a_comment_is_still_a_scan(kind: str, tmp_path: Path, settings: Settings, parse: Parse) -> None:
-    """Its words are in the picture, where the OCR reads them, and the comment's where it is drawn."""
-    path = tmp_path / "scan.pdf"
-    path.write_bytes(form_pdf(comment(kind, words := "please call Magda about the invoice", words), words=""))
-    assert open_file(path, settings, parse).read(0).lines is None
-
-
 def test_a_page_is_the_same_when_it_is_read_again(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     path = tmp_path / "form.pdf"
     path.write_bytes(form_pdf(text_field("Ottilie Wintergreen"), comment("Text", "please call Magda")))

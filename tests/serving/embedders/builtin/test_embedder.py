@@ -23,6 +23,7 @@ from serving.http.child_server import ServerProcess
 from serving.settings import Settings
 from tests.support.files import huge_png
 from tests.support.repository import SAMPLES
+from tests.support.text_pages import draw_sheet
 
 INVOICE = SAMPLES / "invoice-aurora-lamps.jpg"
 HINDI = SAMPLES / "programme-surajpur-community-centre.png"
@@ -55,8 +56,24 @@ def test_text_layer_replaces_the_ocr(embedder: BuiltinEmbedder) -> None:
     with_image, without = embedder.embed_pages([Page(blank, lines), Page(None, lines)])
     assert with_image.lines == lines and np.array_equal(with_image.vector, without.vector)
     assert without.line_vectors is None
-    explained = embedder.embed_pages([Page(None, lines, explain=True)])[0].line_vectors
-    assert explained is not None and np.linalg.norm(explained, axis=1) == pytest.approx([1, 0], abs=1e-5)
+    explained = embedder.embed_pages([Page(None, (*lines, Line("7 /")), explain=True)])[0].line_vectors
+    assert explained is not None and np.linalg.norm(explained, axis=1) == pytest.approx([1, 1, 0], abs=1e-5)
+
+
+def test_numbers_are_words(embedder: BuiltinEmbedder) -> None:
+    """Pages of nothing else, and the bare number as the question."""
+    numbers = ["4711-0815", "DE89 3704 0044 0532 0130 00", "17.03.2031", "9855,50", "20254-8629"]
+    pages = embedder.embed_pages([Page(draw_sheet([number, "12/34"], (700, 300), top=60)) for number in numbers])
+    nearest = embedder.embed_queries(numbers) @ np.stack([page.vector for page in pages]).T
+    assert list(nearest.argmax(axis=1)) == list(range(len(numbers)))
+    assert all(page.lines for page in pages)
+
+
+@pytest.mark.parametrize("text", ["領収書", "出口 → 12", "No. 4711 0815", "Wien 1873"])
+def test_a_few_signs_are_a_text(embedder: BuiltinEmbedder, text: str) -> None:
+    blank = Image.new("RGB", (300, 300), "white")
+    line = Line(text, (0.1, 0.1, 0.4, 0.2))
+    assert embedder.embed_pages([Page(blank, (line,))])[0].lines == (line,)
 
 
 def test_page_without_readable_text_is_found_by_nobody(embedder: BuiltinEmbedder) -> None:
