@@ -37,7 +37,7 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
         upload(tmp_path, "photo.jpg", whole),
         upload(tmp_path, "cut.jpg", whole[: len(whole) // 2]),
         upload(tmp_path, "text.png", b"only text"),
-        upload(tmp_path, "bomb.png", huge_png()),
+        upload(tmp_path, "bomb.png", huge_png(15_000)),
         upload(tmp_path, "locked.pdf", pdf([["secret"]], password="pw")),
         upload(tmp_path, "broken.pdf", b"%PDF-1.4 nothing"),
         upload(tmp_path, "empty.png", b""),
