@@ -100,9 +100,9 @@ class Settings(BaseSettings):
     parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Time to open a file or read a page of it, in a process of its own, which is killed then. A drawing of a million
     strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""
-    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_024 * MiB
-    """Address space of such a process. A drawing of a million strokes takes 320 MB, a scan of 50 megapixels in JPEG
-    2000 240 MB; a file of 2 kB can be made to take all memory."""
+    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_280 * MiB
+    """Address space of such a process. A drawing of a million strokes takes 320 MB, a picture of 200 megapixels in
+    colour 1.1 GB; a file of 2 kB can be made to take all memory."""
     max_failed_pages: Annotated[int, Field(ge=1)] = 5
     """Pages of one PDF or TIFF that took too long or crashed the parser; after so many its other pages are not tried.
     At 30 s each, 200 of them would keep two cores busy for an hour."""

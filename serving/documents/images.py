@@ -36,7 +36,7 @@ HEAD_BYTES = 65_536
 ORIENTATION = 0x0112
 WHOLE_PIXELS = 50_000_000
 """Larger images are reduced strip by strip, so that they are in memory only once."""
-STRIP_ROWS = 256
+STRIP_ROWS = 64
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 DEPTHS = (255, 1_023, 4_095, 16_383, 65_535)
 """Largest values of 8 to 16 bits: scanners and X-ray devices write 10 or 12 bits into 16."""
@@ -91,7 +91,8 @@ def open_image(source: bytes | Path) -> Image.Image:
             f"this is {kind}: send PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 (or PDF on the page)"
         ) from None
     except Exception as error:  # plugins raise RuntimeError (AVIF), TypeError, KeyError and more on damaged headers
-        raise make_decode_error(error) from None
+        # WebP's takes the memory for all of the image before its size is known.
+        raise make_decode_error(error, is_large=head[8:12] == b"WEBP") from None
 
 
 def is_heic(head: bytes) -> bool:
@@ -121,8 +122,9 @@ def decode_image(source: bytes | Path, limits: ImageLimits, frame: int = 0) -> I
             check_size(image, limits)
             is_large = count_pixels(image) > WHOLE_PIXELS
             side = measure_kept_side(*image.size, limits.max_side, limits.max_page_pixels)
+            orientation = image.getexif().pop(ORIENTATION, 1)  # else a TIFF is turned in a copy of all of it
             decode_reduced(image, side, limits.max_side)
-            return canonicalise_image(image, side)
+            return canonicalise_image(image, side, orientation)
         except ServingError:
             raise
         except MemoryError:
@@ -138,10 +140,14 @@ def decode_reduced(image: Image.Image, side: int, max_side: int) -> None:
         # At 1/2, 1/4 or 1/8: a third of the time for photos.
         image.draft(None, (max_side, max_side) if side == max_side else (max_side // 2, max_side // 2))
     if is_large and isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
-        image.reduce = min(count_levels(image), int(math.log2(max(image.size) / side)))
-        image.load()
-        image.reduce = 0  # else `Image.reduce` stays hidden by it
+        halvings = min(count_levels(image), int(math.log2(max(image.size) / side)))
+        (tile,) = image.tile
+        assert isinstance(tile.args, tuple)
+        # Not `image.reduce`, which rounds: OpenJPEG rounds up, and takes what does not fit for damage.
+        image._size = tuple(-(-length // 2**halvings) for length in image.size)
+        image.tile = [tile._replace(extents=(0, 0, *image.size), args=(tile.args[0], halvings, *tile.args[2:]))]
     image.load()
+    image._size = image.im.size  # a TIFF names the size that it has when turned
 
 
 def count_levels(image: Jpeg2KImagePlugin.Jpeg2KImageFile) -> int:
@@ -154,22 +160,26 @@ def count_levels(image: Jpeg2KImagePlugin.Jpeg2KImageFile) -> int:
 
 
 def make_decode_error(error: Exception, is_large: bool = False) -> ServingError:
-    """Return the error for Pillow's own, without object addresses or paths."""
+    """Return the error for Pillow's own, without object addresses or paths.
+
+    Decoders have no error of their own for a lack of memory, which is likely for an image that `is_large`.
+    """
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return TooLargeError(f"the image has more than {PILLOW_PIXELS // 1_000_000} megapixels: send it smaller")
+    if is_large:
+        return UnreadableError("the image is damaged, or it needs more memory than it may take here: send it smaller")
     words = str(error).split(" for ")[0].split("<_io")[0].strip()
-    if is_large:  # decoders have no error of their own for it
-        words = f"{words[:120]} (or it needs more memory than it may take here: send it smaller)"
-    return UnreadableError(f"the image is damaged: {words[:200] or type(error).__name__}")
+    return UnreadableError(f"the image is damaged: {words[:120] or type(error).__name__}")
 
 
-def canonicalise_image(image: Image.Image, side: int) -> Image.Image:
-    """Return a loaded image in its canonical form, its longer side at most `side`."""
+def canonicalise_image(image: Image.Image, side: int, orientation: int = 1) -> Image.Image:
+    """Return a loaded image in its canonical form, its longer side at most `side`, turned as EXIF's `orientation`."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     plain = PlainForm(measure_scale(image), tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
     factor = max(image.size) // (2 * side) if count_pixels(image) > WHOLE_PIXELS else 1
     if factor > 1:
         image = reduce_in_strips(image, factor, plain)
+    image.getexif()[ORIENTATION] = orientation
     ImageOps.exif_transpose(image, in_place=True)
     image = plain.convert(image)
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -199,12 +209,10 @@ class PlainForm(NamedTuple):
 
 def reduce_in_strips(image: Image.Image, factor: int, plain: PlainForm) -> Image.Image:
     """Return an image at a whole part of its size, which is never copied as a whole."""
-    orientation = image.getexif().get(ORIENTATION, 1)
-    strips = [plain.convert(strip).reduce(factor) for strip in cut_strips(image, 64 * factor)]
-    reduced = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
-    for number, strip in enumerate(strips):
-        reduced.paste(strip, (0, 64 * number))
-    reduced.getexif()[ORIENTATION] = orientation
+    mode = plain.convert(image.crop((0, 0, 1, 1))).mode
+    reduced = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    for number, strip in enumerate(cut_strips(image, STRIP_ROWS * factor)):
+        reduced.paste(plain.convert(strip).reduce(factor), (0, STRIP_ROWS * number))
     return reduced
 
 
