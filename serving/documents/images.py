@@ -228,7 +228,7 @@ def choose_background(image: Image.Image) -> tuple[int, int, int]:
     whole = drawn.all(axis=(1, 3))
     words = drawn.any(axis=(1, 3)) & ~whole
     if words.sum() > whole.sum():  # else a picture with a background of its own, whose edges these are
-        light = cut_blocks(values[..., :3].mean(axis=2))
+        light = cut_blocks(values[..., :3].mean(axis=2, dtype=np.float32))
         for grey in (255, 0, 128):
             contrast = np.where(drawn, np.abs(light - grey), 0).max(axis=(1, 3))
             if (contrast[words] > CONTRAST).mean() > 0.9:
