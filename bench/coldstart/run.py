@@ -13,7 +13,7 @@ import signal
 import statistics
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -203,11 +203,8 @@ class LiveDisplay(Display):
         self._status.stop()
 
 
-@contextlib.contextmanager
-def open_display() -> Iterator[Display]:
-    display = LiveDisplay() if sys.stdout.isatty() else Display()
-    with contextlib.closing(display):
-        yield display
+def open_display() -> contextlib.closing[Display]:
+    return contextlib.closing(LiveDisplay() if sys.stdout.isatty() else Display())
 
 
 def render_progress(samples: Sequence[Sample], total: int) -> str:

@@ -12,9 +12,9 @@ import argparse
 import random
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -76,25 +76,12 @@ def draw_trace(window_s: float, seed: int, span_s: float = SPAN_S) -> list[float
 
 def send_requests(arrivals: Sequence[float], ask: Callable[[int], Answer]) -> list[Answer]:
     """Send each request at its second, and return the answers in order. Raises the first error, once all have ended."""
-    began = time.monotonic()
-    answers: dict[int, Answer] = {}
-    errors: list[BaseException] = []
-
-    def send(number: int) -> None:
-        try:
-            time.sleep(max(0.0, began + arrivals[number] - time.monotonic()))
-            answers[number] = ask(number)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=send, args=[number], daemon=True) for number in range(len(arrivals))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return [answers[number] for number in range(len(arrivals))]
+    began, answers = time.monotonic(), []
+    with ThreadPoolExecutor(len(arrivals)) as pool:
+        for number, arrival in enumerate(arrivals):
+            time.sleep(max(0.0, began + arrival - time.monotonic()))
+            answers.append(pool.submit(ask, number))
+    return [answer.result() for answer in answers]
 
 
 def measure_engine(engine: LocalEngine, display: Display, repetitions: int, warm: int, seed: int) -> EngineTimes:

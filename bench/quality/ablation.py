@@ -24,7 +24,6 @@ from serving.documents.parser_pool import ParserPool
 from serving.embedders.base import Vectors
 from serving.embedders.builtin import embedder as builtin
 from serving.embedders.builtin.language_centering import CENTRE, SHRINK, LanguageCentering
-from serving.embedders.builtin.text_rows import join_rows
 from serving.settings import Settings
 
 ABOUT = "what each part of the built-in ranking brings"
@@ -59,7 +58,7 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[
         for path in recall.list_page_files(corpus):
             for number, page in enumerate(open_file(path, settings, parsers.run), 1):
                 assert isinstance(page, Page)
-                lines = join_rows(page.lines if page.lines is not None else embedder.read_lines(page.image))
+                lines = embedder.read_page(page)
                 words = builtin.join_page_text(lines)
                 if builtin.count_letters(words) >= builtin.MIN_LETTERS:
                     least = builtin.MIN_LINE_LETTERS

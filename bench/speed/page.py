@@ -284,8 +284,7 @@ class PageBench:
         """Return the ms from an input of this kind to its answer painted, and their parts."""
         tab.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
         act()
-        times: dict[str, float] = tab.evaluate("window.dormouseTimed")
-        return times
+        return dict(tab.evaluate("window.dormouseTimed"))
 
     def ask_api(self, client: Client, question: str) -> tuple[float, float]:
         """Return the seconds of one search and its first picture without a browser, and the server's own part."""

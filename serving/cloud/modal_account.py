@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import ModuleType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 
@@ -66,7 +66,7 @@ def ask_modal(question: Callable[[], T], missing: str = "", seconds: float = ANS
 def translate_error(error: Exception, missing: str = "") -> Exception:
     """Return the AccountError for an exception of the client; other exceptions unchanged."""
     kinds = import_client().exception
-    said = read_first_line(error)
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if isinstance(error, AccountError):
         return error
     if isinstance(error, kinds.NotFoundError):
@@ -85,11 +85,6 @@ def translate_error(error: Exception, missing: str = "") -> Exception:
         if isinstance(error, kind):
             return AccountError(sentence)
     return AccountError(unreachable) if type(error).__module__.startswith("grpclib") else error
-
-
-def read_first_line(error: BaseException) -> str:
-    """Return an error's first line, without a full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def read_workspace_name() -> str:
@@ -186,14 +181,9 @@ def create_proxy_token(name: str) -> tuple[str, str]:
     return str(made.token_id), str(made.token_secret)
 
 
-def delete_volume(name: str) -> None:
-    """Delete a volume with its content. Raises AccountError."""
-    ask_modal(lambda: import_client().Volume.objects.delete(name, allow_missing=True))
-
-
-def delete_dict(name: str) -> None:
-    """Delete a dict. Raises AccountError."""
-    ask_modal(lambda: import_client().Dict.objects.delete(name, allow_missing=True))
+def delete_object(kind: Literal["Volume", "Dict"], name: str) -> None:
+    """Delete a volume or a dict with its content, if there is one. Raises AccountError."""
+    ask_modal(lambda: getattr(import_client(), kind).objects.delete(name, allow_missing=True))
 
 
 def read_spending(apps: Mapping[str, str], now: datetime) -> dict[str, Decimal]:

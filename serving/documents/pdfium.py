@@ -5,17 +5,16 @@ For `parser_process` only: a small file can keep PDFium busy for hours, fill mem
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from serving.documents.page_size import measure_kept_side
+from serving.documents.text_layer import clean_text, read_pieces
 from serving.errors import GONE, ServingError, UnreadableError
 from serving.system.files import file_stamp
 
@@ -25,18 +24,8 @@ Note = tuple[str, tuple[float, float, float, float]]
 """A text and where its mark is: left, bottom, right, top in points."""
 
 
-class Annotations(NamedTuple):
-    """The notes on a page, and the number of letters that it has without any annotation."""
-
-    notes: list[Note]
-    letters: int
-
-
-NO_ANNOTATIONS = Annotations([], 0)
 SCALE = 150 / 72
 """150 dpi: enough to read, and close to what every embedder keeps."""
-MIN_LETTERS = 20
-"""A page with fewer letters in its text layer counts as scanned (a stamp or a page number is no text)."""
 WRONG_PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
 MAX_ANNOTATIONS = 5_000
@@ -48,8 +37,6 @@ NOTES = {
 }  # fmt: skip
 """Annotations that are drawn as an icon or a mark. The text of all others is drawn itself."""
 NOT_SHOWN = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
-UNMAPPED = ("Co", "Cn", "Cs")
-"""Unicode categories of glyphs whose font has no mapping to letters."""
 
 
 def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
@@ -63,9 +50,9 @@ def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
 def draw_page(
     path: str, index: int, max_side: int, max_page_pixels: int, max_lines: int, max_line_chars: int
 ) -> tuple[dict[str, Any], memoryview]:
-    """Return size, text lines (None for a scan) and RGB pixels of a page. Raises UnreadableError."""
+    """Return size, text lines (None without any) and RGB pixels of a page. Raises UnreadableError."""
     try:
-        page, annotations = open_document(path, file_stamp(Path(path))).load_page(index)
+        page, notes = open_document(path, file_stamp(Path(path))).load_page(index)
         try:
             width, height = page.get_size()
             if min(width, height) <= 0:
@@ -73,16 +60,14 @@ def draw_page(
             side = measure_kept_side(width * SCALE, height * SCALE, max_side, max_page_pixels)
             scale = min(SCALE, side / max(width, height))
             bitmap = page.render(scale=scale, rev_byteorder=True)
-            lines = read_text_layer(page, bitmap, annotations.notes, max_lines, max_line_chars)
+            lines = read_text_layer(page, bitmap, notes, max_lines, max_line_chars)
         finally:
             page.close()
     except (pdfium.PdfiumError, OSError) as error:
         raise make_unreadable_error(error) from None
     except ValueError as error:
         raise UnreadableError(f"page {index + 1} cannot be drawn: {str(error)[:120]}") from None
-    # A comment makes no text layer of a scan: its own words still have to be read from the picture.
-    letters = count_letters(text for text, _ in lines) if annotations is NO_ANNOTATIONS else annotations.letters
-    facts = {"width": bitmap.width, "height": bitmap.height, "lines": lines if letters >= MIN_LETTERS else None}
+    facts = {"width": bitmap.width, "height": bitmap.height, "lines": lines or None}
     return facts, memoryview(bitmap.buffer).cast("B")
 
 
@@ -96,21 +81,19 @@ class OpenDocument:
         """Raises PdfiumError, OSError."""
         self.document = pdfium.PdfDocument(path)
         self.document.init_forms()  # makes the appearance of fields and comments that come without one
-        self._annotations: dict[int, Annotations] = {}
+        self._notes: dict[int, list[Note]] = {}
 
-    def load_page(self, index: int) -> tuple[pdfium.PdfPage, Annotations]:
-        """Return a page, and what it had beside it. Raises PdfiumError."""
+    def load_page(self, index: int) -> tuple[pdfium.PdfPage, list[Note]]:
+        """Return a page, and the notes behind marks on it. Raises PdfiumError."""
         page = self.document[index]
         count = min(raw.FPDFPage_GetAnnotCount(page), MAX_ANNOTATIONS)
-        if count and index not in self._annotations:
-            with closing(page.get_textpage()) as text_page:
-                letters = count_letters([text_page.get_text_range()])
+        if count and index not in self._notes:
             notes = [read_annotation(page, number) for number in reversed(range(count))]
-            self._annotations[index] = Annotations([note for note in reversed(notes) if note], letters)
+            self._notes[index] = [note for note in reversed(notes) if note]
             if raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY) == raw.FLATTEN_SUCCESS:
                 page.close()
                 page = self.document[index]
-        return page, self._annotations.get(index, NO_ANNOTATIONS)
+        return page, self._notes.get(index, [])
 
 
 @lru_cache(maxsize=1)
@@ -153,14 +136,9 @@ def make_unreadable_error(error: pdfium.PdfiumError | OSError) -> ServingError:
 def read_text_layer(
     page: pdfium.PdfPage, bitmap: pdfium.PdfBitmap, notes: Sequence[Note], max_lines: int, max_line_chars: int
 ) -> list[TextLine]:
-    """Return the text of the page with its boxes: each run that PDFium sees as a rectangle, then the notes."""
+    """Return the pieces of text that are seen on the page with their boxes, then the notes."""
     position = bitmap.get_posconv(page)
-    text_page = page.get_textpage()
-    try:
-        found = [text_page.get_rect(index) for index in range(min(text_page.count_rects(), max_lines))]
-        texts = [(text_page.get_text_bounded(*rectangle), rectangle) for rectangle in found]
-    finally:
-        text_page.close()
+    texts = read_pieces(page, max_lines)
     lines = []
     for number, (text, (left, bottom, right, top)) in enumerate([*texts, *notes][:max_lines]):
         corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
@@ -185,20 +163,6 @@ def shows_ink(bitmap: pdfium.PdfBitmap, corners: Sequence[tuple[int, int]]) -> b
         if colours != background * (len(colours) // 3):
             return True
     return False
-
-
-def count_letters(texts: Iterable[str]) -> int:
-    return sum(char.isalnum() for text in texts for char in text)
-
-
-def clean_text(text: str) -> str:
-    """Return the text without unmapped glyphs, control characters and doubled spaces."""
-    kept = (
-        char
-        for char in unicodedata.normalize("NFC", text)
-        if char != "\ufffd" and unicodedata.category(char) not in UNMAPPED
-    )
-    return " ".join("".join(" " if unicodedata.category(char) == "Cc" else char for char in kept).split())
 
 
 def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:

@@ -43,15 +43,10 @@ log = logging.getLogger(__name__)
 class Clock:
     """The system clock. Idle time is in monotonic seconds, so that setting the date starts and ends nothing."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        """Return Unix seconds, for display only."""
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+    """Unix seconds, for display only."""
+    sleep = staticmethod(asyncio.sleep)
 
 
 @dataclass(frozen=True)

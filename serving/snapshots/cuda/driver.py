@@ -68,8 +68,7 @@ class CudaDriver:
         return int(free), int(total)
 
     async def find_processes(self, among: Sequence[int]) -> list[int]:
-        found: list[int] = await self._call("find_processes", CALL_S, list(among))
-        return found
+        return list(await self._call("find_processes", CALL_S, list(among)))
 
     async def save(self, processes: Sequence[int], deadline: float) -> None:
         """Move their GPU memory into the processes and free the GPU. Raises DriverFailed; then they are unusable."""

@@ -39,11 +39,7 @@ os._exit(0)
 
 
 class CodeCompiled(Exception):
-    """The process compiled code itself: another one is started and kept."""
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__(pieces)
-        self.pieces = pieces
+    """The process compiled code itself, so many pieces: another one is started and kept."""
 
 
 @dataclass(frozen=True)

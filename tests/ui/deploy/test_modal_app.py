@@ -109,17 +109,15 @@ class Opened:
 @pytest.mark.parametrize(("volume", "commits"), [(Opened(0), 1), (Opened(3), 4)])
 def test_open_pictures_do_not_stop_a_commit(monkeypatch: pytest.MonkeyPatch, volume: Opened, commits: int) -> None:
     monkeypatch.setattr(modal_app, "PAUSE_S", 0)
-    monkeypatch.setattr(modal_app, "volume", volume)
-    modal_app.commit_volume()
+    modal_app.retry_while_open(volume.commit)
     assert volume.commits == commits
 
 
 @pytest.mark.parametrize("volume", [Opened(99), Opened(99, "volume vo-1 not found")])
 def test_other_faults_of_a_commit_are_told(monkeypatch: pytest.MonkeyPatch, volume: Opened) -> None:
     monkeypatch.setattr(modal_app, "PAUSE_S", 0)
-    monkeypatch.setattr(modal_app, "volume", volume)
     with pytest.raises(RuntimeError, match=volume.told):
-        modal_app.commit_volume()
+        modal_app.retry_while_open(volume.commit)
     assert volume.commits == (1 if "not found" in volume.told else modal_app.TRIES)
 
 

@@ -1,0 +1,181 @@
+"""Reads a page: its text layer as far as the picture shows the same, and by OCR what no text layer covers."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from serving.documents.images import cut_blocks
+from serving.documents.page import Box, Line, Page
+from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr
+from serving.embedders.builtin.text_rows import Direction, guess_directions, join_rows, turn_box
+
+CHECKED = 6
+"""Lines of a text layer that are read from the picture as well: a font may map its letters to any others."""
+CHECK_CHARS = 40
+"""Letters of a line that are enough to compare."""
+LEAST_CHECKED = 6
+"""Letters without which a comparison says nothing."""
+LEAST_DIGITS = 4
+SURE = 0.8
+"""OCR scores below say nothing about a text layer."""
+SAME = 0.5
+"""Share of letters that agree. An OCR agrees with the right letters by more than 0.9, with others by less than 0.3."""
+LOOKED_AT = 1_000
+"""Pixels of the longer side in which text beside a text layer is looked for."""
+EDGE, EDGES, LEAST_BLOCKS = 24, 0.25, 4
+"""A step of grey that counts as an edge; the share of a block of letters that is edges; so many of them are a word."""
+
+Placed = tuple[Line, Direction]
+"""A piece of text, and where it runs to."""
+
+
+class PageReader:
+    """Reads pages with an OCR."""
+
+    def __init__(self, ocr: Ocr) -> None:
+        self._ocr = ocr
+
+    def read_page(self, page: Page) -> tuple[Line, ...]:
+        """Return the lines of a page in reading order, cells of a row joined."""
+        layer = page.lines or ()
+        if page.image is None or min(page.image.size) < MIN_SIDE or any(line.box is None for line in layer):
+            return join_rows(layer)
+        layer = self._check_layer(page.image, layer)
+        image = hide_lines(page.image, layer) if layer else page.image
+        if layer and not shows_text(image):
+            return join_rows(layer)
+        pieces = merge_pieces(layer, self._read_picture(image, len(layer) > 0))
+        return join_rows([line for line, _ in pieces], [direction for _, direction in pieces])
+
+    def _read_picture(self, image: Image.Image, is_rest: bool) -> list[Placed]:
+        """Return the pieces of text on an image.
+
+        What is left beside a text layer may be bullets and icons: a sign alone is no text there.
+        """
+        found = [reading for reading in self._ocr.read_pieces(image) if reading.score >= MIN_SCORE]
+        pieces = [(reading.make_line(image.size), reading.direction) for reading in found]
+        return sort_turned([piece for piece in pieces if len(piece[0].text) > (1 if is_rest else 0)])
+
+    def _check_layer(self, image: Image.Image, layer: Sequence[Line]) -> tuple[Line, ...]:
+        """Return the text layer without lines that the picture shows differently; nothing if most of them do."""
+        judged = self._compare_lines(image, choose_lines(layer, CHECKED))
+        wrong = [line for line, agrees in judged if not agrees]
+        if not wrong:
+            return tuple(layer)
+        if len(wrong) * 2 > len(judged):
+            return ()
+        wrong = [line for line, agrees in self._compare_lines(image, layer) if not agrees]
+        return tuple(line for line in layer if line not in wrong)
+
+    def _compare_lines(self, image: Image.Image, lines: Sequence[Line]) -> list[tuple[Line, bool]]:
+        """Return the lines about which the OCR is sure, and whether it reads what they say."""
+        boxes = [line.box for line in lines if line.box is not None]
+        found = self._ocr.read_boxes(
+            image, [shorten_box(box, line.text) for box, line in zip(boxes, lines, strict=True)]
+        )
+        judged = []
+        for line, (text, score) in zip(lines, found, strict=True):
+            expected, seen = keep_letters(line.text)[:CHECK_CHARS], keep_letters(text)
+            if score < SURE or min(len(expected), len(seen)) < LEAST_CHECKED:
+                continue
+            if sum(char in self._ocr.letters for char in expected) > 0.8 * len(expected):
+                judged.append((line, agree(expected, seen)))
+            elif score > 0.95 and len(seen) > 0.7 * len(expected):
+                judged.append((line, False))  # another script, where plain letters are seen
+        return judged
+
+
+def choose_lines(layer: Sequence[Line], count: int) -> list[Line]:
+    """Return long lines from all over a page, and those whose letters are the least like words."""
+    long = [line for line in layer if len(keep_letters(line.text)) >= LEAST_CHECKED]
+    if len(long) <= count:
+        return long
+    odd = sorted(long, key=lambda line: -measure_oddness(line.text))[: count // 2]
+    rest = [line for line in long if line not in odd]
+    step = len(rest) / (count - len(odd))
+    return [*odd, *(rest[int(step * n)] for n in range(count - len(odd)))]
+
+
+def measure_oddness(text: str) -> float:
+    """Return how far the share of vowels is from that of most languages with Latin letters."""
+    letters = [char for char in unicodedata.normalize("NFKD", text.casefold()) if char.isalpha()]
+    return abs(0.4 - sum(char in "aeiouy" for char in letters) / max(1, len(letters)))
+
+
+def shorten_box(box: Box, text: str) -> Box:
+    """Return the part of a line's box that holds the letters to compare."""
+    share = min(1.0, 1.2 * CHECK_CHARS / max(1, len(text)))
+    x0, y0, x1, y1 = box
+    return (x0, y0, x0 + share * (x1 - x0), y1) if x1 - x0 > y1 - y0 else box
+
+
+def keep_letters(text: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
+
+
+def agree(expected: str, seen: str) -> bool:
+    """Return whether the letters agree, and the digits by themselves; `seen` may go on."""
+    seen = seen[: len(expected) + 2]
+    digits = ["".join(filter(str.isdigit, text)) for text in (expected, seen)]
+    pairs = [(expected, seen)] if min(map(len, digits)) < LEAST_DIGITS else [(expected, seen), (digits[0], digits[1])]
+    return all(difflib.SequenceMatcher(None, *pair, autojunk=False).ratio() >= SAME for pair in pairs)
+
+
+def hide_lines(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """Return the image with the boxes of lines painted over in the colour around them."""
+    width, height = image.size
+    hidden = image.copy()
+    draw = ImageDraw.Draw(hidden)
+    for line in lines:
+        assert line.box is not None
+        x0, y0, x1, y1 = (round(share * side) for share, side in zip(line.box, (width, height) * 2, strict=True))
+        margin = max(2, min(x1 - x0, y1 - y0) // 4)
+        x0, y0, x1, y1 = max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin)
+        if x1 > x0 and y1 > y0:
+            ring = np.asarray(image.crop((x0, y0, x1, y1)))
+            edge = np.concatenate([ring[0], ring[-1], ring[:, 0], ring[:, -1]])
+            red, green, blue = (int(value) for value in np.median(edge, axis=0))
+            draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=(red, green, blue))
+    return hidden
+
+
+def shows_text(image: Image.Image) -> bool:
+    """Return whether there may be words on an image: quick, and not sure. A rule or an even area shows none."""
+    small = image.convert("L").reduce(max(1, max(image.size) // LOOKED_AT))
+    edges = np.abs(np.diff(np.asarray(small, np.int16), axis=1)) > EDGE
+    return int((cut_blocks(edges).mean(axis=(1, 3)) > EDGES).sum()) >= LEAST_BLOCKS
+
+
+def sort_turned(pieces: Sequence[Placed]) -> list[Placed]:
+    """Return the pieces, those that do not run to the right in the order in which they are read."""
+    turned = [n for n, (_, direction) in enumerate(pieces) if direction != "right"]
+
+    def place_of(n: int) -> tuple[Direction, float, float]:
+        line, direction = pieces[n]
+        assert line.box is not None
+        left, top, _, bottom = turn_box(line.box, direction)
+        return direction, (top + bottom) / 2, left
+
+    ordered = list(pieces)
+    for n, source in zip(turned, sorted(turned, key=place_of), strict=True):
+        ordered[n] = pieces[source]
+    return ordered
+
+
+def merge_pieces(layer: Sequence[Line], read: Sequence[Placed]) -> list[Placed]:
+    """Return both together, what was read before the first line of the layer that stands below it."""
+    merged = list(zip(layer, guess_directions(layer), strict=True))
+    for line, direction in read:
+        place = next((n for n, (other, _) in enumerate(merged) if find_middle(other) > find_middle(line)), len(merged))
+        merged.insert(place if layer else len(merged), (line, direction))
+    return merged
+
+
+def find_middle(line: Line) -> float:
+    assert line.box is not None
+    return (line.box[1] + line.box[3]) / 2
