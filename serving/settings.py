@@ -82,27 +82,30 @@ class Settings(BaseSettings):
     max_file_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
     """One uploaded file, on the page: a thousand scanned pages. It stays on the disk and is read page by page."""
     max_image_bytes: Annotated[int, Field(ge=1024)] = 100 * MiB
-    """One image file, uploaded or in an export: decoders take a part of it, or all, into memory. A photo of 200
-    megapixels has 60 to 100 MB."""
+    """One image of an export, which is taken into memory."""
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
-    """Checked in the header, before decoding: 50 megapixels are 150 MB of RGB; an A3 scan at 600 dpi has 70 at most
-    and should be reduced first. Refuses a 17 kB PNG of 12000 x 12000."""
-    max_photo_pixels: Annotated[int, Field(ge=1)] = 200_000_000
-    """Of a JPEG, which is decoded at a half to an eighth of its size: 200 megapixels take 30 MB. Not of a progressive
-    one: all of its coefficients are in memory first."""
+    """Of an image in a request to a worker. Checked in the header, before decoding: 50 megapixels are 150 MB of RGB.
+    Refuses a 17 kB PNG of 12000 x 12000."""
+    max_file_pixels: Annotated[int, Field(ge=1)] = 200_000_000
+    """Of an image file on the page, decoded in a process of its own within `parser_memory_bytes`: an A0 scan at 300 dpi
+    has 139 megapixels. Also of a JPEG in a request, unless it is progressive: it is decoded at a half to an eighth of
+    its size, and 200 megapixels take 30 MB."""
     max_side: Annotated[int, Field(ge=64)] = 2_000
-    """A page is stored at most this many pixels wide and high. BiGemma3 uses 896, the OCR 960; people zoom in."""
+    """A page is stored at most this many pixels wide and high. BiGemma3 uses 896, the OCR 960; people zoom in. One that
+    is more than twice as long as wide, or as wide as long, keeps half of this as its shorter side."""
+    max_page_pixels: Annotated[int, Field(ge=1)] = 20_000_000
+    """Of such a long page: 1,000 x 20,000 pixels. In a drawing or embedding process it takes 60 to 80 MB."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 5_000
     """Pages of one PDF or TIFF: an hour of work on two cores, which shows its progress and can be cancelled."""
     parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Time to open a PDF or draw a page of it, in a process of its own, which is killed then. A drawing of a million
+    """Time to open a file or read a page of it, in a process of its own, which is killed then. A drawing of a million
     strokes takes 9 to 15 s on two busy cores; a file of 2 kB can be made to take years."""
-    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_024 * MiB
-    """Address space of such a process. A drawing of a million strokes takes 320 MB, a scan of 50 megapixels in JPEG
-    2000 240 MB; a file of 2 kB can be made to take all memory."""
+    parser_memory_bytes: Annotated[int, Field(ge=128 * MiB)] = 1_280 * MiB
+    """Address space of such a process. A drawing of a million strokes takes 320 MB, a picture of 200 megapixels in
+    colour 1.1 GB; a file of 2 kB can be made to take all memory."""
     max_failed_pages: Annotated[int, Field(ge=1)] = 5
-    """Pages of one PDF that took too long or crashed the parser; after so many its other pages are not tried. At 30 s
-    each, 200 of them would keep two cores busy for an hour."""
+    """Pages of one PDF or TIFF that took too long or crashed the parser; after so many its other pages are not tried.
+    At 30 s each, 200 of them would keep two cores busy for an hour."""
     max_jobs: Annotated[int, Field(ge=1)] = 4
     """Uploads, one a collection, whose pages are added at the same time, in turn: one user need not wait for all pages
     of another. Each may have unpacked a zip."""

@@ -29,6 +29,8 @@ Parse = Callable[[str, Mapping[str, object]], Parsed]
 """`ParserPool.run`, or a partial of it with the event that cancels it."""
 MODULES = ("serving.documents.pdfium",)
 """Modules that a process imports before its first task."""
+FEW_THREADS = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Each further arena, or thread of numpy, would take 32 to 64 MB of address space."""
 MAX_FACTS_BYTES = 64 * MiB
 MAX_DATA_BYTES = 256 * MiB
 START_TIMEOUT_S = 60.0
@@ -151,8 +153,7 @@ class ParserProcess:
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # One malloc arena: each further thread's would take 64 MB of address space.
-            env={**process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_ARENA_MAX": "1"},
+            env={**process_variables(), "PYTHONPATH": os.pathsep.join(sys.path), **FEW_THREADS},
             start_new_session=True,  # Ctrl-C in a terminal goes to us
         )
         self._is_ready = False

@@ -13,6 +13,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
+from serving.documents.page_size import measure_kept_side
 from serving.documents.text_layer import clean_text, read_pieces
 from serving.errors import GONE, ServingError, UnreadableError
 from serving.system.files import file_stamp
@@ -49,7 +50,7 @@ def count_pages(path: str) -> tuple[dict[str, Any], bytes]:
 
 
 def draw_page(
-    path: str, index: int, max_side: int, max_lines: int, max_line_chars: int
+    path: str, index: int, max_side: int, max_page_pixels: int, max_lines: int, max_line_chars: int
 ) -> tuple[dict[str, Any], memoryview]:
     """Return size, text lines (None without any) and RGB pixels of a page. Raises UnreadableError."""
     try:
@@ -58,7 +59,8 @@ def draw_page(
             width, height = page.get_size()
             if min(width, height) <= 0:
                 raise UnreadableError("the PDF page has no size")
-            scale = min(SCALE, max_side / max(width, height))
+            side = measure_kept_side(width * SCALE, height * SCALE, max_side, max_page_pixels)
+            scale = min(SCALE, side / max(width, height))
             bitmap = page.render(scale=scale, rev_byteorder=True)
             lines = read_text_layer(page, bitmap, notes, max_lines, max_line_chars)
         finally:

@@ -201,9 +201,10 @@ def read_page(
 def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> tuple[bytes, Image.Image]:
     """Return a page's JPEG and its image: the file's own bytes if we would write the same, else encoded anew.
 
-    A page of a PDF may be as large as `max_side` allows, even where an uploaded picture may not. Raises ServingError.
+    A page may be as large as `max_side` and `max_page_pixels` allow, even where a picture sent to a worker may not.
+    Raises ServingError.
     """
-    pixels = settings.max_side**2
+    pixels = max(settings.max_side**2, settings.max_page_pixels)
     most = max(settings.max_image_bytes, JPEG_BYTES * pixels)
     name = f"pictures/{page_id}.jpg"
     if name in archive.NameToInfo and archive.NameToInfo[name].file_size > most:

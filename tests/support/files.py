@@ -26,12 +26,18 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def huge_png(side: int = 12_000) -> bytes:
     """A well-formed PNG of side x side 1-bit pixels in about 17 kB."""
+    return flat_png(side, side, bytes(side // 8), 1, 0)
+
+
+def flat_png(width: int, height: int, row: bytes, depth: int, colours: int) -> bytes:
+    """A PNG whose rows are all `row`; `colours` is PNG's number of the kind of its pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = zlib.compress(b"\0" * ((1 + side // 8) * side), 9)
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(b"\0" + row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 

@@ -45,7 +45,7 @@ from tests.support.libraries import made
 from tests.support.zips import zipped
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
-SETTINGS = Settings(data=FOLDER, max_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)
+SETTINGS = Settings(data=FOLDER, max_file_pixels=200_000, max_side=64, max_pdf_pages=4, max_zip_bytes=10_000_000)
 PARSERS = ParserPool(SETTINGS)
 SPLIT = b"\n--fuzz--\n"
 """Between the files of an export, which is zipped again for each input: a wrong checksum would be all that is found."""

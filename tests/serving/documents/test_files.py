@@ -14,7 +14,7 @@ from serving.documents.page import Page
 from serving.documents.parser_pool import Parse
 from serving.errors import TooLargeError, UnreadableError
 from serving.settings import Settings
-from tests.support.files import encoded, pdf, picture
+from tests.support.files import encoded, picture
 
 
 def write(folder: Path, data: bytes) -> Path:
@@ -32,14 +32,6 @@ def test_files_by_content_not_name(tmp_path: Path, settings: Settings, parse: Pa
         open_file(path, settings, parse)
     with pytest.raises(TooLargeError, match="limit"):
         open_file(write(tmp_path, b"x" * 5000), Settings(data=tmp_path, max_file_bytes=4096), parse)
-
-
-def test_only_a_pdf_may_be_larger_than_an_image(tmp_path: Path, parse: Parse) -> None:
-    """It is read page by page; an image may be taken into memory as a whole."""
-    settings = Settings(data=tmp_path, max_image_bytes=1_024)
-    assert open_file(write(tmp_path, pdf([["words"]]) + bytes(5_000)), settings, parse).count == 1
-    with pytest.raises(TooLargeError, match="limit"):
-        open_file(write(tmp_path, encoded(picture()) + bytes(5_000)), settings, parse)
 
 
 def test_tiff_pages_and_first_frame_of_animations(tmp_path: Path, settings: Settings, parse: Parse) -> None:

@@ -58,7 +58,7 @@ def test_after_some_such_pages_the_others_are_not_tried(tmp_path: Path) -> None:
     path = write_pdf(tmp_path, hostile_pdf(NESTED, NESTED, WORDS))
     with ParserPool(settings) as pool:
         assert list_outcomes(open_file(path, settings, pool.run))[2] == (
-            "page 3 was not tried: 2 others of the PDF could not be drawn"
+            "page 3 was not tried: 2 others of the file could not be read"
         )
 
 

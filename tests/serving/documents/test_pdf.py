@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.documents.files import open_file
+from serving.documents.images import decode_image, encode_jpeg
 from serving.documents.parser_pool import Parse
 from serving.errors import TooLargeError, UnreadableError
 from serving.settings import Settings
@@ -42,6 +43,18 @@ def test_polyglot_is_read_as_what_it_is(tmp_path: Path, settings: Settings, pars
     path = tmp_path / "file.png"
     path.write_bytes(encoded(picture()) + pdf([WORDS]))
     assert open_file(path, settings, parse).count == 1
+
+
+@pytest.mark.parametrize(("size", "kept"), [((595, 14_400), (909, 21_999)), ((595, 842), (1_240, 1_755))])
+def test_a_web_page_printed_as_one_page_is_readable(
+    size: tuple[float, float], kept: tuple[int, int], tmp_path: Path, settings: Settings, parse: Parse
+) -> None:
+    path = tmp_path / "file.pdf"
+    path.write_bytes(pdf([WORDS], size=size))
+    page = open_file(path, settings, parse).read(0)
+    assert page.image is not None and page.lines is not None and page.lines[0].text == WORDS[0]
+    assert abs(page.image.width - kept[0]) <= 1 and abs(page.image.height - kept[1]) <= 1
+    assert decode_image(encode_jpeg(page.image), settings).size == page.image.size, "a worker keeps it as it is"
 
 
 def write_long_pdf(path: Path, pages: int) -> Path:

@@ -182,7 +182,7 @@ def test_pictures_that_are_no_jpeg_become_one(library: Library, tmp_path: Path, 
     )
     made = import_collection(library, path, settings, anything)
     ids = [
-        hit.page.id for hit in library.ranking.search(made.key, unit("page 5", 64), 9, "f1") if hit.page.width == 2_000
+        hit.page.id for hit in library.ranking.search(made.key, unit("page 5", 64), 9, "f1") if hit.page.width == 3_000
     ]
     assert len(ids) == 1 and library.pictures.locate_picture(ids[0]).read_bytes()[:3] == b"\xff\xd8\xff"
 

@@ -106,7 +106,7 @@ def test_bad_files_are_skipped_with_their_reason(client: Client, tmp_path: Path)
     files = {
         "cut.jpg": whole[: len(whole) // 2],
         "text.png": b"only text",
-        "bomb.png": huge_png(),
+        "bomb.png": huge_png(15_000),
         "locked.pdf": pdf([["secret words here"]], password="pw"),
         "broken.pdf": b"%PDF-1.4 nothing",
     }

@@ -19,6 +19,7 @@ from serving.library.records import ABSENT, StoredPage
 from serving.settings import Settings
 from tests.support.files import encoded, huge_png, pdf, picture
 from tests.support.hostile_pdfs import AMPLE, NESTED, hostile_pdf
+from tests.support.hostile_pictures import endless_jpeg
 from tests.support.libraries import at, held, made
 from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
@@ -37,7 +38,7 @@ def test_pages_are_added_and_bad_files_are_skipped_with_a_reason(service: Servic
         upload(tmp_path, "photo.jpg", whole),
         upload(tmp_path, "cut.jpg", whole[: len(whole) // 2]),
         upload(tmp_path, "text.png", b"only text"),
-        upload(tmp_path, "bomb.png", huge_png()),
+        upload(tmp_path, "bomb.png", huge_png(15_000)),
         upload(tmp_path, "locked.pdf", pdf([["secret"]], password="pw")),
         upload(tmp_path, "broken.pdf", b"%PDF-1.4 nothing"),
         upload(tmp_path, "empty.png", b""),
@@ -171,10 +172,12 @@ def test_pages_keep_their_order_behind_one_that_cannot_be_drawn(scripted: Script
     targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
     with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         words = [f"These are the words of page {n}" for n in (1, 3, 4, 5)]
-        job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])))
-    assert job.state == "done" and sorted(page.page for page in job.added) == [1, 3, 4, 5]
+        pictures = upload(tmp_path, "b.jpg", endless_jpeg()), upload(tmp_path, "c.png", encoded(picture()))
+        job = run(service, upload(tmp_path, "a.pdf", hostile_pdf(words[0], NESTED, *words[1:])), *pictures)
+    assert job.state == "done" and sorted(page.page for page in job.added) == [1, 1, 3, 4, 5]
     assert [(item.file, item.reason) for item in job.skipped] == [
-        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 5 s")
+        ("a.pdf, page 2", "page 2 cannot be drawn: it took longer than 5 s"),
+        ("b.jpg", "this picture cannot be read: it took longer than 5 s"),
     ]
 
 

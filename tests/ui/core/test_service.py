@@ -14,6 +14,7 @@ from serving.library.library import Library
 from serving.library.records import ABSENT, Selection
 from tests.support.files import encoded, pdf, picture
 from tests.support.hostile_pdfs import AMPLE, NESTED, hostile_pdf
+from tests.support.hostile_pictures import endless_jpeg
 from tests.support.libraries import at, made
 from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import run, upload
@@ -38,12 +39,15 @@ def test_search_by_image_finds_the_same_picture(service: Service, tmp_path: Path
     assert both.hits[0].page.file == "1.png" and np.linalg.norm(both.query) == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_that_is_a_pdf_which_cannot_be_drawn_is_told(scripted: ScriptedWorker, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_told(scripted: ScriptedWorker, tmp_path: Path) -> None:
     targets = Targets([Target(EmbeddingClient(scripted.url), "scripted")])
     settings = make_settings(tmp_path, parser_timeout_s=2, parser_memory_bytes=AMPLE)
     with closing(Service(targets, Library(tmp_path / "library"), settings)) as service:
         question = Question("", upload(tmp_path, "slow.pdf", hostile_pdf(NESTED)).path)
         with pytest.raises(UnreadableError, match="page 1 cannot be drawn: it took longer than 2 s"):
+            service.search(question, made(service.library), 3)
+        question = Question("", upload(tmp_path, "slow.jpg", endless_jpeg()).path)
+        with pytest.raises(UnreadableError, match="this picture cannot be read: it took longer than 2 s"):
             service.search(question, made(service.library), 3)
         words = Question("", upload(tmp_path, "words.pdf", pdf(PAGES[:1])).path)
         assert service.search(words, made(service.library), 3).hits == []
