@@ -19,7 +19,7 @@ def at(left: float, bottom: float, turn: str = "1 0 0 1") -> str:
 
 
 SHOWN = {
-    "kerned letters": (at(60, 700) + "[(T) 90 (uesday) -280 (at) -280 (T) 120 (a) 60 (vern)] TJ ET", "Tuesday at Tavern"),
+    "kerned letters": (at(60, 700) + "[(T) 90 (uesday) -280 (T) 120 (a) 60 (vern)] TJ ET", "Tuesday Tavern"),
     "words placed one by one": (write("Harbour", 60, 700) + write("gazette", 107, 700), "Harbour gazette"),
     "letters placed one by one": (
         "".join(write(letter, 60 + 9 * n, 700) for n, letter in enumerate("GRAND")), "GRAND"
