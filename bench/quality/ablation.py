@@ -39,7 +39,7 @@ class Variant:
     centre: float
     shrink: float
     line_weight: float
-    line_rule: str = "nearest"
+    line_rule: str = "title"
 
 
 @dataclass(frozen=True, eq=False)

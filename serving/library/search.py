@@ -15,15 +15,17 @@ from serving.errors import BadValueError
 from serving.library.catalogue import IDS_PER_QUERY, Catalogue
 from serving.library.records import ALL_PAGES, CollectionKey, Hit, Selection, StoredPage
 from serving.library.vector_index import PageVectors, VectorIndex
-from serving.library.vectors import find_best_rows, truncate_vectors
+from serving.library.vectors import truncate_vectors
 
 CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are compared too; in a smaller collection all pages are."""
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it gains."""
+TITLE_SHARE = 0.4
+"""How much does not count, of what query and line have in common with the page's title, when a line is marked."""
 
 Ranked = list[tuple[str, float, int | None]]
-"""Page id, score, number of the line that answers."""
+"""Page id, score, number of the line to mark."""
 
 
 class Ranking:
@@ -115,12 +117,9 @@ class Ranking:
     def _find_best_lines(
         self, ids: Sequence[str], queries: Vectors, dimension: int
     ) -> dict[str, tuple[NDArray[np.intp], Vectors]]:
-        """Return, for each page whose lines have vectors, the number of the line nearest to each query, and its cosine.
-
-        `dimension`: that of the stored vectors.
-        """
+        """Return `find_best_lines` of each page whose lines have vectors, which are stored with `dimension` numbers."""
         rows = self._catalogue.read_line_vectors(ids)
-        return {page_id: find_best_rows(lines, dimension, queries) for page_id, lines in rows if lines}
+        return {page_id: find_best_lines(lines, dimension, queries) for page_id, lines in rows if lines}
 
     def _make_hits(self, ranked: Ranked) -> list[Hit]:
         pages = self._catalogue.read_pages([page_id for page_id, _, _ in ranked])
@@ -130,6 +129,25 @@ class Ranking:
             Hit(rank, score, pages[page_id], None if number is None else self._catalogue.read_line(page_id, number))
             for rank, (page_id, score, number) in enumerate(there, 1)
         ]
+
+
+def find_best_lines(rows: bytes, dimension: int, queries: Vectors) -> tuple[NDArray[np.intp], Vectors]:
+    """Return, for each query, the number of the line to mark, and the cosine of the nearest of the fp16 `rows`."""
+    stored = np.frombuffer(rows, dtype=np.float16).reshape(-1, dimension)
+    lines = truncate_vectors(stored.astype(np.float32), queries.shape[1])
+    cosines = np.asarray(queries @ lines.T, dtype=np.float32)
+    return score_answers(cosines, lines).argmax(axis=1), cosines.max(axis=1)
+
+
+def score_answers(cosines: Vectors, lines: Vectors) -> Vectors:
+    """Return `cosines`, float32[queries, lines], less what query and line have in common with the page's title.
+
+    A query's words for the page's subject find the page; which line answers is in its other words. The title is the
+    first of the `lines`, float32[lines, n], that has a vector.
+    """
+    title = lines.any(axis=1).argmax()
+    shared = np.outer(cosines[:, title], lines @ lines[title])
+    return np.asarray(cosines - TITLE_SHARE * shared, dtype=np.float32)
 
 
 def blend_scores(page: Vectors | float, line: Vectors | float) -> Vectors | float:

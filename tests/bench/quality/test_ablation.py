@@ -49,7 +49,7 @@ def test_the_line_of_the_right_page_is_marked_by_the_rule_and_ranks_nothing() ->
         rule: rank_queries(raw, {"q": 0.95 * topic + 0.31 * answer}, [RIGHT], replace(BOTH, line_rule=rule))[0]
         for rule in RULES
     }
-    assert (found["nearest"].marked, found["less page"].marked) == ("right 0", "right 1")
+    assert (found["nearest"].marked, found["page"].marked) == ("right 0", "right 1")
     assert {one.rank for one in found.values()} == {1}
 
 

@@ -32,11 +32,16 @@ def test_a_line_that_is_the_query_wins_by_any_rule(rule: str) -> None:
     assert choose(rule, alone) == 0, "also a page of one line"
 
 
-@pytest.mark.parametrize("rule", ["less page", "centred"])
+@pytest.mark.parametrize("rule", ["page", "centred"])
 def test_what_all_lines_share_does_not_decide(rule: str) -> None:
     lines = [TOPIC + 0.6 * ELSE, 0.9 * TOPIC + 0.1 * ANSWER, 0.9 * TOPIC - 0.1 * ANSWER]
     found = candidates(*lines, query=0.6 * TOPIC + 0.5 * ANSWER)
     assert choose("nearest", found) == 0 and choose(rule, found) == 1
+
+
+def test_what_the_title_says_does_not_decide() -> None:
+    found = candidates(TOPIC, 0.8 * TOPIC + 0.6 * ANSWER, 0.8 * TOPIC + 0.6 * ELSE, query=0.95 * TOPIC + 0.3 * ANSWER)
+    assert choose("nearest", found) == 0 and choose("title", found) == 1
 
 
 def test_neighbours_decide_between_equals() -> None:
