@@ -37,7 +37,7 @@ def score_beyond_title(found: Candidates) -> Vectors:
     """Return the library's own scores: cosines less what query and line have in common with the title."""
     from serving.library.search import score_answers  # and usearch with it, which other commands do not need
 
-    return np.asarray(score_answers(score_nearest(found)[None], found.lines)[0])
+    return np.asarray(score_answers(score_nearest(found), found.lines))
 
 
 def score_residual(found: Candidates) -> Vectors:

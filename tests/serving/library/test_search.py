@@ -10,7 +10,7 @@ from serving.errors import BadValueError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import Selection
-from serving.library.search import LINE_WEIGHT, TITLE_SHARE, find_best_lines, score_answers
+from serving.library.search import LINE_WEIGHT, TITLE_SHARE, choose_line, score_answers
 from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
 
@@ -37,24 +37,29 @@ def test_the_best_line_counts_and_is_told(library: Library) -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-def test_the_line_beyond_the_title_is_marked_and_the_nearest_one_counts() -> None:
+SUBJECT, ANSWER, OTHER = np.eye(64, dtype=np.float32)[:3]
+TITLED = np.stack([0 * SUBJECT, SUBJECT, 0.8 * SUBJECT + 0.6 * ANSWER, 0.8 * SUBJECT + 0.6 * OTHER])
+"""A line without a vector, the title, and two lines that share its subject."""
+QUESTION = 0.95 * SUBJECT + 0.31 * ANSWER
+
+
+def test_the_line_beyond_the_title_is_marked_and_the_nearest_one_counts(library: Library) -> None:
     """A question about the page's subject is nearest to the title; the line that says more of it is marked."""
-    subject, answer, other = np.eye(3, dtype=np.float32)
-    no_vector = np.zeros(3, np.float32)
-    lines = np.stack([no_vector, subject, 0.8 * subject + 0.6 * answer, 0.8 * subject + 0.6 * other])
-    question = 0.95 * subject + 0.31 * answer
-    numbers, cosines = find_best_lines(lines.astype(np.float16).tobytes(), 3, np.stack([question, subject, other]))
-    assert numbers.tolist() == [2, 1, 3], "the title itself answers who asks for nothing else"
-    np.testing.assert_allclose(cosines, [0.95, 1.0, 0.6], atol=1e-3)
-    scores = score_answers(question[None] @ lines.T, lines)
-    np.testing.assert_allclose(scores[0, 2], 0.946 - TITLE_SHARE * 0.95 * 0.8, atol=1e-5)
+    lines = tuple(Line(text) for text in ("7", "Lamps", "Lamps, total due", "Lamps, thank you"))
+    add(library, new("bill.pdf", vector=SUBJECT, lines=lines, line_vectors=TITLED))
+    for question, marked, nearest in ((QUESTION, 2, 0.95), (SUBJECT, 1, 1.0), (OTHER, 3, 0.6)):
+        for dimension in (None, 8):
+            (hit,) = library.ranking.search(at(library), question, 1, "f1", dimension=dimension)
+            page = float(question @ SUBJECT) / (float(np.linalg.norm(question)) if dimension else 1)
+            assert hit.line == lines[marked], "the title itself answers who asks for nothing else"
+            assert hit.score == pytest.approx((1 - LINE_WEIGHT) * page + LINE_WEIGHT * nearest, abs=2e-3)
 
 
-def test_lines_without_vectors_and_lone_lines_are_marked_as_they_are() -> None:
-    blank, one = np.zeros((2, 4), np.float16), np.eye(4, dtype=np.float16)[:1]
-    for rows, cosine in ((blank, 0.0), (one, 1.0)):
-        numbers, cosines = find_best_lines(rows.tobytes(), 4, np.eye(4, dtype=np.float32)[:1])
-        assert (numbers.tolist(), cosines.tolist()) == ([0], [cosine])
+def test_a_line_counts_less_by_what_it_shares_with_the_title() -> None:
+    cosines = TITLED @ QUESTION
+    np.testing.assert_allclose(score_answers(cosines, TITLED)[2], 0.946 - TITLE_SHARE * 0.95 * 0.8, atol=1e-5)
+    blank, alone = np.zeros((2, 64), np.float16), TITLED[1:2].astype(np.float16)
+    assert choose_line(blank, QUESTION) == choose_line(alone, QUESTION) == 0
 
 
 def test_a_selection_is_made_before_ranking(library: Library) -> None:
