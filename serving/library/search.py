@@ -20,7 +20,7 @@ CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are compared too; in a smaller collection all pages are."""
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it gains."""
-TITLE_SHARE = 0.4
+TITLE_SHARE = 0.5
 """How much does not count, of what query and line have in common with the page's title, when a line is marked."""
 
 Ranked = list[tuple[str, float, int | None]]

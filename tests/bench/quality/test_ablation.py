@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.quality.ablation import RawPage, Variant, rank_queries
+from bench.quality.ablation import RawPage, Variant, name_subjects, rank_queries
 from bench.quality.line_rules import RULES
 from bench.quality.recall import LabelledQuery
 from serving.embedders.base import Vectors
@@ -51,6 +51,12 @@ def test_the_line_of_the_right_page_is_marked_by_the_rule_and_ranks_nothing() ->
     }
     assert (found["nearest"].marked, found["page"].marked) == ("right 0", "right 1")
     assert {one.rank for one in found.values()} == {1}
+
+
+def test_questions_are_asked_again_with_the_subject_of_their_page() -> None:
+    asked = LabelledQuery("how much?", "paraphrase", "right.png", 1, ("due",))
+    labels = [asked, replace(asked, kind="keyword"), replace(asked, lines=())]
+    assert name_subjects(labels, [page("right", A)]) == [replace(asked, query="how much? right 0", kind="named")]
 
 
 def test_centering_brings_pages_of_the_common_mean_down() -> None:
