@@ -1,7 +1,7 @@
 """`python -m bench ablation`: what each part of the built-in ranking brings, for whoever changes a vector.
 
 The corpus is read and embedded once, inside this process, and ranked by each variant: language taken out, lines
-counted, both, neither.
+counted, both, neither; then as shipped, with the line that answers chosen by each of `line_rules`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.quality import recall
+from bench.quality.line_rules import RULES, Candidates
 from bench.quality.recall import LabelledQuery, QueryRank
 from bench.results import record
 from serving.documents.files import open_file
@@ -27,29 +28,32 @@ from serving.embedders.builtin.language_centering import CENTRE, SHRINK, Languag
 from serving.settings import Settings
 
 ABOUT = "what each part of the built-in ranking brings"
+NAMED = "named"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A ranking: `centre` and `shrink` of `LanguageCentering`, and the best line's share of a score."""
+    """A ranking: `centre` and `shrink` of `LanguageCentering`, the best line's share of a score, a rule of `RULES`."""
 
     name: str
     centre: float
     shrink: float
     line_weight: float
+    line_rule: str = "title"
 
 
 @dataclass(frozen=True, eq=False)
 class RawPage:
-    """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines."""
+    """A page as e5 embeds it: float32[384], and float32[n, 384] for its lines, whose words are `texts`."""
 
     key: tuple[str, int]
     page: Vectors
     lines: Vectors
+    texts: Sequence[str]
 
 
-def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[str, Vectors]]:
-    """Return the pages with readable text, and the vector of each query."""
+def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], list[LabelledQuery], dict[str, Vectors]]:
+    """Return the pages with readable text, the queries (see `name_subjects`), and the vector of each."""
     embedder = builtin.BuiltinEmbedder(settings)
     embedder.load()
     e5 = embedder._e5
@@ -63,14 +67,29 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], dict[
                 if builtin.count_letters(words) >= builtin.MIN_LETTERS:
                     least = builtin.MIN_LINE_LETTERS
                     telling = [line.text for line in lines if builtin.count_letters(line.text) >= least]
-                    pages.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling)))
-    return pages, {label.query: e5.query(label.query) for label in recall.load_labels(corpus)}
+                    pages.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling), telling))
+    labels = recall.load_labels(corpus)
+    labels += name_subjects(labels, pages)
+    return pages, labels, {label.query: e5.query(label.query) for label in labels}
+
+
+def name_subjects(labels: Sequence[LabelledQuery], raw: Sequence[RawPage]) -> list[LabelledQuery]:
+    """Return the questions as people ask who name the page's subject: with the page's first line, as kind "named".
+
+    The sample queries avoid the page's words, so they cannot show a rule that marks the title for its words alone.
+    """
+    titles = {page.key: page.texts[0] for page in raw}
+    return [
+        replace(label, query=f"{label.query} {titles[label.file, label.page]}", kind=NAMED)
+        for label in labels
+        if label.kind != "keyword" and label.lines
+    ]
 
 
 def rank_queries(
     raw: Sequence[RawPage], queries: dict[str, Vectors], labels: Sequence[LabelledQuery], variant: Variant
 ) -> list[QueryRank]:
-    """Return the rank of the right page for each query by one variant; a tie counts against it."""
+    """Return the right page's rank and marked line for each query by one variant; a tie counts against the page."""
     shipped = LanguageCentering.load()
     neutral = LanguageCentering(shipped.mean, shipped.directions, variant.centre, variant.shrink)
     matrix = np.stack([neutral(page.page) for page in raw])
@@ -82,7 +101,10 @@ def rank_queries(
         best = np.array([(vectors @ query).max() for vectors in lines])
         scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
         right = keys.index((label.file, label.page))
-        ranks.append(QueryRank(label, int((scores >= scores[right]).sum())))
+        texts = raw[right].texts
+        found = Candidates(label.query, query, matrix[right], texts, lines[right])
+        marked = texts[int(RULES[variant.line_rule](found).argmax())]
+        ranks.append(QueryRank(label, int((scores >= scores[right]).sum()), marked))
     return ranks
 
 
@@ -90,20 +112,27 @@ def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
     """Print the figures of each variant, and return the result file's content."""
     from serving.library.search import LINE_WEIGHT  # and usearch with it, which other commands do not need
 
+    shipped = Variant("both (as shipped)", CENTRE, SHRINK, LINE_WEIGHT)
     variants = (
         Variant("e5 alone, one vector a page", 0.0, 0.0, 0.0),
         Variant("less language", CENTRE, SHRINK, 0.0),
         Variant("lines counted", 0.0, 0.0, LINE_WEIGHT),
-        Variant("both (as shipped)", CENTRE, SHRINK, LINE_WEIGHT),
+        shipped,
         Variant("both, half of the language", CENTRE, 0.5, LINE_WEIGHT),
         Variant("both, all of the language", CENTRE, 1.0, LINE_WEIGHT),
         Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
+        *(
+            replace(shipped, name=f"both, line by {rule}", line_rule=rule)
+            for rule in RULES
+            if rule != shipped.line_rule
+        ),
     )
-    raw, queries = embed_corpus(corpus, settings)
-    labels = recall.load_labels(corpus)
+    raw, labels, queries = embed_corpus(corpus, settings)
     rows = []
     for variant in variants:
-        table = recall.summarise_kinds(rank_queries(raw, queries, labels, variant))
+        ranks = rank_queries(raw, queries, labels, variant)
+        table = recall.summarise_kinds([one for one in ranks if one.label.kind != NAMED])
+        table += recall.summarise_kinds([one for one in ranks if one.label.kind == NAMED])[:1]
         print(f"{variant.name}\n{recall.render_table(table)}\n")
         rows.append({**asdict(variant), "table": [asdict(row) for row in table]})
     return {"pages": len(raw), "variants": rows}

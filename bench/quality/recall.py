@@ -1,4 +1,4 @@
-"""`python -m bench quality`: whether the embedder finds the right page, by labelled queries of several kinds."""
+"""`python -m bench quality`: whether the right page is found and its answering line marked, by labelled queries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -29,39 +30,62 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     from serving.library.library import Library
 
-ABOUT = "recall@1, recall@3 and MRR on labelled queries, for each kind of query"
+ABOUT = "recall@1, recall@3 and MRR of pages, and hit@1 of lines, on labelled queries of each kind"
 IN_FLIGHT = 4
 COLLECTION = "quality"
+WHOLE_LINE = 8
+"""Letters and digits of a marked line that may be a part of a label: a shorter one could be anything."""
 CORPUS = Path(__file__).parents[2] / "assets" / "samples"
 
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """A query with the page that answers it."""
+    """A query with the page that answers it, and pieces of its lines that do: one is enough; none are not counted."""
 
     query: str
     kind: str
     file: str
     page: int
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class KindRecall:
-    """Figures of one kind of query, from 0 to 1."""
+    """Figures of one kind of query, from 0 to 1. `line_hit_at_1` is of the `lines` queries that have labelled lines."""
 
     kind: str
     n: int
     recall_at_1: float
     recall_at_3: float
     mrr: float
+    lines: int = 0
+    line_hit_at_1: float | None = None
 
 
 @dataclass(frozen=True)
 class QueryRank:
-    """The rank of the right page, 1 the best."""
+    """The rank of the right page, 1 the best, and the text of the line that is marked on it."""
 
     label: LabelledQuery
     rank: int
+    marked: str | None = None
+
+    @property
+    def line_is_right(self) -> bool | None:
+        """Return whether the marked line answers; None if no line is labelled."""
+        return match_line(self.marked or "", self.label.lines) if self.label.lines else None
+
+
+def match_line(marked: str, pieces: Sequence[str]) -> bool:
+    """Return whether the line has one of these pieces or is part of one, by its letters and digits alone."""
+    line = keep_letters(marked)
+    return any(
+        piece in line or (len(line) >= WHOLE_LINE and line in piece) for piece in map(keep_letters, pieces) if piece
+    )
+
+
+def keep_letters(text: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
 def load_labels(corpus: Path) -> list[LabelledQuery]:
@@ -69,9 +93,21 @@ def load_labels(corpus: Path) -> list[LabelledQuery]:
     path = corpus / "queries.json"
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["queries"]
-        return [LabelledQuery(str(e["query"]), str(e["kind"]), str(e["file"]), int(e["page"])) for e in entries]
+        return [
+            LabelledQuery(
+                str(e["query"]), str(e["kind"]), str(e["file"]), int(e["page"]), read_pieces(e.get("lines", []))
+            )
+            for e in entries
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a list of labelled queries: {error!r}") from None
+
+
+def read_pieces(value: object) -> tuple[str, ...]:
+    """Return the pieces of a label's lines. Raises ValueError unless each has letters or digits to find it by."""
+    if not isinstance(value, list) or not all(isinstance(piece, str) and keep_letters(piece) for piece in value):
+        raise ValueError(f"lines: {value!r}")
+    return tuple(value)
 
 
 def list_page_files(corpus: Path) -> list[Path]:
@@ -88,7 +124,10 @@ def read_pages(corpus: Path, settings: Settings) -> Iterator[tuple[tuple[str, in
 
 
 def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> list[QueryRank]:
-    """Return the rank of the right page for each query, in a library as the page uses it. Raises ValueError."""
+    """Return the right page's rank and marked line for each query, by a library as the page uses it.
+
+    Raises ValueError.
+    """
     from serving.library.library import Library  # and usearch with it: who only wants the corpus needs neither
 
     labels = load_labels(corpus)
@@ -104,7 +143,8 @@ def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> lis
             hits = library.ranking.search(collection, query, len(keys), info.fingerprint)
             right = next(hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page))
             # A tie counts against us.
-            ranks.append(QueryRank(label, sum(hit.score >= right.score for hit in hits)))
+            rank = sum(hit.score >= right.score for hit in hits)
+            ranks.append(QueryRank(label, rank, None if right.line is None else right.line.text))
     return ranks
 
 
@@ -129,15 +169,23 @@ def summarise_kinds(ranks: Sequence[QueryRank]) -> list[KindRecall]:
     """Return the figures of each kind of query, then of all."""
     table = []
     for kind in [*dict.fromkeys(one.label.kind for one in ranks), "all"]:
-        at = np.asarray([one.rank for one in ranks if kind in ("all", one.label.kind)])
-        means = (float(values.mean()) for values in (at == 1, at <= 3, 1 / at))
-        table.append(KindRecall(kind, len(at), *means))
+        chosen = [one for one in ranks if kind in ("all", one.label.kind)]
+        at = np.asarray([one.rank for one in chosen])
+        first, third, mrr = (float(values.mean()) for values in (at == 1, at <= 3, 1 / at))
+        right = [one.line_is_right for one in chosen if one.line_is_right is not None]
+        table.append(
+            KindRecall(kind, len(at), first, third, mrr, len(right), sum(right) / len(right) if right else None)
+        )
     return table
 
 
 def render_table(rows: Sequence[KindRecall]) -> str:
-    lines = [f"{'kind':<12}{'n':>5}{'recall@1':>10}{'recall@3':>10}{'MRR':>8}"]
-    lines += [f"{r.kind:<12}{r.n:>5}{r.recall_at_1:>10.3f}{r.recall_at_3:>10.3f}{r.mrr:>8.3f}" for r in rows]
+    """Return the figures as aligned text; a dash where no line is labelled."""
+    lines = [f"{'kind':<12}{'n':>5}{'recall@1':>10}{'recall@3':>10}{'MRR':>8}{'lines':>7}{'hit@1':>7}"]
+    for row in rows:
+        pages = f"{row.kind:<12}{row.n:>5}{row.recall_at_1:>10.3f}{row.recall_at_3:>10.3f}{row.mrr:>8.3f}"
+        hit = "-" if row.line_hit_at_1 is None else f"{row.line_hit_at_1:.3f}"
+        lines.append(f"{pages}{row.lines:>7}{hit:>7}")
     return "\n".join(lines)
 
 
@@ -162,7 +210,7 @@ def open_worker(url: str | None) -> Iterator[EmbeddingClient]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus(parser)
-    parser.add_argument("--misses", action="store_true", help="also print the queries whose page is not first")
+    parser.add_argument("--misses", action="store_true", help="also print each query whose page or line is wrong")
     add_worker(parser)
     record.add_out(parser, "quality-builtin.json")
 
@@ -173,9 +221,13 @@ def main(options: argparse.Namespace) -> int:
             info, ranks = client.fetch_info(), rank_pages(client, options.corpus, Settings())
         table = summarise_kinds(ranks)
         print(render_table(table))
-        for miss in (one for one in ranks if options.misses and one.rank > 1):
-            print(f"rank {miss.rank:>3}  {miss.label.kind:<11} {miss.label.query}  ({miss.label.file})")
-        samples = [{**asdict(one.label), "rank": one.rank} for one in ranks]
+        for one in ranks if options.misses else ():
+            if one.rank > 1 or one.line_is_right is False:
+                print(f"rank {one.rank:>3}  {one.label.kind:<11} {one.label.query}  ({one.label.file}: {one.marked})")
+        samples = [
+            {**asdict(one.label), "rank": one.rank, "marked": one.marked, "line_is_right": one.line_is_right}
+            for one in ranks
+        ]
         figures = {"table": [asdict(row) for row in table], "samples": samples}
         return {"model": info.name, "fingerprint": info.fingerprint, **figures}
 

@@ -51,7 +51,7 @@ class StoredPage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A search result. `line` is the page's line nearest to the query, where its lines have vectors."""
+    """A search result. `line` is the page's line that answers best, where its lines have vectors."""
 
     rank: int
     score: float

@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
 from serving.library.catalogue import IDS_PER_QUERY, Catalogue
 from serving.library.records import ALL_PAGES, CollectionKey, Hit, Selection, StoredPage
 from serving.library.vector_index import PageVectors, VectorIndex
-from serving.library.vectors import find_best_rows, truncate_vectors
+from serving.library.vectors import HalfVectors, compute_cosines, truncate_vectors
 
 CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are compared too; in a smaller collection all pages are."""
 LINE_WEIGHT = 0.4
 """Share of the best line in a page's score. docs/quality.md has what it gains."""
+TITLE_SHARE = 0.5
+"""How much does not count, of what query and line have in common with the page's title, when a line is marked."""
 
 Ranked = list[tuple[str, float, int | None]]
-"""Page id, score, number of the line that answers."""
+"""Page id, score, number of the line to mark."""
 
 
 class Ranking:
@@ -56,7 +57,7 @@ class Ranking:
         nearest = found.matrix.search(vector, max(top_k, CANDIDATES) if found.has_lines else top_k, chosen)
         ranked: Ranked = [(page_id, score, None) for page_id, score in nearest]
         if found.has_lines:
-            ranked = self._rank_with_lines(ranked, vector, found.matrix.dimension)[:top_k]
+            ranked = self._rank_with_lines(ranked, vector, found.matrix.dimension, top_k)
         return self._make_hits(ranked)
 
     def score_pages(
@@ -79,10 +80,11 @@ class Ranking:
         if found.has_lines:
             for start in range(0, len(ids), IDS_PER_QUERY):
                 part = slice(start, start + IDS_PER_QUERY)
-                best = self._find_best_lines(ids[part], queries, found.matrix.dimension)
+                lines = self._read_lines(ids[part], found.matrix.dimension)
                 for column, page_id in enumerate(ids[part], start):
-                    if page_id in best:
-                        scores[:, column] = blend_scores(scores[:, column], best[page_id][1])
+                    if page_id in lines:
+                        nearest = compute_cosines(lines[page_id], queries).max(axis=1)
+                        scores[:, column] = blend_scores(scores[:, column], nearest)
         pages = self._catalogue.read_pages(ids)
         there = [n for n, page_id in enumerate(ids) if page_id in pages]
         return [pages[ids[n]] for n in there], scores[:, there]
@@ -103,24 +105,20 @@ class Ranking:
         chosen = self._catalogue.select_pages(collection, selection)
         return self._index.load_vectors(found), chosen
 
-    def _rank_with_lines(self, ranked: Ranked, vector: Vectors, dimension: int) -> Ranked:
-        """Return the same pages, ranked by page and best line together."""
-        best = self._find_best_lines([page_id for page_id, _, _ in ranked], vector[None], dimension)
+    def _rank_with_lines(self, ranked: Ranked, vector: Vectors, dimension: int, top_k: int) -> Ranked:
+        """Return the `top_k` best of the pages by page and nearest line together, each with the line to mark."""
+        lines = self._read_lines([page_id for page_id, _, _ in ranked], dimension)
         for place, (page_id, score, _) in enumerate(ranked):
-            if page_id in best:
-                number, nearest = best[page_id]
-                ranked[place] = page_id, float(blend_scores(score, float(nearest[0]))), int(number[0])
-        return sorted(ranked, key=lambda entry: -entry[1])
+            if page_id in lines:
+                nearest = compute_cosines(lines[page_id], vector[None]).max()
+                ranked[place] = page_id, float(blend_scores(score, float(nearest))), None
+        best = sorted(ranked, key=lambda entry: -entry[1])[:top_k]
+        return [(key, score, choose_line(lines[key], vector) if key in lines else None) for key, score, _ in best]
 
-    def _find_best_lines(
-        self, ids: Sequence[str], queries: Vectors, dimension: int
-    ) -> dict[str, tuple[NDArray[np.intp], Vectors]]:
-        """Return, for each page whose lines have vectors, the number of the line nearest to each query, and its cosine.
-
-        `dimension`: that of the stored vectors.
-        """
+    def _read_lines(self, ids: Sequence[str], dimension: int) -> dict[str, HalfVectors]:
+        """Return fp16[lines, dimension] for each page whose lines have vectors."""
         rows = self._catalogue.read_line_vectors(ids)
-        return {page_id: find_best_rows(lines, dimension, queries) for page_id, lines in rows if lines}
+        return {key: np.frombuffer(lines, dtype=np.float16).reshape(-1, dimension) for key, lines in rows if lines}
 
     def _make_hits(self, ranked: Ranked) -> list[Hit]:
         pages = self._catalogue.read_pages([page_id for page_id, _, _ in ranked])
@@ -130,6 +128,22 @@ class Ranking:
             Hit(rank, score, pages[page_id], None if number is None else self._catalogue.read_line(page_id, number))
             for rank, (page_id, score, number) in enumerate(there, 1)
         ]
+
+
+def choose_line(rows: HalfVectors, query: Vectors) -> int:
+    """Return the number of the line to mark on a page."""
+    lines = truncate_vectors(rows.astype(np.float32), len(query))
+    return int(score_answers(lines @ query, lines).argmax())
+
+
+def score_answers(cosines: Vectors, lines: Vectors) -> Vectors:
+    """Return the `cosines` of lines and query less what both have in common with the page's title, float32[lines].
+
+    A query's words for the page's subject find the page; which line answers is in its other words. The title is the
+    first of the `lines`, float32[lines, n], that has a vector.
+    """
+    title = lines.any(axis=1).argmax()
+    return np.asarray(cosines - TITLE_SHARE * cosines[title] * (lines @ lines[title]), dtype=np.float32)
 
 
 def blend_scores(page: Vectors | float, line: Vectors | float) -> Vectors | float:

@@ -117,9 +117,3 @@ def truncate_vectors(vectors: Vectors, dimension: int | None) -> Vectors:
 def compute_cosines(rows: HalfVectors, queries: Vectors) -> Vectors:
     """Return float32[queries, rows]. Queries have length 1; of each row as many numbers are compared as a query has."""
     return np.asarray(queries @ truncate_vectors(rows.astype(np.float32), queries.shape[1]).T, dtype=np.float32)
-
-
-def find_best_rows(rows: bytes, dimension: int, queries: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-    """Return, for each query, the number and the cosine of the nearest of the fp16 `rows` of `dimension` numbers."""
-    scores = compute_cosines(np.frombuffer(rows, dtype=np.float16).reshape(-1, dimension), queries)
-    return scores.argmax(axis=1), scores.max(axis=1)

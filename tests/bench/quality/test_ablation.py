@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from bench.quality.ablation import RawPage, Variant, rank_queries
+from bench.quality.ablation import RawPage, Variant, name_subjects, rank_queries
+from bench.quality.line_rules import RULES
 from bench.quality.recall import LabelledQuery
 from serving.embedders.base import Vectors
 from tests.support.scripted import unit
@@ -16,7 +19,8 @@ RIGHT = LabelledQuery("q", "k", "right.png", 1)
 
 
 def page(name: str, vector: Vectors, *lines: Vectors) -> RawPage:
-    return RawPage((f"{name}.png", 1), vector, np.stack(lines or (vector,)))
+    vectors = np.stack(lines or (vector,))
+    return RawPage((f"{name}.png", 1), vector, vectors, [f"{name} {number}" for number in range(len(vectors))])
 
 
 def ranks(raw: list[RawPage], variant: Variant, query: Vectors = A) -> list[int]:
@@ -38,6 +42,23 @@ def test_the_best_line_counts_by_its_weight(variant: Variant, rank: int) -> None
     assert ranks(raw, variant) == [rank]
 
 
+def test_the_line_of_the_right_page_is_marked_by_the_rule_and_ranks_nothing() -> None:
+    topic, answer = np.eye(384, dtype=np.float32)[:2]
+    raw = [page("right", topic, topic, 0.8 * topic + 0.6 * answer), page("else", C)]
+    found = {
+        rule: rank_queries(raw, {"q": 0.95 * topic + 0.31 * answer}, [RIGHT], replace(BOTH, line_rule=rule))[0]
+        for rule in RULES
+    }
+    assert (found["nearest"].marked, found["page"].marked) == ("right 0", "right 1")
+    assert {one.rank for one in found.values()} == {1}
+
+
+def test_questions_are_asked_again_with_the_subject_of_their_page() -> None:
+    asked = LabelledQuery("how much?", "paraphrase", "right.png", 1, ("due",))
+    labels = [asked, replace(asked, kind="keyword"), replace(asked, lines=())]
+    assert name_subjects(labels, [page("right", A)]) == [replace(asked, query="how much? right 0", kind="named")]
+
+
 def test_centering_brings_pages_of_the_common_mean_down() -> None:
     """Each page has a part that all have; with all of it removed, only what differs decides."""
     from serving.embedders.builtin.language_centering import LanguageCentering
@@ -46,7 +67,9 @@ def test_centering_brings_pages_of_the_common_mean_down() -> None:
     common = mean / np.linalg.norm(mean)
     raw = [page("right", 3 * common + A), page("other", 9 * common + 0.1 * B)]
     query = 5 * common + 0.5 * A
-    assert ranks([RawPage(one.key, unit_length(one.page), unit_length(one.lines)) for one in raw], PAGES, query) == [2]
+    assert ranks(
+        [RawPage(one.key, unit_length(one.page), unit_length(one.lines), one.texts) for one in raw], PAGES, query
+    ) == [2]
     moved = Variant("", float(np.linalg.norm(5 * common) / np.linalg.norm(mean)), 0.0, 0.0)
     assert ranks(raw, moved, query) == [1]
 

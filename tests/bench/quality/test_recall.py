@@ -1,4 +1,4 @@
-"""Recall: labels, the rank of the right page in a real library, and the figures of each kind of query."""
+"""Recall: labels, the right page's rank and marked line in a real library, and the figures of each kind of query."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.quality import recall
 from bench.quality.recall import KindRecall, LabelledQuery, QueryRank
 from serving.client import EmbeddingClient
 from serving.settings import Settings
-from tests.support.files import encoded
-from tests.support.scripted import Coloured
+from tests.support.files import encoded, pdf
+from tests.support.scripted import Coloured, Scripted
 from tests.support.servers import make_settings, running
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -45,8 +45,40 @@ def test_figures_by_hand() -> None:
         KindRecall("all", 4, 0.5, 0.75, pytest.approx(0.6875)),  # type: ignore[arg-type]
     ]
     lines = recall.render_table(recall.summarise_kinds(ranks)).splitlines()
-    assert lines[0].split() == ["kind", "n", "recall@1", "recall@3", "MRR"]
-    assert lines[-1].split() == ["all", "4", "0.500", "0.750", "0.688"]
+    assert lines[0].split() == ["kind", "n", "recall@1", "recall@3", "MRR", "lines", "hit@1"]
+    assert lines[-1].split() == ["all", "4", "0.500", "0.750", "0.688", "0", "-"]
+
+
+def test_lines_are_counted_where_they_are_labelled_wherever_the_page_ranks() -> None:
+    def marked(kind: str, place: int, line: str | None, *lines: str) -> QueryRank:
+        return QueryRank(LabelledQuery("q", kind, "f", 1, lines), place, line)
+
+    ranks = [marked("a", 1, "Total due 12.00", "total due"), marked("a", 9, "Subtotal", "total due")]
+    ranks += [marked("a", 1, "anything"), marked("b", 3, None, "total due"), marked("b", 3, "TOTAL DUE", "total due")]
+    rows = recall.summarise_kinds(ranks)
+    assert [(row.kind, row.n, row.lines, row.line_hit_at_1) for row in rows] == [
+        ("a", 3, 2, 0.5), ("b", 2, 2, 0.5), ("all", 5, 4, 0.5)
+    ]  # fmt: skip
+    assert recall.render_table(rows).splitlines()[-1].split()[-2:] == ["4", "0.500"]
+
+
+@pytest.mark.parametrize(
+    ("marked", "piece", "right"),
+    [
+        ("Total due € 2,917.43", "TOTAL-DUE", True),
+        ("Account 77 Total due € 2,917.43 Thank you", "Total due € 2917", True),  # a longer row
+        ("Total due", "Total due € 2,917.43", True),  # a shorter one
+        ("Total", "Total due € 2,917.43", False),  # it could stand anywhere
+        ("蒸気口キャップ 週に１回", "週に1回", True),
+        ("Zażółć gęślą", "zażółć", True),
+        ("Subtotal", "Total due", False),
+        ("", "Total due", False),
+        ("·", "Total due", False),
+    ],
+)
+def test_a_line_is_matched_by_its_letters_and_digits(marked: str, piece: str, right: bool) -> None:
+    assert recall.match_line(marked, [piece]) is right and recall.match_line(marked, ["absent", piece]) is right
+    assert not recall.match_line(marked, [])
 
 
 def test_the_shipped_labels_name_pages_that_are_there() -> None:
@@ -54,9 +86,19 @@ def test_the_shipped_labels_name_pages_that_are_there() -> None:
     files = {path.name for path in recall.list_page_files(recall.CORPUS)}
     assert len(labels) > 20 and {label.file for label in labels} <= files
     assert not files & {"queries.json", "README.md"} and min(label.page for label in labels) == 1
+    assert sum(bool(label.lines) for label in labels) > 0.9 * len(labels)
 
 
-@pytest.mark.parametrize("content", [None, "[]", "{", '{"queries": [{"query": "q"}]}', '{"queries": 3}'])
+LINED = '{"queries": [{"query": "q", "kind": "k", "file": "f", "page": 1, "lines": %s}]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, "[]", "{", '{"queries": [{"query": "q"}]}', '{"queries": 3}',
+        LINED % '"total"', LINED % "[3]", LINED % '[""]', LINED % '["a", "…"]', LINED % "null",
+    ],
+)  # fmt: skip
 def test_labels_that_are_none_are_refused(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "queries.json").write_text(content)
@@ -94,6 +136,24 @@ def test_the_command_writes_figures_and_every_rank(
     written = json.loads(out.read_text())
     assert (written["kind"], written["model"]) == ("quality", "coloured") and written["fingerprint"]
     assert [row["kind"] for row in written["table"]] == ["colour", "wrong", "all"]
-    assert written["samples"][0] == {"query": "red", "kind": "colour", "file": "red.png", "page": 1, "rank": 1}
+    page = {"query": "red", "kind": "colour", "file": "red.png", "page": 1, "rank": 1}
+    assert written["samples"][0] == {**page, "lines": [], "marked": None, "line_is_right": None}
     said = capsys.readouterr().out
-    assert "rank " in said and "(blue.png)" in said and "(green.png)" not in said
+    assert "rank " in said and "(blue.png: None)" in said and "(green.png" not in said
+
+
+def test_the_command_counts_the_lines_that_a_library_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The double finds a line by its own words: of two queries for the total, one is labelled with another line."""
+    words = ["Invoice of a lamp maker", "Subtotal 2,538.00", "Total due 2,917.43"]
+    (tmp_path / "bill.pdf").write_bytes(pdf([words]))
+    asked = {"query": words[2], "kind": "k", "file": "bill.pdf", "page": 1}
+    queries = [{**asked, "lines": ["due 2917"]}, {**asked, "lines": ["Subtotal"]}, asked]
+    (tmp_path / "queries.json").write_text(json.dumps({"queries": queries}))
+    out = tmp_path / "out.json"
+    with running(Scripted(), make_settings(tmp_path / "worker")) as (url, _):
+        assert main(["quality", "--url", url, "--corpus", str(tmp_path), "--out", str(out), "--misses"]) == 0
+    written = json.loads(out.read_text())
+    assert [(row["lines"], row["line_hit_at_1"]) for row in written["table"]] == [(2, 0.5), (2, 0.5)]
+    assert [one["line_is_right"] for one in written["samples"]] == [True, False, None]
+    assert {one["marked"] for one in written["samples"]} == {words[2]}
+    assert capsys.readouterr().out.count("(bill.pdf: Total due 2,917.43)") == 1

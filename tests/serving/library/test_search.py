@@ -10,7 +10,7 @@ from serving.errors import BadValueError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import Selection
-from serving.library.search import LINE_WEIGHT
+from serving.library.search import LINE_WEIGHT, TITLE_SHARE, choose_line, score_answers
 from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
 
@@ -35,6 +35,31 @@ def test_the_best_line_counts_and_is_told(library: Library) -> None:
     plain = next(hit for hit in hits if hit.page.file == "plain.png")
     assert plain.line is None and plain.score == pytest.approx(page, abs=2e-3)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+SUBJECT, ANSWER, OTHER = np.eye(64, dtype=np.float32)[:3]
+TITLED = np.stack([0 * SUBJECT, SUBJECT, 0.8 * SUBJECT + 0.6 * ANSWER, 0.8 * SUBJECT + 0.6 * OTHER])
+"""A line without a vector, the title, and two lines that share its subject."""
+QUESTION = 0.95 * SUBJECT + 0.31 * ANSWER
+
+
+def test_the_line_beyond_the_title_is_marked_and_the_nearest_one_counts(library: Library) -> None:
+    """A question about the page's subject is nearest to the title; the line that says more of it is marked."""
+    lines = tuple(Line(text) for text in ("7", "Lamps", "Lamps, total due", "Lamps, thank you"))
+    add(library, new("bill.pdf", vector=SUBJECT, lines=lines, line_vectors=TITLED))
+    for question, marked, nearest in ((QUESTION, 2, 0.95), (SUBJECT, 1, 1.0), (OTHER, 3, 0.6)):
+        for dimension in (None, 8):
+            (hit,) = library.ranking.search(at(library), question, 1, "f1", dimension=dimension)
+            page = float(question @ SUBJECT) / (float(np.linalg.norm(question)) if dimension else 1)
+            assert hit.line == lines[marked], "the title itself answers who asks for nothing else"
+            assert hit.score == pytest.approx((1 - LINE_WEIGHT) * page + LINE_WEIGHT * nearest, abs=2e-3)
+
+
+def test_a_line_counts_less_by_what_it_shares_with_the_title() -> None:
+    cosines = TITLED @ QUESTION
+    np.testing.assert_allclose(score_answers(cosines, TITLED)[2], 0.946 - TITLE_SHARE * 0.95 * 0.8, atol=1e-5)
+    blank, alone = np.zeros((2, 64), np.float16), TITLED[1:2].astype(np.float16)
+    assert choose_line(blank, QUESTION) == choose_line(alone, QUESTION) == 0
 
 
 def test_a_selection_is_made_before_ranking(library: Library) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.library.library import Library
-from serving.library.vectors import VectorMatrix, find_best_rows, truncate_vectors
+from serving.library.vectors import VectorMatrix, truncate_vectors
 from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
 
@@ -40,10 +40,3 @@ def test_truncated_vectors_have_length_one() -> None:
     short = truncate_vectors(vectors, 2)
     np.testing.assert_allclose(short, [[0.6, 0.8], [0, 0]], atol=1e-6)
     assert truncate_vectors(vectors, 3) is vectors and truncate_vectors(vectors, None) is vectors
-
-
-def test_best_row_of_each_query() -> None:
-    rows = np.eye(3, dtype=np.float16)
-    numbers, scores = find_best_rows(rows.tobytes(), 3, np.array([[0, 1, 0], [0.6, 0, 0.8]], np.float32))
-    assert numbers.tolist() == [1, 2]
-    np.testing.assert_allclose(scores, [1, 0.8], atol=1e-3)
