@@ -12,6 +12,7 @@ import logging
 import re
 import shutil
 import subprocess
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ READING_SIDE, MAX_ENLARGEMENT = 2_600, 2.0
 """Pages are enlarged to this longer side: Tesseract reads letters of 16 pixels worse than of 24."""
 PAGE_INCHES = 11.7
 """Assumed length of a page. The resolution only tells Tesseract how large specks and rules are."""
-TIMEOUT_S = 30.0
-"""For each run. Pages took 0.2 to 4 s on a busy core; a reading has three runs at most."""
+TIMEOUT_S = 45.0
+"""For all runs on a page; pages took 1 to 9 s on a busy core. A request waits for 120 s."""
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 """Degrees clockwise that make a page upright, and how Pillow calls them."""
 MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"))
@@ -124,6 +125,10 @@ class Guess:
     confidence: float = 0.0
     turn: int = 0
 
+    @property
+    def is_certain(self) -> bool:
+        return self.confidence >= CERTAIN.get(self.script, CERTAIN["Latin"])
+
 
 @dataclass(frozen=True)
 class Tesseract:
@@ -146,30 +151,39 @@ class Tesseract:
         only those. A page that takes longer than TIMEOUT_S counts as having none.
         """
         try:
-            return self._read_page(image)
+            return PageReading(self, image.convert("L")).read_lines()
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("tesseract read no page: %s", error)
             return ()
 
-    def _read_page(self, image: Image.Image) -> tuple[Line, ...]:
-        page = image.convert("L")
-        guess = self._guess_script(page) if self.detects_script else Guess()
-        ways: list[tuple[Keep, list[str]]] = [(keep_sure_rows, list(self.scripts[:MAX_SCRIPTS]))]
-        if guess.script in self.languages:
-            ways.insert(0, (keep_certain_rows, [guess.script]))
-        elif guess.confidence >= CERTAIN.get(guess.script, CERTAIN["Latin"]):
-            return ()
-        page = enlarge_page(page)
-        best, best_size, best_turn = Rows(), page.size, 0
-        for turn in dict.fromkeys((guess.turn, 0)):
-            upright = page.transpose(TURNS[turn]) if turn else page
-            for keep, scripts in ways:
-                rows = keep(self._read_rows(upright, scripts), scripts)
-                if rate_rows(rows) > rate_rows(best):
-                    best, best_size, best_turn = rows, upright.size, turn
-                if rows and measure_confidence(chain(*rows)) >= GOOD_CONFIDENCE:
-                    return make_lines(rows, upright.size, turn)
-        return make_lines(best, best_size, best_turn)
+
+class PageReading:
+    """The reading of one page, in a few runs of Tesseract that share a deadline; keeps the best."""
+
+    def __init__(self, tesseract: Tesseract, page: Image.Image) -> None:
+        """`page` is grey."""
+        self._tesseract = tesseract
+        self._page, self._large = page, enlarge_page(page)
+        self._until = time.monotonic() + TIMEOUT_S
+        self._best: tuple[float, tuple[Line, ...]] = 0.0, ()
+
+    def read_lines(self) -> tuple[Line, ...]:
+        """Return the lines, as `Tesseract.read_lines`. Raises OSError, SubprocessError."""
+        languages = self._tesseract.languages
+        guesses: list[Guess] = []
+        # Letters of 16 pixels are guessed right on the enlarged page, Hebrew and Korean ones of 34 on the page itself.
+        for page in (self._page, self._large) if self._tesseract.detects_script else ():
+            guess = self._guess_script(page)
+            if guess.script in languages:
+                for turn in dict.fromkeys((guess.turn, 0)):
+                    if self._is_read_well([guess.script], turn, keep_certain_rows):
+                        return self._best[1]
+            guesses.append(guess)
+        if not guesses or any(guess.script in languages or not guess.is_certain for guess in guesses):
+            for turn in dict.fromkeys((*(guess.turn for guess in guesses), 0)):
+                if self._is_read_well(self._tesseract.scripts[:MAX_SCRIPTS], turn, keep_sure_rows):
+                    break
+        return self._best[1]
 
     def _guess_script(self, page: Image.Image) -> Guess:
         done = self._run(page, "--psm", "0", "-c", f"min_characters_to_try={MIN_CHARACTERS}", check=False)
@@ -178,21 +192,34 @@ class Tesseract:
             return Guess()
         return Guess(found["Script"], float(found["Script confidence"]), int(found["Rotate"]) % 360)
 
+    def _is_read_well(self, scripts: Sequence[str], turn: int, keep: Keep) -> bool:
+        """Read the page, turned; keep the lines if they are the best so far, and return whether they are good."""
+        upright = self._large.transpose(TURNS[turn]) if turn else self._large
+        rows = keep(self._read_rows(upright, scripts), scripts)
+        letters = sum(len(word.text) for word in chain(*rows))
+        confidence = measure_confidence(chain(*rows)) if rows else 0.0
+        if (rate := letters * (confidence - MIN_CONFIDENCE)) > self._best[0]:
+            self._best = rate, tuple(make_line(row, upright.size, turn) for row in rows)
+        return confidence >= GOOD_CONFIDENCE
+
     def _read_rows(self, page: Image.Image, scripts: Sequence[str]) -> Rows:
-        """Return the words of each line, in reading order; none if Tesseract fails on the page."""
-        most = MAX_LANGUAGES if len(scripts) == 1 else 1
-        languages = [language for script in scripts for language in self.languages[script][:most]]
-        languages += ["eng"] if self.reads_english else []
-        segmentation = SEGMENTATION.get(scripts[0], "3") if len(scripts) == 1 else "3"
+        tesseract, alone = self._tesseract, len(scripts) == 1
+        languages = [
+            name for script in scripts for name in tesseract.languages[script][: MAX_LANGUAGES if alone else 1]
+        ]
+        languages += ["eng"] if tesseract.reads_english else []
+        segmentation = SEGMENTATION.get(scripts[0], "3") if alone else "3"
         table = self._run(page, "-l", "+".join(languages), "--psm", segmentation, "tsv")
         return [row for words in parse_words(table) for row in split_columns(join_letters(words))]
 
     def _run(self, page: Image.Image, *options: str, check: bool = True) -> str:
-        """Return what Tesseract writes about a grey page. Raises OSError, SubprocessError: killed at its deadline."""
+        """Return the words of Tesseract about a page. Raises OSError, SubprocessError: killed at its deadline."""
         resolution = str(round(min(600, max(70, max(page.size) / PAGE_INCHES))))
-        # PGM: no time is spent on packing.
-        picture = b"P5 %d %d 255\n" % page.size + page.tobytes()
-        return run_tesseract(self.command, "stdin", "stdout", "--dpi", resolution, *options, data=picture, check=check)
+        picture = b"P5 %d %d 255\n" % page.size + page.tobytes()  # PGM: no time is spent on packing
+        command, left = self._tesseract.command, max(0.0, self._until - time.monotonic())
+        return run_tesseract(
+            command, "stdin", "stdout", "--dpi", resolution, *options, data=picture, timeout_s=left, check=check
+        )
 
 
 def find_tesseract() -> Tesseract | None:
@@ -213,14 +240,16 @@ def find_tesseract() -> Tesseract | None:
     return Tesseract(command, languages, "eng" in installed, "osd" in installed) if languages else None
 
 
-def run_tesseract(command: str, *options: str, data: bytes = b"", check: bool = True) -> str:
+def run_tesseract(
+    command: str, *options: str, data: bytes = b"", timeout_s: float = TIMEOUT_S, check: bool = True
+) -> str:
     """Return a child's output. It gets no variable that could hold a secret, and ends with this thread (Linux)."""
     wrapper = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     done = subprocess.run(  # noqa: S603 - no shell, and no argument comes from a page
         [*wrapper, command, *options],
         input=data,
         capture_output=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=check,
         env={**process_variables(), "OMP_THREAD_LIMIT": "1"},
     )
@@ -329,11 +358,6 @@ def keep_sure_rows(rows: Rows, scripts: Sequence[str]) -> Rows:
     return kept
 
 
-def rate_rows(rows: Rows) -> float:
-    """Return a number that is higher the more letters were read, and the more confidently."""
-    return sum((word.confidence - MIN_CONFIDENCE) * len(word.text) for word in chain(*rows))
-
-
 def is_proven(row: Sequence[Word], scripts: Sequence[str]) -> bool:
     sure = [[word] for word in row if word.confidence >= SURE_CONFIDENCE]
     return any(count_letters([word], scripts)[0] >= SURE_LETTERS for word in sure)
@@ -354,10 +378,6 @@ def count_letters(rows: Iterable[Iterable[Word]], scripts: Sequence[str]) -> tup
 def is_in_script(char: str, script: str) -> bool:
     name = UNICODE_NAMES.get(script, script).upper()
     return unicodedata.name(char, "").partition(" ")[0] == name
-
-
-def make_lines(rows: Rows, size: tuple[int, int], turn: int) -> tuple[Line, ...]:
-    return tuple(make_line(row, size, turn) for row in rows)
 
 
 def make_line(words: Sequence[Word], size: tuple[int, int], turn: int) -> Line:
