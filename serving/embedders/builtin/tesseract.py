@@ -76,21 +76,27 @@ MIN_CHARACTERS = 5
 MIN_CONFIDENCE = 50.0
 """Percent, the mean of a line's letters."""
 GOOD_CONFIDENCE = 80.0
-"""The mean of all letters with which a page is read no other way."""
+"""The mean of the words in its script with which a page is read no other way."""
 MIN_SHARE = 0.1
 """Least share of a page's letters in the script that it is said to be in: Latin letters that were taken for Cyrillic or
 Greek ones are fewer."""
+MIN_LETTERS = 6
+"""Fewer in the script are drawings and page numbers that were taken for letters."""
 MIN_HEIGHT = 0.5
 """Least height of a line, of the median line's: marks above Thai letters are taken for lines of their own."""
-SURE_CONFIDENCE, SURE_LETTERS = 86.0, 3
+SURE_CONFIDENCE, SURE_LETTERS = 86.0, 4
 """A word that proves its script where none is certain. Latin and Chinese pages read in seven scripts gave none; shorter
 words ("т", "рН", "да") come with 95."""
+LOOKALIKES = frozenset("АВЕЅІЈКМНОРСТУХЬагеѕіјкморстухпΑΒΕΖΗΙΚΜΝΟΡΤΥΧαικνορτυχ")
+"""Cyrillic and Greek letters that Latin ones are taken for: words of them alone prove nothing ("ВОХ РЕТЕ")."""
+MIN_OWN_SHARE = 0.125
+"""Least share of the others among a page's letters in the script: texts have a third."""
 READING_SIDE, MAX_ENLARGEMENT = 2_600, 2.0
 """Pages are enlarged to this longer side: Tesseract reads letters of 16 pixels worse than of 24."""
 PAGE_INCHES = 11.7
 """Assumed length of a page. The resolution only tells Tesseract how large specks and rules are."""
-TIMEOUT_S = 45.0
-"""For all runs on a page; pages took 1 to 9 s on a busy core. A request waits for 120 s."""
+TIMEOUT_S = 30.0
+"""For all runs on a page; pages took 1 to 13 s on a busy machine. A request waits for 120 s."""
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 """Degrees clockwise that make a page upright, and how Pillow calls them."""
 MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"))
@@ -179,8 +185,9 @@ class PageReading:
                     if self._is_read_well([guess.script], turn, keep_certain_rows):
                         return self._best[1]
             guesses.append(guess)
-        if not guesses or any(guess.script in languages or not guess.is_certain for guess in guesses):
-            for turn in dict.fromkeys((*(guess.turn for guess in guesses), 0)):
+        foreign = [guess for guess in guesses if guess.script in languages]
+        if foreign or not any(guess.is_certain for guess in guesses):
+            for turn in dict.fromkeys((*(guess.turn for guess in foreign), 0)):
                 if self._is_read_well(self._tesseract.scripts[:MAX_SCRIPTS], turn, keep_sure_rows):
                     break
         return self._best[1]
@@ -196,8 +203,9 @@ class PageReading:
         """Read the page, turned; keep the lines if they are the best so far, and return whether they are good."""
         upright = self._large.transpose(TURNS[turn]) if turn else self._large
         rows = keep(self._read_rows(upright, scripts), scripts)
-        letters = sum(len(word.text) for word in chain(*rows))
-        confidence = measure_confidence(chain(*rows)) if rows else 0.0
+        words = [word for word in chain(*rows) if count_letters([[word]], scripts)[0]]
+        letters = sum(len(word.text) for word in words)
+        confidence = measure_confidence(words) if words else 0.0
         if (rate := letters * (confidence - MIN_CONFIDENCE)) > self._best[0]:
             self._best = rate, tuple(make_line(row, upright.size, turn) for row in rows)
         return confidence >= GOOD_CONFIDENCE
@@ -345,22 +353,25 @@ def keep_certain_rows(rows: Rows, scripts: Sequence[str]) -> Rows:
         if height >= least and measure_confidence(row) >= MIN_CONFIDENCE
     ]
     found, letters = count_letters(kept, scripts)
-    return kept if found >= SURE_LETTERS and found >= MIN_SHARE * letters else []
+    own = count_own_letters(chain(*kept), scripts)
+    return kept if found >= max(MIN_LETTERS, MIN_SHARE * letters) and own >= MIN_OWN_SHARE * found else []
 
 
 def keep_sure_rows(rows: Rows, scripts: Sequence[str]) -> Rows:
-    """Return the rows that are mostly in one of the scripts and have a word that proves it."""
-    kept = []
-    for row in rows:
-        found, letters = count_letters([row], scripts)
-        if measure_confidence(row) >= MIN_CONFIDENCE and 2 * found > letters and is_proven(row, scripts):
-            kept.append(row)
-    return kept
+    """Return the rows that are mostly in one of the scripts, read well, and have a word that proves it."""
+    return [
+        row
+        for row in rows
+        if measure_confidence(row) >= GOOD_CONFIDENCE and any(is_proven(row, script) for script in scripts)
+    ]
 
 
-def is_proven(row: Sequence[Word], scripts: Sequence[str]) -> bool:
-    sure = [[word] for word in row if word.confidence >= SURE_CONFIDENCE]
-    return any(count_letters([word], scripts)[0] >= SURE_LETTERS for word in sure)
+def is_proven(row: Sequence[Word], script: str) -> bool:
+    found, letters = count_letters([row], [script])
+    sure = [word for word in row if word.confidence >= SURE_CONFIDENCE]
+    return 2 * found > letters and any(
+        count_letters([[word]], [script])[0] >= SURE_LETTERS and count_own_letters([word], [script]) for word in sure
+    )
 
 
 def measure_confidence(words: Iterable[Word]) -> float:
@@ -373,6 +384,15 @@ def count_letters(rows: Iterable[Iterable[Word]], scripts: Sequence[str]) -> tup
     """Return how many letters are in one of the scripts, and how many there are."""
     letters = [char for row in rows for word in row for char in word.text if char.isalpha()]
     return sum(any(is_in_script(char, script) for script in scripts) for char in letters), len(letters)
+
+
+def count_own_letters(words: Iterable[Word], scripts: Sequence[str]) -> int:
+    """Return how many letters are in one of the scripts and look like no Latin one."""
+    return sum(
+        char not in LOOKALIKES and any(is_in_script(char, script) for script in scripts)
+        for word in words
+        for char in word.text
+    )
 
 
 def is_in_script(char: str, script: str) -> bool:
