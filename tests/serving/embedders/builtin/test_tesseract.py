@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -116,6 +117,7 @@ def test_a_picture_without_text_has_no_lines(reader: Tesseract, page: Image.Imag
 def test_a_page_that_takes_too_long_has_no_lines(reader: Tesseract, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
     assert reader.read_lines(draw_notice("Cyrillic")) == ()
+    assert psutil.Process().children() == []
 
 
 @needs_tesseract
