@@ -202,13 +202,15 @@ class PageReading:
     def _is_read_well(self, scripts: Sequence[str], turn: int, keep: Keep) -> bool:
         """Read the page, turned; keep the lines if they are the best so far, and return whether they are good."""
         upright = self._large.transpose(TURNS[turn]) if turn else self._large
-        rows = keep(self._read_rows(upright, scripts), scripts)
-        words = [word for word in chain(*rows) if count_letters([[word]], scripts)[0]]
-        letters = sum(len(word.text) for word in words)
-        confidence = measure_confidence(words) if words else 0.0
-        if (rate := letters * (confidence - MIN_CONFIDENCE)) > self._best[0]:
+        read = self._read_rows(upright, scripts)
+        rows = keep(read, scripts)
+        words = select_words(rows, scripts)
+        rate = sum(len(word.text) * (word.confidence - MIN_CONFIDENCE) for word in words)
+        if rate > self._best[0]:
             self._best = rate, tuple(make_line(row, upright.size, turn) for row in rows)
-        return confidence >= GOOD_CONFIDENCE
+        # A page read in the wrong script has a good line by chance, and many bad ones.
+        judged = select_words(read, scripts) if len(scripts) == 1 else words
+        return bool(words) and measure_confidence(judged) >= GOOD_CONFIDENCE
 
     def _read_rows(self, page: Image.Image, scripts: Sequence[str]) -> Rows:
         tesseract, alone = self._tesseract, len(scripts) == 1
@@ -372,6 +374,11 @@ def is_proven(row: Sequence[Word], script: str) -> bool:
     return 2 * found > letters and any(
         count_letters([[word]], [script])[0] >= SURE_LETTERS and count_own_letters([word], [script]) for word in sure
     )
+
+
+def select_words(rows: Rows, scripts: Sequence[str]) -> list[Word]:
+    """Return the words that have a letter in one of the scripts."""
+    return [word for word in chain(*rows) if count_letters([[word]], scripts)[0]]
 
 
 def measure_confidence(words: Iterable[Word]) -> float:

@@ -86,7 +86,7 @@ def test_a_title_alone_is_read(reader: Tesseract) -> None:
 @needs_tesseract
 def test_lines_between_latin_ones_are_read(reader: Tesseract) -> None:
     lines = reader.read_lines(draw_notice("Cyrillic", [*NOTICES["Latin"], NOTICES["Cyrillic"][1]]))
-    assert NOTICES["Cyrillic"][1] in [line.text for line in lines]
+    assert share_of_words(lines, NOTICES["Cyrillic"][1:2]) > 0.85
 
 
 @needs_tesseract
