@@ -70,7 +70,7 @@ MAX_SCRIPTS = 6
 """Scripts that are tried together on a page whose script is not certain."""
 CERTAIN = {"Latin": 4.0, "Han": 0.6, "Japanese": 0.6}
 """Least confidence (no percentages) for a page to be left to PP-OCR; a script that is not installed counts as Latin. A
-line of Cyrillic or Greek among six Latin ones gave 1 to 4; 23 of our 24 sample pages have more."""
+line of Cyrillic or Greek among six Latin ones gave 1 to 4; 18 of 19 Latin sample pages have more."""
 MIN_CHARACTERS = 5
 """Tesseract guesses no script of fewer; by default 50, which is two lines."""
 MIN_CONFIDENCE = 50.0
@@ -84,7 +84,7 @@ MIN_LETTERS = 6
 """Fewer in the script are drawings and page numbers that were taken for letters."""
 MIN_HEIGHT = 0.5
 """Least height of a line, of the median line's: marks above Thai letters are taken for lines of their own."""
-SURE_CONFIDENCE, SURE_LETTERS = 86.0, 4
+SURE_CONFIDENCE, SURE_LETTERS = 86.0, 5
 """A word that proves its script where none is certain. Latin and Chinese pages read in seven scripts gave none; shorter
 words ("т", "рН", "да") come with 95."""
 LOOKALIKES = frozenset("АВЕЅІЈКМНОРСТУХЬагеѕіјкморстухпΑΒΕΖΗΙΚΜΝΟΡΤΥΧαικνορτυχ")
