@@ -18,7 +18,7 @@ PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test test-soak test-all test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
+.PHONY: help install demo serve criu test test-soak test-all test-ocr test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -47,6 +47,11 @@ test-all: $(TEST) tools ## all tests, one after the other, with branch coverage 
 tools: $(TEST)
 	.venv-test/bin/python -m tests.support.chromium
 	.venv-test/bin/python -m tests.support.criu
+
+test-ocr: $(TEST) ## pages in Cyrillic, Greek, Arabic, Devanagari and Korean, by Tesseract (installed by apt-get, as root)
+	.venv-test/bin/python -m tests.support.tesseract
+	TESTS_NEED_TESSERACT=1 $(PYTEST) -n 0 tests/serving/embedders/builtin/test_tesseract.py \
+	  tests/serving/embedders/builtin/test_page_reader.py
 
 test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
 	.venv-vllm/bin/python -m pytest tests/vllm

@@ -71,6 +71,8 @@ class ModelInfo:
     dimensions: tuple[int, ...]
     reads_text: bool
     fingerprint: str
+    scripts: tuple[str, ...] = ()
+    """Scripts of writing that are read off pictures; empty for BiGemma3 and for older workers."""
 
 
 MODEL_INFO = TypeAdapter(ModelInfo)

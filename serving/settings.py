@@ -93,8 +93,8 @@ class Settings(BaseSettings):
     max_side: Annotated[int, Field(ge=64)] = 2_000
     """A page is stored at most this many pixels wide and high. BiGemma3 uses 896, the OCR 960; people zoom in. One that
     is more than twice as long as wide, or as wide as long, keeps half of this as its shorter side."""
-    max_page_pixels: Annotated[int, Field(ge=1)] = 12_000_000
-    """Of such a long page: 1,000 x 12,000 pixels, 36 MB in memory. The queue of a worker holds 64 pages."""
+    max_page_pixels: Annotated[int, Field(ge=1)] = 16_000_000
+    """Of such a long page: 1,000 x 16,000 pixels, 48 MB in memory. The queue of a worker holds 64 pages."""
     max_pdf_pages: Annotated[int, Field(ge=1)] = 5_000
     """Pages of one PDF or TIFF: an hour of work on two cores, which shows its progress and can be cancelled."""
     parser_timeout_s: Annotated[float, Field(gt=0)] = 30.0

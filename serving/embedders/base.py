@@ -64,6 +64,8 @@ class Embedder(Protocol):
     """Sizes a vector may be cut to (Matryoshka), the full one included."""
     reads_text: bool
     """True if a page may be its text alone, and if lines have vectors of their own."""
+    scripts: tuple[str, ...] = ()
+    """Scripts of writing that it reads off pictures; empty for a model that looks at the picture itself."""
     fingerprint: str
     """Model, revision and preprocessing: vectors of different fingerprints never meet in one collection."""
     lanes: Lanes

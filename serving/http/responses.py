@@ -49,6 +49,8 @@ class About(TypedDict, closed=True):
     dimension: Count
     dimensions: tuple[Count, ...]
     reads_text: bool
+    scripts: NotRequired[tuple[str, ...]]
+    """Scripts of writing that are read off pictures. Older workers do not say."""
     fingerprint: str
     routes: list[str]
 
@@ -143,6 +145,7 @@ def describe_server(embedder: Embedder) -> About:
         "dimension": embedder.dimension,
         "dimensions": embedder.dimensions,
         "reads_text": embedder.reads_text,
+        "scripts": embedder.scripts,
         "fingerprint": embedder.fingerprint,
         "routes": ["/embed", "/v1/embeddings", "/v1/models", "/health", "/ready", "/metrics"],
     }

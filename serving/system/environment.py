@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from serving.settings import PREFIX, Settings
 
-NEEDED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME")
+NEEDED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME", "TESSDATA_PREFIX")
 NEEDED_PREFIXES = ("LC_", "SSL_CERT_", "PYTHON", "XDG_", "HF_HUB_", "TRANSFORMERS_")
 LIBRARIES = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "TRITON_", "VLLM_")
 """Prefixes of variables that native libraries read at load; a restored process does not read them again."""

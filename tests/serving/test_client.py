@@ -17,6 +17,7 @@ from tests.support.servers import ScriptedWorker
 def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     client = EmbeddingClient(scripted.url)
     assert client.fetch_info().dimensions == (768, 1536, 2560)
+    assert client.fetch_info().scripts == ("Latin", "Cyrillic")
     answer = client.embed_queries(["a", "b"])
     np.testing.assert_allclose(answer.vectors[1], unit("b", 2560), atol=1e-6)
     assert answer.boot_requests == 1 and answer.start_kind == "plain" and answer.server_ms["embed"] >= 0
@@ -28,6 +29,14 @@ def test_against_a_real_worker(scripted: ScriptedWorker) -> None:
     assert client.embed_pages([PagePayload(lines=lines)]).pages == []
     with pytest.raises(UnreadableError, match="cannot be read"):
         client.embed_queries(["unreadable"])
+
+
+def test_an_older_worker_does_not_say_which_scripts_it_reads() -> None:
+    about = {
+        "model": "m", "title": "M", "dimension": 2, "dimensions": [2], "reads_text": True, "fingerprint": "f"
+    }  # fmt: skip
+    with answering((200, {}, about)) as (url, _):
+        assert EmbeddingClient(url).fetch_info().scripts == ()
 
 
 def test_waits_as_told_and_comes_back() -> None:

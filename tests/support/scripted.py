@@ -29,6 +29,7 @@ class Scripted:
     dimension = 2560
     dimensions: tuple[int, ...] = (768, 1536, 2560)
     reads_text = True
+    scripts: tuple[str, ...] = ("Latin", "Cyrillic")
     fingerprint = "scripted-1"
     device: Literal["cpu", "cuda"] = "cpu"
     backends: tuple[str, ...] = ("criu", "fork")

@@ -19,6 +19,10 @@ Ranks = Mapping[str, int]
 """Page ids and ranks, by another number of dimensions."""
 NO_RANKS: Ranks = {}
 NOTHING = Markup()
+ADD_SCRIPT = (
+    "For another script, install Tesseract with its language where this server runs (Debian, Ubuntu:"
+    " apt install tesseract-ocr-rus for Russian), start the server again and add the pages again."
+)
 
 
 def render_model(info: ModelInfo, name: str = "") -> Markup:
@@ -28,6 +32,7 @@ def render_model(info: ModelInfo, name: str = "") -> Markup:
         "Server": name,
         "Model": f"{info.title} ({info.name})",
         "Dimensions": f"{info.dimension}" + (f"; can be reduced to {others}" if others else ""),
+        "Reads": f"{', '.join(info.scripts)}. {ADD_SCRIPT}" if info.scripts else "",
         "Fingerprint": info.fingerprint,
     }
     size = f"{info.dimension}-d"

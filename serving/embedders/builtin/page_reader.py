@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from serving.documents.images import cut_blocks
 from serving.documents.page import Box, Line, Page
-from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr
+from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr, Reading
+from serving.embedders.builtin.tesseract import find_tesseract
 from serving.embedders.builtin.text_rows import Direction, guess_directions, join_rows, turn_box
 
 CHECKED = 4
@@ -25,6 +26,10 @@ SURE = 0.8
 """OCR scores below say nothing about a text layer."""
 SAME = 0.5
 """Share of letters that agree. An OCR agrees with the right letters by more than 0.9, with others by less than 0.3."""
+POOR = 0.3
+"""Share of a page's text, by its room, that is worth another reading if it was not read."""
+FOREIGN = 0.3
+"""Share of a line's letters: Tesseract takes some Latin ones for Cyrillic."""
 LOOKED_AT = 1_000
 """Pixels of the longer side in which text beside a text layer is looked for."""
 EDGE = 24
@@ -60,9 +65,20 @@ class PageReader:
 
         What is left beside a text layer may be bullets and icons: a sign alone is no text there.
         """
-        found = [reading for reading in self._ocr.read_pieces(image) if reading.score >= MIN_SCORE]
+        readings = self._ocr.read_pieces(image)
+        found = [reading for reading in readings if reading.score >= MIN_SCORE]
         pieces = [(reading.make_line(image.size), reading.direction) for reading in found]
-        return sort_turned([piece for piece in pieces if len(piece[0].text) > (1 if is_rest else 0)])
+        pieces = sort_turned([piece for piece in pieces if len(piece[0].text) > (1 if is_rest else 0)])
+        if is_poorly_read(readings) and (tesseract := find_tesseract()) is not None:
+            return self._add_foreign_lines(pieces, tesseract.read_lines(image))
+        return pieces
+
+    def _add_foreign_lines(self, pieces: list[Placed], lines: Sequence[Line]) -> list[Placed]:
+        """Return the pieces of both readings: Tesseract's where it found letters that the OCR does not know."""
+        foreign = [line for line in lines if is_foreign(line.text, self._ocr.letters)]
+        ours = [piece for piece in pieces if not any(overlap(piece[0], line) for line in foreign)]
+        theirs = [line for line in lines if line in foreign or not any(overlap(line, piece[0]) for piece in ours)]
+        return merge_pieces(theirs, ours) if foreign else pieces
 
     def _check_layer(self, image: Image.Image, layer: Sequence[Line]) -> tuple[Line, ...]:
         """Return the text layer without lines that the picture shows differently; nothing if most of them do."""
@@ -91,6 +107,39 @@ class PageReader:
             elif score > 0.95 and len(seen) > 0.7 * len(expected):
                 judged.append((line, False))  # another script, where plain letters are seen
         return judged
+
+
+def is_poorly_read(readings: Sequence[Reading]) -> bool:
+    """Return whether much of what looks like text was not read, as it is with scripts that the OCR does not know."""
+    unread = [
+        reading.score < MIN_SCORE
+        or any(map(is_greek, reading.text))
+        or len(keep_letters(reading.text)) < reading.room / 3
+        for reading in readings
+    ]
+    total = sum(reading.room for reading in readings)
+    return sum(reading.room for reading, missed in zip(readings, unread, strict=True) if missed) > POOR * max(
+        1.0, total
+    )
+
+
+def is_greek(char: str) -> bool:
+    return "\u0370" <= char <= "\u03ff"
+
+
+def is_foreign(text: str, known: frozenset[str]) -> bool:
+    """Return whether many letters are none that the OCR knows; of Greek it knows those of formulas."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(char not in known or is_greek(char) for char in letters) > FOREIGN * max(1, len(letters))
+
+
+def overlap(one: Line, other: Line) -> bool:
+    """Return whether two lines share most of the smaller one's box."""
+    assert one.box is not None and other.box is not None
+    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (one.box, other.box)]
+    return width > 0 and height > 0 and width * height > 0.5 * min(areas)
 
 
 def choose_lines(layer: Sequence[Line], count: int) -> list[Line]:

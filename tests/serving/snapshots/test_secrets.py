@@ -65,8 +65,9 @@ def test_no_secret_of_the_engine_is_in_a_snapshot_or_a_worker(tmp_path: Path, sn
 def test_what_a_process_needs_is_passed_on() -> None:
     needed = (
         "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SSL_CERT_FILE",
-        "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CPU_KVCACHE_SPACE", "VLLM_MAX_TOKENS_PER_EXPERT",
+        "HF_HOME", "TESSDATA_PREFIX", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CPU_KVCACHE_SPACE",
+        "VLLM_MAX_TOKENS_PER_EXPERT",
     )  # fmt: skip
     environment = {**dict.fromkeys(needed, "x"), **PLANTED}
     assert process_variables(environment) == dict.fromkeys(needed, "x")

@@ -95,6 +95,7 @@ def test_bad_requests_and_the_worker_lives(scripted: ScriptedWorker, body: objec
 def test_routes_and_methods(scripted: ScriptedWorker) -> None:
     url = scripted.url
     assert requests.get(url, timeout=5).json()["dimensions"] == [768, 1536, 2560]
+    assert requests.get(url, timeout=5).json()["scripts"] == ["Latin", "Cyrillic"]
     assert requests.get(url + "/health", timeout=5).json() == {"status": "alive"}
     assert requests.get(url + "/ready", timeout=5).json() == {"status": "ready"}
     assert requests.get(url + "/v1/models", timeout=5).json()["data"][0]["id"] == "scripted"

@@ -35,11 +35,18 @@ def test_nothing_of_a_user_is_markup() -> None:
         results.render_jobs([failed]),
         render_template("search/chips.html", queries=[NASTY]),
         results.render_notice(NASTY, NASTY),
-        results.render_model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY), NASTY),
+        results.render_model(ModelInfo(NASTY, NASTY, 2, (1, 2), False, NASTY, (NASTY,)), NASTY),
         render_template("header/no_model.html", why=NASTY, bad=True),
     ):
         assert "<img src=x" not in html and 'onerror=alert(1)>"' not in html
         assert "&lt;img" in html
+
+
+def test_the_models_panel_says_which_scripts_are_read_and_how_to_add_one() -> None:
+    info = ModelInfo("m", "M", 2, (2,), True, "f", ("Latin", "Cyrillic"))
+    panel = results.render_model(info)
+    assert "Latin, Cyrillic." in panel and "apt install tesseract-ocr-rus" in panel
+    assert "tesseract" not in results.render_model(ModelInfo("m", "M", 2, (2,), False, "f"))
 
 
 def test_bars_are_relative_to_the_result_set() -> None:

@@ -19,6 +19,7 @@ from serving.documents.images import decode_image, encode_jpeg
 from serving.documents.page import Line, Page
 from serving.embedders.builtin import embedder as builtin
 from serving.embedders.builtin.embedder import BuiltinEmbedder, ModelFileError, check_models
+from serving.embedders.builtin.tesseract import LANGUAGES, find_tesseract, is_in_script
 from serving.http.child_server import ServerProcess
 from serving.settings import Settings
 from tests.support.files import huge_png
@@ -39,6 +40,21 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> BuiltinEmbedder:
 
 def picture_of(path: Path) -> Image.Image:
     return decode_image(path.read_bytes(), Settings())
+
+
+def test_it_reads_three_scripts_and_what_tesseract_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tesseract = find_tesseract()
+    added = tesseract.scripts if tesseract else ()
+    assert BuiltinEmbedder(Settings(data=tmp_path)).scripts == ("Latin", "Chinese", "Japanese", *added)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert BuiltinEmbedder(Settings(data=tmp_path)).scripts == ("Latin", "Chinese", "Japanese")
+
+
+def test_pp_ocr_has_no_letters_of_the_scripts_that_tesseract_adds(embedder: BuiltinEmbedder) -> None:
+    assert embedder._ocr is not None
+    characters = embedder._ocr.letters
+    read = {script for script in LANGUAGES for char in characters if is_in_script(char, script)}
+    assert read == {"Greek"} and not set("άέήίόύώ") & set(characters)
 
 
 def test_reads_lines_with_boxes_on_the_page(embedder: BuiltinEmbedder) -> None:
@@ -76,8 +92,11 @@ def test_a_few_signs_are_a_text(embedder: BuiltinEmbedder, text: str) -> None:
     assert embedder.embed_pages([Page(blank, (line,))])[0].lines == (line,)
 
 
-def test_page_without_readable_text_is_found_by_nobody(embedder: BuiltinEmbedder) -> None:
+def test_page_without_readable_text_is_found_by_nobody(
+    embedder: BuiltinEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hub trap: what the OCR makes of a script it cannot read must not win unrelated queries."""
+    monkeypatch.setenv("PATH", "")  # where there is a Tesseract, it would read the page
     nothing = embedder.embed_pages([Page(picture_of(HINDI)), Page(Image.new("RGB", (200, 200), "white"))])
     assert all(result.lines == () for result in nothing)
     words = embedder.embed_pages([Page(None, (Line(text),)) for text in ("total due", "茶园", "Rezept für Kuchen")])

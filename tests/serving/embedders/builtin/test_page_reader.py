@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from serving.documents.images import decode_image
 from serving.documents.page import Line, Page
 from serving.documents.parser_pool import Parse
+from serving.embedders.builtin import page_reader
 from serving.embedders.builtin.ocr import Ocr
 from serving.embedders.builtin.page_reader import PageReader
 from serving.settings import Settings
 from tests.support.form_pdfs import comment, form_pdf
 from tests.support.readers import read_pages
+from tests.support.repository import SAMPLES
+from tests.support.script_pages import NOTICES, draw_landscape, draw_notice
+from tests.support.tesseract import ADVICE, SCRIPTS, is_missing
 from tests.support.text_pages import LETTER, PROSE, draw_sheet, garbled_pdf, scan_pdf, write
 
 SHIFT = {chr(n): chr(n + 1) for n in (*range(65, 90), *range(97, 122))}
@@ -155,3 +160,30 @@ def test_rules_and_even_areas_cost_no_ocr(ocr: Ocr, monkeypatch: pytest.MonkeyPa
 def test_comments_are_told_by_their_own_words(read: Read) -> None:
     found = read(form_pdf(comment("Highlight", "please call Magda"), words="Claim form of the Meadow Society"))
     assert found.splitlines() == [squeeze("Claim form of the Meadow Society"), squeeze("please call Magda")]
+
+
+@pytest.mark.skipif(is_missing(), reason=ADVICE)
+@pytest.mark.parametrize("turn", [0, 180])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_that_the_ocr_does_not_know_are_read_by_tesseract(ocr: Ocr, script: str, turn: int) -> None:
+    page = draw_notice(script)
+    page.paste(draw_sheet(["Invoice AL-2031-77"], (900, 90), top=20), (60, page.height - 100))
+    lines = PageReader(ocr).read_page(Page(page.rotate(turn)))
+    found = squeeze("".join(line.text for line in lines))
+    words = " ".join(NOTICES[script]).split()
+    assert sum(word in found for word in words) > 0.85 * len(words)
+    assert "InvoiceAL-2031-77" in found, "what the OCR read itself is kept"
+    assert [line.text for line in lines].index("Invoice AL-2031-77") == (len(lines) - 1 if turn == 0 else 0)
+
+
+@pytest.mark.skipif(is_missing(), reason=ADVICE)
+@pytest.mark.parametrize("name", ["invoice-aurora-lamps.jpg", "chart-honey-harvest.png", "photo"])
+def test_tesseract_is_not_asked_about_pages_that_were_read(
+    ocr: Ocr, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("asked for Tesseract")
+
+    monkeypatch.setattr(page_reader, "find_tesseract", fail)
+    page = draw_landscape() if name == "photo" else decode_image(SAMPLES / name, Settings())
+    PageReader(ocr).read_page(Page(page))
