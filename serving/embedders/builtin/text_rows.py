@@ -6,6 +6,7 @@ An OCR and a PDF's text layer return table cells one by one, in any order. "Tota
 
 from __future__ import annotations
 
+import re
 import statistics
 import unicodedata
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ Direction = Literal["right", "left", "down", "up"]
 
 PROSE_CHARS = 28
 """Two pieces side by side that are both longer stand in two columns of prose; else they are cells of one row."""
+CELL_CHARS = 20
+"""The same for pieces that were not drawn one after the other: cells of several lines are drawn whole."""
+LEVEL = 0.75
+"""Share of the smaller height that such pieces have to share; those drawn one after the other half of it."""
 COLUMN_CHARS, COLUMN_WORDS, COLUMN_FILL, COLUMN_ROWS = 12, 3, 0.75, 3
 """In a column of prose, half of the lines have at least so many characters and words and this share of its width; rows
 that show it."""
@@ -27,6 +32,8 @@ TALL = 1.5
 """Height over width of a piece that runs down or up."""
 OVERLAP = 0.01
 """Shares of a page by which boxes of neighbours may overlap: detectors draw them a little too large."""
+LEADERS = re.compile(r"(?:[.·…_-]\s?){5,}")
+"""Dots from a title to its page, lines to write on: e5 would take each for a word."""
 PITCH = 5.0
 """Widths of a letter from one box of a form to the next; single figures in the columns of a table stand further
 apart."""
@@ -123,7 +130,8 @@ def belongs_to_row(piece: Piece, row: Row) -> bool:
     # The nearest one decides, because rows of a scan are seldom level.
     nearest = min(row, key=lambda other: max(piece.u0 - other.u1, other.u0 - piece.u1))
     height = min(piece.v1 - piece.v0, nearest.v1 - nearest.v0)
-    return min(piece.v1, nearest.v1) - max(piece.v0, nearest.v0) > 0.5 * height
+    needed = 0.5 if abs(piece.place - nearest.place) == 1 else LEVEL
+    return min(piece.v1, nearest.v1) - max(piece.v0, nearest.v0) > needed * height
 
 
 def split_columns(rows: Sequence[Row]) -> list[Row]:
@@ -133,7 +141,8 @@ def split_columns(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         parts.append(row[:1])
         for left, right in pairwise(row):
-            if (left.place, right.place) in gutters or min(len(left.text), len(right.text)) > PROSE_CHARS:
+            longest = PROSE_CHARS if right.place - left.place == 1 else CELL_CHARS
+            if (left.place, right.place) in gutters or min(len(left.text), len(right.text)) > longest:
                 parts.append([])
             parts[-1].append(right)
     return parts
@@ -182,7 +191,7 @@ def join_row(row: Row) -> Line:
     spaces = find_spaces(row)
     for piece, spaced in zip(row[1:], spaces, strict=True):
         text += f" {piece.text}" if spaced else piece.text
-    return Line(text, box)
+    return Line(" ".join(LEADERS.sub(" … ", text).split()), box)
 
 
 def find_spaces(row: Row) -> list[bool]:

@@ -112,3 +112,15 @@ def test_what_has_no_box_stays_where_it_is() -> None:
 def test_what_overlaps_is_not_one_row() -> None:
     same: Box = (0.1, 0.5, 0.3, 0.52)
     assert len(join_rows([Line("one over", same), Line("the other", same)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kept"),
+    [
+        ("7.6 Sandbox . . . . . . . . 125", "7.6 Sandbox … 125"),
+        ("Name: _________", "Name: …"),
+        ("Wait... -5.0 --x", "Wait... -5.0 --x"),
+    ],
+)
+def test_leaders_are_shortened(drawn: str, kept: str) -> None:
+    assert texts(join_rows([cell(drawn, 0.1, 0.1)])) == [kept]
