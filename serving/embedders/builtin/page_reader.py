@@ -23,11 +23,12 @@ CHECK_CHARS = 40
 """Letters of a line that are enough to compare."""
 LEAST_CHECKED = 6
 """Letters without which a comparison says nothing."""
-LEAST_DIGITS = 4
+LEAST_COMPARED = 4
+"""The same for its letters and its digits alone."""
 SURE = 0.8
 """OCR scores below say nothing about a text layer."""
-SAME = 0.5
-"""Share of letters that agree. An OCR agrees with the right letters by more than 0.9, with others by less than 0.3."""
+SAME = 0.65
+"""Share of letters that agree: above 0.88 in 203 lines of right layers, below 0.46 in 24 of odd fonts."""
 POOR = 0.3
 """Share of a page's text, by its room, that is worth another reading if it was not read."""
 FOREIGN = 0.3
@@ -173,11 +174,15 @@ def keep_letters(text: str) -> str:
 
 
 def agree(expected: str, seen: str) -> bool:
-    """Return whether the letters agree, and the digits by themselves; `seen` may go on."""
-    seen = seen[: len(expected) + 2]
-    digits = ["".join(filter(str.isdigit, text)) for text in (expected, seen)]
-    pairs = [(expected, seen)] if min(map(len, digits)) < LEAST_DIGITS else [(expected, seen), (digits[0], digits[1])]
-    return all(difflib.SequenceMatcher(None, *pair, autojunk=False).ratio() >= SAME for pair in pairs)
+    """Return whether the letters agree, and the digits, each by themselves; `seen` may go on."""
+    texts = expected, seen[: len(expected) + 2]
+    digits = ["".join(filter(str.isdigit, text)) for text in texts]
+    letters = ["".join(char for char in text if not char.isdigit()) for text in texts]
+    return all(
+        difflib.SequenceMatcher(None, one, other, autojunk=False).ratio() >= SAME
+        for one, other in (letters, digits)
+        if min(len(one), len(other)) >= LEAST_COMPARED
+    )
 
 
 def hide_lines(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
