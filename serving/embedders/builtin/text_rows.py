@@ -28,6 +28,8 @@ LEVEL = 0.75
 COLUMN_CHARS, COLUMN_WORDS, COLUMN_FILL, COLUMN_ROWS = 12, 3, 0.75, 3
 """In a column of prose, half of the lines have at least so many characters and words and this share of its width; rows
 that show it."""
+BAND_GAP = 2.0
+"""Heights of a line below a column from which text no longer belongs to it."""
 TALL = 1.5
 """Height over width of a piece that runs down or up."""
 OVERLAP = 0.01
@@ -58,19 +60,21 @@ Row = list[Piece]
 
 
 def join_rows(pieces: Sequence[Line], directions: Sequence[Direction] = ()) -> tuple[Line, ...]:
-    """Return the pieces with those of a row joined, each row where its first piece was.
+    """Return the pieces with those of a row joined, each row where its first piece was, columns one after the other.
 
     Without directions, text that is higher than wide is taken to run down or up.
     """
     directions = directions or guess_directions(pieces)
-    lines = [(place, piece) for place, piece in enumerate(pieces) if piece.box is None]
+    lines = [((place, 0), piece) for place, piece in enumerate(pieces) if piece.box is None]
     for direction in dict.fromkeys(directions):
         turned = [
             Piece(place, piece.text, piece.box, *turn_box(piece.box, direction))
             for place, (piece, runs) in enumerate(zip(pieces, directions, strict=True))
             if piece.box is not None and runs == direction
         ]
-        lines += [(min(piece.place for piece in row), join_row(row)) for row in split_columns(find_rows(turned))]
+        for band in find_bands(split_columns(find_rows(turned))):
+            first = min(piece.place for row in band for piece in row)
+            lines += [((first, number), join_row(row)) for number, row in enumerate(band)]
     return tuple(line for _, line in sorted(lines, key=lambda entry: entry[0]))
 
 
@@ -134,18 +138,47 @@ def belongs_to_row(piece: Piece, row: Row) -> bool:
     return min(piece.v1, nearest.v1) - max(piece.v0, nearest.v0) > needed * height
 
 
-def split_columns(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, cut where text stands in columns beside each other."""
+def split_columns(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the parts of each row: it is cut where text stands in columns beside each other."""
     gutters = find_gutters(rows)
-    parts: list[Row] = []
+    cut: list[list[Row]] = []
     for row in rows:
-        parts.append(row[:1])
+        parts = [row[:1]]
         for left, right in pairwise(row):
             longest = PROSE_CHARS if right.place - left.place == 1 else CELL_CHARS
             if (left.place, right.place) in gutters or min(len(left.text), len(right.text)) > longest:
                 parts.append([])
             parts[-1].append(right)
-    return parts
+        cut.append(parts)
+    return cut
+
+
+def find_bands(rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
+    """Return rows that stand alone, and bands of columns: the parts of their rows, one column after the other."""
+    bands: list[list[Row]] = []
+    columns: list[list[Row]] = []
+    for parts in rows:
+        places = [find_column(part, columns) for part in parts]
+        if columns and None not in places:
+            for part, place in zip(parts, places, strict=True):
+                columns[place or 0].append(part)
+            continue
+        bands += [[row for column in columns for row in column]] if columns else []
+        columns = [[part] for part in parts] if len(parts) > 1 else []
+        bands += [[part] for part in parts] if not columns else []
+    return bands + ([[row for column in columns for row in column]] if columns else [])
+
+
+def find_column(part: Row, columns: Sequence[Sequence[Row]]) -> int | None:
+    """Return the number of the only column that the part stands in, close below; None if there is none."""
+    over = [
+        number
+        for number, column in enumerate(columns)
+        if any(min(part[-1].u1, row[-1].u1) - max(part[0].u0, row[0].u0) > 0 for row in column)
+    ]
+    last = max((row[0].v1 for column in columns for row in column), default=0.0)
+    is_near = part[0].v0 - last < BAND_GAP * (part[0].v1 - part[0].v0)
+    return over[0] if len(over) == 1 and is_near else None
 
 
 def find_gutters(rows: Sequence[Row]) -> set[tuple[int, int]]:

@@ -60,7 +60,9 @@ def test_narrow_columns_stay_apart_and_their_short_last_lines() -> None:
     columns += [cell(text, 0.4, 0.1 + 0.03 * n) for n, text in enumerate([*right, "No one answered him."])]
     rows = sorted(columns, key=lambda piece: piece.box or ())
     by_row = sorted(columns, key=lambda piece: (piece.box or (0.0, 0.0))[1])
-    assert set(texts(join_rows(rows))) == {piece.text for piece in columns} == set(texts(join_rows(by_row)))
+    assert texts(join_rows(rows)) == [piece.text for piece in columns] == texts(join_rows(by_row))
+    heading, footer = cell("News of the harbour and the mills", 0.1, 0.05), cell("Page 7", 0.1, 0.9)
+    assert texts(join_rows([heading, *by_row, footer])) == [heading.text, *(piece.text for piece in columns), "Page 7"]
 
 
 def test_a_table_of_long_cells_is_no_text_in_columns() -> None:
