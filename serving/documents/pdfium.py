@@ -37,7 +37,7 @@ NOTES = {
 }  # fmt: skip
 """Annotations that are drawn as an icon or a mark. The text of all others is drawn itself."""
 EDGE = 2.0
-"""Points of a mark that are the place of its note."""
+"""Points of a mark, at its upper left, that are the place of its note."""
 NOT_SHOWN = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
 
 
@@ -120,9 +120,9 @@ def read_annotation(page: pdfium.PdfPage, number: int) -> Note | None:
         buffer = (raw.FPDF_WCHAR * (size // 2 + 1))()
         raw.FPDFAnnot_GetStringValue(annotation, b"Contents", buffer, size)
         text = bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "replace")
-        # Its left edge alone: the words under a highlight are others, which have a box of their own.
-        edge = min(rectangle.left + EDGE, rectangle.right)
-        return (text, (rectangle.left, rectangle.bottom, edge, rectangle.top)) if text else None
+        # One corner alone: the words under a highlight are others, which have a box of their own.
+        corner = rectangle.left, rectangle.top - EDGE, rectangle.left + EDGE, rectangle.top
+        return (text, corner) if text else None
     finally:
         raw.FPDFPage_CloseAnnot(annotation)
         if hidden:

@@ -175,8 +175,18 @@ def read_page(page: PageInput, param: str, explain: bool) -> RawPage:
         raise BadValueError("a page needs an image, lines, or both", param=param)
     lines = None
     if page.lines is not None:
-        lines = tuple(Line(line) if isinstance(line, str) else Line(line.text, line.box) for line in page.lines)
+        lines = tuple(
+            Line(line) if isinstance(line, str) else Line(line.text, sort_box(line.box)) for line in page.lines
+        )
     return RawPage(None if page.image is None else decode_base64(page.image, param), lines, param, explain)
+
+
+def sort_box(box: Box | None) -> Box | None:
+    """Return the box with its left before its right and its top above its bottom."""
+    if box is None:
+        return None
+    (left, right), (top, bottom) = sorted(box[::2]), sorted(box[1::2])
+    return left, top, right, bottom
 
 
 def read_query(text: object, param: str, max_chars: int) -> Query:

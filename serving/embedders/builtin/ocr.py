@@ -35,6 +35,12 @@ PART, PART_RATIO = 1_440, 1.5
 """Length of a part in pixels: at least this, and this much of the picture's width."""
 SHARED = 8
 """An eighth of each part is seen by the next one too, so that a line at its edge is found whole."""
+LONGEST = 60
+"""Heights of a piece that are read at once: three times the longest line of an A4 page."""
+INK = 48
+"""Of 255: less difference in a column of a piece is none of a letter."""
+FLAT = 6
+"""Pixels: no letter of a text layer is lower."""
 BATCH = 1
 """Pieces differ in width: batches are padded, and slower."""
 
@@ -112,9 +118,10 @@ class Ocr:
             area = (x0 * width - margin, y0 * height - margin, x1 * width + margin, y1 * height + margin)
             crop = np.asarray(image.crop(tuple(round(edge) for edge in area)))[:, :, ::-1]  # type: ignore[arg-type]
             is_tall = crop.shape[0] > TALL * crop.shape[1]
-            crops.append([np.rot90(crop), np.rot90(crop, 3)] if is_tall else [crop])
+            turns = [np.rot90(crop), np.rot90(crop, 3)] if is_tall else [crop]
+            crops.append([turn for turn in turns if turn.shape[0] >= FLAT])
         with self._lend_reader() as reader:
-            return [max(recognise(reader, turns), key=lambda answer: answer[1]) for turns in crops]
+            return [max(recognise(reader, turns), key=lambda answer: answer[1], default=("", 0.0)) for turns in crops]
 
     @contextmanager
     def _lend_reader(self) -> Iterator[Any]:
@@ -168,10 +175,29 @@ def share_models(reader: Any) -> Any:
 
 def recognise(reader: Any, crops: Sequence[Pixels]) -> list[tuple[str, float]]:
     """Return text and score of each crop, whose text runs to the right."""
-    if not crops:
+    parts = [cut_crop(crop) for crop in crops]
+    flat = [part for cut in parts for part in cut]
+    if not flat:
         return []
-    found = reader.text_rec(reading_input(list(crops)))
-    return [(text, float(score)) for text, score in zip(found.txts, found.scores, strict=True)]
+    found = reader.text_rec(reading_input(flat))
+    answers = iter(zip(found.txts, found.scores, strict=True))
+    read = [[next(answers) for _ in cut] for cut in parts]
+    return [(" ".join(text for text, _ in cut), float(min(score for _, score in cut))) for cut in read]
+
+
+def cut_crop(crop: Pixels) -> list[Pixels]:
+    """Return a very long crop in parts, cut in the widest gaps: the recogniser takes memory by its length."""
+    height, width = crop.shape[:2]
+    parts, start = [], 0
+    while width - start > LONGEST * height:
+        first = start + (LONGEST - 4) * height
+        is_empty = np.ptp(crop[:, first : first + 4 * height, 1], axis=0) < INK
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], is_empty, [False]]).astype(np.int8)))
+        gaps = [(int(end - begin), int(begin + end) // 2) for begin, end in edges.reshape(-1, 2)]
+        cut = first + max(gaps, default=(0, 2 * height))[1]
+        parts.append(crop[:, start:cut])
+        start = cut
+    return [*parts, crop[:, start:]]
 
 
 def reading_input(crops: list[Pixels]) -> Any:
@@ -182,9 +208,10 @@ def find_boxes(reader: Any, pixels: Pixels) -> list[NDArray[np.float32]]:
     """Return the corners of each piece of text: float32[4, 2] in pixels, first the one where an upright text begins."""
     found: list[NDArray[np.float32]] = []
     for left, top, right, bottom in cut_parts(pixels.shape[1], pixels.shape[0]):
+        earlier = len(found)
         boxes = reader(np.ascontiguousarray(pixels[top:bottom, left:right])).boxes
         for box in [] if boxes is None else boxes:
-            add_box(found, np.asarray(box, np.float32) + np.asarray((left, top), np.float32), bool(left or top))
+            add_box(found, np.asarray(box, np.float32) + np.asarray((left, top), np.float32), earlier)
     return found
 
 
@@ -200,19 +227,42 @@ def cut_parts(width: int, height: int) -> list[tuple[int, int, int, int]]:
     return [(start, 0, min(width, start + part), height) for start in starts]
 
 
-def add_box(found: list[NDArray[np.float32]], box: NDArray[np.float32], is_later_part: bool) -> None:
-    """Add a box of a part, or extend the box of the part before it that shows the same line."""
-    (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
-    for number in range(len(found) - 1, -1, -1) if is_later_part else ():
-        (x0, y0), (x1, y1) = found[number].min(axis=0), found[number].max(axis=0)
-        across = min(right, x1) - max(left, x0)
-        down = min(bottom, y1) - max(top, y0)
-        height, other = bottom - top, y1 - y0
-        if down > 0.6 * min(height, other) and across > 0.5 * min(height, other, right - left, x1 - x0):
-            x0, y0, x1, y1 = min(left, x0), min(top, y0), max(right, x1), max(bottom, y1)
-            found[number] = np.asarray([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+def add_box(found: list[NDArray[np.float32]], box: NDArray[np.float32], earlier: int) -> None:
+    """Add a box of a part, or extend that of the same line among the boxes of `earlier` parts."""
+    for number in range(earlier - 1, -1, -1):
+        if (joined := join_boxes(found[number], box)) is not None:
+            found[number] = joined
             return
     found.append(box)
+
+
+def join_boxes(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return the box around two that show the same line, as crooked as the longer one; None for different lines."""
+    longer = max((one, other), key=measure_length)
+    sides = longer[1] - longer[0], longer[3] - longer[0]
+    along = max(sides, key=np.linalg.norm) / max(1e-6, max(np.linalg.norm(side) for side in sides))
+    across = np.asarray((-along[1], along[0]), np.float32)
+    extents = [
+        [(float((box @ axis).min()), float((box @ axis).max())) for box in (one, other)] for axis in (along, across)
+    ]
+    height = min(high - low for low, high in extents[1])
+    shared = [min(a[1], b[1]) - max(a[0], b[0]) for a, b in extents]
+    if shared[1] <= 0.6 * height or shared[0] <= 0.5 * height:
+        return None
+    (u0, u1), (v0, v1) = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in extents)
+    corners = np.asarray([u * along + v * across for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))], np.float32)
+    return order_corners(corners)
+
+
+def order_corners(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the corners clockwise, first the one at the upper left."""
+    middle = corners.mean(axis=0)
+    turned = corners[np.argsort(np.arctan2(*(corners - middle).T[::-1]))]
+    return np.asarray(np.roll(turned, -int(turned.sum(axis=1).argmin()), axis=0), np.float32)
+
+
+def measure_length(corners: NDArray[np.float32]) -> float:
+    return float(max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[3] - corners[0])))
 
 
 def find_direction(corners: NDArray[np.float32]) -> Direction:

@@ -218,6 +218,8 @@ def count_words(text: str) -> float:
 
 def join_row(row: Row) -> Line:
     box = row[0].box
+    if is_right_to_left(row):
+        row = row[::-1]
     for piece in row[1:]:
         box = bounding_box(box, piece.box)
     text = row[0].text
@@ -225,6 +227,11 @@ def join_row(row: Row) -> Line:
     for piece, spaced in zip(row[1:], spaces, strict=True):
         text += f" {piece.text}" if spaced else piece.text
     return Line(" ".join(LEADERS.sub(" … ", text).split()), box)
+
+
+def is_right_to_left(row: Row) -> bool:
+    letters = [unicodedata.bidirectional(char) for piece in row for char in piece.text if char.isalpha()]
+    return sum(kind in ("R", "AL") for kind in letters) > len(letters) / 2
 
 
 def find_spaces(row: Row) -> list[bool]:
@@ -236,7 +243,7 @@ def find_spaces(row: Row) -> list[bool]:
             continue
         letters = row[start:end]
         if len(letters) >= SPELLED:
-            steps = [(right.u0 + right.u1 - left.u0 - left.u1) / 2 for left, right in pairwise(letters)]
+            steps = [abs(right.u0 + right.u1 - left.u0 - left.u1) / 2 for left, right in pairwise(letters)]
             pitch = statistics.median(steps)
             if pitch < PITCH * statistics.median(piece.u1 - piece.u0 for piece in letters):
                 spaces[start : end - 1] = [step > 1.5 * pitch for step in steps]

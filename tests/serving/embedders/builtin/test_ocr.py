@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.embedders.builtin.ocr import LONG, MIN_SCORE, Ocr, cut_parts
+from serving.embedders.builtin.ocr import LONG, MIN_SCORE, Ocr, cut_parts, join_boxes
 from tests.support.text_pages import LETTER, draw_columns, draw_sheet, find_cjk_font
 
 TURNS = {"right": 0, "left": 180, "up": 90, "down": 270}
@@ -56,6 +56,21 @@ def test_a_long_picture_is_read_to_its_end_each_line_once(ocr: Ocr, size: tuple[
     assert found == expected
 
 
+@pytest.mark.parametrize("degrees", [2, 5])
+def test_a_long_picture_may_be_tilted(ocr: Ocr, degrees: int) -> None:
+    lines = [f"Line number {n} of the receipt" for n in range(90)]
+    page = draw_sheet(lines, (900, 5_000), letters=28, left=60, top=60).rotate(degrees, expand=True, fillcolor="white")
+    found = [text for text in read(ocr, page) if text.startswith("Line") and text.endswith("receipt")]
+    assert len(set(found)) == len(found) >= 86
+
+
+def test_long_lines_are_read_in_parts(ocr: Ocr) -> None:
+    """The recogniser takes memory by the length of a line: 1 GB for one of 400 times its height."""
+    words = [f"no{first}{second}e" for first in "aeou" for second in "bdghkmnprsxz"]
+    (found,) = ocr.read_pieces(draw_sheet([" ".join(words)], (4_000, 200), letters=22, top=80))
+    assert found.text.split() == words
+
+
 def test_a_wide_strip_is_read_in_whole_lines(ocr: Ocr) -> None:
     line = " ".join(f"word{n}" for n in range(100, 250))
     page = draw_sheet([line], (6_000, 300), letters=44)
@@ -82,3 +97,25 @@ def test_readers_do_not_disturb_each_other(ocr: Ocr) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2_000, 1), (7, 300), (40, 40)])
 def test_nothing_is_read_where_nothing_is(ocr: Ocr, size: tuple[int, int]) -> None:
     assert ocr.read_pieces(Image.new("RGB", size, "white")) == []
+
+
+def test_boxes_of_one_line_are_joined_and_those_of_the_next_are_not() -> None:
+    def box(left: float, right: float, slope: float = 0.0, top: float = 0.0) -> np.ndarray:
+        return np.asarray(
+            [
+                (left, top + slope * left),
+                (right, top + slope * right),
+                (right, top + 30 + slope * right),
+                (left, top + 30 + slope * left),
+            ],
+            np.float32,
+        )
+
+    joined = join_boxes(box(0, 500), box(460, 900))
+    assert joined is not None and joined.tolist() == [[0, 0], [900, 0], [900, 30], [0, 30]]
+    assert join_boxes(box(0, 500), box(520, 900)) is None and join_boxes(box(0, 500), box(0, 500, top=44)) is None
+    assert join_boxes(box(0, 900, 0.1), box(0, 900, 0.1, top=44)) is None, "crooked lines below each other"
+    crooked = join_boxes(box(0, 500, 0.1), box(460, 900, 0.1))
+    assert crooked is not None and np.abs(crooked - box(0, 900, 0.1)).max() < 4
+    upright = np.asarray([(0, 0), (30, 0), (30, 500), (0, 500)], np.float32)
+    assert join_boxes(upright, upright + np.asarray((0, 460), np.float32)) is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from serving.documents.images import decode_image
 from serving.documents.page import Line, Page
@@ -16,17 +16,19 @@ from serving.embedders.builtin.ocr import Ocr
 from serving.embedders.builtin.page_reader import PageReader
 from serving.settings import Settings
 from tests.support.form_pdfs import comment, form_pdf
+from tests.support.raw_pdf import one_page
 from tests.support.readers import read_pages
 from tests.support.repository import SAMPLES
 from tests.support.script_pages import NOTICES, draw_landscape, draw_notice
 from tests.support.tesseract import ADVICE, SCRIPTS, is_missing
-from tests.support.text_pages import LETTER, PROSE, draw_sheet, garbled_pdf, scan_pdf, write
+from tests.support.text_pages import A4, LETTER, PROSE, draw_sheet, garbled_pdf, scan_pdf, write
 
 SHIFT = {chr(n): chr(n + 1) for n in (*range(65, 90), *range(97, 122))}
 SWAP = dict(zip("aeioubcdfghklmnprstw", "eioauwtsrpnmlkhgfdcb", strict=True))
 """Vowels for vowels: what comes out looks like words of some language."""
 DIGITS = {str(n): str((n + 3) % 10) for n in range(10)}
 CYRILLIC = {chr(n): chr(0x410 + n - 65) for n in (*range(65, 91), *range(97, 123))}
+GREEK_FONT = "/usr/share/fonts/truetype/noto/NotoSans-Regular.ttf"
 ODD = [
     "Inspection of the chimney flue",
     "The north side of the stack is cracked",
@@ -126,6 +128,43 @@ def test_a_right_layer_is_kept_as_it_is(ocr: Ocr, words: str) -> None:
     assert found[0] == line
 
 
+def test_a_greek_layer_is_kept_whose_capitals_look_like_latin_ones(ocr: Ocr, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no Tesseract
+    if not Path(GREEK_FONT).is_file():
+        pytest.skip("no typeface with Greek letters is installed")
+    words = ["ΗΜΕΡΟΜΗΝΙΑ ΕΚΔΟΣΗΣ", "Αίτηση άδειας εργαζομένου", "Λογαριασμός ρεύματος για τον Μάρτιο"]
+    page, font = Image.new("RGB", A4, "white"), ImageFont.truetype(GREEK_FONT, 36)
+    for number, line in enumerate(words):
+        ImageDraw.Draw(page).text((100, 100 + 80 * number), line, "black", font)
+    layer = tuple(
+        Line(line, (0.08, (100 + 80 * n) / A4[1], 0.08 + font.getlength(line) / A4[0], (145 + 80 * n) / A4[1]))
+        for n, line in enumerate(words)
+    )
+    assert PageReader(ocr).read_page(Page(page, layer)) == layer
+
+
+def test_a_watermark_across_a_scan_hides_no_words(read: Read) -> None:
+    askew = "q .9 G 1 Tr BT /Helv 60 Tf .7 .7 -.7 .7 120 250 Tm (CONFIDENTIAL) Tj ET Q"
+    found = read(scan_pdf(draw_sheet(LETTER * 4), askew))
+    assert [found.count(squeeze(line)) for line in LETTER] == [4] * 5 and "CONFIDENTIAL" in found
+
+
+def test_a_long_note_leaves_the_rows_of_its_page(read: Read) -> None:
+    remark = "please check the amount with the customer before the end of the month, " * 4
+    entries = f"/Annots[<</Type/Annot/Subtype/Text/Contents({remark})/F 4/Rect[500 690 520 710]>>]"
+    drawn = draw(["Invoice 2024", "Customer Miller", "Total due"], 760) + write("2,917.43", 300, 716, 13)
+    found = read(one_page(drawn, page=entries)).splitlines()
+    assert found[:3] == ["Invoice2024", "CustomerMiller", "Totaldue2,917.43"]
+
+
+def test_copies_of_lines_and_boxes_without_height_are_no_trouble(ocr: Ocr) -> None:
+    copies = (Line("Invoice total amount", (0.0, 0.0, 1.0, 1.0)),) * 5
+    assert PageReader(ocr).read_page(Page(draw_sheet(LETTER), copies))
+    flat = (Line("Invoice total amount", (0.0, 0.5, 1.0, 0.5)), Line("Invoice number", (1.0, 1.0, 1.0, 1.0)))
+    assert ocr.read_boxes(draw_sheet(LETTER), [line.box for line in flat if line.box]) == [("", 0.0)] * 2
+    assert {*flat} <= {*PageReader(ocr).read_page(Page(draw_sheet(LETTER), flat))}
+
+
 def test_lines_without_boxes_are_all_that_is_known(ocr: Ocr) -> None:
     lines = (Line("The tenant may keep one dog"), Line("12.00"))
     assert PageReader(ocr).read_page(Page(draw_sheet(LETTER), lines)) == lines
@@ -187,3 +226,15 @@ def test_tesseract_is_not_asked_about_pages_that_were_read(
     monkeypatch.setattr(page_reader, "find_tesseract", fail)
     page = draw_landscape() if name == "photo" else decode_image(SAMPLES / name, Settings())
     PageReader(ocr).read_page(Page(page))
+
+
+@pytest.mark.skipif(is_missing(), reason=ADVICE)
+@pytest.mark.parametrize("turn", [0, 90, 180])
+def test_cells_read_by_tesseract_are_joined_as_they_are_read(ocr: Ocr, turn: int) -> None:
+    page, font = Image.new("RGB", A4, "white"), ImageFont.truetype(GREEK_FONT, 36)
+    rows = [("Сумма платежа", "Двести рублей"), ("Плательщик", "Иванова Мария"), ("Назначение", "Аренда квартиры")]
+    for number, row in enumerate(rows):
+        for left, cell in zip((100, 700), row, strict=True):
+            ImageDraw.Draw(page).text((left, 200 + 90 * number), cell, "black", font)
+    found = PageReader(ocr).read_page(Page(page.rotate(turn, expand=True)))
+    assert [line.text for line in found] == [" ".join(row) for row in rows]

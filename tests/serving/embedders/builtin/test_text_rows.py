@@ -126,3 +126,8 @@ def test_what_overlaps_is_not_one_row() -> None:
 )
 def test_leaders_are_shortened(drawn: str, kept: str) -> None:
     assert texts(join_rows([cell(drawn, 0.1, 0.1)])) == [kept]
+
+
+def test_cells_of_a_row_that_is_read_from_the_right() -> None:
+    cells = [cell("4711", 0.1, 0.1), cell("رقم الفاتورة", 0.6, 0.1)]
+    assert texts(join_rows(cells)) == ["رقم الفاتورة 4711"]
