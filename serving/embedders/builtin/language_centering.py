@@ -1,9 +1,9 @@
-"""Removes part of the language from e5's vectors, so that a question finds pages in other languages.
+"""Removes the language from e5's vectors, so that a question finds pages in other languages.
 
 multilingual-e5 puts texts of one language closer together than their meaning alone would: an English question prefers
 English pages. `parallel_texts.json` has twelve sentences in nine languages; where the languages' means differ is the
-direction of language, not of meaning. Most of that part and of the common mean is removed, from queries and pages
-alike. docs/quality.md has the gain, also for removing more or less.
+direction of language, not of meaning. That part and the common mean are removed, from queries and pages alike.
+docs/quality.md has the gain, also for removing less.
 
 Made once with `python -m serving.embedders.builtin.language_centering`, because embedding the sentences takes two
 seconds.
@@ -21,8 +21,9 @@ from serving.embedders.base import Vectors
 
 SENTENCES = Path(__file__).with_name("parallel_texts.json")
 CONSTANTS = Path(__file__).with_name("language_centering.npz")
-CENTRE = 0.8
-SHRINK = 0.7
+CENTRE = 1.0
+SHRINK = 1.0
+"""Shares of the mean and of the directions of language that are removed."""
 
 
 class LanguageCentering:
