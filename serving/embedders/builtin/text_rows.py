@@ -25,11 +25,13 @@ CELL_CHARS = 20
 """The same for pieces that were not drawn one after the other: cells of several lines are drawn whole."""
 LEVEL = 0.75
 """Share of the smaller height that such pieces have to share; those drawn one after the other half of it."""
-COLUMN_CHARS, COLUMN_WORDS, COLUMN_FILL, COLUMN_ROWS = 12, 3, 0.75, 3
-"""In a column of prose, half of the lines have at least so many characters and words and this share of its width; rows
-that show it."""
+COLUMN_CHARS, COLUMN_WORDS, COLUMN_FILL, COLUMN_GOING_ON, COLUMN_ROWS = 12, 3, 0.75, 0.25, 3
+"""In a column of prose, half of the lines have at least so many characters and words and this share of its width, and a
+quarter of them goes on with a sentence; rows that show it."""
 BAND_GAP = 2.0
 """Heights of a line below a column from which text no longer belongs to it."""
+ROW_CHARS = 180
+"""Characters of a joined row: more would get no vector."""
 TALL = 1.5
 """Height over width of a piece that runs down or up."""
 OVERLAP = 0.01
@@ -74,7 +76,8 @@ def join_rows(pieces: Sequence[Line], directions: Sequence[Direction] = ()) -> t
         ]
         for band in find_bands(split_columns(find_rows(turned))):
             first = min(piece.place for row in band for piece in row)
-            lines += [((first, number), join_row(row)) for number, row in enumerate(band)]
+            parts = [part for row in band for part in split_long_row(row)]
+            lines += [((first, number), join_row(part)) for number, part in enumerate(parts)]
     return tuple(line for _, line in sorted(lines, key=lambda entry: entry[0]))
 
 
@@ -208,12 +211,31 @@ def is_prose(column: Sequence[Piece]) -> bool:
         statistics.median(len(piece.text) for piece in column) >= COLUMN_CHARS
         and statistics.median(count_words(piece.text) for piece in column) >= COLUMN_WORDS
         and statistics.median(widths) >= COLUMN_FILL * max(widths)
+        and sum(goes_on(piece.text) for piece in column) >= COLUMN_GOING_ON * len(column)
     )
+
+
+def goes_on(text: str) -> bool:
+    """Return whether it may continue a sentence; scripts without capitals do not tell."""
+    return text[:1].islower() or unicodedata.category(text[:1] or " ") == "Lo"
 
 
 def count_words(text: str) -> float:
     """Return the number of words; two signs of a script without spaces count as one."""
     return len(text.split()) + sum(unicodedata.category(char) == "Lo" for char in text) / 2
+
+
+def split_long_row(row: Row) -> list[Row]:
+    """Return the row in parts that are short enough to be found as a line each."""
+    parts: list[Row] = [[]]
+    length = 0
+    for piece in row:
+        if parts[-1] and length + len(piece.text) > ROW_CHARS:
+            parts.append([])
+            length = 0
+        parts[-1].append(piece)
+        length += len(piece.text) + 1
+    return parts
 
 
 def join_row(row: Row) -> Line:

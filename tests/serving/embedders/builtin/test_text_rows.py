@@ -73,6 +73,22 @@ def test_a_table_of_long_cells_is_no_text_in_columns() -> None:
     assert texts(join_rows(pieces)) == [f"{good} {price}" for good, price in zip(goods, prices, strict=True)]
 
 
+def test_a_sheet_of_cells_of_some_words_is_no_text_in_columns() -> None:
+    trees = ["Alder 40 trees", "Dogwood 85 trees", "Juniper 26 trees", "Maple 57 trees"]
+    rows = [[f"Plot {row:02}", *random.Random(row).sample(trees, 4)] for row in range(6)]
+    pieces = [
+        cell(text, 0.19 * n, 0.1 + 0.03 * row, 0.15) for row, cells in enumerate(rows) for n, text in enumerate(cells)
+    ]
+    assert texts(join_rows(pieces)) == [" ".join(cells) for cells in rows]
+
+
+def test_a_row_that_is_too_long_for_a_line_is_several() -> None:
+    row = [cell(f"Juniper {n} trees", 0.01 * n, 0.1, 0.008) for n in range(10, 50)]
+    found = texts(join_rows(row, ["right"] * len(row)))
+    assert len(found) == 4 and max(map(len, found)) <= 180
+    assert " ".join(found) == " ".join(f"Juniper {n} trees" for n in range(10, 50))
+
+
 @pytest.mark.parametrize("text", ["OBERHUBER MAGDALENA", "4711 0815 2031", "DE89370400440532"])
 def test_letters_in_boxes_keep_their_words(text: str) -> None:
     boxes = [
