@@ -30,10 +30,11 @@ def die_with_parent() -> None:
 
 def list_threads() -> list[str]:
     """Return the names of this process's threads, native ones included (Linux; elsewhere empty)."""
-    folder = Path("/proc/self/task")
-    if not folder.exists():
-        return []
-    return sorted((task / "comm").read_text().strip() for task in folder.iterdir())
+    names = []
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # a thread may end meanwhile
+            names.append((task / "comm").read_text().strip())
+    return sorted(names)
 
 
 def list_process_tree(root: int) -> list[int]:
