@@ -115,9 +115,10 @@ def test_a_picture_without_text_has_no_lines(reader: Tesseract, page: Image.Imag
 
 @needs_tesseract
 def test_a_page_that_takes_too_long_has_no_lines(reader: Tesseract, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(psutil.Process().children())
     monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
     assert reader.read_lines(draw_notice("Cyrillic")) == ()
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 @needs_tesseract
