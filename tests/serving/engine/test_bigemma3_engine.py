@@ -47,6 +47,12 @@ def expected(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[An
         return found
 
 
+@pytest.fixture(scope="module")
+def hub_files(weights: Path) -> Path:
+    """What the hub has is a checkpoint that can be loaded."""
+    return weights
+
+
 @pytest.mark.soak
 def test_created_then_restored_with_equal_vectors(tmp_path: Path, weights: Path, expected: list[Any]) -> None:
     criu.need()
