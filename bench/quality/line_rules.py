@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.quality.recall import keep_letters
+from serving.documents.page import keep_letters
 from serving.embedders.base import Vectors
 
 GRAM = 3

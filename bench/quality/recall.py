@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import tempfile
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,7 +19,7 @@ from bench.results import record
 from serving.client import EmbeddingClient, PagePayload
 from serving.documents.files import open_file
 from serving.documents.images import encode_jpeg
-from serving.documents.page import Page
+from serving.documents.page import Page, keep_letters
 from serving.documents.parser_pool import ParserPool
 from serving.http.child_server import ServerProcess
 from serving.http.redirects import select_proxy_headers
@@ -82,10 +81,6 @@ def match_line(marked: str, pieces: Sequence[str]) -> bool:
     return any(
         piece in line or (len(line) >= WHOLE_LINE and line in piece) for piece in map(keep_letters, pieces) if piece
     )
-
-
-def keep_letters(text: str) -> str:
-    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
 def load_labels(corpus: Path) -> list[LabelledQuery]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image
 
+from serving.documents.boxes import Box
 from serving.errors import ServingError
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, each 0..1 of the page's width or height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +18,11 @@ class Line:
 
     text: str
     box: Box | None = None
+
+
+def keep_letters(text: str) -> str:
+    """Return the letters and digits of a text, small and without variants of form: what texts are compared by."""
+    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
 @dataclass(frozen=True, eq=False, slots=True)

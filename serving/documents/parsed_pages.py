@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from serving.documents.page import Box, Line, Page
+from serving.documents.boxes import Box
+from serving.documents.page import Line, Page
 from serving.documents.parser_pool import Parse, ParserFailed
 from serving.errors import UnreadableError
 

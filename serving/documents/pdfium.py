@@ -13,17 +13,15 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
+from serving.documents.boxes import Box, clip_box
 from serving.documents.page_size import measure_kept_side
-from serving.documents.text_layer import clean_text, read_pieces
+from serving.documents.text_layer import Rectangle, clean_text, read_pieces
 from serving.errors import GONE, ServingError, UnreadableError
 from serving.system.files import file_stamp
 
-Box = tuple[float, float, float, float]
 TextLine = tuple[str, Box]
-Note = tuple[str, tuple[float, float, float, float]]
-"""A text and where its mark is: left, bottom, right, top in points."""
-
-
+Note = tuple[str, Rectangle]
+"""A text and where its mark is."""
 SCALE = 150 / 72
 """150 dpi: enough to read, and close to what every embedder keeps."""
 WRONG_PASSWORD = 4
@@ -119,7 +117,7 @@ def read_annotation(page: pdfium.PdfPage, number: int) -> Note | None:
         size = raw.FPDFAnnot_GetStringValue(annotation, b"Contents", None, 0)
         buffer = (raw.FPDF_WCHAR * (size // 2 + 1))()
         raw.FPDFAnnot_GetStringValue(annotation, b"Contents", buffer, size)
-        text = bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "replace")
+        text = clean_text(bytes(buffer)[: max(0, size - 2)].decode("utf-16-le", "replace"))
         # One corner alone: the words under a highlight are others, which have a box of their own.
         corner = rectangle.left, rectangle.top - EDGE, rectangle.left + EDGE, rectangle.top
         return (text, corner) if text else None
@@ -147,8 +145,8 @@ def read_text_layer(
     for number, (text, (left, bottom, right, top)) in enumerate([*texts, *notes][:max_lines]):
         corners = position.to_bitmap(left, top), position.to_bitmap(right, bottom)
         is_note = number >= len(texts)
-        if (cleaned := clean_text(text)[:max_line_chars]) and (is_note or shows_ink(bitmap, corners)):
-            lines.append((cleaned, make_box(corners, bitmap.width, bitmap.height)))
+        if text and (is_note or shows_ink(bitmap, corners)):
+            lines.append((text[:max_line_chars], make_box(corners, bitmap.width, bitmap.height)))
     return lines
 
 
@@ -172,6 +170,4 @@ def shows_ink(bitmap: pdfium.PdfBitmap, corners: Sequence[tuple[int, int]]) -> b
 def make_box(corners: Sequence[tuple[int, int]], width: int, height: int) -> Box:
     """Return the box between two corners in pixels, as shares of the page's size."""
     (left, right), (top, bottom) = (sorted(values) for values in zip(*corners, strict=True))
-    shares = left / width, top / height, right / width, bottom / height
-    x0, y0, x1, y1 = (round(min(1.0, max(0.0, share)), 5) for share in shares)
-    return x0, y0, x1, y1
+    return clip_box((left / width, top / height, right / width, bottom / height))

@@ -17,6 +17,8 @@ from typing import Literal
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
+from serving.documents.boxes import bound_boxes
+
 Rectangle = tuple[float, float, float, float]
 """Left, bottom, right, top in points."""
 
@@ -109,7 +111,7 @@ def continue_run(run: Run, letter: Letter) -> bool:
         return False
     run.is_column = column
     run.letters.append(letter)
-    run.box = bounding_box(run.box, letter.box)
+    run.box = bound_boxes((run.box, letter.box))
     run.size = max(run.size, min(measure_sides(letter)))
     return True
 
@@ -165,15 +167,8 @@ def split_spelled(run: Run) -> list[tuple[str, Rectangle]]:
 
 
 def join_words(words: Sequence[Sequence[Letter]]) -> tuple[str, Rectangle]:
-    letters = [letter for word in words for letter in word]
-    box = letters[0].box
-    for letter in letters[1:]:
-        box = bounding_box(box, letter.box)
-    return clean_text(" ".join("".join(letter.text for letter in word) for word in words)), box
-
-
-def bounding_box(one: Rectangle, other: Rectangle) -> Rectangle:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+    text = " ".join("".join(letter.text for letter in word) for word in words)
+    return clean_text(text), bound_boxes(letter.box for word in words for letter in word)
 
 
 def clean_text(text: str) -> str:

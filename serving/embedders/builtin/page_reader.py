@@ -10,11 +10,12 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
+from serving.documents.boxes import Box, Direction, turn_box
 from serving.documents.images import cut_blocks
-from serving.documents.page import Box, Line, Page
+from serving.documents.page import Line, Page, keep_letters
 from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr, Reading
 from serving.embedders.builtin.tesseract import find_tesseract
-from serving.embedders.builtin.text_rows import Direction, guess_directions, join_rows, turn_box
+from serving.embedders.builtin.text_rows import guess_directions, join_rows
 
 CHECKED = 4
 """Lines of a text layer that are read from the picture as well: a font may map its letters to any others."""
@@ -106,7 +107,7 @@ class PageReader:
         )
         judged = []
         for line, (text, score) in zip(lines, found, strict=True):
-            expected, seen = keep_letters(line.text)[:CHECK_CHARS], keep_letters(text)
+            expected, seen = keep_letters(line.text[:MOST_CHARS])[:CHECK_CHARS], keep_letters(text)
             if score < SURE or min(len(expected), len(seen)) < LEAST_CHECKED or any(map(is_greek, expected)):
                 continue  # Greek capitals are read as the Latin ones that they look like
             if sum(char in self._ocr.letters for char in expected) > 0.8 * len(expected):
@@ -151,7 +152,7 @@ def overlap(one: Line, other: Line) -> bool:
 
 def choose_lines(layer: Sequence[Line], count: int) -> list[Line]:
     """Return long lines from all over a page, and those whose letters are the least like words."""
-    long = [line for line in dict.fromkeys(layer) if len(keep_letters(line.text)) >= LEAST_CHECKED]
+    long = [line for line in dict.fromkeys(layer) if len(keep_letters(line.text[:MOST_CHARS])) >= LEAST_CHECKED]
     if len(long) <= count:
         return long
     odd = sorted(long, key=lambda line: -measure_oddness(line.text))[: count // 2]
@@ -171,10 +172,6 @@ def shorten_box(box: Box, text: str) -> Box:
     share = min(1.0, 1.2 * CHECK_CHARS / max(1, len(text)))
     x0, y0, x1, y1 = box
     return (x0, y0, x0 + share * (x1 - x0), y1) if x1 - x0 > y1 - y0 else box
-
-
-def keep_letters(text: str) -> str:
-    return "".join(char for char in unicodedata.normalize("NFKC", text[:MOST_CHARS]).casefold() if char.isalnum())
 
 
 def agree(expected: str, seen: str) -> bool:

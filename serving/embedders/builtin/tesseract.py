@@ -21,7 +21,8 @@ from itertools import chain, groupby
 
 from PIL import Image
 
-from serving.documents.page import Box, Line
+from serving.documents.boxes import Direction, clip_box, turn_box
+from serving.documents.page import Line
 from serving.system.environment import process_variables
 
 LANGUAGES = {
@@ -99,6 +100,8 @@ TIMEOUT_S = 30.0
 """For all runs on a page; pages took 1 to 13 s on a busy machine. A request waits for 120 s."""
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 """Degrees clockwise that make a page upright, and how Pillow calls them."""
+BACK: Mapping[int, Direction] = {0: "right", 90: "down", 180: "left", 270: "up"}
+"""By the same degrees, what brings a box of the upright page back to the page that was turned."""
 MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"))
 """Marks of direction, which no one types into a question."""
 WORD_LEVEL = "5"
@@ -412,16 +415,6 @@ def make_line(words: Sequence[Word], size: tuple[int, int], turn: int) -> Line:
     width, height = size
     left, top = min(word.left for word in words) / width, min(word.top for word in words) / height
     right, bottom = max(word.right for word in words) / width, max(word.bottom for word in words) / height
-    return Line(repair_text(" ".join(word.text for word in words)), turn_box_back((left, top, right, bottom), turn))
-
-
-def turn_box_back(box: Box, turn: int) -> Box:
-    """Return the box on a page of the same box after the page was turned clockwise by `turn` degrees."""
-    left, top, right, bottom = box
-    turned = {
-        90: (top, 1 - right, bottom, 1 - left),
-        180: (1 - right, 1 - bottom, 1 - left, 1 - top),
-        270: (1 - bottom, left, 1 - top, right),
-    }.get(turn, box)
-    a, b, c, d = (round(min(1.0, max(0.0, share)), 5) for share in turned)
-    return a, b, c, d
+    return Line(
+        repair_text(" ".join(word.text for word in words)), clip_box(turn_box((left, top, right, bottom), BACK[turn]))
+    )

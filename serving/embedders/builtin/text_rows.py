@@ -12,12 +12,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
-from serving.documents.page import Box, Line
-
-Direction = Literal["right", "left", "down", "up"]
-"""Where the text of a piece runs to. Left is upside down; down is also how Japanese and Chinese columns are read."""
+from serving.documents.boxes import Box, Direction, bound_boxes, turn_box
+from serving.documents.page import Line
 
 PROSE_CHARS = 28
 """Two pieces side by side that are both longer stand in two columns of prose; else they are cells of one row."""
@@ -79,18 +76,6 @@ def join_rows(pieces: Sequence[Line], directions: Sequence[Direction] = ()) -> t
             parts = [part for row in band for part in split_long_row(row)]
             lines += [((first, number), join_row(part)) for number, part in enumerate(parts)]
     return tuple(line for _, line in sorted(lines, key=lambda entry: entry[0]))
-
-
-def turn_box(box: Box, direction: Direction) -> Box:
-    """Return where a box would be if the text ran to the right."""
-    x0, y0, x1, y1 = box
-    turned = {
-        "right": box,
-        "left": (1 - x1, 1 - y1, 1 - x0, 1 - y0),
-        "down": (y0, 1 - x1, y1, 1 - x0),
-        "up": (1 - y1, x0, 1 - y0, x1),
-    }
-    return turned[direction]
 
 
 def guess_directions(pieces: Sequence[Line]) -> list[Direction]:
@@ -158,18 +143,16 @@ def split_columns(rows: Sequence[Row]) -> list[list[Row]]:
 
 def find_bands(rows: Sequence[Sequence[Row]]) -> list[list[Row]]:
     """Return rows that stand alone, and bands of columns: the parts of their rows, one column after the other."""
-    bands: list[list[Row]] = []
-    columns: list[list[Row]] = []
+    bands: list[list[list[Row]]] = []
     for parts in rows:
+        columns = bands[-1] if bands and len(bands[-1]) > 1 else []
         places = [find_column(part, columns) for part in parts]
-        if columns and None not in places:
-            for part, place in zip(parts, places, strict=True):
-                columns[place or 0].append(part)
+        if None in places:
+            bands.append([[part] for part in parts])
             continue
-        bands += [[row for column in columns for row in column]] if columns else []
-        columns = [[part] for part in parts] if len(parts) > 1 else []
-        bands += [[part] for part in parts] if not columns else []
-    return bands + ([[row for column in columns for row in column]] if columns else [])
+        for part, place in zip(parts, places, strict=True):
+            columns[place or 0].append(part)
+    return [[row for column in columns for row in column] for columns in bands]
 
 
 def find_column(part: Row, columns: Sequence[Sequence[Row]]) -> int | None:
@@ -239,11 +222,9 @@ def split_long_row(row: Row) -> list[Row]:
 
 
 def join_row(row: Row) -> Line:
-    box = row[0].box
+    box = bound_boxes(piece.box for piece in row)
     if is_right_to_left(row):
         row = row[::-1]
-    for piece in row[1:]:
-        box = bounding_box(box, piece.box)
     text = row[0].text
     spaces = find_spaces(row)
     for piece, spaced in zip(row[1:], spaces, strict=True):
@@ -271,7 +252,3 @@ def find_spaces(row: Row) -> list[bool]:
                 spaces[start : end - 1] = [step > 1.5 * pitch for step in steps]
         start = end
     return spaces
-
-
-def bounding_box(one: Box, other: Box) -> Box:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from serving.client import EmbeddingClient
-from serving.documents.page import Box
+from serving.documents.boxes import Box
 from serving.errors import BadValueError, NotFoundError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
