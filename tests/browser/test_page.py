@@ -12,6 +12,7 @@ from tests.browser.visit import CONTRAST, Visit
 from tests.support.files import pdf
 from tests.support.manual_pages import MANUAL
 from tests.support.repository import SAMPLES
+from tests.support.text_pages import draw_sheet
 
 ANSWERED = ".detail .answer:not(.pending)"
 
@@ -69,6 +70,28 @@ def mark_is_on(page: Page) -> bool:
                 && mark.top >= sheet.top - 1 && mark.bottom <= sheet.bottom + 1;
             }"""
         )
+    )
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("look", ["desktop", "phone"], indirect=True)
+def test_the_mark_on_a_long_page_is_in_sight(visit: Visit, look: str, page_url: str, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.png"
+    draw_sheet([f"Parcel {n} of the order" for n in range(60)] + ["Deposit slip 70031"], (600, 4_500)).save(receipt)
+    page = visit.open(f"{page_url}/?c=long-{look}")
+    page.set_input_files("#dropzone input[type=file]", [receipt])
+    expect(page.locator(".progress.done")).to_contain_text("1 page added")
+    page.locator("#ask textarea").fill("Deposit slip 70031")
+    page.locator("#ask textarea").press("Enter")
+    expect(page.locator(ANSWERED)).to_contain_text("Deposit slip")
+    window = page.locator(".detail .window").bounding_box()
+    assert window and window["height"] <= 0.9 * page.viewport_size["height"] + 1  # type: ignore[index]
+    page.wait_for_function(
+        """() => {
+          const mark = document.querySelector('.detail .mark').getBoundingClientRect();
+          const view = document.querySelector('.detail .window').getBoundingClientRect();
+          return mark.top >= view.top && mark.bottom <= view.bottom;
+        }"""
     )
 
 

@@ -9,6 +9,11 @@ element.addEventListener('click', (event) => {
   trigger('select', {page: where.dataset.where, token: where.dataset.pending});
 });
 watch('value', () => {
+  const mark = element.querySelector('.window .mark');  // on a long page it may be far below
+  if (mark) {
+    const view = mark.closest('.window');
+    view.scrollTop = mark.offsetTop - view.clientHeight / 2;
+  }
   if (window.dormouseChose) {
     window.dormouseChose = false;
     const box = element.getBoundingClientRect();
