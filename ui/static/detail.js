@@ -12,7 +12,7 @@ watch('value', () => {
   const mark = element.querySelector('.window .mark');  // on a long page it may be far below
   if (mark) {
     const view = mark.closest('.window');
-    view.scrollTop = mark.offsetTop - view.clientHeight / 2;
+    view.scrollTop = mark.offsetTop - view.clientHeight / 3;
   }
   if (window.dormouseChose) {
     window.dormouseChose = false;
