@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.system.cores import count_cores
 
 MiB = 1024 * 1024
 WEIGHTS = "Cognitive-Lab/NetraEmbed"
@@ -20,11 +23,6 @@ launch."""
 VECTOR_BYTES = 1024 * MiB
 LAST_BATCH_S = 3.0
 """The end of the grace at a shutdown: requests not started by then are refused, so that clients get an error."""
-
-
-def usable_cores() -> int:
-    """Return the number of cores this process may use (a container's share, not the host's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -156,7 +154,7 @@ class Settings(BaseSettings):
     """Path of the criu to use; empty: found on PATH."""
     drain_s: Annotated[float, Field(ge=0)] = 20.0
     """Grace of SIGTERM for requests in flight."""
-    cores: Annotated[int, Field(ge=1)] = Field(default_factory=usable_cores)
+    cores: Annotated[int, Field(ge=1)] = Field(default_factory=count_cores)
 
     def known_at_load(self) -> dict[str, Any]:
         """Return the settings of `LOADED_WITH` as JSON values: no key is among them."""
@@ -175,3 +173,9 @@ class Settings(BaseSettings):
     @cached_property
     def keys(self) -> tuple[str, ...]:
         return tuple(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
+
+
+def settings_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables of all settings, keys included: for an engine, never for a worker."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return {name: value for name, value in environment.items() if name.upper() in known}

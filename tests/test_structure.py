@@ -46,8 +46,8 @@ LAYERS = [
     "serving.http",
     "serving.embedders",
     "serving.documents",
-    "serving.system",
     "serving.settings",
+    "serving.system",
     "serving.errors",
 ]
 """From top to bottom: a module imports from its own layer and from those below it (tasks: ARCHITECTURE.md)."""

@@ -57,6 +57,7 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], list[
     embedder = builtin.BuiltinEmbedder(settings)
     embedder.load()
     e5 = embedder._e5
+    assert e5 is not None
     pages = []
     with ParserPool(settings) as parsers:
         for path in recall.list_page_files(corpus):
@@ -67,10 +68,12 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], list[
                 if builtin.count_letters(words) >= builtin.MIN_LETTERS:
                     least = builtin.MIN_LINE_LETTERS
                     telling = [line.text for line in lines if builtin.count_letters(line.text) >= least]
-                    pages.append(RawPage((path.name, number), e5.passage(words), e5.passage(telling), telling))
+                    pages.append(
+                        RawPage((path.name, number), e5.embed_passages([words])[0], e5.embed_passages(telling), telling)
+                    )
     labels = recall.load_labels(corpus)
     labels += name_subjects(labels, pages)
-    return pages, labels, {label.query: e5.query(label.query) for label in labels}
+    return pages, labels, {label.query: e5.embed_queries([label.query])[0] for label in labels}
 
 
 def name_subjects(labels: Sequence[LabelledQuery], raw: Sequence[RawPage]) -> list[LabelledQuery]:

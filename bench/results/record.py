@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from serving.settings import usable_cores
+from serving.system.cores import count_cores
 from serving.system.files import write_file
 
 SCHEMA_VERSION = 1
@@ -37,7 +37,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": read_cpu_model(),
-        "cores": usable_cores(),
+        "cores": count_cores(),
         "gpu": "; ".join(query_gpus("name,memory.total,driver_version")),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",

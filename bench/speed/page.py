@@ -29,7 +29,7 @@ from bench.speed import booklets
 from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
 from bench.speed.worker import summarise_seconds
 from serving.http.child_server import ServerProcess
-from serving.settings import usable_cores
+from serving.system.cores import count_cores
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -62,8 +62,8 @@ def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dormouse-bench-")))
         data = folder / "data"
-        if (load := os.getloadavg()[0]) > usable_cores() / 2:
-            say(f"other work is going on here (load {load:.1f} on {usable_cores()} cores): times will be too long")
+        if (load := os.getloadavg()[0]) > count_cores() / 2:
+            say(f"other work is going on here (load {load:.1f} on {count_cores()} cores): times will be too long")
         say(f"drawing {pages} pages")
         files = booklets.write_booklets(folder, pages)
         browser = stack.enter_context(launch_browser())
@@ -193,7 +193,7 @@ class PageBench:
         self.say("  of which: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in hits["phases_p50_ms"].items()))
         self.say_figures("  the server's own part of it", hits["server"])
         self.say_figures("  the same question by the API, first picture included", by_api)
-        self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {usable_cores()} cores busy")
+        self.say(f"  meanwhile, other work kept {elsewhere:.1f} of {count_cores()} cores busy")
         return {
             "enter_to_hits": hits,
             "same_by_api": by_api,

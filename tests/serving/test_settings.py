@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import LOADED_WITH, Settings, usable_cores
+from serving.settings import LOADED_WITH, Settings
+from serving.system.cores import count_cores
 from tests.support.servers import make_settings
 
 
@@ -29,4 +30,4 @@ def test_each_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DORMOUSE_MAX_PIXELS", "7")
     monkeypatch.setenv("DORMOUSE_UNKNOWN", "7")
     assert Settings().max_pixels == 7
-    assert 1 <= usable_cores() == Settings().cores and 1 <= Settings().pages_ahead <= 8
+    assert 1 <= count_cores() == Settings().cores and 1 <= Settings().pages_ahead <= 8

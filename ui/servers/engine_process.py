@@ -12,8 +12,8 @@ import time
 
 from serving.client import EmbeddingClient
 from serving.http.child_server import ProcessFailed, ServerProcess
-from serving.settings import Settings
-from serving.system.environment import process_variables, settings_variables
+from serving.settings import Settings, settings_variables
+from serving.system.environment import process_variables
 from serving.system.timeouts import GrowingPause
 
 PAUSES_S = (0.5, 2.0, 5.0, 15.0, 60.0)

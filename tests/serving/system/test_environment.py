@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from serving.documents.parser_pool import ParserProcess
-from serving.settings import Settings
-from serving.system.environment import library_variables, process_variables, settings_variables
+from serving.settings import Settings, settings_variables
+from serving.system.environment import library_variables, process_variables
 
 NEEDED = {"PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "2", "HF_HOME": "/hf"}
 SECRETS = {

