@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -11,8 +12,8 @@ from serving.documents.page import Line
 from serving.errors import ServingError
 from serving.library.records import Collection, Hit, StoredPage
 from ui.components.templates import render_template
-from ui.components.wording import as_sentence, format_count, format_ordinal
-from ui.core.ingest import IngestJob
+from ui.components.wording import as_sentence, format_count, format_ordinal, format_rough
+from ui.core.jobs import IngestJob
 from ui.core.service import SearchResult
 
 Ranks = Mapping[str, int]
@@ -135,7 +136,9 @@ def render_job(job: IngestJob) -> Markup:
         return render_running_job(job) + render_template("pages/skipped.html", skipped=skipped)
     if job.state == "failed":
         kept = f" {format_count(added, 'page')} added before that are kept." if added else ""
-        return render_notice("The pages could not be added", as_sentence(job.error) + kept, "error")
+        return render_notice(
+            "The pages could not be added", as_sentence(job.error) + kept + describe_kept(job), "error"
+        )
     if not added and skipped and job.state == "done":
         text, unread = "Nothing new to add", []
     else:
@@ -144,18 +147,33 @@ def render_job(job: IngestJob) -> Markup:
         text = f"{format_count(added, 'page')} added {took}{rate}"
         if job.state == "cancelled":
             text = f"Cancelled. {text}; what was added is kept"
-    return render_template("pages/ended.html", text=text, unread=len(unread), skipped=skipped)
+        elif job.state == "stopped":
+            text = f"Stopped. {text}; it goes on when the page is started again"
+    values = {"text": text, "unread": len(unread), "skipped": skipped, "kept": describe_kept(job).strip()}
+    return render_template("pages/ended.html", **values)
+
+
+def describe_kept(job: IngestJob) -> str:
+    """Return how long the files of what was skipped are kept."""
+    left = job.keep_until - time.time()
+    if not job.can_retry or left <= 0:
+        return ""
+    return f" The files are kept for {format_rough(left)} more, to try again."
 
 
 def render_running_job(job: IngestJob) -> Markup:
-    if job.state == "waiting":
-        return render_progress("Waiting for the upload before this one…")
-    left, total = job.seconds_left, max(job.total, 1)
+    again = " · continued after a restart" if job.continued else ""
+    done, total = min(job.done, job.total), max(job.total, 1)
+    if job.state == "waiting" and not job.total:
+        return render_progress(f"Waiting for its turn…{again}")
+    if job.state == "paused":
+        return render_progress(f"Paused: {done:,} of {job.total:,} pages{again}", done, total, "Pages added")
+    left = job.seconds_left
     rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added else ""
-    rest = f" · about {max(1, round(left))} s left" if left is not None else ""
+    rest = f" · about {format_rough(left)} left" if left is not None else ""
     stopping = "Cancelling… " if job.cancelled.is_set() else ""
-    words = f"{stopping}Page {min(job.done + 1, total)} of {job.total}"
-    return render_progress(words, job.done, total, "Pages added", rate + rest)
+    words = f"{stopping}Page {min(done + 1, total)} of {job.total}"
+    return render_progress(words, done, total, "Pages added", rate + rest + again)
 
 
 def render_step(doing: str, done: int, total: int) -> Markup:

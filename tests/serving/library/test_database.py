@@ -160,7 +160,7 @@ PRAGMA user_version = 1;
 """The schema of the first release."""
 
 
-TODAY = """
+SECOND = """
 CREATE TABLE collections (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
   created REAL NOT NULL, fingerprint TEXT, model TEXT, dimension INTEGER, UNIQUE (owner, name)
@@ -180,7 +180,7 @@ CREATE TABLE vectors (
 );
 PRAGMA user_version = 2;
 """
-"""The schema of today, as it lies in people's data folders."""
+"""The schema of the second release, as it lies in people's data folders."""
 
 
 def old_library(folder: Path) -> bytes:
@@ -197,11 +197,11 @@ def old_library(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_data_folder_of_today_opens_as_it_is(tmp_path: Path) -> None:
+def test_data_folder_of_the_second_release_opens(tmp_path: Path) -> None:
     """Written without our code: a change of the schema has to be a new version, with a step from this one."""
     key, page_id, image = CollectionKey("c-" + 32 * "a"), "0" * 16, b"jpeg"
     db = sqlite3.connect(tmp_path / "library.db")
-    db.executescript(TODAY)
+    db.executescript(SECOND)
     db.execute("INSERT INTO collections VALUES (7, ?, '', 'house', 1.5, 'f1', 'm', 64)", [key])
     db.execute("INSERT INTO collections VALUES (9, ?, 'somebody', 'house', 9e9, NULL, NULL, NULL)", [UNKNOWN])
     db.execute("INSERT INTO pages VALUES (?, 7, 'a.png', 'sha', 1, 1, 10, 20, 0, 1)", [page_id])
@@ -228,9 +228,9 @@ def test_data_folder_of_today_opens_as_it_is(tmp_path: Path) -> None:
     )
     library.add_page(key, new("b.png"), fingerprint="f1", model="m")
     library.close()
-    assert not list(tmp_path.glob("library-schema-*"))
+    assert [path.name for path in tmp_path.glob("library-schema-*")] == ["library-schema-2.db"]
     again = Library(tmp_path)
-    assert again.catalogue.read_collection(key).pages == 2
+    assert again.catalogue.read_collection(key).pages == 2 and again.jobs.list_all() == []
     again.close()
 
 
