@@ -107,7 +107,7 @@ class Ingestor:
         if own >= self._settings.max_owner_jobs:
             raise BusyError(f"{own} uploads are waiting already: wait for one of them, or cancel it", retry_after=30)
         if len(waiting) >= self._settings.max_waiting_jobs:
-            raise BusyError(f"{len(waiting)} uploads of others are waiting: try again later", retry_after=60)
+            raise BusyError(f"{len(waiting)} uploads of all visitors are waiting: try again later", retry_after=60)
 
     def _describe(self, job: IngestJob) -> JobRow:
         files, target = self._kept.describe(job.uploads), job.target.name
