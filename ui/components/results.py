@@ -126,31 +126,46 @@ def style_mark(line: Line | None) -> str:
 
 
 def render_jobs(jobs: Sequence[IngestJob]) -> Markup:
-    return NOTHING.join(render_job(job) for job in jobs)
+    """Render uploads into one collection, each under the name of its files where there are several."""
+    names = [name_upload(job) if len(jobs) > 1 else "" for job in jobs]
+    return NOTHING.join(render_job(job, name) for job, name in zip(jobs, names, strict=True))
 
 
-def render_job(job: IngestJob) -> Markup:
+def name_upload(job: IngestJob) -> str:
+    first, *rest = [upload.name for upload in job.uploads] or [""]
+    return f"{first} and {len(rest):,} more" if rest else first
+
+
+def prefix_name(name: str, text: str) -> str:
+    return f"{name}: {text[:1].lower()}{text[1:]}" if name else text
+
+
+def render_job(job: IngestJob, name: str = "") -> Markup:
     with job.lock:
         added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
     if not job.finished.is_set():
-        return render_running_job(job) + render_template("pages/skipped.html", skipped=skipped)
+        return render_running_job(job, name) + render_template("pages/skipped.html", skipped=skipped)
     if job.state == "failed":
-        kept = f" {format_count(added, 'page')} added before that are kept." if added else ""
-        return render_notice(
-            "The pages could not be added", as_sentence(job.error) + kept + describe_kept(job), "error"
-        )
-    if not added and skipped and job.state == "done":
-        text, unread = "Nothing new to add", []
-    else:
-        took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "in under 1 s"
-        rate = f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else ""
-        text = f"{format_count(added, 'page')} added {took}{rate}"
-        if job.state == "cancelled":
-            text = f"Cancelled. {text}; what was added is kept"
-        elif job.state == "stopped":
-            text = f"Stopped. {text}; it goes on when the page is started again"
-    values = {"text": text, "unread": len(unread), "skipped": skipped, "kept": describe_kept(job).strip()}
-    return render_template("pages/ended.html", **values)
+        before = f" {format_count(added, 'page')} added before that are kept." if added else ""
+        title, text = prefix_name(name, "The pages could not be added"), as_sentence(job.error) + before
+        return render_notice(title, text + describe_kept(job), "error")
+    text = describe_end(job, added, nothing=not added and bool(skipped) and job.state == "done")
+    values = {"unread": len(unread), "skipped": skipped, "kept": describe_kept(job).strip()}
+    return render_template("pages/ended.html", text=prefix_name(name, text), **values)
+
+
+def describe_end(job: IngestJob, added: int, nothing: bool) -> str:
+    """Return how a job that has not failed ended. `nothing`: all of it was skipped."""
+    if nothing:
+        return "Nothing new to add"
+    took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "in under 1 s"
+    rate = f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else ""
+    text = f"{format_count(added, 'page')} added {took}{rate}"
+    if job.state == "cancelled":
+        return f"Cancelled. {text}; what was added is kept"
+    if job.state == "stopped":
+        return f"Stopped. {text}; it goes on when the page is started again"
+    return text
 
 
 def describe_kept(job: IngestJob) -> str:
@@ -161,19 +176,23 @@ def describe_kept(job: IngestJob) -> str:
     return f" The files are kept for {format_rough(left)} more, to try again."
 
 
-def render_running_job(job: IngestJob) -> Markup:
+def render_running_job(job: IngestJob, name: str = "") -> Markup:
+    words = prefix_name(name, describe_progress(job))
+    rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added and job.state == "running" else ""
+    rest = f" · about {format_rough(job.seconds_left)} left" if job.seconds_left is not None else ""
     again = " · continued after a restart" if job.continued else ""
-    done, total = min(job.done, job.total), max(job.total, 1)
-    if job.state == "waiting" and not job.total:
-        return render_progress(f"Waiting for its turn…{again}")
+    total = max(job.total, 1) if job.total or job.state == "running" else 0
+    return render_progress(words, min(job.done, total), total, "Pages added", rate + rest + again)
+
+
+def describe_progress(job: IngestJob) -> str:
+    if job.cancelled.is_set():
+        return f"Cancelling… page {min(job.done + 1, job.total)} of {job.total}"
     if job.state == "paused":
-        return render_progress(f"Paused: {done:,} of {job.total:,} pages{again}", done, total, "Pages added")
-    left = job.seconds_left
-    rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added else ""
-    rest = f" · about {format_rough(left)} left" if left is not None else ""
-    stopping = "Cancelling… " if job.cancelled.is_set() else ""
-    words = f"{stopping}Page {min(done + 1, total)} of {job.total}"
-    return render_progress(words, done, total, "Pages added", rate + rest + again)
+        return f"Paused: {job.done:,} of {format_count(job.total, 'page')}"
+    if job.state == "waiting" and not job.total:
+        return "Waiting for its turn…"
+    return f"Page {min(job.done + 1, max(job.total, 1))} of {job.total}"
 
 
 def render_step(doing: str, done: int, total: int) -> Markup:

@@ -137,7 +137,7 @@ class Ingestor:
         job.added = [pages[page.id] for page in row.pages if page.id in pages]
         job.unread = [pages[page.id] for page in row.pages if page.unread and page.id in pages]
         job.skipped = [SkippedFile(skip.file, skip.reason, skip.known, skip.upload, skip.page) for skip in skips]
-        job.total, job.done = row.total, len(row.pages) + len(skips)
+        job.total, job.done = row.total, row.total if row.ended else len(row.pages) + len(skips)
         job.worked = max((page.seconds for page in row.pages), default=0.0)
         job.asked, job.ended, job.error, job.keep_until = row.asked, row.ended, row.error, row.keep_until
         for state in ("done", "cancelled", "failed", "paused"):

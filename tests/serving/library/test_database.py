@@ -12,6 +12,7 @@ import pytest
 from serving.library import database
 from serving.library.catalogue import KEY
 from serving.library.database import LibraryError
+from serving.library.jobs import JobPage, JobRow
 from serving.library.library import Library
 from serving.library.records import CollectionKey, Selection
 from tests.support.libraries import UNKNOWN, add, at, held, new
@@ -226,7 +227,11 @@ def test_data_folder_of_the_second_release_opens(tmp_path: Path) -> None:
         == library.pictures.locate_thumbnail(page_id).read_bytes()
         == image
     )
-    library.add_page(key, new("b.png"), fingerprint="f1", model="m")
+    job = JobRow("1" * 32, key, "", "local", "waiting", "", 0, 1.0, 0, 0)
+    library.jobs.create(job)
+    library.add_page(key, new("b.png"), fingerprint="f1", model="m", job=JobPage(job.id, 1.5))
+    assert [len(row.pages) for row in library.jobs.list_all()] == [1]
+    library.jobs.delete([job.id])
     library.close()
     assert [path.name for path in tmp_path.glob("library-schema-*")] == ["library-schema-2.db"]
     again = Library(tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from serving.documents.page import Line
 from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
 from tests.support.hits import NASTY, hit
+from ui.access.uploads import Upload
 from ui.components import results
 from ui.components.templates import render_template
 from ui.core.jobs import IngestJob, SkippedFile
@@ -77,7 +79,11 @@ def test_progress_of_a_job() -> None:
     assert "Page 5 of 10" in results.render_jobs([job]) and 'value="4"' in results.render_jobs([job])
     assert "about 4 min left" in results.render_jobs([job]) and "restart" not in results.render_jobs([job])
     job.state, job.continued = "paused", True
-    assert "Paused: 4 of 10 pages · continued after a restart" in results.render_jobs([job])
+    assert "Paused: 4 of 10 pages" in results.render_jobs([job])
+    assert "continued after a restart" in results.render_jobs([job])
+    other = IngestJob("c", [Upload(Path("a"), NASTY), Upload(Path("b"), "b.png")], NOWHERE, state="paused")
+    assert "and 1 more: paused: 0 of 0 pages" in results.render_jobs([job, other])
+    assert "<img src=x" not in results.render_jobs([job, other])
     job.state = "running"
     job.cancelled.set()
     assert "Cancelling" in results.render_jobs([job])
