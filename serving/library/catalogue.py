@@ -80,6 +80,9 @@ class Catalogue:
         row = self._database.fetch_one(f"{COLLECTION} WHERE c.owner = ? AND c.name = ?", [owner, cleaned])
         return Collection(cleaned, 0, None, None, None) if row is None else Collection(*row)
 
+    def has_collection(self, key: CollectionKey) -> bool:
+        return self._database.fetch_one("SELECT 1 FROM collections WHERE key = ?", [key]) is not None
+
     def read_owner(self, key: CollectionKey) -> str:
         """Return a collection's owner. Raises CollectionGoneError, also for ABSENT."""
         row = self._database.fetch_one("SELECT owner FROM collections WHERE key = ?", [key])

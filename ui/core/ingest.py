@@ -151,22 +151,25 @@ class Ingestor:
 
     def pause(self, job: IngestJob) -> None:
         """Begin no further page of the job until `resume`, also after a restart. Raises LibraryError."""
-        with job.lock:
-            if job.finished.is_set() or job.cancelled.is_set() or job.state == "paused":
-                return
-            job.state, job.seconds_left = "paused", None
-            job.stop_clock()
+        if job.finished.is_set() or job.cancelled.is_set() or job.state == "paused":
+            return
         self._library.jobs.set_state(job.id, "paused")
+        with job.lock:
+            if not job.finished.is_set():
+                job.state, job.seconds_left = "paused", None
+                job.stop_clock()
 
     def resume(self, job: IngestJob) -> None:
         """Raises LibraryError."""
-        if self._runner.resume(job):
+        if job.state == "paused":
             self._library.jobs.set_state(job.id, "running")
+            self._runner.resume(job)
 
     def cancel(self, collection: CollectionKey) -> None:
         """End the collection's jobs; pages that are with the worker already are still kept."""
         for job in self._list_jobs(collection):
-            self.cancel_job(job)
+            if not job.finished.is_set():
+                self.cancel_job(job)
 
     def cancel_job(self, job: IngestJob) -> None:
         """End one job, as `cancel`; of one that has ended, remove the files that were kept to try them again."""
@@ -192,9 +195,15 @@ class Ingestor:
             return again
 
     def forget_ended(self, collection: CollectionKey) -> None:
-        """Forget jobs that have ended, whose counts a deletion has made untrue; but not those that can be retried."""
+        """Forget jobs that have ended, whose counts a deletion has made untrue; correct those that can be retried.
+
+        In a collection that was deleted, none can be.
+        """
         with self._lock:
             mine = [job for job in self._list_jobs(collection) if job.finished.is_set()]
+            if not self._library.catalogue.has_collection(collection):
+                for job in mine:
+                    self._drop_kept(job)
             self._forget([job for job in mine if not job.can_retry])
             for job in mine:
                 there = self._library.catalogue.read_pages([page.id for page in job.added])

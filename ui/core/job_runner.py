@@ -109,19 +109,18 @@ class JobRunner:
         for thread in self._threads:
             thread.start()
 
-    def resume(self, job: IngestJob) -> bool:
-        """Let a paused job take turns again. Returns False for one that is not paused."""
+    def resume(self, job: IngestJob) -> None:
+        """Let a paused job take turns again."""
         run = self._runs.get(job.id)
         with job.lock:
             if run is None or job.state != "paused":
-                return False
+                return
             job.state = "running" if run.opened else "waiting"
             if run.opened:
                 job.start_clock()
         self._restart_laps()
         self._to_open.wake()
         self._to_add.wake()
-        return True
 
     def cancel(self, job: IngestJob) -> None:
         """End a job; pages that are with the worker already are still kept."""

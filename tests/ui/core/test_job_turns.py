@@ -12,9 +12,10 @@ import pytest
 
 from serving.client import EmbeddingClient
 from serving.errors import BusyError, ReadOnlyError
+from serving.library.database import LibraryError
 from serving.library.library import Library
 from tests.support.files import encoded, pdf, picture
-from tests.support.libraries import at, made
+from tests.support.libraries import at, held, made
 from tests.support.servers import ScriptedWorker, make_settings
 from tests.support.uploads import upload
 from tests.support.waiting import until
@@ -248,6 +249,32 @@ def test_files_of_what_was_skipped_are_kept_for_a_while_and_the_others_go(
         service.ingestor.forget_old()
         assert not third.can_retry and not any(kept.iterdir())
         assert service.ingestor.recent_jobs(at(service.library)) == []
+
+
+def test_files_to_try_again_outlive_a_cancel_of_others_and_go_with_the_collection(
+    scripted: ScriptedWorker, tmp_path: Path
+) -> None:
+    with opened(scripted, tmp_path) as service:
+        key = made(service.library)
+        job = service.ingestor.start(key, [put_into_uploads(service, "bad.png", b"no picture")])
+        finish(job)
+        service.ingestor.cancel(key)
+        assert job.can_retry and any((tmp_path / "uploads-kept").iterdir())
+        service.delete_collection(key)
+        assert not job.can_retry and not any((tmp_path / "uploads-kept").iterdir())
+
+
+def test_a_pause_that_cannot_be_written_down_is_none(scripted: ScriptedWorker, tmp_path: Path) -> None:
+    with opened(scripted, tmp_path) as service:
+        scripted.embedder.gate.clear()
+        job = service.ingestor.start(made(service.library), [booklet(tmp_path, "a", 5)])
+        until(lambda: job.state == "running" and job.total == 5)
+        service.library.database.connection.execute("PRAGMA busy_timeout = 50")
+        with held(service.library.folder / "library.db"), pytest.raises(LibraryError, match="another program holds"):
+            service.ingestor.pause(job)
+        assert job.state == "running"
+        scripted.embedder.gate.set()
+        finish(job)
 
 
 def test_an_upload_that_cannot_be_kept_is_told(
