@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -73,9 +73,11 @@ def list_pages(library: Library) -> list[tuple[str, int]]:
 # Processes
 
 
-def call(url: str, name: str, *given: object) -> Any:
+@contextmanager
+def calls(url: str) -> Iterator[Callable[..., Any]]:
+    """The page's API: a function that calls one endpoint by its name."""
     with closing(Client(url, verbose=False)) as client:
-        return client.predict(*given, api_name=f"/{name}")
+        yield lambda name, *given: client.predict(*given, api_name=f"/{name}")
 
 
 def acknowledged(data: Path) -> set[str]:
@@ -97,27 +99,26 @@ def test_a_page_process_that_ends_in_the_middle_goes_on_with_its_next_start(
         until(lambda: (data / "library.db").exists() and len(acknowledged(data)) >= 8, 60)
         (page.kill if how is signal.SIGKILL else page.terminate)()
         until(lambda: not page.running, 30)
-    before, calls = acknowledged(data), len(scripted.embedder.calls)
+    before, asked = acknowledged(data), len(scripted.embedder.calls)
     assert 8 <= len(before) < PAGES - 1
     assert len([path for path in (data / "uploads-kept").rglob("*") if path.is_file()]) == 1
     scripted.embedder.gate.clear()
-    with ServerProcess("ui.app", arguments) as page:
-        url = page.wait()
-        (found,) = call(url, "jobs", "c")["jobs"]
+    with ServerProcess("ui.app", arguments) as page, calls(page.wait()) as call:
+        (found,) = call("jobs", "c")["jobs"]
         assert found["continued"] and found["state"] in ("waiting", "running") and found["total"] == PAGES
         assert len(before) <= found["added"] <= found["done"] <= len(before) + 1
         scripted.embedder.gate.set()
-        until(lambda: call(url, "jobs", "c")["jobs"][0]["state"] == "done", 60)
-        (found,) = call(url, "jobs", "c")["jobs"]
+        until(lambda: call("jobs", "c")["jobs"][0]["state"] == "done", 60)
+        (found,) = call("jobs", "c")["jobs"]
         assert (found["added"], found["done"], found["total"]) == (PAGES - 1, PAGES, PAGES)
         assert [item["file"] for item in found["skipped"]] == ["manual.pdf, page 2"] and found["can_retry"]
-        assert call(url, "cancel_job", found["job"])["can_retry"] is False
+        assert call("cancel_job", found["job"])["can_retry"] is False
         assert not any((data / "uploads-kept").iterdir())
     assert before < acknowledged(data) and len(acknowledged(data)) == PAGES - 1
     with closing(Library(data)) as library:
         assert list_pages(library) == [("manual.pdf", n) for n in range(1, PAGES + 1) if n != 2]
     # Those that were with the worker when it was killed are embedded again, all others once.
-    assert sum(map(len, scripted.embedder.calls[calls:])) <= PAGES - len(before) + 1
+    assert sum(map(len, scripted.embedder.calls[asked:])) <= PAGES - len(before) + 1
 
 
 # Services that follow each other
