@@ -105,8 +105,17 @@ class Settings(BaseSettings):
     """Pages of one PDF or TIFF that took too long or crashed the parser; after so many its other pages are not tried.
     At 30 s each, 200 of them would keep two cores busy for an hour."""
     max_jobs: Annotated[int, Field(ge=1)] = 4
-    """Uploads, one a collection, whose pages are added at the same time, in turn: one user need not wait for all pages
-    of another. Each may have unpacked a zip."""
+    """Uploads whose files are opened and unpacked at the same time. The pages of all opened ones are added in turn."""
+    max_owner_jobs: Annotated[int, Field(ge=1)] = 32
+    """Uploads of one owner that have not ended, paused ones too. Each keeps its files, and its zips unpacked, on the
+    disk; somebody who drops in one file after another is not stopped."""
+    max_waiting_jobs: Annotated[int, Field(ge=1)] = 128
+    """Uploads of all owners that have not ended."""
+    retry_s: Annotated[float, Field(ge=0)] = 24 * 3600.0
+    """An upload keeps the files of pages that were skipped so long, to try them again: a server that was down for a
+    night is up by then. 0: they go when it ends."""
+    retry_bytes: Annotated[int, Field(ge=0)] = 2_048 * MiB
+    """All such files. Those of the oldest uploads go first."""
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
     """Files in one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB

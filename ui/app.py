@@ -29,9 +29,9 @@ from serving.settings import Settings
 from serving.snapshots.base import BACKEND_NAMES
 from serving.system.processes import interruptible
 from ui.access.password import PASSWORD, PasswordGate, explain_closed
-from ui.access.uploads import remove_old_uploads
+from ui.access.uploads import get_uploads_folder, remove_old_uploads
 from ui.core.service import Service
-from ui.server import create_app, get_uploads_folder, stop_streams
+from ui.server import create_app, stop_streams
 from ui.servers.configured import configure_targets
 from ui.servers.engine_process import LocalEngine
 from ui.servers.state_feed import EngineStateFeed
@@ -154,6 +154,7 @@ def serve_page(service: Service, listener: socket.socket, options: argparse.Name
             f" seen by the browser that made it and by everybody with its link. Set {PASSWORD} to ask for a password",
             file=sys.stderr,
         )
+    service.ingestor.continue_jobs()
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
         PasswordGate(app, lambda: "") if guarded else app,

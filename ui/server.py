@@ -18,11 +18,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from bench.coldstart.result_file import ResultError
 from serving.errors import NotFoundError
 from serving.library import exporting
-from serving.settings import Settings
 from ui.access.ownership import BrowserCookies
 from ui.access.same_origin import SameOrigin
-from ui.access.uploads import UploadsOnly, remove_old_uploads
-from ui.api import collections_api, search_api
+from ui.access.uploads import UploadsOnly, get_uploads_folder, remove_old_uploads
+from ui.api import collections_api, jobs_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
 from ui.components import about, events, header, status_pill
@@ -47,6 +46,7 @@ def build_blocks(service: Service) -> gr.Blocks:
         # These come first: Gradio gives a name to the first call that asks for it, and the page has a "search" as well.
         search_api.build(service)
         collections_api.build(service)
+        jobs_api.build(service)
         target = header.build(service)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
@@ -157,12 +157,9 @@ async def tidy_folders(service: Service) -> None:
         with suppress(OSError):
             folder, needed = get_uploads_folder(service.settings), service.ingestor.needed_files()
             await asyncio.to_thread(remove_old_uploads, folder, needed)
+            await asyncio.to_thread(service.ingestor.forget_old)
             await asyncio.to_thread(exporting.remove_old_exports, service.exports_folder)
         await asyncio.sleep(TIDY_S)
-
-
-def get_uploads_folder(settings: Settings) -> Path:
-    return (settings.data / "uploads").resolve()
 
 
 async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes]:
@@ -178,8 +175,8 @@ async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes
 
 
 def stop_streams(app: FastAPI, service: Service) -> None:
-    """End what does not end by itself: jobs, calls that retry, files that are slow to read, streams of open tabs."""
-    service.ingestor.cancel_all()
+    """End what does not end by itself: work on jobs, calls that retry, files slow to read, streams of open tabs."""
+    service.ingestor.stop()
     service.parsers.close()
     service.targets.close()
     for route in app.routes:

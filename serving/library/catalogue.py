@@ -80,6 +80,16 @@ class Catalogue:
         row = self._database.fetch_one(f"{COLLECTION} WHERE c.owner = ? AND c.name = ?", [owner, cleaned])
         return Collection(cleaned, 0, None, None, None) if row is None else Collection(*row)
 
+    def has_collection(self, key: CollectionKey) -> bool:
+        return self._database.fetch_one("SELECT 1 FROM collections WHERE key = ?", [key]) is not None
+
+    def read_owner(self, key: CollectionKey) -> str:
+        """Return a collection's owner. Raises CollectionGoneError, also for ABSENT."""
+        row = self._database.fetch_one("SELECT owner FROM collections WHERE key = ?", [key])
+        if row is None:
+            raise CollectionGoneError
+        return str(row[0])
+
     def find_latest_name(self, owner: str = "") -> str | None:
         """Return the name of the collection that the newest page was added to."""
         row = self._database.fetch_one(
@@ -131,6 +141,10 @@ class Catalogue:
     def find_pages(self, key: CollectionKey, sha256: str) -> dict[int, str]:
         """Return the pages of this file content that are here already: page number to the file name they have."""
         return dict(self._query(key, f"SELECT p.page, p.file {PAGES} AND p.sha256 = ?", sha256))
+
+    def has_page(self, key: CollectionKey, sha256: str, page: int) -> bool:
+        """Return whether this page of this file content is in the collection."""
+        return bool(self._query(key, f"SELECT 1 {PAGES} AND p.sha256 = ? AND p.page = ?", sha256, page))
 
     def list_page_ids(self, key: CollectionKey) -> list[str]:
         return [page_id for (page_id,) in self._query(key, f"SELECT p.id {PAGES}")]

@@ -15,12 +15,33 @@ from serving.errors import ServingError
 from serving.library.records import CollectionKey
 from serving.system.files import lock_file, remove_files
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 COLLECTIONS = """
 CREATE TABLE {name} (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
   created REAL NOT NULL, fingerprint TEXT, model TEXT, dimension INTEGER, UNIQUE (owner, name)
 );
+"""
+JOBS = """
+CREATE TABLE jobs (
+  id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  target TEXT NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL, total INTEGER NOT NULL,
+  asked REAL NOT NULL, ended REAL NOT NULL, keep_until REAL NOT NULL
+);
+CREATE INDEX jobs_of ON jobs (collection);
+CREATE TABLE job_files (
+  job TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, number INTEGER NOT NULL, path TEXT NOT NULL,
+  name TEXT NOT NULL, PRIMARY KEY (job, number)
+) WITHOUT ROWID;
+CREATE TABLE job_pages (
+  job TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, sha256 TEXT NOT NULL, page INTEGER NOT NULL,
+  id TEXT NOT NULL, unread INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (job, sha256, page)
+) WITHOUT ROWID;
+CREATE TABLE job_skips (
+  job TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, upload INTEGER NOT NULL, file TEXT NOT NULL,
+  page INTEGER NOT NULL, reason TEXT NOT NULL, known INTEGER NOT NULL, again INTEGER NOT NULL
+);
+CREATE INDEX job_skips_of ON job_skips (job);
 """
 SCHEMA = f"""
 {COLLECTIONS.format(name="collections")}
@@ -37,6 +58,7 @@ CREATE TABLE lines (
 CREATE TABLE vectors (
   page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
 );
+{JOBS}
 """
 MIGRATE_TO_2 = """
 INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension)
@@ -44,7 +66,7 @@ INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension
 DROP TABLE collections;
 ALTER TABLE collections_2 RENAME TO collections;
 """
-MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2}
+MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2, 2: JOBS}
 """SQL that brings a database of each older schema to the next one."""
 BUSY_S = 2.0
 """How long a change waits for another program that holds the database; changes behind it wait as well. None of our

@@ -23,6 +23,7 @@ from serving.library.backup import Backup
 from serving.library.catalogue import Catalogue, CollectionGoneError, check_new_name
 from serving.library.database import Database, LibraryError, lock_library, make_key, raise_library_errors
 from serving.library.fingerprints import Equivalence
+from serving.library.jobs import JobPage, JobRows, insert_job_page
 from serving.library.pictures import Pictures
 from serving.library.records import ABSENT, Collection, CollectionKey, NewPage, Storage, StoredPage
 from serving.library.search import Ranking
@@ -57,6 +58,7 @@ class Library:
         self.catalogue = Catalogue(self.database, Equivalence(self.durable_folder))
         self.vectors = VectorIndex(self.database, vector_bytes)
         self.ranking = Ranking(self.catalogue, self.vectors)
+        self.jobs = JobRows(self.database, self._back_up)
         self.read_only = False
         self._backup = backup
         self._pending: set[str] = set()
@@ -101,9 +103,16 @@ class Library:
     # Pages
 
     def add_page(
-        self, key: CollectionKey, new: NewPage, *, fingerprint: str, model: str, staged: bool = False
+        self,
+        key: CollectionKey,
+        new: NewPage,
+        *,
+        fingerprint: str,
+        model: str,
+        staged: bool = False,
+        job: JobPage | None = None,
     ) -> StoredPage:
-        """Add one page; when this returns, the page survives a power cut.
+        """Add one page; when this returns, the page survives a power cut. `job`: the one that has added it by then.
 
         If `staged`, it is on this disk only: the next change that is backed up includes it, and it must not be
         acknowledged before. A page that is here already (same content, same number) is returned as it is. Raises
@@ -115,7 +124,7 @@ class Library:
         try:
             self.pictures.write_page(page_id, new.picture, new.thumbnail)
             with self.database.lock:
-                stored = self._insert(key, page_id, new, vector, fingerprint, model)
+                stored = self._insert(key, page_id, new, vector, fingerprint, model, job)
                 if fresh := stored.id == page_id:
                     self.vectors.append_page(key, page_id, vector, new.line_vectors is not None)
                     self._pending |= set() if staged else {page_id}
@@ -129,7 +138,14 @@ class Library:
         return stored
 
     def _insert(
-        self, key: CollectionKey, page_id: str, new: NewPage, vector: HalfVectors, fingerprint: str, model: str
+        self,
+        key: CollectionKey,
+        page_id: str,
+        new: NewPage,
+        vector: HalfVectors,
+        fingerprint: str,
+        model: str,
+        job: JobPage | None,
     ) -> StoredPage:
         """Return the page of this content: the new one, or the one that is here already."""
         with self._transaction() as db:
@@ -143,7 +159,10 @@ class Library:
             ).fetchone()
             if same is None:
                 insert_rows(db, number, page_id, new, vector)
-            return self.catalogue.read_page(page_id if same is None else same[0])
+            stored = self.catalogue.read_page(page_id if same is None else same[0])
+            if job is not None:
+                insert_job_page(db, job, stored.id, new)
+            return stored
 
     def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
         """Return once backed up. Raises LibraryError and removes it, unless another call has acknowledged it."""
@@ -155,6 +174,7 @@ class Library:
                     self._pending.discard(page_id)
                     # The next start removes its pictures, not this call: the backup may name them after all.
                     self._delete_rows(key, [page_id])
+                    self.jobs.forget_page(page_id)
                     raise
                 if not fresh:
                     raise

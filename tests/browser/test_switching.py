@@ -65,7 +65,7 @@ def test_what_is_added_elsewhere_stays_there_and_is_told_there(
     add(page, tmp_path, "two.pdf", 2)
     expect(told).to_contain_text("Page 1 of 2")
     add(page, tmp_path, "three.pdf", 1)
-    expect(told).to_contain_text("Waiting for the upload before this one")
+    expect(told).to_contain_text("three.pdf: page 1 of 1")
     expect(told.locator(".progress")).to_have_count(2)
     embedder.gate.set()
     expect(told).to_contain_text("2 pages added")

@@ -41,6 +41,8 @@ class Scripted:
         self.gate = threading.Event()
         self.gate.set()
         self.nan = False
+        self.refuses = "unreadable"
+        """A word on pages and in questions that cannot be read."""
         self.loaded = False
 
     def load(self) -> None:
@@ -86,7 +88,7 @@ class Scripted:
             self.calls.append(batch)
             self.gate.wait(30)
             time.sleep(self.seconds)
-        if any("unreadable" in item for item in batch):
+        if any(self.refuses in item for item in batch):
             raise UnreadableError("scripted: one of these cannot be read")
         if any("crash" in item for item in batch):
             raise RuntimeError("scripted: secret detail of the crash")

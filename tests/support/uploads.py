@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.libraries import made
 from ui.access.uploads import Upload
-from ui.core.ingest import IngestJob
+from ui.core.jobs import IngestJob
 from ui.core.service import Service
 
 

@@ -20,6 +20,7 @@ from tests.support.page_calls import add_pages, search_pages
 from tests.support.repository import SAMPLES
 from tests.support.uploads import run, upload
 from ui import server
+from ui.access.uploads import get_uploads_folder
 from ui.core.service import Service
 from ui.server import PageRoutes
 
@@ -69,7 +70,7 @@ def test_states_are_not_stored_and_an_unknown_server_is_the_first(service: Servi
 
 def test_old_uploads_and_exports_are_removed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "TIDY_S", 0.01)
-    uploads = server.get_uploads_folder(service.settings) / ("0" * 64)
+    uploads = get_uploads_folder(service.settings) / ("0" * 64)
     uploads.mkdir(parents=True)
     service.exports_folder.mkdir(parents=True)
     old = [uploads / "old.png", service.exports_folder / ("0" * 32 + ".zip")]

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError
+from serving.settings import Settings
 from serving.system.display_names import display_name
 
 CALL_BYTES = 4 * 1024 * 1024
@@ -41,6 +42,11 @@ class Upload:
 
     path: Path
     name: str
+
+
+def get_uploads_folder(settings: Settings) -> Path:
+    """Return the folder into which Gradio writes what is uploaded."""
+    return (settings.data / "uploads").resolve()
 
 
 class UploadsOnly:

@@ -47,6 +47,8 @@ class PageApi:
         if job.state == "failed":
             kept = f" ({len(job.added)} pages were added before that and are kept)" if job.added else ""
             raise ServingError(job.error + kept)
+        if job.state == "stopped":
+            raise NotReadyError("the page is stopping: this upload goes on when it is started again")
         return {
             "added": [page_as_json(page) for page in sorted(job.added, key=lambda page: (page.file, page.page))],
             "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -11,8 +12,8 @@ from serving.documents.page import Line
 from serving.errors import ServingError
 from serving.library.records import Collection, Hit, StoredPage
 from ui.components.templates import render_template
-from ui.components.wording import as_sentence, format_count, format_ordinal
-from ui.core.ingest import IngestJob
+from ui.components.wording import as_sentence, format_count, format_ordinal, format_rough
+from ui.core.jobs import IngestJob
 from ui.core.service import SearchResult
 
 Ranks = Mapping[str, int]
@@ -125,37 +126,73 @@ def style_mark(line: Line | None) -> str:
 
 
 def render_jobs(jobs: Sequence[IngestJob]) -> Markup:
-    return NOTHING.join(render_job(job) for job in jobs)
+    """Render uploads into one collection, each under the name of its files where there are several."""
+    names = [name_upload(job) if len(jobs) > 1 else "" for job in jobs]
+    return NOTHING.join(render_job(job, name) for job, name in zip(jobs, names, strict=True))
 
 
-def render_job(job: IngestJob) -> Markup:
+def name_upload(job: IngestJob) -> str:
+    first, *rest = [upload.name for upload in job.uploads] or [""]
+    return f"{first} and {len(rest):,} more" if rest else first
+
+
+def prefix_name(name: str, text: str) -> str:
+    return f"{name}: {text[:1].lower()}{text[1:]}" if name else text
+
+
+def render_job(job: IngestJob, name: str = "") -> Markup:
     with job.lock:
         added, skipped, unread = len(job.added), list(job.skipped), list(job.unread)
     if not job.finished.is_set():
-        return render_running_job(job) + render_template("pages/skipped.html", skipped=skipped)
+        return render_running_job(job, name) + render_template("pages/skipped.html", skipped=skipped)
     if job.state == "failed":
-        kept = f" {format_count(added, 'page')} added before that are kept." if added else ""
-        return render_notice("The pages could not be added", as_sentence(job.error) + kept, "error")
-    if not added and skipped and job.state == "done":
-        text, unread = "Nothing new to add", []
-    else:
-        took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "in under 1 s"
-        rate = f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else ""
-        text = f"{format_count(added, 'page')} added {took}{rate}"
-        if job.state == "cancelled":
-            text = f"Cancelled. {text}; what was added is kept"
-    return render_template("pages/ended.html", text=text, unread=len(unread), skipped=skipped)
+        before = f" {format_count(added, 'page')} added before that are kept." if added else ""
+        title, text = prefix_name(name, "The pages could not be added"), as_sentence(job.error) + before
+        return render_notice(title, text + describe_kept(job), "error")
+    text = describe_end(job, added, nothing=not added and bool(skipped) and job.state == "done")
+    values = {"unread": len(unread), "skipped": skipped, "kept": describe_kept(job).strip()}
+    return render_template("pages/ended.html", text=prefix_name(name, text), **values)
 
 
-def render_running_job(job: IngestJob) -> Markup:
-    if job.state == "waiting":
-        return render_progress("Waiting for the upload before this one…")
-    left, total = job.seconds_left, max(job.total, 1)
-    rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added else ""
-    rest = f" · about {max(1, round(left))} s left" if left is not None else ""
-    stopping = "Cancelling… " if job.cancelled.is_set() else ""
-    words = f"{stopping}Page {min(job.done + 1, total)} of {job.total}"
-    return render_progress(words, job.done, total, "Pages added", rate + rest)
+def describe_end(job: IngestJob, added: int, nothing: bool) -> str:
+    """Return how a job that has not failed ended. `nothing`: all of it was skipped."""
+    if nothing:
+        return "Nothing new to add"
+    took = f"in {job.seconds:.0f} s" if job.seconds >= 1 else "in under 1 s"
+    rate = f" · {job.pages_per_minute:.0f} pages/min" if added > 1 else ""
+    text = f"{format_count(added, 'page')} added {took}{rate}"
+    if job.state == "cancelled":
+        return f"Cancelled. {text}; what was added is kept"
+    if job.state == "stopped":
+        return f"Stopped. {text}; it goes on when the page is started again"
+    return text
+
+
+def describe_kept(job: IngestJob) -> str:
+    """Return how long the files of what was skipped are kept."""
+    left = job.keep_until - time.time()
+    if not job.can_retry or left <= 0:
+        return ""
+    return f" The files are kept for {format_rough(left)} more, to try again."
+
+
+def render_running_job(job: IngestJob, name: str = "") -> Markup:
+    words = prefix_name(name, describe_progress(job))
+    rate = f" · {job.pages_per_minute:.0f} pages/min" if job.added and job.state == "running" else ""
+    rest = f" · about {format_rough(job.seconds_left)} left" if job.seconds_left is not None else ""
+    again = " · continued after a restart" if job.continued else ""
+    total = max(job.total, 1) if job.total or job.state == "running" else 0
+    return render_progress(words, min(job.done, total), total, "Pages added", rate + rest + again)
+
+
+def describe_progress(job: IngestJob) -> str:
+    if job.cancelled.is_set():
+        return f"Cancelling… page {min(job.done + 1, job.total)} of {job.total}"
+    if job.state == "paused":
+        return f"Paused: {job.done:,} of {format_count(job.total, 'page')}"
+    if job.state == "waiting" and not job.total:
+        return "Waiting for its turn…"
+    return f"Page {min(job.done + 1, max(job.total, 1))} of {job.total}"
 
 
 def render_step(doing: str, done: int, total: int) -> Markup:

@@ -42,6 +42,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_rough(seconds: float) -> str:
+    """Return a length of time as a person would say it, in one unit."""
+    if seconds < 55:
+        return f"{max(1, round(seconds)) if seconds < 10 else 5 * round(seconds / 5)} s"
+    if seconds < 90 * 60:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{round(seconds / 3600)} h"
+
+
 def as_sentence(text: str) -> str:
     """Return the text with a capital and a full stop."""
     return text[:1].upper() + text[1:] + "." * (text[-1:] not in (".", "…", "?", "!", ""))

@@ -1,401 +1,256 @@
-"""Uploads to pages in the library, with progress and cancel.
+"""Uploads to pages in the library: jobs that take turns, can be paused, and go on after a restart.
 
-A job lives on the server: closing or reloading the page does not end it, and every browser shows the same state. One
-job of a collection runs at a time; the pages it has added stay, however it ends. Independent of Gradio.
-
-```
-a job's thread   files opened, pages in order ──> drawn, a few ahead ──> embedded and kept, a few at once
-```
+A job lives on the server: closing or reloading the page does not end it, and every browser shows the same state. Its
+row and its files outlive the process. The pages it has added stay, however it ends. Independent of Gradio.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import shutil
 import threading
 import time
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal
 
-from serving.client import PagePayload
-from serving.documents.archives import is_clutter, is_zip, unpack_members
-from serving.documents.files import open_file
-from serving.documents.images import encode_jpeg, encode_thumbnail
-from serving.documents.page import Line, PageFile
 from serving.documents.parser_pool import ParserPool
-from serving.errors import GONE, BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
-from serving.library.catalogue import CollectionGoneError, FingerprintError
-from serving.library.database import LibraryError
+from serving.errors import BusyError, NotFoundError, NotReadyError
+from serving.library.jobs import JobRow, SkipRow
 from serving.library.library import Library
-from serving.library.records import CollectionKey, NewPage, StoredPage
+from serving.library.records import CollectionKey
 from serving.settings import Settings
-from serving.system.display_names import display_path
 from ui.access.uploads import Upload
-from ui.servers.target import Target
+from ui.core.job_runner import JobRunner, log_library_errors
+from ui.core.jobs import IngestJob, SkippedFile
+from ui.core.kept_uploads import KeptUploads
+from ui.servers.target import Target, Targets
 
-ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
-"""Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
 ENDED_S = 600.0
 """A page that is opened so long after an upload shows how it ended."""
-UNEXPECTED = "something went wrong here that was not foreseen; the log of this page says more"
-DELETED = "the collection was deleted"
-log = logging.getLogger(__name__)
-JobState = Literal["waiting", "running", "done", "cancelled", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file or page that was not added."""
-
-    file: str
-    reason: str
-    known: bool = False
-    """Whether it is in the collection already: nothing is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedFile:
-    """An upload that can be read, with its content hash."""
-
-    upload: Upload
-    digest: str
-    file: PageFile
-
-
-@dataclass(frozen=True, slots=True)
-class PageToAdd:
-    """A page that is not in the collection yet."""
-
-    source: OpenedFile
-    number: int
-
-    @property
-    def name(self) -> str:
-        name = self.source.upload.name
-        return name if self.source.file.count == 1 else f"{name}, page {self.number}"
-
-
-EncodedPage = tuple[bytes, tuple[Line, ...] | None, bytes, tuple[int, int]]
-"""A page as it is sent and kept, a tenth of the size of its pixels; its text layer, thumbnail, width and height."""
-
-
-@dataclass
-class IngestJob:
-    """One upload of files into a collection. Its own threads change it, under `lock`."""
-
-    collection: CollectionKey
-    uploads: Sequence[Upload]
-    target: Target
-    """The server that embeds these pages; others may be chosen meanwhile."""
-    state: JobState = "waiting"
-    total: int = 0
-    done: int = 0
-    added: list[StoredPage] = field(default_factory=list)
-    skipped: list[SkippedFile] = field(default_factory=list)
-    unread: list[StoredPage] = field(default_factory=list)
-    """Added, but no text could be read on them."""
-    error: str = ""
-    began: float = 0.0
-    ended: float = 0.0
-    asked: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    finished: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def seconds(self) -> float:
-        return 0.0 if not self.began else (self.ended or time.monotonic()) - self.began
-
-    @property
-    def pages_per_minute(self) -> float:
-        return 60 * len(self.added) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        return None if not self.done else self.seconds / self.done * (self.total - self.done)
-
-    def skip(self, file: str, reason: str, known: bool = False) -> None:
-        with self.lock:
-            self.skipped.append(SkippedFile(file, reason, known))
-
-    @contextmanager
-    def skip_on_error(self, file: str, verb: str = "read") -> Iterator[None]:
-        """Skip a file or page with its error as the reason, unless every other one would meet that error."""
-        try:
-            yield
-        except ENDS_A_JOB:
-            raise
-        except ServingError as error:
-            self.skip(file, error.message)
-        except FileNotFoundError:
-            self.skip(file, GONE)
-        except OSError as error:
-            log.exception("a file or page could not be %s", verb)
-            self.skip(file, f"it could not be {verb}: {error.strerror or error}")
-        except Exception:
-            log.exception("a file or page could not be added")
-            self.skip(file, UNEXPECTED)
+ENDED_KEPT = 100
+"""The latest jobs that have ended and are still shown, or have files to be tried again."""
 
 
 class Ingestor:
     """The jobs of a page, and the threads that they share."""
 
-    def __init__(self, first: Target, library: Library, settings: Settings, parsers: ParserPool) -> None:
-        """`first` embeds the pages of jobs that name no target."""
-        self._first = first
+    def __init__(self, targets: Targets, library: Library, settings: Settings, parsers: ParserPool) -> None:
+        """Start nothing. The first of `targets` embeds the pages of jobs that name none."""
+        self._targets = targets
         self._library = library
         self._settings = settings
-        self._parsers = parsers
+        self._kept = KeptUploads(settings)
+        self._runner = JobRunner(library, settings, parsers, self._kept)
         self._jobs: list[IngestJob] = []
-        self._running: dict[str, IngestJob] = {}
-        """The one of each collection."""
-        self._closing = False
-        self._turn = threading.Lock()
-        self._unpacked = settings.data / "unpacked"
-        shutil.rmtree(self._unpacked, ignore_errors=True)  # of a job that was killed
-        self._runner = ThreadPoolExecutor(settings.max_jobs, thread_name_prefix="ingest")
-        # For each job: those that wait for a slow page must not keep another job's from being drawn.
-        self._drawing = ThreadPoolExecutor(settings.max_jobs * settings.pages_ahead, thread_name_prefix="draw")
-        # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
-        self._in_flight = settings.pages_ahead + 1
-        self._sending = ThreadPoolExecutor(self._in_flight, thread_name_prefix="page")
+        self._lock = threading.RLock()
+        self._stopping = False
 
-    def start(self, collection: CollectionKey, uploads: Sequence[Upload], target: Target | None = None) -> IngestJob:
-        job = IngestJob(collection, list(uploads), target or self._first)
-        if self._closing:
-            raise NotReadyError("the page is stopping", retry_after=5)
-        self._library.check_writable()
-        with self._turn:
-            old = [job for job in self._jobs[:-19] if not job.finished.is_set()]
-            self._jobs = [*old, *self._jobs[-19:], job]
-        self._run_waiting()
-        return job
-
-    def _run_waiting(self) -> None:
-        """Begin the oldest job of each collection that has none running, as many as there may be."""
-        with self._turn:
-            for job in self._jobs:
-                if self._closing or len(self._running) >= self._settings.max_jobs:
-                    return
-                if not job.finished.is_set() and job.collection not in self._running:
-                    self._running[job.collection] = job
-                    self._runner.submit(self._run, job)
+    # What there is
 
     def active_job(self, collection: CollectionKey) -> IngestJob | None:
         """Return the collection's oldest job that has not ended."""
-        return next((job for job in self._jobs_of(collection) if not job.finished.is_set()), None)
+        return next((job for job in self._list_jobs(collection) if not job.finished.is_set()), None)
 
     def recent_jobs(self, collection: CollectionKey) -> list[IngestJob]:
-        """Return the collection's newest job and those it had to wait for, until a while after its end."""
-        jobs = self._jobs_of(collection)
-        if not jobs or (jobs[-1].ended and time.monotonic() - jobs[-1].ended > ENDED_S):
-            return []
-        return [job for job in jobs if not job.finished.is_set() or job.ended >= jobs[-1].asked]
+        """Return the collection's jobs that have not ended, ended lately, or have files that can be tried again."""
+        jobs, now = self._list_jobs(collection), time.time()
+        newest = max((job.asked for job in jobs), default=0.0)
+        return [
+            job
+            for job in jobs
+            if not job.finished.is_set() or job.can_retry or (job.ended >= newest and now - job.ended <= ENDED_S)
+        ]
 
-    def forget_ended(self, collection: CollectionKey) -> None:
-        """Forget jobs that have ended, as after a deletion, which makes their counts untrue."""
-        with self._turn:
-            self._jobs = [job for job in self._jobs if job.collection != collection or not job.finished.is_set()]
+    def find_job(self, job_id: str) -> IngestJob:
+        """Raises NotFoundError."""
+        for job in self._jobs:
+            if job.id == job_id:
+                return job
+        raise NotFoundError("there is no such job (any more)", param="job")
 
-    def _jobs_of(self, collection: CollectionKey) -> list[IngestJob]:
+    def _list_jobs(self, collection: CollectionKey) -> list[IngestJob]:
         return [job for job in self._jobs if job.collection == collection]
 
     def needed_files(self) -> set[Path]:
         """Return the uploads that jobs have still to read."""
         return {upload.path for job in self._jobs if not job.finished.is_set() for upload in job.uploads}
 
+    # Beginning
+
+    def start(self, collection: CollectionKey, uploads: Sequence[Upload], target: Target | None = None) -> IngestJob:
+        """Return a job that adds the uploads, kept until it ends: a restart goes on with it.
+
+        Raises BusyError where too many are waiting, NotReadyError, ReadOnlyError, CollectionGoneError, LibraryError.
+        """
+        return self._begin(IngestJob(collection, list(uploads), target or self._targets.first))
+
+    def _begin(self, job: IngestJob) -> IngestJob:
+        with self._lock:
+            if self._stopping:
+                raise NotReadyError("the page is stopping", retry_after=5)
+            self._library.check_writable()
+            job.owner = self._library.catalogue.read_owner(job.collection) or job.collection
+            self.forget_old()
+            self._check_bounds(job.owner)
+            job.uploads = self._kept.keep(job.id, job.uploads)
+            try:
+                self._library.jobs.create(self._describe(job))
+            except BaseException:
+                self._kept.remove(job.id)
+                raise
+            self._jobs = [*self._jobs, job]
+            self._runner.run(job)
+        return job
+
+    def _check_bounds(self, owner: str) -> None:
+        """Raises BusyError."""
+        waiting = [job for job in self._jobs if not job.finished.is_set()]
+        own = sum(job.owner == owner for job in waiting)
+        if own >= self._settings.max_owner_jobs:
+            raise BusyError(f"{own} uploads are waiting already: wait for one of them, or cancel it", retry_after=30)
+        if len(waiting) >= self._settings.max_waiting_jobs:
+            raise BusyError(f"{len(waiting)} uploads of all visitors are waiting: try again later", retry_after=60)
+
+    def _describe(self, job: IngestJob) -> JobRow:
+        files, target = self._kept.describe(job.uploads), job.target.name
+        again = tuple(SkipRow(upload, file, 0, "", False, True) for upload, file in sorted(job.only))
+        return JobRow(job.id, job.collection, job.owner, target, "waiting", "", 0, job.asked, 0, 0, files, again)
+
+    def continue_jobs(self) -> None:
+        """Go on with the jobs of a page that has ended, and remove files that no job has. Raises LibraryError."""
+        if self._library.read_only:
+            return
+        with self._lock:
+            rows = self._library.jobs.list_all()
+            self._kept.remove_unknown({row.id for row in rows if row.keep_until or not row.ended})
+            for row in rows:
+                job = self._restore(row)
+                self._jobs = [*self._jobs, job]
+                if not job.finished.is_set():
+                    self._runner.run(job, row.pages)
+            self.forget_old()
+
+    def _restore(self, row: JobRow) -> IngestJob:
+        pages = self._library.catalogue.read_pages([page.id for page in row.pages])
+        skips = [skip for skip in row.skips if not skip.again]
+        job = IngestJob(row.collection, self._kept.locate(row.files), self._targets.get_or_first(row.target))
+        job.id, job.owner, job.continued = row.id, row.owner or row.collection, True
+        job.only = frozenset((skip.upload, skip.file) for skip in row.skips if skip.again)
+        job.added = [pages[page.id] for page in row.pages if page.id in pages]
+        job.unread = [pages[page.id] for page in row.pages if page.unread and page.id in pages]
+        job.skipped = [SkippedFile(skip.file, skip.reason, skip.known, skip.upload, skip.page) for skip in skips]
+        job.total, job.done = row.total, row.total if row.ended else len(row.pages) + len(skips)
+        job.worked = max((page.seconds for page in row.pages), default=0.0)
+        job.asked, job.ended, job.error, job.keep_until = row.asked, row.ended, row.error, row.keep_until
+        for state in ("done", "cancelled", "failed", "paused"):
+            if row.state == state:
+                job.state = state
+        if job.ended:
+            job.finished.set()
+        return job
+
+    # What a person may do with a job
+
+    def pause(self, job: IngestJob) -> None:
+        """Begin no further page of the job until `resume`, also after a restart. Raises LibraryError."""
+        if job.finished.is_set() or job.cancelled.is_set() or job.state == "paused":
+            return
+        self._library.jobs.set_state(job.id, "paused")
+        with job.lock:
+            if not job.finished.is_set():
+                job.state, job.seconds_left = "paused", None
+                job.stop_clock()
+
+    def resume(self, job: IngestJob) -> None:
+        """Raises LibraryError."""
+        if job.state == "paused":
+            self._library.jobs.set_state(job.id, "running")
+            self._runner.resume(job)
+
     def cancel(self, collection: CollectionKey) -> None:
         """End the collection's jobs; pages that are with the worker already are still kept."""
-        for job in self._jobs_of(collection):
-            job.cancelled.set()
+        for job in self._list_jobs(collection):
+            if not job.finished.is_set():
+                self.cancel_job(job)
 
-    def cancel_all(self) -> None:
-        """Begin no further page and no waiting job, as for a shutdown."""
-        with self._turn:
-            self._closing = True
-        for job in self._jobs:
-            job.cancelled.set()
+    def cancel_job(self, job: IngestJob) -> None:
+        """End one job, as `cancel`; of one that has ended, remove the files that were kept to try them again."""
+        if job.finished.is_set():
+            self._drop_kept(job)
+        else:
+            self._runner.cancel(job)
+
+    def retry(self, job: IngestJob) -> IngestJob:
+        """Return a job that adds what this one has skipped, or what it had left when it failed. Raises as `start`.
+
+        Raises NotFoundError where the files are gone.
+        """
+        with self._lock:
+            if not job.can_retry:
+                raise NotFoundError("there is nothing to try again: add the files again", param="job")
+            again = IngestJob(job.collection, job.uploads, job.target)
+            again.only = job.only
+            if job.state != "failed":
+                again.only = frozenset((item.upload, item.file) for item in job.failures)
+            self._begin(again)
+            self._drop_kept(job)
+            return again
+
+    def forget_ended(self, collection: CollectionKey) -> None:
+        """Forget jobs that have ended, whose counts a deletion has made untrue; correct those that can be retried.
+
+        In a collection that was deleted, none can be.
+        """
+        with self._lock:
+            mine = [job for job in self._list_jobs(collection) if job.finished.is_set()]
+            if not self._library.catalogue.has_collection(collection):
+                for job in mine:
+                    self._drop_kept(job)
+            self._forget([job for job in mine if not job.can_retry])
+            for job in mine:
+                there = self._library.catalogue.read_pages([page.id for page in job.added])
+                job.added = [page for page in job.added if page.id in there]
+                job.unread = [page for page in job.unread if page.id in there]
+
+    def forget_old(self) -> None:
+        """Forget jobs that have ended a while ago, and remove files that are kept too long or are too many."""
+        now = time.time()
+        with self._lock:
+            ended = sorted(
+                (job for job in self._jobs if job.finished.is_set()), key=lambda job: job.ended, reverse=True
+            )
+            size = 0
+            for number, job in enumerate(ended):
+                size += self._kept.measure(job.id) if job.keep_until else 0
+                late = number >= ENDED_KEPT or now > job.keep_until or size > self._settings.retry_bytes
+                if job.keep_until and late:
+                    self._drop_kept(job)
+            old = [job for job in ended if not job.keep_until and now - job.ended > ENDED_S]
+            self._forget([*old, *ended[ENDED_KEPT:]])
+
+    def _drop_kept(self, job: IngestJob) -> None:
+        if not job.keep_until:
+            return
+        job.keep_until = 0.0
+        with log_library_errors():
+            self._library.jobs.stop_keeping(job.id)
+        self._kept.remove(job.id)
+
+    def _forget(self, jobs: Sequence[IngestJob]) -> None:
+        if not jobs:
+            return
+        with self._lock:
+            self._jobs = [job for job in self._jobs if job not in jobs]
+            with log_library_errors():
+                self._library.jobs.delete([job.id for job in jobs if job.state != "stopped"])
+
+    # Stopping
+
+    def stop(self) -> None:
+        """Begin no further page, as for a shutdown: the jobs go on with the next start."""
+        with self._lock:
+            self._stopping = True
+        self._runner.stop()
 
     def close(self) -> None:
-        self.cancel_all()
-        for pool in (self._runner, self._drawing, self._sending):
-            pool.shutdown(cancel_futures=True)
-        for job in self._jobs:
-            if not job.finished.is_set():
-                job.state = "cancelled"
-                job.finished.set()
-
-    def _run(self, job: IngestJob) -> None:
-        job.began = time.monotonic()
-        job.state = "running"
-        try:
-            job.target.check_fingerprint(self._library, job.collection)
-            self._unpacked.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self._unpacked, ignore_cleanup_errors=True) as folder:
-                self._add_all(job, self._open_all(job, Path(folder)))
-            self._library.catalogue.read_collection(job.collection)  # raises if it was deleted
-            job.state = "cancelled" if job.cancelled.is_set() else "done"
-        except CollectionGoneError:
-            with job.lock:
-                job.added, job.unread = [], []
-            job.state, job.error = "failed", DELETED
-        except ServingError as error:
-            job.state, job.error = "failed", error.message
-        except OSError as error:
-            log.exception("an upload failed")
-            job.state, job.error = "failed", f"the data folder cannot be used: {error.strerror or error}"
-        except Exception:
-            log.exception("an upload failed")
-            job.state, job.error = "failed", UNEXPECTED
-        finally:
-            job.ended = time.monotonic()
-            with self._turn:
-                del self._running[job.collection]
-                job.finished.set()
-            self._run_waiting()
-
-    def _open_all(self, job: IngestJob, folder: Path) -> list[OpenedFile]:
-        """Return the files that can be opened: the total is known before the first page is embedded."""
-        files = []
-        parse = partial(self._parsers.run, cancelled=job.cancelled)
-        for upload in self._expand_zips(job, folder):
-            if job.cancelled.is_set():
-                break
-            with job.skip_on_error(upload.name):
-                try:
-                    found = open_file(upload.path, self._settings, parse)
-                except NotReadyError:
-                    if job.cancelled.is_set():
-                        break
-                    raise
-                with upload.path.open("rb") as stream:
-                    files.append(OpenedFile(upload, hashlib.file_digest(stream, "sha256").hexdigest(), found))
-                with job.lock:
-                    job.total += found.count
-        return files
-
-    def _expand_zips(self, job: IngestJob, folder: Path) -> Iterator[Upload]:
-        """Yield the uploads, and in place of a zip its members."""
-        for number, upload in enumerate(job.uploads):
-            if is_clutter(upload.name):
-                continue
-            with job.skip_on_error(upload.name, "unpacked"):
-                if not is_zip(upload.path):
-                    yield upload
-                    continue
-                inside = folder / f"{number}"
-                inside.mkdir()
-                for member in unpack_members(upload.path, inside, self._settings):
-                    name = display_path(f"{upload.name}/{member.name}")
-                    if isinstance(member.found, Path):
-                        yield Upload(member.found, name)
-                    else:
-                        job.skip(name, member.found.message)
-
-    def _add_all(self, job: IngestJob, files: Sequence[OpenedFile]) -> None:
-        running: set[Future[None]] = set()
-        try:
-            with closing(self._draw_ahead(job, files)) as pages:
-                for page, drawing in pages:
-                    running.add(self._sending.submit(self._add_page, job, page, drawing))
-                    while len(running) >= self._in_flight:
-                        running = wait_for_one(running)
-            while running:
-                running = wait_for_one(running)
-        finally:
-            wait(running)  # pages that are with the worker already are still kept, also after a failure
-
-    def _draw_ahead(
-        self, job: IngestJob, files: Sequence[OpenedFile]
-    ) -> Generator[tuple[PageToAdd, Future[EncodedPage]], None, None]:
-        """Yield pages in their order, each when it has been drawn or could not be, while the next ones are drawn."""
-        ahead: deque[tuple[PageToAdd, Future[EncodedPage]]] = deque()
-        new = self._find_new_pages(job, files)
-        try:
-            while not job.cancelled.is_set():
-                for page in islice(new, self._settings.pages_ahead - len(ahead)):
-                    ahead.append((page, self._drawing.submit(encode_page, page)))
-                if not ahead:
-                    return
-                wait([ahead[0][1]])
-                yield ahead.popleft()
-        finally:
-            for _, drawing in ahead:
-                drawing.cancel()
-            wait(drawing for _, drawing in ahead)
-
-    def _find_new_pages(self, job: IngestJob, files: Sequence[OpenedFile]) -> Iterator[PageToAdd]:
-        sent: dict[str, dict[int, str]] = {}
-        for one in files:
-            name, count = one.upload.name, one.file.count
-            # A twin in the same upload is on its way already, though not in the library yet.
-            known = sent.setdefault(one.digest, self._library.catalogue.find_pages(job.collection, one.digest))
-            if known:
-                pages = "" if len(known) == count else f"{len(known)} of its {count} pages are "
-                first = next(iter(known.values()))
-                job.skip(name, f"{pages}already here{'' if first == name else f' as {first}'}", known=True)
-                with job.lock:
-                    job.done += len(known)
-            for number in range(1, count + 1):
-                if number not in known:
-                    known[number] = name
-                    yield PageToAdd(one, number)
-
-    def _add_page(self, job: IngestJob, page: PageToAdd, drawing: Future[EncodedPage]) -> None:
-        if job.cancelled.is_set():
-            return
-        try:
-            with job.skip_on_error(page.name):
-                self._embed_and_keep(job, page, drawing.result())
-        except ENDS_A_JOB:
-            job.cancelled.set()
-            raise
-        with job.lock:
-            job.done += 1
-
-    def _embed_and_keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
-        picture, lines, thumbnail, (width, height) = drawn
-        answer = job.target.client.embed_pages([PagePayload(picture, lines)], explain=True)
-        text = answer.pages[0]
-        new = NewPage(
-            file=page.source.upload.name,
-            sha256=page.source.digest,
-            page=page.number,
-            pages=page.source.file.count,
-            width=width,
-            height=height,
-            picture=picture,
-            thumbnail=thumbnail,
-            vector=answer.vectors[0],
-            lines=text.lines,
-            line_vectors=text.vectors,
-        )
-        stored = self._library.add_page(job.collection, new, fingerprint=answer.fingerprint, model=answer.model)
-        with job.lock:
-            job.added.append(stored)
-            if text.lines == ():
-                job.unread.append(stored)
-
-
-def encode_page(page: PageToAdd) -> EncodedPage:
-    """Raises ServingError."""
-    drawn = page.source.file.read(page.number - 1)
-    assert drawn.image is not None
-    return encode_jpeg(drawn.image), drawn.lines, encode_thumbnail(drawn.image), drawn.image.size
-
-
-def wait_for_one(running: set[Future[None]]) -> set[Future[None]]:
-    """Return those that still run once at least one has ended; raises as that one did."""
-    done, left = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-    return left
+        """Stop, and wait for the pages that are with the worker."""
+        self.stop()
+        self._runner.close()

@@ -87,7 +87,7 @@ class Service:
         self.library = library
         self.settings = settings
         self.parsers = ParserPool(settings)
-        self.ingestor = Ingestor(targets.first, library, settings, self.parsers)
+        self.ingestor = Ingestor(targets, library, settings, self.parsers)
         self.runs = BenchRuns(settings.data)
         self.ownership = CollectionOwnership(library)
         self.exports_folder = settings.data / "exports"
@@ -96,7 +96,7 @@ class Service:
 
     def close(self) -> None:
         self.runs.close()
-        self.ingestor.cancel_all()
+        self.ingestor.stop()
         self.parsers.close()
         self.ingestor.close()
         self.library.close()

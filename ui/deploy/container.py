@@ -3,7 +3,7 @@
 ```
 build   Gradio, the page, the servers' names     once; all of it is in the snapshot, and nobody's pages
 open    the library from its volume              in each container; again with the next request if it failed
-close   jobs end, what is with a worker is kept  once in each container
+close   no page begins, one in flight is kept    once in each container
 ```
 
 It does not know the platform: the backup is given, and the environment has the rest.
@@ -28,6 +28,7 @@ from serving.settings import Settings
 from serving.system.files import copy_file
 from ui.access.password import PasswordGate, is_open_to_all
 from ui.core.bench_runs import PATTERN
+from ui.core.job_runner import log_library_errors
 from ui.core.service import Service
 from ui.server import create_app, stop_streams
 from ui.servers.configured import configure_targets
@@ -79,6 +80,8 @@ class HostedPage:
                     self.library.open()
                     copy_runs(*self._runs)
                     self._opened, self._failure = True, ""
+                    with log_library_errors():
+                        self.service.ingestor.continue_jobs()
                 except ServingError as error:
                     log.error("%s", error.message)
                     self._failure = error.message

@@ -10,6 +10,7 @@ from ui.core.sample_pages import SAMPLE_PAGES
 from ui.core.service import Service
 from ui.search.collection_tools import CollectionTools
 from ui.search.filters import Filters
+from ui.search.job_buttons import JobButtons
 from ui.search.question import TOP_K, LastSearch
 from ui.search.score_matrix import ScoreMatrix
 
@@ -48,7 +49,7 @@ class SearchWidgets:
         self.folder = gr.UploadButton("Add a folder", file_count="directory", elem_id="folder", visible=changing)
         self.samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
         self.progress = gr.HTML(elem_id="progress")
-        self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm", variant="stop")
+        self.jobs = JobButtons()
         self.listing = gr.HTML(elem_id="files", js_on_load=read_script("files.js"))
         self.tools = CollectionTools(service)
 

@@ -22,10 +22,12 @@ from ui.components import results
 from ui.components.events import PRIVATE, Arguments, call_script, get_current_page
 from ui.components.results import NO_RANKS, Ranks
 from ui.components.templates import render_template
+from ui.core.jobs import IngestJob
 from ui.core.sample_pages import list_sample_files, pick_sample_questions
 from ui.core.service import Question, SearchResult, Service
 from ui.search import filters, page_regions
 from ui.search.collection_tools import Updates
+from ui.search.job_buttons import pause_or_resume
 from ui.search.layout import MINE, SAMPLES, SearchWidgets
 from ui.search.question import TOP_K, LastSearch, explain_no_hits, parse_question, parse_selection, parse_top_k
 from ui.servers.target import Target
@@ -70,7 +72,8 @@ class SearchEvents:
     ) -> None:
         w = self.w
         everything = [*self.panel, *outputs, w.many.table, w.many.save]
-        adding: Arguments = {"fn": self.add_files, "outputs": [w.files, w.collection], "preprocess": False, **PRIVATE}
+        added = [w.files, w.collection, w.summary]
+        adding: Arguments = {"fn": self.add_files, "outputs": added, "preprocess": False, **PRIVATE}
         switched = w.collection.input(self.switch_collection, [w.collection], everything, **PRIVATE)
         for begun in (
             opened,
@@ -78,11 +81,14 @@ class SearchEvents:
             w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
             w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
             w.samples.click(self.add_samples, [w.target], everything, **PRIVATE),
+            w.jobs.retry.click(self.retry_jobs, [w.collection], [*self.panel, w.summary], **PRIVATE),
         ):
             begun.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
             if begun is not opened:  # which writes the address once what it names has been asked
                 begun.then(**share)
-        w.cancel.click(self.cancel_job, [w.collection], None, **PRIVATE)
+        w.jobs.cancel.click(self.cancel_jobs, [w.collection], None, **PRIVATE)
+        w.jobs.pause.click(self.pause_or_resume_jobs, [w.collection, w.jobs.pause], [w.summary], **PRIVATE)
+        w.jobs.dismiss.click(self.dismiss_jobs, [w.collection], self.panel, **PRIVATE)
         w.tools.connect(w.collection, w.target, self.show_collection, everything, share)
         w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
         w.detail.click(self.use_button, [w.last, *place], everything, **PRIVATE)
@@ -120,15 +126,23 @@ class SearchEvents:
     def add_files(self, payload: object, collection: str, target: str) -> Updates:
         given, server = parse_uploads(payload), self.service.targets.get(target)
         into = self.service.ownership.find_or_create(collection or self._find_requested())
-        self.service.ingestor.start(into.key, given, server)
+        outcome = self._start_job(into, given, server)
         self.views.show(into)
-        return {self.w.files: None, self.w.collection: self._offer_collections(into)}
+        return {self.w.files: None, self.w.collection: self._offer_collections(into), self.w.summary: outcome}
 
     def add_samples(self, target: str) -> Updates:
         chosen = self.service.targets.get(target)
         into = self.service.ownership.find_or_create(self._name_samples(chosen))
-        self.service.ingestor.start(into.key, [Upload(path, path.name) for path in list_sample_files()], chosen)
-        return self.show_collection(into.key)
+        outcome = self._start_job(into, [Upload(path, path.name) for path in list_sample_files()], chosen)
+        return {**self.show_collection(into.key), self.w.summary: outcome}
+
+    def _start_job(self, into: Collection, uploads: list[Upload], target: Target) -> Any:
+        """Start an upload, and return why it was refused if it was."""
+        try:
+            self.service.ingestor.start(into.key, uploads, target)
+        except ServingError as error:
+            return results.render_error("The files were not added", error)
+        return gr.skip()
 
     def _name_samples(self, target: Target) -> str:
         """Return the name of the collection of sample pages that takes this server's vectors."""
@@ -158,7 +172,7 @@ class SearchEvents:
             now = results.render_jobs(ingestor.recent_jobs(key))
             if now != shown and not self.views.has_left(found, view):
                 shown = now
-                yield {self.w.progress: now, self.w.cancel: gr.update(visible=not job.cancelled.is_set())}
+                yield {self.w.progress: now, **self.w.jobs.show(ingestor.recent_jobs(key))}
         if self.views.has_left(found, view):
             yield {self.w.progress: gr.skip()}
             return
@@ -166,14 +180,45 @@ class SearchEvents:
             collection = self.service.ownership.address_of(self.service.ownership.find(key))
         yield {**self._update_panel(collection), self.w.progress: results.render_jobs(ingestor.recent_jobs(key))}
 
-    def cancel_job(self, collection: str) -> None:
+    def _list_jobs(self, collection: str) -> list[IngestJob]:
+        return self.service.ingestor.recent_jobs(self.service.ownership.find_key(collection))
+
+    def cancel_jobs(self, collection: str) -> None:
         self.service.ingestor.cancel(self.service.ownership.find_key(collection))
+
+    def pause_or_resume_jobs(self, collection: str, button: str) -> Any:
+        """Do what the button says. Who follows the jobs shows it."""
+        try:
+            pause_or_resume(self.service.ingestor, self._list_jobs(collection), button)
+        except ServingError as error:
+            return results.render_error("The upload goes on as it was", error)
+        return gr.skip()
+
+    def retry_jobs(self, collection: str) -> Updates:
+        """Add what was skipped, or left over by an upload that failed."""
+        outcome: Any = gr.skip()
+        try:
+            for job in self._list_jobs(collection):
+                if job.can_retry:
+                    self.service.ingestor.retry(job)
+        except ServingError as error:
+            outcome = results.render_error("Nothing could be tried again", error)
+        return {**self._update_panel(collection), self.w.summary: outcome}
+
+    def dismiss_jobs(self, collection: str) -> Updates:
+        """Give up what was skipped: its files go, and how the uploads ended is not shown any more."""
+        with suppress(ServingError):  # of a collection that is gone, with its jobs
+            for job in self._list_jobs(collection):
+                if job.finished.is_set():
+                    self.service.ingestor.cancel_job(job)
+            self.service.ingestor.forget_ended(self.service.ownership.find_key(collection))
+        return self._update_panel(collection)
 
     @property
     def panel(self) -> list[Component]:
         """The widgets that `_update_panel` fills."""
         w = self.w
-        return [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
+        return [w.progress, *w.jobs.widgets, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
 
     def _update_panel(self, collection: str, *, reset: bool = False) -> Updates:
         """Return the state of a collection; one's own pages in place of one that is gone. `reset`: of the filters."""
@@ -187,7 +232,7 @@ class SearchEvents:
         queries = pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []
         return {
             self.w.progress: results.render_jobs(ingestor.recent_jobs(found.key)),
-            self.w.cancel: gr.update(visible=ingestor.active_job(found.key) is not None),
+            **self.w.jobs.show(ingestor.recent_jobs(found.key)),
             self.w.listing: render_template("pages/files.html", files=files, pages=found.pages),
             self.w.collection: self._offer_collections(found),
             self.w.chips: render_template("search/chips.html", queries=queries),

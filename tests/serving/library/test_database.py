@@ -12,6 +12,7 @@ import pytest
 from serving.library import database
 from serving.library.catalogue import KEY
 from serving.library.database import LibraryError
+from serving.library.jobs import JobPage, JobRow
 from serving.library.library import Library
 from serving.library.records import CollectionKey, Selection
 from tests.support.libraries import UNKNOWN, add, at, held, new
@@ -160,7 +161,7 @@ PRAGMA user_version = 1;
 """The schema of the first release."""
 
 
-TODAY = """
+SECOND = """
 CREATE TABLE collections (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
   created REAL NOT NULL, fingerprint TEXT, model TEXT, dimension INTEGER, UNIQUE (owner, name)
@@ -180,7 +181,7 @@ CREATE TABLE vectors (
 );
 PRAGMA user_version = 2;
 """
-"""The schema of today, as it lies in people's data folders."""
+"""The schema of the second release, as it lies in people's data folders."""
 
 
 def old_library(folder: Path) -> bytes:
@@ -197,11 +198,11 @@ def old_library(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_data_folder_of_today_opens_as_it_is(tmp_path: Path) -> None:
+def test_data_folder_of_the_second_release_opens(tmp_path: Path) -> None:
     """Written without our code: a change of the schema has to be a new version, with a step from this one."""
     key, page_id, image = CollectionKey("c-" + 32 * "a"), "0" * 16, b"jpeg"
     db = sqlite3.connect(tmp_path / "library.db")
-    db.executescript(TODAY)
+    db.executescript(SECOND)
     db.execute("INSERT INTO collections VALUES (7, ?, '', 'house', 1.5, 'f1', 'm', 64)", [key])
     db.execute("INSERT INTO collections VALUES (9, ?, 'somebody', 'house', 9e9, NULL, NULL, NULL)", [UNKNOWN])
     db.execute("INSERT INTO pages VALUES (?, 7, 'a.png', 'sha', 1, 1, 10, 20, 0, 1)", [page_id])
@@ -226,11 +227,15 @@ def test_data_folder_of_today_opens_as_it_is(tmp_path: Path) -> None:
         == library.pictures.locate_thumbnail(page_id).read_bytes()
         == image
     )
-    library.add_page(key, new("b.png"), fingerprint="f1", model="m")
+    job = JobRow("1" * 32, key, "", "local", "waiting", "", 0, 1.0, 0, 0)
+    library.jobs.create(job)
+    library.add_page(key, new("b.png"), fingerprint="f1", model="m", job=JobPage(job.id, 1.5))
+    assert [len(row.pages) for row in library.jobs.list_all()] == [1]
+    library.jobs.delete([job.id])
     library.close()
-    assert not list(tmp_path.glob("library-schema-*"))
+    assert [path.name for path in tmp_path.glob("library-schema-*")] == ["library-schema-2.db"]
     again = Library(tmp_path)
-    assert again.catalogue.read_collection(key).pages == 2
+    assert again.catalogue.read_collection(key).pages == 2 and again.jobs.list_all() == []
     again.close()
 
 

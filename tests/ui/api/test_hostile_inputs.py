@@ -85,10 +85,12 @@ def test_what_is_old_goes_while_the_page_runs(site: Site) -> None:
     for path in (first, waits, unused, query, scores, cut, export, foreign):
         aged(path, path.read_bytes() if path.exists() else b"x")
     until(lambda: not any(path.exists() for path in (unused, query, scores, cut, export)))
-    assert waits.exists() and foreign.exists()
+    kept = site.data / "uploads-kept"
+    assert foreign.exists() and len([path for path in kept.rglob("*") if path.is_file()]) == 2
+    assert all(path.stat().st_mode & 0o777 == 0o700 for path in (kept, *kept.iterdir()))
     site.worker.embedder.gate.set()
     assert '"file": "waits.png", "page": 1' in requests.get(later, timeout=60).text
-    until(lambda: not waits.exists())
+    until(lambda: not any(kept.iterdir()) and not waits.exists())
     assert site.call("delete_collection", "needed") == {"deleted": 2}
 
 

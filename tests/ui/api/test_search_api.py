@@ -213,7 +213,8 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
         "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",
         "/export_collection", "/import_collection",
     }  # fmt: skip
-    assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections
+    of_jobs = {"/jobs", "/pause_job", "/resume_job", "/cancel_job", "/retry_job"}
+    assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections | of_jobs
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
     assert parameters == [
         "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum", "files",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 
 from serving.client import EmbeddingClient, ModelInfo
@@ -7,9 +10,10 @@ from serving.documents.page import Line
 from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
 from tests.support.hits import NASTY, hit
+from ui.access.uploads import Upload
 from ui.components import results
 from ui.components.templates import render_template
-from ui.core.ingest import IngestJob, SkippedFile
+from ui.core.jobs import IngestJob, SkippedFile
 from ui.core.service import SearchResult
 from ui.servers.target import Target
 
@@ -70,14 +74,24 @@ def test_detail_marks_the_line_on_the_page() -> None:
 
 def test_progress_of_a_job() -> None:
     job = IngestJob("c", [], NOWHERE)
-    assert "Waiting for the upload" in results.render_jobs([job])
-    job.state, job.total, job.done, job.began = "running", 10, 4, 1.0
+    assert "Waiting for its turn" in results.render_jobs([job])
+    job.state, job.total, job.done, job.seconds_left = "running", 10, 4, 250
     assert "Page 5 of 10" in results.render_jobs([job]) and 'value="4"' in results.render_jobs([job])
+    assert "about 4 min left" in results.render_jobs([job]) and "restart" not in results.render_jobs([job])
+    job.state, job.continued = "paused", True
+    assert "Paused: 4 of 10 pages" in results.render_jobs([job])
+    assert "continued after a restart" in results.render_jobs([job])
+    other = IngestJob("c", [Upload(Path("a"), NASTY), Upload(Path("b"), "b.png")], NOWHERE, state="paused")
+    assert "and 1 more: paused: 0 of 0 pages" in results.render_jobs([job, other])
+    assert "<img src=x" not in results.render_jobs([job, other])
+    job.state = "running"
     job.cancelled.set()
     assert "Cancelling" in results.render_jobs([job])
-    job.state, job.ended = "cancelled", 3.0
+    job.state = "cancelled"
     job.finished.set()
     assert "what was added is kept" in results.render_jobs([job])
+    job.state, job.keep_until = "done", time.time() + 24 * 3600
+    assert "The files are kept for 24 h more, to try again." in results.render_jobs([job])
     assert results.render_jobs([]) == ""
 
 

@@ -135,6 +135,8 @@ def test_container_that_is_killed_in_the_middle_of_an_upload(tmp_path: Path, scr
     with living(tmp_path, "two", scripted.url) as (_, url), calls(url) as client:
         hits = client.predict("words", None, "c", 50, api_name="/search")["hits"]
         assert {hit["id"] for hit in hits} == before and len(before) < 80
+        (job,) = client.predict("c", api_name="/jobs")["jobs"]
+        assert (job["state"], job["error"]) == ("failed", "its files are gone: add them again")
         for page_id in before:
             assert requests.get(f"{url}/pages/{page_id}.jpg", auth=ME, timeout=20).status_code == 200
 

@@ -1,0 +1,371 @@
+"""Works on jobs: opens their files, and adds their pages one by one, in turn, in threads that all jobs share.
+
+```
+run ──> opened, a few jobs at once ──> turns, page by page: drawn ──> embedded and kept, a few at once ──> ended
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from serving.client import PagePayload
+from serving.documents.parser_pool import ParserPool
+from serving.errors import ServingError
+from serving.library.catalogue import CollectionGoneError
+from serving.library.database import LibraryError
+from serving.library.jobs import AddedPage, JobPage
+from serving.library.library import Library
+from serving.library.records import NewPage
+from serving.settings import Settings
+from ui.core.job_queue import JobQueue
+from ui.core.jobs import UNEXPECTED, IngestJob, JobState, SkippedFile, as_skip_row
+from ui.core.kept_uploads import KeptUploads
+from ui.core.page_source import EncodedPage, PageClaims, PageSource, PageToAdd, encode_page
+from ui.core.time_left import Laps, PageCosts, WorkLeft, estimate_seconds_left
+
+DELETED = "the collection was deleted"
+FILES_GONE = "its files are gone: add them again"
+log = logging.getLogger(__name__)
+
+
+class FilesGoneError(ServingError):
+    """All files of a job that goes on are gone, as with the disk of the page that began it."""
+
+
+class JobRun:
+    """The work on a job by this process: who is at it, and what ended it."""
+
+    def __init__(self, job: IngestJob, source: PageSource) -> None:
+        self.job = job
+        self.source = source
+        self.fault: Exception | None = None
+        self.opened = False
+        self._entered = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Return whether the caller may work on it; then it calls `leave`."""
+        with self._lock:
+            self._entered += not self._closed
+            return not self._closed
+
+    def leave(self) -> bool:
+        """Return whether the caller is the last, who ends the job."""
+        with self._lock:
+            self._entered -= 1
+            return self._closed and not self._entered
+
+    def close(self) -> bool:
+        """Let nobody enter any more. Returns whether nobody is at it, so that the caller ends the job."""
+        with self._lock:
+            was, self._closed = self._closed, True
+            return not was and not self._entered
+
+
+class JobRunner:
+    """The threads of a page's jobs, and the order in which these get them."""
+
+    def __init__(self, library: Library, settings: Settings, parsers: ParserPool, kept: KeptUploads) -> None:
+        """Start nothing: threads start with the first job."""
+        self._library = library
+        self._settings = settings
+        self._parsers = parsers
+        self._kept = kept
+        self._claims = PageClaims()
+        self._runs: dict[str, JobRun] = {}
+        """Those of jobs that have not ended."""
+        self._stopping = False
+        self._to_open = JobQueue(1)
+        # Those of its pages that are slow to draw must not keep another job's from being drawn.
+        self._to_add = JobQueue(settings.pages_ahead)
+        # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
+        self._sending = threading.Semaphore(settings.pages_ahead + 1)
+        self._threads: list[threading.Thread] = []
+        self._laps = Laps()
+        self._costs = PageCosts()
+        """Of the pages of all jobs."""
+        self._measuring = threading.Lock()
+        shutil.rmtree(settings.data / "unpacked", ignore_errors=True)  # of a job that was killed
+
+    def run(self, job: IngestJob, added: Sequence[AddedPage] = ()) -> None:
+        """Let a job take turns. `added`: its pages from before a restart."""
+        source = PageSource(job, self._library, self._settings, self._parsers, self._claims, added)
+        self._runs[job.id] = JobRun(job, source)
+        self._start_threads()
+        self._to_open.add(job)
+
+    def _start_threads(self) -> None:
+        if self._threads:
+            return
+        loops = [self._open_jobs] * self._settings.max_jobs + [self._add_pages] * (2 * self._settings.pages_ahead + 1)
+        self._threads = [threading.Thread(target=loop, name=f"ingest-{n}", daemon=True) for n, loop in enumerate(loops)]
+        for thread in self._threads:
+            thread.start()
+
+    def resume(self, job: IngestJob) -> None:
+        """Let a paused job take turns again."""
+        run = self._runs.get(job.id)
+        with job.lock:
+            if run is None or job.state != "paused":
+                return
+            job.state = "running" if run.opened else "waiting"
+            if run.opened:
+                job.start_clock()
+        self._restart_laps()
+        self._to_open.wake()
+        self._to_add.wake()
+
+    def cancel(self, job: IngestJob) -> None:
+        """End a job; pages that are with the worker already are still kept."""
+        job.cancelled.set()
+        if (run := self._runs.get(job.id)) is not None:
+            self._close_run(run)
+
+    def stop(self) -> None:
+        """Begin no further page. Jobs end as they are, to go on with the next start."""
+        self._stopping = True
+        self._to_open.close()
+        self._to_add.close()
+        for run in list(self._runs.values()):
+            self._close_run(run)
+
+    def close(self) -> None:
+        """Wait, once stopped, for the pages that are with the worker."""
+        for thread in self._threads:
+            thread.join()
+
+    # Turns
+
+    def _open_jobs(self) -> None:
+        while (job := self._to_open.take()) is not None:
+            self._to_open.remove(job)
+            self._to_open.release(job)
+            if (run := self._runs.get(job.id)) is not None:
+                self._work(run, self._open)
+
+    def _add_pages(self) -> None:
+        while (job := self._to_add.take()) is not None:
+            run = self._runs.get(job.id)
+            if run is None or not self._work(run, self._add_next):
+                self._to_add.remove(job)  # it ended while its files were opened
+                self._to_add.release(job)
+
+    def _work(self, run: JobRun, step: Callable[[JobRun], None]) -> bool:
+        """Take a step of a job, and end the job if it was the last one. Returns False where none may be taken."""
+        if not run.enter():
+            return False
+        try:
+            step(run)
+        except Exception as error:
+            self._fail(run, error)
+        if run.leave():
+            self._end(run)
+        return True
+
+    def _fail(self, run: JobRun, error: Exception) -> None:
+        """Let a fault of all pages end a job, unless it was cancelled before."""
+        if not run.job.cancelled.is_set():
+            run.fault = error
+        run.job.cancelled.set()
+        self._close_run(run)
+
+    def _close_run(self, run: JobRun) -> None:
+        """Let a job take no further turn, and end it if nobody is at one."""
+        self._to_open.remove(run.job)
+        self._to_add.remove(run.job)
+        if run.close():
+            self._end(run)
+
+    # Steps
+
+    def _open(self, run: JobRun) -> None:
+        job = run.job
+        with job.lock:
+            run.opened = True
+            if job.state == "waiting":
+                job.state = "running"
+                job.start_clock()
+        if job.continued and job.uploads and not any(upload.path.exists() for upload in job.uploads):
+            raise FilesGoneError(FILES_GONE)
+        job.target.check_fingerprint(self._library, job.collection)
+        run.source.open()
+        self._library.jobs.set_total(job.id, job.total)
+        self._restart_laps()
+        self._to_add.add(job)
+
+    def _add_next(self, run: JobRun) -> None:
+        """Take the next page of a job, draw it, and have it embedded and kept."""
+        page = self._take_page(run)
+        if page is None:
+            return
+        try:
+            drawn = self._draw(run.job, page)
+            if drawn is not None:
+                self._send(run.job, page, drawn)
+        finally:
+            self._claims.release(run.job.collection, page)
+
+    def _take_page(self, run: JobRun) -> PageToAdd | None:
+        page = None
+        try:
+            page = run.source.take()
+        finally:
+            if page is None:
+                self._to_add.release(run.job)
+        if page is None:
+            self._close_run(run)
+        return page
+
+    def _draw(self, job: IngestJob, page: PageToAdd) -> EncodedPage | None:
+        """Return the page as it is sent; None where it was skipped. Its turn ends here."""
+        drawn = None
+        try:
+            with job.skip_on_error(page.name, upload=page.source.number, page=page.number) as skipped:
+                drawn = encode_page(page)
+        finally:
+            self._to_add.release(job)
+        if skipped:
+            self._count_page(job, page, skipped)
+        return drawn
+
+    def _send(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
+        with self._sending:
+            if job.cancelled.is_set() or self._stopping:
+                return
+            with job.skip_on_error(page.name, upload=page.source.number, page=page.number) as skipped:
+                self._embed_and_keep(job, page, drawn)
+        self._count_page(job, page, skipped)
+
+    def _embed_and_keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
+        picture, lines, thumbnail, (width, height) = drawn
+        answer = job.target.client.embed_pages([PagePayload(picture, lines)], explain=True)
+        text = answer.pages[0]
+        new = NewPage(
+            file=page.source.upload.name,
+            sha256=page.source.digest,
+            page=page.number,
+            pages=page.source.file.count,
+            width=width,
+            height=height,
+            picture=picture,
+            thumbnail=thumbnail,
+            vector=answer.vectors[0],
+            lines=text.lines,
+            line_vectors=text.vectors,
+        )
+        by = JobPage(job.id, job.seconds)
+        stored = self._library.add_page(job.collection, new, fingerprint=answer.fingerprint, model=answer.model, job=by)
+        with job.lock:
+            job.added.append(stored)
+            if text.lines == ():
+                job.unread.append(stored)
+
+    # Progress
+
+    def _count_page(self, job: IngestJob, page: PageToAdd, skipped: Sequence[SkippedFile]) -> None:
+        """Note that a page was added or skipped, and what that means for the time that is left."""
+        for item in skipped:
+            self._library.jobs.add_skip(job.id, as_skip_row(item))
+        kind = page.source.kind
+        job.count_page(kind)
+        with self._measuring:
+            lap = self._laps.lap(time.monotonic())
+            if lap is not None:
+                job.costs.record(kind, lap)
+                self._costs.record(kind, lap)
+            self._update_estimates()
+
+    def _update_estimates(self) -> None:
+        shares = self._to_add.list_shares()
+        work = {job: self._measure_work(job, share) for job, share in shares.items()}
+        for job, own in work.items():
+            if job.costs.has_enough:
+                others = [other for owner, other in work.items() if owner is not job]
+                job.seconds_left = estimate_seconds_left(own, others)
+
+    def _measure_work(self, job: IngestJob, share: float) -> WorkLeft:
+        with job.lock:
+            left = {kind: pages for kind, pages in job.left.items() if pages > 0}
+        return WorkLeft(sum(left.values()), job.costs.estimate(left, self._costs), share)
+
+    def _restart_laps(self) -> None:
+        """Measure anew where no job was running: the worker may have to start."""
+        if not self._to_add.list_shares():
+            with self._measuring:
+                self._laps.restart()
+
+    # The end
+
+    def _end(self, run: JobRun) -> None:
+        job = run.job
+        run.source.close()
+        job.stop_clock()
+        job.seconds_left = None
+        if self._stopping and (run.fault is not None or not job.cancelled.is_set()):
+            job.state = "stopped"
+        else:
+            job.state, job.error = self._judge(run)
+            self._settle(run)
+        job.ended = time.time()
+        self._runs.pop(job.id, None)
+        job.finished.set()
+
+    def _judge(self, run: JobRun) -> tuple[JobState, str]:
+        """Return how a job ended, and why it failed if it did."""
+        job = run.job
+        try:
+            if run.fault is not None:
+                raise run.fault
+            self._library.catalogue.read_collection(job.collection)
+        except CollectionGoneError:
+            with job.lock:
+                job.added, job.unread = [], []
+            return "failed", DELETED
+        except ServingError as error:
+            return "failed", error.message
+        except OSError as error:
+            log.exception("an upload failed")
+            return "failed", f"the data folder cannot be used: {error.strerror or error}"
+        except Exception:
+            log.exception("an upload failed")
+            return "failed", UNEXPECTED
+        return ("cancelled" if job.cancelled.is_set() else "done"), ""
+
+    def _settle(self, run: JobRun) -> None:
+        """Write down how a job ended, and remove its files but those that may be tried again."""
+        job = run.job
+        numbers = self._find_retried(run)
+        keep_until = time.time() + self._settings.retry_s if numbers and self._settings.retry_s else 0.0
+        with job.lock:
+            skips = [as_skip_row(item) for item in job.skipped]
+        try:
+            self._library.jobs.end(job.id, job.state, job.error, keep_until, skips)
+        except LibraryError as error:  # the next start goes on with it, and needs its files
+            log.error("the end of an upload could not be written down: %s", error.message)
+        else:
+            self._kept.remove_all_but(job.id, numbers if keep_until else ())
+        job.keep_until = keep_until
+
+    def _find_retried(self, run: JobRun) -> set[int]:
+        """Return the numbers of the uploads that can be tried again."""
+        job = run.job
+        if job.state == "failed":
+            gone = isinstance(run.fault, FilesGoneError) or job.error == DELETED
+            return set() if gone else set(range(len(job.uploads)))
+        return {item.upload for item in job.failures} if job.state == "done" else set()
+
+
+@contextmanager
+def log_library_errors() -> Iterator[None]:
+    """Go on where a job's row could not be changed: the next start finds it as it was."""
+    try:
+        yield
+    except LibraryError as error:
+        log.error("a job could not be written down: %s", error.message)
