@@ -13,7 +13,7 @@ from gradio.events import api
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
 from serving.library.records import StoredPage
-from ui.access.uploads import parse_uploads
+from ui.access.uploads import parse_uploads, rename_uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
 from ui.search import page_regions
@@ -32,7 +32,11 @@ class PageApi:
         self._service = service
 
     def add_pages(
-        self, files: list[gr.FileData], collection: str = "my-pages", target: str | None = None
+        self,
+        files: list[gr.FileData],
+        collection: str = "my-pages",
+        target: str | None = None,
+        names: list[str] | None = None,
     ) -> dict[str, Any]:
         """Add images, PDFs and zips to a collection. Returns what was added, and which files were skipped and why.
 
@@ -40,8 +44,9 @@ class PageApi:
             files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PDF or zip)
             collection: its id, or its name; a collection of that name is created if there is none
             target: name of the server that embeds the pages, if there are several; default: the first
+            names: names that the files get, one for each, which may have folders; default: their own
         """
-        server, given = self._service.targets.get(target), parse_uploads(files)
+        server, given = self._service.targets.get(target), rename_uploads(parse_uploads(files), names)
         job = self._service.ingestor.start(self._service.ownership.find_or_create(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
@@ -49,7 +54,7 @@ class PageApi:
             raise ServingError(job.error + kept)
         return {
             "added": [page_as_json(page) for page in sorted(job.added, key=lambda page: (page.file, page.page))],
-            "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
+            "skipped": [{"file": item.file, "reason": item.reason, "known": item.known} for item in job.skipped],
             "timings": {"total": round(job.seconds * 1000, 2)},
         }
 

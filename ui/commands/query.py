@@ -1,0 +1,59 @@
+"""`dormouse search`: the pages of a collection that answer a question."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ui.commands.options import add_collection_option, make_parser, open_store, require_collection
+from ui.commands.output import DONE, Output, run_command
+
+MOST = 50
+
+
+def main(argv: Sequence[str]) -> int:
+    """Search and return the exit code."""
+    parser = make_parser(
+        "search",
+        "Finds the pages of a collection that answer a question, best first.",
+        [
+            'search "how heavy is the pump?" --collection manuals',
+            'search "total due" --collection invoices --top-k 3 --json',
+        ],
+        embeds=True,
+    )
+    parser.add_argument("question", metavar="QUESTION", help="in words")
+    add_collection_option(parser)
+    parser.add_argument(
+        "--top-k", type=parse_top_k, default=8, metavar="N", help=f"pages at most, 1 to {MOST}; default: %(default)s"
+    )
+    options = parser.parse_args(argv)
+    return run_command("search", lambda output: search(options, output), as_json=options.json)
+
+
+def search(options: argparse.Namespace, output: Output) -> int:
+    """Return the exit code. Raises ServingError."""
+    with open_store(options) as store:
+        collection = require_collection(store, options.collection)
+        found = store.search(collection.key, options.question, options.top_k)
+    for page in found:
+        output.write(
+            "hit",
+            f"{page.rank:>2}  {page.score:.3f}  {page.file}, page {page.page}",
+            rank=page.rank,
+            score=round(page.score, 6),
+            file=page.file,
+            page=page.page,
+            id=page.id,
+        )
+    output.summary["hits"] = len(found)
+    if not found:
+        output.write_text(f"the collection {collection.name!r} has no pages yet: add some with dormouse add")
+    return DONE
+
+
+def parse_top_k(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST}")
+    return int(text)
