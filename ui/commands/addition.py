@@ -11,7 +11,7 @@ from serving.errors import ServingError
 from serving.library.records import Collection, CollectionKey
 from serving.settings import Settings
 from ui.commands.folder_files import find_files
-from ui.commands.options import add_collection_option, find_collection, make_parser, open_store
+from ui.commands.options import add_collection_option, find_collection, make_parser, open_store, parse_options
 from ui.commands.output import DONE, SKIPPED, Output, ShowProgress, Stopped, count, run_command
 from ui.commands.store import AddProgress, CollectionStore, FileToAdd
 
@@ -28,12 +28,11 @@ def main(argv: Sequence[str]) -> int:
             "add manual.pdf scans.zip --collection mine --page http://localhost:7860",
             "add inbox/ --collection inbox --json > added.jsonl",
         ],
-        embeds=True,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="file, folder or zip")
     add_collection_option(parser)
     parser.add_argument("--keep-old", action="store_true", help="keep the old pages of a changed file as well")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     return run_command("add", lambda output: add(options, output), as_json=options.json)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from serving.library.records import Collection
 from serving.system.display_names import display_path
-from ui.commands.options import add_collection_option, make_parser, open_store, require_collection
+from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
 from ui.commands.output import DONE, SKIPPED, Output, Stopped, count, make_printable, run_command
 from ui.commands.store import CollectionStore
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         "--file", action="append", metavar="NAME", help="only this file, as dormouse list --files shows it; repeatable"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     if not options.yes and not sys.stdin.isatty():
         parser.error("nobody can be asked here: say --yes")
     return run_command("delete", lambda output: delete(options, output), as_json=options.json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ui.commands.options import make_parser, open_store, require_collection
+from ui.commands.options import make_parser, open_store, parse_options, require_collection
 from ui.commands.output import DONE, Output, count, run_command
 from ui.commands.store import CollectionStore
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--files", action="store_true", help="the files of --collection, in the order they were added")
     parser.add_argument("--collection", metavar="NAME", help="only this one, by its name or id")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     if options.files and not options.collection:
         parser.error("--files needs --collection NAME")
     return run_command("list", lambda output: list_all(options, output), as_json=options.json)

@@ -19,8 +19,8 @@ from ui.core.page_address import find_page
 from ui.servers.configured import parse_worker
 
 
-def make_parser(command: str, about: str, examples: Sequence[str], *, embeds: bool = False) -> argparse.ArgumentParser:
-    """Return a command's parser with the common options. `embeds`: it asks an embedder."""
+def make_parser(command: str, about: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a command's parser with the common options."""
     parser = argparse.ArgumentParser(
         prog=f"dormouse {command}",
         description=about,
@@ -43,15 +43,22 @@ def make_parser(command: str, about: str, examples: Sequence[str], *, embeds: bo
         metavar="DIR",
         help="a data folder; default: DORMOUSE_DATA or data. If a page runs on it, that page is asked",
     )
-    if embeds:
-        place.add_argument(
-            "--worker",
-            metavar="URL",
-            type=parse_worker,
-            help="with a data folder: the worker or engine that embeds, or modal:APP; its key is DORMOUSE_WORKER_KEY."
-            " Default: the built-in embedder, started for this command",
-        )
+    place.add_argument(
+        "--worker",
+        metavar="URL",
+        type=parse_worker,
+        help="with a data folder that no page holds: the worker or engine that embeds, or modal:APP; its key is"
+        " DORMOUSE_WORKER_KEY. Default: the built-in embedder, started where the command needs it",
+    )
     return parser
+
+
+def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options. Ends the program with exit code 2 for wrong ones."""
+    options = parser.parse_args(argv)
+    if options.page and options.worker:
+        parser.error("--worker is for a data folder: a page asks the servers that it was started with")
+    return options
 
 
 def add_collection_option(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +85,7 @@ def open_folder(options: argparse.Namespace, *, may_create: bool) -> CollectionS
     if not may_create and not (settings.data / "library.db").exists():
         raise LibraryError(f"there are no collections in {settings.data}: name their folder with --data")
     try:
-        return FolderStore(settings, getattr(options, "worker", None), shows_log=options.verbose)
+        return FolderStore(settings, options.worker, shows_log=options.verbose)
     except LibraryError as error:
         if error.code != IN_USE:
             raise

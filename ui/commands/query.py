@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ui.commands.options import add_collection_option, make_parser, open_store, require_collection
+from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
 from ui.commands.output import DONE, Output, run_command
 
 MOST = 50
@@ -20,14 +20,13 @@ def main(argv: Sequence[str]) -> int:
             'search "how heavy is the pump?" --collection manuals',
             'search "total due" --collection invoices --top-k 3 --json',
         ],
-        embeds=True,
     )
     parser.add_argument("question", metavar="QUESTION", help="in words")
     add_collection_option(parser)
     parser.add_argument(
         "--top-k", type=parse_top_k, default=8, metavar="N", help=f"pages at most, 1 to {MOST}; default: %(default)s"
     )
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     return run_command("search", lambda output: search(options, output), as_json=options.json)
 
 

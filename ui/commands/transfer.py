@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.errors import BadValueError
-from ui.commands.options import add_collection_option, make_parser, open_store, require_collection
+from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
 from ui.commands.output import DONE, Output, count, run_command
 
 
@@ -23,7 +23,7 @@ def export_main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="FILE.zip", help="replaced if it exists; default: the collection's name, if new"
     )
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     return run_command("export", lambda output: export(options, output), as_json=options.json)
 
 
@@ -56,11 +56,10 @@ def import_main(argv: Sequence[str]) -> int:
         "import",
         "Imports an exported collection as a new one: all of it, or nothing.",
         ["import manuals.zip", "import manuals.zip --name manuals-2 --page http://localhost:7860"],
-        embeds=True,
     )
     parser.add_argument("file", type=Path, metavar="FILE.zip", help="as dormouse export or the page has written it")
     parser.add_argument("--name", default="", help="of the new collection; default: the old one's")
-    options = parser.parse_args(argv)
+    options = parse_options(parser, argv)
     return run_command("import", lambda output: import_file(options, output), as_json=options.json)
 
 
