@@ -71,7 +71,10 @@ def start(*words: object, **environment: str) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str], before: str = "") -> Ended:
     """Wait for a command's end. `before`: what was read of its output already."""
-    out, err = process.communicate(timeout=90)
+    assert process.stdout is not None and process.stderr is not None
+    with process.stdout, process.stderr:  # not `communicate`: it would lose lines that are read ahead
+        out, err = process.stdout.read(), process.stderr.read()
+    process.wait(90)
     assert "Traceback" not in err, err
     return Ended(process.returncode, before + out, err)
 

@@ -60,7 +60,7 @@ class Addition:
         self._output = output
         self._show: ShowProgress = lambda _done, _total, _words: None
         self._began = 0.0
-        self.added = self.skipped = self.known = self.replaced = self.deleted = 0
+        self.added = self.skipped = self.known = self.replaced = self.deleted = self._left = 0
         self._note()
 
     def _note(self) -> None:
@@ -83,6 +83,9 @@ class Addition:
         self._note()
         if self._output.as_json or not known:
             self._output.write("known" if known else "skipped", f"skipped {file}: {reason}", file=file, reason=reason)
+
+    def leave_files(self, number: int) -> None:
+        self._left = number
 
     def show_progress(self, progress: AddProgress) -> None:
         words = f"{progress.done:,}/{progress.total:,} {progress.unit}s"
@@ -154,7 +157,9 @@ class Addition:
     # Words
 
     def describe_kept(self) -> str:
-        return f"{count(self.added, 'page')} {'was' if self.added == 1 else 'were'} added before that and stay"
+        left = f"; the page still adds {count(self._left, 'file')} that it has already" if self._left else ""
+        kept = "page was added before that and stays" if self.added == 1 else "pages were added before that and stay"
+        return f"{self.added:,} {kept}{left}"
 
     def write_result(self, collection: str) -> None:
         more = [f"{count(self.known, 'file')} already here"] if self.known else []

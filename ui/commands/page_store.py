@@ -87,7 +87,11 @@ class PageStore:
     ) -> None:
         files = [make_file_data(path) for _, path in uploaded]
         names = [file.name for file, _ in uploaded]
-        answer = self._call("add_pages", files=files, collection=key, names=names)
+        try:
+            answer = self._call("add_pages", files=files, collection=key, names=names)
+        except KeyboardInterrupt:
+            observer.leave_files(len(files))
+            raise
         for page in answer["added"]:
             observer.add_page(page["file"], page["page"], page["id"])
         for item in answer["skipped"]:

@@ -51,6 +51,9 @@ class AddObserver(Protocol):
     def skip_file(self, file: str, reason: str, *, known: bool) -> None:
         """Take a file or page that was not added. `known`: it is in the collection already."""
 
+    def leave_files(self, number: int) -> None:
+        """Take that Ctrl-C leaves so many files to the page, which still adds them."""
+
     def show_progress(self, progress: AddProgress) -> None: ...
 
 

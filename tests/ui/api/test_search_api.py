@@ -210,8 +210,8 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     of_pages = {"/add_pages", "/search", "/score_pages", "/where", "/delete_pages"}
     of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
-        "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",
-        "/export_collection", "/import_collection",
+        "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/collection_files",
+        "/delete_files", "/move_pages", "/export_collection", "/import_collection",
     }  # fmt: skip
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]

