@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,10 +93,7 @@ class PageStore:
         except KeyboardInterrupt:
             observer.leave_files(len(files))
             raise
-        for page in answer["added"]:
-            observer.add_page(page["file"], page["page"], page["id"])
-        for item in answer["skipped"]:
-            observer.skip_file(item["file"], item["reason"], known=item["known"])
+        report_answer(answer, observer)
 
     def search(self, key: CollectionKey, question: str, top_k: int) -> list[FoundPage]:
         hits = self._call("search", query=question, collection=key, top_k=top_k)["hits"]
@@ -232,6 +230,22 @@ def describe_error(data: object) -> str:
     """Return the message of a call that failed."""
     text = data.get("error") if isinstance(data, Mapping) else data
     return text if isinstance(text, str) and text else "the page could not do this; its log says more"
+
+
+def report_answer(answer: Mapping[str, Any], observer: AddObserver) -> None:
+    """Report what a call has added and skipped: all of it, also where Ctrl-C comes meanwhile."""
+    steps = [partial(observer.add_page, page["file"], page["page"], page["id"]) for page in answer["added"]]
+    steps += [
+        partial(observer.skip_file, item["file"], item["reason"], known=item["known"]) for item in answer["skipped"]
+    ]
+    done = 0
+    try:
+        for step in steps:
+            done += 1
+            step()
+    finally:
+        for step in steps[done:]:
+            step()
 
 
 def split_into_portions(files: Sequence[FileToAdd]) -> Iterator[list[FileToAdd]]:

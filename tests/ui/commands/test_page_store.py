@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_ctrl_c_leaves_what_was_added(scripted: ScriptedWorker, tmp_path: Path) 
         assert process.stdout is not None
         first = process.stdout.readline()
         scripted.embedder.gate.clear()  # the next portion hangs
-        until(lambda: not scripted.embedder.gate.is_set())
+        wait_until_it_hangs(scripted)
         process.send_signal(signal.SIGINT)
         ended = end(process, first)
         scripted.embedder.gate.set()
@@ -76,6 +77,20 @@ def test_ctrl_c_leaves_what_was_added(scripted: ScriptedWorker, tmp_path: Path) 
         assert rest.code == 0 and added <= 40 - rest.summary["added"] <= added + page_store.PORTION_FILES
         listed = end(start("list", "--files", "--collection", "c", "--page", url, "--json"))
         assert [file["pages"] for file in listed.select("file")] == [1] * 40
+
+
+def wait_until_it_hangs(scripted: ScriptedWorker) -> None:
+    """Return once the embedder has been asked for a page of the second portion or a later one, and for no other."""
+    seen, since = 0, time.monotonic()
+
+    def hangs() -> bool:
+        nonlocal seen, since
+        asked = sum(map(len, scripted.embedder.calls))
+        if asked != seen:
+            seen, since = asked, time.monotonic()
+        return seen > page_store.PORTION_FILES and time.monotonic() - since > 2
+
+    until(hangs, 60)
 
 
 def test_portions_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
