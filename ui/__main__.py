@@ -15,6 +15,7 @@ USAGE = """usage: dormouse [COMMAND] [options]
 
 collections, of a running page or of a data folder:
   add      files, folders and zips to a collection
+  watch    a folder, which a collection follows
   search   a collection for the pages that answer a question
   list     the collections, or the files of one
   export   a collection as one zip
@@ -33,6 +34,7 @@ COMMANDS = {
     "engine": "serving.__main__:main",
     "bench": "bench.__main__:main",
     "add": "ui.commands.addition:main",
+    "watch": "ui.commands.watching:main",
     "search": "ui.commands.query:main",
     "list": "ui.commands.listing:main",
     "export": "ui.commands.transfer:export_main",

@@ -16,7 +16,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def test_its_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
-    commands = ("page", "engine", "bench", "add", "search", "list", "export", "import", "delete")
+    commands = ("page", "engine", "bench", "add", "watch", "search", "list", "export", "import", "delete")
     commands += ("deploy", "status", "destroy")
     told = capsys.readouterr().out
     assert all(f"\n  {command}" in told for command in commands)

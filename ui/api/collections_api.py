@@ -9,6 +9,7 @@ from gradio.events import api
 
 from serving.errors import BadValueError
 from serving.library.records import Collection, StoredFile
+from serving.system.display_names import display_path
 from ui.access.uploads import parse_uploads
 from ui.api.search_api import as_gradio_errors, parse_page_ids
 from ui.core.service import Service
@@ -71,6 +72,19 @@ class CollectionsApi:
         key = self._ownership.find_key(collection)
         return {"deleted": len(self._service.delete_files(key, [str(file) for file in files]))}
 
+    def rename_files(self, collection: str, files: list[str], names: list[str]) -> dict[str, Any]:
+        """Give files other names, which may have folders. Returns how many pages they have.
+
+        Args:
+            collection: its id or name
+            files: the files' sha256, as /collection_files returns them
+            names: one for each
+        """
+        if not isinstance(files, list) or not isinstance(names, list) or len(files) != len(names):
+            raise BadValueError("files is a list of sha256, and names one with a name for each", param="names")
+        wanted = {str(file): display_path(name) for file, name in zip(files, names, strict=True)}
+        return {"renamed": self._service.library.rename_files(self._ownership.find_key(collection), wanted)}
+
     def move_pages(self, collection: str, ids: list[str], to: str) -> dict[str, Any]:
         """Move pages into another collection of the same embedder. Pages that are already there stay.
 
@@ -112,8 +126,8 @@ def build(service: Service) -> None:
     endpoints = CollectionsApi(service)
     for function in (
         endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,
-        endpoints.collection_files, endpoints.delete_files, endpoints.move_pages, endpoints.export_collection,
-        endpoints.import_collection,
+        endpoints.collection_files, endpoints.delete_files, endpoints.rename_files, endpoints.move_pages,
+        endpoints.export_collection, endpoints.import_collection,
     ):  # fmt: skip
         api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=4)
 

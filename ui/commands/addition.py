@@ -59,13 +59,17 @@ class Addition:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._show: ShowProgress = lambda _done, _total, _words: None
-        self._began = 0.0
+        self._began, self._before = 0.0, 0
         self.added = self.skipped = self.known = self.replaced = self.deleted = self._left = 0
         self._note()
 
     def _note(self) -> None:
         names = ("added", "skipped", "known", "replaced", "deleted")
         self._output.summary.update({name: getattr(self, name) for name in names})
+
+    def begin(self, show: ShowProgress) -> None:
+        """Start the clock of what is added from now on."""
+        self._show, self._began, self._before = show, time.monotonic(), self.added
 
     # What becomes of files
 
@@ -84,14 +88,18 @@ class Addition:
         if self._output.as_json or not known:
             self._output.write("known" if known else "skipped", f"skipped {file}: {reason}", file=file, reason=reason)
 
+    def count_deleted(self, pages: int) -> None:
+        self.deleted += pages
+        self._note()
+
     def leave_files(self, number: int) -> None:
         self._left = number
 
     def show_progress(self, progress: AddProgress) -> None:
         words = f"{progress.done:,}/{progress.total:,} {progress.unit}s"
         seconds = time.monotonic() - self._began
-        if self.added:
-            words += f", {60 * self.added / seconds:.0f} pages a minute"
+        if self.added > self._before:
+            words += f", {60 * (self.added - self._before) / seconds:.0f} pages a minute"
         if progress.done:
             left = progress.seconds_left
             left = seconds / progress.done * (progress.total - progress.done) if left is None else left
@@ -115,8 +123,8 @@ class Addition:
         self._output.summary["collection"] = collection.key
         new = self._leave_out_known(store, collection, files)
         if new:
-            with self._output.show_progress("adding") as self._show:
-                self._began = time.monotonic()
+            with self._output.show_progress("adding") as show:
+                self.begin(show)
                 store.add_files(collection.key, new, self)
         if replaces:
             self._replace_old(store, collection.key, files)
@@ -149,8 +157,7 @@ class Addition:
         for file in listed:
             if file.sha256 not in kept and is_subset(current, file.name, complete):
                 self.replaced += 1
-                self.deleted += store.delete_files(key, [file.sha256])
-                self._note()
+                self.count_deleted(store.delete_files(key, [file.sha256]))
                 told = f"replaced {file.name}: {count(file.pages, 'old page')} deleted"
                 self._output.write("replaced", told, file=file.name, pages=file.pages)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,9 @@ class FolderStore:
             observed.report()
         if job.state == "failed":
             raise ServingError(job.error)
+
+    def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> None:
+        self._library.rename_files(key, names)
 
     def search(self, key: CollectionKey, question: str, top_k: int) -> list[FoundPage]:
         from ui.core.service import Question

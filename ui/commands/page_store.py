@@ -27,7 +27,8 @@ from ui.commands.store import AddObserver, AddProgress, FileToAdd, FoundPage
 PORTION_FILES = 8
 PORTION_BYTES = 64 * MiB
 """One call adds so much: enough to keep the embedder busy, and Ctrl-C leaves no more than this to the page."""
-DELETED_AT_ONCE = 1_000
+AT_ONCE = 1_000
+"""Files that one call deletes or renames."""
 CONNECT_S = 10.0
 SILENCE_S = 90.0
 """After so long without a byte the connection counts as broken: a call that waits sends something every 15 s."""
@@ -60,6 +61,7 @@ class PageStore:
         return [parse_collection(found) for found in self._call("collections")["collections"]]
 
     def create_collection(self, name: str) -> Collection:
+        self._call("collection_files", collection=name)  # refused where a name would never be found again
         return parse_collection(self._call("new_collection", name=name))
 
     def list_files(self, key: CollectionKey) -> list[StoredFile]:
@@ -95,12 +97,17 @@ class PageStore:
             raise
         report_answer(answer, observer)
 
+    def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> None:
+        for start in range(0, len(names), AT_ONCE):
+            part = dict(list(names.items())[start : start + AT_ONCE])
+            self._call("rename_files", collection=key, files=list(part), names=list(part.values()))
+
     def search(self, key: CollectionKey, question: str, top_k: int) -> list[FoundPage]:
         hits = self._call("search", query=question, collection=key, top_k=top_k)["hits"]
         return [FoundPage(hit["rank"], hit["score"], hit["id"], hit["file"], hit["page"]) for hit in hits]
 
     def delete_files(self, key: CollectionKey, files: Sequence[str]) -> int:
-        parts = [files[start : start + DELETED_AT_ONCE] for start in range(0, len(files), DELETED_AT_ONCE)]
+        parts = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
         return sum(self._call("delete_files", collection=key, files=list(part))["deleted"] for part in parts)
 
     def delete_collection(self, key: CollectionKey) -> int:

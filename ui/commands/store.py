@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +68,9 @@ class CollectionStore(Protocol):
 
     def add_files(self, key: CollectionKey, files: Sequence[FileToAdd], observer: AddObserver) -> None:
         """Add files. When it ends, however it ends, the observer knows every page that it has added."""
+
+    def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> None:
+        """Give files, known by their sha256, other names."""
 
     def search(self, key: CollectionKey, question: str, top_k: int) -> list[FoundPage]: ...
 

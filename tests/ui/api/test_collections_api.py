@@ -69,6 +69,13 @@ def test_files_are_named_listed_and_deleted(client: Client, tmp_path: Path) -> N
     listed = client.predict("named", api_name="/collection_files")["files"]
     counts = [(file["file"], file["pages"], file["pages_of_file"]) for file in listed]
     assert counts == [("in a/folder.pdf", 2, 2), ("b.pdf", 1, 1)]
+    digests = [file["sha256"] for file in listed]
+    for names_given in (["one"], "ab"):
+        with pytest.raises(AppError, match="a name for each"):
+            client.predict("named", digests, names_given, api_name="/rename_files")
+    renamed = client.predict("named", [digests[0], "nobody's"], ["to/../other.pdf", "x"], api_name="/rename_files")
+    assert renamed == {"renamed": 2}
+    assert client.predict("named", api_name="/collection_files")["files"][0]["file"] == "to/other.pdf"
     gone = client.predict("named", [listed[0]["sha256"], "nobody's"], api_name="/delete_files")
     assert gone == {"deleted": 2}
     assert client.predict("named", api_name="/collection_files")["files"] == listed[1:]
@@ -91,6 +98,7 @@ def test_unknown_key_is_told_and_nothing_else(client: Client, tmp_path: Path) ->
         lambda: client.predict(UNKNOWN, api_name="/export_collection"),
         lambda: client.predict(UNKNOWN, api_name="/collection_files"),
         lambda: client.predict(UNKNOWN, [], api_name="/delete_files"),
+        lambda: client.predict(UNKNOWN, [], [], api_name="/rename_files"),
     ):
         with pytest.raises(AppError, match=r"there is no such collection \(any more\)"):
             call()

@@ -211,7 +211,7 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
         "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/collection_files",
-        "/delete_files", "/move_pages", "/export_collection", "/import_collection",
+        "/delete_files", "/rename_files", "/move_pages", "/export_collection", "/import_collection",
     }  # fmt: skip
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
