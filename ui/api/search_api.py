@@ -12,7 +12,7 @@ from gradio.events import api
 
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
-from serving.library.records import StoredPage
+from serving.library.records import Hit, StoredPage
 from ui.access.uploads import parse_uploads, rename_uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
@@ -102,7 +102,7 @@ class PageApi:
             target,
         )
         return {
-            "hits": [{"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page)} for hit in found.hits],
+            "hits": [hit_as_json(hit) for hit in found.hits],
             "hidden": found.below,
             "ranked": found.ranked,
             "timings": found.timings,
@@ -254,6 +254,12 @@ def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise gr.Error(error.message, print_exception=False) from error
 
     return inner
+
+
+def hit_as_json(hit: Hit) -> dict[str, Any]:
+    """Return a result; `line` is the text of the line that answers best, where the server reads lines."""
+    line = hit.line.text if hit.line else None
+    return {"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page), "line": line}
 
 
 def page_as_json(page: StoredPage) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from serving.library import exporting
 from serving.library.exporting import Progress
 from serving.library.library import Library
-from serving.library.records import Collection, CollectionKey, StoredFile
+from serving.library.records import Collection, CollectionKey, Hit, StoredFile
 from serving.settings import Settings
 from serving.system.files import sync_folder
 from ui.commands.store import AddObserver, AddProgress, FileToAdd, FoundPage
@@ -97,7 +97,7 @@ class FolderStore:
         from ui.core.service import Question
 
         found = self._service.search(Question(question), key, top_k)
-        return [FoundPage(hit.rank, hit.score, hit.page.id, hit.page.file, hit.page.page) for hit in found.hits]
+        return [make_found_page(hit) for hit in found.hits]
 
     def delete_files(self, key: CollectionKey, files: Sequence[str]) -> int:
         return len(self._library.delete_pages(key, self._library.catalogue.list_file_pages(key, files)))
@@ -114,6 +114,11 @@ class FolderStore:
 
     def import_collection(self, path: Path, name: str, step: Progress) -> Collection:
         return self._service.import_collection(path, name, step=step)
+
+
+def make_found_page(hit: Hit) -> FoundPage:
+    line = hit.line.text if hit.line else None
+    return FoundPage(hit.rank, hit.score, hit.page.id, hit.page.file, hit.page.page, line)
 
 
 class ObservedJob:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import orjson
 import requests
+from pydantic import TypeAdapter, ValidationError
 from requests.auth import HTTPBasicAuth
+from typing_extensions import TypedDict
 
 from serving.errors import BadValueError, ServingError, TooLargeError
 from serving.http.server import is_loopback
@@ -35,37 +37,134 @@ SILENCE_S = 90.0
 CHUNK_BYTES = 1 * MiB
 
 
+Answer = TypeVar("Answer")
+
+
 class PageError(ServingError):
     """The page does not answer, refuses the call, or answers with an error."""
+
+
+class CollectionEntry(TypedDict):
+    """A collection as the page names it."""
+
+    collection: str
+    name: str
+    pages: int
+    fingerprint: str | None
+
+
+class CollectionsAnswer(TypedDict):
+    """The answer of /collections."""
+
+    collections: list[CollectionEntry]
+
+
+class FilesAnswer(TypedDict):
+    """The answer of /collection_files."""
+
+    files: list[FileEntry]
+
+
+class FileEntry(TypedDict):
+    """A file of a collection."""
+
+    file: str
+    sha256: str
+    pages: int
+    pages_of_file: int
+
+
+class AddedAnswer(TypedDict):
+    """The answer of /add_pages."""
+
+    added: list[PageEntry]
+    skipped: list[SkippedEntry]
+
+
+class PageEntry(TypedDict):
+    """A page of a collection."""
+
+    id: str
+    file: str
+    page: int
+
+
+class SkippedEntry(TypedDict):
+    """A file or page that was not added."""
+
+    file: str
+    reason: str
+    known: bool
+
+
+class FoundAnswer(TypedDict):
+    """The answer of /search."""
+
+    hits: list[HitEntry]
+
+
+class HitEntry(PageEntry):
+    """A search result."""
+
+    rank: int
+    score: float
+    line: str | None
+
+
+class DeletedAnswer(TypedDict):
+    """The answer of /delete_files and /delete_collection."""
+
+    deleted: int
+
+
+class RenamedAnswer(TypedDict):
+    """The answer of /rename_files."""
+
+    renamed: int
+
+
+class ExportAnswer(TypedDict):
+    """The answer of /export_collection."""
+
+    url: str
+    pages: int
+    bytes: int
+
+
+class QueuedCall(TypedDict):
+    """Gradio's answer to a call: where its result will be."""
+
+    event_id: str
 
 
 class PageStore:
     """The page's API."""
 
     def __init__(self, url: str) -> None:
-        """Raises BadValueError for an invalid address."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadValueError(f"{url!r} is not the address of a page: it is like http://localhost:7860")
-        self._url = url.rstrip("/")
+        """`url` may have a user and a password. Raises BadValueError for an invalid address."""
+        parts = parse_address(url)
+        self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = not is_loopback(parts.hostname)
-        if password := os.environ.get(PASSWORD):
-            user = os.environ.get(USER) or DEFAULT_USER
-            self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+        self._session.trust_env = not is_loopback(parts.hostname or "")
+        if parts.username or parts.password:
+            self._session.auth = HTTPBasicAuth(
+                *(unquote(one or "").encode() for one in (parts.username, parts.password))
+            )
+        elif set_password := os.environ.get(PASSWORD):
+            self._session.auth = HTTPBasicAuth((os.environ.get(USER) or DEFAULT_USER).encode(), set_password.encode())
 
     def close(self) -> None:
         self._session.close()
 
     def list_collections(self) -> list[Collection]:
-        return [parse_collection(found) for found in self._call("collections")["collections"]]
+        return [make_collection(found) for found in self._call("collections", CollectionsAnswer)["collections"]]
 
     def create_collection(self, name: str) -> Collection:
-        self._call("collection_files", collection=name)  # refused where a name would never be found again
-        return parse_collection(self._call("new_collection", name=name))
+        self._call("collection_files", FilesAnswer, collection=name)  # refused where a name would never be found again
+        return make_collection(self._call("new_collection", CollectionEntry, name=name))
 
     def list_files(self, key: CollectionKey) -> list[StoredFile]:
-        files = self._call("collection_files", collection=key)["files"]
+        files = self._call("collection_files", FilesAnswer, collection=key)["files"]
         return [StoredFile(one["file"], one["sha256"], one["pages"], one["pages_of_file"]) for one in files]
 
     def add_files(self, key: CollectionKey, files: Sequence[FileToAdd], observer: AddObserver) -> None:
@@ -78,8 +177,8 @@ class PageStore:
                     uploaded.append((file, self._upload(file.path)))
                 except TooLargeError as error:
                     observer.skip_file(file.name, error.message, known=False)
-                except FileNotFoundError:
-                    observer.skip_file(file.name, "it is no longer there", known=False)
+                except OSError as error:
+                    observer.skip_file(file.name, f"it could not be read: {error.strerror or error}", known=False)
             if uploaded:
                 self._add_uploaded(key, uploaded, observer)
             done += len(portion)
@@ -91,43 +190,47 @@ class PageStore:
         files = [make_file_data(path) for _, path in uploaded]
         names = [file.name for file, _ in uploaded]
         try:
-            answer = self._call("add_pages", files=files, collection=key, names=names)
+            answer = self._call("add_pages", AddedAnswer, files=files, collection=key, names=names)
         except KeyboardInterrupt:
             observer.leave_files(len(files))
             raise
         report_answer(answer, observer)
 
     def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> None:
-        for start in range(0, len(names), AT_ONCE):
-            part = dict(list(names.items())[start : start + AT_ONCE])
-            self._call("rename_files", collection=key, files=list(part), names=list(part.values()))
+        every = list(names.items())
+        for start in range(0, len(every), AT_ONCE):
+            files, new = zip(*every[start : start + AT_ONCE], strict=True)
+            self._call("rename_files", RenamedAnswer, collection=key, files=files, names=new)
 
     def search(self, key: CollectionKey, question: str, top_k: int) -> list[FoundPage]:
-        hits = self._call("search", query=question, collection=key, top_k=top_k)["hits"]
-        return [FoundPage(hit["rank"], hit["score"], hit["id"], hit["file"], hit["page"]) for hit in hits]
+        hits = self._call("search", FoundAnswer, query=question, collection=key, top_k=top_k)["hits"]
+        return [FoundPage(**hit) for hit in hits]
 
     def delete_files(self, key: CollectionKey, files: Sequence[str]) -> int:
         parts = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
-        return sum(self._call("delete_files", collection=key, files=list(part))["deleted"] for part in parts)
+        return sum(
+            self._call("delete_files", DeletedAnswer, collection=key, files=list(part))["deleted"] for part in parts
+        )
 
     def delete_collection(self, key: CollectionKey) -> int:
-        return int(self._call("delete_collection", collection=key)["deleted"])
+        return self._call("delete_collection", DeletedAnswer, collection=key)["deleted"]
 
     def export_collection(self, key: CollectionKey, path: Path, step: Progress) -> int:
-        made = self._call("export_collection", collection=key)
-        pages, size, received = int(made["pages"]), int(made["bytes"]), 0
+        made = self._call("export_collection", ExportAnswer, collection=key)
+        pages, size, received = made["pages"], made["bytes"], 0
         with self._request("GET", made["url"], stream=True) as answer, open_replacement(path) as stream:
-            for chunk in answer.iter_content(CHUNK_BYTES):
-                stream.write(chunk)
-                received += len(chunk)
-                step(pages * received // size if size else 0, pages)
+            with reading(self._url):
+                for chunk in answer.iter_content(CHUNK_BYTES):
+                    stream.write(chunk)
+                    received += len(chunk)
+                    step(pages * received // size if size else 0, pages)
             if received != size:
                 raise PageError(f"the export has {size} bytes and {received} came: try again")
         return pages
 
     def import_collection(self, path: Path, name: str, step: Progress) -> Collection:  # noqa: ARG002 - it tells none
         file = make_file_data(self._upload(path))
-        return parse_collection(self._call("import_collection", file=file, name=name))
+        return make_collection(self._call("import_collection", CollectionEntry, file=file, name=name))
 
     # HTTP
 
@@ -138,18 +241,20 @@ class PageStore:
         if answer.status_code == 413:
             raise TooLargeError("the page takes no file of this size")
         check_status(answer)
-        return str(answer.json()[0])
+        with reading_answer():
+            return TypeAdapter(tuple[str]).validate_json(answer.content)[0]
 
-    def _call(self, name: str, /, **inputs: object) -> dict[str, Any]:
+    def _call(self, name: str, kind: type[Answer], /, **inputs: object) -> Answer:
         """Return the answer of a named call. Raises PageError."""
-        with self._request("POST", f"/gradio_api/call/v2/{name}", json=inputs) as answer:
-            event = answer.json()["event_id"]
+        with self._request("POST", f"/gradio_api/call/v2/{name}", json=inputs) as answer, reading_answer():
+            event = TypeAdapter(QueuedCall).validate_json(answer.content)["event_id"]
         with self._request("GET", f"/gradio_api/call/v2/{name}/{event}", stream=True) as answer, reading(self._url):
-            for kind, data in parse_events(answer.iter_lines(decode_unicode=False)):
-                if kind == "error":
+            for what, data in parse_events(answer.iter_lines(CHUNK_BYTES)):
+                if what == "error":
                     raise PageError(describe_error(data))
-                if kind == "complete":
-                    return dict(data[0])
+                if what == "complete":
+                    with reading_answer():
+                        return TypeAdapter(tuple[kind]).validate_python(data)[0]  # type: ignore[valid-type]
         raise PageError("the page ended the call without an answer: it may have been stopped")
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
@@ -160,6 +265,15 @@ class PageStore:
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         with reading(self._url):
             return self._session.request(method, self._url + path, timeout=(CONNECT_S, SILENCE_S), **options)
+
+
+def parse_address(url: str) -> SplitResult:
+    """Raises BadValueError."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts
+    raise BadValueError("this is not the address of a page: it is like http://localhost:7860", param="page")
 
 
 class FileForm:
@@ -205,6 +319,15 @@ def reading(url: str) -> Iterator[None]:
         raise PageError(f"{url} cannot be asked: {error}") from None
 
 
+@contextmanager
+def reading_answer() -> Iterator[None]:
+    """Raise PageError for an answer of another form."""
+    try:
+        yield
+    except ValidationError:
+        raise PageError("the answer is not that of a Dormouse page, or of one of another release") from None
+
+
 def check_status(answer: requests.Response) -> None:
     """Raise PageError unless the page has accepted the request."""
     if answer.ok:
@@ -239,7 +362,7 @@ def describe_error(data: object) -> str:
     return text if isinstance(text, str) and text else "the page could not do this; its log says more"
 
 
-def report_answer(answer: Mapping[str, Any], observer: AddObserver) -> None:
+def report_answer(answer: AddedAnswer, observer: AddObserver) -> None:
     """Report what a call has added and skipped: all of it, also where Ctrl-C comes meanwhile."""
     steps = [partial(observer.add_page, page["file"], page["page"], page["id"]) for page in answer["added"]]
     steps += [
@@ -274,6 +397,6 @@ def make_file_data(path: str) -> dict[str, object]:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-def parse_collection(found: Mapping[str, Any]) -> Collection:
-    key = CollectionKey(str(found["collection"]))
-    return Collection(str(found["name"]), int(found["pages"]), found["fingerprint"], None, None, key)
+def make_collection(found: CollectionEntry) -> Collection:
+    key = CollectionKey(found["collection"])
+    return Collection(found["name"], found["pages"], found["fingerprint"], None, None, key)

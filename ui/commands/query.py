@@ -9,6 +9,7 @@ from ui.commands.options import add_collection_option, make_parser, open_store, 
 from ui.commands.output import DONE, Output, run_command
 
 MOST = 50
+LINE_CHARS = 100
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,21 +35,28 @@ def search(options: argparse.Namespace, output: Output) -> int:
     """Return the exit code. Raises ServingError."""
     with open_store(options) as store:
         collection = require_collection(store, options.collection)
-        found = store.search(collection.key, options.question, options.top_k)
+        with output.show_progress("searching"):
+            found = store.search(collection.key, options.question, options.top_k)
     for page in found:
         output.write(
             "hit",
-            f"{page.rank:>2}  {page.score:.3f}  {page.file}, page {page.page}",
+            f"{page.rank:>2}  {page.score:.3f}  {page.file}, page {page.page}{shorten(page.line)}",
             rank=page.rank,
             score=round(page.score, 6),
             file=page.file,
             page=page.page,
             id=page.id,
+            line=page.line,
         )
     output.summary["hits"] = len(found)
     if not found:
         output.write_text(f"the collection {collection.name!r} has no pages yet: add some with dormouse add")
     return DONE
+
+
+def shorten(line: str | None) -> str:
+    """Return the line that answers, with the space before it, as it fits beside a page's name."""
+    return f"  {line[: LINE_CHARS - 1] + '…' if len(line) > LINE_CHARS else line}" if line else ""
 
 
 def parse_top_k(text: str) -> int:

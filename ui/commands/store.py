@@ -30,6 +30,8 @@ class FoundPage:
     id: str
     file: str
     page: int
+    line: str | None
+    """The line that answers best, where the embedder reads lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def test_add_search_delete(client: Client, tmp_path: Path) -> None:
         (receipt.name, 1),
     ]
     hits = search_pages(client, "when can I go swimming?", "first", 2)
-    assert [set(hit) for hit in hits] == [{"rank", "score", "id", "file", "page"}] * 2
+    assert [set(hit) for hit in hits] == [{"rank", "score", "id", "file", "page", "line"}] * 2
     assert (hits[0]["rank"], hits[0]["file"], hits[0]["page"]) == (1, manual.name, 2)
     assert hits[0]["score"] > hits[1]["score"]  # type: ignore[operator]
     gone = client.predict("first", [hits[0]["id"], "nobody"], api_name="/delete_pages")

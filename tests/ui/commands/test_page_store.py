@@ -5,16 +5,22 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from gradio_client import Client
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from serving.errors import BadValueError
 from serving.http.child_server import ServerProcess
 from tests.support.commands import Dormouse, end, start, write_files
 from tests.support.files import pdf
-from tests.support.servers import ScriptedWorker
-from tests.support.states import elsewhere
+from tests.support.servers import ScriptedWorker, listening
 from tests.support.waiting import until
 from ui.commands import page_store
 from ui.commands.page_store import FileForm, PageStore, parse_events, split_into_portions
@@ -22,9 +28,13 @@ from ui.commands.store import FileToAdd
 
 
 def test_addresses_that_are_none_are_told() -> None:
-    for url in ("localhost:7860", "ftp://localhost", "http://", ""):
-        with pytest.raises(BadValueError, match="is not the address of a page"):
+    for url in ("localhost:7860", "ftp://localhost", "http://", "", "http://[::1"):
+        with pytest.raises(BadValueError, match="not the address of a page"):
             PageStore(url)
+
+
+async def answer_all(answer: bytes, request: Request) -> Response:
+    return Response(answer)
 
 
 def test_what_is_no_page_is_told(dormouse: Dormouse, embedder_url: str) -> None:
@@ -34,9 +44,10 @@ def test_what_is_no_page_is_told(dormouse: Dormouse, embedder_url: str) -> None:
         dormouse.options = ("--page", url)
         found = dormouse("list")
         assert found.code == 1 and words in found.err and found.err.count("\n") == 1
-    with elsewhere(200, b"not JSON") as (url, _):
-        dormouse.options = ("--page", url)
-        assert dormouse("list").code == 1
+    for answer in (b"not JSON", b"[]", b'{"event_id": 3}'):
+        with listening(Starlette(routes=[Route("/{path:path}", partial(answer_all, answer), methods=["POST"])])) as url:
+            dormouse.options = ("--page", url)
+            assert "not that of a Dormouse page" in dormouse("list").err
 
 
 def test_a_page_with_a_password(
@@ -49,10 +60,31 @@ def test_a_page_with_a_password(
         dormouse.options = ("--page", page.wait())
         refused = dormouse("list")
         assert refused.code == 1 and "set DORMOUSE_PAGE_PASSWORD" in refused.err
+        user = f"{quote('anna')}:{quote(secret['DORMOUSE_PAGE_PASSWORD'])}@"
+        dormouse.options = ("--page", page.wait().replace("://", f"://{user}") + "/?c=mine")
+        assert "there are no collections yet" in dormouse("list").out
+        dormouse.options = ("--page", page.wait())
         for name, value in secret.items():
             monkeypatch.setenv(name, value)
         assert dormouse("add", file, "--collection", "c", "--json").summary["added"] == 1
         assert dormouse("export", "--collection", "c", "--out", tmp_path / "c.zip").code == 0
+
+
+def test_a_page_that_is_open_to_everybody_wants_ids(dormouse: Dormouse, embedder_url: str, tmp_path: Path) -> None:
+    arguments = ["--no-browser", "--host", "0.0.0.0", "--data", str(tmp_path / "page"), "--worker", embedder_url]  # noqa: S104
+    file = write_files(tmp_path, {"a.pdf": pdf([["1"]])}) / "a.pdf"
+    with ServerProcess("ui.app", arguments) as page:
+        url = page.wait().replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        dormouse.options = ("--page", url)
+        refused = dormouse("add", file, "--collection", "mine")
+        assert refused.code == 1 and "finds a collection by its id only" in refused.err
+        client = Client(url, verbose=False)
+        key = client.predict("mine", api_name="/new_collection")["collection"]
+        client.close()
+        for added in (1, 0):
+            assert dormouse("add", file, "--collection", key, "--json").summary["added"] == added
+        dormouse.options = ("--data", str(tmp_path / "page"))
+        assert dormouse("list", "--files", "--collection", key).out == "     1  a.pdf\n", "by the page's own address"
 
 
 def test_ctrl_c_leaves_what_was_added(scripted: ScriptedWorker, tmp_path: Path) -> None:

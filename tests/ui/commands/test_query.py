@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.commands import Dormouse, write_files
 from tests.support.files import pdf
+from ui.commands.query import shorten
 
 
 def test_the_page_that_answers_comes_first(anywhere: Dormouse, name: str, tmp_path: Path) -> None:
@@ -16,10 +17,11 @@ def test_the_page_that_answers_comes_first(anywhere: Dormouse, name: str, tmp_pa
     found = anywhere("search", "swimming", "--collection", name, "--top-k", 2, "--json")
     assert found.code == 0 and found.summary["hits"] == 2
     first, second = found.records
-    assert set(first) == {"type", "rank", "score", "file", "page", "id"}
+    assert set(first) == {"type", "rank", "score", "file", "page", "id", "line"}
     assert (first["rank"], first["file"], first["page"]) == (1, "m.pdf", 2) and first["score"] > second["score"]
     plain = anywhere("search", "swimming", "--collection", name)
-    assert plain.out.splitlines()[0] == " 1  1.000  m.pdf, page 2" and len(plain.out.splitlines()) == 3
+    assert plain.out.splitlines()[0] == " 1  1.000  m.pdf, page 2  swimming" and len(plain.out.splitlines()) == 3
+    assert first["line"] == "swimming" and len(shorten("x" * 500)) == 102 and shorten(None) == ""
 
 
 def test_mistakes_are_told(anywhere: Dormouse, name: str, tmp_path: Path) -> None:
