@@ -99,7 +99,8 @@ class Addition:
         words = f"{progress.done:,}/{progress.total:,} {progress.unit}s"
         seconds = time.monotonic() - self._began
         if self.added > self._before:
-            words += f", {60 * (self.added - self._before) / seconds:.0f} pages a minute"
+            speed = progress.pages_per_minute or 60 * (self.added - self._before) / seconds
+            words += f", {speed:.0f} pages a minute"
         if progress.done:
             left = progress.seconds_left
             left = seconds / progress.done * (progress.total - progress.done) if left is None else left

@@ -140,4 +140,4 @@ class ObservedJob:
         for item in skipped:
             self._skipped += 1
             self._observer.skip_file(item.file, item.reason, known=item.known)
-        self._observer.show_progress(AddProgress(job.done, job.total, "page", job.seconds_left))
+        self._observer.show_progress(AddProgress(job.done, job.total, "page", job.pages_per_minute, job.seconds_left))

@@ -41,6 +41,7 @@ class AddProgress:
     done: int
     total: int
     unit: str
+    pages_per_minute: float | None = None
     seconds_left: float | None = None
 
 
