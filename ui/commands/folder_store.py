@@ -84,7 +84,8 @@ class FolderStore:
             while not job.finished.wait(POLL_S):
                 observed.report()
         finally:
-            self._service.ingestor.cancel(key)
+            if not job.finished.is_set():
+                self._service.ingestor.cancel(key)
             job.finished.wait()  # pages that are with the worker already are still kept
             observed.report()
         if job.state == "failed":
