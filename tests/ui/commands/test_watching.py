@@ -206,6 +206,7 @@ class Running:
         return self.process.wait(60)
 
 
+@pytest.mark.soak
 def test_it_watches_until_ctrl_c(scripted: ScriptedWorker, data: Path, tmp_path: Path, dormouse: Dormouse) -> None:
     folder = write_files(tmp_path, {"in/a.pdf": pdf([["one"]])}) / "in"
     options = ("--data", data, "--worker", scripted.url)
