@@ -18,6 +18,7 @@ LAYERS = [
     "ui.app",
     "ui.deploy",
     "ui.server",
+    "ui.commands",
     "ui.api",
     "ui.search",
     "ui.coldstart",

@@ -30,12 +30,13 @@ from serving.snapshots.base import BACKEND_NAMES
 from serving.system.processes import interruptible
 from ui.access.password import PASSWORD, PasswordGate, explain_closed
 from ui.access.uploads import get_uploads_folder, remove_old_uploads
+from ui.core.page_address import announce_page
 from ui.core.service import Service
 from ui.server import create_app, stop_streams
-from ui.servers.configured import configure_targets
+from ui.servers.configured import configure_targets, parse_worker
 from ui.servers.engine_process import LocalEngine
 from ui.servers.state_feed import EngineStateFeed
-from ui.servers.target import Target, Targets, split_name_and_url
+from ui.servers.target import Target, Targets
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -72,14 +73,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when the process that started it ends")
     return parser
-
-
-def parse_worker(text: str) -> tuple[str, str]:
-    """Return name and address of `--worker`. Raises ArgumentTypeError."""
-    try:
-        return split_name_and_url(text)
-    except ServingError as error:
-        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def parse_window(text: str) -> float:
@@ -172,7 +165,8 @@ def serve_page(service: Service, listener: socket.socket, options: argparse.Name
     screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     if screen and not options.no_browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
-    server.run(sockets=[listener])
+    with announce_page(service.settings.data, url.replace("0.0.0.0", "127.0.0.1")):  # noqa: S104 - not bound here
+        server.run(sockets=[listener])
     return 0
 
 

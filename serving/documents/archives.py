@@ -8,13 +8,14 @@ few kilobytes of bzip2 or LZMA become gigabytes in one). Knows nothing of images
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import shutil
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -158,14 +159,15 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
     Raises TooLargeError or UnreadableError for the zip as a whole, OSError where it cannot be written.
     """
     with open_archive(path, Bounds(settings.max_zip_files, settings.max_zip_bytes, settings.max_zip_ratio)) as archive:
-        files = (info for info in archive.infolist() if not info.filename.endswith("/"))
-        infos = [info for info in files if not is_clutter(info.filename)]
+        infos = list_members(archive)
         shown = show_names(infos)
         names = {info.filename for info in infos}
         if names & {"[Content_Types].xml", "mimetype", "META-INF/container.xml"}:
             raise NotAnImageError("this is an Office document or an e-book: save it as PDF and add that")
         if "collection.json" in names:
-            raise NotAnImageError("this is an exported collection: add it with Import, below the list of files")
+            raise NotAnImageError(
+                "this is an exported collection: add it with Import, below the list of files, or with dormouse import"
+            )
         if not infos:
             raise UnreadableError("the zip is empty")
         for number, (info, name) in enumerate(zip(infos, shown, strict=True)):
@@ -176,6 +178,29 @@ def unpack_members(path: Path, folder: Path, settings: Settings) -> Iterator[Mem
                 yield Member(name, error)
             else:
                 yield Member(name, target)
+
+
+def hash_members(path: Path, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield name and sha256 of each member that can be read, under the name that `unpack_members` gives it.
+
+    Writes nothing. Raises as `unpack_members` does.
+    """
+    with open_archive(path, Bounds(settings.max_zip_files, settings.max_zip_bytes, settings.max_zip_ratio)) as archive:
+        infos = list_members(archive)
+        for info, name in zip(infos, show_names(infos), strict=True):
+            if info.flag_bits & 1 or info.compress_type not in METHODS or info.file_size > settings.max_file_bytes:
+                continue
+            with suppress(UnreadableError), open_member(archive, info, "the file is damaged in the zip") as stream:
+                digest = hashlib.sha256()
+                while chunk := stream.read(MiB):
+                    digest.update(chunk)
+                yield name, digest.hexdigest()
+
+
+def list_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the files of a zip that somebody may mean to add."""
+    files = (info for info in archive.infolist() if not info.filename.endswith("/"))
+    return [info for info in files if not is_clutter(info.filename)]
 
 
 def show_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:

@@ -52,12 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(target=end_with_parent, args=(requests,), daemon=True).start()
     for module in options.modules:
         import_module(module)
-    send_answer(answers, False, {}, b"")
-    for request in islice(read_requests(requests), MAX_TASKS):
-        os.write(answers, BEGUN)
-        send_answer(answers, *run_task(json.loads(request)))
-        if measure_resident_bytes() > MAX_KEPT_BYTES:
-            break
+    with suppress(BrokenPipeError):  # the process that asks was killed
+        send_answer(answers, False, {}, b"")
+        for request in islice(read_requests(requests), MAX_TASKS):
+            os.write(answers, BEGUN)
+            send_answer(answers, *run_task(json.loads(request)))
+            if measure_resident_bytes() > MAX_KEPT_BYTES:
+                break
     return 0
 
 

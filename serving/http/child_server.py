@@ -33,8 +33,13 @@ class ServerProcess:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         inherited: Mapping[str, str] = os.environ,
+        *,
+        shows_log: bool = True,
     ) -> None:
-        """`environment` is added to `inherited`; default: the environment of this process."""
+        """`environment` is added to `inherited`; default: the environment of this process.
+
+        `shows_log`: pass on to standard error what the child writes.
+        """
         command = [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *arguments]
         self._module = module
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -49,6 +54,7 @@ class ServerProcess:
             start_new_session=True,
         )
         self._tail: list[str] = []
+        self._shows_log = shows_log
         self._output = StderrWriter()  # where nobody reads standard error, the child's output must still be read
         self._url: str | None = None
         self._known = threading.Event()
@@ -118,7 +124,8 @@ class ServerProcess:
                     self._known.set()
                 else:
                     self._tail = [*self._tail[1 - TAIL_LINES :], line]  # a new one: others read it meanwhile
-                    self._output.write(line)
+                    if self._shows_log:
+                        self._output.write(line)
         self._known.set()
         self.ended.set()
         self._output.close()

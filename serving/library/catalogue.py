@@ -126,7 +126,8 @@ class Catalogue:
 
     def list_files(self, key: CollectionKey) -> list[StoredFile]:
         """Return a collection's files in the order they were added."""
-        select = f"SELECT p.file, p.sha256, count(*) {PAGES} GROUP BY p.sha256 ORDER BY min(p.rowid)"
+        columns = "p.file, p.sha256, count(*), sum(p.pages) / count(*)"  # a max would take another row's name
+        select = f"SELECT {columns} {PAGES} GROUP BY p.sha256 ORDER BY min(p.rowid)"
         return [StoredFile(*row) for row in self._query(key, select)]
 
     def list_file_names(self, key: CollectionKey) -> list[tuple[str, int]]:

@@ -71,6 +71,8 @@ MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2, 2: JOB
 BUSY_S = 2.0
 """How long a change waits for another program that holds the database; changes behind it wait as well. None of our
 processes holds it longer than a moment."""
+IN_USE = "library_in_use"
+"""Code of the error that another process has the library open."""
 
 
 class LibraryError(ServingError):
@@ -164,7 +166,8 @@ def lock_library(path: Path) -> int:
         return lock_file(path)
     except BlockingIOError:
         raise LibraryError(
-            f"another process is using the library in {path.parent}: stop it, or choose another --data folder"
+            f"another process is using the library in {path.parent}: stop it, or choose another --data folder",
+            code=IN_USE,
         ) from None
     except OSError as error:
         raise LibraryError(f"cannot write to the folder {path.parent}: {error.strerror}") from None

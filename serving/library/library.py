@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -234,6 +234,17 @@ class Library:
             ]
         self.vectors.remove_pages(key, set(gone))
         return gone
+
+    def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> int:
+        """Give files, known by their sha256, other names, and return how many pages they have. Raises LibraryError."""
+        renamed = 0
+        with self._transaction() as db:
+            number = -1 if key == ABSENT else read_collection_row(db, key)[0]
+            for sha256, name in names.items():
+                row = [name[:FILE_CHARS], number, sha256]
+                renamed += db.execute("UPDATE pages SET file = ? WHERE collection = ? AND sha256 = ?", row).rowcount
+        self._back_up()
+        return renamed
 
     def delete_file(self, key: CollectionKey, sha256: str) -> list[str]:
         """Delete the pages of one file. Returns and raises as `delete_pages`."""

@@ -103,6 +103,13 @@ class StoredFile:
     name: str
     sha256: str
     pages: int
+    """Those that are in the collection."""
+    pages_of_file: int
+    """Those that the file has."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.pages >= self.pages_of_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def test_its_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
-    commands = ("page", "engine", "bench", "deploy", "status", "destroy")
+    commands = ("page", "engine", "bench", "add", "watch", "search", "list", "export", "import", "delete")
+    commands += ("deploy", "status", "destroy")
     told = capsys.readouterr().out
     assert all(f"\n  {command}" in told for command in commands)
     for command in commands:
@@ -27,4 +28,4 @@ def test_its_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_what_is_no_command_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "depoly") == 2
-    assert "usage: dormouse [page|engine|bench|deploy|status|destroy]" in capsys.readouterr().err
+    assert "usage: dormouse [COMMAND] [options]" in capsys.readouterr().err

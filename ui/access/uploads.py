@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import BadValueError
 from serving.settings import Settings
-from serving.system.display_names import display_name
+from serving.system.display_names import display_name, display_path
 
 CALL_BYTES = 4 * 1024 * 1024
 """A call holds names and questions; files come by /upload."""
@@ -129,6 +129,15 @@ def parse_uploads(payload: Any) -> list[Upload]:
         path = resolve_upload(entry.get("path") if isinstance(entry, dict) else None)
         found.append(Upload(path, display_name(entry.get("orig_name") or path.name)))
     return found
+
+
+def rename_uploads(given: list[Upload], names: object) -> list[Upload]:
+    """Return the files under other names, one for each, with their folders; None leaves them. Raises BadValueError."""
+    if names is None:
+        return given
+    if not isinstance(names, list) or len(names) != len(given):
+        raise BadValueError("names is a list with one name for each file", param="names")
+    return [Upload(upload.path, display_path(name)) for upload, name in zip(given, names, strict=True)]
 
 
 def remove_old_uploads(folder: Path, needed: Container[Path] = (), older_s: float = KEPT_S) -> None:

@@ -8,7 +8,8 @@ import gradio as gr
 from gradio.events import api
 
 from serving.errors import BadValueError
-from serving.library.records import Collection
+from serving.library.records import Collection, StoredFile
+from serving.system.display_names import display_path
 from ui.access.uploads import parse_uploads
 from ui.api.search_api import as_gradio_errors, parse_page_ids
 from ui.core.service import Service
@@ -49,6 +50,40 @@ class CollectionsApi:
             collection: its id or name
         """
         return {"deleted": self._service.delete_collection(self._ownership.find_key(collection))}
+
+    def collection_files(self, collection: str) -> dict[str, Any]:
+        """List the files of a collection, with how many of their pages are in it.
+
+        Args:
+            collection: its id or name
+        """
+        files = self._service.library.catalogue.list_files(self._ownership.find_key(collection))
+        return {"files": [file_as_json(found) for found in files]}
+
+    def delete_files(self, collection: str, files: list[str]) -> dict[str, Any]:
+        """Delete all pages of files. Returns how many pages were deleted.
+
+        Args:
+            collection: its id or name
+            files: the files' sha256, as /collection_files returns them
+        """
+        if not isinstance(files, list):
+            raise BadValueError("files is a list of sha256", param="files")
+        key = self._ownership.find_key(collection)
+        return {"deleted": len(self._service.delete_files(key, [str(file) for file in files]))}
+
+    def rename_files(self, collection: str, files: list[str], names: list[str]) -> dict[str, Any]:
+        """Give files other names, which may have folders. Returns how many pages they have.
+
+        Args:
+            collection: its id or name
+            files: the files' sha256, as /collection_files returns them
+            names: one for each
+        """
+        if not isinstance(files, list) or not isinstance(names, list) or len(files) != len(names):
+            raise BadValueError("files is a list of sha256, and names one with a name for each", param="names")
+        wanted = {str(file): display_path(name) for file, name in zip(files, names, strict=True)}
+        return {"renamed": self._service.library.rename_files(self._ownership.find_key(collection), wanted)}
 
     def move_pages(self, collection: str, ids: list[str], to: str) -> dict[str, Any]:
         """Move pages into another collection of the same embedder. Pages that are already there stay.
@@ -91,10 +126,17 @@ def build(service: Service) -> None:
     endpoints = CollectionsApi(service)
     for function in (
         endpoints.collections, endpoints.new_collection, endpoints.rename_collection, endpoints.delete_collection,
-        endpoints.move_pages, endpoints.export_collection, endpoints.import_collection,
+        endpoints.collection_files, endpoints.delete_files, endpoints.rename_files, endpoints.move_pages,
+        endpoints.export_collection, endpoints.import_collection,
     ):  # fmt: skip
         api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=4)
 
 
 def as_json(found: Collection) -> dict[str, Any]:
     return {"collection": found.key, "name": found.name, "pages": found.pages, "fingerprint": found.fingerprint}
+
+
+def file_as_json(found: StoredFile) -> dict[str, Any]:
+    return {
+        "file": found.name, "sha256": found.sha256, "pages": found.pages, "pages_of_file": found.pages_of_file
+    }  # fmt: skip

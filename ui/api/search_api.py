@@ -12,8 +12,8 @@ from gradio.events import api
 
 from bench.coldstart.target import TargetError
 from serving.errors import BadValueError, NotReadyError, ServingError
-from serving.library.records import StoredPage
-from ui.access.uploads import parse_uploads
+from serving.library.records import Hit, StoredPage
+from ui.access.uploads import parse_uploads, rename_uploads
 from ui.coldstart import tab
 from ui.core.service import Question, Service
 from ui.search import page_regions
@@ -32,7 +32,11 @@ class PageApi:
         self._service = service
 
     def add_pages(
-        self, files: list[gr.FileData], collection: str = "my-pages", target: str | None = None
+        self,
+        files: list[gr.FileData],
+        collection: str = "my-pages",
+        target: str | None = None,
+        names: list[str] | None = None,
     ) -> dict[str, Any]:
         """Add images, PDFs and zips to a collection. Returns what was added, and which files were skipped and why.
 
@@ -40,8 +44,9 @@ class PageApi:
             files: uploaded files (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PDF or zip)
             collection: its id, or its name; a collection of that name is created if there is none
             target: name of the server that embeds the pages, if there are several; default: the first
+            names: names that the files get, one for each, which may have folders; default: their own
         """
-        server, given = self._service.targets.get(target), parse_uploads(files)
+        server, given = self._service.targets.get(target), rename_uploads(parse_uploads(files), names)
         job = self._service.ingestor.start(self._service.ownership.find_or_create(collection).key, given, server)
         job.finished.wait()
         if job.state == "failed":
@@ -51,7 +56,7 @@ class PageApi:
             raise NotReadyError("the page is stopping: this upload goes on when it is started again")
         return {
             "added": [page_as_json(page) for page in sorted(job.added, key=lambda page: (page.file, page.page))],
-            "skipped": [{"file": item.file, "reason": item.reason} for item in job.skipped],
+            "skipped": [{"file": item.file, "reason": item.reason, "known": item.known} for item in job.skipped],
             "timings": {"total": round(job.seconds * 1000, 2)},
         }
 
@@ -99,7 +104,7 @@ class PageApi:
             target,
         )
         return {
-            "hits": [{"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page)} for hit in found.hits],
+            "hits": [hit_as_json(hit) for hit in found.hits],
             "hidden": found.below,
             "ranked": found.ranked,
             "timings": found.timings,
@@ -251,6 +256,12 @@ def as_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise gr.Error(error.message, print_exception=False) from error
 
     return inner
+
+
+def hit_as_json(hit: Hit) -> dict[str, Any]:
+    """Return a result; `line` is the text of the line that answers best, where the server reads lines."""
+    line = hit.line.text if hit.line else None
+    return {"rank": hit.rank, "score": round(hit.score, 6), **page_as_json(hit.page), "line": line}
 
 
 def page_as_json(page: StoredPage) -> dict[str, Any]:

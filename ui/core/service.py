@@ -220,7 +220,7 @@ class Service:
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
     def delete_pages(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
-        """Delete pages as `Library` does, as the next two methods do; what an upload has shown is no longer true."""
+        """Delete pages as `Library` does, as the next three methods do; what an upload has shown is no longer true."""
         gone = self.library.delete_pages(collection, ids)
         self.ingestor.forget_ended(collection)
         return gone
@@ -235,6 +235,10 @@ class Service:
         self.ingestor.cancel(collection)
         self.ingestor.forget_ended(collection)
         return gone
+
+    def delete_files(self, collection: CollectionKey, files: Sequence[str]) -> list[str]:
+        """Delete the pages of files, which are given by their sha256. Returns the pages' ids."""
+        return self.delete_pages(collection, self.library.catalogue.list_file_pages(collection, files))
 
     def create_collection(self, name: str) -> Collection:
         """Raises ServingError."""

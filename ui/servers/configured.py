@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -9,15 +10,23 @@ from pathlib import Path
 
 from serving.client import EmbeddingClient
 from serving.cloud.credentials import load_keys
-from serving.errors import BadValueError
+from serving.errors import BadValueError, ServingError
 from serving.settings import Settings
 from ui.servers.modal_target import ModalTarget, parse_app_name
 from ui.servers.state_feed import EngineStateFeed
-from ui.servers.target import Target, Targets
+from ui.servers.target import Target, Targets, split_name_and_url
 
 UNREACHABLE_S = 10.0
 """Time until a search or an upload reports that nothing answers at the address of its server: nobody starts a server
 that is not ours, and a platform that starts it accepts the connection at once."""
+
+
+def parse_worker(text: str) -> tuple[str, str]:
+    """Return name and address of `--worker`. Raises ArgumentTypeError."""
+    try:
+        return split_name_and_url(text)
+    except ServingError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def configure_targets(workers: Sequence[tuple[str, str]], settings: Settings, folder: Path | None = None) -> Targets:

@@ -27,9 +27,20 @@ class LocalEngine:
     Its key is made for this run: another program on this machine, or a web page, cannot use the engine.
     """
 
-    def __init__(self, settings: Settings, snapshot: str = "auto", scaledown_window: float | None = None) -> None:
-        """Return once it answers; the options are as `python -m serving` takes them. Raises ProcessFailed."""
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: str = "auto",
+        scaledown_window: float | None = None,
+        *,
+        shows_log: bool = True,
+    ) -> None:
+        """Return once it answers; the options are as `python -m serving` takes them. Raises ProcessFailed.
+
+        `shows_log`: its log goes to standard error.
+        """
         self._settings = settings
+        self._shows_log = shows_log
         window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
         self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(settings.data)]
         self._key = secrets.token_urlsafe(24)
@@ -57,7 +68,8 @@ class LocalEngine:
     def _start(self) -> ServerProcess:
         # Not the page's password, nor keys of other servers and clouds.
         environment = {**process_variables(), **settings_variables()}
-        return ServerProcess("serving", self._arguments, {"DORMOUSE_API_KEYS": self._key}, environment)
+        keys = {"DORMOUSE_API_KEYS": self._key}
+        return ServerProcess("serving", self._arguments, keys, environment, shows_log=self._shows_log)
 
     def _keep_running(self) -> None:
         pause = GrowingPause(PAUSES_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import tracemalloc
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.documents import archives
-from serving.documents.archives import DIRECTORY_BYTES, Bounds, is_zip, unpack_members
+from serving.documents.archives import DIRECTORY_BYTES, Bounds, hash_members, is_zip, unpack_members
 from serving.errors import NotAnImageError, ServingError, TooLargeError, UnreadableError
 from serving.settings import Settings
 from tests.support.files import encoded, pdf, picture
@@ -36,6 +37,20 @@ def opened(folder: Path, data: bytes, settings: Settings) -> dict[str, object]:
 def test_files_and_folders_come_out_by_name(tmp_path: Path, settings: Settings) -> None:
     files = {"a.png": PNG, "2026/März/b.png": PNG + b"b", "2026/": b"", "__MACOSX/._a.png": b"x", ".DS_Store": b"x"}
     assert opened(tmp_path, zipped(files), settings) == {"a.png": PNG, "2026/März/b.png": PNG + b"b"}
+
+
+def test_members_are_hashed_under_the_names_that_they_get(tmp_path: Path) -> None:
+    settings = Settings(max_file_bytes=2_000)
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({"in/a.png": b"a", "../b.png": b"b", ".DS_Store": b"x", "large.png": bytes(2_001)}))
+    (tmp_path / "out").mkdir()
+    unpacked = {one.name: one.found for one in unpack_members(path, tmp_path / "out", settings)}
+    read = {name: found.read_bytes() for name, found in unpacked.items() if isinstance(found, Path)}
+    assert dict(hash_members(path, settings)) == {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
+    assert list(read.values()) == [b"a", b"b"]
+    path.write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(UnreadableError):
+        list(hash_members(path, settings))
 
 
 def test_names_are_words_not_paths(tmp_path: Path, settings: Settings) -> None:

@@ -59,6 +59,12 @@ def test_its_lines_reach_standard_error_and_the_first_is_kept_back(capfd: pytest
     assert capfd.readouterr().err.splitlines() == ["line 0", "line 1", "line 2"]
 
 
+def test_its_log_can_be_kept_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with ServerProcess(MODULE, ["--lines", "3"], shows_log=False) as child:
+        child.wait(60)
+    assert "line 2" in child.tail and capfd.readouterr().err == ""
+
+
 def test_its_environment_is_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from serving.errors import BadValueError, NotFoundError
-from serving.library.catalogue import FingerprintError
+from serving.library.catalogue import CollectionGoneError, FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from tests.support.libraries import LINES, add, at, new
+from serving.library.records import ABSENT
+from tests.support.libraries import LINES, UNKNOWN, add, at, new
 from tests.support.scripted import unit
 
 
@@ -49,6 +50,20 @@ def test_same_content_is_kept_once(library: Library) -> None:
     assert library.catalogue.find_pages(at(library), "sha of a.png") == {1: "a.png"}
     assert library.catalogue.find_collection("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
     assert add(library, new("a.png"), collection="other") != first
+
+
+def test_files_are_renamed(library: Library) -> None:
+    for page in (1, 2):
+        add(library, new("a.pdf", page))
+    kept = add(library, new("b.pdf"))
+    elsewhere = add(library, new("a.pdf"), collection="other")
+    assert library.rename_files(at(library), {"sha of a.pdf": "to/c.pdf", "sha of nothing": "x"}) == 2
+    names = [(file.name, file.pages, file.is_complete) for file in library.catalogue.list_files(at(library))]
+    assert names == [("to/c.pdf", 2, False), ("b.pdf", 1, False)]
+    assert [library.catalogue.read_page(page).file for page in (kept, elsewhere)] == ["b.pdf", "a.pdf"]
+    assert library.rename_files(ABSENT, {"sha of a.pdf": "x"}) == 0
+    with pytest.raises(CollectionGoneError):
+        library.rename_files(UNKNOWN, {})
 
 
 def test_fingerprints_never_meet(library: Library) -> None:

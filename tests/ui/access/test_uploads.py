@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from serving.errors import BadValueError
 from tests.support.old_files import aged
 from ui.access import uploads
-from ui.access.uploads import UploadsOnly, parse_uploads, remove_old_uploads
+from ui.access.uploads import UploadsOnly, parse_uploads, remove_old_uploads, rename_uploads
 
 HASH = 64 * "a"
 
@@ -84,6 +84,16 @@ def test_uploads_have_the_names_of_their_owners(folder: Path) -> None:
     for payload in bad:
         with pytest.raises(BadValueError):
             parse_uploads(payload)
+
+
+def test_a_call_may_name_its_files_with_their_folders() -> None:
+    given = [uploads.Upload(Path("/up/1"), "a.png"), uploads.Upload(Path("/up/2"), "b.png")]
+    assert rename_uploads(given, None) == given
+    renamed = rename_uploads(given, ["x/y\n/a.png", "/../b.png"])
+    assert [(one.path, one.name) for one in renamed] == [(Path("/up/1"), "x/y/a.png"), (Path("/up/2"), "b.png")]
+    for bad in (["a"], "ab", {"a": 1, "b": 2}):
+        with pytest.raises(BadValueError, match="one name for each"):
+            rename_uploads(given, bad)
 
 
 def test_sweep_takes_what_is_old_and_ours(tmp_path: Path) -> None:

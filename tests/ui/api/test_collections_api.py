@@ -53,6 +53,36 @@ def test_collection_is_made_renamed_moved_exported_imported_deleted(
         search_pages(client, "coffee", key)
 
 
+def test_files_are_named_listed_and_deleted(client: Client, tmp_path: Path) -> None:
+    names = {"a.pdf": pdf([["one"], ["two"]]), "b.pdf": pdf([["three"]])}
+    for name, data in names.items():
+        (tmp_path / name).write_bytes(data)
+    files = [handle_file(tmp_path / name) for name in names]
+    wanted = ["in a/folder.pdf", "../../b.pdf"]
+    added = client.predict(files, "named", None, wanted, api_name="/add_pages")
+    assert {page["file"] for page in added["added"]} == {"in a/folder.pdf", "b.pdf"}
+    again = client.predict(files[:1], "named", api_name="/add_pages")
+    assert [(item["file"], item["known"]) for item in again["skipped"]] == [("a.pdf", True)]
+    for bad in (["one"], "ab"):
+        with pytest.raises(AppError, match="one name for each file"):
+            client.predict(files, "named", None, bad, api_name="/add_pages")
+    listed = client.predict("named", api_name="/collection_files")["files"]
+    counts = [(file["file"], file["pages"], file["pages_of_file"]) for file in listed]
+    assert counts == [("in a/folder.pdf", 2, 2), ("b.pdf", 1, 1)]
+    digests = [file["sha256"] for file in listed]
+    for names_given in (["one"], "ab"):
+        with pytest.raises(AppError, match="a name for each"):
+            client.predict("named", digests, names_given, api_name="/rename_files")
+    renamed = client.predict("named", [digests[0], "nobody's"], ["to/../other.pdf", "x"], api_name="/rename_files")
+    assert renamed == {"renamed": 2}
+    assert client.predict("named", api_name="/collection_files")["files"][0]["file"] == "to/other.pdf"
+    gone = client.predict("named", [listed[0]["sha256"], "nobody's"], api_name="/delete_files")
+    assert gone == {"deleted": 2}
+    assert client.predict("named", api_name="/collection_files")["files"] == listed[1:]
+    with pytest.raises(AppError, match="list of sha256"):
+        client.predict("named", "all", api_name="/delete_files")
+
+
 def test_unknown_key_is_told_and_nothing_else(client: Client, tmp_path: Path) -> None:
     picture_file = tmp_path / "a.png"
     picture_file.write_bytes(encoded(picture()))
@@ -66,6 +96,9 @@ def test_unknown_key_is_told_and_nothing_else(client: Client, tmp_path: Path) ->
         lambda: client.predict(UNKNOWN, [], "first", api_name="/move_pages"),
         lambda: client.predict("first", [], UNKNOWN, api_name="/move_pages"),
         lambda: client.predict(UNKNOWN, api_name="/export_collection"),
+        lambda: client.predict(UNKNOWN, api_name="/collection_files"),
+        lambda: client.predict(UNKNOWN, [], api_name="/delete_files"),
+        lambda: client.predict(UNKNOWN, [], [], api_name="/rename_files"),
     ):
         with pytest.raises(AppError, match=r"there is no such collection \(any more\)"):
             call()

@@ -29,7 +29,7 @@ def test_add_search_delete(client: Client, tmp_path: Path) -> None:
         (receipt.name, 1),
     ]
     hits = search_pages(client, "when can I go swimming?", "first", 2)
-    assert [set(hit) for hit in hits] == [{"rank", "score", "id", "file", "page"}] * 2
+    assert [set(hit) for hit in hits] == [{"rank", "score", "id", "file", "page", "line"}] * 2
     assert (hits[0]["rank"], hits[0]["file"], hits[0]["page"]) == (1, manual.name, 2)
     assert hits[0]["score"] > hits[1]["score"]  # type: ignore[operator]
     gone = client.predict("first", [hits[0]["id"], "nobody"], api_name="/delete_pages")
@@ -210,8 +210,8 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     of_pages = {"/add_pages", "/search", "/score_pages", "/where", "/delete_pages"}
     of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
-        "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/move_pages",
-        "/export_collection", "/import_collection",
+        "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/collection_files",
+        "/delete_files", "/rename_files", "/move_pages", "/export_collection", "/import_collection",
     }  # fmt: skip
     of_jobs = {"/jobs", "/pause_job", "/resume_job", "/cancel_job", "/retry_job"}
     assert set(endpoints["named_endpoints"]) == of_pages | of_runs | of_collections | of_jobs

@@ -34,7 +34,7 @@ def test_nothing_of_a_user_is_markup() -> None:
         results.render_gallery([hit(line=line)]),
         results.render_detail(hit(line=line), [line, Line("other")]),
         results.render_summary(found, collection, NASTY, filtered=True, dimension=1, was={}),
-        render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1)], pages=1),
+        render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1, 1)], pages=1),
         results.render_jobs([job]),
         results.render_jobs([failed]),
         render_template("search/chips.html", queries=[NASTY]),

@@ -1,0 +1,1 @@
+"""What the `dormouse` command does with collections."""
