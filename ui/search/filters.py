@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from serving.errors import ServingError
-from serving.library.records import TYPES, CollectionKey, guess_file_type
+from serving.library.records import TYPES, CollectionKey, Selection, guess_file_type
 from ui.components.events import Arguments
 from ui.components.wording import format_count
 from ui.core.service import Service
@@ -38,9 +38,8 @@ class Filters:
             )
         self.widgets: list[Component] = [self.files, self.types, self.dimension]
 
-    def offer_files(self, names: Sequence[tuple[str, int]], *, reset: bool = False) -> dict[Any, Any]:
-        """Return the choices for a collection of these files, each with its pages. `reset`: nothing is chosen."""
-        chosen: dict[str, Any] = {"value": []} if reset else {}
+    def offer_files(self, names: Sequence[tuple[str, int]], chosen: Selection | None = None) -> dict[Any, Any]:
+        """Return the choices for a collection of these files, each with its pages. `chosen`: None leaves what is."""
         counts = Counter[str]()
         for name, pages in names:
             counts[guess_file_type(name)] += pages
@@ -49,7 +48,13 @@ class Filters:
             counts["image"] = images
         types = [(f"{TYPES[kind]} ({counts[kind]:,})", kind) for kind in TYPES if counts[kind]]
         files = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in names]
-        return {self.files: gr.update(choices=files, **chosen), self.types: gr.update(choices=types, **chosen)}
+        if chosen is None:
+            return {self.files: gr.update(choices=files), self.types: gr.update(choices=types)}
+        only_files, only_types = list(chosen.files), list(chosen.types)
+        return {
+            self.files: gr.update(choices=files, value=only_files),
+            self.types: gr.update(choices=types, value=only_types),
+        }
 
 
 def offer_dimensions(target: Target) -> Any:

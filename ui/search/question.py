@@ -28,6 +28,8 @@ class LastSearch:
     """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
     fingerprint: str = ""
     dimension: int | None = None
+    id: str = ""
+    """By which the browser's history finds it again."""
 
     @property
     def vector(self) -> Vectors:

@@ -4,6 +4,7 @@ import gradio as gr
 import pytest
 
 from serving.client import EmbeddingClient
+from serving.library.records import ALL_PAGES
 from tests.support.libraries import at
 from ui.core.service import Question, Service
 from ui.search import filters
@@ -20,7 +21,7 @@ def test_files_and_types_are_offered_with_their_pages() -> None:
     types = {kind: label for label, kind in updates[found.types]["choices"]}
     assert set(types) == {"pdf", "image", "png", "jpeg", "other"}
     assert types["image"].endswith("(3)") and types["pdf"].endswith("(12)")
-    only = found.offer_files([("b.png", 1)], reset=True)
+    only = found.offer_files([("b.png", 1)], ALL_PAGES)
     assert [kind for _, kind in only[found.types]["choices"]] == ["png"], "one kind of image needs no sum"
     assert only[found.files]["value"] == only[found.types]["value"] == []
 
