@@ -102,7 +102,8 @@ class SearchEvents:
                 self.search, question, outputs, **ASKING
             )
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
-        changes = [w.filters.files.change, w.filters.types.change, w.filters.dimension.input]
+        chosen = w.filters.files.change, w.filters.types.change, w.filters.folder.input, w.filters.added.input
+        changes = [*chosen, w.filters.dimension.input]
         ranked = [w.last, *place, *w.filters.widgets]
         gr.on(changes, self.rank_again, ranked, outputs, trigger_mode="always_last", **ASKING)
         w.many.connect([w.collection, w.target, *w.filters.widgets])
@@ -179,7 +180,7 @@ class SearchEvents:
     def panel(self) -> list[Component]:
         """The widgets that `_update_panel` fills."""
         w = self.w
-        return [w.progress, w.cancel, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
+        return [w.progress, w.cancel, w.listing, w.collection, w.chips, *w.filters.of_collection]
 
     def _update_panel(self, collection: str, chosen: Selection | None = None) -> Updates:
         """Return the state of a collection; one's own pages in place of one that is gone. `chosen`: by the filters."""
@@ -318,7 +319,7 @@ class SearchEvents:
         return self.search(query, *rest) if query.strip() or image else {self.w.summary: gr.skip()}
 
     def search(self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any) -> Updates:
-        """Search. `refined`: weight, minimum, files, types and dimension, as the browser sent them."""
+        """Search. `refined`: weight, minimum, the filters and dimension, as the browser sent them."""
         *limits, dimension = refined
         entry = Entry(collection, top_k, target, query)
         if not query.strip() and not image:
@@ -331,16 +332,18 @@ class SearchEvents:
             return {**self.answers.show_failure(error), **self.answers.tell(entry)}
         return self.answers.answer(question, entry, filters.parse_dimension(dimension))
 
-    def rank_again(
-        self, last: LastSearch, collection: str, top_k: str, _: str, files: object, types: object, dimension: object
-    ) -> Updates:
-        """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked."""
+    def rank_again(self, last: LastSearch, collection: str, top_k: str, _: str, *chosen: object) -> Updates:
+        """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked.
+
+        `chosen`: files, types, folder, time and dimension.
+        """
+        *selected, dimension = chosen
         if not last.query:
             return {self.w.summary: gr.skip()}
         size = filters.parse_dimension(dimension)
         question = last.question
         try:
-            question = replace(question, selection=parse_selection(files, types))
+            question = replace(question, selection=parse_selection(*selected))
             if (size, question.selection) == (last.dimension, last.question.selection):
                 # A dropdown may send one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}

@@ -23,7 +23,7 @@ SKIP = gr.skip()
 def search(events: SearchEvents, query: str = "words", weight: object = 50, **more: Any) -> dict[Any, Any]:
     return events.search(
         query, more.get("collection", "c"), more.get("top_k", "8"), "scripted", None, weight, more.get("minimum", 0),
-        more.get("files", []), more.get("types", []), "all",
+        more.get("files", []), more.get("types", []), more.get("folder", ""), more.get("added", ""), "all",
     )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def test_a_search_fills_summary_cards_and_the_first_page(events: SearchEvents) -
     assert f"/pages/{last.hits[0].page.id}.jpg" in updates[events.w.detail] and last.question.text == "words"
     assert len(search(events, top_k="2")[events.w.last].hits) == 2
     assert "of 1 that pass the filter, of 3" in search(events, files=["a.png"])[events.w.summary]
+    assert "of 3 that pass the filter, of 3" in search(events, added="1")[events.w.summary]
 
 
 @pytest.mark.usefixtures("ids")
@@ -58,6 +59,9 @@ def test_a_search_fills_summary_cards_and_the_first_page(events: SearchEvents) -
         ({"collection": UNKNOWN}, "no such collection"),
         ({"types": ["pdf"]}, "No page matches the filter"),
         ({"files": ["other.png"]}, "take it out of the filter"),
+        ({"folder": "manuals"}, "no folder &#39;manuals&#39;"),
+        ({"added": "2999-01-01"}, "No page matches the filter"),
+        ({"added": "soon"}, "added_after is a date"),
         ({"minimum": 0.999}, "No page reaches 0.999"),
         ({"collection": "empty"}, "This collection has no pages yet"),
     ],
@@ -71,12 +75,12 @@ def test_where_nothing_is_found_it_says_why(events: SearchEvents, asked: dict[st
 def test_fewer_dimensions_rank_again_without_a_call(events: SearchEvents, scripted: ScriptedWorker) -> None:
     last = search(events)[events.w.last]
     calls = len(scripted.embedder.calls)
-    updates = events.rank_again(last, "c", "8", "scripted", [], [], "768")
+    updates = events.rank_again(last, "c", "8", "scripted", [], [], "", "", "768")
     assert "compared in 768 dimensions" in updates[events.w.summary] and len(scripted.embedder.calls) == calls
     again = updates[events.w.last]
-    assert events.rank_again(again, "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
-    assert events.rank_again(LastSearch(), "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
-    failed = events.rank_again(last, "c", "8", "scripted", 3, [], "all")
+    assert events.rank_again(again, "c", "8", "scripted", [], [], "", "", "768") == {events.w.summary: SKIP}
+    assert events.rank_again(LastSearch(), "c", "8", "scripted", [], [], "", "", "768") == {events.w.summary: SKIP}
+    failed = events.rank_again(last, "c", "8", "scripted", 3, [], "", "", "all")
     assert "files is a list" in failed[events.w.summary] and failed[events.w.last].query == last.query
 
 
