@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
@@ -226,7 +227,29 @@ def test_pages_like_another_and_another_collection(reader: Reader) -> None:
     assert reader.questions == ["a question"] * 2
 
 
-def test_filters_and_a_deleted_page_are_kept_in_mind(reader: Reader, url: str) -> None:
+def test_a_question_with_an_image_is_an_entry_of_its_own(reader: Reader, tmp_path: Path) -> None:
+    page = reader.page
+    reader.ask("a question")
+    score = page.locator(".hit .score > :last-child").first
+    alone = score.inner_text()
+    page.locator("#refine > button").click()
+    (tmp_path / "image.png").write_bytes(encoded(picture((70, 70))))
+    page.set_input_files("#ask-image input[type=file]", [tmp_path / "image.png"])
+    expect(score).not_to_have_text(alone)
+    together = score.inner_text()
+    page.wait_for_function("history.length > 3")
+    reader.back()
+    expect(score).to_have_text(alone)
+    reader.forward()
+    expect(score).to_have_text(together)
+    asked = len(reader.questions)
+    page.reload()
+    reader.sees("a question")
+    expect(score).to_have_text(together)
+    assert len(reader.questions) == asked
+
+
+def test_filters_come_back_with_their_question(reader: Reader) -> None:
     page = reader.page
     reader.ask("a question")
     page.locator("#refine > button").click()

@@ -36,6 +36,8 @@ class Entry:
     """The page that somebody opened; "" where the first one is shown."""
     search: str = ""
     """The id of the search, if it succeeded."""
+    image: bool = False
+    """Whether it was asked with an image, which the address does not hold."""
     returned: bool = False
     """Whether the browser asked for it, which has come back to it."""
     is_new: bool = True
@@ -51,7 +53,7 @@ def parse_entry(event: gr.EventData) -> Entry:
     """Return the entry that a browser asks for."""
     names = ("collection", "top_k", "server", "query", "like", "page", "search")
     words = {name: str(getattr(event, name, "")) for name in names}
-    return Entry(**words, returned=True, is_new=False)
+    return Entry(**words, image=False, returned=True, is_new=False)
 
 
 class SearchHistory:

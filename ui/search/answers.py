@@ -33,7 +33,8 @@ class Answers:
     def answer(self, question: Question, entry: Entry, dimension: int | None) -> Updates:
         """Return what is found for a question in the place of an entry of the browser's history."""
         top_k = parse_top_k(entry.top_k)
-        entry = replace(entry, top_k=str(top_k), query=question.text, like=question.like)
+        entry = replace(entry, top_k=str(top_k), query=question.text, like=question.like, search="")
+        entry = replace(entry, image=question.image is not None)
         try:
             # A question that comes before the page knows its collection asks the one that it opens with.
             collection = self.service.ownership.find(entry.collection or self._find_requested())
@@ -41,7 +42,7 @@ class Answers:
             found = self.service.search(question, collection.key, top_k, dimension, entry.server)
             return self._show_entry(question, found, collection.key, dimension, entry)
         except ServingError as error:
-            return {**self.show_failure(error), **self.tell(replace(entry, search="", page=""))}
+            return {**self.show_failure(error), **self.tell(replace(entry, page=""))}
 
     def rank_kept(self, last: LastSearch, key: CollectionKey, entry: Entry) -> Updates:
         """Return what is found now for a question that was asked before, in the place of an entry. Asks no model."""

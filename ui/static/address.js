@@ -32,7 +32,8 @@
   const asked = ({query, like, search}) => Boolean(query || like || search);
   const same = (one, other) => (one.search && other.search
     ? one.search === other.search
-    : ['collection', 'query', 'like', ...(asked(one) ? ['top_k', 'server'] : [])].every((name) => one[name] === other[name]));
+    : asked(one) === asked(other)
+      && ['collection', 'query', 'like', ...(asked(one) ? ['top_k', 'server'] : [])].every((name) => one[name] === other[name]));
 
   // Shows the current entry, if it is not what is shown already. What another tab shows is left until Search is chosen.
   const settle = (arriving = false) => {
@@ -86,7 +87,9 @@
         settle();
         return;
       }
-      const isNew = entry.is_new && arrived && !tab() && !(same({...before, search: ''}, shown) && !before.page);
+      // The same question again is no new entry. An image is not in the address.
+      const again = same({...before, search: ''}, shown) && !before.page && !entry.image;
+      const isNew = entry.is_new && arrived && !tab() && !again;
       write(shown, tab(), isNew ? 0 : depth(), isNew);
     },
 

@@ -172,6 +172,7 @@ def test_a_search_that_is_not_kept_is_asked_once(events: SearchEvents, scripted:
     calls = len(scripted.embedder.calls)
     found = events.return_to(LastSearch(), "c", wanted(query="from a link", search="unknown", arriving=True))
     assert found[events.w.last].question.text == "from a link" and events.w.query not in found
+    assert len(told(events, found)["search"]) == 32, "the browser chooses no ids"
     assert len(scripted.embedder.calls) == calls + 1
     nothing = events.return_to(found[events.w.last], "c", wanted())
     assert nothing[events.w.gallery] == "" and nothing[events.w.query] == "" and told(events, nothing)["search"] == ""
