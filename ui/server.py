@@ -25,6 +25,7 @@ from ui.api import collections_api, jobs_api, search_api
 from ui.coldstart import tab as cold_starts
 from ui.coldstart import timeline
 from ui.components import about, events, header, status_pill
+from ui.components.events import PRIVATE, call_script
 from ui.components.theme import make_theme
 from ui.core.service import Service
 from ui.search import tab as search
@@ -49,12 +50,14 @@ def build_blocks(service: Service) -> gr.Blocks:
         jobs_api.build(service)
         target = header.build(service)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Search", id="search"):
+            with gr.Tab("Search", id="search") as searching:
                 search.build(service, target)
-            with gr.Tab("Cold starts", id="cold-starts"):
+            with gr.Tab("Cold starts", id="cold-starts") as measuring:
                 cold_starts.ColdStartsTab(service, target)
-            with gr.Tab("About", id="about"):
+            with gr.Tab("About", id="about") as telling:
                 about.build(service)
+        for tab in (searching, measuring, telling):
+            tab.select(None, None, None, js=call_script("chooseTab", tab.id), **PRIVATE)
     page.queue(default_concurrency_limit=16)
     return page
 

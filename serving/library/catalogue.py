@@ -126,7 +126,8 @@ class Catalogue:
 
     def list_files(self, key: CollectionKey) -> list[StoredFile]:
         """Return a collection's files in the order they were added."""
-        columns = "p.file, p.sha256, count(*), sum(p.pages) / count(*)"  # a max would take another row's name
+        # A max of the pages would take another row's name.
+        columns = "p.file, p.sha256, count(*), sum(p.pages) / count(*), min(p.added)"
         select = f"SELECT {columns} {PAGES} GROUP BY p.sha256 ORDER BY min(p.rowid)"
         return [StoredFile(*row) for row in self._query(key, select)]
 
@@ -151,22 +152,27 @@ class Catalogue:
         return [page_id for (page_id,) in self._query(key, f"SELECT p.id {PAGES}")]
 
     def select_pages(self, key: CollectionKey, selection: Selection) -> frozenset[str] | None:
-        """Return ids of the selected pages, None for all. Raises BadValueError for a file that is not there."""
+        """Return ids of the selected pages, None for all.
+
+        Raises BadValueError for a file or a folder that is not there.
+        """
         if selection == ALL_PAGES:
             return None
         known = [file for file, _ in self.list_file_names(key)]
         wanted = {file for file in known if selection.includes(file)}
         composed = {compose_name(file) for file in known}
-        missing = [file for file in selection.files if file not in composed]
+        missing = [f"file {file!r}" for file in selection.files if file not in composed]
+        if selection.folder and not any(Selection(folder=selection.folder).includes(file) for file in known):
+            missing.append(f"folder {selection.folder!r}")
         if missing and known:
             raise BadValueError(
-                f"there is no file {missing[0]!r} in the collection {self.read_collection(key).name!r} (any more): take"
-                " it out of the filter",
-                param="files",
+                f"there is no {missing[0]} in the collection {self.read_collection(key).name!r} (any more): take it out"
+                " of the filter",
+                param="folder" if missing[0].startswith("folder") else "files",
             )
-        return frozenset(
-            page_id for page_id, file in self._query(key, f"SELECT p.id, p.file {PAGES}") if file in wanted
-        )
+        since = 0.0 if selection.added_after is None else selection.added_after
+        select = f"SELECT p.id, p.file {PAGES} AND p.added >= ?"
+        return frozenset(page_id for page_id, file in self._query(key, select, since) if file in wanted)
 
     def count_data_bytes(self, key: CollectionKey) -> int:
         joined = "FROM {} d JOIN pages p ON p.id = d.page JOIN collections c ON c.id = p.collection WHERE c.key = ?"

@@ -61,21 +61,28 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selects pages of a collection by file and type; an empty field selects all."""
+    """Selects pages of a collection by file, type, folder and time; an empty field selects all."""
 
     files: tuple[str, ...] = ()
     """Names, as they are shown; letters with accents are the same however they are composed."""
     types: tuple[str, ...] = ()
     """Keys of `TYPES`."""
+    folder: str = ""
+    """Of the files' names, with the folders in it: `manuals` for `manuals/pump/a.pdf`."""
+    added_after: float | None = None
+    """Seconds since 1970: pages that were added then or later."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(map(compose_name, self.files)))
+        object.__setattr__(self, "folder", compose_name(self.folder).strip("/"))
 
     def includes(self, file: str) -> bool:
+        """Return whether a file of this name is selected, whenever it was added."""
         kind = guess_file_type(file)
         kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
         named = not self.files or compose_name(file) in self.files
-        return named and (not self.types or not kinds.isdisjoint(self.types))
+        within = not self.folder or compose_name(file).startswith(f"{self.folder}/")
+        return named and within and (not self.types or not kinds.isdisjoint(self.types))
 
 
 ALL_PAGES = Selection()
@@ -96,6 +103,12 @@ def guess_file_type(file: str) -> str:
     return kind if kind in TYPES and kind not in ("image", "other") else "other"
 
 
+def list_folders(file: str) -> list[str]:
+    """Return the folders that a file's name lies in, the outermost first."""
+    parts = file.split("/")[:-1]
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """A file of a collection."""
@@ -106,6 +119,8 @@ class StoredFile:
     """Those that are in the collection."""
     pages_of_file: int
     """Those that the file has."""
+    added: float = 0.0
+    """Seconds since 1970, of its first page."""
 
     @property
     def is_complete(self) -> bool:

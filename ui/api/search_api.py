@@ -73,6 +73,8 @@ class PageApi:
         minimum: float | None = None,
         files: list[str] | None = None,
         types: list[str] | None = None,
+        folder: str | None = None,
+        added_after: str | None = None,
     ) -> dict[str, Any]:
         """Find the pages of a collection that answer a question, best first.
 
@@ -89,13 +91,16 @@ class PageApi:
             files: only pages of files of these names are ranked
             types: only pages of these types are ranked, by their files' names: pdf, image (any of the next), png, jpeg,
                 webp, tiff, gif, bmp, avif, jp2, heic; or other
+            folder: only pages of files in this folder, and the folders in it, by their names: manuals for
+                manuals/pump/a.pdf
+            added_after: only pages that were added then or later: a date or time as in ISO 8601, 2026-11-29 or
+                2026-11-29T10:00Z; without a zone, by the clock of the page's machine
         """
         given = parse_uploads(image)
         picture = given[0].path if given else None
         share, least = parse_number(weight, "weight", "weight"), parse_number(minimum, "minimum", "minimum")
-        question = Question(
-            query or "", picture, 0.5 if share is None else share, str(like or ""), least, parse_selection(files, types)
-        )
+        selection = parse_selection(files, types, folder, added_after)
+        question = Question(query or "", picture, 0.5 if share is None else share, str(like or ""), least, selection)
         found = self._service.search(
             question,
             self._service.ownership.find_key(collection),
@@ -118,6 +123,8 @@ class PageApi:
         target: str | None = None,
         files: list[str] | None = None,
         types: list[str] | None = None,
+        folder: str | None = None,
+        added_after: str | None = None,
     ) -> dict[str, Any]:
         """Ask many questions at once. Returns the score of each question with every page: scores[question][page].
 
@@ -128,12 +135,14 @@ class PageApi:
             target: name of the server that embeds the questions, if there are several; default: the first
             files: only pages of files of these names
             types: only pages of these types, as in /search
+            folder: only pages of files in this folder, as in /search
+            added_after: only pages that were added then or later, as in /search
         """
         asked = parse_texts(queries, "queries")
         found = self._service.score_pages(
             asked,
             self._service.ownership.find_key(collection),
-            parse_selection(files, types),
+            parse_selection(files, types, folder, added_after),
             as_dimension(dimension),
             target,
         )

@@ -79,7 +79,7 @@ class ColdStartsTab:
                     self.beside = gr.Dropdown([], label="Compare with", elem_id="bench-beside", **choice)
                     loading: Arguments = {"file_types": [".json"], "scale": 1, "min_width": 120}
                     self.file = gr.UploadButton("Load a file", elem_id="bench-file", visible=writable, **loading)
-                self.report = gr.HTML(elem_id="bench-report")
+                self.report = gr.HTML(elem_id="bench-report", js_on_load=read_script("report.js"))
                 if tiers := gpu_tiers.render_table(RUNS):
                     gr.HTML(tiers, elem_id="bench-tiers")
         cost_panel.build(service, self.run)

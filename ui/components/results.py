@@ -70,13 +70,13 @@ def describe_move(hit: Hit, was: Ranks) -> str:
     return f"was {format_ordinal(before)}" if before else f"was behind the {format_ordinal(len(was))}"
 
 
-def render_gallery(hits: Sequence[Hit], was: Ranks = NO_RANKS) -> Markup:
-    """Render the pages found as cards, best first."""
+def render_gallery(hits: Sequence[Hit], was: Ranks = NO_RANKS, current: str = "") -> Markup:
+    """Render the pages found as cards, best first. `current`: the page that is shown in full."""
     widths = scale_bars([hit.score for hit in hits])
     cards = [
         (hit, width, describe_place(hit.page), describe_move(hit, was)) for hit, width in zip(hits, widths, strict=True)
     ]
-    return render_template("search/gallery.html", cards=cards)
+    return render_template("search/gallery.html", cards=cards, current=current)
 
 
 def render_summary(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -33,6 +35,11 @@ def format_age(seconds: float) -> str:
             count = int(seconds // length)
             return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
     return "just now"
+
+
+def format_day(moment: float) -> str:
+    """Return the day, here, of a time in seconds since 1970."""
+    return f"{datetime.fromtimestamp(moment):%Y-%m-%d}"
 
 
 def format_duration(seconds: float) -> str:

@@ -171,7 +171,7 @@ class Service:
         if len(asked) * pages > self.settings.max_matrix_cells:
             raise TooLargeError(
                 f"{len(asked)} questions with {pages:,} pages are more than {self.settings.max_matrix_cells:,} scores:"
-                " ask fewer at once, or filter by file or type",
+                " ask fewer at once, or filter by file, type or folder",
                 param="queries",
             )
         if not pages:

@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from serving.errors import BadValueError, ServingError
 from ui.access.uploads import parse_uploads
-from ui.components.events import PRIVATE, Arguments, read_script
+from ui.components.events import PRIVATE, read_script
 from ui.components.results import render_error, render_notice, render_step
 from ui.components.templates import render_template
 from ui.components.wording import format_count
@@ -52,26 +52,20 @@ class CollectionTools:
             self._outcome = gr.HTML(elem_id="kept")
             self._stop = gr.Button("Cancel", visible=False, elem_id="stop-keeping", size="sm", variant="stop")
 
-    def connect(
-        self, collection: gr.Dropdown, target: Component, show: Show, shown: list[Any], share: Arguments
-    ) -> None:
-        """Connect the events.
-
-        `show` returns what the rest of the page shows of a collection, in the widgets `shown`. `share`: the event that
-        puts the collection into the address.
-        """
+    def connect(self, collection: gr.Dropdown, target: Component, show: Show, shown: list[Any]) -> None:
+        """Connect the events. `show` returns what the page shows of a collection, in the widgets `shown`."""
         self._show = show
         own = [self._about, self._name, self._filled_name, self._files, self._to, self._outcome]
         self._box.expand(self.fill, [collection, self._filled_name], own, **PRIVATE)
         collection.change(self.fill, [collection, self._filled_name], own, **PRIVATE)
         collection.input(lambda: "", None, [self._outcome], **PRIVATE)
-        self._rename.click(self.rename_collection, [collection, self._name], [*shown, *own], **PRIVATE).then(**share)
+        self._rename.click(self.rename_collection, [collection, self._name], [*shown, *own], **PRIVATE)
         self._move.click(self.move_files, [collection, self._files, self._to], [*shown, *own], **PRIVATE)
         self._export.click(self.export_collection, [collection], [self._outcome, self._stop], **PRIVATE)
         self._stop.click(self.stop_task, None, None, **PRIVATE)
         self._archive.upload(
             self.import_collection, [self._archive, target], [*shown, *own, self._stop], preprocess=False, **PRIVATE
-        ).then(**share)
+        )
 
     def fill(self, collection: str, filled_name: str = "") -> Updates:
         """Return the widgets for this collection; its name only if it is not `filled_name`."""

@@ -1,24 +1,27 @@
-"""The filters below the question: files, types, and how many numbers of the vectors are compared."""
+"""The filters below the question: files, types, folder, time, and how many numbers of the vectors are compared."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from serving.errors import ServingError
-from serving.library.records import TYPES, CollectionKey, guess_file_type
+from serving.library.records import TYPES, CollectionKey, Selection, guess_file_type, list_folders
 from ui.components.events import Arguments
 from ui.components.wording import format_count
 from ui.core.service import Service
-from ui.search.question import LastSearch
+from ui.search.question import LastSearch, parse_time
 from ui.servers.target import Target
 
 ALL = "all"
 """The choice that compares all numbers of a vector."""
+ANYWHERE = ("any folder", "")
+SINCE = [("any time", ""), ("today", "1"), ("in the last 7 days", "7"), ("in the last 30 days", "30")]
 LAST_RANK = 200
 """The last rank that `find_ranks` reports; a page that comes from behind it says so."""
 
@@ -32,24 +35,46 @@ class Filters:
             self.files = gr.Dropdown(label="Only these files", elem_id="only-files", min_width=240, scale=2, **some)
             some |= {"min_width": 180, "info": "By file name extension"}
             self.types = gr.Dropdown(label="Only these types", elem_id="only-types", **some)
-            one: Arguments = {"min_width": 180, "info": "Fewer are faster and less accurate", "filterable": False}
+            one: Arguments = {"min_width": 180, "value": ""}
+            self.folder = gr.Dropdown([ANYWHERE], label="In this folder", elem_id="only-folder", visible=False, **one)
+            self.added = gr.Dropdown(SINCE, label="Added", elem_id="only-added", filterable=False, **one)
+            one = {"min_width": 180, "info": "Fewer are faster and less accurate", "filterable": False}
             self.dimension = gr.Dropdown(
                 [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, **one
             )
-        self.widgets: list[Component] = [self.files, self.types, self.dimension]
+        self.of_collection: list[Component] = [self.files, self.types, self.folder, self.added]
+        self.widgets = [*self.of_collection, self.dimension]
 
-    def offer_files(self, names: Sequence[tuple[str, int]], *, reset: bool = False) -> dict[Any, Any]:
-        """Return the choices for a collection of these files, each with its pages. `reset`: nothing is chosen."""
-        chosen: dict[str, Any] = {"value": []} if reset else {}
-        counts = Counter[str]()
+    def offer_files(self, names: Sequence[tuple[str, int]], chosen: Selection | None = None) -> dict[Any, Any]:
+        """Return the choices for a collection of these files, each with its pages. `chosen`: None leaves what is."""
+        counts, folders = Counter[str](), Counter[str]()
         for name, pages in names:
             counts[guess_file_type(name)] += pages
+            folders.update(dict.fromkeys(list_folders(name), pages))
         images = sum(pages for kind, pages in counts.items() if kind not in ("pdf", "other"))
         if images and len(counts) > 1:
             counts["image"] = images
         types = [(f"{TYPES[kind]} ({counts[kind]:,})", kind) for kind in TYPES if counts[kind]]
         files = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in names]
-        return {self.files: gr.update(choices=files, **chosen), self.types: gr.update(choices=types, **chosen)}
+        places = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in sorted(folders.items())]
+        offered: dict[Any, dict[str, Any]] = {self.files: {"choices": files}, self.types: {"choices": types}}
+        offered[self.folder] = {"choices": [ANYWHERE, *places], "visible": bool(places)}
+        if not places:  # nobody could take it out of a list that is not shown
+            offered[self.folder]["value"] = ""
+        if chosen is not None:
+            offered[self.files]["value"], offered[self.types]["value"] = list(chosen.files), list(chosen.types)
+            offered[self.folder]["value"] = chosen.folder
+            offered[self.added] = offer_times(chosen.added_after)
+        return {widget: gr.update(**more) for widget, more in offered.items()}
+
+
+def offer_times(chosen: float | None) -> dict[str, Any]:
+    """Return the choices of when pages were added, and the chosen one, which may be none of the usual."""
+    value = next((value for _, value in SINCE if parse_time(value) == chosen), None)
+    if value is not None or chosen is None:
+        return {"choices": SINCE, "value": value}
+    value = datetime.fromtimestamp(chosen).astimezone().isoformat()
+    return {"choices": [*SINCE, (f"since {value[:10]}", value)], "value": value}
 
 
 def offer_dimensions(target: Target) -> Any:

@@ -38,6 +38,8 @@ class SearchWidgets:
                     with gr.Column(scale=2, min_width=300):
                         self.detail = gr.HTML(elem_id="detail", js_on_load=read_script("detail.js"))
         self.last = gr.State(LastSearch())
+        # Holds what the address is to name, and asks for what the browser's Back has come to.
+        self.address = gr.HTML(html_template="", elem_id="address", js_on_load=read_script("entries.js"))
 
     def _add_pages_panel(self, service: Service) -> None:
         changing = not service.settings.read_only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import numpy as np
 from markupsafe import Markup
@@ -28,16 +29,19 @@ class LastSearch:
     """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
     fingerprint: str = ""
     dimension: int | None = None
+    id: str = ""
+    """By which the browser's history finds it again."""
 
     @property
     def vector(self) -> Vectors:
         return np.frombuffer(self.query, np.float32)
 
 
-def parse_question(
-    query: str, image: object, weight: object, minimum: object, files: object = None, types: object = None
-) -> Question:
-    """Return the question that a browser sent; an empty box is "". Raises BadValueError."""
+def parse_question(query: str, image: object, weight: object, minimum: object, *filters: object) -> Question:
+    """Return the question that a browser sent; an empty box is "". Raises BadValueError.
+
+    `filters`: as for `parse_selection`.
+    """
     given = parse_uploads(image)
     share = parse_number(None if weight == "" else weight, "the weight of the image")
     least = parse_number(None if minimum == "" else minimum, "the minimum score")
@@ -46,13 +50,37 @@ def parse_question(
         given[0].path if given else None,
         0.5 if share is None else share / 100,
         minimum=least or None,  # a page's score may be below the slider's 0
-        selection=parse_selection(files, types),
+        selection=parse_selection(*filters),
     )
 
 
-def parse_selection(files: object, types: object) -> Selection:
-    """Return the files and types to search in. Raises BadValueError."""
-    return Selection(parse_texts(files, "files"), parse_texts(types, "types"))
+def parse_selection(
+    files: object = None, types: object = None, folder: object = None, added_after: object = None
+) -> Selection:
+    """Return the files, types, folder and time to search in. Raises BadValueError."""
+    if not isinstance(folder, str | None):
+        raise BadValueError("folder is a text", param="folder")
+    within = parse_texts(files, "files"), parse_texts(types, "types"), folder or ""
+    return Selection(*within, parse_time(added_after))
+
+
+def parse_time(value: object) -> float | None:
+    """Return seconds since 1970 of an ISO date or time, by this machine's clock where it names no zone.
+
+    A number of days, as a text, is counted back from tonight: `1` is today. None for "" and None. Raises BadValueError.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        text = str(value) if isinstance(value, str) else ""
+        if text.isascii() and text.isdigit() and len(text) < 4:
+            today = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+            return (today - timedelta(days=int(text) - 1)).timestamp()
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise BadValueError(
+            "added_after is a date or time like 2026-11-29 or 2026-11-29T10:00Z", param="added_after"
+        ) from None
 
 
 def parse_texts(value: object, param: str) -> tuple[str, ...]:
@@ -85,7 +113,7 @@ def explain_no_hits(found: SearchResult, question: Question) -> Markup:
         best = f"The best page scores {found.hidden[0].score:.3f}: lower the minimum score to see it."
         return render_notice(f"No page reaches {question.minimum:g}", best)
     if question.selection != ALL_PAGES:
-        return render_notice("No page matches the filter", "Remove a file or type from the filter.")
+        return render_notice("No page matches the filter", "Remove something from the filter.")
     if question.like:
         return render_notice("There are no other pages", "This is the only page of the collection.")
     return render_notice(

@@ -51,22 +51,21 @@ class ScoreMatrix:
             self.table = gr.HTML(elem_id="scores", js_on_load=read_script("questions.js"))
 
     def connect(self, inputs: Sequence[Component]) -> None:
-        """Connect the button. `inputs`: collection, target, files, types, dimension."""
+        """Connect the button. `inputs`: collection, target, and the filters with the dimension last."""
         asking: Arguments = {**PRIVATE, "preprocess": False, "concurrency_limit": 4}
         self._ask.click(self._score, [self._questions, *inputs], [self.table, self.save], **asking)
 
-    def _score(
-        self, questions: object, collection: str, target: str, files: object, types: object, dimension: object
-    ) -> tuple[Markup, Any]:
+    def _score(self, questions: object, collection: str, target: str, *chosen: object) -> tuple[Markup, Any]:
+        *selected, dimension = chosen
         try:
             key = self._service.ownership.find_key(collection)
-            selection, size = parse_selection(files, types), filters.parse_dimension(dimension)
+            selection, size = parse_selection(*selected), filters.parse_dimension(dimension)
             found = self._service.score_pages(str(questions or "").splitlines(), key, selection, size, target)
         except ServingError as error:
             return render_error("The questions were not scored", error), gr.update(visible=False)
         if found.pages:
             return render_heat_map(found), gr.update(visible=True, value=str(write_csv(found)))
-        advice = "Add pages, or remove a file or type from the filter."
+        advice = "Add pages, or remove something from the filter."
         return render_notice("There are no pages to score", advice), gr.update(visible=False)
 
 

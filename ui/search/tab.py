@@ -15,21 +15,22 @@ from markupsafe import Markup
 
 from serving.errors import NotFoundError, ServingError
 from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
-from serving.library.records import ALL_PAGES, Collection, CollectionKey
+from serving.library.records import ALL_PAGES, Collection, Selection
 from ui.access.page_views import PageViews
 from ui.access.uploads import Upload, parse_uploads
 from ui.components import results
 from ui.components.events import PRIVATE, Arguments, call_script, get_current_page
-from ui.components.results import NO_RANKS, Ranks
 from ui.components.templates import render_template
 from ui.core.jobs import IngestJob
 from ui.core.sample_pages import list_sample_files, pick_sample_questions
-from ui.core.service import Question, SearchResult, Service
+from ui.core.service import Question, Service
 from ui.search import filters, page_regions
+from ui.search.address import Entry, parse_entry
+from ui.search.answers import Answers, find_hit
 from ui.search.collection_tools import Updates
 from ui.search.job_buttons import pause_or_resume
 from ui.search.layout import MINE, SAMPLES, SearchWidgets
-from ui.search.question import TOP_K, LastSearch, explain_no_hits, parse_question, parse_selection, parse_top_k
+from ui.search.question import TOP_K, LastSearch, parse_question, parse_selection, parse_top_k
 from ui.servers.target import Target
 
 TICK_S = 0.25
@@ -50,76 +51,82 @@ class SearchEvents:
         self.service = service
         self.w = widgets
         self.views = PageViews()
+        self.answers = Answers(service, widgets, self._find_requested)
 
     def connect(self) -> None:
         w = self.w
         page = get_current_page()
         place = [w.collection, w.top_k, w.target]
         question = [w.query, *place, w.image, w.weight, w.minimum, *w.filters.widgets]
-        outputs: list[Component] = [w.summary, w.gallery, w.detail, w.last]
-        share: Arguments = {**PRIVATE, "fn": None, "inputs": [*place, w.query], "js": call_script("shareSearch", TOP_K)}
+        outputs: list[Component] = [w.summary, w.gallery, w.detail, w.last, w.address]
         choice = [w.target] if isinstance(w.target, gr.Dropdown) else []
         opened = page.load(self.open_page, None, [w.query, w.top_k, *self.panel, w.summary, *choice], **PRIVATE)
-        # What is being typed meanwhile is neither asked nor put into the address.
-        place_only: Arguments = {**share, "inputs": place, "js": call_script("sharePlace", TOP_K)}
-        opened.then(self.search_addressed, question, outputs, **ASKING).then(**place_only)
+        # What the address asks is asked by the browser (entries.js): what is being typed meanwhile is not.
+        opened.then(None, place, None, js=call_script("arrive", TOP_K), **PRIVATE)
         page.load(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
-        self._connect_pages(opened, place, outputs, share)
-        self._connect_asking(place, question, outputs, share)
+        self._connect_pages(opened, place, outputs)
+        self._connect_asking(place, question, outputs)
+        self._connect_history([w.query, w.top_k, w.weight, w.minimum, w.filters.dimension, *choice, *outputs])
 
-    def _connect_pages(
-        self, opened: Dependency, place: list[Component], outputs: list[Component], share: Arguments
-    ) -> None:
+    def _connect_pages(self, opened: Dependency, place: list[Component], outputs: list[Component]) -> None:
         w = self.w
         everything = [*self.panel, *outputs, w.many.table, w.many.save]
-        added = [w.files, w.collection, w.summary]
-        adding: Arguments = {"fn": self.add_files, "outputs": added, "preprocess": False, **PRIVATE}
+        shown = [w.files, w.collection, w.summary]
+        adding: Arguments = {"fn": self.add_files, "outputs": shown, "preprocess": False, **PRIVATE}
+        moved: Arguments = {"fn": None, "inputs": [w.collection, w.target], "js": call_script("move"), **PRIVATE}
         switched = w.collection.input(self.switch_collection, [w.collection], everything, **PRIVATE)
-        for begun in (
-            opened,
-            switched,
+        added = [
             w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
             w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
-            w.samples.click(self.add_samples, [w.target], everything, **PRIVATE),
-            w.jobs.retry.click(self.retry_jobs, [w.collection], [*self.panel, w.summary], **PRIVATE),
-        ):
+        ]
+        sampled = w.samples.click(self.add_samples, [w.target], everything, **PRIVATE)
+        retried = w.jobs.retry.click(self.retry_jobs, [w.collection], [*self.panel, w.summary], **PRIVATE)
+        for begun in (opened, switched, *added, sampled, retried):
             begun.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
-            if begun is not opened:  # which writes the address once what it names has been asked
-                begun.then(**share)
+        for begun in added:  # a collection has a key of its own from its first page
+            begun.then(**moved)
         w.jobs.cancel.click(self.cancel_jobs, [w.collection], None, **PRIVATE)
         w.jobs.pause.click(self.pause_or_resume_jobs, [w.collection, w.jobs.pause], [w.summary], **PRIVATE)
         w.jobs.dismiss.click(self.dismiss_jobs, [w.collection], self.panel, **PRIVATE)
-        w.tools.connect(w.collection, w.target, self.show_collection, everything, share)
+        w.tools.connect(w.collection, w.target, self.show_collection, everything)
         w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
         w.detail.click(self.use_button, [w.last, *place], everything, **PRIVATE)
 
-    def _connect_asking(
-        self, place: list[Component], question: list[Component], outputs: list[Component], share: Arguments
-    ) -> None:
+    def _connect_asking(self, place: list[Component], question: list[Component], outputs: list[Component]) -> None:
         w = self.w
         if isinstance(w.target, gr.Dropdown):
             # The browser removes another server's results at once: an answer from here could come after a search's.
             emptied = [*outputs[:3], w.many.table]
             w.target.input(None, None, emptied, js="() => ['', '', '', '']", **PRIVATE)
-            w.target.input(self.check_server, [w.collection, w.target], [w.summary], **PRIVATE).then(**share)
+            w.target.input(None, [w.collection, w.target], None, js=call_script("move"), **PRIVATE)
+            w.target.input(self.check_server, [w.collection, w.target], [w.summary], **PRIVATE)
             w.target.change(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
-        gr.on([w.query.submit, w.ask.click], self.search, question, outputs, trigger_mode="always_last", **ASKING).then(
-            **share
-        )
+        gr.on([w.query.submit, w.ask.click], self.search, question, outputs, trigger_mode="always_last", **ASKING)
         w.image.change(self.search_if_asked, question, outputs, trigger_mode="always_last", **ASKING)
-        w.chips.click(self.take_question, None, [w.query], **PRIVATE).then(
-            self.search, question, outputs, **ASKING
-        ).then(**share)
+        for questions in (w.chips, w.many.table):
+            questions.click(self.take_question, None, [w.query], **PRIVATE).then(
+                self.search, question, outputs, **ASKING
+            )
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
-        changes = [w.filters.files.change, w.filters.types.change, w.filters.dimension.input]
+        chosen = w.filters.files.change, w.filters.types.change, w.filters.folder.input, w.filters.added.input
+        changes = [*chosen, w.filters.dimension.input]
         ranked = [w.last, *place, *w.filters.widgets]
         gr.on(changes, self.rank_again, ranked, outputs, trigger_mode="always_last", **ASKING)
-        w.many.table.click(self.take_question, None, [w.query], **PRIVATE).then(
-            self.search, question, outputs, **ASKING
-        )
         w.many.connect([w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show_hit, [w.last], [w.detail], trigger_mode="always_last", **PRIVATE)
+        w.gallery.click(self.show_hit, [w.last], [w.detail], trigger_mode="multiple", **PRIVATE)
         page_regions.connect(self.service, w.detail, [w.last, w.collection, w.target])
+
+    def _connect_history(self, widgets: list[Component]) -> None:
+        w = self.w
+        everything = [*widgets, *self.panel, w.many.table, w.many.save]
+        # The browser asks for one at a time; it may ask for the next as soon as it sees the one before.
+        returning: Arguments = {"trigger_mode": "multiple", **PRIVATE}
+        returned = w.address.click(self.return_to, [w.last, w.collection], everything, **returning)
+        # The same, where the entry is of another collection, to which pages may be being added.
+        moved = w.address.select(self.return_to, [w.last, w.collection], everything, **returning)
+        moved.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
+        for one in (returned, moved):
+            one.failure(None, None, None, js=call_script("forgetEntry"), **PRIVATE)
 
     # Pages
 
@@ -134,7 +141,7 @@ class SearchEvents:
         chosen = self.service.targets.get(target)
         into = self.service.ownership.find_or_create(self._name_samples(chosen))
         outcome = self._start_job(into, [Upload(path, path.name) for path in list_sample_files()], chosen)
-        return {**self.show_collection(into.key), self.w.summary: outcome}
+        return {**self.show_collection(into.key, is_new=True), self.w.summary: outcome}
 
     def _start_job(self, into: Collection, uploads: list[Upload], target: Target) -> Any:
         """Start an upload, and return why it was refused if it was."""
@@ -218,10 +225,10 @@ class SearchEvents:
     def panel(self) -> list[Component]:
         """The widgets that `_update_panel` fills."""
         w = self.w
-        return [w.progress, *w.jobs.widgets, w.listing, w.collection, w.chips, w.filters.files, w.filters.types]
+        return [w.progress, *w.jobs.widgets, w.listing, w.collection, w.chips, *w.filters.of_collection]
 
-    def _update_panel(self, collection: str, *, reset: bool = False) -> Updates:
-        """Return the state of a collection; one's own pages in place of one that is gone. `reset`: of the filters."""
+    def _update_panel(self, collection: str, chosen: Selection | None = None) -> Updates:
+        """Return the state of a collection; one's own pages in place of one that is gone. `chosen`: by the filters."""
         catalogue, ingestor, ownership = self.service.library.catalogue, self.service.ingestor, self.service.ownership
         try:
             found = ownership.find(collection)
@@ -236,15 +243,20 @@ class SearchEvents:
             self.w.listing: render_template("pages/files.html", files=files, pages=found.pages),
             self.w.collection: self._offer_collections(found),
             self.w.chips: render_template("search/chips.html", queries=queries),
-            **self.w.filters.offer_files(catalogue.list_file_names(found.key), reset=reset),
+            **self.w.filters.offer_files(catalogue.list_file_names(found.key), chosen),
         }
 
-    def show_collection(self, collection: str) -> Updates:
+    def show_collection(self, collection: str, *, is_new: bool = False) -> Updates:
         """Return another collection, or one that has changed, without what was found before."""
-        return {**self._update_panel(collection, reset=True), **self._clear_results()}
+        panel = self._update_panel(collection, ALL_PAGES)
+        return {
+            **panel,
+            **self._clear_results(),
+            **self.answers.tell(Entry(panel[self.w.collection]["value"], is_new=is_new)),
+        }
 
     def _clear_results(self) -> Updates:
-        return {**self._clear_hits(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
+        return {**self.answers.clear(), self.w.many.table: "", self.w.many.save: gr.update(visible=False)}
 
     def _offer_collections(self, found: Collection) -> Any:
         ownership = self.service.ownership
@@ -260,11 +272,11 @@ class SearchEvents:
             if self.views.is_showing(found, self.views.current_view()):
                 # A list also sends its choice when it is only left: the results stay.
                 return {self.w.summary: gr.skip()}
-            return self.show_collection(ownership.address_of(found))
+            return self.show_collection(ownership.address_of(found), is_new=True)
         except ServingError as error:
             updates = {**self._clear_results(), self.w.summary: results.render_error("This name cannot be used", error)}
             with suppress(NotFoundError):  # without a cookie there are no pages of one's own to show instead
-                updates = {**self._update_panel(MINE, reset=True), **updates}
+                updates = {**self._update_panel(MINE, ALL_PAGES), **updates}
             return updates
 
     def check_server(self, collection: str, target: str) -> Any:
@@ -292,15 +304,16 @@ class SearchEvents:
                 self.service.delete_collection(key)
         except ServingError as error:
             outcome = results.render_error(NOT_DELETED, error)
-        panel = self._update_panel(collection, reset=not event.file)
-        return {**panel, **self._clear_results(), self.w.summary: outcome}
+        panel = self._update_panel(collection, None if event.file else ALL_PAGES)
+        told = self.answers.tell(Entry(panel[self.w.collection]["value"], is_new=False))
+        return {**panel, **self._clear_results(), self.w.summary: outcome, **told}
 
     # Asking
 
     def open_page(self, request: gr.Request) -> Updates:
         """Return the widgets as the address has them: ?c=collection&q=query&k=top_k&t=target.
 
-        What it does not name may have been used already, and is left alone.
+        What it does not name may have been used already, and is left alone. `return_to` does the rest of it.
         """
         asked = dict(request.query_params)
         try:
@@ -346,103 +359,119 @@ class SearchEvents:
     def _read_query(self, request: gr.Request) -> str:
         return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
-    def search_addressed(self, request: gr.Request, _: str, *rest: Any) -> Updates:
-        """Search for the question in the address, whatever has been typed since."""
-        return self.search_if_asked(self._read_query(request), *rest)
-
     def search_if_asked(self, query: str, *rest: Any) -> Updates:
         image = rest[3]
         return self.search(query, *rest) if query.strip() or image else {self.w.summary: gr.skip()}
 
     def search(self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any) -> Updates:
-        """Search. `refined`: weight, minimum, files, types and dimension, as the browser sent them."""
+        """Search. `refined`: weight, minimum, the filters and dimension, as the browser sent them."""
         *limits, dimension = refined
+        entry = Entry(collection, top_k, target, query)
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
-            return {**self._clear_hits(), self.w.summary: results.render_notice("Type a question first", advice)}
+            notice = results.render_notice("Type a question first", advice)
+            return {**self.answers.clear(), self.w.summary: notice, **self.answers.tell(replace(entry, query=""))}
         try:
             question = parse_question(query, image, *limits)
         except ServingError as error:
-            return self._show_failure(error)
-        return self._answer(question, collection, top_k, target, filters.parse_dimension(dimension))
+            return {**self.answers.show_failure(error), **self.answers.tell(entry)}
+        return self.answers.answer(question, entry, filters.parse_dimension(dimension))
 
-    def _answer(self, question: Question, collection: str, top_k: str, target: str, dimension: int | None) -> Updates:
-        try:
-            # A question that comes before the page knows its collection asks the one that it opens with.
-            key = self.service.ownership.find_key(collection or self._find_requested())
-            found = self.service.search(question, key, parse_top_k(top_k), dimension, target)
-            return self._show_found(question, found, key, dimension)
-        except ServingError as error:
-            return self._show_failure(error)
+    def rank_again(self, last: LastSearch, collection: str, top_k: str, _: str, *chosen: object) -> Updates:
+        """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked.
 
-    def rank_again(
-        self, last: LastSearch, collection: str, top_k: str, _: str, files: object, types: object, dimension: object
-    ) -> Updates:
-        """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked."""
+        `chosen`: files, types, folder, time and dimension.
+        """
+        *selected, dimension = chosen
         if not last.query:
             return {self.w.summary: gr.skip()}
         size = filters.parse_dimension(dimension)
         question = last.question
         try:
-            question = replace(question, selection=parse_selection(files, types))
+            question = replace(question, selection=parse_selection(*selected))
             if (size, question.selection) == (last.dimension, last.question.selection):
                 # A dropdown may send one choice twice: the second would take away which pages have moved.
                 return {self.w.summary: gr.skip()}
             key = self.service.ownership.find_key(collection)
             found = self.service.rank(question, last.vector, last.fingerprint, key, parse_top_k(top_k), size)
             was = filters.find_ranks(self.service, last, key) if question.selection == last.question.selection else {}
-            return self._show_found(question, found, key, size, was)
+            return self.answers.show_found(question, found, key, size, last.id, was=was)
         except ServingError as error:
             # The question is kept: another choice ranks it again.
-            return {**self._show_failure(error), self.w.last: replace(last, question=question, dimension=size, hits=())}
-
-    def _show_found(
-        self, question: Question, found: SearchResult, key: CollectionKey, dimension: int | None, was: Ranks = NO_RANKS
-    ) -> Updates:
-        """Return what was found. Raises ServingError."""
-        catalogue = self.service.library.catalogue
-        last = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension)
-        if not found.hits:
-            return {**self._clear_hits(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
-        first = found.hits[0]
-        like = results.quote_page(catalogue.read_page(question.like)) if question.like else ""
-        collection, filtered = catalogue.read_collection(key), question.selection != ALL_PAGES
-        summary = results.render_summary(found, collection, like, filtered=filtered, dimension=dimension, was=was)
-        return {
-            self.w.summary: summary,
-            self.w.gallery: results.render_gallery(found.hits, was),
-            self.w.detail: page_regions.render_detail(first, catalogue.read_lines(first.page.id)),
-            self.w.last: last,
-        }
+            return {
+                **self.answers.show_failure(error),
+                self.w.last: replace(last, question=question, dimension=size, hits=()),
+            }
 
     def show_hit(self, last: LastSearch, event: gr.EventData) -> Markup:
         """Render the hit that was clicked, as it was found: no server is asked."""
-        hit = next((hit for hit in last.hits if hit.page.id == event.page), None)
-        if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
-            return results.render_page_gone()
-        return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
+        return self.answers.render_hit(find_hit(last, event.page))
 
     def use_button(
         self, last: LastSearch, collection: str, top_k: str, target: str, event: gr.EventData
     ) -> Iterator[Updates]:
         """Do what a button beside a page says: find others like it, or delete it."""
         page = str(event.page)
+        entry = Entry(collection, top_k, target)
         if event.like:
             like = Question(like=page, minimum=last.question.minimum, selection=last.question.selection)
-            yield self._answer(like, collection, top_k, target, last.dimension)
+            yield self.answers.answer(like, entry, last.dimension)
             return
+        told = self.answers.tell(replace(entry, is_new=False))
         try:
-            self.service.delete_pages(self.service.ownership.find_key(collection), [page])
+            key = self.service.ownership.find_key(collection)
+            self.service.delete_pages(key, [page])
         except ServingError as error:
             failure = {self.w.summary: results.render_error(NOT_DELETED, error)}
-            yield {**self._update_panel(collection), **self._clear_hits(), **failure}
+            yield {**self._update_panel(collection), **self.answers.clear(), **failure, **told}
             return
-        yield {**self._update_panel(collection), **self._clear_results()}
-        if last.question.like != page:
-            yield self._answer(last.question, collection, top_k, target, last.dimension)
+        yield {**self._update_panel(collection), **self._clear_results(), **told}
+        if last.question.like != page and last.query:
+            yield self.answers.rank_kept(last, key, replace(entry, is_new=False))
 
-    def _show_failure(self, error: ServingError) -> Updates:
-        return {**self._clear_hits(), self.w.summary: results.render_error("The search failed", error)}
+    # The browser's history
 
-    def _clear_hits(self) -> Updates:
-        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.last: LastSearch()}
+    def return_to(self, last: LastSearch, collection: str, event: gr.EventData) -> Updates:
+        """Show an entry of the browser's history again; a model is asked only if the question's vector is not kept."""
+        entry = parse_entry(event)
+        if not event.redraw and last.hits and last.id == entry.search:
+            return self._return_to_page(last, entry)
+        try:
+            found = self.service.ownership.find(entry.collection or self._find_requested())
+        except ServingError as error:
+            summary = results.render_error("This collection cannot be shown", error)
+            return {**self.answers.clear(), self.w.summary: summary, **self.answers.tell(entry)}
+        entry = replace(entry, collection=self.service.ownership.address_of(found))
+        kept = self.answers.history.find(entry.search)
+        before = LastSearch(Question(entry.query)) if kept is None else kept
+        panel = self._update_panel(entry.collection, before.question.selection)
+        if entry.collection != collection:
+            panel |= self._clear_results()
+        widgets = self._return_widgets(before, entry, arriving=bool(event.arriving))
+        if kept is not None:
+            return {**panel, **widgets, **self.answers.rank_kept(kept, found.key, entry)}
+        if not entry.query.strip() and not entry.like:
+            summary = self._greet(entry.collection, entry.collection)
+            return {**panel, **widgets, **self.answers.clear(), self.w.summary: summary, **self.answers.tell(entry)}
+        question = Question(like=entry.like) if entry.like else before.question
+        return {**panel, **widgets, **self.answers.answer(question, entry, None)}
+
+    def _return_to_page(self, last: LastSearch, entry: Entry) -> Updates:
+        """Return the page of an entry; the results stay."""
+        hit = find_hit(last, entry.page) or last.hits[0]
+        page = hit.page.id if entry.page == hit.page.id else ""
+        return {self.w.detail: self.answers.render_hit(hit), **self.answers.tell(replace(entry, page=page))}
+
+    def _return_widgets(self, last: LastSearch, entry: Entry, *, arriving: bool) -> Updates:
+        """Return the question's widgets as they were; when the page is opened, what is typed meanwhile stays."""
+        question = last.question
+        refined: Updates = {
+            self.w.weight: round(100 * question.weight),
+            self.w.minimum: question.minimum or 0,
+            self.w.filters.dimension: filters.ALL if last.dimension is None else str(last.dimension),
+        }
+        if arriving:
+            return refined
+        several = isinstance(self.w.target, gr.Dropdown) and entry.server
+        target = {self.w.target: self.service.targets.get_or_first(entry.server).name} if several else {}
+        return {**refined, **target, self.w.query: question.text, self.w.top_k: str(parse_top_k(entry.top_k))}

@@ -1,24 +1,20 @@
 // What events of the page do in the browser: Gradio calls these with the values of an event's inputs, and puts what they
 // return into its outputs (ui/components/events.py).
-const setAddress = (values, usual) => {
-  const url = new URL(window.location);
-  for (const [name, value] of Object.entries(values)) {
-    if (value === '' || (name === 'k' && value === String(usual))) url.searchParams.delete(name);
-    else url.searchParams.set(name, value);
-  }
-  window.history.replaceState(null, '', url);
-};
-
 window.dormouse = {
-  // Puts what is asked into the address, so that it can be shared and reloaded. `usual`: the top_k that is left out.
-  shareSearch(usual, collection, top_k, target, query) {
-    // Gradio sends the address along with every call, and a server takes only so long a one.
-    setAddress({c: collection ?? '', k: String(top_k), t: target ?? '', q: query.slice(0, 2000)}, usual);
+  arrive(usual, collection, top_k, server) {
+    window.dormouseAddress.arrive(String(usual), {collection: collection ?? '', top_k: String(top_k), server: server ?? ''});
   },
 
-  // The same without the question: while the page opens, somebody may be typing one that is not asked yet.
-  sharePlace(usual, collection, top_k, target) {
-    setAddress({c: collection ?? '', k: String(top_k), t: target ?? ''}, usual);
+  move(collection, server) {
+    window.dormouseAddress.move({collection: collection ?? '', server: server ?? ''});
+  },
+
+  chooseTab(chosen) {
+    window.dormouseAddress.chooseTab(chosen);
+  },
+
+  forgetEntry() {
+    window.dormouseAddress.forget();
   },
 
   // Tells the pill (status.js), which then follows that server's engine.

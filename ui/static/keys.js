@@ -55,7 +55,7 @@
         asks.open = false;
         asks.querySelector('summary').focus();
       } else if (at === box()) clear(at);
-      else if (at.closest('#gallery, #detail')) ask();
+      else if (at.closest('#gallery, #detail') && !window.dormouseAddress.closePage()) ask();
     } else if (event.key === 'ArrowDown' && at === box() && at.selectionStart === at.value.length && hits().length) {
       event.preventDefault();
       choose(hits()[0]);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.library.records import TYPES, Selection, Storage, guess_file_type
+from serving.library.records import TYPES, Selection, Storage, guess_file_type, list_folders
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,22 @@ def test_a_name_is_found_however_its_letters_are_composed(file: str, asked: str)
 
 def test_an_empty_collection_takes_nothing() -> None:
     assert Storage(0, 0, 0).per_1000 == 0 and Storage(4, 3_000, 1_000).per_1000 == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "is_in"),
+    [
+        ("manuals", "manuals/a.pdf", True),
+        ("/manuals/", "manuals/pump/a.pdf", True),
+        ("manuals/pump", "manuals/a.pdf", False),
+        ("manual", "manuals/a.pdf", False),
+        ("a.pdf", "a.pdf", False),
+        ("pu\u0308mp", "p\u00fcmp/a.pdf", True),
+    ],
+)
+def test_a_folder_selects_what_lies_in_it(folder: str, file: str, is_in: bool) -> None:
+    assert Selection(folder=folder).includes(file) == is_in
+
+
+def test_a_name_lies_in_each_of_its_folders() -> None:
+    assert list_folders("manuals/pump/a.pdf") == ["manuals", "manuals/pump"] and list_folders("a.pdf") == []

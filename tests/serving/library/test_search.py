@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,28 @@ def test_a_selection_is_made_before_ranking(library: Library) -> None:
     assert library.ranking.count_pages(at(library), Selection()) == 6
     with pytest.raises(BadValueError, match=r"no file 'gone\.png'"):
         library.ranking.search(at(library), question, 3, "f1", Selection(("gone.png",)))
+
+
+def test_folder_and_time_are_selected_before_ranking(library: Library) -> None:
+    old = [add(library, new(name)) for name in ("manuals/pump/a.pdf", "manuals/b.pdf", "c.pdf")]
+    time.sleep(0.01)
+    then = time.time()
+    late = add(library, new("manuals/d.pdf"))
+    question = unit("c.pdf 1", 64)
+    for of, ids in (
+        (Selection(folder="manuals"), {*old[:2], late}),
+        (Selection(folder="manuals/pump"), {old[0]}),
+        (Selection(added_after=then), {late}),
+        (Selection(added_after=0.0), {*old, late}),
+        (Selection(("manuals/b.pdf",), folder="manuals", added_after=then), set()),
+    ):
+        assert {hit.page.id for hit in library.ranking.search(at(library), question, 9, "f1", of)} == ids
+        assert library.ranking.count_pages(at(library), of) == len(ids)
+    assert len(library.ranking.search(at(library), question, 1, "f1", Selection(folder="manuals"))) == 1
+    with pytest.raises(BadValueError, match="no folder 'elsewhere'"):
+        library.ranking.count_pages(at(library), Selection(folder="elsewhere"))
+    files = library.catalogue.list_files(at(library))
+    assert [file.added for file in files] == sorted(file.added for file in files) and files[-1].added >= then
 
 
 @pytest.mark.parametrize("lined", [False, True])

@@ -15,6 +15,7 @@ from tests.support.files import encoded, huge_png, pdf, picture, rotated_jpeg
 from tests.support.libraries import UNKNOWN
 from tests.support.page_calls import add_pages, search_pages
 from tests.support.repository import SAMPLES
+from tests.support.zips import zipped
 
 
 def test_add_search_delete(client: Client, tmp_path: Path) -> None:
@@ -51,6 +52,25 @@ def test_image_as_query(client: Client) -> None:
     assert other["file"] == "receipt-corner-larder.jpg"
     none = client.predict(words, None, "images", 5, None, None, None, None, 1.0, api_name="/search")
     assert (none["hits"], none["hidden"]) == ([], 2)
+
+
+def test_only_a_folder_or_what_was_added_lately(client: Client, tmp_path: Path) -> None:
+    archive = tmp_path / "papers.zip"
+    archive.write_bytes(zipped({"manuals/pump/a.pdf": pdf([["How to prime the pump"]]), "b.pdf": pdf([["A bill"]])}))
+    add_pages(client, "folders", archive)
+    rest = [None] * 7
+    for folder, after, names in (
+        ("papers.zip/manuals", None, ["papers.zip/manuals/pump/a.pdf"]),
+        ("papers.zip/manuals/pump/", "2020-01-01", ["papers.zip/manuals/pump/a.pdf"]),
+        (None, "2999-01-01T00:00Z", []),
+    ):
+        found = client.predict("pump", None, "folders", 5, *rest, folder, after, api_name="/search")
+        assert [hit["file"] for hit in found["hits"]] == names
+        scored = client.predict(["pump"], "folders", *rest[:4], folder, after, api_name="/score_pages")
+        assert [page["file"] for page in scored["pages"]] == names
+    for folder, after, told in (("attic", None, "no folder 'attic'"), (None, "soon", "added_after is a date")):
+        with pytest.raises(AppError, match=told):
+            client.predict("pump", None, "folders", 5, *rest, folder, after, api_name="/search")
 
 
 def test_filters_and_many_questions(client: Client, tmp_path: Path) -> None:
@@ -218,5 +238,5 @@ def test_only_these_endpoints_are_public(client: Client) -> None:
     parameters = [item["parameter_name"] for item in endpoints["named_endpoints"]["/search"]["parameters"]]
     assert parameters == [
         "query", "image", "collection", "top_k", "dimension", "target", "weight", "like", "minimum", "files",
-        "types",
+        "types", "folder", "added_after",
     ]  # fmt: skip

@@ -35,7 +35,7 @@ def argument(node: ast.Call) -> str:
 
 
 def test_a_call_takes_its_own_values_first_and_quotes_them() -> None:
-    assert events.call_script("shareSearch", 8) == "(...inputs) => window.dormouse.shareSearch(8, ...inputs)"
+    assert events.call_script("arrive", 8) == "(...inputs) => window.dormouse.arrive(8, ...inputs)"
     assert events.call_script("show", '"') == '(...inputs) => window.dormouse.show("\\"", ...inputs)'
 
 

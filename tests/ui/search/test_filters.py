@@ -4,11 +4,12 @@ import gradio as gr
 import pytest
 
 from serving.client import EmbeddingClient
+from serving.library.records import ALL_PAGES, Selection
 from tests.support.libraries import at
 from ui.core.service import Question, Service
 from ui.search import filters
 from ui.search.filters import ALL, Filters
-from ui.search.question import LastSearch
+from ui.search.question import LastSearch, parse_time
 from ui.servers.target import Target
 
 
@@ -20,7 +21,8 @@ def test_files_and_types_are_offered_with_their_pages() -> None:
     types = {kind: label for label, kind in updates[found.types]["choices"]}
     assert set(types) == {"pdf", "image", "png", "jpeg", "other"}
     assert types["image"].endswith("(3)") and types["pdf"].endswith("(12)")
-    only = found.offer_files([("b.png", 1)], reset=True)
+    assert not updates[found.folder]["visible"] and found.added not in updates
+    only = found.offer_files([("b.png", 1)], ALL_PAGES)
     assert [kind for _, kind in only[found.types]["choices"]] == ["png"], "one kind of image needs no sum"
     assert only[found.files]["value"] == only[found.types]["value"] == []
 
@@ -49,5 +51,25 @@ def test_ranks_leave_out_the_page_that_was_asked_with(service: Service, ids: lis
 
 def test_the_order_of_the_widgets_is_that_of_the_events(blocks: gr.Blocks) -> None:
     found = Filters()
-    assert [widget.elem_id for widget in found.widgets] == ["only-files", "only-types", "dimension"]
+    assert [widget.elem_id for widget in found.widgets] == [
+        "only-files",
+        "only-types",
+        "only-folder",
+        "only-added",
+        "dimension",
+    ]
     assert all(widget._id in blocks.blocks for widget in found.widgets)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_folders_and_times_are_offered() -> None:
+    found = Filters()
+    chosen = Selection(folder="manuals", added_after=parse_time("7"))
+    updates = found.offer_files([("manuals/pump/a.pdf", 2), ("manuals/b.pdf", 1), ("c.pdf", 4)], chosen)
+    assert updates[found.folder]["choices"] == [
+        ("any folder", ""), ("manuals (3 pages)", "manuals"), ("manuals/pump (2 pages)", "manuals/pump"),
+    ]  # fmt: skip
+    assert updates[found.folder]["value"] == "manuals" and updates[found.added]["value"] == "7"
+    other = found.offer_files([], Selection(added_after=parse_time("2026-01-02")))[found.added]
+    assert other["choices"][-1][0] == "since 2026-01-02" and parse_time(other["value"]) == parse_time("2026-01-02")
+    assert found.offer_files([], ALL_PAGES)[found.added]["value"] == ""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,24 @@ def test_what_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(BadValueError, match="weight is a number"):
         question.parse_number(value, "weight", "weight")
     assert question.parse_number(3, "weight") == 3.0 and question.parse_number(None, "weight") is None
+
+
+def test_folder_and_time_are_read() -> None:
+    found = question.parse_selection(None, None, "manuals/", "2026-11-29T10:00Z")
+    assert found == Selection(folder="manuals", added_after=1_795_946_400.0)
+    assert question.parse_selection([], [], "", "") == question.parse_selection() == Selection()
+    today, week = question.parse_time("1"), question.parse_time("7")
+    assert today is not None and week is not None and 0 <= time.time() - today < 90_000
+    assert 6 * 86_400 - 7_300 < today - week < 6 * 86_400 + 7_300, "days of 23 and 25 hours too"
+    assert question.parse_time("2026-11-29") == datetime(2026, 11, 29).astimezone().timestamp()
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026", "2026-13-01", 17, "9999-12-31T23:59-14:00", ["2026-01-01"]])
+def test_what_is_no_time_is_refused(value: object) -> None:
+    with pytest.raises(BadValueError, match="added_after is a date"):
+        question.parse_time(value)
+    with pytest.raises(BadValueError, match="folder is a text"):
+        question.parse_selection(folder=3)
 
 
 @pytest.mark.parametrize("value", ["a", 3, ["a", 3], {"a": 1}])

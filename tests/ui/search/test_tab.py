@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+import orjson
 import pytest
 from gradio.context import LocalContext
 
@@ -22,7 +23,7 @@ SKIP = gr.skip()
 def search(events: SearchEvents, query: str = "words", weight: object = 50, **more: Any) -> dict[Any, Any]:
     return events.search(
         query, more.get("collection", "c"), more.get("top_k", "8"), "scripted", None, weight, more.get("minimum", 0),
-        more.get("files", []), more.get("types", []), "all",
+        more.get("files", []), more.get("types", []), more.get("folder", ""), more.get("added", ""), "all",
     )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def test_a_search_fills_summary_cards_and_the_first_page(events: SearchEvents) -
     assert f"/pages/{last.hits[0].page.id}.jpg" in updates[events.w.detail] and last.question.text == "words"
     assert len(search(events, top_k="2")[events.w.last].hits) == 2
     assert "of 1 that pass the filter, of 3" in search(events, files=["a.png"])[events.w.summary]
+    assert "of 3 that pass the filter, of 3" in search(events, added="1")[events.w.summary]
 
 
 @pytest.mark.usefixtures("ids")
@@ -57,6 +59,9 @@ def test_a_search_fills_summary_cards_and_the_first_page(events: SearchEvents) -
         ({"collection": UNKNOWN}, "no such collection"),
         ({"types": ["pdf"]}, "No page matches the filter"),
         ({"files": ["other.png"]}, "take it out of the filter"),
+        ({"folder": "manuals"}, "no folder &#39;manuals&#39;"),
+        ({"added": "2999-01-01"}, "No page matches the filter"),
+        ({"added": "soon"}, "added_after is a date"),
         ({"minimum": 0.999}, "No page reaches 0.999"),
         ({"collection": "empty"}, "This collection has no pages yet"),
     ],
@@ -70,12 +75,12 @@ def test_where_nothing_is_found_it_says_why(events: SearchEvents, asked: dict[st
 def test_fewer_dimensions_rank_again_without_a_call(events: SearchEvents, scripted: ScriptedWorker) -> None:
     last = search(events)[events.w.last]
     calls = len(scripted.embedder.calls)
-    updates = events.rank_again(last, "c", "8", "scripted", [], [], "768")
+    updates = events.rank_again(last, "c", "8", "scripted", [], [], "", "", "768")
     assert "compared in 768 dimensions" in updates[events.w.summary] and len(scripted.embedder.calls) == calls
     again = updates[events.w.last]
-    assert events.rank_again(again, "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
-    assert events.rank_again(LastSearch(), "c", "8", "scripted", [], [], "768") == {events.w.summary: SKIP}
-    failed = events.rank_again(last, "c", "8", "scripted", 3, [], "all")
+    assert events.rank_again(again, "c", "8", "scripted", [], [], "", "", "768") == {events.w.summary: SKIP}
+    assert events.rank_again(LastSearch(), "c", "8", "scripted", [], [], "", "", "768") == {events.w.summary: SKIP}
+    failed = events.rank_again(last, "c", "8", "scripted", 3, [], "", "", "all")
     assert "files is a list" in failed[events.w.summary] and failed[events.w.last].query == last.query
 
 
@@ -125,13 +130,75 @@ def test_the_address_says_what_is_opened(events: SearchEvents) -> None:
         updates = events.open_page(request)
         assert (updates[events.w.query], updates[events.w.top_k]) == ("a question", "50")
         assert "3 pages from 3 files" in updates[events.w.listing] and events.w.summary not in updates
-        found = events.search_addressed(request, "typed meanwhile", "c", "8", "scripted", None, 50, 0, [], [], "all")
-        assert found[events.w.last].question.text == "a question"
     with opened() as request:
         assert events.open_page(request)[events.w.collection]["value"] == "c", "the one last added to"
-        assert events.search_addressed(request, "", "c", "8", "scripted", None) == {events.w.summary: SKIP}
     with opened(c=UNKNOWN) as request:
         assert "This collection does not exist" in events.open_page(request)[events.w.summary]
+
+
+def wanted(**entry: Any) -> gr.EventData:
+    """An entry of the browser's history that is to be shown, as address.js sends it."""
+    usual = {"collection": "c", "top_k": "8", "server": "", "query": "", "like": "", "page": "", "search": ""}
+    return gr.EventData(None, {**usual, "redraw": True, "arriving": False, **entry})
+
+
+def told(events: SearchEvents, updates: dict[Any, Any]) -> dict[str, Any]:
+    """What the browser is told to put into the address."""
+    entry: dict[str, Any] = orjson.loads(updates[events.w.address])
+    return entry
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_search_is_told_to_the_address_and_found_again_without_a_model(
+    events: SearchEvents, scripted: ScriptedWorker
+) -> None:
+    first = search(events, "a <b> question", files=["a.png"])
+    entry = told(events, first)
+    assert (entry["collection"], entry["top_k"], entry["query"]) == ("c", "8", "a <b> question")
+    assert entry["is_new"] and entry["search"] == first[events.w.last].id and "<" not in first[events.w.address]
+    second = search(events, "another", weight=30)
+    calls = len(scripted.embedder.calls)
+    back = events.return_to(second[events.w.last], "c", wanted(query="a <b> question", search=entry["search"]))
+    assert back[events.w.last].question.text == back[events.w.query] == "a <b> question"
+    assert "of 1 that pass the filter" in back[events.w.summary]
+    assert back[events.w.filters.files]["value"] == ["a.png"] and back[events.w.weight] == 50
+    again = told(events, back)
+    assert (again["search"], again["returned"], again["is_new"]) == (entry["search"], True, False)
+    assert len(scripted.embedder.calls) == calls
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_search_that_is_not_kept_is_asked_once(events: SearchEvents, scripted: ScriptedWorker) -> None:
+    calls = len(scripted.embedder.calls)
+    found = events.return_to(LastSearch(), "c", wanted(query="from a link", search="unknown", arriving=True))
+    assert found[events.w.last].question.text == "from a link" and events.w.query not in found
+    assert len(told(events, found)["search"]) == 32, "the browser chooses no ids"
+    assert len(scripted.embedder.calls) == calls + 1
+    nothing = events.return_to(found[events.w.last], "c", wanted())
+    assert nothing[events.w.gallery] == "" and nothing[events.w.query] == "" and told(events, nothing)["search"] == ""
+    gone = events.return_to(found[events.w.last], "c", wanted(collection=UNKNOWN))
+    assert "This collection cannot be shown" in gone[events.w.summary]
+
+
+def test_the_address_names_the_page_that_was_opened(events: SearchEvents, ids: list[str]) -> None:
+    last = search(events)[events.w.last]
+    page = last.hits[2].page.id
+    shown = events.return_to(last, "c", wanted(search=last.id, page=page, redraw=False))
+    assert f"/pages/{page}.jpg" in shown[events.w.detail] and events.w.gallery not in shown
+    assert told(events, shown)["page"] == page
+    whole = events.return_to(last, "c", wanted(search=last.id, page=page))
+    assert f"/pages/{page}.jpg" in whole[events.w.detail] and told(events, whole)["page"] == page
+    assert f'data-page="{page}" aria-current="true"' in whole[events.w.gallery]
+    other = events.return_to(last, "c", wanted(search=last.id, page="0" * 16))
+    assert told(events, other)["page"] == "" and f"/pages/{last.hits[0].page.id}.jpg" in other[events.w.detail]
+    like = events.return_to(last, "c", wanted(like=ids[0]))
+    assert "2 pages like" in like[events.w.summary].replace("<b>", "").replace("</b>", "")
+
+
+@pytest.mark.parametrize("entry", [{"page": 3}, {"query": ["q"]}, {"top_k": "many", "server": "nobody"}])
+@pytest.mark.usefixtures("ids")
+def test_an_entry_that_no_page_sends_harms_nothing(events: SearchEvents, entry: dict[str, Any]) -> None:
+    assert told(events, events.return_to(LastSearch(), "c", wanted(**entry)))["search"] == "" or entry.get("query")
 
 
 def test_an_empty_collection_greets(events: SearchEvents) -> None:

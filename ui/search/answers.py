@@ -1,0 +1,115 @@
+"""What the Search tab shows for a question: summary, cards, a page in full, and what the address names."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+import gradio as gr
+from markupsafe import Markup
+
+from serving.errors import ServingError
+from serving.library.records import ALL_PAGES, CollectionKey, Hit
+from ui.components import results
+from ui.components.results import NO_RANKS, Ranks
+from ui.core.service import Question, SearchResult, Service
+from ui.search import page_regions
+from ui.search.address import Entry, SearchHistory
+from ui.search.collection_tools import Updates
+from ui.search.layout import SearchWidgets
+from ui.search.question import LastSearch, explain_no_hits, parse_top_k
+
+
+class Answers:
+    """Returns what changes, by widget. `find_requested` names the collection of a page that is still opening."""
+
+    def __init__(self, service: Service, widgets: SearchWidgets, find_requested: Callable[[], str]) -> None:
+        self.service = service
+        self.w = widgets
+        self.history = SearchHistory()
+        self._find_requested = find_requested
+
+    def answer(self, question: Question, entry: Entry, dimension: int | None) -> Updates:
+        """Return what is found for a question in the place of an entry of the browser's history."""
+        top_k = parse_top_k(entry.top_k)
+        entry = replace(entry, top_k=str(top_k), query=question.text, like=question.like, search="")
+        entry = replace(entry, image=question.image is not None)
+        try:
+            # A question that comes before the page knows its collection asks the one that it opens with.
+            collection = self.service.ownership.find(entry.collection or self._find_requested())
+            entry = replace(entry, collection=self.service.ownership.address_of(collection))
+            found = self.service.search(question, collection.key, top_k, dimension, entry.server)
+            return self._show_entry(question, found, collection.key, dimension, entry)
+        except ServingError as error:
+            return {**self.show_failure(error), **self.tell(replace(entry, page=""))}
+
+    def rank_kept(self, last: LastSearch, key: CollectionKey, entry: Entry) -> Updates:
+        """Return what is found now for a question that was asked before, in the place of an entry. Asks no model."""
+        top_k = parse_top_k(entry.top_k)
+        entry = replace(entry, top_k=str(top_k), query=last.question.text, like=last.question.like, search=last.id)
+        try:
+            found = self.service.rank(last.question, last.vector, last.fingerprint, key, top_k, last.dimension)
+            return self._show_entry(last.question, found, key, last.dimension, entry)
+        except ServingError as error:
+            return {**self.show_failure(error), **self.tell(replace(entry, page=""))}
+
+    def _show_entry(
+        self, question: Question, found: SearchResult, key: CollectionKey, dimension: int | None, entry: Entry
+    ) -> Updates:
+        """Return what was found, which the address is to name. Raises ServingError."""
+        entry = replace(entry, search=entry.search or secrets.token_hex(16))
+        if not any(hit.page.id == entry.page for hit in found.hits):
+            entry = replace(entry, page="")
+        shown = self.show_found(question, found, key, dimension, entry.search, entry.page)
+        return {**shown, **self.tell(entry)}
+
+    def show_found(
+        self,
+        question: Question,
+        found: SearchResult,
+        key: CollectionKey,
+        dimension: int | None,
+        search: str,
+        page: str = "",
+        was: Ranks = NO_RANKS,
+    ) -> Updates:
+        """Return what was found, with one page in full, the best where `page` is not among them. Raises ServingError.
+
+        `search`: the id by which it is kept, so that it can be ranked again.
+        """
+        catalogue = self.service.library.catalogue
+        last = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension, search)
+        self.history.keep(replace(last, hits=()))
+        if not found.hits:
+            return {**self.clear(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
+        full = find_hit(last, page) or found.hits[0]
+        like = results.quote_page(catalogue.read_page(question.like)) if question.like else ""
+        collection, filtered = catalogue.read_collection(key), question.selection != ALL_PAGES
+        summary = results.render_summary(found, collection, like, filtered=filtered, dimension=dimension, was=was)
+        return {
+            self.w.summary: summary,
+            self.w.gallery: results.render_gallery(found.hits, was, full.page.id),
+            self.w.detail: page_regions.render_detail(full, catalogue.read_lines(full.page.id)),
+            self.w.last: last,
+        }
+
+    def render_hit(self, hit: Hit | None) -> Markup:
+        if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
+            return results.render_page_gone()
+        return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
+
+    def show_failure(self, error: ServingError) -> Updates:
+        return {**self.clear(), self.w.summary: results.render_error("The search failed", error)}
+
+    def clear(self) -> Updates:
+        return {self.w.summary: "", self.w.gallery: "", self.w.detail: "", self.w.last: LastSearch()}
+
+    def tell(self, entry: Entry) -> Updates:
+        """Return what the address is to name; a server only where there are several."""
+        several = isinstance(self.w.target, gr.Dropdown)
+        return {self.w.address: (entry if several else replace(entry, server="")).to_json()}
+
+
+def find_hit(last: LastSearch, page: object) -> Hit | None:
+    return next((hit for hit in last.hits if hit.page.id == page), None)
