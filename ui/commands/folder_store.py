@@ -18,7 +18,7 @@ from serving.system.files import sync_folder
 from ui.commands.store import AddObserver, AddProgress, FileToAdd, FoundPage
 
 if TYPE_CHECKING:
-    from ui.core.ingest import IngestJob
+    from ui.core.jobs import IngestJob
     from ui.core.service import Service
     from ui.servers.target import Targets
 
