@@ -17,6 +17,7 @@ from ui.components.results import render_notice
 from ui.core.service import MAX_TOP_K, Question, SearchResult
 
 TOP_K = 8
+ANY_TIME = "any"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,9 @@ def parse_selection(
 def parse_time(value: object) -> float | None:
     """Return seconds since 1970 of an ISO date or time, by this machine's clock where it names no zone.
 
-    A number of days, as a text, is counted back from tonight: `1` is today. None for "" and None. Raises BadValueError.
+    A number of days, as a text, is counted back from tonight: `1` is today. None for ANY_TIME. Raises BadValueError.
     """
-    if value is None or value == "":
+    if value in (None, "", ANY_TIME):
         return None
     try:
         text = str(value) if isinstance(value, str) else ""
