@@ -58,7 +58,12 @@ def parse_question(query: str, image: object, weight: object, minimum: object, *
 def parse_selection(
     files: object = None, types: object = None, folder: object = None, added_after: object = None
 ) -> Selection:
-    """Return the files, types, folder and time to search in. Raises BadValueError."""
+    """Return the files, types, folder and time to search in. Raises BadValueError.
+
+    `folder` may be a list with one at most, as the page sends it.
+    """
+    if isinstance(folder, list) and len(folder) <= 1:
+        folder = folder[0] if folder else ""
     if not isinstance(folder, str | None):
         raise BadValueError("folder is a text", param="folder")
     within = parse_texts(files, "files"), parse_texts(types, "types"), folder or ""
