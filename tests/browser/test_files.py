@@ -63,13 +63,17 @@ def test_files_are_sorted_and_folders_and_times_narrow_a_search(visit: Visit, tm
     page.locator("#refine > button").click()
     for box, option, count in (
         ("#only-folder", "z.zip/b (4 pages)", 4),
+        ("#only-added", "today", 4),
         ("#only-folder", "z.zip/b/deep (1 page)", 1),
-        ("#only-added", "today", 1),
-        ("#only-folder", "any folder", 5),
     ):
+        if box == "#only-folder" and count < 4:
+            page.locator("#only-folder .token-remove").first.click()
+            expect(page.locator(".hit")).to_have_count(5)
         page.locator(f"{box} input").click()
         page.get_by_role("option", name=option, exact=True).click()
         expect(page.locator(".hit")).to_have_count(count)
+    page.locator("#only-folder .token-remove").first.click()
+    expect(page.locator(".hit")).to_have_count(5)
 
     delete = page.locator('.files li[data-name="z.zip/a.png"] .confirm')
     delete.locator("summary").click()

@@ -15,13 +15,12 @@ from serving.library.records import TYPES, CollectionKey, Selection, guess_file_
 from ui.components.events import Arguments
 from ui.components.wording import format_count
 from ui.core.service import Service
-from ui.search.question import LastSearch, parse_time
+from ui.search.question import ANY_TIME, LastSearch, parse_time
 from ui.servers.target import Target
 
 ALL = "all"
 """The choice that compares all numbers of a vector."""
-ANYWHERE = ("any folder", "")
-SINCE = [("any time", ""), ("today", "1"), ("in the last 7 days", "7"), ("in the last 30 days", "30")]
+SINCE = [("any time", ANY_TIME), ("today", "1"), ("in the last 7 days", "7"), ("in the last 30 days", "30")]
 LAST_RANK = 200
 """The last rank that `find_ranks` reports; a page that comes from behind it says so."""
 
@@ -35,9 +34,11 @@ class Filters:
             self.files = gr.Dropdown(label="Only these files", elem_id="only-files", min_width=240, scale=2, **some)
             some |= {"min_width": 180, "info": "By file name extension"}
             self.types = gr.Dropdown(label="Only these types", elem_id="only-types", **some)
-            one: Arguments = {"min_width": 180, "value": ""}
-            self.folder = gr.Dropdown([ANYWHERE], label="In this folder", elem_id="only-folder", visible=False, **one)
-            self.added = gr.Dropdown(SINCE, label="Added", elem_id="only-added", filterable=False, **one)
+            # One of several at most: Gradio's list of a single choice breaks when it has fewer choices than before.
+            some |= {"info": "With the folders in it", "max_choices": 1}
+            self.folder = gr.Dropdown(label="Only this folder", elem_id="only-folder", **some)
+            one: Arguments = {"min_width": 180, "filterable": False}
+            self.added = gr.Dropdown(SINCE, value=ANY_TIME, label="Added", elem_id="only-added", **one)
             one = {"min_width": 180, "info": "Fewer are faster and less accurate", "filterable": False}
             self.dimension = gr.Dropdown(
                 [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, **one
@@ -58,12 +59,10 @@ class Filters:
         files = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in names]
         places = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in sorted(folders.items())]
         offered: dict[Any, dict[str, Any]] = {self.files: {"choices": files}, self.types: {"choices": types}}
-        offered[self.folder] = {"choices": [ANYWHERE, *places], "visible": bool(places)}
-        if not places:  # nobody could take it out of a list that is not shown
-            offered[self.folder]["value"] = ""
+        offered[self.folder] = {"choices": places}
         if chosen is not None:
             offered[self.files]["value"], offered[self.types]["value"] = list(chosen.files), list(chosen.types)
-            offered[self.folder]["value"] = chosen.folder
+            offered[self.folder]["value"] = [chosen.folder] if chosen.folder else []
             offered[self.added] = offer_times(chosen.added_after)
         return {widget: gr.update(**more) for widget, more in offered.items()}
 

@@ -17,6 +17,7 @@ from ui.components.results import render_notice
 from ui.core.service import MAX_TOP_K, Question, SearchResult
 
 TOP_K = 8
+ANY_TIME = "any"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,12 @@ def parse_question(query: str, image: object, weight: object, minimum: object, *
 def parse_selection(
     files: object = None, types: object = None, folder: object = None, added_after: object = None
 ) -> Selection:
-    """Return the files, types, folder and time to search in. Raises BadValueError."""
+    """Return the files, types, folder and time to search in. Raises BadValueError.
+
+    `folder` may be a list with one at most, as the page sends it.
+    """
+    if isinstance(folder, list) and len(folder) <= 1:
+        folder = folder[0] if folder else ""
     if not isinstance(folder, str | None):
         raise BadValueError("folder is a text", param="folder")
     within = parse_texts(files, "files"), parse_texts(types, "types"), folder or ""
@@ -67,9 +73,9 @@ def parse_selection(
 def parse_time(value: object) -> float | None:
     """Return seconds since 1970 of an ISO date or time, by this machine's clock where it names no zone.
 
-    A number of days, as a text, is counted back from tonight: `1` is today. None for "" and None. Raises BadValueError.
+    A number of days, as a text, is counted back from tonight: `1` is today. None for ANY_TIME. Raises BadValueError.
     """
-    if value is None or value == "":
+    if value in (None, "", ANY_TIME):
         return None
     try:
         text = str(value) if isinstance(value, str) else ""

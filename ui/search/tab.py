@@ -108,8 +108,8 @@ class SearchEvents:
                 self.search, question, outputs, **ASKING
             )
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
-        chosen = w.filters.files.change, w.filters.types.change, w.filters.folder.input, w.filters.added.input
-        changes = [*chosen, w.filters.dimension.input]
+        several = w.filters.files.change, w.filters.types.change, w.filters.folder.change
+        changes = [*several, w.filters.added.input, w.filters.dimension.input]
         ranked = [w.last, *place, *w.filters.widgets]
         gr.on(changes, self.rank_again, ranked, outputs, trigger_mode="always_last", **ASKING)
         w.many.connect([w.collection, w.target, *w.filters.widgets])

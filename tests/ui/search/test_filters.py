@@ -21,7 +21,7 @@ def test_files_and_types_are_offered_with_their_pages() -> None:
     types = {kind: label for label, kind in updates[found.types]["choices"]}
     assert set(types) == {"pdf", "image", "png", "jpeg", "other"}
     assert types["image"].endswith("(3)") and types["pdf"].endswith("(12)")
-    assert not updates[found.folder]["visible"] and found.added not in updates
+    assert updates[found.folder]["choices"] == [] and found.added not in updates
     only = found.offer_files([("b.png", 1)], ALL_PAGES)
     assert [kind for _, kind in only[found.types]["choices"]] == ["png"], "one kind of image needs no sum"
     assert only[found.files]["value"] == only[found.types]["value"] == []
@@ -67,9 +67,9 @@ def test_folders_and_times_are_offered() -> None:
     chosen = Selection(folder="manuals", added_after=parse_time("7"))
     updates = found.offer_files([("manuals/pump/a.pdf", 2), ("manuals/b.pdf", 1), ("c.pdf", 4)], chosen)
     assert updates[found.folder]["choices"] == [
-        ("any folder", ""), ("manuals (3 pages)", "manuals"), ("manuals/pump (2 pages)", "manuals/pump"),
+        ("manuals (3 pages)", "manuals"), ("manuals/pump (2 pages)", "manuals/pump"),
     ]  # fmt: skip
-    assert updates[found.folder]["value"] == "manuals" and updates[found.added]["value"] == "7"
+    assert updates[found.folder]["value"] == ["manuals"] and updates[found.added]["value"] == "7"
     other = found.offer_files([], Selection(added_after=parse_time("2026-01-02")))[found.added]
     assert other["choices"][-1][0] == "since 2026-01-02" and parse_time(other["value"]) == parse_time("2026-01-02")
-    assert found.offer_files([], ALL_PAGES)[found.added]["value"] == ""
+    assert found.offer_files([], ALL_PAGES)[found.added]["value"] == "any"
