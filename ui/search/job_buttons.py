@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
-from ui.core.ingest import Ingestor
+from serving.errors import ServingError
+from ui.components import results
 from ui.core.jobs import IngestJob
+from ui.core.service import Service
 
 PAUSE, RESUME = "Pause", "Resume"
 Updates = dict[Any, Any]
@@ -46,7 +49,42 @@ def name_retry(jobs: Sequence[IngestJob]) -> str:
     return "Try again" if failed else f"Try the {sum(len(job.failures) for job in jobs):,} skipped again"
 
 
-def pause_or_resume(ingestor: Ingestor, jobs: Sequence[IngestJob], button: str) -> None:
-    """Do with all jobs what the button said. Raises LibraryError."""
-    for job in jobs:
-        (ingestor.resume if button == RESUME else ingestor.pause)(job)
+class JobActions:
+    """What the buttons do with all uploads into a collection. Each returns an error to show, if there was one."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ingestor = service.ingestor
+
+    def list_jobs(self, collection: str) -> list[IngestJob]:
+        return self._ingestor.recent_jobs(self._service.ownership.find_key(collection))
+
+    def cancel(self, collection: str) -> None:
+        self._ingestor.cancel(self._service.ownership.find_key(collection))
+
+    def pause_or_resume(self, collection: str, button: str) -> Any:
+        """Do what the button says. Who follows the jobs shows it."""
+        try:
+            for job in self.list_jobs(collection):
+                (self._ingestor.resume if button == RESUME else self._ingestor.pause)(job)
+        except ServingError as error:
+            return results.render_error("The upload goes on as it was", error)
+        return gr.skip()
+
+    def retry(self, collection: str) -> Any:
+        """Add what was skipped, or left over by an upload that failed."""
+        try:
+            for job in self.list_jobs(collection):
+                if job.can_retry:
+                    self._ingestor.retry(job)
+        except ServingError as error:
+            return results.render_error("Nothing could be tried again", error)
+        return gr.skip()
+
+    def dismiss(self, collection: str) -> None:
+        """Give up what was skipped: its files go, and how the uploads ended is not shown any more."""
+        with suppress(ServingError):  # of a collection that is gone, with its jobs
+            for job in self.list_jobs(collection):
+                if job.finished.is_set():
+                    self._ingestor.cancel_job(job)
+            self._ingestor.forget_ended(self._service.ownership.find_key(collection))

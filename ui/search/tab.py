@@ -21,14 +21,13 @@ from ui.access.uploads import Upload, parse_uploads
 from ui.components import results
 from ui.components.events import PRIVATE, Arguments, call_script, get_current_page
 from ui.components.templates import render_template
-from ui.core.jobs import IngestJob
 from ui.core.sample_pages import list_sample_files, pick_sample_questions
 from ui.core.service import Question, Service
 from ui.search import filters, page_regions
 from ui.search.address import Entry, parse_entry
 from ui.search.answers import Answers, find_hit
 from ui.search.collection_tools import Updates
-from ui.search.job_buttons import pause_or_resume
+from ui.search.job_buttons import JobActions
 from ui.search.layout import MINE, SAMPLES, SearchWidgets
 from ui.search.question import TOP_K, LastSearch, parse_question, parse_selection, parse_top_k
 from ui.servers.target import Target
@@ -51,6 +50,7 @@ class SearchEvents:
         self.service = service
         self.w = widgets
         self.views = PageViews()
+        self.jobs = JobActions(service)
         self.answers = Answers(service, widgets, self._find_requested)
 
     def connect(self) -> None:
@@ -85,8 +85,8 @@ class SearchEvents:
             begun.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
         for begun in added:  # a collection has a key of its own from its first page
             begun.then(**moved)
-        w.jobs.cancel.click(self.cancel_jobs, [w.collection], None, **PRIVATE)
-        w.jobs.pause.click(self.pause_or_resume_jobs, [w.collection, w.jobs.pause], [w.summary], **PRIVATE)
+        w.jobs.cancel.click(self.jobs.cancel, [w.collection], None, **PRIVATE)
+        w.jobs.pause.click(self.jobs.pause_or_resume, [w.collection, w.jobs.pause], [w.summary], **PRIVATE)
         w.jobs.dismiss.click(self.dismiss_jobs, [w.collection], self.panel, **PRIVATE)
         w.tools.connect(w.collection, w.target, self.show_collection, everything)
         w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
@@ -187,38 +187,12 @@ class SearchEvents:
             collection = self.service.ownership.address_of(self.service.ownership.find(key))
         yield {**self._update_panel(collection), self.w.progress: results.render_jobs(ingestor.recent_jobs(key))}
 
-    def _list_jobs(self, collection: str) -> list[IngestJob]:
-        return self.service.ingestor.recent_jobs(self.service.ownership.find_key(collection))
-
-    def cancel_jobs(self, collection: str) -> None:
-        self.service.ingestor.cancel(self.service.ownership.find_key(collection))
-
-    def pause_or_resume_jobs(self, collection: str, button: str) -> Any:
-        """Do what the button says. Who follows the jobs shows it."""
-        try:
-            pause_or_resume(self.service.ingestor, self._list_jobs(collection), button)
-        except ServingError as error:
-            return results.render_error("The upload goes on as it was", error)
-        return gr.skip()
-
     def retry_jobs(self, collection: str) -> Updates:
-        """Add what was skipped, or left over by an upload that failed."""
-        outcome: Any = gr.skip()
-        try:
-            for job in self._list_jobs(collection):
-                if job.can_retry:
-                    self.service.ingestor.retry(job)
-        except ServingError as error:
-            outcome = results.render_error("Nothing could be tried again", error)
+        outcome = self.jobs.retry(collection)
         return {**self._update_panel(collection), self.w.summary: outcome}
 
     def dismiss_jobs(self, collection: str) -> Updates:
-        """Give up what was skipped: its files go, and how the uploads ended is not shown any more."""
-        with suppress(ServingError):  # of a collection that is gone, with its jobs
-            for job in self._list_jobs(collection):
-                if job.finished.is_set():
-                    self.service.ingestor.cancel_job(job)
-            self.service.ingestor.forget_ended(self.service.ownership.find_key(collection))
+        self.jobs.dismiss(collection)
         return self._update_panel(collection)
 
     @property

@@ -154,11 +154,11 @@ def test_what_others_have_is_not_scored_or_listed_by_its_name(open_page: tuple[s
         (BEN, operators, "a.png", True), (BEN, "house", "a.png", False),
     ):  # fmt: skip
         browser = Browsing(url, token)
-        scores = browser.event("score", "click", "a question", collection, None, [], [], "all")
+        scores = browser.event("score", "click", "a question", collection, None, [], [], [], "any", "all")
         panel = browser.event("collection", "input", collection)
-        question = ("a question", operators, "5", None, None, 50, 0, [], [], "all")
+        question = ("a question", operators, "5", None, None, 50, 0, [], [], [], "any", "all")
         assert "a.png" in browser.event("search", "click", *question)
-        again = browser.event("only-types", "change", None, collection, "5", None, [], ["png"], "all")
+        again = browser.event("only-types", "change", None, collection, "5", None, [], ["png"], [], "any", "all")
         assert [file in scores, "scores.csv" in scores, file in panel, file in again] == [seen] * 4
     for client in (anna, ben, nobody):
         client.close()
@@ -218,7 +218,7 @@ def test_a_name_makes_a_collection_where_pages_are_added_or_it_is_typed_and_nowh
     names = lambda: [found["name"] for found in somebody.predict(api_name="/collections")["collections"]]  # noqa: E731
     somebody.predict("a question", None, "asked about", 5, None, api_name="/search")
     somebody.predict("asked about", ["0" * 16], api_name="/delete_pages")
-    browser.event("search", "click", "a question", "asked about", "5", None, None, 50, 0, [], [], "all")
+    browser.event("search", "click", "a question", "asked about", "5", None, None, 50, 0, [], [], [], "any", "all")
     assert requests.get(f"{url}/?c=asked%20about", cookies={"dormouse": token}, timeout=30).ok and names() == []
     browser.event("collection", "input", "typed")
     assert names() == ["typed"]
@@ -236,8 +236,8 @@ def test_a_choice_that_is_told_twice_changes_nothing(open_page: tuple[str, str])
     """A dropdown's `input` may fire twice: what moved, and the hits, stay."""
     url, operators = open_page
     browser = Browsing(url, ANNA)
-    browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], "all")
-    choice = (None, operators, "5", None, [], [], "768")
+    browser.event("search", "click", "a question", operators, "5", None, None, 50, 0, [], [], [], "any", "all")
+    choice = (None, operators, "5", None, [], [], [], "any", "768")
     first, second = (browser.event("dimension", "input", *choice) for _ in range(2))
     assert "in 768 dimensions" in first and "in 768" not in second and "/pages/" not in second
     assert "/pages/" in browser.event("dimension", "input", *choice[:-1], "all")

@@ -64,11 +64,11 @@ def test_pause_resume_and_cancel_act_on_all_uploads_of_the_collection(
     files = [upload(tmp_path, f"{name}.pdf", pdf([[name, str(n)] for n in range(20)])) for name in "ab"]
     jobs = [service.ingestor.start(made(service.library), [file]) for file in files]
     until(lambda: all(job.total == 20 for job in jobs))
-    events.pause_or_resume_jobs("c", "Pause")
+    events.jobs.pause_or_resume("c", "Pause")
     assert [job.state for job in jobs] == ["paused"] * 2
-    events.pause_or_resume_jobs("c", "Resume")
+    events.jobs.pause_or_resume("c", "Resume")
     assert [job.state for job in jobs] == ["running"] * 2
-    events.cancel_jobs("c")
+    events.jobs.cancel("c")
     scripted.embedder.gate.set()
     assert all(job.finished.wait(20) and job.state == "cancelled" for job in jobs)
 
