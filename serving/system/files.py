@@ -41,12 +41,17 @@ def copy_file(source: Path, path: Path) -> None:
         shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    sync_file(folder)
 
 
 def remove_files(paths: Sequence[Path]) -> None:
