@@ -418,10 +418,12 @@ class SearchEvents:
         entry = replace(entry, collection=self.service.ownership.address_of(found))
         kept = self.answers.history.find(entry.search)
         before = LastSearch(Question(entry.query)) if kept is None else kept
-        panel = self._update_panel(entry.collection, before.question.selection)
+        # What somebody has set while the page opened stays, unless a kept search says what it was.
+        is_untold = bool(event.arriving) and kept is None
+        panel = self._update_panel(entry.collection, None if is_untold else before.question.selection)
         if entry.collection != collection:
             panel |= self._clear_results()
-        widgets = self._return_widgets(before, entry, arriving=bool(event.arriving))
+        widgets = {} if is_untold else self._return_widgets(before, entry, arriving=bool(event.arriving))
         if kept is not None:
             return {**panel, **widgets, **self.answers.rank_kept(kept, found.key, entry)}
         if not entry.query.strip() and not entry.like:

@@ -164,7 +164,8 @@ def test_a_search_is_told_to_the_address_and_found_again_without_a_model(
     assert back[events.w.filters.files]["value"] == ["a.png"] and back[events.w.weight] == 50
     again = told(events, back)
     assert (again["search"], again["returned"], again["is_new"]) == (entry["search"], True, False)
-    assert len(scripted.embedder.calls) == calls
+    arrived = events.return_to(LastSearch(), "c", wanted(search=told(events, second)["search"], arriving=True))
+    assert arrived[events.w.weight] == 30 and len(scripted.embedder.calls) == calls
 
 
 @pytest.mark.usefixtures("ids")
@@ -172,6 +173,7 @@ def test_a_search_that_is_not_kept_is_asked_once(events: SearchEvents, scripted:
     calls = len(scripted.embedder.calls)
     found = events.return_to(LastSearch(), "c", wanted(query="from a link", search="unknown", arriving=True))
     assert found[events.w.last].question.text == "from a link" and events.w.query not in found
+    assert events.w.weight not in found, "what is set while the page opens stays"
     assert len(told(events, found)["search"]) == 32, "the browser chooses no ids"
     assert len(scripted.embedder.calls) == calls + 1
     nothing = events.return_to(found[events.w.last], "c", wanted())
