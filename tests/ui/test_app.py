@@ -21,13 +21,13 @@ import requests
 from gradio_client import Client, handle_file
 
 from serving.http.child_server import ProcessFailed, ServerProcess
+from serving.http.event_stream import parse_events
 from serving.http.server import is_loopback
 from tests.support.hostile_pdfs import NESTED, hostile_pdf
 from tests.support.repository import SAMPLES
 from tests.support.states import NOW, elsewhere, engine
 from tests.support.waiting import until
 from ui.app import make_parser
-from ui.servers.state_feed import parse_events
 
 ROOT = Path(__file__).parents[2]
 
@@ -255,7 +255,7 @@ def stream(url: str) -> Iterator[dict[str, Any]]:
     with requests.get(url + "/status/events", stream=True, timeout=(5, 30)) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
         assert response.headers["Cache-Control"] == "no-store"
-        for data in parse_events(response.iter_content(None)):
+        for _, data in parse_events(response.iter_content(None)):
             yield json.loads(data)
 
 

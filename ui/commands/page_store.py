@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from requests.auth import HTTPBasicAuth
 from typing_extensions import TypedDict
 
 from serving.errors import BadValueError, ServingError, TooLargeError
+from serving.http.event_stream import parse_events
 from serving.http.server import is_loopback
 from serving.library.exporting import Progress
 from serving.library.records import Collection, CollectionKey, StoredFile
@@ -249,7 +250,7 @@ class PageStore:
         with self._request("POST", f"/gradio_api/call/v2/{name}", json=inputs) as answer, reading_answer():
             event = TypeAdapter(QueuedCall).validate_json(answer.content)["event_id"]
         with self._request("GET", f"/gradio_api/call/v2/{name}/{event}", stream=True) as answer, reading(self._url):
-            for what, data in parse_events(answer.iter_lines(CHUNK_BYTES)):
+            for what, data in read_events(answer.iter_content(None)):
                 if what == "error":
                     raise PageError(describe_error(data))
                 if what == "complete":
@@ -342,18 +343,13 @@ def check_status(answer: requests.Response) -> None:
     raise PageError(told.get(code, f"the page answered HTTP {code}"))
 
 
-def parse_events(lines: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
+def read_events(chunks: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     """Yield (kind, data) of each event of a call. Raises PageError."""
-    kind = ""
-    for line in lines:
-        field, _, value = line.partition(b": ")
-        if field == b"event":
-            kind = value.decode("ascii", "replace")
-        elif field == b"data":
-            try:
-                yield kind, orjson.loads(value)
-            except ValueError:
-                raise PageError("the page's answer cannot be read") from None
+    for kind, data in parse_events(chunks, most=None):  # a list of all files may be long
+        try:
+            yield kind, orjson.loads(data)
+        except ValueError:
+            raise PageError("the page's answer cannot be read") from None
 
 
 def describe_error(data: object) -> str:

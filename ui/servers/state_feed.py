@@ -10,11 +10,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import orjson
 import requests
 
+from serving.http.event_stream import parse_events
 from serving.system.timeouts import GrowingPause
 from ui.servers import state
 from ui.servers.state import EngineState, ServerState
@@ -25,7 +26,6 @@ SILENCE_S = 40.0
 """After so long without an event the connection counts as broken: the engine sends something every 15 s."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 """Before the first, second, ... try in a row: an engine that was started again answers after two seconds."""
-EVENT_BYTES = 1024 * 1024
 REPEAT_S = 15.0
 """A browser gets the state again after this, so that it knows the connection lives, and ages stay true."""
 BROWSERS = 256
@@ -165,20 +165,7 @@ class EngineStateFeed(StateFeed):
                 if 300 <= response.status_code < 500:
                     raise StateRefused(f"it answered {response.status_code}")
                 response.raise_for_status()
-                for data in parse_events(response.iter_content(None)):
+                for _, data in parse_events(response.iter_content(None)):
                     if self._closing.is_set():
                         return
                     yield EngineState.model_validate(orjson.loads(data))
-
-
-def parse_events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the data of each server-sent event. Raises ValueError if one has no end."""
-    rest = b""
-    for chunk in chunks:
-        *events, rest = (rest + chunk).split(b"\n\n")
-        for event in events:
-            data = [line.removeprefix(b"data:").strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield b"\n".join(data)
-        if len(rest) > EVENT_BYTES:
-            raise ValueError("an event without an end")

@@ -23,7 +23,7 @@ from tests.support.files import pdf
 from tests.support.servers import ScriptedWorker, listening
 from tests.support.waiting import until
 from ui.commands import page_store
-from ui.commands.page_store import FileForm, PageStore, parse_events, split_into_portions
+from ui.commands.page_store import FileForm, PageStore, read_events, split_into_portions
 from ui.commands.store import FileToAdd
 
 
@@ -146,7 +146,7 @@ def test_a_form_has_the_length_that_it_says(tmp_path: Path) -> None:
 
 
 def test_events_of_a_call_are_read() -> None:
-    lines = [b"event: heartbeat", b"data: null", b"", b"event: complete", b'data: [{"a": 1}]', b""]
-    assert list(parse_events(iter(lines))) == [("heartbeat", None), ("complete", [{"a": 1}])]
+    sent = [b"event: heartbeat\ndata: null\n\nevent: comp", b'lete\ndata: [{"a": 1}]\n\n']
+    assert list(read_events(sent)) == [("heartbeat", None), ("complete", [{"a": 1}])]
     with pytest.raises(page_store.PageError, match="cannot be read"):
-        list(parse_events(iter([b"event: complete", b"data: {"])))
+        list(read_events([b"event: complete\ndata: {\n\n"]))

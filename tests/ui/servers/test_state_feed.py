@@ -15,16 +15,7 @@ from tests.support.waiting import until
 from ui.coldstart import timeline
 from ui.servers import state
 from ui.servers.state import ServerState
-from ui.servers.state_feed import EngineStateFeed, parse_events
-
-
-def test_events_are_cut_out_of_a_stream() -> None:
-    stream = b"retry: 1\n\nevent: engine\ndata: {}\n\n: nothing new\n\ndata: a\ndata: b\n\ndata: unfinished"
-    for size in (1, 7, 1_000):
-        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-        assert list(parse_events(chunks)) == [b"{}", b"a\nb"]
-    with pytest.raises(ValueError, match="without an end"):
-        list(parse_events([b"x" * 600_000] * 2))
+from ui.servers.state_feed import EngineStateFeed
 
 
 @pytest.mark.parametrize("code", [302, 401, 404])

@@ -12,6 +12,7 @@ import requests
 from serving.client import EmbeddingClient
 from serving.errors import BadValueError, NotReadyError
 from serving.http.child_server import ServerProcess
+from serving.http.event_stream import parse_events
 from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
@@ -25,7 +26,6 @@ from tests.support.uploads import upload
 from tests.support.waiting import until
 from ui.app import make_parser
 from ui.core.service import Question, Service
-from ui.servers.state_feed import parse_events
 from ui.servers.target import Target, Targets, address_of, split_name_and_url
 
 NOWHERE = "http://127.0.0.1:9"
@@ -185,4 +185,4 @@ def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:
         assert reason("?target=one") == reason("?target=nobody") == reason("")
         assert reason("?target=two").startswith("Runs elsewhere")
         with requests.get(url + "/status/events?target=two", stream=True, timeout=5) as stream:
-            assert b"Runs elsewhere" in next(parse_events(stream.iter_content(None)))
+            assert b"Runs elsewhere" in next(parse_events(stream.iter_content(None)))[1]
