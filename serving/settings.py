@@ -21,6 +21,8 @@ LOADED_WITH = frozenset({"data", "weights", "device", "vllm_eager", "hf_eager", 
 """Settings that a worker reads while it loads, which are part of its snapshot's identity. It gets all others at its
 launch."""
 VECTOR_BYTES = 1024 * MiB
+MAX_TOP_K = 50
+"""Pages that one search returns: each has a picture."""
 LAST_BATCH_S = 3.0
 """The end of the grace at a shutdown: requests not started by then are refused, so that clients get an error."""
 

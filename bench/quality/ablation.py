@@ -56,8 +56,7 @@ def embed_corpus(corpus: Path, settings: Settings) -> tuple[list[RawPage], list[
     """Return the pages with readable text, the queries (see `name_subjects`), and the vector of each."""
     embedder = builtin.BuiltinEmbedder(settings)
     embedder.load()
-    e5 = embedder._e5
-    assert e5 is not None
+    e5 = embedder.e5
     pages = []
     with ParserPool(settings) as parsers:
         for path in recall.list_page_files(corpus):

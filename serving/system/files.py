@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import secrets
 import shutil
@@ -52,6 +53,12 @@ def sync_file(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     sync_file(folder)
+
+
+def find_package_file(package: str, name: str) -> Path | None:
+    """Return where an installed package's file should be; None without the package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / name
 
 
 def remove_files(paths: Sequence[Path]) -> None:

@@ -35,6 +35,13 @@ def start_page(data: Path, worker: str) -> ServerProcess:
     return ServerProcess("ui.app", ["--no-browser", "--data", str(data), "--worker", f"scripted={worker}"])
 
 
+def restart(process: ServerProcess, data: Path, worker: str) -> ServerProcess:
+    """Kill a page in the middle of its work, and return the next one on its data."""
+    process.kill()
+    process.stop()
+    return start_page(data, worker)
+
+
 def open_page(browser: Browser, url: str, look: str) -> Visit:
     visit = Visit(browser.new_context(**LOOKS[look]), url)  # type: ignore[arg-type]
     visit.open(f"{url}/?c=books")
@@ -77,9 +84,7 @@ def test_pause_restart_resume_and_retry(
     assert serious(page) == []
 
     leave(visit)
-    process.kill()
-    process.stop()
-    process = start_page(data, url)
+    process = restart(process, data, url)
     visit = open_page(browser, process.wait(), look)
     page, told = visit.page, visit.page.locator("#progress")
     expect(told).to_contain_text("Paused:")
@@ -91,9 +96,7 @@ def test_pause_restart_resume_and_retry(
     expect(told).to_contain_text("manual.pdf: page")
 
     leave(visit)
-    process.kill()
-    process.stop()
-    process = start_page(data, url)
+    process = restart(process, data, url)
     visit = open_page(browser, process.wait(), look)
     page, told = visit.page, visit.page.locator("#progress")
     expect(told).to_contain_text(f"{PAGES - 1} pages added")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gradio.events import api
@@ -33,9 +34,7 @@ class JobsApi:
         Args:
             job: its id, as /jobs returns it
         """
-        found = self._ingestor.find_job(job)
-        self._ingestor.pause(found)
-        return as_json(found)
+        return self._change(job, self._ingestor.pause)
 
     def resume_job(self, job: str) -> dict[str, Any]:
         """Go on with an upload that was paused.
@@ -43,9 +42,7 @@ class JobsApi:
         Args:
             job: its id, as /jobs returns it
         """
-        found = self._ingestor.find_job(job)
-        self._ingestor.resume(found)
-        return as_json(found)
+        return self._change(job, self._ingestor.resume)
 
     def cancel_job(self, job: str) -> dict[str, Any]:
         """End an upload; its pages stay. Of one that has ended, remove the files that were kept to try them again.
@@ -53,9 +50,7 @@ class JobsApi:
         Args:
             job: its id, as /jobs returns it
         """
-        found = self._ingestor.find_job(job)
-        self._ingestor.cancel_job(found)
-        return as_json(found)
+        return self._change(job, self._ingestor.cancel_job)
 
     def retry_job(self, job: str) -> dict[str, Any]:
         """Add what an upload has skipped, or all that is missing of one that failed. Returns the new upload at once.
@@ -64,6 +59,11 @@ class JobsApi:
             job: its id, as /jobs returns it
         """
         return as_json(self._ingestor.retry(self._ingestor.find_job(job)))
+
+    def _change(self, job: str, change: Callable[[IngestJob], None]) -> dict[str, Any]:
+        found = self._ingestor.find_job(job)
+        change(found)
+        return as_json(found)
 
 
 def build(service: Service) -> None:

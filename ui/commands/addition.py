@@ -12,8 +12,9 @@ from serving.library.records import Collection, CollectionKey
 from serving.settings import Settings
 from ui.commands.folder_files import find_files
 from ui.commands.options import add_collection_option, find_collection, make_parser, open_store, parse_options
-from ui.commands.output import DONE, SKIPPED, Output, ShowProgress, Stopped, count, run_command
+from ui.commands.output import DONE, SKIPPED, Output, ShowProgress, Stopped, run_command
 from ui.commands.store import AddProgress, CollectionStore, FileToAdd
+from ui.components.wording import format_count
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,7 +116,7 @@ class Addition:
         with self._output.show_progress("reading") as show:
             for file in find_files(paths, Settings(), lambda name, why: self.skip_file(name, why, known=False)):
                 found.append(file)
-                show(0, 0, count(len(found), "file"))
+                show(0, 0, format_count(len(found), "file"))
         return found
 
     def add_files(self, store: CollectionStore, name: str, files: Sequence[FileToAdd], *, replaces: bool) -> None:
@@ -159,22 +160,22 @@ class Addition:
             if file.sha256 not in kept and is_subset(current, file.name, complete):
                 self.replaced += 1
                 self.count_deleted(store.delete_files(key, [file.sha256]))
-                told = f"replaced {file.name}: {count(file.pages, 'old page')} deleted"
+                told = f"replaced {file.name}: {format_count(file.pages, 'old page')} deleted"
                 self._output.write("replaced", told, file=file.name, pages=file.pages)
 
     # Words
 
     def describe_kept(self) -> str:
-        left = f"; the page still adds {count(self._left, 'file')} that it has already" if self._left else ""
+        left = f"; the page still adds {format_count(self._left, 'file')} that it has already" if self._left else ""
         kept = "page was added before that and stays" if self.added == 1 else "pages were added before that and stay"
         return f"{self.added:,} {kept}{left}"
 
     def write_result(self, collection: str) -> None:
-        more = [f"{count(self.known, 'file')} already here"] if self.known else []
+        more = [f"{format_count(self.known, 'file')} already here"] if self.known else []
         more += [f"{self.replaced} replaced"] if self.replaced else []
         more += [f"{self.skipped} skipped"] if self.skipped else []
         told = f" ({', '.join(more)})" if more else ""
-        self._output.write_text(f"{count(self.added, 'page')} added to {collection!r}{told}")
+        self._output.write_text(f"{format_count(self.added, 'page')} added to {collection!r}{told}")
 
 
 def is_subset(current: Mapping[str, set[str]], name: str, complete: set[str]) -> bool:

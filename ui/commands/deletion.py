@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from serving.library.records import Collection
 from serving.system.display_names import display_path
 from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
-from ui.commands.output import DONE, SKIPPED, Output, Stopped, count, make_printable, run_command
+from ui.commands.output import DONE, SKIPPED, Output, Stopped, make_printable, run_command
 from ui.commands.store import CollectionStore
+from ui.components.wording import format_count
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,11 +38,11 @@ def delete(options: argparse.Namespace, output: Output) -> int:
         collection = require_collection(store, options.collection)
         if options.file:
             return delete_files(store, collection, options, output)
-        what = f"the collection {collection.name!r} with {count(collection.pages, 'page')}"
+        what = f"the collection {collection.name!r} with {format_count(collection.pages, 'page')}"
         confirm(what, yes=options.yes)
         pages = store.delete_collection(collection.key)
     output.summary["pages"] = pages
-    output.write_text(f"{count(pages, 'page')} deleted, with the collection {collection.name!r}")
+    output.write_text(f"{format_count(pages, 'page')} deleted, with the collection {collection.name!r}")
     return DONE
 
 
@@ -49,11 +50,13 @@ def delete_files(store: CollectionStore, collection: Collection, options: argpar
     wanted = list(dict.fromkeys(map(display_path, options.file)))
     found = [file for file in store.list_files(collection.key) if file.name in wanted]
     if found:
-        pages = count(sum(file.pages for file in found), "page")
-        confirm(f"{count(len(found), 'file')} with {pages} of {collection.name!r}", yes=options.yes)
+        pages = format_count(sum(file.pages for file in found), "page")
+        confirm(f"{format_count(len(found), 'file')} with {pages} of {collection.name!r}", yes=options.yes)
     deleted = store.delete_files(collection.key, [file.sha256 for file in found])
     for file in found:
-        output.write("deleted", f"deleted {file.name}: {count(file.pages, 'page')}", file=file.name, pages=file.pages)
+        output.write(
+            "deleted", f"deleted {file.name}: {format_count(file.pages, 'page')}", file=file.name, pages=file.pages
+        )
     missing = [name for name in wanted if name not in {file.name for file in found}]
     for name in missing:
         reason = "the collection has no such file"

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ui.commands.options import make_parser, open_store, parse_options, require_collection
-from ui.commands.output import DONE, Output, count, run_command
+from ui.commands.output import DONE, Output, run_command
 from ui.commands.store import CollectionStore
+from ui.components.wording import format_count
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,7 +37,7 @@ def list_collections(store: CollectionStore, name: str | None, output: Output) -
     found = [require_collection(store, name)] if name else store.list_collections()
     width = max((len(one.name) for one in found), default=0)
     for one in found:
-        text = f"{one.name:<{width}}  {count(one.pages, 'page'):>12}  {one.key}"
+        text = f"{one.name:<{width}}  {format_count(one.pages, 'page'):>12}  {one.key}"
         output.write("collection", text, name=one.name, pages=one.pages, id=one.key, fingerprint=one.fingerprint)
     output.summary["collections"] = len(found)
     if not found:

@@ -118,8 +118,3 @@ def write_line(text: str) -> None:
 def make_printable(text: str) -> str:
     """Return the text as one line that changes nothing on a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def count(number: int, noun: str) -> str:
-    """Return "1 page" or "2 pages"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from serving.settings import MAX_TOP_K
 from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
 from ui.commands.output import DONE, Output, run_command
 
-MOST = 50
 LINE_CHARS = 100
 
 
@@ -25,7 +25,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("question", metavar="QUESTION", help="in words")
     add_collection_option(parser)
     parser.add_argument(
-        "--top-k", type=parse_top_k, default=8, metavar="N", help=f"pages at most, 1 to {MOST}; default: %(default)s"
+        "--top-k",
+        type=parse_top_k,
+        default=8,
+        metavar="N",
+        help=f"pages at most, 1 to {MAX_TOP_K}; default: %(default)s",
     )
     options = parse_options(parser, argv)
     return run_command("search", lambda output: search(options, output), as_json=options.json)
@@ -61,6 +65,6 @@ def shorten(line: str | None) -> str:
 
 def parse_top_k(text: str) -> int:
     """Raises ArgumentTypeError."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST}")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_TOP_K:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_TOP_K}")
     return int(text)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from serving.errors import BadValueError
 from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
-from ui.commands.output import DONE, Output, count, run_command
+from ui.commands.output import DONE, Output, run_command
+from ui.components.wording import format_count
 
 
 def export_main(argv: Sequence[str]) -> int:
@@ -36,7 +37,7 @@ def export(options: argparse.Namespace, output: Output) -> int:
             pages = store.export_collection(collection.key, path, lambda done, of: show(done, of, f"{done}/{of} pages"))
     size = path.stat().st_size
     output.summary.update(file=str(path), pages=pages, bytes=size)
-    output.write_text(f"{count(pages, 'page')} of {collection.name!r} written to {path} ({size / 1e6:.1f} MB)")
+    output.write_text(f"{format_count(pages, 'page')} of {collection.name!r} written to {path} ({size / 1e6:.1f} MB)")
     return DONE
 
 
@@ -72,5 +73,5 @@ def import_file(options: argparse.Namespace, output: Output) -> int:
             options.file, options.name, lambda done, of: show(done, of, f"{done}/{of} pages")
         )
     output.summary.update(collection=made.key, name=made.name, pages=made.pages)
-    output.write_text(f"{count(made.pages, 'page')} imported as {made.name!r} ({made.key})")
+    output.write_text(f"{format_count(made.pages, 'page')} imported as {made.name!r} ({made.key})")
     return DONE

@@ -14,9 +14,10 @@ from serving.settings import Settings
 from serving.system.timeouts import GrowingPause
 from ui.commands.addition import Addition
 from ui.commands.options import add_collection_option, find_collection, make_parser, open_store, parse_options
-from ui.commands.output import DONE, Output, count, describe, run_command
+from ui.commands.output import DONE, Output, describe, run_command
 from ui.commands.store import CollectionStore, FileToAdd
 from ui.commands.watched_folder import Look, Stamp, WatchedFolder
+from ui.components.wording import format_count
 
 LOOK_S = 2.0
 """Between two looks: a file that has not changed meanwhile is complete."""
@@ -112,7 +113,7 @@ class Mirror:
         path = self._folder.path
         if own and not any(file.sha256 in names or look.owner_of(file.name) for file in own):
             raise BadValueError(
-                f"the collection has {count(len(own), 'file')} of a folder {self._folder.prefix}, and {path}"
+                f"the collection has {format_count(len(own), 'file')} of a folder {self._folder.prefix}, and {path}"
                 " has none of them: is it the same folder, and its disk there? If they are to go, delete them with"
                 " dormouse delete; if not, take another collection"
             )
@@ -146,7 +147,7 @@ class Mirror:
             store.add_files(key, new, self._addition)
         self._tried = {name: stamp for name, stamp in self._tried.items() if name in look.stamps}
         self._tried.update({file.name: look.stamps[file.name] for file in new})
-        pages, files = count(self._addition.added - before, "page"), count(len(new), "file")
+        pages, files = format_count(self._addition.added - before, "page"), format_count(len(new), "file")
         self._output.write_text(f"{pages} of {files} added")
 
     def _delete_old(self, store: CollectionStore, key: CollectionKey, look: Look) -> None:
@@ -158,7 +159,7 @@ class Mirror:
             if not self._owns(file) or file.sha256 in names or not is_outdated(file, look, complete):
                 continue
             self._addition.count_deleted(store.delete_files(key, [file.sha256]))
-            told = f"deleted {file.name}: {count(file.pages, 'page')}"
+            told = f"deleted {file.name}: {format_count(file.pages, 'page')}"
             self._output.write("deleted", told, file=file.name, pages=file.pages)
 
 

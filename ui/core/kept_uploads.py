@@ -14,7 +14,7 @@ from pathlib import Path
 from serving.library.database import LibraryError
 from serving.library.jobs import JobFile
 from serving.settings import Settings
-from serving.system.files import sync_file, sync_folder
+from serving.system.files import copy_file, sync_file, sync_folder
 from ui.access.uploads import Upload, get_uploads_folder
 
 
@@ -45,7 +45,6 @@ class KeptUploads:
         target = folder / f"{number:06d}"
         if upload.path.is_file():  # else the job says that it is gone
             link_or_copy(upload.path, target)
-            sync_file(target)
         return Upload(target, upload.name)
 
     def describe(self, uploads: Sequence[Upload]) -> tuple[JobFile, ...]:
@@ -86,8 +85,10 @@ class KeptUploads:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name, or make a copy where links cannot be made. Raises OSError."""
+    """Give a file another name, or make a copy where links cannot be made; it survives a power cut. Raises OSError."""
     try:
         os.link(source, target)
     except (OSError, AttributeError):
-        shutil.copyfile(source, target)
+        copy_file(source, target)
+    else:
+        sync_file(target)

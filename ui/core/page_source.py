@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,7 +152,7 @@ class PageSource:
         numbers = range(1, opened.file.count + 1)
         whole = self._wants(opened.number, opened.upload.name)
         wanted = tuple(n for n in numbers if whole or (opened.number, opened.name_page(n)) in self._job.only)
-        return OpenedFile(opened.number, opened.upload, opened.digest, opened.file, wanted)
+        return replace(opened, wanted=wanted)
 
     def _wants(self, number: int, name: str) -> bool:
         """Return whether the job takes all pages of a file, as such or with the zip that it was in."""

@@ -23,13 +23,11 @@ from serving.library.exporting import Export, Progress, export_collection, ignor
 from serving.library.importing import import_collection
 from serving.library.library import Library
 from serving.library.records import ALL_PAGES, TYPES, Collection, CollectionKey, Hit, Selection, StoredPage
-from serving.settings import Settings
+from serving.settings import MAX_TOP_K, Settings
 from ui.access.ownership import CollectionOwnership
 from ui.core.bench_runs import BenchRuns
 from ui.core.ingest import Ingestor
 from ui.servers.target import Target, Targets
-
-MAX_TOP_K = 50
 
 
 @dataclass(frozen=True)

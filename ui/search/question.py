@@ -12,9 +12,10 @@ from markupsafe import Markup
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
 from serving.library.records import ALL_PAGES, Hit, Selection
+from serving.settings import MAX_TOP_K
 from ui.access.uploads import parse_uploads
 from ui.components.results import render_notice
-from ui.core.service import MAX_TOP_K, Question, SearchResult
+from ui.core.service import Question, SearchResult
 
 TOP_K = 8
 ANY_TIME = "any"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from serving.embedders.builtin.page_reader import PageReader
 from serving.embedders.builtin.tesseract import find_tesseract
 from serving.errors import ServingError, UnreadableError
 from serving.settings import Settings
-from serving.system.files import write_file
+from serving.system.files import find_package_file, write_file
 from serving.system.processes import give_back_memory
 
 RECIPE = "3"
@@ -86,6 +85,12 @@ class BuiltinEmbedder(Embedder):
         tesseract = find_tesseract()
         self.scripts = PP_OCR_SCRIPTS + (tesseract.scripts if tesseract else ())
 
+    @property
+    def e5(self) -> E5:
+        """Return the text model, once loaded."""
+        assert self._e5 is not None
+        return self._e5
+
     def load(self) -> None:
         check_models(self._checked)
         self._e5 = E5(self._made)
@@ -106,8 +111,7 @@ class BuiltinEmbedder(Embedder):
         self.load()
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
-        assert self._e5 is not None
-        return self._centre(self._e5.embed_queries(queries))
+        return self._centre(self.e5.embed_queries(queries))
 
     def embed_pages(self, pages: Sequence[Page]) -> list[PageResult]:
         return [self._embed_page(page) for page in pages]
@@ -130,17 +134,15 @@ class BuiltinEmbedder(Embedder):
             return PageResult(np.asarray(-mean / np.linalg.norm(mean), dtype=np.float32), ())
         if not text:
             raise UnreadableError("the page has neither an image nor text")
-        assert self._e5 is not None
-        vector = self._centre(self._e5.embed_passages([text]))[0]
+        vector = self._centre(self.e5.embed_passages([text]))[0]
         return PageResult(vector, lines, self._embed_lines(lines) if page.explain else None)
 
     def _embed_lines(self, lines: Sequence[Line]) -> Vectors:
         vectors = np.zeros((len(lines), self.dimension), np.float32)
         telling = [n for n, line in enumerate(lines) if count_letters(line.text) >= MIN_LINE_LETTERS][:MAX_LINES]
         if telling:
-            assert self._e5 is not None
             texts = [lines[number].text[:MAX_LINE_CHARS] for number in telling]
-            vectors[telling] = self._centre(self._e5.embed_passages(texts))
+            vectors[telling] = self._centre(self.e5.embed_passages(texts))
         return vectors
 
 
@@ -174,10 +176,9 @@ def check_models(verdicts: Path) -> None:
         seen = {}
     fresh = {}
     for (package, name), expected in MODEL_FILES.items():
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
+        path = find_package_file(package, name)
+        if path is None:
             raise ModelFileError(f"the package {package} is not installed: reinstall with `make install`")
-        path = Path(spec.origin).parent / name
         try:
             stat = path.stat()
         except OSError:

@@ -13,7 +13,8 @@ import pytest
 from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
 from tests.support.repository import ROOT
-from ui.commands.output import Output, Stopped, count, make_printable, run_command
+from ui.commands.output import Output, Stopped, make_printable, run_command
+from ui.components.wording import format_count
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_text_changes_nothing_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
     Output(as_json=False).write("page", "a\x1b[31m\nb", file="x")
     assert capsys.readouterr().out == "a [31m b\n"
     assert make_printable("größer 中") == "größer 中"
-    assert [count(number, "page") for number in (0, 1, 2_000)] == ["0 pages", "1 page", "2,000 pages"]
+    assert [format_count(number, "page") for number in (0, 1, 2_000)] == ["0 pages", "1 page", "2,000 pages"]
 
 
 PROGRAM = """

@@ -20,7 +20,7 @@ EIGHT_BIT = 4
 MICROSOFT = "com.microsoft"
 OPERATORS = [("", 21), (MICROSOFT, 1)]
 IR_VERSION = 10
-STATES, MASK, OUT = "states", "mask", "out"
+STATES, MASK = "states", "mask"
 
 
 def build_encoder(weights: WeightsFile) -> bytes:
@@ -48,7 +48,6 @@ class EncoderGraph:
         )
         for layer in range(weights.layers):
             states = self._add_layer(f"l{layer}.", states)
-        self._add("Identity", [states], OUT)
         shape = ["texts", "tokens", weights.width]
         graph = helper.make_graph(
             self._nodes,
@@ -57,7 +56,7 @@ class EncoderGraph:
                 helper.make_tensor_value_info(STATES, TensorProto.FLOAT, shape),
                 helper.make_tensor_value_info(MASK, TensorProto.INT32, shape[:2]),
             ],
-            [helper.make_tensor_value_info(OUT, TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(states, TensorProto.FLOAT, shape)],
             self._constants,
         )
         operators = [helper.make_opsetid(*operator) for operator in OPERATORS]

