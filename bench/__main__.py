@@ -13,7 +13,7 @@ from bench.coldstart import run as coldstart
 from bench.coldstart.target import TargetError
 from bench.cost import bill, simulate
 from bench.quality import ablation, parity, recall
-from bench.speed import gpu_servers, gpu_tiers, page, random_weights, snapshots, worker
+from bench.speed import gpu_servers, gpu_tiers, library, page, random_weights, samples, snapshots, store, worker
 from bench.speed.browser import BrowserFailed
 from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
@@ -45,6 +45,9 @@ COMMANDS: Mapping[str, Command] = {
     "speed": worker,
     "snapshots": snapshots,
     "page": page,
+    "samples": samples,
+    "library": library,
+    "store": store,
     "ablation": ablation,
     "parity": parity,
     "gpu": gpu_servers,

@@ -77,6 +77,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="idle seconds until the worker stops, at least 2; default: 60",
     )
     parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker running; default: 0")
+    ahead = "start a worker at once where there is no snapshot yet, so that the first request need not wait for it"
+    parser.add_argument("--start-ahead", action="store_true", default=None, help=ahead)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; another one needs DORMOUSE_API_KEYS")
     parser.add_argument("--port", type=parse_port, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of key, snapshots and caches; default: DORMOUSE_DATA or data")

@@ -21,6 +21,7 @@ LOADED_WITH = frozenset({"data", "weights", "device", "vllm_eager", "hf_eager", 
 """Settings that a worker reads while it loads, which are part of its snapshot's identity. It gets all others at its
 launch."""
 VECTOR_BYTES = 1024 * MiB
+STORE_INDEX_PAGES = 20_000
 MAX_TOP_K = 50
 """Pages that one search returns: each has a picture."""
 LAST_BATCH_S = 3.0
@@ -43,6 +44,16 @@ class Settings(BaseSettings):
     """For a demo: the page can be searched; nothing is added, changed or deleted, and no run is started."""
     data: Path = Path("data")
     """Folder of all files that outlive a process."""
+    store: SecretStr = SecretStr("")
+    """Address of a PostgreSQL with pgvector that keeps the collections instead of a file in the data folder, for
+    several machines: postgresql://user@host/database. No engine or worker gets it."""
+    store_index: Literal["hnsw", "binary", "exact"] = "hnsw"
+    """How a store searches large collections: by an index of vectors, of their signs alone (a thirteenth of the size),
+    or by none. docs/design/store-search.md has what each finds."""
+    store_index_pages: Annotated[int, Field(ge=1)] = STORE_INDEX_PAGES
+    """A collection of so many pages gets an index: exact search in 20,000 of 2560 numbers takes 30 ms."""
+    pictures: str = ""
+    """Of a store: a folder that all its machines see, for the pictures of pages. Empty: they are in the database."""
 
     weights: str = WEIGHTS
     """A folder, or a name on the hub."""
@@ -118,6 +129,9 @@ class Settings(BaseSettings):
     night is up by then. 0: they go when it ends."""
     retry_bytes: Annotated[int, Field(ge=0)] = 2_048 * MiB
     """All such files. Those of the oldest uploads go first."""
+    keep_originals: bool = True
+    """Keep the files that pages are of, each once, to open them from a page; they go with their last page. Off on
+    Modal, where a page is acknowledged once its volume is committed: all these bytes would be in the way."""
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
     """Files in one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB
@@ -145,6 +159,8 @@ class Settings(BaseSettings):
     """Idle seconds until the worker stops; Modal's word, default and minimum."""
     min_containers: Annotated[int, Field(ge=0, le=1)] = 0
     """1 keeps a worker running, and starts it before the first request."""
+    start_ahead: bool = False
+    """The engine makes its first start without a request, where it has no snapshot yet: it takes longest of all."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Requests that a worker has at once; more wait in the engine, where they take no memory."""
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
@@ -174,7 +190,11 @@ class Settings(BaseSettings):
     def known_at_launch(self) -> dict[str, Any]:
         """Return all settings as JSON values, keys in clear text."""
         secrets = {name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
-        return {**self.model_dump(mode="json"), **secrets, **self.known_at_load()}
+        return {**self.model_dump(mode="json"), **secrets, **self.known_at_load(), "store": ""}
+
+    @property
+    def pictures_folder(self) -> Path | None:
+        return Path(self.pictures) if self.pictures else None
 
     @property
     def pages_ahead(self) -> int:
@@ -187,6 +207,6 @@ class Settings(BaseSettings):
 
 
 def settings_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of all settings, keys included: for an engine, never for a worker."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    """Return the variables of all settings but `store`, keys included: for an engine, never for a worker."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields if name != "store"}
     return {name: value for name, value in environment.items() if name.upper() in known}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnxruntime  # noqa: F401 - before usearch, which would make its import end the process
 import pytest
@@ -12,6 +13,10 @@ from serving.http.child_server import ServerProcess
 from serving.settings import Settings
 from tests.support.scripted import Scripted
 from tests.support.servers import ScriptedWorker, make_settings, running
+
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
+    from tests.support.stores import LibraryOpener
 
 for name in [name for name in os.environ if name.startswith("DORMOUSE_")]:
     del os.environ[name]  # settings of whoever runs the tests are not part of them
@@ -52,6 +57,26 @@ def scripted(settings: Settings) -> Iterator[ScriptedWorker]:
     with running(embedder, settings) as (url, worker):
         yield ScriptedWorker(url, worker, embedder)
         embedder.gate.set()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL with pgvector, for all tests of this process."""
+    from tests.support.postgres import PostgresServer  # not every venv of the tests has its client
+
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> Iterator[LibraryOpener]:
+    """Opens libraries, in one turn in their folders and in another on a server."""
+    from tests.support.stores import LibraryOpener
+
+    opener = LibraryOpener(request.getfixturevalue("postgres") if request.param == "postgres" else None)
+    yield opener
+    opener.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ collections, of a running page or of a data folder:
   list     the collections, or the files of one
   export   a collection as one zip
   import   an exported collection
+  copy     collections from a data folder to a PostgreSQL, or back
   delete   a collection, or some of its files
 
 on Modal:
@@ -39,6 +40,7 @@ COMMANDS = {
     "list": "ui.commands.listing:main",
     "export": "ui.commands.transfer:export_main",
     "import": "ui.commands.transfer:import_main",
+    "copy": "ui.commands.copying:main",
     "delete": "ui.commands.deletion:main",
     "deploy": "ui.deploy.deploy:main",
     "status": "ui.deploy.status:main",

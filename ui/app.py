@@ -24,7 +24,7 @@ import uvicorn
 from serving.errors import ServingError
 from serving.http.child_server import ProcessFailed
 from serving.http.server import Server, bind_listener, is_loopback, parse_port
-from serving.library.library import Library
+from serving.library.library import open_library
 from serving.settings import Settings
 from serving.snapshots.base import BACKEND_NAMES
 from serving.system.processes import interruptible
@@ -48,6 +48,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine only")
     parser.add_argument("--port", type=parse_port, default=7860, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of the collections; default: DORMOUSE_DATA or data")
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="keep the collections in a PostgreSQL with pgvector, for pages on several machines:"
+        " postgresql://user@host/database; default: DORMOUSE_STORE, or the folder. A password belongs to that variable"
+        " or to ~/.pgpass: others on this machine can read a command",
+    )
     parser.add_argument(
         "--read-only", action="store_true", help="search only: nothing can be added, changed or deleted"
     )
@@ -108,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def start_page(options: argparse.Namespace) -> int:
     """Open the port, the library and the servers, then serve. Raises ServingError; ProcessFailed for the engine."""
-    chosen = {"data": options.data, "read_only": options.read_only or None}
+    chosen = {"data": options.data, "store": options.store, "read_only": options.read_only or None}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     uploads = get_uploads_folder(settings)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
@@ -119,7 +126,9 @@ def start_page(options: argparse.Namespace) -> int:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port", file=sys.stderr
         )
         return 2
-    library = Library(settings.data, vector_bytes=settings.vector_bytes)
+    library = open_library(settings)
+    if library.read_only:
+        settings = settings.model_copy(update={"read_only": True})
     remove_old_uploads(uploads, older_s=0.0)  # of a page that was killed; this one owns the folder now
     with ExitStack() as stack:
         if options.worker:
@@ -147,6 +156,8 @@ def serve_page(service: Service, listener: socket.socket, options: argparse.Name
             f" seen by the browser that made it and by everybody with its link. Set {PASSWORD} to ask for a password",
             file=sys.stderr,
         )
+    service.library.follow_others()
+    service.library.begin_indexing()
     service.ingestor.continue_jobs()
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(
@@ -165,7 +176,8 @@ def serve_page(service: Service, listener: socket.socket, options: argparse.Name
     screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     if screen and not options.no_browser:
         threading.Timer(1.0, webbrowser.open, [url]).start()
-    with announce_page(service.settings.data, url.replace("0.0.0.0", "127.0.0.1")):  # noqa: S104 - not bound here
+    local, store = url.replace("0.0.0.0", "127.0.0.1"), service.settings.store.get_secret_value()  # noqa: S104
+    with announce_page(service.settings.data, local, store):
         server.run(sockets=[listener])
     return 0
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 import orjson
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bench.coldstart.result_file import ResultError
-from serving.errors import NotFoundError
+from serving.errors import NotFoundError, ServingError
 from serving.library import exporting
+from serving.library.originals import is_pdf
 from ui.access.ownership import BrowserCookies
 from ui.access.same_origin import SameOrigin
 from ui.access.uploads import UploadsOnly, get_uploads_folder, remove_old_uploads
@@ -29,12 +31,16 @@ from ui.components.events import PRIVATE, call_script
 from ui.components.theme import make_theme
 from ui.core.service import Service
 from ui.search import tab as search
-from ui.servers.state import as_json
+from ui.servers.state import ServerState, as_json
 from ui.servers.target import Target
 
 ASSETS = Path(__file__).parent.parent / "assets"
 STYLES = [ASSETS / "style.css", ASSETS / "timeline.css"]
-PICTURE = re.compile(r"[0-9a-f]{16}\.(jpg|webp)")
+KEPT = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+NO_DOCUMENT = {"Content-Security-Policy": "sandbox; default-src 'none'"}
+"""Of a file that anybody may have uploaded: a browser that opens it in spite of its type runs and loads nothing."""
+PAGE_ID = re.compile(r"[0-9a-f]{16}")
+PICTURE = re.compile(r"([0-9a-f]{16})\.(jpg|webp)")
 EXPORT = re.compile(r"[0-9a-f]{32}\.zip")
 TIDY_S = 600.0
 FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -87,8 +93,10 @@ def create_app(service: Service, *, loopback: bool = True) -> FastAPI:
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
     routes = PageRoutes(service)
+    app.add_exception_handler(ServingError, answer_error)
     app.get("/healthz")(routes.get_health)
     app.get("/pages/{name}")(routes.get_picture)
+    app.get("/originals/{page_id}")(routes.get_original)
     app.get("/exports/{name}")(routes.get_export)
     app.get("/runs/{name}.{kind}")(routes.get_run)
     app.get("/status")(routes.get_state)
@@ -120,11 +128,29 @@ class PageRoutes:
         return JSONResponse({"status": "ok"})
 
     def get_picture(self, name: str) -> Response:
-        path = self._service.library.pictures.folder / name
-        if not PICTURE.fullmatch(name) or not path.is_file():
+        if (named := PICTURE.fullmatch(name)) is None:
             return JSONResponse({"error": "no such page"}, 404)
-        headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(path, headers=headers)
+        pictures, (page_id, kind) = self._service.library.pictures, named.groups()
+        data = pictures.read_picture(page_id) if kind == "jpg" else pictures.read_thumbnail(page_id)
+        if data is None:
+            return JSONResponse({"error": "no such page"}, 404)
+        return Response(data, media_type="image/jpeg" if kind == "jpg" else "image/webp", headers=KEPT)
+
+    def get_original(self, page_id: str) -> Response:
+        """Return the file that a page is of: a PDF to be looked at, all else only to be saved."""
+        found = self._service.library.find_original(page_id) if PAGE_ID.fullmatch(page_id) else None
+        if found is None:
+            return JSONResponse({"error": "the original of this page is not here (any more)"}, 404)
+        page, path = found
+        name = page.file.rpartition("/")[2] or "original"
+        if not is_pdf(path):
+            disposition = {"Content-Disposition": write_disposition("attachment", name)}
+            return FileResponse(
+                path, media_type="application/octet-stream", headers={**KEPT, **disposition, **NO_DOCUMENT}
+            )
+        name = name if name.lower().endswith(".pdf") else f"{name}.pdf"
+        disposition = {"Content-Disposition": write_disposition("inline", name)}
+        return FileResponse(path, media_type="application/pdf", headers={**KEPT, **disposition})
 
     def get_export(self, name: str) -> Response:
         path = self._service.exports_folder / name
@@ -146,12 +172,22 @@ class PageRoutes:
     async def get_state(self, target: str = "") -> Response:
         return JSONResponse(as_json(self._service.targets.get_or_first(target).feed.state), headers=FRESH)
 
-    async def follow_states(self, target: str = "") -> Response:
+    async def follow_states(self, target: str = "", collection: str | None = None) -> Response:
         chosen = self._service.targets.get_or_first(target)
         if chosen.feed.is_full:
             return JSONResponse({"error": "too many tabs are open"}, 503, {"Retry-After": "5", **FRESH})
-        stream = stream_states(self._service, chosen)
+        stream = stream_states(self._service, chosen, collection)
         return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
+
+
+async def answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    return JSONResponse({"error": error.message}, error.status, {**error.headers(), **FRESH})
+
+
+def write_disposition(kind: str, name: str) -> str:
+    """Return the header of a file's name, whatever is in it."""
+    return f"{kind}; filename*=utf-8''{quote(name, safe='', errors='replace')}"
 
 
 async def tidy_folders(service: Service) -> None:
@@ -165,16 +201,32 @@ async def tidy_folders(service: Service) -> None:
         await asyncio.sleep(TIDY_S)
 
 
-async def stream_states(service: Service, target: Target) -> AsyncIterator[bytes]:
-    """Yield the target's states as server-sent events, from now on."""
+async def stream_states(service: Service, target: Target, collection: str | None = None) -> AsyncIterator[bytes]:
+    """Yield the target's states as server-sent events, from now on.
+
+    `collection`: a key, "" where there is none yet. What it has by then is told by a `version`, at each change.
+    """
     title = target.title if len(service.targets) > 1 else ""
+    changes, changed, loop = service.library.changes, asyncio.Event(), asyncio.get_running_loop()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # that loop has ended
+            loop.call_soon_threadsafe(changed.set)
+
     yield b"retry: 2000\n\n"
-    async with aclosing(target.feed.follow()) as followed:
-        async for state in followed:
-            run = service.runs.latest(target.name)
-            parts = timeline.render_parts(state, target.feed.history, time.monotonic(), title)
-            more = {"timeline": parts, "run": run.id if run is not None and run.is_running else ""}
-            yield b"event: status\ndata: " + orjson.dumps({**status_pill.make_message(state), **more}) + b"\n\n"
+    following = nullcontext() if collection is None else changes.follow(collection, wake)
+    with following:
+        async with aclosing(target.feed.follow(changed)) as followed:
+            async for state in followed:
+                known = {} if collection is None else {"version": changes.version(collection)}
+                yield write_state(service, target, title, state, known)
+
+
+def write_state(service: Service, target: Target, title: str, state: ServerState, known: Mapping[str, str]) -> bytes:
+    run = service.runs.latest(target.name)
+    parts = timeline.render_parts(state, target.feed.history, time.monotonic(), title)
+    more = {"timeline": parts, "run": run.id if run is not None and run.is_running else "", **known}
+    return b"event: status\ndata: " + orjson.dumps({**status_pill.make_message(state), **more}) + b"\n\n"
 
 
 def stop_streams(app: FastAPI, service: Service) -> None:

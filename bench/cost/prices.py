@@ -86,6 +86,13 @@ class Price:
         """Dollars a second."""
         return self.per_hour / 3600
 
+    def __str__(self) -> str:
+        return f"{self.gpu} at ${self.per_hour:.3f} an hour ({self.source})"
+
+    def list_amounts(self, seconds: Mapping[str, float]) -> list[str]:
+        """Return a line for each name: hours, and what they cost."""
+        return [f"{name:<12}{took / 3600:>14,.3f} h{took * self.per_s:>14,.2f} $" for name, took in seconds.items()]
+
 
 def price_machine(
     gpu: str, per_hour: float | None = None, cores: float = 0.0, memory_gib: float = 0.0, rates: Rates = LISTED

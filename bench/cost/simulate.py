@@ -1,4 +1,4 @@
-"""`python -m bench simulate`: a fleet under traffic that is drawn or replayed, or held against a real engine."""
+"""`python -m bench simulate`: a fleet under traffic that is drawn or replayed, or given many pages at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from bench.coldstart.result_file import load_result, select_start_seconds
 from bench.cost import fleet_validation, prices
 from bench.cost.arrivals import draw_bursts, draw_poisson, read_arrivals
 from bench.cost.fleet import Fleet, Simulation, simulate_fleet
+from bench.cost.ingest import MOST_PAGES, MOST_PER_S, Ingest, render_ingest, simulate_ingest
 from bench.cost.prices import DAY_S, MONTH_S, Price
 from bench.options import float_between, int_between, parse_seed
 from bench.results.stats import LEAST
 
-ABOUT = "a fleet under traffic that is drawn or replayed: latency, cold share, container-hours, cost"
+ABOUT = "a fleet under traffic, or given many pages at once: latency, cold share, container-hours, cost"
 WINDOW_S = 60.0
 
 
@@ -24,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     demand.add_argument("--arrivals", type=Path, metavar="FILE.csv", help="seconds or ISO 8601, one a line")
     replayed = "hold the simulation against a real engine on this machine, 2.5 min"
     demand.add_argument("--validate", action="store_true", help=replayed)
+    at_once = "no traffic: so many pages are to be embedded, by all containers at once"
+    demand.add_argument("--ingest-pages", type=int_between(1, MOST_PAGES), metavar="N", help=at_once)
     add = parser.add_argument
+    per_s = "pages a second that one container embeds, for --ingest-pages"
+    add("--pages-per-s", type=float_between(1e-6, MOST_PER_S), metavar="R", help=per_s)
+    read = "pages a second that can be read and kept, for --ingest-pages; default: as many as are embedded"
+    add("--read-per-s", type=float_between(1e-6, MOST_PER_S), metavar="R", help=read)
     add("--days", type=float_between(1e-9, 1e13), help="days of traffic; default: 30, or whole days of the file")
     burst = "have all requests come in busy stretches of this mean length"
     add("--burst", type=float_between(1, MONTH_S), metavar="S", help=burst)
@@ -48,14 +55,21 @@ def main(options: argparse.Namespace) -> int:
     """Print the simulation, or compare it with an engine, and return the exit code."""
     if options.validate:
         return fleet_validation.main(options)
-    if options.starts is None or options.service is None:
-        print("simulate failed: name --starts and --service, measured seconds of each", file=sys.stderr)
+    needed = "service" if options.ingest_pages is None else "pages_per_s"
+    if options.starts is None or getattr(options, needed) is None:
+        words = "measured seconds of each" if needed == "service" else "both measured"
+        print(f"simulate failed: name --starts and --{needed.replace('_', '-')}, {words}", file=sys.stderr)
         return 2
     price = prices.choose_price(options)
     window_s = WINDOW_S if options.window is None else options.window
     fleet = Fleet(options.max_containers, options.concurrency, window_s, options.buffer_containers)
-    service, starts = read_seconds(options.service), read_seconds(options.starts)
+    starts = read_seconds(options.starts)
+    if options.ingest_pages is not None:
+        ingest = Ingest(options.ingest_pages, options.pages_per_s, options.read_per_s)
+        print(render_ingest(ingest, fleet, simulate_ingest(ingest, fleet, starts, options.seed), price))
+        return 0
     arrivals, span_s = load_traffic(options)
+    service = read_seconds(options.service)
     print(render_simulation(simulate_fleet(fleet, arrivals, service, starts, options.seed, span_s), price))
     return 0
 
@@ -84,7 +98,7 @@ def load_traffic(options: argparse.Namespace) -> tuple[list[float], float | None
 def render_simulation(outcome: Simulation, price: Price) -> str:
     count, days = len(outcome.latencies_s), outcome.span_s / DAY_S
     lines = [
-        f"{count:,} requests in {days:g} days; {price.gpu} at ${price.per_hour:.3f} an hour ({price.source})",
+        f"{count:,} requests in {days:g} days; {price}",
         f"{outcome.cold_starts:,} cold starts; {outcome.cold_share:.1%} of the requests waited for one",
     ]
     for percent, least in ((50, 1), (95, LEAST["p95"]), (99, LEAST["p99"])):
@@ -93,6 +107,5 @@ def render_simulation(outcome: Simulation, price: Price) -> str:
     lines.append(f"{'longest':<12}{max(outcome.latencies_s):>14,.3f} s")
     parts = outcome.sum_seconds()
     total = sum(parts.values())
-    rows = {**parts, "total": total, "30 days": total * MONTH_S / outcome.span_s}
-    lines += [f"{name:<12}{took / 3600:>14,.3f} h{took * price.per_s:>14,.2f} $" for name, took in rows.items()]
+    lines += price.list_amounts({**parts, "total": total, "30 days": total * MONTH_S / outcome.span_s})
     return "\n".join(lines)

@@ -33,13 +33,15 @@ NAMED = "named"
 
 @dataclass(frozen=True)
 class Variant:
-    """A ranking: `centre` and `shrink` of `LanguageCentering`, the best line's share of a score, a rule of `RULES`."""
+    """A ranking: `centre` and `shrink` of `LanguageCentering`, the lines' share of a score, a rule of `RULES`."""
 
     name: str
     centre: float
     shrink: float
     line_weight: float
     line_rule: str = "title"
+    counts_pairs: bool = True
+    """Whether two lines that follow each other count too, or the nearest line alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +102,20 @@ def rank_queries(
     ranks = []
     for label in labels:
         query = neutral(queries[label.query])
-        best = np.array([(vectors @ query).max() for vectors in lines])
-        scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * best
+        told = [score_variant_lines(vectors, vectors @ query, variant) for vectors in lines]
+        scores = (1 - variant.line_weight) * (matrix @ query) + variant.line_weight * np.array(told)
         right = keys.index((label.file, label.page))
         texts = raw[right].texts
         found = Candidates(label.query, query, matrix[right], texts, lines[right])
         marked = texts[int(RULES[variant.line_rule](found).argmax())]
         ranks.append(QueryRank(label, int((scores >= scores[right]).sum()), marked))
     return ranks
+
+
+def score_variant_lines(lines: Vectors, cosines: Vectors, variant: Variant) -> float:
+    from serving.library.search import score_lines  # and usearch with it, which other commands do not need
+
+    return float(score_lines(lines, cosines, np.array([0]))[0] if variant.counts_pairs else cosines.max())
 
 
 def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
@@ -122,7 +130,12 @@ def compare_variants(corpus: Path, settings: Settings) -> dict[str, Any]:
         shipped,
         Variant("both, half of the language", CENTRE, 0.5, LINE_WEIGHT),
         Variant("both, most of mean and language", 0.8, 0.7, LINE_WEIGHT),
+        Variant("both, less weight on lines", CENTRE, SHRINK, 0.4),
         Variant("both, more weight on lines", CENTRE, SHRINK, 0.6),
+        *(
+            Variant(f"both, the nearest line alone, {share:.0%}", CENTRE, SHRINK, share, counts_pairs=False)
+            for share in (0.4, 0.5)
+        ),
         *(
             replace(shipped, name=f"both, line by {rule}", line_rule=rule)
             for rule in RULES

@@ -14,8 +14,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ from serving.client import Answer, EmbeddingClient, ModelInfo, PagePayload
 from serving.embedders.base import Vectors
 from serving.http.redirects import select_proxy_headers
 from serving.library import fingerprints
-from serving.library.fingerprints import Proof, Spread, Threshold
+from serving.library.fingerprints import FolderProofs, Proof, Spread, Threshold
+from serving.library.shared_proofs import SharedProofs
 from serving.settings import Settings
 
 ABOUT = "whether two servers compute the same vectors; if so, their pages may share a collection"
@@ -221,21 +223,38 @@ def render_table(result: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def record_proof(result: dict[str, Any], folder: Path, measured: str) -> str:
-    """Record the proof in the data folder, or withdraw an earlier one, and return in words what was done."""
+@contextmanager
+def open_proofs(settings: Settings) -> Iterator[FolderProofs | SharedProofs]:
+    """Yield what records proofs: for a store where the settings name one, else for the data folder."""
+    if not (address := settings.store.get_secret_value()):
+        yield FolderProofs(settings.data)
+        return
+    from serving.library.postgres_database import PostgresDatabase
+
+    database = PostgresDatabase(address)
+    database.open()
+    try:
+        yield SharedProofs(database)
+    finally:
+        database.close()
+
+
+def record_proof(result: dict[str, Any], proofs: FolderProofs | SharedProofs, measured: str) -> str:
+    """Record the proof for the collections, or withdraw an earlier one, and return in words what was done."""
     one, other = (result[name]["fingerprint"] for name in ("a", "b"))
     if one == other:
         return "both have the same fingerprint: there is nothing to record"
     if not result["equal"]:
-        where = folder / fingerprints.FILE
-        if not (gone := fingerprints.remove_proofs(folder, one, other)):
+        if not (gone := proofs.remove(one, other)):
             return "the two may not share a collection"
-        return f"{len(gone)} earlier proof(s) withdrawn from {where}; pages that were added by them are still there"
+        return (
+            f"{len(gone)} earlier proof(s) withdrawn from {proofs.place}; pages that were added by them are still there"
+        )
     if result["blurred"]:
         return "nothing recorded"
     fields: dict[str, Any] = {name: result.get(name) for name in ("pages", "queries", "threshold", "lines")}
-    fingerprints.add_proof(folder, Proof(fingerprints=(one, other), measured=measured, **fields))
-    return f"recorded in {folder / fingerprints.FILE}: the two may share a collection"
+    proofs.add(Proof(fingerprints=(one, other), measured=measured, **fields))
+    return f"recorded in {proofs.place}: the two may share a collection"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,7 +266,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         least_help = f"the least cosine of {kind} that counts as equal; default: %(default)s"
         add(f"--threshold-{kind}", type=float_between(1e-6, 1), default=least, metavar="C", help=least_help)
     recall.add_corpus(parser)
-    add("--data", type=Path, help="folder whose collections may rely on it; default: DORMOUSE_DATA or data")
+    add(
+        "--data",
+        type=Path,
+        help="folder whose collections may rely on it; default: DORMOUSE_STORE, DORMOUSE_DATA or data",
+    )
     add("--no-record", action="store_true", help="write the result only, and leave the data folder alone")
     record.add_out(parser, "parity.json")
 
@@ -269,7 +292,8 @@ def main(options: argparse.Namespace) -> int:
     print(render_table(result))
     saved = record.save_result(options.out, "parity", result, environment)
     if not options.no_record:
-        print(record_proof(result, settings.data, environment["time"]))
+        with open_proofs(settings) as proofs:
+            print(record_proof(result, proofs, environment["time"]))
     if result["equal"] and not result["blurred"]:
         print(f"written to {saved}")
         return 0

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,9 @@ from bench.quality.recall import LabelledQuery
 from bench.results import record
 from bench.results.record import Say
 from bench.speed import booklets
-from bench.speed.browser import PACKAGES, BrowserFailed, launch_browser
-from bench.speed.worker import summarise_seconds
+from bench.speed.browser import BrowserFailed, launch_browser
+from bench.speed.processor_time import load_psutil, read_machine_seconds, read_processor_times
+from bench.speed.timing import summarise_seconds
 from serving.http.child_server import ServerProcess
 from serving.system.cores import count_cores
 
@@ -84,11 +85,7 @@ class PageBench:
         self.url = process.wait()
         self.say = say
         self.uploads = data / "uploads"
-        try:
-            import psutil
-        except ImportError:
-            raise BrowserFailed(PACKAGES.format("psutil")) from None
-        self.process = psutil.Process(process.pid)
+        self.process = load_psutil().Process(process.pid)
         self.tab = self.open_tab()
 
     def open_tab(self) -> Page:
@@ -354,15 +351,7 @@ class TabTraffic:
 
 def read_cpu_seconds() -> tuple[float, float]:
     """Return the CPU seconds so far of this machine, and of this process with all running ones that it has started."""
-    import psutil
-
-    spent, me = psutil.cpu_times(), psutil.Process()
-    ours = 0.0
-    for process in (me, *me.children(recursive=True)):
-        with suppress(psutil.Error):
-            own = process.cpu_times()
-            ours += own.user + own.system
-    return sum(spent) - spent.idle - getattr(spent, "iowait", 0.0), ours
+    return read_machine_seconds(), sum(read_processor_times(os.getpid()).values())
 
 
 def read_text(tab: Page, selector: str) -> str:

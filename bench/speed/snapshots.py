@@ -26,7 +26,7 @@ from bench.options import int_between
 from bench.quality.recall import CORPUS
 from bench.results import record
 from bench.results.record import Keep
-from bench.speed.worker import subtract_medians, summarise_seconds, time_in_turn
+from bench.speed.timing import subtract_medians, summarise_seconds, time_in_turn
 from serving.http.server import READY
 from serving.system.processes import list_process_tree, read_memory_bytes
 

@@ -1,4 +1,4 @@
-"""`python -m bench speed`: ingest, worker and search, each beside the plain thing it wraps, in one run.
+"""`python -m bench speed`: ingest, a manual, worker and search, each beside the plain thing it wraps, in one run.
 
 Ratios carry over between machines; absolute times on a shared CPU do not.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sqlite3
 import statistics
 import tempfile
 import threading
@@ -27,7 +26,9 @@ from bench.options import int_between
 from bench.quality.recall import CORPUS, add_worker, open_worker
 from bench.results import record
 from bench.results.record import Keep, Say
-from bench.results.stats import LEAST, percentile
+from bench.speed.manual import ingest_through_page, measure_manual
+from bench.speed.processor_time import load_psutil
+from bench.speed.timing import subtract_medians, summarise_seconds, time_call, time_in_turn
 from serving.client import EmbeddingClient
 from serving.documents.page import Line, Page
 from serving.embedders.builtin.embedder import BuiltinEmbedder, join_page_text
@@ -43,37 +44,6 @@ ABOUT = "ingest, worker overhead and search, each beside the plain thing it wrap
 DIMENSION = 2560
 FINGERPRINT = "bench"
 A4_AT_200_DPI = (1654, 2339)
-
-
-def time_call(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def time_in_turn(
-    one: Callable[[int], object], other: Callable[[int], object], n: int, uncounted: int
-) -> tuple[list[float], list[float]]:
-    """Call both in turn with 0, 1, 2, ..., and return the seconds of each `n` calls after the first `uncounted`."""
-    pairs = [(time_call(partial(one, turn)), time_call(partial(other, turn))) for turn in range(n + uncounted)]
-    return [pair[0] for pair in pairs[uncounted:]], [pair[1] for pair in pairs[uncounted:]]
-
-
-def summarise_seconds(seconds: Sequence[float], digits: int = 3) -> dict[str, Any]:
-    """Return milliseconds as result files have them: n, p50, p95 (marked where it is weak) and all samples."""
-    samples = [value * 1000 for value in seconds]
-    return {
-        "n": len(samples),
-        "p50_ms": round(percentile(samples, 50), digits),
-        "p95_ms": round(percentile(samples, 95), digits),
-        "p95_weak": len(samples) < LEAST["p95"],
-        "samples_ms": [round(value, digits) for value in samples],
-    }
-
-
-def subtract_medians(through: Sequence[float], direct: Sequence[float]) -> float:
-    """Return the median difference of pairs of calls, in ms."""
-    return round(statistics.median(a - b for a, b in zip(through, direct, strict=True)) * 1000, 3)
 
 
 def measure_overhead(client: EmbeddingClient, folder: Path, say: Say, n: int = 200) -> dict[str, Any]:
@@ -159,7 +129,8 @@ def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
         plain.append(time_call(loop))
         with_lines.append(time_call(same_work))
         with tempfile.TemporaryDirectory() as data, ServerProcess("ui.app", ["--no-browser", "--data", data]) as page:
-            seconds, asked = ingest_through_page(page.wait(), files)
+            added, seconds, asked = ingest_through_page(page.wait(), files)
+        assert added == len(files), f"{added} of {len(files)} pages were added"
         ours.append(seconds)
         queries += asked
     page_s, plain_s, same_s = (statistics.median(took) / len(files) for took in (ours, plain, with_lines))
@@ -181,23 +152,6 @@ def measure_ingest(say: Say, rounds: int = 3) -> dict[str, Any]:
         "speedup_same_work": round(same, 3),
         "query": wait,
     }
-
-
-def ingest_through_page(url: str, files: Sequence[Path]) -> tuple[float, list[float]]:
-    """Return the seconds of one ingest, upload included, and of the queries asked during it."""
-    from gradio_client import Client, handle_file
-
-    adding, asking = Client(url, verbose=False), Client(url, verbose=False)
-    began = time.perf_counter()
-    job = adding.submit([handle_file(path) for path in files], "bench", api_name="/add_pages")
-    asked: list[float] = []
-    while not job.done():
-        question = f"what is number {len(asked)}"
-        asked.append(time_call(partial(asking.predict, question, None, "bench", 5, api_name="/search")))
-        time.sleep(0.5)
-    added = job.result()
-    assert len(added["added"]) == len(files), added["skipped"]
-    return time.perf_counter() - began, asked
 
 
 def measure_searches(say: Say, sizes: Sequence[int] = (10_000, 100_000)) -> dict[str, Any]:
@@ -253,35 +207,43 @@ def mix_query(rows: NDArray[np.float16], number: int) -> NDArray[np.float32]:
 
 
 def fill_library(folder: Path, rows: NDArray[np.float16]) -> None:
-    """Write rows straight into the database: a hundred thousand real `add`s are a hundred thousand fsyncs."""
-    from serving.library.database import make_key
+    """Write rows in one transaction: a hundred thousand real `add`s are a hundred thousand fsyncs."""
     from serving.library.library import Library
+    from serving.library.records import NewPage
+    from serving.library.rows import SET_EMBEDDER, insert_rows, read_collection_row
 
-    Library(folder).close()
-    collection = "INSERT INTO collections VALUES (1, ?, '', 'bench', 0, ?, 'bench', ?)"
-    page = "INSERT INTO pages VALUES (?, 1, 'file', ?, 1, 1, 10, 10, 0, 0)"
-    vector = "INSERT INTO vectors (page, vector) VALUES (?, ?)"
-    ids = [f"{number:016x}" for number in range(len(rows))]
-    with closing(sqlite3.connect(folder / "library.db")) as db, db:
-        db.execute(collection, [make_key(), FINGERPRINT, DIMENSION])
-        db.executemany(page, ((name, name) for name in ids))
-        db.executemany(vector, ((n, row.tobytes()) for n, row in zip(ids, rows, strict=True)))
+    with closing(Library(folder)) as library:
+        key = library.create_collection("bench").key
+        with library.database.transaction() as db:
+            collection = read_collection_row(db, key)[0]
+            db.execute(SET_EMBEDDER, [FINGERPRINT, "bench", DIMENSION, collection])
+            for number, row in enumerate(rows):
+                page_id = f"{number:016x}"
+                new = NewPage("file", page_id, 1, 1, 10, 10, b"", b"", row.astype(np.float32), None)
+                insert_rows(db, collection, page_id, new, 0.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     rounds = "ingests and plain loops to run; default: %(default)s"
     parser.add_argument("--rounds", type=int_between(1, 1000), default=3, help=rounds)
+    manual = "PDF whose pages are added, such as Debian's reference; default: made-up booklets"
+    parser.add_argument("--manual", type=Path, metavar="PDF", help=manual)
+    beside = "checkout of an older release, which adds the manual as well, in this environment"
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help=beside)
     add_worker(parser)
     record.add_out(parser, "speed-builtin.json")
 
 
 def main(options: argparse.Namespace) -> int:
+    load_psutil()  # at once, and not after minutes, where it is missing
+
     def measure(_: Keep) -> dict[str, Any]:
         with open_worker(options.url) as client, tempfile.TemporaryDirectory() as folder:
             return {
                 "overhead": measure_overhead(client, Path(folder), print),
                 "dropping": measure_dropping(print),
                 "ingest": measure_ingest(print, options.rounds),
+                "manual": measure_manual(partial(print, flush=True), options.manual, options.beside),
                 "search": measure_searches(print),
             }
 

@@ -15,6 +15,8 @@ FILE = "modal-keys.json"
 PASSWORD_CHARS = 8
 """Least length of a password: everybody can try one."""
 API, ADMIN, PASSWORD = "DORMOUSE_WORKER_KEY", "DORMOUSE_ADMIN_KEY", "DORMOUSE_PAGE_PASSWORD"
+STORE = "DORMOUSE_STORE"
+"""The page's own, in its secret: an address with a password, which is kept nowhere else."""
 PROXY = tuple(PROXY_HEADERS.values())
 NAMES = (API, ADMIN, *PROXY, PASSWORD)
 """Keys of the API and of the admin's routes, the proxy token that Modal's edge asks for, the page's password."""

@@ -172,6 +172,11 @@ def create_secret(name: str, values: Mapping[str, str]) -> None:
     ask_modal(lambda: import_client().Secret.objects.create(name, dict(values)))
 
 
+def update_secret(name: str, values: Mapping[str, str]) -> None:
+    """Add keys to a secret that exists, or replace them; its others stay. Raises AccountError."""
+    ask_modal(lambda: import_client().Secret.from_name(name).update(dict(values)))
+
+
 def create_proxy_token(name: str) -> tuple[str, str]:
     """Create a token, and return its Modal-Key and Modal-Secret, which Modal shows only once. Raises AccountError."""
     made = ask_modal(lambda: import_client().Workspace.from_context().proxy_tokens.create(name=name))

@@ -185,7 +185,7 @@ def canonicalise_image(image: Image.Image, side: int, orientation: int = 1) -> I
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*choose_background(image), 255)), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 class PlainForm(NamedTuple):
@@ -277,9 +277,11 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 def encode_thumbnail(image: Image.Image) -> bytes:
     """Return a small picture in WebP: of a page more than twice as long as wide, its beginning."""
-    width, height = image.size
-    small = image.crop((0, 0, min(width, 2 * height), min(height, 2 * width)))
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    width, height = min(image.width, 2 * image.height), min(image.height, 2 * image.width)
+    scale = min(1.0, THUMBNAIL / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    # A large page is first made smaller by averages: half the time, and 0.4 of 255 another colour on average.
+    small = image.resize(size, Image.Resampling.LANCZOS, (0, 0, width, height), reducing_gap=1.5)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=2)
     return buffer.getvalue()

@@ -28,6 +28,8 @@ GAP = 1.5
 """Heights of a letter between two that stand in different pieces: cells of a table, columns."""
 ACROSS = 0.5
 """Heights of a letter by which one may stand above or below all others of its line: quotes and underscores do."""
+SMALL = 0.6
+"""Height of those, as a share of the line's."""
 TURN = 0.1
 """Radians by which the letters of a piece may differ."""
 HYPHEN = "\x02"
@@ -129,8 +131,14 @@ def is_beside(run: Run, before: Letter, letter: Letter) -> bool:
         # Text askew: its boxes overlap, so the distance of their middles decides.
         return math.dist(find_middle(before.box), find_middle(letter.box)) < (1 + GAP) * run.size
     along = round(quarters) % 2
+    shift = measure_gap(run.box, letter.box, 1 - along)
     gap = measure_gap(before.box, letter.box, along)
-    return gap < GAP * run.size and measure_gap(run.box, letter.box, 1 - along) < ACROSS * run.size
+    if shift >= 0:  # a sign, or the next line below a short one
+        low, high = sorted(box[3 - along] - box[1 - along] for box in (run.box, letter.box))
+        goes_back = gap > 0 > measure_gap(run.box, letter.box, along)
+        if low > SMALL * high or goes_back:
+            return False
+    return gap < GAP * run.size and shift < ACROSS * run.size
 
 
 def measure_gap(one: Rectangle, other: Rectangle, axis: int) -> float:

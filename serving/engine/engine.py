@@ -239,6 +239,7 @@ class Engine:
 
     async def _run_owner(self) -> None:
         await self.starter.adopt_snapshot()
+        self._start_wanted |= self.settings.start_ahead and self.starter.snapshot is None
         self.changes.notify()
         while True:
             try:

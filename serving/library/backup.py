@@ -22,7 +22,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from serving.library.database import SCHEMA_VERSION, LibraryError, copy_database
+from serving.library.database import LibraryError
+from serving.library.sqlite_database import SCHEMA_VERSION, copy_database
 from serving.system.files import copy_file, remove_files
 
 COPY = re.compile(r"library-(\d{8})\.db")

@@ -1,4 +1,4 @@
-"""Reads a library's collections, files and pages from SQLite. Writes nothing.
+"""Reads a library's collections, files and pages from its database. Writes nothing.
 
 A collection is opened by its key. A key that does not exist (any more) is an error; ABSENT stands for a collection that
 does not exist yet, in which nothing is found. A name is unique among the collections of one owner; the owner "" is the
@@ -8,7 +8,7 @@ user of this machine.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,20 +17,21 @@ from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError, NotFoundError
 from serving.library.database import Database
-from serving.library.fingerprints import Equivalence
-from serving.library.records import ABSENT, ALL_PAGES, Collection, CollectionKey, Selection, StoredFile, StoredPage
-from serving.system.display_names import compose_name
+from serving.library.fingerprints import ProvenPairs
+from serving.library.records import ABSENT, Collection, CollectionKey, StoredFile, StoredPage
 
 COLLECTION = (
     "SELECT c.name, (SELECT count(*) FROM pages p WHERE p.collection = c.id), c.fingerprint, c.model, c.dimension,"
     " c.key FROM collections c"
 )
 PAGE = (
-    "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read FROM pages p"
+    "SELECT p.id, c.name, p.file, p.page, p.pages, p.width, p.height, p.read, p.original FROM pages p"
     " JOIN collections c ON c.id = p.collection"
 )
 PAGES = "FROM pages p JOIN collections c ON c.id = p.collection WHERE c.key = ?"
 LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
+MARKED = "SELECT page, number, text, x0, y0, x1, y1 FROM lines WHERE"
+ORIGINAL = "SELECT sha256 FROM pages WHERE original != ''"
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
 IDS_PER_QUERY = 500
 """Pages per statement. Line vectors of so many pages, 50 lines of 384 numbers each, take 20 MB."""
@@ -54,7 +55,7 @@ class CollectionGoneError(NotFoundError):
 class Catalogue:
     """What a library has."""
 
-    def __init__(self, database: Database, equivalence: Equivalence) -> None:
+    def __init__(self, database: Database, equivalence: ProvenPairs) -> None:
         self._database = database
         self._equivalence = equivalence
 
@@ -79,6 +80,15 @@ class Catalogue:
         cleaned = clean_name(name)
         row = self._database.fetch_one(f"{COLLECTION} WHERE c.owner = ? AND c.name = ?", [owner, cleaned])
         return Collection(cleaned, 0, None, None, None) if row is None else Collection(*row)
+
+    def read_embedder(self, key: CollectionKey) -> tuple[str, str | None]:
+        """Return a collection's name and fingerprint, without counting its pages. Raises CollectionGoneError."""
+        if key == ABSENT:
+            return "", None
+        row = self._database.fetch_one("SELECT name, fingerprint FROM collections WHERE key = ?", [key])
+        if row is None:
+            raise CollectionGoneError
+        return str(row[0]), row[1]
 
     def has_collection(self, key: CollectionKey) -> bool:
         return self._database.fetch_one("SELECT 1 FROM collections WHERE key = ?", [key]) is not None
@@ -108,9 +118,9 @@ class Catalogue:
 
     def check_fingerprint(self, key: CollectionKey, fingerprint: str) -> None:
         """Raise FingerprintError if the collection has vectors that these cannot be compared with."""
-        known = self.read_collection(key)
-        if known.fingerprint is not None:
-            self.check_comparable(known.name, known.fingerprint, fingerprint)
+        name, known = self.read_embedder(key)
+        if known is not None:
+            self.check_comparable(name, known, fingerprint)
 
     def check_comparable(self, name: str, known: str, given: str) -> None:
         """Raise FingerprintError unless both are comparable. `name` is the collection's, `known` its fingerprint."""
@@ -126,9 +136,11 @@ class Catalogue:
 
     def list_files(self, key: CollectionKey) -> list[StoredFile]:
         """Return a collection's files in the order they were added."""
-        # A max of the pages would take another row's name.
-        columns = "p.file, p.sha256, count(*), sum(p.pages) / count(*), min(p.added)"
-        select = f"SELECT {columns} {PAGES} GROUP BY p.sha256 ORDER BY min(p.rowid)"
+        # A file has the name of its first page.
+        columns = "p.sha256, count(*) AS present, sum(p.pages) / count(*) AS whole, min(p.added) AS since"
+        files = f"SELECT {columns}, min(p.rowid) AS first {PAGES} GROUP BY p.sha256"
+        named = "SELECT n.file, f.sha256, f.present, f.whole, f.since"
+        select = f"{named} FROM ({files}) f JOIN pages n ON n.rowid = f.first ORDER BY f.first"
         return [StoredFile(*row) for row in self._query(key, select)]
 
     def list_file_names(self, key: CollectionKey) -> list[tuple[str, int]]:
@@ -138,7 +150,11 @@ class Catalogue:
 
     def list_file_pages(self, key: CollectionKey, files: Sequence[str]) -> list[str]:
         """Return ids of the pages of these files, which are given by their sha256."""
-        return [page_id for page_id, sha256 in self._query(key, f"SELECT p.id, p.sha256 {PAGES}") if sha256 in files]
+        found: list[str] = []
+        for part in split_ids(files) or [()]:
+            select = f"SELECT p.id {PAGES} AND p.sha256 IN ({sql_placeholders(part)}) ORDER BY p.rowid"
+            found += [page_id for (page_id,) in self._query(key, select, *part)]
+        return found
 
     def find_pages(self, key: CollectionKey, sha256: str) -> dict[int, str]:
         """Return the pages of this file content that are here already: page number to the file name they have."""
@@ -148,37 +164,30 @@ class Catalogue:
         """Return whether this page of this file content is in the collection."""
         return bool(self._query(key, f"SELECT 1 {PAGES} AND p.sha256 = ? AND p.page = ?", sha256, page))
 
+    def list_pages_beside(self, key: CollectionKey, page_id: str) -> dict[int, str]:
+        """Return the pages of the file that this page is of, number to id, in order.
+
+        Raises NotFoundError for a page that is not in the collection.
+        """
+        same_file = "AND p.sha256 = (SELECT sha256 FROM pages WHERE id = ?) ORDER BY p.page"
+        rows = self._query(key, f"SELECT p.page, p.id {PAGES} {same_file}", page_id)
+        found = {int(number): str(beside) for number, beside in rows}
+        if page_id not in found.values():
+            raise NotFoundError("this page is not in the collection (any more)", param="page")
+        return found
+
     def list_page_ids(self, key: CollectionKey) -> list[str]:
         return [page_id for (page_id,) in self._query(key, f"SELECT p.id {PAGES}")]
 
-    def select_pages(self, key: CollectionKey, selection: Selection) -> frozenset[str] | None:
-        """Return ids of the selected pages, None for all.
-
-        Raises BadValueError for a file or a folder that is not there.
-        """
-        if selection == ALL_PAGES:
-            return None
-        known = [file for file, _ in self.list_file_names(key)]
-        wanted = {file for file in known if selection.includes(file)}
-        composed = {compose_name(file) for file in known}
-        missing = [f"file {file!r}" for file in selection.files if file not in composed]
-        if selection.folder and not any(Selection(folder=selection.folder).includes(file) for file in known):
-            missing.append(f"folder {selection.folder!r}")
-        if missing and known:
-            raise BadValueError(
-                f"there is no {missing[0]} in the collection {self.read_collection(key).name!r} (any more): take it out"
-                " of the filter",
-                param="folder" if missing[0].startswith("folder") else "files",
-            )
-        since = 0.0 if selection.added_after is None else selection.added_after
-        select = f"SELECT p.id, p.file {PAGES} AND p.added >= ?"
-        return frozenset(page_id for page_id, file in self._query(key, select, since) if file in wanted)
-
-    def count_data_bytes(self, key: CollectionKey) -> int:
-        joined = "FROM {} d JOIN pages p ON p.id = d.page JOIN collections c ON c.id = p.collection WHERE c.key = ?"
-        vectors = "SELECT sum(length(d.vector) + coalesce(length(d.lines), 0)) " + joined.format("vectors")
-        text = "SELECT sum(length(CAST(d.text AS BLOB)) + 48) " + joined.format("lines")
-        return sum(self._query(key, select)[0][0] or 0 for select in (vectors, text))
+    def count_line_bytes(self, ids: Sequence[str]) -> int:
+        """Return how many bytes the lines of these pages take, with their text and vectors."""
+        vectors = "SELECT sum(length(lines)) FROM vectors"
+        text = "SELECT sum(octet_length(text) + 48) FROM lines"
+        found = [
+            self._database.fetch_one(f"{select} WHERE page IN ({sql_placeholders(ids)})", ids)[0]
+            for select in (vectors, text)
+        ]
+        return sum(int(size or 0) for size in found)
 
     def read_vector(self, key: CollectionKey, page_id: str) -> tuple[Vectors, str]:
         """Return a page's vector, float32[dimension], and its fingerprint. Raises NotFoundError."""
@@ -211,19 +220,34 @@ class Catalogue:
     def read_pages(self, ids: Sequence[str]) -> dict[str, StoredPage]:
         """Return those of the pages that are there, by id."""
         found: dict[str, StoredPage] = {}
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            part = ids[start : start + IDS_PER_QUERY]
+        for part in split_ids(ids):
             for row in self._database.fetch_all(f"{PAGE} WHERE p.id IN ({sql_placeholders(part)})", part):
-                page_id, name, file, page, pages, width, height, read = row
-                found[page_id] = StoredPage(page_id, name, file, page, pages, width, height, bool(read))
+                page_id, name, file, page, pages, width, height, read, original = row
+                found[page_id] = StoredPage(page_id, name, file, page, pages, width, height, bool(read), original)
         return found
+
+    def find_originals(self, ids: Sequence[str]) -> list[str]:
+        """Return the sha256 of the original files that these pages have."""
+        found: set[str] = set()
+        for part in split_ids(ids):
+            select = f"{ORIGINAL} AND id IN ({sql_placeholders(part)})"
+            found |= {sha256 for (sha256,) in self._database.fetch_all(select, part)}
+        return sorted(found)
+
+    def uses_original(self, sha256: str) -> bool:
+        """Return whether a page of any collection has this file as its original."""
+        return self._database.fetch_one(f"{ORIGINAL} AND sha256 = ? LIMIT 1", [sha256]) is not None
 
     def read_lines(self, page_id: str) -> tuple[Line, ...]:
         return tuple(make_line(*row) for row in self._database.fetch_all(f"{LINE} ORDER BY number", [page_id]))
 
-    def read_line(self, page_id: str, number: int) -> Line | None:
-        row = self._database.fetch_one(f"{LINE} AND number = ?", [page_id, number])
-        return None if row is None else make_line(*row)
+    def read_marked_lines(self, marked: Mapping[str, int]) -> dict[str, Line]:
+        """Return a line of each page, by its id. `marked`: the lines' numbers."""
+        pages, numbers = list(marked), sorted({*marked.values()})
+        # Not by pairs: SQLite would look through all lines.
+        within = f"page IN ({sql_placeholders(pages)}) AND number IN ({sql_placeholders(numbers)})"
+        rows = self._database.fetch_all(f"{MARKED} {within}", [*pages, *numbers])
+        return {page_id: make_line(*line) for page_id, number, *line in rows if marked[page_id] == number}
 
     def read_line_vectors(self, ids: Sequence[str]) -> list[tuple[str, bytes]]:
         """Return (page id, fp16 rows) of those pages whose lines have vectors."""
@@ -235,8 +259,18 @@ def is_key(collection: object) -> TypeGuard[CollectionKey]:
     return isinstance(collection, str) and KEY.fullmatch(collection) is not None
 
 
+def split_ids(ids: Sequence[str]) -> list[Sequence[str]]:
+    """Return the ids in parts that a statement takes."""
+    return [ids[start : start + IDS_PER_QUERY] for start in range(0, len(ids), IDS_PER_QUERY)]
+
+
+def make_name_error(name: str) -> BadValueError:
+    return BadValueError(f"there is a collection {name!r} already: take another name", param="name")
+
+
 def sql_placeholders(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+    """Return what stands between the brackets of IN."""
+    return ", ".join("?" * len(values)) or "NULL"
 
 
 def make_line(text: str, x0: float | None, y0: float, x1: float, y1: float) -> Line:

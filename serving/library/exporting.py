@@ -19,7 +19,6 @@ import csv
 import io
 import re
 import secrets
-import sqlite3
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +32,10 @@ import orjson
 
 from serving.errors import TooLargeError
 from serving.library.catalogue import LINE
-from serving.library.database import LibraryError
-from serving.library.library import Library, read_collection_row
+from serving.library.database import Connection, LibraryError
+from serving.library.library import Library
 from serving.library.records import CollectionKey
+from serving.library.rows import read_collection_row
 from serving.settings import Settings
 from serving.system.display_names import escape_cell
 from serving.system.files import open_replacement, remove_files, sync_folder
@@ -138,9 +138,8 @@ def make_size_error(what: str) -> TooLargeError:
 
 def write_picture(library: Library, archive: zipfile.ZipFile, page_id: str) -> bool:
     """Return False for a page that was deleted meanwhile."""
-    try:
-        data = library.pictures.locate_picture(page_id).read_bytes()
-    except FileNotFoundError:
+    data = library.pictures.read_picture(page_id)
+    if data is None:
         return False
     archive.writestr(f"pictures/{page_id}.jpg", data)
     return True
@@ -160,7 +159,7 @@ def format_csv(rows: Iterable[tuple[object, ...]]) -> Iterator[bytes]:
         yield line.getvalue().encode()
 
 
-def describe_page(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
+def describe_page(db: Connection, row: tuple[object, ...]) -> bytes:
     page = dict(zip(COLUMNS, row, strict=True))
     lines = db.execute(f"{LINE} ORDER BY number", [row[0]]).fetchall()
     (lined,) = db.execute("SELECT lines IS NOT NULL FROM vectors WHERE page = ?", [row[0]]).fetchone()
@@ -169,12 +168,15 @@ def describe_page(db: sqlite3.Connection, row: tuple[object, ...]) -> bytes:
 
 
 def write_vectors(
-    archive: zipfile.ZipFile, name: str, db: sqlite3.Connection, column: str, ids: list[str], dimension: int
+    archive: zipfile.ZipFile, name: str, db: Connection, column: str, ids: list[str], dimension: int
 ) -> None:
     """Write the vectors of a column, as numpy has them; no file if no page has any."""
-    size = f"SELECT coalesce(length({column}), 0) FROM vectors WHERE page = ?"  # noqa: S608 - a name of ours
-    data = f"SELECT {column} FROM vectors WHERE page = ?"  # noqa: S608
-    total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
+    data = f"SELECT {column} FROM vectors WHERE page = ?"  # noqa: S608 - a name of ours
+    size = "SELECT coalesce(length(lines), 0) FROM vectors WHERE page = ?"
+    if column == "vector":
+        total = 2 * dimension * len(ids)
+    else:
+        total = sum(db.execute(size, [page_id]).fetchone()[0] for page_id in ids)
     if not total:
         return
     header = io.BytesIO()

@@ -1,7 +1,8 @@
 """Records which fingerprints `python -m bench parity` showed to be equal, so that their vectors may share a collection.
 
 The proofs are in `parity.json` in the data folder: the bench writes it, a library reads it again when it has changed.
-An invalid file proves nothing. Knows nothing of how parity is measured.
+Those of a store for several machines are rows in it (`shared_proofs`). What is invalid proves nothing. Knows nothing of
+how parity is measured.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -62,6 +63,13 @@ class ProofFile(BaseModel, frozen=True):
     pairs: tuple[Proof, ...] = ()
 
 
+class ProvenPairs(Protocol):
+    """Which fingerprints are equal."""
+
+    def are_equal(self, one: str, other: str) -> bool:
+        """Return whether the two are the same, or equal by proofs."""
+
+
 class Equivalence:
     """The current proofs of one data folder. Not for several threads at once."""
 
@@ -71,7 +79,6 @@ class Equivalence:
         self._pairs: tuple[Proof, ...] = ()
 
     def are_equal(self, one: str, other: str) -> bool:
-        """Return whether the two are the same, or equal by proofs."""
         return one == other or other in find_equal(one, self._read_current())
 
     def _read_current(self) -> tuple[Proof, ...]:
@@ -86,6 +93,24 @@ class Equivalence:
             except EquivalenceError as error:
                 log.warning("%s; until then no two fingerprints count as equal", error.message)
         return self._pairs
+
+
+class FolderProofs:
+    """Writes the proofs of a data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.place = str(folder / FILE)
+
+    def read(self) -> list[Proof]:
+        """Return all proofs. Raises EquivalenceError."""
+        return list(read_proofs(self._folder / FILE))
+
+    def add(self, proof: Proof) -> None:
+        add_proof(self._folder, proof)
+
+    def remove(self, one: str, other: str) -> list[Proof]:
+        return remove_proofs(self._folder, one, other)
 
 
 def find_equal(fingerprint: str, pairs: Sequence[Proof]) -> set[str]:
@@ -119,12 +144,18 @@ def remove_proofs(folder: Path, one: str, other: str) -> list[Proof]:
     """Remove and return all proofs that make the two equal, chains as well. Raises EquivalenceError or OSError."""
     path = folder / FILE
     pairs = read_proofs(path)
+    gone = find_proofs(one, other, pairs)
+    if gone:
+        write_proofs(path, [pair for pair in pairs if pair not in gone])
+    return gone
+
+
+def find_proofs(one: str, other: str, pairs: Sequence[Proof]) -> list[Proof]:
+    """Return all proofs that make the two equal, chains as well."""
     left = [pair for pair in pairs if {*pair.fingerprints} != {one, other}]
     group = find_equal(one, left)
     if other in group:
         left = [pair for pair in left if not group & {*pair.fingerprints}]
-    if len(left) < len(pairs):
-        write_proofs(path, left)
     return [pair for pair in pairs if pair not in left]
 
 

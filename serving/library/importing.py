@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,9 +23,9 @@ from serving.documents.images import decode_image, encode_jpeg, encode_thumbnail
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError, TooLargeError, UnreadableError
-from serving.library.catalogue import NAME_CHARS, check_new_name
+from serving.library.catalogue import NAME_CHARS, check_new_name, make_name_error
 from serving.library.exporting import FORMAT, VERSION, Progress, ignore_progress
-from serving.library.library import Library, make_name_error
+from serving.library.library import Library
 from serving.library.records import Collection, CollectionKey, NewPage
 from serving.settings import Settings
 from serving.system.display_names import display_path
@@ -38,6 +39,16 @@ OTHERS = 10
 """Upper bound of an export's files that are no pictures."""
 TRIES = 100
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PagePicture:
+    """A page's picture and thumbnail, encoded, and its size in pixels."""
+
+    picture: bytes
+    thumbnail: bytes
+    width: int
+    height: int
 
 
 class ExportHead(BaseModel, frozen=True, strict=True):
@@ -149,12 +160,18 @@ def open_entry(archive: zipfile.ZipFile, name: str) -> AbstractContextManager[Me
     return open_member(archive, entry, "the export is damaged")
 
 
-def read_pages(archive: zipfile.ZipFile, head: ExportHead, settings: Settings) -> Iterator[NewPage]:
-    """Yield the pages one by one. Raises ServingError."""
+def read_pages(
+    archive: zipfile.ZipFile,
+    head: ExportHead,
+    settings: Settings,
+    find_picture: Callable[[PageEntry], PagePicture] | None = None,
+) -> Iterator[NewPage]:
+    """Yield the pages one by one. `find_picture`: for an archive without pictures. Raises ServingError."""
     if not head.pages:
         return
     assert head.dimension is not None
     lined = "line_vectors.npy" in archive.namelist()
+    find_picture = find_picture or (lambda page: read_picture(archive, page.id, settings))
     with (
         open_entry(archive, "pages.jsonl") as described,
         open_vectors(archive, "vectors.npy", head.dimension) as vectors,
@@ -170,36 +187,35 @@ def read_pages(archive: zipfile.ZipFile, head: ExportHead, settings: Settings) -
                 raise UnreadableError("the export is incomplete: line_vectors.npy is missing")
             if len(page.lines) > (most := max(settings.max_lines_per_page, READ_LINES)):
                 raise TooLargeError(f"a page of the export has more than {most} lines")
-            yield read_page(
-                archive, page, vectors(1)[0], lines(len(page.lines)) if page.line_vectors else None, settings
-            )
+            of_lines = lines(len(page.lines)) if page.line_vectors else None
+            yield make_page(page, vectors(1)[0], of_lines, find_picture)
 
 
-def read_page(
-    archive: zipfile.ZipFile, page: PageEntry, vector: Vectors, lines: Vectors | None, settings: Settings
+def make_page(
+    page: PageEntry, vector: Vectors, lines: Vectors | None, find_picture: Callable[[PageEntry], PagePicture]
 ) -> NewPage:
     """Return a page of the export with its picture and vectors. Raises ServingError."""
     if abs(float(np.linalg.norm(vector)) - 1) > 0.01:
         raise UnreadableError("the export is damaged, or was changed: a vector has not the length 1")
-    picture, image = read_picture(archive, page.id, settings)
+    shown = find_picture(page)
     found = tuple(Line(line.text, line.box) for line in page.lines)
     return NewPage(
         file=display_path(page.file),
         sha256=page.sha256,
         page=page.page,
         pages=max(page.pages, page.page),
-        width=image.width,
-        height=image.height,
-        picture=picture,
-        thumbnail=encode_thumbnail(image),
+        width=shown.width,
+        height=shown.height,
+        picture=shown.picture,
+        thumbnail=shown.thumbnail,
         vector=vector,
         lines=found if page.read else None,
         line_vectors=lines,
     )
 
 
-def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> tuple[bytes, Image.Image]:
-    """Return a page's JPEG and its image: the file's own bytes if we would write the same, else encoded anew.
+def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> PagePicture:
+    """Return a page's JPEG with its thumbnail: the file's own bytes if we would write the same, else encoded anew.
 
     A page may be as large as `max_side` and `max_page_pixels` allow, even where a picture sent to a worker may not.
     Raises ServingError.
@@ -214,7 +230,7 @@ def read_picture(archive: zipfile.ZipFile, page_id: str, settings: Settings) -> 
     image = decode_image(data, settings.model_copy(update={"max_pixels": max(settings.max_pixels, pixels)}))
     with Image.open(io.BytesIO(data)) as header:
         same = header.format == "JPEG" and header.size == image.size
-    return (data if same else encode_jpeg(image)), image
+    return PagePicture(data if same else encode_jpeg(image), encode_thumbnail(image), image.width, image.height)
 
 
 @contextmanager

@@ -6,19 +6,20 @@ on does not bring back what somebody has deleted meanwhile.
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from serving.library.catalogue import CollectionGoneError
-from serving.library.database import Database
+from serving.library.database import Connection, Database, redo_rolled_back
+from serving.library.job_leases import JobLeases
 from serving.library.records import CollectionKey, NewPage
+from serving.library.rows import read_collection_row
 
 JOB = (
     "SELECT j.id, c.key, c.owner, j.target, j.state, j.error, j.total, j.asked, j.ended, j.keep_until FROM jobs j"
-    " JOIN collections c ON c.id = j.collection ORDER BY j.asked, j.rowid"
+    " JOIN collections c ON c.id = j.collection"
 )
 
 
@@ -88,25 +89,47 @@ class JobRows:
     def __init__(self, database: Database, back_up: Callable[[], None]) -> None:
         self._database = database
         self._back_up = back_up
+        self.leases = JobLeases(database) if database.is_shared else None
+        """Where several machines have jobs in one database, which of them works on which."""
 
-    def create(self, row: JobRow) -> None:
-        """Keep a new job: when this returns, it survives a power cut on this disk. Raises CollectionGoneError."""
-        values = [row.id, row.target, row.state, row.asked, row.collection]
+    def open(self) -> None:
+        """Be told apart from all other processes."""
+        if self.leases is not None:
+            self.leases.open()
+
+    @redo_rolled_back
+    def create(self, row: JobRow, contents: Sequence[Path] = ()) -> None:
+        """Keep a new job: when this returns, it survives a power cut on this disk. Raises CollectionGoneError.
+
+        Where other machines may go on with it, its files are kept as well, of these `contents`. Raises OSError for
+        one that cannot be read.
+        """
         insert = (
             "INSERT INTO jobs (id, collection, target, state, error, total, asked, ended, keep_until)"
-            " SELECT ?, id, ?, ?, '', 0, ?, 0, 0 FROM collections WHERE key = ?"
+            " VALUES (?, ?, ?, ?, '', 0, ?, 0, 0)"
         )
         with self._database.transaction() as db:
-            if not db.execute(insert, values).rowcount:
-                raise CollectionGoneError
+            number = read_collection_row(db, row.collection)[0]
+            db.execute(insert, [row.id, number, row.target, row.state, row.asked])
             files = [(row.id, number, file.path, file.name) for number, file in enumerate(row.files)]
             db.executemany("INSERT INTO job_files (job, number, path, name) VALUES (?, ?, ?, ?)", files)
             insert_skips(db, row.id, row.skips)
+            if self.leases is not None:
+                self.leases.take_new(db, row.id, contents)
 
     def list_all(self) -> list[JobRow]:
         """Return all jobs, in the order in which they were asked for."""
         with self._database.lock:
-            return [JobRow(*row, **self._read_parts(row[0])) for row in self._database.fetch_all(JOB)]
+            return [
+                JobRow(*row, **self._read_parts(row[0]))
+                for row in self._database.fetch_all(f"{JOB} ORDER BY j.asked, j.rowid")
+            ]
+
+    def read(self, job: str) -> JobRow | None:
+        """Return a job, None where there is none (any more)."""
+        with self._database.lock:
+            row = self._database.fetch_one(f"{JOB} WHERE j.id = ?", [job])
+            return None if row is None else JobRow(*row, **self._read_parts(job))
 
     def _read_parts(self, job: str) -> dict[str, Any]:
         """Return the fields of a JobRow that have tables of their own."""
@@ -129,24 +152,42 @@ class JobRows:
             ),
         }
 
+    @redo_rolled_back
     def set_state(self, job: str, state: str) -> None:
         """Note the state of a job that has not ended."""
         with self._database.transaction() as db:
             db.execute("UPDATE jobs SET state = ? WHERE id = ? AND ended = 0", [state, job])
 
+    @redo_rolled_back
     def set_total(self, job: str, total: int) -> None:
         with self._database.transaction() as db:
             db.execute("UPDATE jobs SET total = ? WHERE id = ?", [total, job])
 
+    @redo_rolled_back
     def add_skip(self, job: str, skip: SkipRow) -> None:
         """Keep that a page was left out, unless the job is gone, as with its collection."""
         with self._database.transaction() as db:
-            if db.execute("SELECT 1 FROM jobs WHERE id = ?", [job]).fetchone():
+            if db.hold("SELECT 1 FROM jobs WHERE id = ?", [job]).fetchone():
                 insert_skips(db, job, [skip])
 
-    def end(self, job: str, state: str, error: str, keep_until: float, skips: Sequence[SkipRow]) -> None:
-        """Keep how a job ended and all that it left out, backed up: it does not begin again."""
+    @redo_rolled_back
+    def end(
+        self,
+        job: str,
+        state: str,
+        error: str,
+        keep_until: float,
+        skips: Sequence[SkipRow],
+        kept: Collection[int] = (),
+    ) -> None:
+        """Keep how a job ended and all that it left out, backed up: it does not begin again.
+
+        `kept`: the numbers of the files that are kept longer. The end of a job that another machine has is its to keep.
+        """
         with self._database.transaction() as db:
+            db.claim("SELECT 1 FROM jobs WHERE id = ?", [job])
+            if self.leases is not None and not self.leases.give_up(db, job, kept):
+                return
             values = [state, error, time.time(), keep_until, job]
             if db.execute(
                 "UPDATE jobs SET state = ?, error = ?, ended = ?, keep_until = ? WHERE id = ?", values
@@ -155,32 +196,38 @@ class JobRows:
                 insert_skips(db, job, skips)
         self._back_up()
 
+    @redo_rolled_back
     def stop_keeping(self, job: str) -> None:
         """Note that an ended job's files are gone."""
         with self._database.transaction() as db:
             db.execute("UPDATE jobs SET keep_until = 0 WHERE id = ?", [job])
+            if self.leases is not None:
+                self.leases.remove_files(db, job)
 
+    @redo_rolled_back
     def delete(self, jobs: Sequence[str]) -> None:
         with self._database.transaction() as db:
             db.executemany("DELETE FROM jobs WHERE id = ?", [(job,) for job in jobs])
 
+    @redo_rolled_back
     def forget_page(self, page_id: str) -> None:
         """Note that a page was not added after all."""
         with self._database.transaction() as db:
             db.execute("DELETE FROM job_pages WHERE id = ?", [page_id])
 
 
-def insert_skips(db: sqlite3.Connection, job: str, skips: Sequence[SkipRow]) -> None:
+def insert_skips(db: Connection, job: str, skips: Sequence[SkipRow]) -> None:
     db.executemany(
         "INSERT INTO job_skips (job, upload, file, page, reason, known, again) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(job, skip.upload, skip.file, skip.page, skip.reason, skip.known, skip.again) for skip in skips],
     )
 
 
-def insert_job_page(db: sqlite3.Connection, job: JobPage, page_id: str, new: NewPage) -> None:
+def insert_job_page(db: Connection, job: JobPage, page_id: str, new: NewPage) -> None:
     """Note in the transaction that adds a page which job does so, unless the job is gone, as with its collection."""
     db.execute(
-        "INSERT OR REPLACE INTO job_pages (job, sha256, page, id, unread, seconds)"
-        " SELECT id, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
+        "INSERT INTO job_pages (job, sha256, page, id, unread, seconds) SELECT id, ?, ?, ?, ?, ? FROM jobs WHERE id = ?"
+        " ON CONFLICT (job, sha256, page) DO UPDATE"
+        " SET id = excluded.id, unread = excluded.unread, seconds = excluded.seconds",
         [new.sha256, new.page, page_id, new.lines == (), job.seconds, job.job],
     )

@@ -1,88 +1,124 @@
 """Opens a library of page collections, and makes all changes to it.
 
-SQLite is the truth; a page's pictures are files beside it. A library owns its `catalogue` (what is there), its
-`ranking` (search, over the vectors that `vectors` holds in memory) and its `pictures`. Only one process writes a
-library: a lock file ensures that. Knows nothing of uploads, and nothing of embedders but their fingerprints and which
-of these were shown to be equal.
+The database is the truth: an SQLite file, which only this process has, or one that many machines share (`stores`). A
+library owns its `catalogue` (what is there), its `ranking` (search, over what `vectors` knows) and its `pictures`.
+Knows nothing of uploads, and nothing of embedders but their fingerprints and which of these were shown to be equal.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
-from serving.errors import BadValueError, ReadOnlyError
+from serving.errors import ReadOnlyError
 from serving.library.backup import Backup
-from serving.library.catalogue import Catalogue, CollectionGoneError, check_new_name
-from serving.library.database import Database, LibraryError, lock_library, make_key, raise_library_errors
-from serving.library.fingerprints import Equivalence
+from serving.library.catalogue import Catalogue, check_new_name, make_name_error
+from serving.library.changes import Changes
+from serving.library.data_folder import lock_folder, make_folder
+from serving.library.database import (
+    Address,
+    Connection,
+    LibraryError,
+    RolledBackError,
+    StoreUnavailableError,
+    redo_rolled_back,
+)
 from serving.library.jobs import JobPage, JobRows, insert_job_page
-from serving.library.pictures import Pictures
-from serving.library.records import ABSENT, Collection, CollectionKey, NewPage, Storage, StoredPage
+from serving.library.originals import Originals
+from serving.library.pictures import estimate_total
+from serving.library.records import (
+    ABSENT,
+    DEFAULT_INDEX,
+    Collection,
+    CollectionKey,
+    IndexChoice,
+    NewPage,
+    OriginalKind,
+    Storage,
+    StoredPage,
+)
+from serving.library.removal import CollectionRemover
+from serving.library.rows import (
+    FILE_CHARS,
+    IMPORTING,
+    SET_EMBEDDER,
+    claim_collection_row,
+    halve,
+    hide_collection,
+    insert_collection,
+    insert_rows,
+    read_collection_row,
+)
 from serving.library.search import Ranking
-from serving.library.vector_index import VectorIndex
-from serving.library.vectors import HalfVectors
-from serving.settings import VECTOR_BYTES
-
-IMPORTING = "!"
-"""Owner of a collection while it is imported; what a kill leaves of it is deleted when the library is opened."""
-EMPTY_S = 30 * 24 * 3600.0
-"""An empty collection that was made on a page open to everybody is kept so long: its owner may never come back."""
-FILE_CHARS = 255
-SET_EMBEDDER = "UPDATE collections SET fingerprint = ?, model = ?, dimension = ? WHERE id = ?"
+from serving.library.stores import FILE, make_store
+from serving.settings import VECTOR_BYTES, Settings
 
 
 class Library:
     """The pages of one data folder, in collections. Threads may share it."""
 
     def __init__(
-        self, folder: Path, backup: Backup | None = None, *, open_now: bool = True, vector_bytes: int = VECTOR_BYTES
+        self,
+        folder: Path,
+        backup: Backup | None = None,
+        *,
+        address: Address = "",
+        pictures: Path | None = None,
+        open_now: bool = True,
+        vector_bytes: int = VECTOR_BYTES,
+        index: IndexChoice = DEFAULT_INDEX,
     ) -> None:
         """Open or create a library. Raises LibraryError: in use, damaged, or written by a newer release.
 
-        `backup`: for a `folder` that does not outlive this process. Without `open_now` the caller calls `open`.
-        `vector_bytes`: memory for vectors.
+        `backup`: for a `folder` that does not outlive this process. `address`: of a database that several machines
+        share, instead of one in the folder; `pictures`: a folder that all of them see, instead of rows. Without
+        `open_now` the caller calls `open`. `vector_bytes`: memory for vectors; `index`: of those on a server.
         """
         self.folder = folder
         self.durable_folder = folder if backup is None else backup.folder
         """The folder that outlives this process."""
-        self.database = Database(folder / "library.db", self.durable_folder)
-        self.pictures = Pictures(self.durable_folder / "pages")
-        self.catalogue = Catalogue(self.database, Equivalence(self.durable_folder))
-        self.vectors = VectorIndex(self.database, vector_bytes)
+        store = make_store(address, pictures, folder, backup, vector_bytes, index)
+        self.database, self.pictures, self.vectors = store.database, store.pictures, store.vectors
+        self.catalogue = Catalogue(self.database, store.equivalence)
+        self.originals = Originals(self.durable_folder / "originals", folder, self.catalogue.uses_original)
         self.ranking = Ranking(self.catalogue, self.vectors)
         self.jobs = JobRows(self.database, self._back_up)
+        self.changes = Changes()
         self.read_only = False
         self._backup = backup
         self._pending: set[str] = set()
         """Pages that are in the database, and not yet known to be in the backup."""
         self._lock_file = -1
+        self._remover = CollectionRemover(self.database, self.catalogue, self.pictures, self.originals)
         if open_now:
             self.open()
 
     def open(self) -> None:
         """Lock the folder, restore the backup and open the database. Raises LibraryError."""
+        self._remover.open()
         make_folder(self.folder)
-        self._lock_file = lock_library(self.folder / "library.lock")
+        self._lock_file = lock_folder(self.folder)
         try:
-            if self._backup is not None:
-                self._backup.restore_database(self.database.path)
-            make_folder(self.pictures.folder)
             self.database.open()
-            self._remove_leftovers()
+            self.jobs.open()
+            self.changes.open()
+            self.pictures.open()
+            if self.database.is_writable():
+                self._remover.remove_leftovers()
+            else:
+                self.read_only = True
         except BaseException:
+            self.database.close()
             os.close(self._lock_file)
             self._lock_file = -1
             raise
 
     def close(self) -> None:
+        self._remover.close()
         with self.database.lock:
             if self._lock_file < 0:
                 return
@@ -91,14 +127,44 @@ class Library:
             os.close(self._lock_file)
             self._lock_file = -1
 
+    def follow_others(self) -> None:
+        """Note in `changes` what other machines change as well."""
+        self.database.follow(self.changes.note)
+
+    def begin_indexing(self) -> None:
+        """Keep indexes of large collections in a thread, where there are any, and until the library is closed."""
+        if not self.read_only:
+            self.vectors.begin_indexing()
+
+    def is_indexed(self, key: CollectionKey) -> bool:
+        """Return whether a search of all pages goes through an index, which may miss some. Raises LibraryError."""
+        return self.vectors.load_vectors(key).is_indexed
+
+    def note_change(self, *keys: CollectionKey) -> None:
+        """Note that this process has changed collections, where that does not come from the database itself."""
+        if not self.database.is_shared:
+            for key in keys:
+                self.changes.note(key)
+
     def check_writable(self) -> None:
         """Raise ReadOnlyError where the library must not be changed."""
         if self.read_only:
             raise ReadOnlyError("this page can be searched only: nothing is added, changed or deleted here")
 
     def measure_storage(self, key: CollectionKey) -> Storage:
+        """Return what a collection takes. Of many pages only some are measured, and all estimated from these."""
         ids = self.catalogue.list_page_ids(key)
-        return Storage(len(ids), self.pictures.estimate_bytes(ids), self.catalogue.count_data_bytes(key))
+        originals = self.originals.estimate_bytes(self.catalogue.find_originals(ids))
+        dimension = self.catalogue.read_collection(key).dimension or 0
+        data = 2 * dimension * len(ids) + estimate_total(ids, self.catalogue.count_line_bytes)
+        return Storage(len(ids), self.pictures.estimate_bytes(ids), data, originals)
+
+    def find_original(self, page_id: str) -> tuple[StoredPage, Path] | None:
+        """Return a page and the file that it is of; None where there is no such page or its file was not kept."""
+        page = self.catalogue.read_pages([page_id]).get(page_id)
+        (sha256,) = self.catalogue.find_originals([page_id]) or ("",)
+        path = self.originals.locate(sha256)
+        return (page, path) if page is not None and sha256 and path.is_file() else None
 
     # Pages
 
@@ -112,106 +178,160 @@ class Library:
         staged: bool = False,
         job: JobPage | None = None,
     ) -> StoredPage:
-        """Add one page; when this returns, the page survives a power cut. `job`: the one that has added it by then.
+        """Add one page, as `add_pages` does. `job`: the one that has added it by then."""
+        return self.add_pages(key, [new], fingerprint=fingerprint, model=model, staged=staged, job=job)[0]
 
-        If `staged`, it is on this disk only: the next change that is backed up includes it, and it must not be
+    @redo_rolled_back
+    def add_pages(
+        self,
+        key: CollectionKey,
+        pages: Sequence[NewPage],
+        *,
+        fingerprint: str,
+        model: str,
+        staged: bool = False,
+        job: JobPage | None = None,
+    ) -> list[StoredPage]:
+        """Add pages, all of them or none; when this returns, they survive a power cut.
+
+        If `staged`, they are on this disk only: the next change that is backed up includes them, and they must not be
         acknowledged before. A page that is here already (same content, same number) is returned as it is. Raises
         CollectionGoneError, FingerprintError or LibraryError.
         """
         self.check_writable()
-        page_id, vector = secrets.token_hex(8), new.vector.astype(np.float16)
-        fresh = False
+        made = {secrets.token_hex(8): new for new in pages}
+        fresh: set[str] = set()
+        kept = () if self.database.is_shared else pages  # nobody else would find a file of this machine
+        originals = {new.sha256: new.original for new in kept if new.original is not None}
         try:
-            self.pictures.write_page(page_id, new.picture, new.thumbnail)
-            with self.database.lock:
-                stored = self._insert(key, page_id, new, vector, fingerprint, model, job)
-                if fresh := stored.id == page_id:
-                    self.vectors.append_page(key, page_id, vector, new.line_vectors is not None)
-                    self._pending |= set() if staged else {page_id}
+            for page_id, new in made.items():
+                self.pictures.write_page(page_id, new.picture, new.thumbnail)
+            with self.originals.keep(originals) as kinds, self.database.lock:
+                added = time.time()
+                stored = self._insert(key, made, added, fingerprint, model, job, kinds)
+                fresh = {page.id for page in stored} & made.keys()
+                for page in (page for page in stored if page.id in fresh):
+                    new = made[page.id]
+                    has_lines = new.line_vectors is not None
+                    self.vectors.append_page(key, page.id, halve(new.vector), page.file, added, has_lines)
+                self._pending |= set() if staged else fresh
+        except StoreUnavailableError:
+            fresh = set(made)  # they may be there after all: if not, a start sweeps their pictures
+            raise
         except OSError as error:
             raise LibraryError(f"the page could not be saved: {error.strerror or error}") from error
         finally:
-            if not fresh:
-                self.pictures.remove_pages([page_id])
+            self.pictures.remove_pages(made.keys() - fresh)
         if not staged:
-            self._back_up_page(key, stored.id, fresh)
+            self._back_up_pages(key, [page.id for page in stored], fresh)
+        self.note_change(key)
         return stored
 
     def _insert(
         self,
         key: CollectionKey,
-        page_id: str,
-        new: NewPage,
-        vector: HalfVectors,
+        made: Mapping[str, NewPage],
+        added: float,
         fingerprint: str,
         model: str,
         job: JobPage | None,
-    ) -> StoredPage:
-        """Return the page of this content: the new one, or the one that is here already."""
+        kinds: Mapping[str, OriginalKind],
+    ) -> list[StoredPage]:
+        """Return the pages of these contents: the new ones, by their ids, or those that are here already."""
         with self._transaction() as db:
             number, name, known, *_ = read_collection_row(db, key)
-            if known is None:
-                db.execute(SET_EMBEDDER, [fingerprint, model, len(vector), number])
-            else:
+            if known is None and made:
+                size = len(next(iter(made.values())).vector)
+                if not db.execute(SET_EMBEDDER, [fingerprint, model, size, number]).rowcount:
+                    known = read_collection_row(db, key)[2]  # another machine was first
+            if known is not None:
                 self.catalogue.check_comparable(name, known, fingerprint)
-            same = db.execute(
-                "SELECT id FROM pages WHERE collection = ? AND sha256 = ? AND page = ?", [number, new.sha256, new.page]
-            ).fetchone()
-            if same is None:
-                insert_rows(db, number, page_id, new, vector)
-            stored = self.catalogue.read_page(page_id if same is None else same[0])
+            stored = [
+                self._insert_page(db, number, page_id, new, added, kinds.get(new.sha256, ""))
+                for page_id, new in made.items()
+            ]
             if job is not None:
-                insert_job_page(db, job, stored.id, new)
+                for page, new in zip(stored, made.values(), strict=True):
+                    insert_job_page(db, job, page.id, new)
             return stored
 
-    def _back_up_page(self, key: CollectionKey, page_id: str, fresh: bool) -> None:
-        """Return once backed up. Raises LibraryError and removes it, unless another call has acknowledged it."""
+    def _insert_page(
+        self, db: Connection, number: int, page_id: str, new: NewPage, added: float, original: OriginalKind
+    ) -> StoredPage:
+        same = "SELECT id FROM pages WHERE collection = ? AND sha256 = ? AND page = ?"
+        while not insert_rows(db, number, page_id, new, added, original):
+            if (row := db.hold(same, [number, new.sha256, new.page]).fetchone()) is not None:
+                return self.catalogue.read_page(row[0])
+        self.pictures.insert_page(db, page_id, new)
+        return self.catalogue.read_page(page_id)
+
+    def _back_up_pages(self, key: CollectionKey, ids: Sequence[str], fresh: Set[str]) -> None:
+        """Return once backed up. Raises LibraryError and removes those that no other call has acknowledged."""
+        if self._backup is None:
+            with self.database.lock:
+                self._pending -= fresh
+            return
         try:
             self._back_up()
         except LibraryError:
             with self.database.lock:
-                if fresh and page_id in self._pending:
-                    self._pending.discard(page_id)
-                    # The next start removes its pictures, not this call: the backup may name them after all.
-                    self._delete_rows(key, [page_id])
-                    self.jobs.forget_page(page_id)
-                    raise
-                if not fresh:
+                lost = sorted(fresh & self._pending)
+                if lost:
+                    self._pending.difference_update(lost)
+                    # The next start removes their pictures, not this call: the backup may name them after all.
+                    self._delete_rows(key, lost)
+                    for page_id in lost:
+                        self.jobs.forget_page(page_id)
+                if lost or not fresh >= set(ids):
                     raise
         with self.database.lock:
-            self._pending.discard(page_id)
-            if not fresh and not self.catalogue.read_pages([page_id]):
+            self._pending -= fresh
+            known = [page_id for page_id in ids if page_id not in fresh]
+            if len(self.catalogue.read_pages(known)) < len(set(known)):
                 self.catalogue.read_collection(key)
                 raise LibraryError("the page could not be saved: add it again")
 
     def _back_up(self) -> None:
         """Return when all changes so far outlive this process. Raises LibraryError."""
         if self._backup is not None:
-            self._backup.back_up(self.database.path)
+            self._backup.back_up(self.folder / FILE)
 
+    @redo_rolled_back
     def move_pages(self, key: CollectionKey, ids: Sequence[str], to: CollectionKey) -> list[str]:
         """Move pages, and return the ids that are in `to` now; a page whose content `to` has already stays where it is.
 
         Raises CollectionGoneError, FingerprintError or LibraryError.
         """
+        try:
+            moved = self._move_rows(key, ids, to)
+        except self.database.conflict:  # another machine has added the same to `to`
+            raise RolledBackError("somebody else adds the same pages: try again") from None
+        self._back_up()
+        self.note_change(key, to)
+        return moved
+
+    def _move_rows(self, key: CollectionKey, ids: Sequence[str], to: CollectionKey) -> list[str]:
         with self._transaction() as db:
             source, _, fingerprint, *rest = read_collection_row(db, key)
             target, name, known, *_ = read_collection_row(db, to)
             if known is not None and fingerprint is not None:
                 self.catalogue.check_comparable(name, known, fingerprint)
-            update = "UPDATE OR IGNORE pages SET collection = ? WHERE id = ? AND collection = ?"
+            update = (
+                "UPDATE pages SET collection = ? WHERE id = ? AND collection = ? AND NOT EXISTS (SELECT 1 FROM pages t"
+                " WHERE t.collection = ? AND t.sha256 = pages.sha256 AND t.page = pages.page)"
+            )
             moved = [
                 page
                 for page in dict.fromkeys(ids)
-                if source != target and db.execute(update, [target, page, source]).rowcount
+                if source != target and db.execute(update, [target, page, source, target]).rowcount
             ]
-            if known is None and moved:
-                db.execute(SET_EMBEDDER, [fingerprint, *rest, target])
+            if known is None and moved and not db.execute(SET_EMBEDDER, [fingerprint, *rest, target]).rowcount:
+                self.catalogue.check_comparable(name, read_collection_row(db, to)[2] or "", fingerprint or "")
             self.vectors.drop_collection(key)
             self.vectors.drop_collection(to)
-        self._back_up()
         return moved
 
+    @redo_rolled_back
     def delete_pages(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
         """Delete pages of this collection, and return the ids of those that it had.
 
@@ -219,9 +339,12 @@ class Library:
         the same call tries again.
         """
         with self.database.lock:
+            originals = self.catalogue.find_originals(ids)
             gone = self._delete_rows(key, ids)
         self._back_up()
+        self.note_change(key)
         self.pictures.remove_pages(gone)
+        self.originals.remove_unused(originals)
         return gone
 
     def _delete_rows(self, key: CollectionKey, ids: Sequence[str]) -> list[str]:
@@ -235,6 +358,7 @@ class Library:
         self.vectors.remove_pages(key, set(gone))
         return gone
 
+    @redo_rolled_back
     def rename_files(self, key: CollectionKey, names: Mapping[str, str]) -> int:
         """Give files, known by their sha256, other names, and return how many pages they have. Raises LibraryError."""
         renamed = 0
@@ -243,7 +367,9 @@ class Library:
             for sha256, name in names.items():
                 row = [name[:FILE_CHARS], number, sha256]
                 renamed += db.execute("UPDATE pages SET file = ? WHERE collection = ? AND sha256 = ?", row).rowcount
+            self.vectors.drop_collection(key)  # it has the names, by which pages are selected
         self._back_up()
+        self.note_change(key)
         return renamed
 
     def delete_file(self, key: CollectionKey, sha256: str) -> list[str]:
@@ -252,104 +378,81 @@ class Library:
 
     # Collections
 
+    @redo_rolled_back
     def create_collection(self, name: str, owner: str = "") -> Collection:
         """Create an empty collection. Raises BadValueError for a name that is invalid or in use; LibraryError."""
         with self._transaction() as db:
             wanted = check_new_name(name)
             if self.catalogue.find_collection(wanted, owner).key:
                 raise make_name_error(name)
-            key = insert_collection(db, wanted, owner)
+            try:
+                key = insert_collection(db, wanted, owner)
+            except self.database.conflict:  # another machine was first
+                raise make_name_error(name) from None
         self._back_up()
+        self.note_change(ABSENT)
         return self.catalogue.read_collection(key)
 
+    @redo_rolled_back
     def begin_import(self) -> CollectionKey:
         """Return a collection's key, hidden until `rename_collection` gives it to its owner. Raises LibraryError."""
         with self._transaction() as db:
             return insert_collection(db, secrets.token_hex(16), IMPORTING)
 
+    @redo_rolled_back
     def rename_collection(self, key: CollectionKey, name: str, owner: str | None = None) -> Collection:
         """Give a collection another name, and to `owner` if there is one. Its key stays.
 
         Raises BadValueError, as `create_collection`; CollectionGoneError.
         """
         with self._transaction() as db:
-            wanted = [check_new_name(name), owner, read_collection_row(db, key)[0]]
+            wanted = [check_new_name(name), owner, claim_collection_row(db, key)[0]]
             try:
                 db.execute("UPDATE collections SET name = ?, owner = coalesce(?, owner) WHERE id = ?", wanted)
-            except sqlite3.IntegrityError:
+            except self.database.conflict:
                 raise make_name_error(name) from None
         self._back_up()
+        self.note_change(key)
         return self.catalogue.read_collection(key)
 
+    @redo_rolled_back
     def delete_collection(self, key: CollectionKey) -> int:
-        """Delete a collection, and return how many pages it had. Raises LibraryError, as `delete_pages`."""
-        with self.database.lock:
-            ids = self.catalogue.list_page_ids(key)
-            with self._transaction() as db:
-                db.execute("DELETE FROM collections WHERE key = ?", [key])
+        """Delete a collection, and return how many pages it had. Raises LibraryError, as `delete_pages`.
+
+        It is gone at once. Rows and pictures of many pages go in the background, or with the next start.
+        """
+        if key == ABSENT:
+            return 0
+        with self._transaction() as db:
+            number = claim_collection_row(db, key)[0]
+            hidden = hide_collection(db, number)
+            pages = int(db.execute("SELECT count(*) FROM pages WHERE collection = ?", [number]).fetchone()[0])
             self.vectors.drop_collection(key)
         self._back_up()
-        self.pictures.remove_pages(ids)
-        return len(ids)
+        self.note_change(key)
+        self._remover.remove(hidden, pages)
+        return pages
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[Connection]:
         """Yield a connection in a transaction. Raises ReadOnlyError or LibraryError."""
         self.check_writable()
         with self.database.transaction() as db:
             yield db
 
-    @raise_library_errors()
-    def _remove_leftovers(self) -> None:
-        """Remove half-imported collections, old empty ones of visitors, and pictures that no page has."""
-        db = self.database.connection
-        db.execute("DELETE FROM collections WHERE owner = ?", [IMPORTING])
-        empty = "DELETE FROM collections WHERE owner != '' AND created < ? AND id NOT IN (SELECT collection FROM pages)"
-        db.execute(empty, [time.time() - EMPTY_S])
-        known = {row[0] for row in db.execute("SELECT id FROM pages")}
-        if known:  # a database without pages may have been lost and made anew: then only the pictures are left
-            self.pictures.remove_unknown(known)
 
-
-def read_collection_row(
-    db: sqlite3.Connection, key: CollectionKey
-) -> tuple[int, str, str | None, str | None, int | None]:
-    """Return row number, name, fingerprint, model and dimension. Raises CollectionGoneError, also for ABSENT."""
-    row = db.execute("SELECT id, name, fingerprint, model, dimension FROM collections WHERE key = ?", [key]).fetchone()
-    if row is None:
-        raise CollectionGoneError
-    found: tuple[int, str, str | None, str | None, int | None] = row
-    return found
-
-
-def insert_collection(db: sqlite3.Connection, name: str, owner: str) -> CollectionKey:
-    key = make_key()
-    row = [key, owner, name, time.time()]
-    db.execute("INSERT INTO collections (key, owner, name, created) VALUES (?, ?, ?, ?)", row)
-    return key
-
-
-def insert_rows(db: sqlite3.Connection, number: int, page_id: str, new: NewPage, vector: HalfVectors) -> None:
-    row = [page_id, number, new.file[:FILE_CHARS], new.sha256, new.page, new.pages, new.width, new.height]
-    db.execute(
-        "INSERT INTO pages (id, collection, file, sha256, page, pages, width, height, added, read)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [*row, time.time(), new.lines is not None],
+def open_library(settings: Settings) -> Library:
+    """Return the library of a data folder or a store, open. Raises LibraryError."""
+    library = Library(
+        settings.data,
+        address=settings.store.get_secret_value(),
+        pictures=settings.pictures_folder,
+        vector_bytes=settings.vector_bytes,
+        index=read_index_choice(settings),
     )
-    line_vectors = None if new.line_vectors is None else new.line_vectors.astype(np.float16).tobytes()
-    db.execute("INSERT INTO vectors (page, vector, lines) VALUES (?, ?, ?)", [page_id, vector.tobytes(), line_vectors])
-    db.executemany(
-        "INSERT INTO lines (page, number, text, x0, y0, x1, y1) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(page_id, n, line.text, *(line.box or (None,) * 4)) for n, line in enumerate(new.lines or ())],
-    )
+    library.read_only |= settings.read_only
+    return library
 
 
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LibraryError(f"cannot use the folder {folder}: {error.strerror}") from None
-
-
-def make_name_error(name: str) -> BadValueError:
-    return BadValueError(f"there is a collection {name!r} already: take another name", param="name")
+def read_index_choice(settings: Settings) -> IndexChoice:
+    return IndexChoice(settings.store_index, settings.store_index_pages)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NewType
+from pathlib import Path
+from typing import Literal, NewType
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
+from serving.settings import STORE_INDEX_PAGES
 from serving.system.display_names import compose_name
 
 CollectionKey = NewType("CollectionKey", str)
 """Opens a collection. Nobody can guess it, so having it is the permission to use the collection; a name is only its
 label. The page resolves a name or a key to a key once, where it comes in; all code below takes keys only."""
+OriginalKind = Literal["", "pdf", "file"]
+"""What the file is that a page is of, where it is kept: only a PDF opens at a page."""
 ABSENT = CollectionKey("")
 """Stands for a collection that does not exist yet: it is empty, and nothing can be added to it."""
+
+IndexName = Literal["hnsw", "binary", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChoice:
+    """How a server searches large collections: those of `least_pages` or more, unless `exact`."""
+
+    kind: IndexName = "hnsw"
+    least_pages: int = STORE_INDEX_PAGES
+
+
+DEFAULT_INDEX = IndexChoice()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,6 +49,17 @@ class NewPage:
     lines: tuple[Line, ...] | None
     line_vectors: Vectors | None = None
     """float32[len(lines), dimension], zeros for lines that are not compared."""
+    original: Path | None = None
+    """The file that the page is of, to be kept as well."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CopiedPage:
+    """A page of another library, which keeps its id and the time when it was added, in seconds since 1970."""
+
+    id: str
+    added: float
+    new: NewPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,7 @@ class StoredPage:
     height: int
     read: bool
     """False if no text was looked for. If True and there are no lines, the page has no readable text."""
+    original: OriginalKind = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +105,10 @@ class Selection:
         object.__setattr__(self, "files", tuple(map(compose_name, self.files)))
         object.__setattr__(self, "folder", compose_name(self.folder).strip("/"))
 
-    def includes(self, file: str) -> bool:
-        """Return whether a file of this name is selected, whenever it was added."""
-        kind = guess_file_type(file)
-        kinds = {kind} if kind in ("pdf", "other") else {kind, "image"}
-        named = not self.files or compose_name(file) in self.files
-        within = not self.folder or compose_name(file).startswith(f"{self.folder}/")
-        return named and within and (not self.types or not kinds.isdisjoint(self.types))
-
 
 ALL_PAGES = Selection()
+PageChoice = Selection | frozenset[str]
+"""Pages by a selection, or by their ids."""
 TYPES = {
     "pdf": "PDF pages", "image": "Images of any kind", "png": "PNG", "jpeg": "JPEG", "webp": "WebP", "tiff": "TIFF",
     "gif": "GIF", "bmp": "BMP", "avif": "AVIF", "jp2": "JPEG 2000", "heic": "HEIC", "other": "Other",
@@ -141,12 +164,20 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Use of the disk by a collection: its pages, bytes of their `pictures`, bytes of text and vectors as `data`."""
+    """Use of the disk by a collection: its pages, bytes of their `pictures`, bytes of text and vectors as `data`.
+
+    `originals`: bytes of the files that were added, which other collections may have too.
+    """
 
     pages: int
     pictures: int
     data: int
+    originals: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.pictures + self.data + self.originals
 
     @property
     def per_1000(self) -> int:
-        return round((self.pictures + self.data) / self.pages * 1000) if self.pages else 0
+        return round(self.total / self.pages * 1000) if self.pages else 0

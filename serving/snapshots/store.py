@@ -7,7 +7,6 @@ as `*.part` and renamed; `*.part` and `*.gone` of a killed engine are removed at
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from typing import Any
 
 from serving.snapshots.base import Snapshot, SnapshotFailed
 from serving.snapshots.identity import Identity, describe_mismatch, digest_identity
-from serving.system.files import file_stamp, sync_folder, write_file
+from serving.system.files import file_stamp, hash_file, sync_folder, write_file
 
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -59,7 +58,7 @@ class SnapshotStore:
                 path.chmod(0o600)
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
-                files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
+                files[path.name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
             content = {
                 "version": VERSION,
                 "identity": dict(mine),
@@ -115,7 +114,7 @@ class SnapshotStore:
             path = target / FILES / name
             now = file_stamp(path)
             if self._checked_stamps.get(path) != now:
-                if path.stat().st_size != saved["bytes"] or digest_file(path) != saved["sha256"]:
+                if path.stat().st_size != saved["bytes"] or hash_file(path) != saved["sha256"]:
                     return f"{name} is not as it was saved"
                 self._checked_stamps[path] = now
         return None
@@ -139,8 +138,3 @@ def read_manifest(folder: Path, content: dict[str, Any]) -> Snapshot:
     """Return the snapshot of a manifest. Raises KeyError, TypeError or ValueError for other content."""
     probe = [[float(value) for value in vector] for vector in content["probe"]]
     return Snapshot(folder.name, float(content["created"]), int(content["bytes"]), probe, (folder, content))
-
-
-def digest_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

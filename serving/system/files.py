@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.util
 import os
 import secrets
@@ -40,6 +41,22 @@ def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
 def copy_file(source: Path, path: Path) -> None:
     with source.open("rb") as read, open_replacement(path) as stream:
         shutil.copyfileobj(read, stream, COPY_CHUNK_BYTES)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or make a copy where links cannot be made; it survives a power cut. Raises OSError."""
+    try:
+        os.link(source, target)
+    except (OSError, AttributeError):
+        copy_file(source, target)
+    else:
+        sync_file(target)
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync_file(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,11 @@ def test_compare_goes_with_no_other_option(capsys: pytest.CaptureFixture[str]) -
         main(["--compare", "a", "b", "--num-warmup", "3", "--test-scaledown"])
     assert ended.value.code == 2
     assert "leave out --num-warmup, --test-scaledown" in capsys.readouterr().err
+
+
+def test_commands_need_no_package_of_the_tests() -> None:
+    """The tab Cold starts runs this in an installation without them; a bench that needs one says so when it runs."""
+    absent = "import sys; sys.modules |= dict.fromkeys(['psutil', 'playwright', 'reportlab', 'pytest']); "
+    told = "from bench.__main__ import main; main(['speed', '--help'])"
+    found = subprocess.run([sys.executable, "-c", absent + told], capture_output=True, text=True)
+    assert found.returncode == 0 and "--manual" in found.stdout, found.stderr

@@ -42,6 +42,8 @@ RECORD = """
   };
 """
 """Notes the states as they are shown, each figure of the countdown, what a screen reader hears, and the streams."""
+ASLEEP = {"DORMOUSE_START_AHEAD": "0"}
+"""Of a page whose engine waits for the first request."""
 OPEN = "window.streams.filter((stream) => stream.readyState < 2).length"
 HIDE = """(hidden) => {
   Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});
@@ -52,7 +54,7 @@ HIDE = """(hidden) => {
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     arguments = ["--no-browser", "--scaledown-window", "2", "--data", str(tmp_path_factory.mktemp("page"))]
-    with ServerProcess("ui.app", arguments) as page:
+    with ServerProcess("ui.app", arguments, ASLEEP) as page:
         yield page.wait()
 
 
@@ -219,7 +221,7 @@ def test_each_state_can_be_read_and_is_only_text(visit: Visit, url: str) -> None
     page = visit.page
     now: list[ServerState] = []
     page.route(
-        "**/status/events",
+        "**/status/events?*",
         lambda route: route.fulfill(
             content_type="text/event-stream",
             body=f"retry: 60000\n\nevent: status\ndata: {json.dumps(status_pill.make_message(now[-1]))}\n\n",
@@ -252,7 +254,7 @@ def test_nothing_moves_for_who_does_not_want_it(browser: Browser, url: str, look
         status_pill.make_message(EngineState.model_validate(engine(state="starting", start=start(expected_ms=None))))
     )
     page.route(
-        "**/status/events",
+        "**/status/events?*",
         lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {body}\n\n"),
     )
     page.goto(url)
@@ -266,7 +268,8 @@ def test_nothing_moves_for_who_does_not_want_it(browser: Browser, url: str, look
 def test_a_page_whose_server_went_says_so(browser: Browser, look: str, tmp_path: Path) -> None:
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     page = context.new_page()
-    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]) as server:
+    arguments = ["--no-browser", "--data", str(tmp_path), "--snapshot", "plain"]
+    with ServerProcess("ui.app", arguments, ASLEEP) as server:
         page.goto(server.wait())
         pill(page, "zero")
         began = time.monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 from gradio_client import Client, handle_file
@@ -176,7 +177,8 @@ def test_sample_pages_go_where_they_fit_and_the_pill_follows(visit: Visit, site:
     page.click("#samples")
     expect(page.locator("#collection input")).to_have_value(f"samples ({site.second})")
     expect(page.locator(".chips button")).to_have_count(6)
-    assert [url.partition("?")[2] for url in streams] == ["", f"target={site.second.replace(':', '%3A')}"]
+    asked = [parse_qs(url.partition("?")[2]).get("target", [""])[0] for url in streams]
+    assert list(dict.fromkeys(asked)) == ["", site.second]
     visit.open(f"{site.url}/?c=samples ({site.second})")
     expect(page.locator(".files > summary")).to_contain_text("32 pages")
 

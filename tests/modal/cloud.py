@@ -299,9 +299,12 @@ class Cloud:
     # Containers
 
     def running(self, app_id: str = "") -> list[Container]:
-        """What `modal container list` shows. A process that stands for a snapshot is no container."""
+        """What `modal container list` shows. A process that stands for a snapshot is no container.
+
+        Nor is one that has ended and that its pool, on the loop's own thread, has not yet crossed out.
+        """
         found = [each for pool in [*self.pools.values(), *self.retired] for each in list(pool.containers)]
-        return [each for each in found if app_id in ("", each.app_id)]
+        return [each for each in found if each.alive and app_id in ("", each.app_id)]
 
     def containers(self, app: str | None = None) -> list[Container]:
         return [each for each in self.running() if app in (None, each.pool.app.name)]

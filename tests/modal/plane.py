@@ -57,6 +57,9 @@ class Plane:
         self.handlers: dict[str, Answering] = {}
         self.faults: dict[str, Fault] = {}
         self.calls: collections.Counter[str] = collections.Counter()
+        self.watched = b""
+        """Of a secret: the calls that had it in their requests are in `told`."""
+        self.told: set[str] = set()
         self.unknown: collections.Counter[str] = collections.Counter()
         self.numbers: collections.Counter[str] = collections.Counter()
 
@@ -99,6 +102,8 @@ class Plane:
         request = await stream.recv_message()
         if caller is None:
             self.check(stream.metadata)
+        if self.watched and request is not None and self.watched in request.SerializeToString():
+            self.told.add(name)
         self.refuse(name)
         handler = self.handlers.get(name)
         if handler is None:

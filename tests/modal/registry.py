@@ -212,7 +212,16 @@ class Registry:
         secret_id = self.plane.new("st")
         self.secrets[secret_id] = Secret(name, values)
         self.objects[secret_id] = pb.Object(object_id=secret_id)
-        return pb.SecretGetOrCreateResponse(secret_id=secret_id)
+        keys = self.named_secrets[name] if name else values
+        return pb.SecretGetOrCreateResponse(
+            secret_id=secret_id, metadata=pb.SecretMetadata(name=name, keys=keys, environment_name="main")
+        )
+
+    def SecretUpdate(self, request: Any, caller: object) -> Message:
+        self.named_secrets[self.secrets[request.secret_id].name].update(
+            {update.key: update.value for update in request.updates}
+        )
+        return empty_pb2.Empty()
 
     def ImageGetOrCreate(self, request: Any, caller: object) -> Message:
         image_id = self.plane.new("im")

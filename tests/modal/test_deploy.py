@@ -28,7 +28,12 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, value in {**EMBEDDER, "DORMOUSE_DATA": str(tmp_path)}.items():
+    # A container's own disk is new with each; this machine's may have a library of another release there.
+    for name, value in {
+        **EMBEDDER,
+        "DORMOUSE_DATA": str(tmp_path),
+        "DORMOUSE_PAGE_DATA": str(tmp_path / "disk"),
+    }.items():
         monkeypatch.setenv(name, value)
     for name in ("HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import LOADED_WITH, Settings
+from serving.settings import LOADED_WITH, Settings, settings_variables
 from serving.system.cores import count_cores
 from tests.support.servers import make_settings
 
@@ -24,6 +24,13 @@ def test_a_worker_gets_no_key_before_its_launch(tmp_path: Path) -> None:
     assert Settings(**launched).known_at_launch() == launched
     assert launched["api_keys"] == " a, b ,," and launched["admin_key"] == "c"
     assert "a, b" not in repr(settings)
+
+
+def test_no_engine_or_worker_gets_the_address_of_the_store(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, store="postgresql://u:pa55word@h/d")
+    assert "pa55word" not in f"{settings!r} {settings.known_at_launch()}"
+    variables = settings_variables({"DORMOUSE_STORE": "postgresql://u:pa55word@h/d", "DORMOUSE_DATA": "data"})
+    assert variables == {"DORMOUSE_DATA": "data"}
 
 
 def test_each_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

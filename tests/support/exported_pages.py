@@ -50,8 +50,8 @@ def state(library: Library, collection: CollectionKey) -> list[object]:
     return [
         (
             hit.score, hit.line, hit.page.file, hit.page.page, hit.page.pages, hit.page.width, hit.page.read,
-            library.catalogue.read_lines(hit.page.id), library.pictures.locate_picture(hit.page.id).read_bytes(),
-            library.pictures.locate_thumbnail(hit.page.id).read_bytes()[:4],
+            library.catalogue.read_lines(hit.page.id), library.pictures.read_picture(hit.page.id),
+            (library.pictures.read_thumbnail(hit.page.id) or b"")[:4],
             library.catalogue.read_vector(collection, hit.page.id)[0].tolist(),
         )
         for hit in hits

@@ -1,7 +1,7 @@
 """`python -m tests.support.hosted_page`: run a container's page with a double of its volume.
 
-For `ServerProcess`. Killed, it leaves what a container leaves: what was committed. While the file `full` is there, the
-volume is full.
+For `ServerProcess`. With DORMOUSE_STORE, its collections are there instead. Killed, it leaves what a container leaves:
+what was committed. While the file `full` is there, the volume is full.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def main() -> int:
         volume.commit()
 
     del os.link  # a Modal Volume has no hard links
-    backup = Backup(volume.mount, commit, volume.reload, OnlyWriter())
+    stored = bool(os.environ.get("DORMOUSE_STORE"))
+    backup = None if stored else Backup(volume.mount, commit, volume.reload, OnlyWriter())
     page = HostedPage(options.root / options.name / "disk", backup, [("scripted", options.worker)])
     page.open()
     listener = bind_listener("127.0.0.1", options.port)

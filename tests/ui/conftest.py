@@ -7,21 +7,17 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from serving.client import EmbeddingClient
 from serving.library.library import Library
 from serving.settings import Settings
 from tests.support.servers import ScriptedWorker
+from tests.support.services import open_service
 from ui.core.service import Service
-from ui.servers.target import Target, Targets
 
 
 @pytest.fixture
 def service(scripted: ScriptedWorker, settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    targets = Targets([Target(EmbeddingClient(scripted.url, deadline_s=20), "scripted")])
-    service = Service(targets, Library(tmp_path / "library"), settings)
-    yield service
-    scripted.embedder.gate.set()
-    service.close()
+    with open_service(Library(tmp_path / "library"), scripted, settings) as service:
+        yield service
 
 
 class RecordedLoops(asyncio.DefaultEventLoopPolicy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +16,8 @@ import requests
 from fastapi import Response
 from gradio_client import Client
 
-from tests.support.files import encoded, picture
+from tests.support.files import encoded, pdf, picture
+from tests.support.libraries import at
 from tests.support.page_calls import add_pages, search_pages
 from tests.support.repository import SAMPLES
 from tests.support.uploads import run, upload
@@ -42,6 +44,29 @@ def test_a_picture_has_its_id_and_is_kept_by_the_browser(service: Service, route
         assert found.headers["x-content-type-options"] == "nosniff"
     for name in (f"{page.id}.png", page.id, "0123456789abcdef.jpg", "../library.db", f"../{page.id}.jpg"):
         assert routes.get_picture(name).status_code == 404 and told(routes.get_picture(name)) == "no such page"
+
+
+def test_the_original_of_a_pdf_opens_and_all_else_is_saved(
+    service: Service, routes: PageRoutes, tmp_path: Path
+) -> None:
+    hostile = 'a/b"; filename=x.html\r\nSet-Cookie: a=b\u202e.html'
+    given = [upload(tmp_path, "f/scan.exe", pdf([["words"]])), upload(tmp_path, hostile, encoded(picture()))]
+    pages = {page.original: page for page in run(service, *given).added}
+    found = routes.get_original(pages["pdf"].id)
+    assert found.status_code == 200 and found.media_type == "application/pdf"
+    assert found.headers["content-disposition"] == "inline; filename*=utf-8''scan.exe.pdf"
+    assert "content-security-policy" not in found.headers
+    saved = routes.get_original(pages["file"].id)
+    assert saved.status_code == 200 and saved.headers["content-type"] == "application/octet-stream"
+    written = saved.headers["content-disposition"]
+    assert re.fullmatch(r"attachment; filename\*=utf-8''[\w.%-]+", written) and written.endswith(".html")
+    assert saved.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    for answer in (found, saved):
+        assert answer.headers["x-content-type-options"] == "nosniff" and "private" in answer.headers["cache-control"]
+    for name in ("0" * 16, "../library.db", f"{pages['pdf'].id}.jpg", "\udc80", ""):
+        assert told(routes.get_original(name)) == "the original of this page is not here (any more)"
+    service.library.delete_pages(at(service.library), [pages["pdf"].id])
+    assert routes.get_original(pages["pdf"].id).status_code == 404
 
 
 def test_an_export_is_downloaded_until_it_is_removed(service: Service, routes: PageRoutes) -> None:
@@ -106,6 +131,23 @@ def test_pictures_are_served_by_id_only(page_url: str, client: Client) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     for name in ("0123456789abcdef.jpg", "..%2flibrary.db", "x.jpg", f"{hits[0]['id']}.png", "%2e%2e/library.db"):
         assert requests.get(f"{page_url}/pages/{name}", timeout=10).status_code == 404
+
+
+def test_an_original_is_served_whole_and_in_ranges(page_url: str, client: Client) -> None:
+    path = SAMPLES / "handbook-tarnwell-pump.pdf"
+    (page, *_) = add_pages(client, "originals", path)["added"]
+    url = f"{page_url}/originals/{page['id']}"
+    answer = requests.get(url, timeout=10)
+    assert answer.content == path.read_bytes() and answer.headers["Content-Type"] == "application/pdf"
+    assert answer.headers["Content-Disposition"] == f"inline; filename*=utf-8''{path.name}"
+    part = requests.get(url, headers={"Range": "bytes=100-199"}, timeout=10)
+    assert part.status_code == 206 and part.content == path.read_bytes()[100:200]
+    assert requests.get(url, headers={"Range": "bytes=9999999-"}, timeout=10).status_code == 416
+    assert requests.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 400
+    for name in ("0123456789abcdef", "..%2flibrary.db", "%2e%2e%2flibrary.db", "%ff%fe"):
+        assert requests.get(f"{page_url}/originals/{name}", timeout=10).status_code == 404
+    client.predict("originals", [page["id"]], api_name="/delete_pages")
+    assert requests.get(url, timeout=10).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["0" * 32 + ".zip", "..%2Flibrary.db", "library.db", "x.zip"])

@@ -32,6 +32,14 @@ class PageViews:
         if len(self._shown) > VIEWS_KEPT:
             self._shown.popitem(last=False)
 
+    def leave(self) -> None:
+        """Note that the current view is about to show something else."""
+        self._shown[self.current_view()] = ""
+
+    def is_at(self, key: str) -> bool:
+        """Return whether the current view shows the collection of this key, for all that is known."""
+        return self._shown.get(self.current_view(), key) == key
+
     def is_showing(self, collection: Collection, view: str) -> bool:
         return self._shown.get(view) == (collection.key or collection.name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from serving.documents.archives import hash_members, is_clutter, is_zip
 from serving.errors import BadValueError, ServingError
 from serving.settings import Settings
 from serving.system.display_names import display_path
+from serving.system.files import hash_file
 from ui.commands.store import FileToAdd
 
 Skip = Callable[[str, str], None]
@@ -69,5 +69,4 @@ def hash_contents(path: Path, name: str, settings: Settings) -> tuple[tuple[str,
             for member, digest in hash_members(path, settings):
                 members.append((display_path(f"{name}/{member}"), digest))
         return tuple(members)
-    with path.open("rb") as stream:
-        return ((name, hashlib.file_digest(stream, "sha256").hexdigest()),)
+    return ((name, hash_file(path)),)

@@ -1,4 +1,4 @@
-"""The collections of a data folder that no page holds: opened in this process, with an engine where one is needed."""
+"""The collections of a data folder that no page holds, or of a store, with an engine where one is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from serving.library import exporting
 from serving.library.exporting import Progress
-from serving.library.library import Library
+from serving.library.library import open_library
 from serving.library.records import Collection, CollectionKey, Hit, StoredFile
 from serving.settings import Settings
 from serving.system.files import sync_folder
@@ -35,8 +35,7 @@ class FolderStore:
         self._worker = worker
         self._shows_log = shows_log
         self._stack = ExitStack()
-        self._library = Library(settings.data, vector_bytes=settings.vector_bytes)
-        self._library.read_only = settings.read_only
+        self._library = open_library(settings)
         self._stack.callback(self._library.close)
 
     @cached_property

@@ -21,6 +21,13 @@ from ui.servers.configured import parse_worker
 
 def make_parser(command: str, about: str, examples: Sequence[str]) -> argparse.ArgumentParser:
     """Return a command's parser with the common options."""
+    parser = make_bare_parser(command, about, examples)
+    add_place_options(parser)
+    return parser
+
+
+def make_bare_parser(command: str, about: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a command's parser without the options that say where the collections are."""
     parser = argparse.ArgumentParser(
         prog=f"dormouse {command}",
         description=about,
@@ -29,6 +36,10 @@ def make_parser(command: str, about: str, examples: Sequence[str]) -> argparse.A
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, the last a summary")
     parser.add_argument("--verbose", action="store_true", help="print the log as well, on standard error")
+    return parser
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where the collections are")
     one = place.add_mutually_exclusive_group()
     one.add_argument(
@@ -44,13 +55,18 @@ def make_parser(command: str, about: str, examples: Sequence[str]) -> argparse.A
         help="a data folder; default: DORMOUSE_DATA or data. If a page runs on it, that page is asked",
     )
     place.add_argument(
+        "--store",
+        metavar="URL",
+        help="a PostgreSQL that keeps the collections, instead of the data folder: postgresql://user@host/database;"
+        " default: DORMOUSE_STORE, where a password belongs. The data folder then has this machine's own files",
+    )
+    place.add_argument(
         "--worker",
         metavar="URL",
         type=parse_worker,
         help="with a data folder that no page holds: the worker or engine that embeds, or modal:APP; its key is"
         " DORMOUSE_WORKER_KEY. Default: the built-in embedder, started where the command needs it",
     )
-    return parser
 
 
 def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -58,6 +74,8 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpa
     options = parser.parse_args(argv)
     if options.page and options.worker:
         parser.error("--worker is for a data folder: a page asks the servers that it was started with")
+    if options.page and options.store:
+        parser.error("--store is for who opens it: a page has the one that it was started with")
     return options
 
 
@@ -71,29 +89,36 @@ def open_store(options: argparse.Namespace, *, may_create: bool = False) -> Iter
 
     `may_create`: a data folder that does not exist is made.
     """
-    level = logging.INFO if options.verbose else logging.CRITICAL + 1
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_log(options)
     with closing(PageStore(options.page) if options.page else open_folder(options, may_create=may_create)) as store:
         yield store
 
 
+def set_up_log(options: argparse.Namespace) -> None:
+    level = logging.INFO if options.verbose else logging.CRITICAL + 1
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
 def open_folder(options: argparse.Namespace, *, may_create: bool) -> CollectionStore:
-    """Return the collections of a data folder, or of the page that runs on it. Raises LibraryError."""
+    """Return the collections of a data folder or store, or of the page that runs on the folder. Raises LibraryError."""
     from ui.commands.folder_store import FolderStore
 
-    settings = Settings() if options.data is None else Settings(data=options.data)
-    if not may_create and not (settings.data / "library.db").exists():
+    chosen = {"data": options.data, "store": options.store}
+    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    store = settings.store.get_secret_value()
+    if not may_create and not store and not (settings.data / "library.db").exists():
         raise LibraryError(f"there are no collections in {settings.data}: name their folder with --data")
     try:
         return FolderStore(settings, options.worker, shows_log=options.verbose)
     except LibraryError as error:
         if error.code != IN_USE:
             raise
-    if url := find_page(settings.data):
+    if url := find_page(settings.data, store):
         return PageStore(url)
     raise LibraryError(
         f"another program is using the collections in {settings.data}: wait until it has ended. If it is a page, name"
-        " its address: --page http://localhost:7860",
+        " its address: --page http://localhost:7860"
+        + (". With a store, any other folder will do: --data" if store else ""),
         code=IN_USE,
     )
 

@@ -35,6 +35,5 @@ def call_script(function: str, *first: object) -> str:
 
 
 def render_head() -> Markup:
-    return render_template(
-        "head.html", scripts=[read_script("address.js"), read_script("keys.js"), read_script("events.js")]
-    )
+    scripts = [read_script("address.js"), read_script("keys.js"), read_script("viewer.js"), read_script("events.js")]
+    return render_template("head.html", scripts=scripts)

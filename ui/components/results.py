@@ -11,6 +11,7 @@ from serving.client import ModelInfo
 from serving.documents.page import Line
 from serving.errors import ServingError
 from serving.library.records import Collection, Hit, StoredPage
+from ui.components.open_page import OpenPage, place_lines
 from ui.components.templates import render_template
 from ui.components.wording import as_sentence, format_count, format_ordinal, format_rough
 from ui.core.jobs import IngestJob
@@ -109,10 +110,17 @@ def render_page_gone() -> Markup:
     return render_notice("This page is gone", "It was deleted or moved meanwhile. Search again.", "error")
 
 
-def render_detail(hit: Hit, lines: Sequence[Line], *, overlay: Markup = NOTHING, notes: Markup = NOTHING) -> Markup:
+def locate_original(page: StoredPage) -> str:
+    """Return the address of the file that a page is of, a PDF's at that page; empty where it was not kept."""
+    fragment = f"#page={page.page}" if page.original == "pdf" else ""
+    return f"/originals/{page.id}{fragment}" if page.original else ""
+
+
+def render_detail(shown: OpenPage, *, overlay: Markup = NOTHING, notes: Markup = NOTHING) -> Markup:
     """Render one page in full with the line that answers; `overlay` is drawn on it, `notes` stand above it."""
-    facts = {"lines": lines, "where": describe_place(hit.page), "mark": style_mark(hit.line)}
-    return render_template("search/detail.html", hit=hit, overlay=overlay, notes=notes, **facts)
+    facts = {"where": describe_place(shown.page), "mark": style_mark(shown.line), "text": place_lines(shown)}
+    original = locate_original(shown.page)
+    return render_template("search/detail.html", shown=shown, original=original, overlay=overlay, notes=notes, **facts)
 
 
 def style_mark(line: Line | None) -> str:

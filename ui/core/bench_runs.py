@@ -82,6 +82,7 @@ class BenchRuns:
             folder = self._make_folder()
             command = [sys.executable, "-m", "bench", "--until-stdin-closes", "--out", str(folder), *arguments]
             given = {**os.environ, **environment}
+            given.pop("DORMOUSE_STORE", None)  # it measures servers: it has nothing to do with collections
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                     command, env=given, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True

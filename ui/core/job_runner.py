@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from serving.client import PagePayload
 from serving.documents.parser_pool import ParserPool
 from serving.errors import ServingError
 from serving.library.catalogue import CollectionGoneError
-from serving.library.database import LibraryError
+from serving.library.database import LibraryError, StoreUnavailableError
 from serving.library.jobs import AddedPage, JobPage
 from serving.library.library import Library
 from serving.library.records import NewPage
@@ -45,6 +46,8 @@ class JobRun:
         self.job = job
         self.source = source
         self.fault: Exception | None = None
+        self.lost = False
+        """Another process goes on with it."""
         self.opened = False
         self._entered = 0
         self._closed = False
@@ -125,8 +128,26 @@ class JobRunner:
     def cancel(self, job: IngestJob) -> None:
         """End a job; pages that are with the worker already are still kept."""
         job.cancelled.set()
+        job.ending.set()
         if (run := self._runs.get(job.id)) is not None:
             self._close_run(run)
+
+    def lose(self, job: str) -> None:
+        """Let go of a job without an end: another process has it."""
+        if (run := self._runs.get(job)) is not None:
+            run.lost = True
+            run.job.cancelled.set()
+            run.job.ending.set()
+            self._close_run(run)
+
+    def is_paused(self, job: str) -> bool:
+        """Return whether a job that this process works on is paused."""
+        run = self._runs.get(job)
+        return run is not None and run.job.state == "paused"
+
+    def list_running(self) -> set[str]:
+        """Return the ids of the jobs that this process works on."""
+        return set(self._runs)
 
     def stop(self) -> None:
         """Begin no further page. Jobs end as they are, to go on with the next start."""
@@ -134,6 +155,7 @@ class JobRunner:
         self._to_open.close()
         self._to_add.close()
         for run in list(self._runs.values()):
+            run.job.ending.set()
             self._close_run(run)
 
     def close(self) -> None:
@@ -192,11 +214,15 @@ class JobRunner:
             if job.state == "waiting":
                 job.state = "running"
                 job.start_clock()
+        if job.continued and self._library.jobs.leases is not None:
+            places = [upload.path for upload in job.uploads]
+            job.reach_store(partial(self._library.jobs.leases.write_files, job.id, places))
         if job.continued and job.uploads and not any(upload.path.exists() for upload in job.uploads):
             raise FilesGoneError(FILES_GONE)
-        job.target.check_fingerprint(self._library, job.collection)
+        job.reach_store(lambda: job.target.check_fingerprint(self._library, job.collection))
         run.source.open()
-        self._library.jobs.set_total(job.id, job.total)
+        job.reach_store(lambda: self._library.jobs.set_total(job.id, job.total))
+        self._library.note_change(job.collection)
         self._restart_laps()
         self._to_add.add(job)
 
@@ -259,9 +285,11 @@ class JobRunner:
             vector=answer.vectors[0],
             lines=text.lines,
             line_vectors=text.vectors,
+            original=page.source.upload.path if self._settings.keep_originals else None,
         )
+        add = partial(self._library.add_page, fingerprint=answer.fingerprint, model=answer.model)
         by = JobPage(job.id, job.seconds)
-        stored = self._library.add_page(job.collection, new, fingerprint=answer.fingerprint, model=answer.model, job=by)
+        stored = job.reach_store(lambda: add(job.collection, new, job=by))
         with job.lock:
             job.added.append(stored)
             if text.lines == ():
@@ -271,10 +299,11 @@ class JobRunner:
 
     def _count_page(self, job: IngestJob, page: PageToAdd, skipped: Sequence[SkippedFile]) -> None:
         """Note that a page was added or skipped, and what that means for the time that is left."""
-        for item in skipped:
-            self._library.jobs.add_skip(job.id, as_skip_row(item))
+        for row in map(as_skip_row, skipped):
+            job.reach_store(partial(self._library.jobs.add_skip, job.id, row))
         kind = page.source.kind
         job.count_page(kind)
+        self._library.note_change(job.collection)
         with self._measuring:
             lap = self._laps.lap(time.monotonic())
             if lap is not None:
@@ -308,8 +337,12 @@ class JobRunner:
         run.source.close()
         job.stop_clock()
         job.seconds_left = None
-        if self._stopping and (run.fault is not None or not job.cancelled.is_set()):
+        if self._stopping and (run.lost or run.fault is not None or not job.cancelled.is_set()):
             job.state = "stopped"
+        elif run.lost:
+            job.state, job.cancelled, job.ending = "waiting", threading.Event(), threading.Event()
+            self._runs.pop(job.id, None)
+            return
         else:
             job.state, job.error = self._judge(run)
             self._settle(run)
@@ -323,12 +356,14 @@ class JobRunner:
         try:
             if run.fault is not None:
                 raise run.fault
-            self._library.catalogue.read_collection(job.collection)
+            job.reach_store(lambda: self._library.catalogue.read_collection(job.collection))
         except CollectionGoneError:
             with job.lock:
                 job.added, job.unread = [], []
             return "failed", DELETED
         except ServingError as error:
+            if job.cancelled.is_set() and isinstance(error, StoreUnavailableError):
+                return "cancelled", ""
             return "failed", error.message
         except OSError as error:
             log.exception("an upload failed")
@@ -346,12 +381,15 @@ class JobRunner:
         with job.lock:
             skips = [as_skip_row(item) for item in job.skipped]
         try:
-            self._library.jobs.end(job.id, job.state, job.error, keep_until, skips)
+            kept = numbers if keep_until else ()
+            job.reach_store(lambda: self._library.jobs.end(job.id, job.state, job.error, keep_until, skips, kept))
         except LibraryError as error:  # the next start goes on with it, and needs its files
             log.error("the end of an upload could not be written down: %s", error.message)
         else:
-            self._kept.remove_all_but(job.id, numbers if keep_until else ())
+            # Where other machines can try them again, they are in the database.
+            self._kept.remove_all_but(job.id, numbers if keep_until and self._library.jobs.leases is None else ())
         job.keep_until = keep_until
+        self._library.note_change(job.collection)
 
     def _find_retried(self, run: JobRun) -> set[int]:
         """Return the numbers of the uploads that can be tried again."""

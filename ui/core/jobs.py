@@ -7,14 +7,14 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from serving.errors import GONE, BusyError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.library.catalogue import FingerprintError
-from serving.library.database import LibraryError
+from serving.library.database import LibraryError, StoreUnavailableError
 from serving.library.jobs import SkipRow
 from serving.library.records import CollectionKey, StoredPage
 from ui.access.uploads import Upload
@@ -24,9 +24,12 @@ from ui.servers.target import Target
 ENDS_A_JOB = (UnauthorizedError, NotFoundError, BusyError, NotReadyError, LibraryError, FingerprintError)
 """Faults of the worker, the disk or the collection: every further page would meet them. Others are this page's own."""
 UNEXPECTED = "something went wrong here that was not foreseen; the log of this page says more"
+STORE_PAUSE_S = 1.0
+"""Between two tries to reach the database that several machines share."""
 WHOLE_FILE = 0
 """The page number of a file that was left out as a whole."""
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 JobState = Literal["waiting", "running", "paused", "done", "cancelled", "failed", "stopped"]
 """`stopped`: the page stops in the middle of it, and its next start goes on."""
 
@@ -83,6 +86,8 @@ class IngestJob:
     """The monotonic clock when it went on; 0 while it does not."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    ending: threading.Event = field(default_factory=threading.Event)
+    """It was cancelled, or the page stops: nothing is waited for any more."""
     finished: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -118,6 +123,15 @@ class IngestJob:
     def skip(self, item: SkippedFile) -> None:
         with self.lock:
             self.skipped.append(item)
+
+    def reach_store(self, call: Callable[[], T]) -> T:
+        """Return what a call of the library returns; while the store does not answer, try again until the job ends."""
+        while True:
+            try:
+                return call()
+            except StoreUnavailableError:
+                if self.ending.wait(STORE_PAUSE_S):
+                    raise
 
     @contextmanager
     def skip_on_error(

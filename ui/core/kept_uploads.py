@@ -6,7 +6,6 @@ or files of a command, is left where it is.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from serving.library.database import LibraryError
 from serving.library.jobs import JobFile
 from serving.settings import Settings
-from serving.system.files import copy_file, sync_file, sync_folder
+from serving.system.files import link_or_copy, sync_folder
 from ui.access.uploads import Upload, get_uploads_folder
 
 
@@ -54,6 +53,14 @@ class KeptUploads:
             for path, name in ((upload.path, upload.name) for upload in uploads)
         )
 
+    def make_places(self, job: str, files: Sequence[JobFile]) -> list[Upload]:
+        """Return where the files of a job are that comes from another machine. Raises LibraryError."""
+        try:
+            (self.folder / job).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"the upload could not be kept: {error.strerror or error}") from error
+        return [Upload(self.folder / job / f"{number:06d}", file.name) for number, file in enumerate(files)]
+
     def locate(self, files: Sequence[JobFile]) -> list[Upload]:
         """Return what `describe` was given."""
         return [Upload(self.folder / file.path, file.name) for file in files]
@@ -82,13 +89,3 @@ class KeptUploads:
     def _list_files(self, job: str) -> Iterable[Path]:
         folder = self.folder / job
         return [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name, or make a copy where links cannot be made; it survives a power cut. Raises OSError."""
-    try:
-        os.link(source, target)
-    except (OSError, AttributeError):
-        copy_file(source, target)
-    else:
-        sync_file(target)

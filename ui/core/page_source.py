@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from serving.library.library import Library
 from serving.library.records import CollectionKey, guess_file_type
 from serving.settings import Settings
 from serving.system.display_names import display_path
+from serving.system.files import hash_file
 from ui.access.uploads import Upload
 from ui.core.jobs import IngestJob, SkippedFile
 
@@ -137,9 +137,8 @@ class PageSource:
                     if job.cancelled.is_set():
                         break
                     raise
-                with upload.path.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                files.append(self._select_pages(OpenedFile(number, upload, digest, found, ())))
+                opened = OpenedFile(number, upload, hash_file(upload.path), found, ())
+                files.append(self._select_pages(opened))
                 total += len(files[-1].wanted)
                 with job.lock:
                     job.total = max(job.total, total)  # of a job that goes on, it is known already
@@ -204,7 +203,7 @@ class PageSource:
                     yield PageToAdd(opened, n)
 
     def _find_known(self, digest: str) -> dict[int, str]:
-        return self._library.catalogue.find_pages(self._job.collection, digest)
+        return self._job.reach_store(lambda: self._library.catalogue.find_pages(self._job.collection, digest))
 
     def _count_new(self, opened: OpenedFile) -> int:
         """Return how many of the wanted pages were not dealt with before a restart."""
@@ -230,7 +229,8 @@ class PageSource:
         job, free = self._job, self._claims.claim(self._job.collection, page)
         if free:
             try:
-                there = self._library.catalogue.has_page(job.collection, page.source.digest, page.number)
+                known = partial(self._library.catalogue.has_page, job.collection, page.source.digest, page.number)
+                there = job.reach_store(known)
             except BaseException:
                 self._claims.release(job.collection, page)
                 raise

@@ -27,6 +27,8 @@ from serving.settings import MAX_TOP_K, Settings
 from ui.access.ownership import CollectionOwnership
 from ui.core.bench_runs import BenchRuns
 from ui.core.ingest import Ingestor
+from ui.core.job_runner import log_library_errors
+from ui.core.sample_loader import SampleLoader
 from ui.servers.target import Target, Targets
 
 
@@ -86,10 +88,11 @@ class Service:
         self.settings = settings
         self.parsers = ParserPool(settings)
         self.ingestor = Ingestor(targets, library, settings, self.parsers)
+        self.samples = SampleLoader(library, settings, self.parsers, self.ingestor)
         self.runs = BenchRuns(settings.data)
         self.ownership = CollectionOwnership(library)
         self.exports_folder = settings.data / "exports"
-        library.read_only = settings.read_only
+        library.read_only = library.read_only or settings.read_only
         self._exporting = threading.Lock()
 
     def close(self) -> None:
@@ -218,19 +221,16 @@ class Service:
         return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32), fingerprint
 
     def delete_pages(self, collection: CollectionKey, ids: Sequence[str]) -> list[str]:
-        """Delete pages as `Library` does, as the next three methods do; what an upload has shown is no longer true."""
+        """Delete pages as `Library` does, as the next two methods do; what an upload has shown is no longer true."""
         gone = self.library.delete_pages(collection, ids)
         self.ingestor.forget_ended(collection)
         return gone
 
-    def delete_file(self, collection: CollectionKey, sha256: str) -> None:
-        self.library.delete_file(collection, sha256)
-        self.ingestor.forget_ended(collection)
-
     def delete_collection(self, collection: CollectionKey) -> int:
         """Delete a collection; an upload in progress ends, and says why."""
         gone = self.library.delete_collection(collection)
-        self.ingestor.cancel(collection)
+        with log_library_errors():  # what goes on ends by itself: its collection is gone
+            self.ingestor.cancel(collection)
         self.ingestor.forget_ended(collection)
         return gone
 

@@ -2,7 +2,7 @@
 
 ```
 build   Gradio, the page, the servers' names     once; all of it is in the snapshot, and nobody's pages
-open    the library from its volume              in each container; again with the next request if it failed
+open    the library from its volume or store     in each container; again with the next request if it failed
 close   no page begins, one in flight is kept    once in each container
 ```
 
@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from serving.cloud.credentials import load_keys  # before the library: see `bench/__init__.py`
-from serving.errors import ServingError
+from pydantic import SecretStr
+
+from serving.cloud.credentials import STORE, load_keys  # before the library: see `bench/__init__.py`
+from serving.errors import BadValueError, ServingError
 from serving.library.backup import Backup
-from serving.library.library import Library
+from serving.library.library import Library, read_index_choice
 from serving.settings import Settings
 from serving.system.files import copy_file
 from ui.access.password import PasswordGate, is_open_to_all
@@ -42,13 +44,20 @@ log = logging.getLogger(__name__)
 class HostedPage:
     """The page, its library and its password."""
 
-    def __init__(self, data: Path, backup: Backup, workers: Sequence[tuple[str, str]]) -> None:
-        """Build the page, open and ask nothing. `data`: a folder that ends with this container. Raises ServingError."""
-        self._runs = (backup.folder / "runs", data / "runs")
+    def __init__(self, data: Path, backup: Backup | None, workers: Sequence[tuple[str, str]]) -> None:
+        """Build the page, open and ask nothing. `data`: a folder that ends with this container. Raises ServingError.
+
+        Without a `backup`, the collections are in the store of each container's environment.
+        """
+        kept = data if backup is None else backup.folder
+        self._runs = (kept / "runs", data / "runs")
         os.environ["GRADIO_TEMP_DIR"] = str((data / "uploads").resolve())
-        self._settings = Settings(data=data)
-        self.library = Library(data, backup, open_now=False, vector_bytes=self._settings.vector_bytes)
-        targets = configure_targets(workers, self._settings, backup.folder)
+        check_place(Settings(), backup)
+        self._settings = Settings(data=data, store=SecretStr(""))  # these are in the snapshot: the address is not
+        address = "" if backup is not None else read_store_address
+        memory, index = self._settings.vector_bytes, read_index_choice(self._settings)
+        self.library = Library(data, backup, address=address, open_now=False, vector_bytes=memory, index=index)
+        targets = configure_targets(workers, self._settings, kept)
         self.service = Service(targets, self.library, self._settings, engines=False)
         self._page = create_app(self.service, loopback=False)
         self._opened = False
@@ -78,6 +87,8 @@ class HostedPage:
             if not self._opened and time.monotonic() - self._tried >= RETRY_S:
                 try:
                     self.library.open()
+                    self.library.follow_others()
+                    self.library.begin_indexing()
                     copy_runs(*self._runs)
                     self._opened, self._failure = True, ""
                     with log_library_errors():
@@ -89,14 +100,31 @@ class HostedPage:
             return self._failure
 
     def close(self) -> None:
-        """Begin no further page, and copy what was measured to the volume."""
+        """Begin no further page, and copy what was measured to the volume, if there is one."""
         stop_streams(self._page, self.service)
         if self._opened:
             copy_runs(*reversed(self._runs))
 
 
+def check_place(settings: Settings, backup: Backup | None) -> None:
+    """Raise BadValueError where collections would be elsewhere than the secret says."""
+    if backup is not None and settings.store.get_secret_value():
+        raise BadValueError(
+            f"the secret has {STORE}, and this page was deployed for its volume: run `dormouse deploy` again, or"
+            " `DORMOUSE_PAGE_USE_STORE=1 modal deploy ui/app.py`"
+        )
+    if backup is None and settings.pictures:
+        raise BadValueError("DORMOUSE_PICTURES is a folder that all machines see: pages on Modal have none in common")
+
+
+def read_store_address() -> str:
+    return Settings().store.get_secret_value()
+
+
 def copy_runs(source: Path, target: Path) -> None:
     """Copy results of runs. They are only nice to have: one that cannot be copied is left out."""
+    if source == target:
+        return
     for file in sorted(source.glob(f"*/{PATTERN}")):
         with suppress(OSError):
             (target / file.parent.name).mkdir(parents=True, exist_ok=True)

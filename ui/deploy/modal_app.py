@@ -1,8 +1,10 @@
 """The page as a Modal app: `modal serve ui/app.py` to try it out, `modal deploy ui/app.py` to keep it.
 
-It has one container, because Gradio's tabs must find the process that they began with. This module is imported on the
-machine that deploys and again in the container, where the environment says the same: Modal checks that both made the
-same objects. `ui/deploy/container.py` is imported in the container only, where that takes seconds, once for all starts.
+It has one container, because Gradio's tabs must find the process that they began with, and Modal sends a request to any
+container. That is so with a store as well, which several may have: more pages on it are more apps. This module is
+imported on the machine that deploys and again in the container, where the environment says the same: Modal checks that
+both made the same objects. `ui/deploy/container.py` is imported in the container only, where that takes seconds, once
+for all starts.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import modal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.cloud.credentials import PASSWORD, STORE
 from serving.cloud.modal_app import PYTHON, UV, encode_settings, read_pins, read_project, read_settings
 
 if TYPE_CHECKING:
@@ -58,6 +61,11 @@ class Deployment(BaseSettings):
     """Seconds of one request: an open tab is one, and connects again."""
     tabs: Annotated[int, Field(ge=1, le=1000)] = 100
     """Requests at once; an open tab has two."""
+    keep_originals: bool = False
+    """Keep uploaded files too, on the volume: each acknowledgement of a page then waits until they are there."""
+    use_store: bool = False
+    """The collections are in the PostgreSQL that DORMOUSE_STORE of the secret names, instead of on the volume:
+    a page is acknowledged with the database's commit, and there is no volume, no claim and no backup."""
     hosts: str = ""
     """Comma-separated host names that it answers to beside its own: custom domains."""
     workers: str = Field(default=SERVERS, validation_alias="DORMOUSE_WORKERS")
@@ -69,12 +77,18 @@ class Deployment(BaseSettings):
         return f"{self.volume}-claims"
 
     @property
+    def required_keys(self) -> list[str]:
+        """What the secret must have."""
+        return [PASSWORD, STORE] if self.use_store else [PASSWORD]
+
+    @property
     def environment(self) -> dict[str, str]:
         """The container's environment: this deployment, and settings of the page that follow from it."""
         # Eight pages are embedded at once: a server with a GPU reads them together, and they share a commit.
         return {
             **encode_settings(self),
             "DORMOUSE_CORES": "8",
+            "DORMOUSE_KEEP_ORIGINALS": str(int(self.keep_originals)),
             "OMP_NUM_THREADS": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
         }
@@ -86,13 +100,14 @@ def read_deployment() -> Deployment:
 
 
 def list_requirements() -> list[str]:
-    """Return those of the base installation, and Modal's client, which finds the servers."""
+    """Return those of the base installation, Modal's client, which finds the servers, and that of a store."""
     found = read_project()
-    return [*found["dependencies"], *found["optional-dependencies"]["modal"]]
+    extras = found["optional-dependencies"]
+    return [*found["dependencies"], *extras["modal"], *extras["postgres"]]
 
 
 deployed = read_deployment()
-volume = modal.Volume.from_name(deployed.volume, create_if_missing=True)
+volume = None if deployed.use_store else modal.Volume.from_name(deployed.volume, create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version=PYTHON)
     .uv_pip_install(*(read_pins(PINS) if modal.is_local() else []), uv_version=UV)
@@ -107,8 +122,8 @@ app = modal.App(deployed.app, include_source=False)
     memory=deployed.memory,
     env=dict(deployed.environment),
     # Without a password there is no deployment: everybody with the address could see, delete and spend.
-    secrets=[modal.Secret.from_name(deployed.secret_name, required_keys=["DORMOUSE_PAGE_PASSWORD"])],
-    volumes={deployed.mount: volume},
+    secrets=[modal.Secret.from_name(deployed.secret_name, required_keys=deployed.required_keys)],
+    volumes={} if volume is None else {deployed.mount: volume},
     max_containers=1,
     scaledown_window=deployed.scaledown_window,
     timeout=deployed.timeout,
@@ -127,8 +142,10 @@ class Page:
         from ui.deploy.container import HostedPage
         from ui.servers.target import split_name_and_url
 
-        commit, reload = partial(retry_while_open, volume.commit), partial(retry_while_open, volume.reload)
-        backup = Backup(Path(deployed.mount), commit, reload, VolumeClaims(deployed.claims))
+        backup = None
+        if volume is not None:
+            commit, reload = partial(retry_while_open, volume.commit), partial(retry_while_open, volume.reload)
+            backup = Backup(Path(deployed.mount), commit, reload, VolumeClaims(deployed.claims))
         workers = [split_name_and_url(text.strip()) for text in deployed.workers.split(",") if text.strip()]
         self.page = HostedPage(Path(deployed.data), backup, workers)
 

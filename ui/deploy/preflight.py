@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.cloud import modal_account
-from serving.cloud.credentials import ADMIN, API, PASSWORD, PASSWORD_CHARS, Keys
+from serving.cloud.credentials import ADMIN, API, PASSWORD, PASSWORD_CHARS, STORE, Keys
 from serving.cloud.modal_account import AccountError
+from serving.errors import ServingError
+from serving.library.stores import import_postgres
 from serving.system.timeouts import DeadlineExceeded, run_with_deadline
 from ui.deploy.apps import App, Setup
 
@@ -45,9 +47,18 @@ class Check(NamedTuple):
 
 
 def run_checks(
-    apps: Sequence[App], setup: Setup, access: Keys, environment: Mapping[str, str], *, hub: bool = True
+    apps: Sequence[App],
+    setup: Setup,
+    access: Keys,
+    environment: Mapping[str, str],
+    *,
+    store: str | None = None,
+    hub: bool = True,
 ) -> list[Check]:
-    """Return the checks in the order in which they are printed; none follows one that prevents the others."""
+    """Return the checks in the order in which they are printed; none follows one that prevents the others.
+
+    `store`: the address that the page is to have, "" for its volume, None for what it has.
+    """
     servers = any(not app.is_page for app in apps)
     try:
         name = modal_account.read_workspace_name() or "without a name"
@@ -57,6 +68,7 @@ def run_checks(
         found.append(check_access(setup.servers.access, access))
         if any(app.is_page for app in apps):
             found.append(check_page_secret(setup.page.secret_name, access))
+            found += check_store(store, setup.page.secret_name)
     except AccountError as error:
         return [Check("account", Outcome.BAD, str(error))]
     if hub and servers:
@@ -93,6 +105,46 @@ def check_page_secret(name: str, access: Keys) -> Check:
         )
     own = "your" if access.password else "a new"
     return Check("page secret", Outcome.MAKE, f"the secret {name}, from {own} page password and the servers' keys")
+
+
+def check_store(address: str | None, secret: str) -> list[Check]:
+    """Check the store that the page is to have, if it is to have one. Raises AccountError."""
+    name = "store"
+    if address:
+        return [check_address(address, secret)]
+    if not has_store(secret):
+        return []
+    if address is None:
+        text = f"the collections are in the store that the secret {secret} names: not asked from here without --store"
+        return [Check(name, Outcome.UNSEEN, text)]
+    how = f"for its volume instead, run `modal secret delete {secret}`, then this again"
+    return [Check(name, Outcome.BAD, f"the secret {secret} has a store, which a page with this secret takes: {how}")]
+
+
+def check_address(address: str, secret: str) -> Check:
+    """Check whether this machine reaches a store, and it can be one."""
+    try:
+        postgres = import_postgres()
+        if is_out_of_reach(address):
+            text = "the store is on this machine, where no container on Modal reaches it: name one that all reach"
+            return Check("store", Outcome.BAD, text)
+        found = postgres.describe_server(address)
+    except ServingError as error:
+        return Check("store", Outcome.BAD, error.message)
+    return Check("store", Outcome.GOOD, f"the store is {found}; its address goes into the secret {secret}")
+
+
+def is_out_of_reach(address: str) -> bool:
+    """Raises BadValueError for what is no address."""
+    return bool(import_postgres().is_local_address(address))
+
+
+def has_store(secret: str) -> bool:
+    """Return whether the page's secret names a store. Raises AccountError."""
+    try:
+        return modal_account.has_secret(secret) and modal_account.has_secret(secret, [STORE])
+    except AccountError:  # it has other keys
+        return False
 
 
 def check_access(access: str, keys: Keys) -> Check:

@@ -9,12 +9,12 @@ from dataclasses import replace
 import gradio as gr
 from markupsafe import Markup
 
-from serving.errors import ServingError
-from serving.library.records import ALL_PAGES, CollectionKey, Hit
+from serving.errors import NotFoundError, ServingError
+from serving.library.records import ALL_PAGES, CollectionKey
 from ui.components import results
 from ui.components.results import NO_RANKS, Ranks
 from ui.core.service import Question, SearchResult, Service
-from ui.search import page_regions
+from ui.search import document, page_regions
 from ui.search.address import Entry, SearchHistory
 from ui.search.collection_tools import Updates
 from ui.search.layout import SearchWidgets
@@ -59,7 +59,7 @@ class Answers:
     ) -> Updates:
         """Return what was found, which the address is to name. Raises ServingError."""
         entry = replace(entry, search=entry.search or secrets.token_hex(16))
-        if not any(hit.page.id == entry.page for hit in found.hits):
+        if not found.hits or not document.has_page(self.service, key, entry.page):
             entry = replace(entry, page="")
         shown = self.show_found(question, found, key, dimension, entry.search, entry.page)
         return {**shown, **self.tell(entry)}
@@ -74,30 +74,52 @@ class Answers:
         page: str = "",
         was: Ranks = NO_RANKS,
     ) -> Updates:
-        """Return what was found, with one page in full, the best where `page` is not among them. Raises ServingError.
+        """Return what was found, with one page in full, the best where `page` is "". Raises ServingError.
 
         `search`: the id by which it is kept, so that it can be ranked again.
         """
         catalogue = self.service.library.catalogue
-        last = LastSearch(question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension, search)
+        asked = question, tuple(found.hits), found.query.tobytes(), found.fingerprint, dimension
+        last = LastSearch(*asked, collection=key, id=search)
         self.history.keep(replace(last, hits=()))
         if not found.hits:
             return {**self.clear(), self.w.summary: explain_no_hits(found, question), self.w.last: last}
-        full = find_hit(last, page) or found.hits[0]
+        page = page or found.hits[0].page.id
         like = results.quote_page(catalogue.read_page(question.like)) if question.like else ""
         collection, filtered = catalogue.read_collection(key), question.selection != ALL_PAGES
         summary = results.render_summary(found, collection, like, filtered=filtered, dimension=dimension, was=was)
         return {
             self.w.summary: summary,
-            self.w.gallery: results.render_gallery(found.hits, was, full.page.id),
-            self.w.detail: page_regions.render_detail(full, catalogue.read_lines(full.page.id)),
+            self.w.gallery: results.render_gallery(found.hits, was, page),
+            self.w.detail: self.render_page(last, page),
             self.w.last: last,
         }
 
-    def render_hit(self, hit: Hit | None) -> Markup:
-        if hit is None or not self.service.library.pictures.locate_picture(hit.page.id).is_file():
+    def show_alone(self, key: CollectionKey, entry: Entry) -> Updates:
+        """Return a page that an entry names without a question, or nothing where it names none."""
+        page = entry.page if document.has_page(self.service, key, entry.page) else ""
+        last = LastSearch(collection=key)
+        opened = {self.w.detail: self.render_page(last, page), self.w.last: last} if page else {}
+        return {**self.clear(), **opened, **self.tell(replace(entry, page=page))}
+
+    def return_to_page(self, last: LastSearch, entry: Entry) -> Updates:
+        """Return the page of an entry; the results stay."""
+        page = entry.page if document.has_page(self.service, last.collection, entry.page) else ""
+        detail = self.render_page(last, page or last.hits[0].page.id)
+        return {self.w.detail: detail, **self.tell(replace(entry, page=page))}
+
+    def render_page(self, last: LastSearch, page: str) -> Markup:
+        try:
+            return page_regions.render_detail(document.open_page(self.service, last, page))
+        except NotFoundError:
             return results.render_page_gone()
-        return page_regions.render_detail(hit, self.service.library.catalogue.read_lines(hit.page.id))
+
+    def show_page(self, last: LastSearch, event: gr.EventData) -> Markup:
+        """Render the page that was clicked or turned to, as it was found: no server is asked."""
+        try:
+            return page_regions.render_detail(document.turn_to(self.service, last, event))
+        except NotFoundError:
+            return results.render_page_gone()
 
     def show_failure(self, error: ServingError) -> Updates:
         return {**self.clear(), self.w.summary: results.render_error("The search failed", error)}
@@ -109,7 +131,3 @@ class Answers:
         """Return what the address is to name; a server only where there are several."""
         several = isinstance(self.w.target, gr.Dropdown)
         return {self.w.address: (entry if several else replace(entry, server="")).to_json()}
-
-
-def find_hit(last: LastSearch, page: object) -> Hit | None:
-    return next((hit for hit in last.hits if hit.page.id == page), None)

@@ -16,6 +16,7 @@ from ui.components.templates import render_template
 from ui.components.wording import format_count
 from ui.core.background_task import BackgroundTask
 from ui.core.service import Service
+from ui.search.long_choice import Choices, LongChoice
 
 Updates = dict[Any, Any]
 """New values by widget."""
@@ -42,6 +43,7 @@ class CollectionTools:
                 self._rename = gr.Button("Rename", size="sm", elem_id="rename")
             with gr.Group(visible=not read_only):
                 self._files = gr.Dropdown([], multiselect=True, label="Files to move", elem_id="move-files")
+                self._long_files = LongChoice(self._files, "files", self._list_files)
                 self._to = gr.Dropdown([], label="To", elem_id="move-to")
                 self._move = gr.Button("Move", size="sm", elem_id="move")
             with gr.Row():
@@ -59,8 +61,11 @@ class CollectionTools:
         self._box.expand(self.fill, [collection, self._filled_name], own, **PRIVATE)
         collection.change(self.fill, [collection, self._filled_name], own, **PRIVATE)
         collection.input(lambda: "", None, [self._outcome], **PRIVATE)
+        self._long_files.connect(collection)
         self._rename.click(self.rename_collection, [collection, self._name], [*shown, *own], **PRIVATE)
-        self._move.click(self.move_files, [collection, self._files, self._to], [*shown, *own], **PRIVATE)
+        # Choices that were typed for are not those that the server has of this view: they are not checked against them.
+        moving: dict[str, Any] = {"preprocess": False, **PRIVATE}
+        self._move.click(self.move_files, [collection, self._files, self._to], [*shown, *own], **moving)
         self._export.click(self.export_collection, [collection], [self._outcome, self._stop], **PRIVATE)
         self._stop.click(self.stop_task, None, None, **PRIVATE)
         self._archive.upload(
@@ -81,9 +86,13 @@ class CollectionTools:
             self._about: render_template("pages/collection.html", key=found.key, storage=storage),
             self._name: gr.skip() if found.name == filled_name else found.name,
             self._filled_name: found.name,
-            self._files: gr.update(choices=[(file.name, file.sha256) for file in files], value=[]),
+            self._files: gr.update(**self._long_files.offer([(file.name, file.sha256) for file in files]), value=[]),
             self._to: gr.update(choices=others, value=None),
         }
+
+    def _list_files(self, collection: str) -> Choices:
+        files = self._service.library.catalogue.list_files(self._service.ownership.find_key(collection))
+        return [(file.name, file.sha256) for file in files]
 
     def rename_collection(self, collection: str, name: str) -> Updates:
         try:
@@ -92,9 +101,10 @@ class CollectionTools:
             return {self._outcome: render_error("The collection was not renamed", error)}
         return self._show_changed(renamed.key, f"The collection is now called {renamed.name}")
 
-    def move_files(self, collection: str, files: list[str], to: str | None) -> Updates:
+    def move_files(self, collection: str, chosen: object, to: object) -> Updates:
+        files = [str(file) for file in chosen] if isinstance(chosen, list) else []
         try:
-            if not files or not to:
+            if not files or not isinstance(to, str) or not to:
                 raise BadValueError("choose files, and a collection to move them to")
             library, key = self._service.library, self._service.ownership.find_key(collection)
             ids = library.catalogue.list_file_pages(key, files)

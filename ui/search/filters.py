@@ -15,6 +15,7 @@ from serving.library.records import TYPES, CollectionKey, Selection, guess_file_
 from ui.components.events import Arguments
 from ui.components.wording import format_count
 from ui.core.service import Service
+from ui.search.long_choice import Choices, LongChoice
 from ui.search.question import ANY_TIME, LastSearch, parse_time
 from ui.servers.target import Target
 
@@ -28,7 +29,8 @@ LAST_RANK = 200
 class Filters:
     """The widgets, made within the block that is being built. `dimension` shows where vectors can be shortened."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: Service) -> None:
+        self._service = service
         with gr.Row():
             some: Arguments = {"choices": [], "value": [], "multiselect": True}
             self.files = gr.Dropdown(label="Only these files", elem_id="only-files", min_width=240, scale=2, **some)
@@ -43,28 +45,56 @@ class Filters:
             self.dimension = gr.Dropdown(
                 [ALL], value=ALL, label="Dimensions compared", elem_id="dimension", visible=False, **one
             )
+        self._long_files = LongChoice(self.files, "files", self._list_files)
+        self._long_folders = LongChoice(self.folder, "folders", self._list_folders)
         self.of_collection: list[Component] = [self.files, self.types, self.folder, self.added]
         self.widgets = [*self.of_collection, self.dimension]
 
+    def connect(self, collection: gr.Dropdown) -> None:
+        self._long_files.connect(collection)
+        self._long_folders.connect(collection)
+
+    def _list_names(self, collection: str) -> list[tuple[str, int]]:
+        return self._service.library.catalogue.list_file_names(self._service.ownership.find_key(collection))
+
+    def _list_files(self, collection: str) -> Choices:
+        return name_choices(self._list_names(collection))
+
+    def _list_folders(self, collection: str) -> Choices:
+        return name_choices(count_folders(self._list_names(collection)))
+
     def offer_files(self, names: Sequence[tuple[str, int]], chosen: Selection | None = None) -> dict[Any, Any]:
         """Return the choices for a collection of these files, each with its pages. `chosen`: None leaves what is."""
-        counts, folders = Counter[str](), Counter[str]()
+        counts = Counter[str]()
         for name, pages in names:
             counts[guess_file_type(name)] += pages
-            folders.update(dict.fromkeys(list_folders(name), pages))
         images = sum(pages for kind, pages in counts.items() if kind not in ("pdf", "other"))
         if images and len(counts) > 1:
             counts["image"] = images
         types = [(f"{TYPES[kind]} ({counts[kind]:,})", kind) for kind in TYPES if counts[kind]]
-        files = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in names]
-        places = [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in sorted(folders.items())]
-        offered: dict[Any, dict[str, Any]] = {self.files: {"choices": files}, self.types: {"choices": types}}
-        offered[self.folder] = {"choices": places}
+        kept, within = ((), "") if chosen is None else (chosen.files, chosen.folder)
+        offered: dict[Any, dict[str, Any]] = {
+            self.files: self._long_files.offer(name_choices(names), kept),
+            self.types: {"choices": types},
+            self.folder: self._long_folders.offer(name_choices(count_folders(names)), [within]),
+        }
         if chosen is not None:
             offered[self.files]["value"], offered[self.types]["value"] = list(chosen.files), list(chosen.types)
             offered[self.folder]["value"] = [chosen.folder] if chosen.folder else []
             offered[self.added] = offer_times(chosen.added_after)
         return {widget: gr.update(**more) for widget, more in offered.items()}
+
+
+def count_folders(names: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the folders of files, each with its number of pages."""
+    folders = Counter[str]()
+    for name, pages in names:
+        folders.update(dict.fromkeys(list_folders(name), pages))
+    return sorted(folders.items())
+
+
+def name_choices(counted: Sequence[tuple[str, int]]) -> Choices:
+    return [(f"{name} ({format_count(pages, 'page')})", name) for name, pages in counted]
 
 
 def offer_times(chosen: float | None) -> dict[str, Any]:

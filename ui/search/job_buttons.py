@@ -59,8 +59,12 @@ class JobActions:
     def list_jobs(self, collection: str) -> list[IngestJob]:
         return self._ingestor.recent_jobs(self._service.ownership.find_key(collection))
 
-    def cancel(self, collection: str) -> None:
-        self._ingestor.cancel(self._service.ownership.find_key(collection))
+    def cancel(self, collection: str) -> Any:
+        try:
+            self._ingestor.cancel(self._service.ownership.find_key(collection))
+        except ServingError as error:
+            return results.render_error("The upload was not cancelled", error)
+        return gr.skip()
 
     def pause_or_resume(self, collection: str, button: str) -> Any:
         """Do what the button says. Who follows the jobs shows it."""

@@ -51,6 +51,7 @@ class SearchWidgets:
         self.folder = gr.UploadButton("Add a folder", file_count="directory", elem_id="folder", visible=changing)
         self.samples = gr.Button(f"Load the {SAMPLE_PAGES} sample pages", elem_id="samples", visible=changing)
         self.progress = gr.HTML(elem_id="progress")
+        self.shipped = gr.HTML(elem_id="shipped", js_on_load=read_script("samples.js"))
         self.jobs = JobButtons()
         self.listing = gr.HTML(elem_id="files", js_on_load=read_script("files.js"))
         self.tools = CollectionTools(service)
@@ -76,4 +77,4 @@ class SearchWidgets:
                     )
                     hint = "Pages with a lower score are hidden; 0 shows all"
                     self.minimum = gr.Slider(0, 1, 0, step=0.01, label="Minimum score", elem_id="minimum", info=hint)
-            self.filters = Filters()
+            self.filters = Filters(service)

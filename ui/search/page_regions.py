@@ -24,16 +24,17 @@ from PIL import Image
 from serving.client import EmbeddingClient, PagePayload
 from serving.documents.boxes import Box
 from serving.documents.images import decode_image, encode_jpeg
-from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, TooLargeError
 from serving.library.catalogue import FingerprintError
-from serving.library.records import CollectionKey, Hit
+from serving.library.records import CollectionKey
 from serving.library.vectors import truncate_vectors
 from ui.components import results
 from ui.components.events import PRIVATE, call_script
+from ui.components.open_page import OpenPage
 from ui.components.templates import render_template
 from ui.core.service import Question, Service, check_dimension, milliseconds_since
+from ui.search.document import open_page
 from ui.search.question import LastSearch
 
 FEWEST, MOST = 9, 16
@@ -177,10 +178,9 @@ def read_picture(service: Service, collection: CollectionKey, page_id: str) -> I
     check_page(service, collection, page_id)
     if service.library.catalogue.read_page(page_id).read:
         raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
-    try:
-        data = service.library.pictures.locate_picture(page_id).read_bytes()
-    except OSError:
-        raise NotFoundError("the picture of this page is gone", param="page") from None
+    data = service.library.pictures.read_picture(page_id)
+    if data is None:
+        raise NotFoundError("the picture of this page is gone", param="page")
     return decode_image(data, service.settings)
 
 
@@ -232,18 +232,18 @@ def rank_parts_as_json(
 
 
 def render_detail(
-    hit: Hit, lines: Sequence[Line], found: RankedParts | None = None, notes: Markup = results.NOTHING, like: str = ""
+    shown: OpenPage, found: RankedParts | None = None, notes: Markup = results.NOTHING, like: str = ""
 ) -> Markup:
     """Render one page in full; where nobody has read it, with a button that ranks its parts, or with these.
 
     `notes`: what went wrong. `like`: the page that was asked with instead of a question.
     """
     if found is not None:
-        return results.render_detail(hit, lines, overlay=render_overlay(found), notes=render_found(found, like))
-    count = len(cut_page(hit.page.width, hit.page.height))
-    if not hit.page.read and count > 1:
-        notes = render_template("search/where_button.html", page=hit.page, count=count) + notes
-    return results.render_detail(hit, lines, notes=notes)
+        return results.render_detail(shown, overlay=render_overlay(found), notes=render_found(found, like))
+    count = len(cut_page(shown.page.width, shown.page.height))
+    if not shown.page.read and count > 1:
+        notes = render_template("search/where_button.html", page=shown.page, count=count) + notes
+    return results.render_detail(shown, notes=notes)
 
 
 def render_found(found: RankedParts, like: str = "") -> Markup:
@@ -283,8 +283,9 @@ def connect(service: Service, detail: gr.HTML, inputs: Sequence[Component]) -> N
 def show_parts(service: Service, last: LastSearch, collection: str, target: str, page_id: str) -> Markup:
     """Render the page in full with its parts, or with what went wrong."""
     catalogue = service.library.catalogue
-    hit = next((hit for hit in last.hits if hit.page.id == page_id), None)
-    if hit is None:
+    try:
+        shown = open_page(service, last, page_id)
+    except NotFoundError:
         return results.render_page_gone()
     like = ""
     with suppress(NotFoundError):
@@ -297,5 +298,5 @@ def show_parts(service: Service, last: LastSearch, collection: str, target: str,
         return results.render_page_gone()
     except ServingError as error:
         notes = results.render_error("The parts were not ranked", error)
-        return render_detail(hit, catalogue.read_lines(page_id), notes=notes)
-    return render_detail(hit, catalogue.read_lines(page_id), found, like=like)
+        return render_detail(shown, notes=notes)
+    return render_detail(shown, found, like=like)

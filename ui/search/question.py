@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from serving.embedders.base import Vectors
 from serving.errors import BadValueError
-from serving.library.records import ALL_PAGES, Hit, Selection
+from serving.library.records import ABSENT, ALL_PAGES, CollectionKey, Hit, Selection
 from serving.settings import MAX_TOP_K
 from ui.access.uploads import parse_uploads
 from ui.components.results import render_notice
@@ -31,8 +31,12 @@ class LastSearch:
     """The question's vector, fp32, so that it can be ranked again without a model: 10 kB of a session at most."""
     fingerprint: str = ""
     dimension: int | None = None
+    collection: CollectionKey = ABSENT
+    """Which was searched: whoever has seen its pages may turn to others of it."""
     id: str = ""
     """By which the browser's history finds it again."""
+    documents: dict[frozenset[str], tuple[Hit, ...]] = field(default_factory=dict, repr=False)
+    """The best pages of those of its documents that were opened, by the ids of all their pages."""
 
     @property
     def vector(self) -> Vectors:

@@ -14,22 +14,25 @@ from gradio.events import Dependency
 from markupsafe import Markup
 
 from serving.errors import NotFoundError, ServingError
-from serving.library.catalogue import NAME_CHARS, CollectionGoneError, FingerprintError, is_key
+from serving.library.catalogue import CollectionGoneError, is_key
 from serving.library.records import ALL_PAGES, Collection, Selection
 from ui.access.page_views import PageViews
 from ui.access.uploads import Upload, parse_uploads
 from ui.components import results
 from ui.components.events import PRIVATE, Arguments, call_script, get_current_page
 from ui.components.templates import render_template
-from ui.core.sample_pages import list_sample_files, pick_sample_questions
+from ui.core.sample_pages import pick_sample_questions
 from ui.core.service import Question, Service
 from ui.search import filters, page_regions
 from ui.search.address import Entry, parse_entry
-from ui.search.answers import Answers, find_hit
+from ui.search.answers import Answers
+from ui.search.changes_by_others import ChangesByOthers
 from ui.search.collection_tools import Updates
+from ui.search.file_list import FIRST_VIEW, ListedFiles, ListView, parse_view, render_files
 from ui.search.job_buttons import JobActions
 from ui.search.layout import MINE, SAMPLES, SearchWidgets
 from ui.search.question import TOP_K, LastSearch, parse_question, parse_selection, parse_top_k
+from ui.search.sample_events import SampleEvents
 from ui.servers.target import Target
 
 TICK_S = 0.25
@@ -51,7 +54,11 @@ class SearchEvents:
         self.w = widgets
         self.views = PageViews()
         self.jobs = JobActions(service)
+        self.samples = SampleEvents(service, widgets, lambda key: self.show_collection(key, is_new=True))
+        self.listed = ListedFiles(service)
         self.answers = Answers(service, widgets, self._find_requested)
+        showing = self.views, self._update_panel, self.show_collection
+        self.others = ChangesByOthers(service, widgets, self.answers, *showing)
 
     def connect(self) -> None:
         w = self.w
@@ -79,18 +86,24 @@ class SearchEvents:
             w.files.upload(inputs=[w.files, w.collection, w.target], **adding),
             w.folder.upload(inputs=[w.folder, w.collection, w.target], **adding),
         ]
-        sampled = w.samples.click(self.add_samples, [w.target], everything, **PRIVATE)
+        sampled = w.samples.click(self.samples.add, [w.target], everything, **PRIVATE)
+        again = w.shipped.click(self.samples.read_again, [w.collection, w.target], everything, **PRIVATE)
         retried = w.jobs.retry.click(self.retry_jobs, [w.collection], [*self.panel, w.summary], **PRIVATE)
-        for begun in (opened, switched, *added, sampled, retried):
+        for begun in (opened, switched, *added, sampled, again, retried):
             begun.then(self.follow_job, [w.collection], self.panel, trigger_mode="multiple", **PRIVATE)
         for begun in added:  # a collection has a key of its own from its first page
             begun.then(**moved)
-        w.jobs.cancel.click(self.jobs.cancel, [w.collection], None, **PRIVATE)
+        w.jobs.cancel.click(self.jobs.cancel, [w.collection], [w.summary], **PRIVATE)
         w.jobs.pause.click(self.jobs.pause_or_resume, [w.collection, w.jobs.pause], [w.summary], **PRIVATE)
         w.jobs.dismiss.click(self.dismiss_jobs, [w.collection], self.panel, **PRIVATE)
         w.tools.connect(w.collection, w.target, self.show_collection, everything)
-        w.listing.click(self.delete_file, [w.collection], everything, **PRIVATE)
-        w.detail.click(self.use_button, [w.last, *place], everything, **PRIVATE)
+        w.listing.click(self.delete_files, [w.collection], everything, **PRIVATE)
+        # Not "always_last": Gradio 6.31 sends the last event with what the first one said.
+        w.listing.select(self.listed.turn, [w.collection], [w.listing], trigger_mode="multiple", **PRIVATE)
+        w.filters.connect(w.collection)
+        seen = [w.last, *place]
+        w.detail.click(self.use_button, seen, everything, **PRIVATE)
+        w.listing.submit(self.others.show, seen, everything, trigger_mode="multiple", **PRIVATE)
 
     def _connect_asking(self, place: list[Component], question: list[Component], outputs: list[Component]) -> None:
         w = self.w
@@ -101,19 +114,22 @@ class SearchEvents:
             w.target.input(None, [w.collection, w.target], None, js=call_script("move"), **PRIVATE)
             w.target.input(self.check_server, [w.collection, w.target], [w.summary], **PRIVATE)
             w.target.change(self.offer_dimensions, [w.target], [w.filters.dimension], **PRIVATE)
-        gr.on([w.query.submit, w.ask.click], self.search, question, outputs, trigger_mode="always_last", **ASKING)
-        w.image.change(self.search_if_asked, question, outputs, trigger_mode="always_last", **ASKING)
+        # One listener: the next question waits for the answer to the last, else they could come in another order.
+        triggers = [w.query.submit, w.ask.click, w.image.change]
+        asked = [gr.on(triggers, self.ask, question, outputs, trigger_mode="always_last", **ASKING)]
         for questions in (w.chips, w.many.table):
-            questions.click(self.take_question, None, [w.query], **PRIVATE).then(
-                self.search, question, outputs, **ASKING
-            )
+            taken = questions.click(self.take_question, None, [w.query], **PRIVATE)
+            asked.append(taken.then(self.search, question, outputs, **ASKING))
         # Gradio 6.31 sends no `input` event when all choices are removed at once.
         several = w.filters.files.change, w.filters.types.change, w.filters.folder.change
         changes = [*several, w.filters.added.input, w.filters.dimension.input]
         ranked = [w.last, *place, *w.filters.widgets]
         gr.on(changes, self.rank_again, ranked, outputs, trigger_mode="always_last", **ASKING)
+        for answered in asked:  # a filter that was set while the answer was on its way
+            answered.then(self.rank_again, ranked, outputs, **ASKING)
         w.many.connect([w.collection, w.target, *w.filters.widgets])
-        w.gallery.click(self.show_hit, [w.last], [w.detail], trigger_mode="multiple", **PRIVATE)
+        shown = w.detail.submit(self.answers.show_page, [w.last], [w.detail], trigger_mode="multiple", **PRIVATE)
+        shown.then(None, None, None, js=call_script("endTurn"), trigger_mode="multiple", **PRIVATE)
         page_regions.connect(self.service, w.detail, [w.last, w.collection, w.target])
 
     def _connect_history(self, widgets: list[Component]) -> None:
@@ -137,12 +153,6 @@ class SearchEvents:
         self.views.show(into)
         return {self.w.files: None, self.w.collection: self._offer_collections(into), self.w.summary: outcome}
 
-    def add_samples(self, target: str) -> Updates:
-        chosen = self.service.targets.get(target)
-        into = self.service.ownership.find_or_create(self._name_samples(chosen))
-        outcome = self._start_job(into, [Upload(path, path.name) for path in list_sample_files()], chosen)
-        return {**self.show_collection(into.key, is_new=True), self.w.summary: outcome}
-
     def _start_job(self, into: Collection, uploads: list[Upload], target: Target) -> Any:
         """Start an upload, and return why it was refused if it was."""
         try:
@@ -150,16 +160,6 @@ class SearchEvents:
         except ServingError as error:
             return results.render_error("The files were not added", error)
         return gr.skip()
-
-    def _name_samples(self, target: Target) -> str:
-        """Return the name of the collection of sample pages that takes this server's vectors."""
-        try:
-            target.check_fingerprint(self.service.library, self.service.ownership.find_key(SAMPLES))
-        except FingerprintError:
-            return f"{SAMPLES} ({target.name})"[:NAME_CHARS]
-        except ServingError:
-            pass  # the job meets the same error, and reports it
-        return SAMPLES
 
     def follow_job(self, collection: str) -> Iterator[Updates]:
         """Yield what is being added to the collection, each time that changes, also for who comes later.
@@ -199,9 +199,9 @@ class SearchEvents:
     def panel(self) -> list[Component]:
         """The widgets that `_update_panel` fills."""
         w = self.w
-        return [w.progress, *w.jobs.widgets, w.listing, w.collection, w.chips, *w.filters.of_collection]
+        return [w.progress, w.shipped, *w.jobs.widgets, w.listing, w.collection, w.chips, *w.filters.of_collection]
 
-    def _update_panel(self, collection: str, chosen: Selection | None = None) -> Updates:
+    def _update_panel(self, collection: str, chosen: Selection | None = None, view: ListView = FIRST_VIEW) -> Updates:
         """Return the state of a collection; one's own pages in place of one that is gone. `chosen`: by the filters."""
         catalogue, ingestor, ownership = self.service.library.catalogue, self.service.ingestor, self.service.ownership
         try:
@@ -209,12 +209,15 @@ class SearchEvents:
         except NotFoundError:
             found = ownership.find(MINE)
         self.views.show(found)
+        self.service.library.vectors.begin_loading(found.key)
+        version = self.service.library.changes.version(found.key)
         files = catalogue.list_files(found.key)
         queries = pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []
         return {
             self.w.progress: results.render_jobs(ingestor.recent_jobs(found.key)),
+            self.w.shipped: self.samples.render_line(found.key),
             **self.w.jobs.show(ingestor.recent_jobs(found.key)),
-            self.w.listing: render_template("pages/files.html", files=files, pages=found.pages),
+            self.w.listing: render_files(found.key, files, found.pages, view, version),
             self.w.collection: self._offer_collections(found),
             self.w.chips: render_template("search/chips.html", queries=queries),
             **self.w.filters.offer_files(catalogue.list_file_names(found.key), chosen),
@@ -268,17 +271,20 @@ class SearchEvents:
     def offer_dimensions(self, target: str) -> Any:
         return filters.offer_dimensions(self.service.targets.get(target))
 
-    def delete_file(self, collection: str, event: gr.EventData) -> Updates:
+    def delete_files(self, collection: str, event: gr.EventData) -> Updates:
+        """Delete a file, those that were found in the list, or the collection."""
         outcome: Markup | str = ""
+        is_all = event.all is True
         try:
             key = self.service.ownership.find_key(collection)
-            if event.file:
-                self.service.delete_file(key, event.file)
-            else:
+            if is_all:
+                self.views.leave()  # nobody else has deleted what it shows
                 self.service.delete_collection(key)
+            else:
+                self.service.delete_files(key, self.listed.find_named(key, event))
         except ServingError as error:
             outcome = results.render_error(NOT_DELETED, error)
-        panel = self._update_panel(collection, None if event.file else ALL_PAGES)
+        panel = self._update_panel(collection, ALL_PAGES if is_all else None, parse_view(event))
         told = self.answers.tell(Entry(panel[self.w.collection]["value"], is_new=False))
         return {**panel, **self._clear_results(), self.w.summary: outcome, **told}
 
@@ -333,9 +339,11 @@ class SearchEvents:
     def _read_query(self, request: gr.Request) -> str:
         return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
-    def search_if_asked(self, query: str, *rest: Any) -> Updates:
+    def ask(self, event: gr.EventData, query: str, *rest: Any) -> Updates:
+        """Search, but not where all that has happened is that an image was taken away."""
         image = rest[3]
-        return self.search(query, *rest) if query.strip() or image else {self.w.summary: gr.skip()}
+        is_taken_away = event.target is self.w.image and not image and not query.strip()
+        return {self.w.summary: gr.skip()} if is_taken_away else self.search(query, *rest)
 
     def search(self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any) -> Updates:
         """Search. `refined`: weight, minimum, the filters and dimension, as the browser sent them."""
@@ -377,10 +385,6 @@ class SearchEvents:
                 self.w.last: replace(last, question=question, dimension=size, hits=()),
             }
 
-    def show_hit(self, last: LastSearch, event: gr.EventData) -> Markup:
-        """Render the hit that was clicked, as it was found: no server is asked."""
-        return self.answers.render_hit(find_hit(last, event.page))
-
     def use_button(
         self, last: LastSearch, collection: str, top_k: str, target: str, event: gr.EventData
     ) -> Iterator[Updates]:
@@ -409,7 +413,7 @@ class SearchEvents:
         """Show an entry of the browser's history again; a model is asked only if the question's vector is not kept."""
         entry = parse_entry(event)
         if not event.redraw and last.hits and last.id == entry.search:
-            return self._return_to_page(last, entry)
+            return self.answers.return_to_page(last, entry)
         try:
             found = self.service.ownership.find(entry.collection or self._find_requested())
         except ServingError as error:
@@ -428,15 +432,9 @@ class SearchEvents:
             return {**panel, **widgets, **self.answers.rank_kept(kept, found.key, entry)}
         if not entry.query.strip() and not entry.like:
             summary = self._greet(entry.collection, entry.collection)
-            return {**panel, **widgets, **self.answers.clear(), self.w.summary: summary, **self.answers.tell(entry)}
+            return {**panel, **widgets, **self.answers.show_alone(found.key, entry), self.w.summary: summary}
         question = Question(like=entry.like) if entry.like else before.question
         return {**panel, **widgets, **self.answers.answer(question, entry, None)}
-
-    def _return_to_page(self, last: LastSearch, entry: Entry) -> Updates:
-        """Return the page of an entry; the results stay."""
-        hit = find_hit(last, entry.page) or last.hits[0]
-        page = hit.page.id if entry.page == hit.page.id else ""
-        return {self.w.detail: self.answers.render_hit(hit), **self.answers.tell(replace(entry, page=page))}
 
     def _return_widgets(self, last: LastSearch, entry: Entry, *, arriving: bool) -> Updates:
         """Return the question's widgets as they were; when the page is opened, what is typed meanwhile stays."""

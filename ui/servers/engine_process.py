@@ -41,8 +41,10 @@ class LocalEngine:
         """
         self._settings = settings
         self._shows_log = shows_log
-        window = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
-        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *window, "--data", str(settings.data)]
+        options = [] if scaledown_window is None else ["--scaledown-window", f"{scaledown_window:g}"]
+        if "start_ahead" not in settings.model_fields_set:  # a CPU's first start costs nobody anything
+            options.append("--start-ahead")
+        self._arguments = ["--embedder", "builtin", "--snapshot", snapshot, *options, "--data", str(settings.data)]
         self._key = secrets.token_urlsafe(24)
         self._stopping = threading.Event()
         self._process = self._start()

@@ -75,9 +75,9 @@ class StateFeed:
     def is_full(self) -> bool:
         return len(self._listeners) >= BROWSERS
 
-    async def follow(self) -> AsyncGenerator[ServerState, None]:
-        """Yield the state now and at each change, until the feed is closed."""
-        changed = asyncio.Event()
+    async def follow(self, changed: asyncio.Event | None = None) -> AsyncGenerator[ServerState, None]:
+        """Yield the state now and at each change, until the feed is closed. `changed` is set for another one."""
+        changed = changed or asyncio.Event()
         listener = (asyncio.get_running_loop(), changed)
         with self._lock:
             self._listeners.add(listener)

@@ -17,13 +17,14 @@
     const entry = Object.fromEntries(Object.entries(NAMES).map(([short, name]) => [name, given.get(short) ?? '']));
     return {...entry, top_k: entry.top_k || usual, search: window.history.state?.search ?? ''};
   };
-  const write = (entry, place, depth, isNew) => {
+  const write = (entry, place, depth, isNew, turned = !isNew && Boolean(entry.page && window.history.state?.turned)) => {
     const url = new URL(window.location);
     const put = (name, value) => (value ? url.searchParams.set(name, value) : url.searchParams.delete(name));
     for (const [short, name] of Object.entries(NAMES)) put(short, name === 'top_k' && entry[name] === usual ? '' : entry[name]);
     put('tab', place);
     // `depth`: how many entries of opened pages lie above the one of the search. Closing a page passes them all.
-    const state = {search: entry.search, depth};
+    // `turned`: the page was turned to; the next one that is takes its place.
+    const state = {search: entry.search, depth, turned};
     if (isNew) window.history.pushState(state, '', url);
     else window.history.replaceState(state, '', url);
     document.documentElement.classList.toggle('dormouse-page-open', Boolean(entry.page));
@@ -106,12 +107,13 @@
       settle();
     },
 
-    // `passing`: by the arrow keys, on the way to another one.
-    openPage(page, passing) {
+    // `passing`: by the arrow keys, on the way to another one. `turned`: on from a page to others of its document.
+    openPage(page, {passing = false, turned = false} = {}) {
       const entry = current();
       if (entry.page === page) return;
-      const isNew = !(passing && entry.page);
-      write({...entry, page}, tab(), depth() + (isNew ? 1 : 0), isNew);
+      const wasTurned = Boolean(window.history.state?.turned);
+      const isNew = !(entry.page && (turned ? wasTurned : passing && !wasTurned));
+      write({...entry, page}, tab(), depth() + (isNew ? 1 : 0), isNew, turned);
       shown = {...shown, page};
     },
 

@@ -27,6 +27,10 @@ window.dormouse = {
       'Scale down now? Requests in progress are finished first. The next search waits for a start.')];
   },
 
+  endTurn() {
+    window.dormousePages.end();
+  },
+
   // What was found on a page is shown only if the button that asked for it (detail.js) is still there: a button loses
   // its mark as soon as anything else is shown.
   showParts(answer, now) {

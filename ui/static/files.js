@@ -1,26 +1,73 @@
-// The files of a collection: a click deletes one, or all. They come in the order they were added, and are sorted here.
-let chosen = 'oldest';
-const compare = {
-  name: (a, b) => a.dataset.name.localeCompare(b.dataset.name, undefined, {numeric: true}),
-  pages: (a, b) => b.dataset.pages - a.dataset.pages,
+// The files of a collection, a window of them: the server sorts, finds and turns it. A click deletes one, or all.
+let view = {}, key = '', opened = false, typed = null, timer = 0;
+const ask = (change) => {
+  view = {...view, page: 1, ...change};
+  trigger('select', view);
 };
-const sort = () => {
-  const list = element.querySelector('.files ul');
-  const select = element.querySelector('[data-sort]');
-  if (!select) return;
-  select.value = chosen;
-  [...list.children].forEach((file, n) => { file.dataset.at ??= n; });
-  const order = chosen === 'newest' ? (a, b) => b.dataset.at - a.dataset.at : compare[chosen] ?? (() => 0);
-  list.append(...[...list.children].sort((a, b) => order(a, b) || a.dataset.at - b.dataset.at));
+// Others change what is shown, too: the server is asked for it again soon, and once a second at most.
+let news = '', waiting = 0, refreshed = -1000, delays = 0;
+const refresh = () => {
+  // Who is asked whether to delete a file has ten seconds to answer before the list is replaced.
+  waiting = element.querySelector('.confirm[open], select:focus') && delays < 10 ? setTimeout(refresh, 1000) : 0;
+  delays = waiting ? delays + 1 : 0;
+  if (waiting) return;
+  const {key: of, version} = element.querySelector('[data-version]')?.dataset ?? {};
+  if (version === undefined || version === news) return;
+  refreshed = performance.now();
+  trigger('submit', {key: of});
 };
-element.addEventListener('change', (event) => {
-  if (!event.target.closest('[data-sort]')) return;
-  chosen = event.target.value;
-  sort();
+window.addEventListener('dormouse-version', ({detail}) => {
+  if (detail.key !== element.querySelector('[data-version]')?.dataset.key) return;
+  news = detail.version;
+  waiting ||= setTimeout(refresh, Math.max(500, refreshed + 1000 - performance.now()));
 });
-watch('value', sort);
+const arrive = () => {
+  const shown = element.querySelector('[data-version]');
+  if (shown) {
+    window.dormouseCollection = shown.dataset.key;
+    window.dispatchEvent(new CustomEvent('dormouse-collection'));
+  }
+  const list = element.querySelector('.files');
+  if (!list) return;
+  const asked = {sort: list.dataset.by, find: list.dataset.find, page: +list.dataset.page};
+  const same = list.dataset.key === key;
+  if (!same) [key, opened, typed] = [list.dataset.key, false, null];
+  // What was asked before the last choice may come after it.
+  const answers = 'asked' in list.dataset && asked.sort === view.sort && asked.find === view.find;
+  if (!same || answers) view = asked;
+  list.open = opened;
+  const search = list.querySelector('[data-search]');
+  if (search && typed !== null) {
+    search.value = typed;
+    search.focus();
+  }
+  // After an upload, say, the list comes as it is at first.
+  if (Object.keys(asked).some((name) => asked[name] !== view[name])) trigger('select', view);
+};
+watch('value', arrive);
+arrive();
+element.addEventListener('change', (event) => {
+  if (event.target.closest('[data-sort]')) ask({sort: event.target.value});
+});
+element.addEventListener('input', (event) => {
+  if (!event.target.closest('[data-search]')) return;
+  typed = event.target.value;
+  clearTimeout(timer);
+  timer = setTimeout(() => ask({find: typed}), 200);
+});
+element.addEventListener('focusout', (event) => {
+  // Not when the field is taken away by the next list.
+  if (event.target.closest('[data-search]') && event.target.isConnected && event.relatedTarget) typed = null;
+});
 element.addEventListener('click', (event) => {
+  // At once: the list may be replaced before it says that it was opened.
+  const summary = event.target.closest('.files > summary');
+  if (summary) opened = !summary.parentElement.open;
+  const turn = event.target.closest('[data-turn]');
+  if (turn) ask({page: +turn.dataset.turn});
   const file = event.target.closest('[data-file]');
-  if (file) trigger('click', {file: file.dataset.file});
-  if (event.target.closest('[data-collection]')) trigger('click', {file: ''});
+  if (file) trigger('click', {file: file.dataset.file, found: 0, all: false, ...view});
+  const found = event.target.closest('[data-found]');
+  if (found) trigger('click', {file: '', found: +found.dataset.found, all: false, ...view});
+  if (event.target.closest('[data-collection]')) trigger('click', {file: '', found: 0, all: true, ...view});
 });

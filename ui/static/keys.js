@@ -49,6 +49,12 @@
     } else if (hit && /^(Arrow|Home$|End$)/.test(event.key)) {
       event.preventDefault();  // no scrolling beside it
       choose(next(event.key, hits(), hit));
+    } else if (!typing && !event.shiftKey && /^Arrow(Left|Right)$/.test(event.key)) {
+      // Whatever has arrows of its own keeps them: lists, tabs, tables that scroll, a picture that is larger than its window.
+      const own = at.closest('[role="tab"], [role="slider"], [role="listbox"], [role="region"], .window.is-zoomed, iframe');
+      if (!own && window.dormousePages.turn(event.key === 'ArrowRight' ? 1 : -1)) event.preventDefault();
+    } else if (!typing && /^[-+=0]$/.test(event.key) && (at === document.body || at.closest('#detail'))) {
+      if (window.dormouseViewer.zoom({'-': -1, 0: 0}[event.key] ?? 1)) event.preventDefault();
     } else if (event.key === 'Escape') {
       const asks = at.closest('.confirm[open]');
       if (asks) {

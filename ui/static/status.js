@@ -6,6 +6,7 @@ const parts = Object.fromEntries(['icon', 'words', 'panel'].map((name) => [name,
 const lost = {state: root.dataset.state, said: '', parts: {...parts}};
 const LOST_MS = 2000, AGAIN_MS = 5000, TICK_MS = 100;
 let target = new URL(window.location).searchParams.get('t') ?? '';  // where the page has several servers: whose engine
+let collection = window.dormouseCollection;  // the key of what is shown (files.js), "" where it has none yet
 let source = null, heard = 0, ticking = null, losing = null;
 
 const seconds = (value) => (value < 10 ? value.toFixed(2) : value.toFixed(0)) + ' s';
@@ -34,6 +35,9 @@ const show = (news) => {
     place(name).innerHTML = markup;
   }
   if (place('said').textContent !== news.said) place('said').textContent = news.said;
+  if (news.version !== undefined) {
+    window.dispatchEvent(new CustomEvent('dormouse-version', {detail: {key: collection, version: news.version}}));
+  }
   window.dormouseStatus = {news, heard};  // for a timeline that is put on the page later
   window.dispatchEvent(new CustomEvent('dormouse-status', {detail: window.dormouseStatus}));
   ticking ??= setInterval(tick, TICK_MS);
@@ -43,7 +47,8 @@ const show = (news) => {
 const found = () => { clearTimeout(losing); losing = null; };
 const open = () => {
   if (source || document.hidden) return;
-  source = new EventSource('/status/events' + (target && `?target=${encodeURIComponent(target)}`));
+  const asked = new URLSearchParams({...(target && {target}), ...(collection !== undefined && {collection})});
+  source = new EventSource(`/status/events?${asked}`);
   source.addEventListener('status', (event) => { found(); show(JSON.parse(event.data)); });
   source.addEventListener('error', () => {
     losing ??= setTimeout(() => show(lost), LOST_MS);
@@ -56,11 +61,16 @@ const open = () => {
 // ours back.
 const close = () => { source?.close(); source = null; found(); rest(); };
 document.addEventListener('visibilitychange', () => (document.hidden ? close() : open()));
+const reopen = () => { close(); open(); };
 window.addEventListener('dormouse-target', ({detail}) => {
   if (detail === target) return;
   target = detail;
-  close();
-  open();
+  reopen();
+});
+window.addEventListener('dormouse-collection', () => {
+  if (window.dormouseCollection === collection) return;
+  collection = window.dormouseCollection;
+  reopen();
 });
 window.addEventListener('pagehide', close);
 window.addEventListener('pageshow', open);

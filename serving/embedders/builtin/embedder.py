@@ -29,10 +29,10 @@ from serving.embedders.builtin.page_reader import PageReader
 from serving.embedders.builtin.tesseract import find_tesseract
 from serving.errors import ServingError, UnreadableError
 from serving.settings import Settings
-from serving.system.files import find_package_file, write_file
+from serving.system.files import find_package_file, hash_file, write_file
 from serving.system.processes import give_back_memory
 
-RECIPE = "3"
+RECIPE = "4"
 """Part of the fingerprint: count it up whenever the same page would get another vector."""
 MIN_LETTERS = 8
 """A page with fewer letters and digits counts as having no readable text. The OCR's output for a script it cannot read
@@ -184,11 +184,8 @@ def check_models(verdicts: Path) -> None:
         except OSError:
             raise ModelFileError(f"{package} has no {name}: reinstall with `make install`") from None
         key, mark = str(path), f"{stat.st_size} {stat.st_mtime_ns} {expected}"
-        if seen.get(key) != mark:
-            with path.open("rb") as stream:
-                actual = hashlib.file_digest(stream, "sha256").hexdigest()
-            if actual != expected:
-                raise ModelFileError(f"{package}'s {name} is not the tested file: reinstall with `make install`")
+        if seen.get(key) != mark and hash_file(path) != expected:
+            raise ModelFileError(f"{package}'s {name} is not the tested file: reinstall with `make install`")
         fresh[key] = mark
     if fresh != seen:
         verdicts.parent.mkdir(parents=True, exist_ok=True)

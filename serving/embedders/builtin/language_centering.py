@@ -11,7 +11,6 @@ seconds.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +19,8 @@ import numpy as np
 
 from serving.embedders.base import Vectors
 from serving.embedders.builtin.e5.encoder import E5
+from serving.embedders.builtin.parallel_texts import load_sentences
 
-SENTENCES = Path(__file__).with_name("parallel_texts.json")
 CONSTANTS = Path(__file__).with_name("language_centering.npz")
 CENTRE = 0.9
 SHRINK = 1.0
@@ -46,7 +45,7 @@ class LanguageCentering:
     @classmethod
     def fit(cls, e5: E5) -> LanguageCentering:
         """Fit to the parallel sentences, each embedded as a query and as a passage."""
-        sentences: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
+        sentences = load_sentences()
         vectors = np.stack([[*e5.embed_queries(texts), *e5.embed_passages(texts)] for texts in sentences.values()])
         means = vectors.mean(axis=1)
         mean = means.mean(axis=0)

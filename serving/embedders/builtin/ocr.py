@@ -43,6 +43,8 @@ INK = 48
 FLAT = 6
 """Pixels: no letter of a text layer is lower."""
 
+Area = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 Pixels = NDArray[np.uint8]
 """A picture in BGR."""
 TURNED: dict[Direction, Direction] = {"right": "left", "left": "right", "down": "up", "up": "down"}
@@ -88,14 +90,17 @@ class Ocr:
         ImageDraw.Draw(page).text((40, 60), "Warm up 123", fill="black", font_size=40)
         self.read_pieces(page)
 
-    def read_pieces(self, image: Image.Image) -> list[Reading]:
-        """Return all pieces of text on an RGB image, doubtful ones too, from top to bottom."""
+    def read_pieces(self, image: Image.Image, areas: Sequence[Area] | None = None) -> list[Reading]:
+        """Return all pieces of text in areas of an RGB image, doubtful ones too, from top to bottom.
+
+        Without `areas`, on all of it; so also where it is longer than what is searched at once.
+        """
         if min(image.size) < MIN_SIDE:
             return []
         # BGR, and in one piece: on a reversed view each of the crops is copied in full first.
         pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
         with self._lend_reader() as reader:
-            boxes = find_boxes(reader, pixels)
+            boxes = find_boxes(reader, pixels, areas)
             crops = reader.crop_text_regions(pixels, boxes)
             directions = [find_direction(box) for box in boxes]
             found = [
@@ -199,10 +204,11 @@ def cut_crop(crop: Pixels) -> list[Pixels]:
     return [*parts, crop[:, start:]]
 
 
-def find_boxes(reader: Any, pixels: Pixels) -> list[NDArray[np.float32]]:
+def find_boxes(reader: Any, pixels: Pixels, areas: Sequence[Area] | None) -> list[NDArray[np.float32]]:
     """Return the corners of each piece of text: float32[4, 2] in pixels, first the one where an upright text begins."""
     found: list[NDArray[np.float32]] = []
-    for left, top, right, bottom in cut_parts(pixels.shape[1], pixels.shape[0]):
+    parts = cut_parts(pixels.shape[1], pixels.shape[0])
+    for left, top, right, bottom in areas if areas and len(parts) == 1 else parts:
         earlier = len(found)
         boxes = reader(np.ascontiguousarray(pixels[top:bottom, left:right])).boxes
         for box in [] if boxes is None else boxes:
@@ -210,7 +216,7 @@ def find_boxes(reader: Any, pixels: Pixels) -> list[NDArray[np.float32]]:
     return found
 
 
-def cut_parts(width: int, height: int) -> list[tuple[int, int, int, int]]:
+def cut_parts(width: int, height: int) -> list[Area]:
     """Return left, top, right and bottom of each part in which a picture is searched: one, unless it is long."""
     long, short = max(width, height), min(width, height)
     if long <= LONG:

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from serving.documents.boxes import Box, Direction, turn_box
-from serving.documents.images import cut_blocks
+from serving.documents.images import BLOCK, cut_blocks
 from serving.documents.page import Line, Page, keep_letters
-from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Ocr, Reading
+from serving.embedders.builtin.ocr import MIN_SCORE, MIN_SIDE, Area, Ocr, Reading
 from serving.embedders.builtin.tesseract import find_tesseract
 from serving.embedders.builtin.text_rows import guess_directions, join_rows
 
@@ -45,6 +45,8 @@ EDGE = 24
 UPRIGHT, LEVEL, LEAST_BLOCKS = 5, 3, 4
 """Columns and rows of a block of letters that have an upright or a level edge (rules that cross have two of each); so
 many blocks are a word."""
+AROUND = 2
+"""Blocks around such ones that are read with them."""
 
 Placed = tuple[Line, Direction]
 """A piece of text, and where it runs to."""
@@ -63,20 +65,21 @@ class PageReader:
             return join_rows(layer)
         layer = self._check_layer(page.image, layer)
         image = hide_lines(page.image, layer) if layer else page.image
-        if layer and not shows_text(image):
+        areas = find_text_areas(image) if layer else None
+        if areas == []:
             return join_rows(layer)
-        pieces = merge_pieces(layer, self._read_picture(image, len(layer) > 0))
+        pieces = merge_pieces(layer, self._read_picture(image, areas))
         return join_rows([line for line, _ in pieces], [direction for _, direction in pieces])
 
-    def _read_picture(self, image: Image.Image, is_rest: bool) -> list[Placed]:
+    def _read_picture(self, image: Image.Image, areas: Sequence[Area] | None) -> list[Placed]:
         """Return the pieces of text on an image.
 
-        What is left beside a text layer may be bullets and icons: a sign alone is no text there.
+        `areas`: what is left beside a text layer. It may be bullets and icons: a sign alone is no text there.
         """
-        readings = self._ocr.read_pieces(image)
+        readings = self._ocr.read_pieces(image, areas)
         found = [reading for reading in readings if reading.score >= MIN_SCORE]
         pieces = [(reading.make_line(image.size), reading.direction) for reading in found]
-        pieces = sort_turned([piece for piece in pieces if len(piece[0].text) > (1 if is_rest else 0)])
+        pieces = sort_turned([piece for piece in pieces if len(piece[0].text) > (1 if areas else 0)])
         if is_poorly_read(readings) and (tesseract := find_tesseract()) is not None:
             return self._add_foreign_lines(pieces, tesseract.read_lines(image))
         return pieces
@@ -211,13 +214,22 @@ def hide_lines(image: Image.Image, lines: Sequence[Line]) -> Image.Image:
     return hidden
 
 
-def shows_text(image: Image.Image) -> bool:
-    """Return whether there may be words on an image: quick, and not sure. A rule or an even area shows none."""
-    small = image.convert("L").reduce(max(1, max(image.size) // LOOKED_AT))
-    grey = np.asarray(small, np.int16)
+def find_text_areas(image: Image.Image) -> list[Area]:
+    """Return bands of an image with all that may be words: quick, and not sure. A rule or an even area is none."""
+    scale = max(1, max(image.size) // LOOKED_AT)
+    grey = np.asarray(image.convert("L").reduce(scale), np.int16)
     upright = cut_blocks(np.abs(np.diff(grey, axis=1, append=grey[:, -1:])) > EDGE).any(axis=1).sum(axis=2)
     level = cut_blocks(np.abs(np.diff(grey, axis=0, append=grey[-1:])) > EDGE).any(axis=3).sum(axis=1)
-    return int(((upright >= UPRIGHT) & (level >= LEVEL)).sum()) >= LEAST_BLOCKS
+    rows, columns = np.nonzero((upright >= UPRIGHT) & (level >= LEVEL))
+    if len(rows) < LEAST_BLOCKS:
+        return []
+    areas = []
+    for band in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) > 2 * AROUND) + 1):
+        left, right = columns[band].min() - AROUND, columns[band].max() + 1 + AROUND
+        top, bottom = rows[band[0]] - AROUND, rows[band[-1]] + 1 + AROUND
+        left, top, right, bottom = (int(edge) * BLOCK * scale for edge in (left, top, right, bottom))
+        areas.append((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
+    return areas
 
 
 def sort_turned(pieces: Sequence[Placed]) -> list[Placed]:

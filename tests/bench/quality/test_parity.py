@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from bench.quality import parity
 from serving.documents.page import Page
 from serving.embedders.base import Vectors
 from serving.library.fingerprints import Equivalence
+from serving.library.library import Library
 from tests.support.files import encoded, picture
+from tests.support.postgres import PostgresServer
 from tests.support.scripted import Scripted, unit
 from tests.support.servers import make_settings, running
 
@@ -96,6 +98,18 @@ def test_equal_servers_are_recorded(tmp_path: Path, corpus: Path, capsys: pytest
     recorded = json.loads((tmp_path / "parity.json").read_text())["pairs"][0]
     assert recorded["fingerprints"] == ["scripted-1", "scripted-2"] and recorded["queries"] == found["queries"]
     assert recorded["threshold"] == {"pages": 0.999, "queries": 0.9999} and recorded["measured"][:2] == "20"
+
+
+def test_servers_of_a_store_are_recorded_in_it(
+    postgres: PostgresServer, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = postgres.address(postgres.create_schema())
+    monkeypatch.setenv("DORMOUSE_STORE", address)
+    assert run(tmp_path, corpus, First(), Near(1e-3))[0] == 0 and not (tmp_path / "parity.json").exists()
+    with closing(Library(tmp_path / "library", address=address)) as library:
+        assert library.catalogue.are_comparable("scripted-1", "scripted-2")
+        assert run(tmp_path, corpus, First(), Near(0.02))[0] == 1
+        assert not library.catalogue.are_comparable("scripted-1", "scripted-2")
 
 
 def test_what_differs_is_refused_and_withdraws_the_proof(

@@ -57,6 +57,15 @@ def test_cells_and_columns_are_pieces_of_their_own(tmp_path: Path, settings: Set
     assert [box and box[0] for box in boxes] == [pytest.approx(left / 595, abs=0.005) for left in (60, 200, 60, 200)]
 
 
+@pytest.mark.parametrize("second", ["Spare fuses are kept in the cellar.", '"gs -h" shows the settings of the cellar.'])
+def test_a_short_line_close_above_a_longer_one_is_its_own(
+    second: str, tmp_path: Path, settings: Settings, parse: Parse
+) -> None:
+    """Their box would be two lines high: the mark of a hit would be, and the OCR would read the second one again."""
+    content = write("Tip", 60, 700) + write(second, 60, 687)
+    assert [line.text for line in read(one_page(content), tmp_path, settings, parse)] == ["Tip", second]
+
+
 def test_letters_in_boxes_come_one_by_one(tmp_path: Path, settings: Settings, parse: Parse) -> None:
     """Whether they are a word is told by their distances: `text_rows`."""
     content = "".join(write(letter, 60 + 18 * n, 700) for n, letter in enumerate("471108"))

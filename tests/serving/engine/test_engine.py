@@ -10,8 +10,9 @@ import pytest
 from serving.engine.engine import PAUSES_S, Engine
 from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
+from serving.snapshots.base import Snapshot
 from serving.system.timeouts import LASTING_S
-from tests.support.doubles import Bench, HandClock, ask, settle, with_engine
+from tests.support.doubles import Bench, HandClock, NoBackend, ask, settle, with_engine
 
 
 def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> None:
@@ -204,6 +205,34 @@ def test_min_containers_keeps_one(tmp_path: Path) -> None:
         assert await ask(engine), "who asks does not wait for the pause"
 
     with_engine(test, tmp_path, min_containers=1)
+
+
+def test_the_first_start_is_made_ahead_and_no_other(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        await engine.wait_for_state("serving")
+        assert bench.kinds == ["created"] and engine.starter.next_kind == "restored"
+        await settle()
+        clock.advance(61)
+        await settle()
+        assert engine.state == "zero"
+        clock.advance(10_000)
+        await settle()
+        assert engine.state == "zero" and len(bench.handles) == 1
+
+    with_engine(test, tmp_path, start_ahead=True)
+
+
+def test_nothing_is_started_ahead_where_a_snapshot_is_found(tmp_path: Path) -> None:
+    async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
+        backend = engine.starter.choice.backend
+        assert isinstance(backend, NoBackend)
+        backend.snapshot = Snapshot("s", 0.0, 1, bench.probe)
+        bench.find_gate.set()
+        await settle()
+        assert engine.state == "zero" and engine.starter.next_kind == "restored"
+        assert await ask(engine) and bench.kinds == ["restored"]
+
+    with_engine(test, tmp_path, finds=False, start_ahead=True)
 
 
 def test_a_worker_that_answers_and_dies_again_and_again_is_not_started_in_a_loop(tmp_path: Path) -> None:

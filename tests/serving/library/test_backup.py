@@ -18,7 +18,7 @@ from serving.errors import NotFoundError
 from serving.library.backup import Backup, list_copies
 from serving.library.database import LibraryError
 from serving.library.library import Library
-from tests.support.libraries import LINES, add, at, new
+from tests.support.libraries import LINES, add, at, made, new
 from tests.support.scripted import unit
 from tests.support.volumes import Container, OnlyWriter
 
@@ -83,6 +83,7 @@ def test_pages_added_at_once_share_copies(tmp_path: Path) -> None:
         slow()
 
     container.backup._commit = commit
+    made(container.library)
     threads = [threading.Thread(target=add, args=(container.library, new("a.pdf", page))) for page in range(1, 17)]
     for thread in threads:
         thread.start()

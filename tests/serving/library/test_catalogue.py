@@ -10,6 +10,7 @@ from serving.library.library import Library
 from serving.library.records import ABSENT
 from tests.support.libraries import UNKNOWN, add, at, new
 from tests.support.scripted import unit
+from tests.support.stores import list_pictures
 
 
 def test_key_reaches_what_a_name_does_and_is_not_guessed(library: Library) -> None:
@@ -50,7 +51,7 @@ def test_unknown_key_is_not_found_and_makes_nothing(library: Library) -> None:
         with pytest.raises(CollectionGoneError, match="no such collection"):
             call()
     assert [found.name for found in library.catalogue.list_collections()] == ["house"]
-    assert len(list(library.pictures.folder.iterdir())) == 2
+    assert len(list_pictures(library)) == 1
 
 
 def test_names_belong_to_their_owner(library: Library) -> None:
@@ -98,7 +99,7 @@ def test_moved_pages_are_found_where_they_are_now(library: Library) -> None:
         ids[2],
         twin,
     }
-    assert library.pictures.locate_picture(ids[0]).is_file() and library.catalogue.read_lines(ids[0])
+    assert library.pictures.has_picture(ids[0]) and library.catalogue.read_lines(ids[0])
     assert library.move_pages(at(library, "to"), [twin], at(library, "to")) == []
     library.create_collection("empty")
     assert (
@@ -109,3 +110,27 @@ def test_moved_pages_are_found_where_they_are_now(library: Library) -> None:
     with pytest.raises(FingerprintError):
         library.move_pages(at(library, "to"), [ids[0]], at(library, "other"))
     assert library.move_pages(at(library, "from"), [twin], at(library, "to")) == []  # a page of a third collection
+
+
+def test_the_pages_of_a_file_are_listed_in_order_and_only_to_its_collection(library: Library) -> None:
+    for name, page in (("a.pdf", 12), ("a.pdf", 2), ("a.pdf", 7), ("b.pdf", 1)):
+        add(library, new(name, page))
+    twin = new("a.pdf", 2, sha256="another file of this name")
+    other = add(library, twin)
+    elsewhere = add(library, new("a.pdf", 3), "d")
+    of_file = library.catalogue.list_pages_beside(at(library), next(iter(page_ids(library, "a.pdf", 7))))
+    assert list(of_file) == [2, 7, 12] and other not in of_file.values()
+    assert library.catalogue.list_pages_beside(at(library), other) == {2: other}
+    for stranger in (elsewhere, "0" * 16, "' OR 1"):
+        with pytest.raises(NotFoundError, match="not in the collection") as refused:
+            library.catalogue.list_pages_beside(at(library), stranger)
+        assert refused.value.param == "page"
+    with pytest.raises(CollectionGoneError):
+        library.catalogue.list_pages_beside(UNKNOWN, other)
+    with pytest.raises(NotFoundError):
+        library.catalogue.list_pages_beside(ABSENT, other)
+
+
+def page_ids(library: Library, file: str, number: int) -> set[str]:
+    pages = library.catalogue.read_pages(library.catalogue.list_page_ids(at(library)))
+    return {page.id for page in pages.values() if (page.file, page.page) == (file, number)}

@@ -8,8 +8,8 @@ import io
 import json
 import os
 import shutil
-import sqlite3
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from tests.support.exported_pages import FILES, LINES, anything, page, state
 from tests.support.files import encoded, picture
 from tests.support.libraries import add, at, made, new
 from tests.support.scripted import unit
+from tests.support.stores import LibraryOpener, list_pictures
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_it_is_there_when_it_is_whole_and_not_before(library: Library, tmp_path:
 
 def test_whoever_watches_can_stop_it(library: Library, tmp_path: Path, settings: Settings) -> None:
     path = export_collection(library, at(library, "house"), tmp_path / "exports", settings).path
-    pictures = sorted(library.pictures.folder.iterdir())
+    pictures = list_pictures(library)
 
     def stop(done: int, total: int) -> None:
         if done == 3:
@@ -61,7 +62,7 @@ def test_whoever_watches_can_stop_it(library: Library, tmp_path: Path, settings:
     with pytest.raises(LibraryError):
         export_collection(library, at(library, "house"), tmp_path / "exports", settings, stop)
     assert [found.name for found in library.catalogue.list_collections()] == ["house"]
-    assert sorted(library.pictures.folder.iterdir()) == pictures
+    assert list_pictures(library) == pictures
     assert list((tmp_path / "exports").iterdir()) == [path]
 
 
@@ -109,12 +110,25 @@ def test_disk_that_is_really_full(library: Library, tmp_path: Path, settings: Se
         stream.flush()
 
 
-def test_pages_that_are_deleted_meanwhile_are_left_out(library: Library, tmp_path: Path, settings: Settings) -> None:
+def deleted_before(library: Library, page_id: str) -> Callable[..., bool]:
+    """Return a `write_picture` before which a page is deleted."""
+    write_picture = exporting.write_picture
+
+    def delete_and_write(*given: object) -> bool:
+        library.delete_pages(at(library, "house"), [page_id])
+        return write_picture(*given)  # type: ignore[arg-type]
+
+    return delete_and_write
+
+
+def test_pages_that_are_deleted_meanwhile_are_left_out(
+    store: LibraryOpener, library: Library, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hit = library.ranking.search(at(library, "house"), unit("page 1", 64), 1, "f1")[0]
-    library.pictures.locate_picture(hit.page.id).unlink()
+    monkeypatch.setattr(exporting, "write_picture", deleted_before(library, hit.page.id))
     found = export_collection(library, at(library, "house"), tmp_path / "exports", settings)
     assert found.pages == 5
-    assert import_collection(Library(tmp_path / "other"), found.path, settings, anything).pages == 5
+    assert import_collection(store.open(tmp_path / "other"), found.path, settings, anything).pages == 5
     library.create_collection("empty")
     empty = export_collection(library, at(library, "empty"), tmp_path / "exports", settings)
     assert import_collection(library, empty.path, settings, anything).name == "empty (2)"
@@ -138,10 +152,8 @@ def test_export_is_of_one_moment(
     def meanwhile(*args: object) -> bool:
         monkeypatch.setattr(exporting, "write_picture", real)
         library.add_page(made(library, "house"), page(7), fingerprint="f1", model="m")
-        db = sqlite3.connect(library.folder / "library.db")
-        db.execute("DELETE FROM lines WHERE page = ?", [hits[0].page.id])
-        db.commit()
-        db.close()
+        with library.database.transaction() as db:
+            db.execute("DELETE FROM lines WHERE page = ?", [hits[0].page.id])
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(exporting, "write_picture", meanwhile)
@@ -155,9 +167,11 @@ def test_export_is_of_one_moment(
 # What can be exported can be imported
 
 
-def test_nothing_is_packed_so_that_it_is_never_more_than_the_zip(tmp_path: Path, settings: Settings) -> None:
+def test_nothing_is_packed_so_that_it_is_never_more_than_the_zip(
+    store: LibraryOpener, tmp_path: Path, settings: Settings
+) -> None:
     """Text that would pack a thousandfold, as a bomb does."""
-    library, lines = Library(tmp_path / "library"), tuple(Line("all the same " * 500) for _ in range(200))
+    library, lines = store.open(tmp_path / "many"), tuple(Line("all the same " * 500) for _ in range(200))
     jpeg = encoded(picture((60, 40)), "JPEG")
     for number in (1, 2):
         add(library, new("a.pdf", number, sha256="0" * 64, picture=jpeg, lines=lines))

@@ -8,8 +8,9 @@ import pytest
 
 from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
-from serving.library.fingerprints import Equivalence, EquivalenceError
+from serving.library.fingerprints import Equivalence, EquivalenceError, FolderProofs
 from serving.library.library import Library
+from serving.library.shared_proofs import SharedProofs
 from tests.support.equivalence_proofs import proof
 from tests.support.libraries import add, at, new
 from tests.support.scripted import unit
@@ -95,14 +96,14 @@ def test_damaged_file_proves_nothing_and_is_told_once(
     assert known.are_equal("a", "b")
 
 
-def test_library_lets_shown_fingerprints_share_a_collection(tmp_path: Path) -> None:
-    library = Library(tmp_path)
+def test_library_lets_shown_fingerprints_share_a_collection(library: Library, tmp_path: Path) -> None:
     first = add(library, new("a.png"), fingerprint="f1")
     with pytest.raises(FingerprintError, match="python -m bench parity --a URL --b URL"):
         add(library, new("b.png"), fingerprint="f2")
     with pytest.raises(FingerprintError, match="new collection"):
         library.catalogue.check_fingerprint(at(library), "f2")
-    fingerprints.add_proof(tmp_path, proof("f1", "f2"))
+    proofs = SharedProofs(library.database) if library.database.is_shared else FolderProofs(tmp_path)
+    proofs.add(proof("f1", "f2"))
     library.catalogue.check_fingerprint(at(library), "f2")
     second = add(library, new("b.png"), fingerprint="f2")
     for fingerprint in ("f1", "f2"):
@@ -111,8 +112,7 @@ def test_library_lets_shown_fingerprints_share_a_collection(tmp_path: Path) -> N
     assert library.catalogue.find_collection("c").fingerprint == "f1"
     with pytest.raises(FingerprintError):
         library.ranking.search(at(library), unit("q", 64), 2, "f3")
-    fingerprints.remove_proofs(tmp_path, "f1", "f2")
+    assert [found.fingerprints for found in proofs.remove("f2", "f1")] == [("f1", "f2")]
     with pytest.raises(FingerprintError):
         library.ranking.search(at(library), unit("q", 64), 2, "f2")
     library.catalogue.check_fingerprint(at(library, "nobody"), "f2")
-    library.close()

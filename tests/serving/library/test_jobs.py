@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,8 @@ from serving.library.database import LibraryError
 from serving.library.jobs import AddedPage, JobFile, JobPage, JobRow, SkipRow
 from serving.library.library import Library
 from tests.support.libraries import UNKNOWN, made, new
+from tests.support.stores import LibraryOpener
 from tests.support.volumes import OnlyWriter, Volume
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    library = Library(tmp_path)
-    yield library
-    library.close()
 
 
 def make_job(library: Library, number: int = 1) -> JobRow:
@@ -36,8 +29,8 @@ def add(library: Library, job: JobRow, page: int = 1, seconds: float = 1.5) -> s
     return library.add_page(job.collection, new("a.pdf", page, lines=()), fingerprint="f1", model="m", job=by).id
 
 
-def test_a_job_is_read_as_it_was_written_also_by_the_next_process(tmp_path: Path) -> None:
-    library = Library(tmp_path)
+def test_a_job_is_read_as_it_was_written_also_by_the_next_process(store: LibraryOpener, tmp_path: Path) -> None:
+    library = store.open(tmp_path)
     second, first = make_job(library, 2), make_job(library, 1)
     library.jobs.create(second)
     library.jobs.create(first)
@@ -47,7 +40,7 @@ def test_a_job_is_read_as_it_was_written_also_by_the_next_process(tmp_path: Path
     skip = SkipRow(0, "a.pdf, page 3", 3, "it cannot be read", False)
     library.jobs.add_skip(first.id, skip)
     library.close()
-    with_rows = Library(tmp_path)
+    with_rows = store.open(tmp_path)
     pages = (AddedPage("sha of a.pdf", 1, page, True, 1.5),)
     wanted = replace(first, state="paused", total=7, skips=(*first.skips, skip), pages=pages)
     assert with_rows.jobs.list_all() == [wanted, second], "in the order in which they were asked for"

@@ -6,7 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,11 @@ from serving.library.catalogue import CollectionGoneError, FingerprintError
 from serving.library.database import LibraryError
 from serving.library.library import Library
 from serving.library.records import ABSENT
+from serving.library.removal import EMPTY_S
 from tests.support.libraries import LINES, UNKNOWN, add, at, new
 from tests.support.scripted import unit
+from tests.support.stores import LibraryOpener, list_pictures
+from tests.support.waiting import until
 
 
 def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[str]:
@@ -25,8 +30,8 @@ def found(library: Library, text: str, name: str = "c", count: int = 9) -> set[s
     return {hit.page.id for hit in library.ranking.search(at(library, name), unit(text, 64), count, "f1")}
 
 
-def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
-    library = Library(tmp_path)
+def test_what_is_added_is_found_and_survives_reopening(store: LibraryOpener, tmp_path: Path) -> None:
+    library = store.open(tmp_path)
     ids = [add(library, new("a.pdf", page)) for page in (1, 2, 3)]
     for _ in range(2):
         hits = library.ranking.search(at(library), unit("a.pdf 2", 64), 2, "f1")
@@ -34,21 +39,22 @@ def test_what_is_added_is_found_and_survives_reopening(tmp_path: Path) -> None:
         assert hits[0].score == pytest.approx(1, abs=1e-3) and hits[1].score < 0.6
         assert (hits[0].page.file, hits[0].page.page, hits[0].page.pages, hits[0].page.read) == ("a.pdf", 2, 3, True)
         assert library.catalogue.read_lines(ids[1]) == LINES
-        assert (
-            library.pictures.locate_picture(ids[1]).read_bytes() == b"jpeg"
-            and library.pictures.locate_thumbnail(ids[1]).read_bytes() == b"webp"
-        )
+        assert library.pictures.read_picture(ids[1]) == b"jpeg" and library.pictures.read_thumbnail(ids[1]) == b"webp"
+        assert library.pictures.read_picture("0" * 16) is library.pictures.read_thumbnail("0" * 16) is None
         library.close()
-        library = Library(tmp_path)
+        library = store.open(tmp_path)
+
+
+def test_only_its_user_reads_the_file(tmp_path: Path) -> None:
+    Library(tmp_path).close()
     assert oct((tmp_path / "library.db").stat().st_mode)[-3:] == "600"
-    library.close()
 
 
 def test_same_content_is_kept_once(library: Library) -> None:
     first = add(library, new("a.png"))
     assert add(library, new("a.png", vector=unit("other", 64))) == first
     assert library.catalogue.find_pages(at(library), "sha of a.png") == {1: "a.png"}
-    assert library.catalogue.find_collection("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
+    assert library.catalogue.find_collection("c").pages == 1 and len(list_pictures(library)) == 1
     assert add(library, new("a.png"), collection="other") != first
 
 
@@ -72,7 +78,7 @@ def test_fingerprints_never_meet(library: Library) -> None:
         add(library, new("b.png"), fingerprint="f2")
     with pytest.raises(FingerprintError, match="another embedder"):
         library.ranking.search(at(library), unit("q", 64), 3, "f2")
-    assert library.catalogue.find_collection("c").pages == 1 and len(list(library.pictures.folder.iterdir())) == 2
+    assert library.catalogue.find_collection("c").pages == 1 and len(list_pictures(library)) == 1
     add(library, new("b.png"), collection="d", fingerprint="f2")
 
 
@@ -88,7 +94,7 @@ def test_delete_page_file_and_collection(library: Library) -> None:
     assert library.delete_file(at(library), "sha of a.pdf") == ids[1:3]
     assert library.delete_collection(at(library)) == 1 and library.delete_collection(at(library)) == 0
     assert [found.name for found in library.catalogue.list_collections()] == ["other"]
-    assert {path.name.split(".")[0] for path in library.pictures.folder.iterdir()} == {other}
+    assert list_pictures(library) == {other}
 
 
 def test_pages_added_after_a_search_are_found(library: Library) -> None:
@@ -116,12 +122,12 @@ def test_names_are_trimmed_and_empty_collections_answer(library: Library) -> Non
         library.ranking.search(at(library), unit("q", 64), 0, "f1")
 
 
-def test_second_process_is_told(tmp_path: Path) -> None:
-    library = Library(tmp_path)
+def test_second_process_on_a_folder_is_told(store: LibraryOpener, tmp_path: Path) -> None:
+    library = store.open(tmp_path)
     with pytest.raises(LibraryError, match="another process is using"):
-        Library(tmp_path)
+        store.open(tmp_path)
     library.close()
-    Library(tmp_path).close()
+    store.open(tmp_path).close()
 
 
 def test_newer_and_damaged_databases_are_left_untouched(tmp_path: Path) -> None:
@@ -152,17 +158,18 @@ def test_pictures_outlive_a_lost_database(tmp_path: Path) -> None:
     assert len(list((tmp_path / "pages").iterdir())) == 2
 
 
-def test_emptied_collection_that_was_searched_takes_pages_again(library: Library) -> None:
+def test_emptied_collection_that_was_searched_takes_pages_again(store: LibraryOpener, tmp_path: Path) -> None:
+    library = store.open(tmp_path)
     first = add(library, new("a.png"))
     library.ranking.search(at(library), unit("q", 64), 3, "f1")
     library.delete_pages(at(library), [first])
     assert library.ranking.search(at(library), unit("q", 64), 3, "f1") == []
     again = add(library, new("a.png"))
     assert [hit.page.id for hit in library.ranking.search(at(library), unit("q", 64), 3, "f1")] == [again]
-    assert library.pictures.locate_picture(again).is_file()
+    assert library.pictures.has_picture(again)
     library.delete_pages(at(library), [again])
     library.close()
-    reopened = Library(library.folder)
+    reopened = store.open(tmp_path)
     assert reopened.ranking.search(at(reopened), unit("q", 64), 3, "f1") == []
     assert add(reopened, new("b.png")) == reopened.ranking.search(at(reopened), unit("q", 64), 3, "f1")[0].page.id
     reopened.close()
@@ -195,6 +202,19 @@ def test_leftovers_of_a_kill_are_swept(tmp_path: Path) -> None:
     library = Library(tmp_path)
     assert {path.name.split(".")[0] for path in library.pictures.folder.iterdir()} == {kept}
     library.close()
+
+
+def test_only_old_empty_collections_of_visitors_go(store: LibraryOpener, tmp_path: Path) -> None:
+    library = store.open(tmp_path)
+    names = {"mine": "", "old": "anna", "full": "anna", "new": "anna"}
+    keys = {name: library.create_collection(name, owner).key for name, owner in names.items()}
+    library.add_page(keys["full"], new(), fingerprint="f1", model="m")
+    with library.database.transaction() as db:
+        for name in ("mine", "old", "full"):
+            db.execute("UPDATE collections SET created = ? WHERE key = ?", [time.time() - EMPTY_S - 1, keys[name]])
+    library.close()
+    again = store.open(tmp_path)
+    assert {name for name, key in keys.items() if again.catalogue.has_collection(key)} == {"mine", "full", "new"}
 
 
 def test_disk_full_is_an_error_and_nothing_is_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +286,54 @@ def test_20_kills_lose_no_acknowledged_page(tmp_path: Path) -> None:
 
 
 # Vectors in memory
+
+
+def count_leftovers(library: Library) -> tuple[int, ...]:
+    """Rows of collections and of pages, and pages that have pictures."""
+    rows = library.database.fetch_one("SELECT (SELECT count(*) FROM collections), (SELECT count(*) FROM pages)")
+    return (*rows, len(list_pictures(library)))
+
+
+def test_a_large_collection_is_gone_at_once_and_removed_behind_the_back(
+    store: LibraryOpener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others go on meanwhile; what a stop leaves, the next start removes."""
+    monkeypatch.setattr("serving.library.removal.REMOVED_AT_ONCE", 2)
+    library = store.open(tmp_path)
+    kept = add(library, new("kept.png"), "other")
+    begun, gate = threading.Event(), threading.Event()
+    remove = library.pictures.remove_pages
+
+    def remove_slowly(ids: Collection[str]) -> None:
+        if ids:  # an addition has none to take back
+            begun.set()
+            assert gate.wait(60)
+        remove(ids)
+
+    for turn in ("to its end", "stopped"):
+        for page in range(1, 8):
+            add(library, new("a.pdf", page))
+        key = at(library)
+        begun.clear()
+        gate.clear()
+        monkeypatch.setattr(library.pictures, "remove_pages", remove_slowly)
+        assert library.delete_collection(key) == 7
+        assert begun.wait(60) and at(library) == ABSENT
+        with pytest.raises(CollectionGoneError):
+            library.catalogue.read_collection(key)
+        with pytest.raises(CollectionGoneError):
+            library.delete_collection(key)
+        assert [found.name for found in library.catalogue.list_collections()] == ["other"]
+        again = add(library, new("a.pdf", 1))
+        assert found(library, "a.pdf 1") == {again} and found(library, "q", "other") == {kept}
+        if turn == "stopped":
+            closing = threading.Thread(target=library.close)
+            closing.start()
+            gate.set()
+            closing.join(60)
+            library = store.open(tmp_path)
+        gate.set()
+        until(lambda library=library: count_leftovers(library) == (2, 2, 2), 60)
+        library.delete_collection(at(library))
+        assert count_leftovers(library) == (1, 1, 1), "a small one goes at once"
+    library.close()

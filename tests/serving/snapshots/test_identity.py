@@ -55,7 +55,8 @@ def test_each_setting_is_part_of_the_identity_or_of_the_launch(name: str, tmp_pa
         message = Launch(tmp_path / "socket", "restored", after.known_at_launch()).as_message()
         worker = Worker(Scripted(), Settings(**before.known_at_load()))
         worker.start_boot(Settings(**json.loads(json.dumps(message))["settings"]), "restored")
-        assert getattr(worker.settings, name) == getattr(after, name)
+        kept = before if name == "store" else after  # the address of the collections is nothing for a worker
+        assert getattr(worker.settings, name) == getattr(kept, name)
 
 
 def test_no_key_is_known_before_the_launch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ from serving.http.child_server import ServerProcess
 from serving.system.environment import process_variables
 from tests.support import criu
 from tests.support.engines import EngineProcess, kind
+from tests.support.postgres import PostgresServer
 from tests.support.scripted_engine import NAME
 
 SECRET = (
@@ -75,10 +77,14 @@ def test_what_a_process_needs_is_passed_on() -> None:
 
 @pytest.mark.soak
 def test_the_engine_of_a_page_gets_its_settings_and_no_secret_of_the_page(tmp_path: Path) -> None:
-    with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)], PLANTED) as page:
-        page.wait()
-        (engine,) = psutil.Process(page.pid).children()
-        environment = Path(f"/proc/{engine.pid}/environ").read_bytes()
+    with closing(PostgresServer()) as store:
+        address = store.address().replace("//postgres@", f"//postgres:{value('DORMOUSE_STORE')}@")
+        planted = {**PLANTED, "DORMOUSE_STORE": address}
+        with ServerProcess("ui.app", ["--no-browser", "--data", str(tmp_path)], planted) as page:
+            page.wait()
+            (engine,) = psutil.Process(page.pid).children()
+            environment = Path(f"/proc/{engine.pid}/environ").read_bytes()
+            assert value("DORMOUSE_STORE") in Path(f"/proc/{page.pid}/environ").read_text()
     # Its own key is one that the page made.
     assert leaked(environment) == {"DORMOUSE_ADMIN_KEY", "dormouse_admin_key"}
     assert b"PATH=" in environment and b"DORMOUSE_API_KEYS=" in environment

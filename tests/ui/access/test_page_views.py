@@ -49,6 +49,18 @@ def test_each_view_has_its_own(collections: tuple[Collection, Collection, Collec
     assert views.has_left(first, "x") and views.is_showing(second, "x") and views.is_showing(new, "y")
 
 
+def test_a_view_is_where_it_says_unless_it_is_known_to_be_elsewhere(
+    collections: tuple[Collection, Collection, Collection],
+) -> None:
+    first, second, _ = collections
+    views = PageViews()
+    assert views.is_at(first.key), "as after a restart of the page"
+    views.show(first)
+    assert views.is_at(first.key) and not views.is_at(second.key)
+    views.leave()
+    assert not views.is_at(first.key) and views.has_left(first, "")
+
+
 def test_another_name_is_the_same_collection(collections: tuple[Collection, Collection, Collection]) -> None:
     views = PageViews()
     show(views, "x", collections[0])

@@ -97,7 +97,15 @@ def test_password_in_front_of_every_page(
     monkeypatch.setenv("DORMOUSE_PAGE_USER", "zoe")
     with ServerProcess("ui.app", words) as page:
         url = page.wait()
-        for path in ("/", "/gradio_api/info", "/pages/0123456789abcdef.jpg", "/exports/x.zip", "/status", "/healthz"):
+        for path in (
+            "/",
+            "/gradio_api/info",
+            "/pages/0123456789abcdef.jpg",
+            "/originals/0123456789abcdef",
+            "/exports/x.zip",
+            "/status",
+            "/healthz",
+        ):
             assert requests.get(url + path, timeout=30).status_code == 401
         assert requests.get(url, auth=("zoe", "wrong password"), timeout=30).status_code == 401
         answer = requests.get(url, auth=("zoe", PASSWORD), timeout=30)

@@ -62,7 +62,7 @@ def watch(
 ) -> Watch:  # fmt: skip
     page = request.getfixturevalue("running_page") if request.param == "page" else None
     where = {"page": page, "data": None if page else data, "worker": None if page else ("", embedder_url)}
-    return Watch(tmp_path / "in", Namespace(collection=name, verbose=False, **where), capsys)
+    return Watch(tmp_path / "in", Namespace(collection=name, verbose=False, store=None, **where), capsys)
 
 
 def test_new_changed_moved_and_deleted_files(watch: Watch) -> None:

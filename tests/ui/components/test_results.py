@@ -9,12 +9,13 @@ from serving.client import EmbeddingClient, ModelInfo
 from serving.documents.page import Line
 from serving.library.records import Collection, StoredFile
 from serving.system.display_names import display_name
-from tests.support.hits import NASTY, hit
+from tests.support.hits import NASTY, hit, opened
 from ui.access.uploads import Upload
 from ui.components import results
 from ui.components.templates import render_template
 from ui.core.jobs import IngestJob, SkippedFile
 from ui.core.service import SearchResult
+from ui.search.file_list import ListView, render_files
 from ui.servers.target import Target
 
 NOWHERE = Target(EmbeddingClient("http://127.0.0.1:9"))
@@ -32,9 +33,9 @@ def test_nothing_of_a_user_is_markup() -> None:
     found = SearchResult([hit()], [], 1, 1, np.zeros(2, np.float32), "f", {"embed": 1.0})
     for html in (
         results.render_gallery([hit(line=line)]),
-        results.render_detail(hit(line=line), [line, Line("other")]),
+        results.render_detail(opened(hit(line=line), line, Line("other"))),
         results.render_summary(found, collection, NASTY, filtered=True, dimension=1, was={}),
-        render_template("pages/files.html", files=[StoredFile(NASTY, "s", 1, 1)], pages=1),
+        render_files("c", [StoredFile(NASTY, "s", 1, 1)], 1, ListView(find=NASTY)),
         results.render_jobs([job]),
         results.render_jobs([failed]),
         render_template("search/chips.html", queries=[NASTY]),
@@ -53,6 +54,14 @@ def test_the_models_panel_says_which_scripts_are_read_and_how_to_add_one() -> No
     assert "tesseract" not in results.render_model(ModelInfo("m", "M", 2, (2,), False, "f"))
 
 
+def test_a_page_leads_to_its_original_where_that_was_kept() -> None:
+    assert results.locate_original(hit().page) == "" and "the original" not in results.render_detail(opened())
+    shown = results.render_detail(opened(original="pdf"))
+    assert 'href="/originals/0123456789abcdef#page=2" target="_blank" rel="noopener">Open the original</a>' in shown
+    saved = results.render_detail(opened(original="file"))
+    assert 'href="/originals/0123456789abcdef" target="_blank" rel="noopener">Save the original</a>' in saved
+
+
 def test_bars_are_relative_to_the_result_set() -> None:
     assert results.scale_bars([0.9, 0.8, 0.7]) == [100, 56, 12]
     assert (
@@ -64,12 +73,12 @@ def test_bars_are_relative_to_the_result_set() -> None:
 
 def test_detail_marks_the_line_on_the_page() -> None:
     answer = Line("answer", (0.1, 0.2, 0.5, 0.25))
-    html = results.render_detail(hit(line=answer), [answer])
+    html = results.render_detail(opened(hit(line=answer), answer))
     assert 'class="mark" style="left:9.20%;top:19.60%;width:41.60%;height:5.80%"' in html
     assert "page 2 of 6" in html and "aspect-ratio:100/200" in html
-    assert 'class="mark"' not in results.render_detail(hit(line=Line("no box")), [Line("no box")])
-    assert "No text could be read" in results.render_detail(hit(), [])
-    assert "No text could be read" not in results.render_detail(hit(read=False), [])
+    assert 'class="mark"' not in results.render_detail(opened(hit(line=Line("no box")), Line("no box")))
+    assert "No text could be read" in results.render_detail(opened())
+    assert "No text could be read" not in results.render_detail(opened(read=False))
 
 
 def test_progress_of_a_job() -> None:

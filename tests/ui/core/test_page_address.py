@@ -31,6 +31,16 @@ def test_it_is_known_while_the_page_runs(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+def test_who_means_another_store_is_not_led_to_the_page(tmp_path: Path) -> None:
+    store = "postgresql://u:pa55word@h/d"
+    with announce_page(tmp_path, URL, store):
+        assert find_page(tmp_path, store) == URL
+        assert find_page(tmp_path) == find_page(tmp_path, "postgresql://u:pa55word@h/e") == ""
+        assert "pa55word" not in (tmp_path / FILE).read_text()
+    with announce_page(tmp_path, URL):
+        assert find_page(tmp_path, store) == "" and find_page(tmp_path) == URL
+
+
 def test_a_killed_page_is_not_believed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as page:

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import gc
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import CellType, FunctionType, MethodType, ModuleType
 
 import gradio_client
 import pytest
 import requests
 
+from serving.errors import BadValueError
 from serving.http.child_server import ServerProcess
 from serving.library.backup import Backup
 from serving.library.library import Library
 from tests.support.files import encoded, pdf, picture
 from tests.support.libraries import add, new
+from tests.support.postgres import PostgresServer
 from tests.support.servers import ScriptedWorker
 from tests.support.volumes import OnlyWriter
 from ui.access import password as door
@@ -23,6 +29,7 @@ from ui.deploy.container import HostedPage
 from ui.servers.modal_target import ModalTarget
 
 ME = ("dormouse", "correct horse")
+CONTAINERS = (dict, list, tuple, set, frozenset, MethodType, CellType, partial)
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +80,60 @@ def test_library_that_does_not_open_is_tried_again(tmp_path: Path, monkeypatch: 
     page.library.close()
 
 
+def test_collections_are_where_the_secret_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORMOUSE_STORE", "postgresql://u:pa55word@h/d")
+    backup = Backup(tmp_path / "kept", lambda: None, lambda: None, OnlyWriter())
+    with pytest.raises(BadValueError, match="was deployed for its volume: run `dormouse deploy`"):
+        HostedPage(tmp_path / "data", backup, [("HF", "modal:app")])
+    monkeypatch.setenv("DORMOUSE_PICTURES", str(tmp_path))
+    with pytest.raises(BadValueError, match="pages on Modal have none in common"):
+        HostedPage(tmp_path / "data", None, [("HF", "modal:app")])
+
+
+@pytest.mark.usefixtures("small_page")
+def test_the_store_is_that_of_each_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer
+) -> None:
+    """What is built, and saved, has no address: it is read in each container, whose secret may be a new one."""
+    monkeypatch.setattr(container, "RETRY_S", 0.0)
+    monkeypatch.setenv("DORMOUSE_STORE", "postgresql://u:pa55word@127.0.0.1:1/d")
+    page = HostedPage(tmp_path / "data", None, [("HF", "modal:app")])
+    assert "pa55word" not in "".join(map(str, reachable_texts(page.service)))
+    page.open()
+    refused = page.why_not_ready()
+    assert "cannot be opened" in refused and "pa55word" not in refused
+    monkeypatch.setenv("DORMOUSE_STORE", postgres.address(postgres.create_schema()))
+    assert page.why_not_ready() == "" and page.library.catalogue.list_collections() == []
+    key = page.library.create_collection("mine").key
+    before = page.library.changes.version(key)
+    postgres.run("NOTIFY dormouse, ''")
+    until(lambda: page.library.changes.version(key) != before, 30)  # it follows what others change
+    page.service.close()
+    assert not (tmp_path / "data" / "library.db").exists()
+
+
+def reachable_texts(root: object) -> list[object]:
+    """Return all texts that an object of ours leads to, but for what modules have in common."""
+    found, seen, waiting = [], set[int](), [root]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)  # not `__class__`, of which some objects elsewhere warn
+        if issubclass(kind, str | bytes):
+            found.append(one)
+        elif id(one) not in seen and not issubclass(kind, type | ModuleType):
+            seen.add(id(one))
+            if kind is FunctionType:
+                waiting += [getattr(one, name) for name in ("__closure__", "__defaults__", "__kwdefaults__")]
+            elif issubclass(kind, CONTAINERS) or kind.__module__.partition(".")[0] in ("serving", "ui", "pydantic"):
+                waiting += gc.get_referents(one)
+    return found
+
+
 @contextmanager
-def living(root: Path, name: str, worker: str) -> Iterator[tuple[ServerProcess, str]]:
-    """A container's page, in a process of its own, and its address."""
+def living(root: Path, name: str, worker: str, **more: str) -> Iterator[tuple[ServerProcess, str]]:
+    """A container's page, in a process of its own with `more` in its environment, and its address."""
     arguments = ["--root", str(root), "--name", name, "--worker", worker]
-    with ServerProcess("tests.support.hosted_page", arguments, {"DORMOUSE_PAGE_PASSWORD": ME[1]}) as page:
+    with ServerProcess("tests.support.hosted_page", arguments, {"DORMOUSE_PAGE_PASSWORD": ME[1], **more}) as page:
         yield page, page.wait()
 
 
@@ -139,6 +195,30 @@ def test_container_that_is_killed_in_the_middle_of_an_upload(tmp_path: Path, scr
         assert (job["state"], job["error"]) == ("failed", "its files are gone: add them again")
         for page_id in before:
             assert requests.get(f"{url}/pages/{page_id}.jpg", auth=ME, timeout=20).status_code == 200
+
+
+@pytest.mark.soak
+def test_with_a_store_the_next_container_goes_on_with_an_upload(
+    tmp_path: Path, scripted: ScriptedWorker, postgres: PostgresServer
+) -> None:
+    """The first one is killed in the middle of it, and its disk and its uploads are gone."""
+    scripted.embedder.seconds, pages = 0.1, 40
+    address = postgres.address(postgres.create_schema())
+    file = tmp_path / "a.pdf"
+    file.write_bytes(pdf([[f"Words of page {n}"] for n in range(pages)]))
+    with living(tmp_path, "one", scripted.url, DORMOUSE_STORE=address) as (page, url), calls(url) as client:
+        job = client.submit([gradio_client.handle_file(file)], "c", api_name="/add_pages")
+        until(lambda: len(client.predict("words", None, "c", 50, api_name="/search")["hits"]) >= 3, 60)
+        page.kill()
+        with suppress(Exception):  # however the client tells it
+            job.result(timeout=30)
+    shutil.rmtree(tmp_path / "one")
+    with living(tmp_path, "two", scripted.url, DORMOUSE_STORE=address) as (_, url), calls(url) as client:
+        until(lambda: client.predict("c", api_name="/jobs")["jobs"][0]["state"] == "done", 90)
+        (found,) = client.predict("c", api_name="/jobs")["jobs"]
+        assert (found["added"], found["skipped"]) == (pages, [])
+        assert len(client.predict("words", None, "c", 50, api_name="/search")["hits"]) == pages
+    assert not (tmp_path / "volume" / "now").exists() and not (tmp_path / "two" / "disk" / "library.db").exists()
 
 
 def pages_in(database: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,28 @@ def test_a_first_deployment_creates_secrets_and_token_first(monkeypatch: pytest.
     assert deploy.list_commands(list_apps(setup, ["vllm"]), setup)[1:] == [
         "modal deploy serving/serve_vllm_snapshot.py"
     ]
+
+
+def test_the_store_of_the_page_is_named_by_its_variable() -> None:
+    setup = read_setup()
+    *_, secret, page = deploy.list_commands(list_apps(setup, ["page"]), setup, stored=True)
+    assert "DORMOUSE_STORE=$DORMOUSE_STORE" in secret
+    assert page == "DORMOUSE_PAGE_USE_STORE=True modal deploy ui/app.py"
+    with pytest.raises(SystemExit):
+        deploy.main(["--store", "postgresql://h/d", "--only", "hf"])
+
+
+def test_modals_client_does_not_get_the_address_of_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        given.append(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("DORMOUSE_STORE", "postgresql://u:pa55word@h/d")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert deploy.run_modal("deploy", "ui/app.py", environment=deploy.USE_STORE) == 0
+    assert given[0]["DORMOUSE_PAGE_USE_STORE"] == "True" and "pa55word" not in "".join(given[0].values())
 
 
 def fail(error: BaseException) -> Callable[[], int]:

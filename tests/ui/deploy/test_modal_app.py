@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import modal
 import pytest
 
+from serving.settings import Settings
 from tests.support.repository import ROOT
 from ui.deploy import modal_app
 from ui.deploy.modal_app import Deployment, VolumeClaims, list_requirements, read_deployment
@@ -17,14 +18,22 @@ from ui.deploy.modal_app import Deployment, VolumeClaims, list_requirements, rea
 def test_image_has_the_pins_of_the_base_installation() -> None:
     found = list_requirements()
     assert "gradio==6.31.0" in found and "usearch==2.26.6" in found and "modal==1.6.4" in found
+    assert any(name.startswith("psycopg[") for name in found), "for a store"
     assert not any(name.startswith(("torch", "vllm", "colpali")) for name in found)
 
 
 def test_container_reads_the_same_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Deployment(volume="mine", hosts="pages.example.org", workers="A=modal:a", scaledown_window=7)
+    given = Deployment(
+        volume="mine", hosts="pages.example.org", workers="A=modal:a", scaledown_window=7, use_store=True
+    )
     for name, value in given.environment.items():
         monkeypatch.setenv(name, value)
     assert Deployment() == given
+    assert not Settings().keep_originals, "each acknowledgement would wait for them"
+    monkeypatch.setenv(
+        "DORMOUSE_KEEP_ORIGINALS", Deployment(keep_originals=True).environment["DORMOUSE_KEEP_ORIGINALS"]
+    )
+    assert Settings().keep_originals
 
 
 @pytest.mark.parametrize(

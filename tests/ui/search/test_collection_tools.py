@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from serving.library.records import Storage
 from tests.support.libraries import UNKNOWN, at, made
+from ui.components.templates import render_template
 from ui.core.service import Service
 from ui.search.tab import SearchEvents
 
@@ -72,3 +74,9 @@ def test_an_export_is_imported_again(
     assert "The collection was not exported" in failed[tools._outcome]
     tools.stop_task(REQUEST)  # nothing runs any more
     assert tools._tasks == {}
+
+
+def test_the_use_of_the_disk_counts_original_files() -> None:
+    told = render_template("pages/collection.html", key=UNKNOWN, storage=Storage(2, 3_000_000, 1_000_000, 5_000_000))
+    assert "Uses 9.0 MB: 3.0 MB pictures, 1.0 MB text and vectors, 5.0 MB original files." in " ".join(told.split())
+    assert "original files" not in render_template("pages/collection.html", key=UNKNOWN, storage=Storage(2, 3, 1))

@@ -14,8 +14,8 @@ from ui.servers.target import Target
 
 
 @pytest.mark.usefixtures("blocks")
-def test_files_and_types_are_offered_with_their_pages() -> None:
-    found = Filters()
+def test_files_and_types_are_offered_with_their_pages(service: Service) -> None:
+    found = Filters(service)
     updates = found.offer_files([("a.pdf", 12), ("b.png", 1), ("c.jpg", 2), ("d", 3)])
     assert updates[found.files]["choices"][0] == ("a.pdf (12 pages)", "a.pdf") and "value" not in updates[found.files]
     types = {kind: label for label, kind in updates[found.types]["choices"]}
@@ -49,8 +49,8 @@ def test_ranks_leave_out_the_page_that_was_asked_with(service: Service, ids: lis
     assert set(ranks) == set(ids[1:]) and sorted(ranks.values()) == [1, 2]
 
 
-def test_the_order_of_the_widgets_is_that_of_the_events(blocks: gr.Blocks) -> None:
-    found = Filters()
+def test_the_order_of_the_widgets_is_that_of_the_events(blocks: gr.Blocks, service: Service) -> None:
+    found = Filters(service)
     assert [widget.elem_id for widget in found.widgets] == [
         "only-files",
         "only-types",
@@ -62,8 +62,8 @@ def test_the_order_of_the_widgets_is_that_of_the_events(blocks: gr.Blocks) -> No
 
 
 @pytest.mark.usefixtures("blocks")
-def test_folders_and_times_are_offered() -> None:
-    found = Filters()
+def test_folders_and_times_are_offered(service: Service) -> None:
+    found = Filters(service)
     chosen = Selection(folder="manuals", added_after=parse_time("7"))
     updates = found.offer_files([("manuals/pump/a.pdf", 2), ("manuals/b.pdf", 1), ("c.pdf", 4)], chosen)
     assert updates[found.folder]["choices"] == [

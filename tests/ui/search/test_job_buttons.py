@@ -88,5 +88,5 @@ def test_what_was_skipped_is_tried_again_or_dismissed(events: SearchEvents, serv
 def test_an_upload_that_is_refused_says_why(events: SearchEvents, service: Service, tmp_path: Path) -> None:
     run(service, upload(tmp_path, "a.png", encoded(picture())))
     service.ingestor.stop()
-    refused = events.add_samples("scripted")[events.w.summary]
-    assert "The files were not added" in refused and "the page is stopping" in refused
+    (refused,) = [updates[events.w.summary] for updates in events.samples.add("scripted")]
+    assert "The sample pages were not added" in refused and "the page is stopping" in refused

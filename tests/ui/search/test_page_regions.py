@@ -19,7 +19,7 @@ from serving.library.records import ABSENT, Hit, StoredPage
 from serving.settings import Settings
 from tests.support.corner_pages import CORNERS, cornered
 from tests.support.files import encoded, pdf, picture
-from tests.support.hits import NASTY, hit
+from tests.support.hits import NASTY, opened
 from tests.support.libraries import at
 from tests.support.scripted import Coloured
 from tests.support.servers import make_settings, running
@@ -62,7 +62,13 @@ def kept(service: Service, folder: Path, image: Image.Image, name: str = "a.png"
 
 def asked(service: Service, query: str = "red") -> LastSearch:
     found = service.search(Question(query), at(service.library), 5)
-    return LastSearch(Question(query), tuple(found.hits), found.query.tobytes(), found.fingerprint)
+    return LastSearch(
+        Question(query),
+        tuple(found.hits),
+        found.query.tobytes(),
+        found.fingerprint,
+        collection=at(service.library),
+    )
 
 
 def best_box(found: dict[str, object]) -> Box:
@@ -119,7 +125,7 @@ def test_the_best_cell_lies_in_the_best_part() -> None:
 def test_where_nothing_stands_out_nothing_is_drawn() -> None:
     level = parts(0.3, 0.302, 0.301, 0.3)
     assert level.best is None and {value for _, value in page_regions.compute_heat(level.parts)} == {0}
-    html = page_regions.render_detail(hit(read=False, width=800, height=900), [], level)
+    html = page_regions.render_detail(opened(read=False, width=800, height=900), level)
     assert (
         "No part stands out" in html
         and "All parts score 0.300 to 0.302" in html
@@ -221,10 +227,10 @@ def test_what_cannot_be_looked_at_is_told(service: Service, double: Coloured, tm
 
 def test_only_a_page_that_nobody_read_has_the_button(service: Service, tmp_path: Path) -> None:
     (page,) = run(service, upload(tmp_path, "a.pdf", pdf([["a text layer, which this server does not read"]]))).added
-    assert not page.read and f'data-where="{page.id}"' in page_regions.render_detail(Hit(1, 0.5, page), [])
-    assert "data-where" in page_regions.render_detail(hit(read=False, width=800, height=900), [])
-    assert "data-where" not in page_regions.render_detail(hit(read=True, width=800, height=900), [])
-    assert "data-where" not in page_regions.render_detail(hit(read=False, width=60, height=90), [])
+    assert not page.read and f'data-where="{page.id}"' in page_regions.render_detail(opened(Hit(1, 0.5, page)))
+    assert "data-where" in page_regions.render_detail(opened(read=False, width=800, height=900))
+    assert "data-where" not in page_regions.render_detail(opened(read=True, width=800, height=900))
+    assert "data-where" not in page_regions.render_detail(opened(read=False, width=60, height=90))
 
 
 def test_a_page_deleted_meanwhile_is_gone(service: Service, double: Coloured, tmp_path: Path) -> None:
@@ -259,7 +265,8 @@ def test_a_page_in_place_of_a_question(service: Service, tmp_path: Path) -> None
     red = kept(service, tmp_path, Image.new("RGB", (300, 300), "red"), NASTY)
     page = kept(service, tmp_path, cornered("lower left"), "b.png")
     found = service.search(Question(like=red.id), at(service.library), 5)
-    before = LastSearch(Question(like=red.id), tuple(found.hits), found.query.tobytes(), found.fingerprint)
+    known = tuple(found.hits), found.query.tobytes(), found.fingerprint
+    before = LastSearch(Question(like=red.id), *known, collection=at(service.library))
     html = page_regions.show_parts(service, before, COLLECTION, "", page.id)
     assert "Best part: lower left" in html and "<img src=x" not in html
     assert "Compared with “&lt;img" in html and html.count('class="best"') == 1

@@ -84,12 +84,17 @@ def test_fewer_dimensions_rank_again_without_a_call(events: SearchEvents, script
     assert "files is a list" in failed[events.w.summary] and failed[events.w.last].query == last.query
 
 
+def turned(page: str, step: object = "", number: object = "") -> gr.EventData:
+    """A page that is asked for, as detail.js does."""
+    return gr.EventData(None, {"page": page, "step": step, "number": number, "token": "0.5"})
+
+
 def test_a_click_shows_a_page_until_it_is_gone(events: SearchEvents, ids: list[str]) -> None:
     last = search(events)[events.w.last]
-    assert f"/pages/{ids[1]}.jpg" in events.show_hit(last, gr.EventData(None, {"page": ids[1]}))
+    assert f"/pages/{ids[1]}.jpg" in events.answers.show_page(last, turned(ids[1]))
     updates = list(events.use_button(last, "c", "8", "scripted", gr.EventData(None, {"page": ids[1], "like": False})))
     assert "2 pages from 2 files" in updates[0][events.w.listing] and "of 2 in" in updates[1][events.w.summary]
-    assert "This page is gone" in events.show_hit(last, gr.EventData(None, {"page": ids[1]}))
+    assert "This page is gone" in events.answers.show_page(last, turned(ids[1]))
 
 
 def test_more_like_a_page_leaves_it_out(events: SearchEvents, ids: list[str], scripted: ScriptedWorker) -> None:
@@ -105,12 +110,38 @@ def test_more_like_a_page_leaves_it_out(events: SearchEvents, ids: list[str], sc
 def test_a_file_and_a_whole_collection_are_deleted(events: SearchEvents, service: Service, ids: list[str]) -> None:
     assert len(ids) == 3
     sha256 = service.library.catalogue.list_files(at(service.library))[0].sha256
-    updates = events.delete_file("c", gr.EventData(None, {"file": sha256}))
+    updates = events.delete_files("c", click(file=sha256))
     assert "2 pages from 2 files" in updates[events.w.listing] and updates[events.w.summary] == ""
-    updates = events.delete_file("c", gr.EventData(None, {"file": ""}))
+    updates = events.delete_files("c", click())
+    assert "2 pages from 2 files" in updates[events.w.listing], "nothing was named"
+    updates = events.delete_files("c", click(all=True))
     assert "No pages in this collection yet" in updates[events.w.listing]
-    failed = events.delete_file(UNKNOWN, gr.EventData(None, {"file": ""}))
+    failed = events.delete_files(UNKNOWN, click(all=True))
     assert "The deletion was not saved" in failed[events.w.summary]
+
+
+@pytest.mark.usefixtures("ids")
+def test_files_that_were_found_are_deleted_unless_they_are_others_by_now(
+    events: SearchEvents, service: Service
+) -> None:
+    names = [file.name for file in service.library.catalogue.list_files(at(service.library))]
+    changed = events.delete_files("c", click(found=2, find=names[0]))
+    assert "look at the list again" in changed[events.w.summary] and "3 pages from" in changed[events.w.listing]
+    updates = events.delete_files("c", click(found=1, find=names[0], sort="name"))
+    assert updates[events.w.summary] == "" and 'data-by="name"' in updates[events.w.listing]
+    assert [file.name for file in service.library.catalogue.list_files(at(service.library))] == names[1:]
+
+
+@pytest.mark.usefixtures("ids")
+def test_the_list_is_turned_without_the_rest_of_the_page(events: SearchEvents) -> None:
+    listed = events.listed.turn("c", click(sort="newest", page=3))
+    assert "data-asked" in listed and 'data-page="1"' in listed and "3 pages from 3 files" in listed
+    assert "cannot be listed" in events.listed.turn(UNKNOWN, click())
+
+
+def click(**given: object) -> gr.EventData:
+    """An event of the list of files, as the browser sends it."""
+    return gr.EventData(None, {"file": "", "found": 0, "all": False, "sort": "oldest", "find": "", "page": 1, **given})
 
 
 @pytest.mark.usefixtures("ids")
@@ -182,6 +213,25 @@ def test_a_search_that_is_not_kept_is_asked_once(events: SearchEvents, scripted:
     assert "This collection cannot be shown" in gone[events.w.summary]
 
 
+def test_a_turned_page_is_shown_again_though_it_is_no_hit(events: SearchEvents, ids: list[str]) -> None:
+    last = search(events, top_k="1")[events.w.last]
+    page = next(page for page in ids if page != last.hits[0].page.id)
+    shown = events.return_to(last, "c", wanted(search=last.id, page=page, redraw=False))
+    assert f"/pages/{page}.jpg" in shown[events.w.detail] and told(events, shown)["page"] == page
+    whole = events.return_to(LastSearch(), "c", wanted(search=last.id, page=page, top_k="1"))
+    assert f"/pages/{page}.jpg" in whole[events.w.detail] and told(events, whole)["page"] == page
+    assert 'aria-current="true"' not in whole[events.w.gallery]
+    linked = events.return_to(LastSearch(), "c", wanted(query="from a link", page=page, top_k="1"))
+    assert f"/pages/{page}.jpg" in linked[events.w.detail] and told(events, linked)["page"] == page
+    alone = events.return_to(LastSearch(), "c", wanted(page=page))
+    assert f"/pages/{page}.jpg" in alone[events.w.detail] and alone[events.w.gallery] == ""
+    assert "nearest to your question" not in alone[events.w.detail] and told(events, alone)["page"] == page
+    turned_on = events.answers.show_page(alone[events.w.last], turned(page))
+    assert f"/pages/{page}.jpg" in turned_on
+    other = events.return_to(LastSearch(), "d", wanted(collection="d", page=page))
+    assert other[events.w.detail] == "" and told(events, other)["page"] == ""
+
+
 def test_the_address_names_the_page_that_was_opened(events: SearchEvents, ids: list[str]) -> None:
     last = search(events)[events.w.last]
     page = last.hits[2].page.id
@@ -220,4 +270,3 @@ def test_a_server_that_cannot_rank_the_collection_is_told(events: SearchEvents, 
     assert events.check_server("c", "scripted") == events.check_server("", "scripted") == SKIP
     assert "there is no server with that name" in events.check_server("c", "other")
     assert "cannot search this collection" in events.check_server(UNKNOWN, "scripted")
-    assert events._name_samples(service.targets.first) == "samples"

