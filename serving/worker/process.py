@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from serving.errors import ServingError
 from serving.system.processes import die_with_parent, give_back_memory, list_threads
+from serving.system.registers import list_permitted_registers, request_registers
 from serving.system.timeouts import ms_since
 
 T = TypeVar("T")
@@ -112,6 +113,8 @@ class WorkerRuntime:
     worker: Any
     config: Any
     sleeps: bool
+    registers: list[int]
+    """What it may use of the CPU's large registers: a restored process has to ask again."""
 
     @classmethod
     def prepare(cls, name: str, given: Mapping[str, Any], status: int, *, warm_up: bool, sleeps: bool) -> WorkerRuntime:
@@ -145,7 +148,7 @@ class WorkerRuntime:
         gc.enable()
         about = {"fingerprint": embedder.fingerprint, "probe": probe, "threads": list_threads(), "compiled": compiled}
         write_status(status, {"warm": about})
-        return cls(worker, config, sleeps)
+        return cls(worker, config, sleeps, list_permitted_registers())
 
     def serve_launches(self, control: int, status: int) -> int:
         """Wait for a launch message, serve until control ends, and return the exit code."""
@@ -163,6 +166,7 @@ class WorkerRuntime:
     def _serve_launch(self, launch: dict[str, Any], control: int, status: int) -> tuple[int, bool]:
         """Return the exit code, and whether the process is to be parked for another launch."""
         began = time.perf_counter()
+        request_registers(self.registers)
         reseed_random()
         from serving.settings import Settings
         from serving.worker.server import WorkerServer
