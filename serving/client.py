@@ -10,7 +10,8 @@ import base64
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -103,6 +104,8 @@ class EmbeddingClient:
         self.deadline_s = deadline_s
         self.unreachable_s = unreachable_s
         self.key = key
+        self.on_refusal: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered for as long as a request that was refused (429, 503) waits to be sent again."""
         self._local = threading.local()
         self._closed = threading.Event()
 
@@ -177,9 +180,14 @@ class EmbeddingClient:
                 heard = time.monotonic()
                 error = make_error(found.status_code, found.content, read_retry_after(found))
             wait = error.retry_after or RETRY_S
-            if error.status not in (429, 503) or time.monotonic() + wait >= until or self._closed.wait(wait):
+            if error.status not in (429, 503) or time.monotonic() + wait >= until or self._waits_in_vain(wait):
                 raise error
             retries += 1
+
+    def _waits_in_vain(self, seconds: float) -> bool:
+        """Wait, and return whether the client was closed meanwhile."""
+        with self.on_refusal():
+            return self._closed.wait(seconds)
 
     def _send_once(self, method: str, path: str, body: bytes | None, left: float) -> requests.Response | None:
         """Return the answer, None if nothing answers. Raises ServingError, ReadTimeout."""

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from typing_extensions import TypedDict
 
+FOREIGN = "foreign_error"
+"""The code of a failure that something between us and the worker answers with: Modal's edge, a proxy."""
 GONE = "the upload is no longer there: add the file again"
 
 
@@ -112,4 +114,5 @@ def make_error(status: int, body: bytes | bytearray, retry_after: float | None =
         texts = {}
     message = texts.get("message") or f"the server answered HTTP {status} without an error body"
     kind: type[ServingError] = BY_STATUS.get(status, ServingError)
-    return kind(message, retry_after=retry_after, param=texts.get("param"), code=texts.get("code"))
+    code = texts.get("code") or (FOREIGN if status >= 500 and kind is ServingError and not texts else None)
+    return kind(message, retry_after=retry_after, param=texts.get("param"), code=code)

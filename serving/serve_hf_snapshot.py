@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from serving.cloud.modal_app import ModalServer
 
 server = ModalServer("hf")
-app = modal.App("bigemma3-hf-serve")
+app = modal.App("bigemma3-hf-serve", tags=server.tags)
 
 
 @app.cls(**server.options)

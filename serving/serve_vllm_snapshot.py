@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from serving.cloud.modal_app import ModalServer
 
 server = ModalServer("vllm")
-app = modal.App("bigemma3-vllm-serve")
+app = modal.App("bigemma3-vllm-serve", tags=server.tags)
 
 
 @app.cls(**server.options)

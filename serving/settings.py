@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     disk; somebody who drops in one file after another is not stopped."""
     max_waiting_jobs: Annotated[int, Field(ge=1)] = 128
     """Uploads of all owners that have not ended."""
+    max_sending: Annotated[int, Field(ge=1)] = 1_024
+    """Pages that are with a server on Modal at once: 32 containers of 32. Each takes a thread, a connection and memory
+    for its JPEG."""
     retry_s: Annotated[float, Field(ge=0)] = 24 * 3600.0
     """An upload keeps the files of pages that were skipped so long, to try them again: a server that was down for a
     night is up by then. 0: they go when it ends."""

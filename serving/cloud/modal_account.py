@@ -113,6 +113,11 @@ def look_up_app(name: str, missing: str = "") -> DeployedApp:
     return ask_modal(look_up, missing or f"{name} is not deployed")
 
 
+def read_tags(name: str, missing: str = "") -> dict[str, str]:
+    """Return the tags of a deployed app. Raises AccountError as `look_up_app`."""
+    return ask_modal(lambda: dict(import_client().App.lookup(name).get_tags()), missing or f"{name} is not deployed")
+
+
 def run_command(*words: str) -> str:
     """Return the output of one of the client's commands: some have no method in Python. Raises AccountError."""
     import_client()

@@ -19,6 +19,7 @@ import modal.experimental
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.cloud.server_shape import ServerShape
 from serving.settings import WEIGHTS
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Deployment(BaseSettings):
     min_containers: Annotated[int, Field(ge=0)] = 0
     """1 keeps a container up, day and night."""
     max_containers: Annotated[int, Field(ge=1)] = 1
-    """One GPU is the most that can be billed at a time; it embeds tens of pages a second."""
+    """One GPU is the most that can be billed at a time; it embeds tens of pages a second. The page and `dormouse add`
+    ask Modal for this limit, and have as many pages on the way as that many containers take."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
     """Requests in a container at once; more wait at Modal, where they cost nothing."""
     timeout: Annotated[int, Field(ge=1, le=86_400)] = 300
@@ -184,6 +186,13 @@ class ModalServer:
         """Return the arguments of `modal.concurrent`; beyond `target_inputs` Modal starts a container if it may."""
         concurrency = self.deployed.concurrency
         return {"max_inputs": concurrency, "target_inputs": max(1, concurrency // 2)}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the app: what callers have to know to keep the containers busy, and what these cost."""
+        deployed, requests = self.deployed, self.concurrent["target_inputs"]
+        gpu = deployed.gpu.rstrip("!") or "none"
+        return ServerShape(gpu, deployed.cpu, deployed.memory / 1024, deployed.max_containers, requests).as_tags()
 
     @property
     def asks_for_proxy_token(self) -> bool:

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,34 @@ def read_memory_bytes(pid: int, what: str) -> int:
 
 
 @contextmanager
-def handle_signals(handler: Callable[..., Any]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `handler` while the block runs; outside the main thread nothing is changed."""
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+def handle_signals(
+    handler: Callable[..., Any], numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[None]:
+    """Have these signals call `handler` while the block runs; outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
     former = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
         for number, before in former.items():
             signal.signal(number, before)
+
+
+@contextmanager
+def hold_signals_back() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP wait while the block runs: for what must not be done by half."""
+    came: list[int] = []
+    with handle_signals(lambda number, _: came.append(number), list_ending_signals()):
+        yield
+    if came:
+        raise KeyboardInterrupt
+
+
+def list_ending_signals() -> list[signal.Signals]:
+    """Return the signals that end a command; without SIGHUP where it is ignored, as by nohup."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    return found if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*found, signal.SIGHUP]
 
 
 @contextmanager

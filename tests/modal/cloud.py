@@ -316,6 +316,12 @@ class Cloud:
             self._call(functools.partial(each.stop, graceful=graceful))
         self.until(lambda: not any(each.alive for each in stopping), lambda: "\n".join(each.log for each in stopping))
 
+    def change_limit(self, app: str, containers: int) -> None:
+        """As somebody does by the dashboard."""
+        changed = pb.AutoscalerSettings(max_containers=containers)
+        for tag in self.app(app).function_ids:
+            self._call(functools.partial(self.pool(app, tag).override, changed))
+
     def discard_snapshots(self, app: str) -> None:
         """As the platform does when it is updated: the next start creates one again."""
         for tag in self.app(app).function_ids:

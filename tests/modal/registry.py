@@ -316,6 +316,9 @@ class Registry:
         page = f"http://modal.invalid/apps/{app.app_id}"
         return pb.AppCreateResponse(app_id=app.app_id, app_page_url=page, app_logs_url=page)
 
+    def AppGetTags(self, request: Any, caller: object) -> Message:
+        return pb.AppGetTagsResponse(tags=self.app(request.app_id).tags)
+
     def AppGetOrCreate(self, request: Any, caller: object) -> Message:
         app = self.deployed(request.app_name)
         if not app and request.object_creation_type == EXISTING:

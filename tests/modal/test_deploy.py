@@ -74,8 +74,14 @@ def test_from_nothing_to_all_three_and_back(
     assert (kept["DORMOUSE_MODAL_KEY"], kept["DORMOUSE_MODAL_SECRET"]) in cloud.proxy_tokens - {PROXY_TOKEN}
     assert not any(value in out for value in [*kept.values(), "hf_mine"]), "no key is shown"
 
+    # A job with more containers was killed: the next deployment puts its limit back, and says so.
+    note = data / f"modal-limit-{APP}.json"
+    note.write_text(json.dumps({"app": APP, "before": 1, "raised": 3}))
+    cloud.change_limit(APP, 3)
     assert deploy.main(["--yes", "--no-hub-check", "--only", "hf"]) == 0
     again = capfd.readouterr().out
+    assert f"the limit of containers of {APP} was 1, and 3 meanwhile" in again and not note.exists()
+    assert cloud.pool(APP, "Worker.*").settings.max_containers == 1
     assert (
         "the secret dormouse exists" in again
         and "this machine has a proxy token" in again

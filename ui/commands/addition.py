@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from serving.errors import ServingError
-from serving.library.records import Collection, CollectionKey
+from serving.library.records import CollectionKey, StoredFile
 from serving.settings import Settings
 from ui.commands.folder_files import find_files
-from ui.commands.options import add_collection_option, find_collection, make_parser, open_store, parse_options
+from ui.commands.modal_addition import ModalJob, add_modal_options, check_modal_options
+from ui.commands.options import (
+    add_collection_option,
+    find_collection,
+    make_parser,
+    open_store,
+    parse_options,
+    read_settings,
+)
 from ui.commands.output import DONE, SKIPPED, Output, ShowProgress, Stopped, run_command
 from ui.commands.store import AddProgress, CollectionStore, FileToAdd
 from ui.components.wording import format_count
@@ -28,12 +37,15 @@ def main(argv: Sequence[str]) -> int:
             "add invoices/ --collection invoices",
             "add manual.pdf scans.zip --collection mine --page http://localhost:7860",
             "add inbox/ --collection inbox --json > added.jsonl",
+            "add --modal archive/ --collection archive --containers 8",
         ],
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="file, folder or zip")
     add_collection_option(parser)
     parser.add_argument("--keep-old", action="store_true", help="keep the old pages of a changed file as well")
+    add_modal_options(parser)
     options = parse_options(parser, argv)
+    check_modal_options(parser, options)
     return run_command("add", lambda output: add(options, output), as_json=options.json)
 
 
@@ -42,8 +54,9 @@ def add(options: argparse.Namespace, output: Output) -> int:
     addition = Addition(output)
     try:
         files = addition.find_files(options.paths)
-        with open_store(options, may_create=True) as store:
-            addition.add_files(store, options.collection, files, replaces=not options.keep_old)
+        job = ModalJob(options, read_settings(options), output) if options.modal else None
+        with open_store(options, may_create=True, targets=job.targets if job else None) as store:
+            addition.add_files(store, options.collection, files, replaces=not options.keep_old, job=job)
     except KeyboardInterrupt:
         raise Stopped(f"stopped: {addition.describe_kept()}") from None
     except ServingError as error:
@@ -61,6 +74,7 @@ class Addition:
         self._output = output
         self._show: ShowProgress = lambda _done, _total, _words: None
         self._began, self._before = 0.0, 0
+        self._job: ModalJob | None = None
         self.added = self.skipped = self.known = self.replaced = self.deleted = self._left = 0
         self._note()
 
@@ -77,6 +91,8 @@ class Addition:
     def add_page(self, file: str, page: int, page_id: str) -> None:
         self.added += 1
         self._note()
+        if self._job is not None:
+            self._job.note_page()
         if self._output.as_json:
             self._output.write("page", "", file=file, page=page, id=page_id)
 
@@ -119,22 +135,36 @@ class Addition:
                 show(0, 0, format_count(len(found), "file"))
         return found
 
-    def add_files(self, store: CollectionStore, name: str, files: Sequence[FileToAdd], *, replaces: bool) -> None:
-        """Add those that are new, and delete the old pages of those that have changed. Raises ServingError."""
-        collection = find_collection(store, name) or store.create_collection(name)
-        self._output.summary["collection"] = collection.key
-        new = self._leave_out_known(store, collection, files)
-        if new:
-            with self._output.show_progress("adding") as show:
-                self.begin(show)
-                store.add_files(collection.key, new, self)
+    def add_files(
+        self,
+        store: CollectionStore,
+        name: str,
+        files: Sequence[FileToAdd],
+        *,
+        replaces: bool,
+        job: ModalJob | None = None,
+    ) -> None:
+        """Add those that are new, and delete the old pages of those that have changed. Raises ServingError.
+
+        `job` asks before anything is changed, and has its server ready while they are added.
+        """
+        collection = find_collection(store, name)
+        listed = store.list_files(collection.key) if collection else []
+        new = self._leave_out_known(listed, files)
+        held = {file.sha256: file.pages for file in listed}
+        with job.run(store, new, held) if job and new else nullcontext():
+            self._job = job
+            collection = collection or store.create_collection(name)
+            self._output.summary["collection"] = collection.key
+            if new:
+                with self._output.show_progress("adding") as show:
+                    self.begin(show)
+                    store.add_files(collection.key, new, self)
         if replaces:
             self._replace_old(store, collection.key, files)
 
-    def _leave_out_known(
-        self, store: CollectionStore, collection: Collection, files: Sequence[FileToAdd]
-    ) -> list[FileToAdd]:
-        known = {file.sha256: file.name for file in store.list_files(collection.key) if file.is_complete}
+    def _leave_out_known(self, listed: Sequence[StoredFile], files: Sequence[FileToAdd]) -> list[FileToAdd]:
+        known = {file.sha256: file.name for file in listed if file.is_complete}
         new = []
         for file in files:
             if not file.contents or any(digest not in known for _, digest in file.contents):

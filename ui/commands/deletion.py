@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from serving.library.records import Collection
 from serving.system.display_names import display_path
 from ui.commands.options import add_collection_option, make_parser, open_store, parse_options, require_collection
-from ui.commands.output import DONE, SKIPPED, Output, Stopped, make_printable, run_command
+from ui.commands.output import DONE, SKIPPED, Output, confirm, run_command
 from ui.commands.store import CollectionStore
 from ui.components.wording import format_count
 
@@ -39,7 +39,7 @@ def delete(options: argparse.Namespace, output: Output) -> int:
         if options.file:
             return delete_files(store, collection, options, output)
         what = f"the collection {collection.name!r} with {format_count(collection.pages, 'page')}"
-        confirm(what, yes=options.yes)
+        confirm_deletion(what, yes=options.yes)
         pages = store.delete_collection(collection.key)
     output.summary["pages"] = pages
     output.write_text(f"{format_count(pages, 'page')} deleted, with the collection {collection.name!r}")
@@ -51,7 +51,7 @@ def delete_files(store: CollectionStore, collection: Collection, options: argpar
     found = [file for file in store.list_files(collection.key) if file.name in wanted]
     if found:
         pages = format_count(sum(file.pages for file in found), "page")
-        confirm(f"{format_count(len(found), 'file')} with {pages} of {collection.name!r}", yes=options.yes)
+        confirm_deletion(f"{format_count(len(found), 'file')} with {pages} of {collection.name!r}", yes=options.yes)
     deleted = store.delete_files(collection.key, [file.sha256 for file in found])
     for file in found:
         output.write(
@@ -65,11 +65,6 @@ def delete_files(store: CollectionStore, collection: Collection, options: argpar
     return SKIPPED if missing else DONE
 
 
-def confirm(what: str, *, yes: bool) -> None:
+def confirm_deletion(what: str, *, yes: bool) -> None:
     """Ask on the terminal. Raises Stopped unless the answer is yes."""
-    if yes:
-        return
-    sys.stderr.write(make_printable(f"Delete {what}? It cannot be undone. [y/N] "))
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Stopped("nothing was deleted")
+    confirm(f"Delete {what}? It cannot be undone.", "nothing was deleted", yes=yes)

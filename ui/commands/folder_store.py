@@ -29,8 +29,19 @@ POLL_S = 0.2
 class FolderStore:
     """A library that this process holds. What only reads or deletes starts no engine."""
 
-    def __init__(self, settings: Settings, worker: tuple[str, str] | None = None, *, shows_log: bool = False) -> None:
-        """`worker`: name and address of the server that embeds. Raises LibraryError; its code is IN_USE if held."""
+    def __init__(
+        self,
+        settings: Settings,
+        worker: tuple[str, str] | None = None,
+        *,
+        shows_log: bool = False,
+        targets: Targets | None = None,
+    ) -> None:
+        """`worker`: name and address of the server that embeds; `targets`: that server, if the caller has it already.
+
+        Raises LibraryError; its code is IN_USE if another process holds the library.
+        """
+        self._targets = targets
         self._settings = settings
         self._worker = worker
         self._shows_log = shows_log
@@ -52,7 +63,9 @@ class FolderStore:
         from ui.servers.engine_process import LocalEngine
         from ui.servers.target import Target, Targets
 
-        if self._worker is not None:
+        if self._targets is not None:
+            targets = self._targets
+        elif self._worker is not None:
             targets = configure_targets([self._worker], self._settings)
         else:
             engine = LocalEngine(self._settings, shows_log=self._shows_log)

@@ -17,6 +17,7 @@ from ui.commands.page_store import PageStore
 from ui.commands.store import CollectionStore
 from ui.core.page_address import find_page
 from ui.servers.configured import parse_worker
+from ui.servers.target import Targets
 
 
 def make_parser(command: str, about: str, examples: Sequence[str]) -> argparse.ArgumentParser:
@@ -84,14 +85,24 @@ def add_collection_option(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_store(options: argparse.Namespace, *, may_create: bool = False) -> Iterator[CollectionStore]:
+def open_store(
+    options: argparse.Namespace, *, may_create: bool = False, targets: Targets | None = None
+) -> Iterator[CollectionStore]:
     """Yield the collections of the page or the data folder that the options name. Raises ServingError.
 
-    `may_create`: a data folder that does not exist is made.
+    `may_create`: a data folder that does not exist is made. `targets`: the servers that embed for a data folder.
     """
     set_up_log(options)
-    with closing(PageStore(options.page) if options.page else open_folder(options, may_create=may_create)) as store:
+    with closing(
+        PageStore(options.page) if options.page else open_folder(options, may_create=may_create, targets=targets)
+    ) as store:
         yield store
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """Return the settings of the environment, with the data folder and store that the options name."""
+    chosen = {"data": options.data, "store": options.store}
+    return Settings(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def set_up_log(options: argparse.Namespace) -> None:
@@ -99,17 +110,16 @@ def set_up_log(options: argparse.Namespace) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def open_folder(options: argparse.Namespace, *, may_create: bool) -> CollectionStore:
+def open_folder(options: argparse.Namespace, *, may_create: bool, targets: Targets | None = None) -> CollectionStore:
     """Return the collections of a data folder or store, or of the page that runs on the folder. Raises LibraryError."""
     from ui.commands.folder_store import FolderStore
 
-    chosen = {"data": options.data, "store": options.store}
-    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    settings = read_settings(options)
     store = settings.store.get_secret_value()
     if not may_create and not store and not (settings.data / "library.db").exists():
         raise LibraryError(f"there are no collections in {settings.data}: name their folder with --data")
     try:
-        return FolderStore(settings, options.worker, shows_log=options.verbose)
+        return FolderStore(settings, options.worker, shows_log=options.verbose, targets=targets)
     except LibraryError as error:
         if error.code != IN_USE:
             raise

@@ -100,6 +100,16 @@ def run_command(command: str, work: Callable[[Output], int], *, as_json: bool) -
     return code
 
 
+def confirm(question: str, refused: str, *, yes: bool) -> None:
+    """Ask on the terminal. Raises Stopped with `refused` unless the answer is yes."""
+    if yes:
+        return
+    sys.stderr.write(make_printable(f"{question} [y/N] "))
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Stopped(refused)
+
+
 def describe(failure: Exception) -> str:
     """Return a failure as one line."""
     if isinstance(failure, ServingError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 
 from ui.core.jobs import IngestJob
 
@@ -16,9 +17,13 @@ from ui.core.jobs import IngestJob
 class JobQueue:
     """Jobs that wait for turns, of which each takes many. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        """`most`: turns that one job may have at the same time, so that a slow one leaves some to others."""
+    def __init__(self, most: int, claim: Callable[[IngestJob], bool] = lambda _: True) -> None:
+        """`most`: turns that one job may have at the same time, so that a slow one leaves some to others.
+
+        `claim`: takes a place at the server of a job and returns True, or False where all are taken.
+        """
         self._most = most
+        self._claim = claim
         self._owners: OrderedDict[str, deque[IngestJob]] = OrderedDict()
         """Owners and their jobs, in the order of their next turns."""
         self._busy: Counter[str] = Counter()
@@ -29,7 +34,7 @@ class JobQueue:
         """Let a job take turns: the next of its owner, whose own place among the owners stays."""
         with self._changed:
             self._owners.setdefault(job.owner, deque()).appendleft(job)
-            self._changed.notify_all()
+            self._changed.notify()
 
     def remove(self, job: IngestJob) -> None:
         """Let a job take no turn any more. One that is not here is left alone."""
@@ -45,6 +50,7 @@ class JobQueue:
         with self._changed:
             while not self._closed:
                 if (job := self._find_next()) is not None:
+                    self._changed.notify()  # there may be another turn: one thread looks, not all
                     return job
                 self._changed.wait()
             return None
@@ -52,7 +58,7 @@ class JobQueue:
     def _find_next(self) -> IngestJob | None:
         for owner, jobs in self._owners.items():
             for job in jobs:
-                if job.state != "paused" and self._busy[job.id] < self._most:
+                if job.state != "paused" and self._busy[job.id] < self._most and self._claim(job):
                     self._owners.move_to_end(owner)
                     jobs.remove(job)
                     jobs.append(job)
@@ -64,12 +70,12 @@ class JobQueue:
         with self._changed:
             self._busy[job.id] -= 1
             self._busy += Counter()  # forget those that have none
-            self._changed.notify_all()
+            self._changed.notify()
 
     def wake(self) -> None:
-        """Look again: a job was resumed."""
+        """Look again: a job was resumed, or a place has become free."""
         with self._changed:
-            self._changed.notify_all()
+            self._changed.notify()
 
     def close(self) -> None:
         """Let nobody take a turn any more."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from serving.client import PagePayload
+from serving.client import Answer, PagePayload
 from serving.documents.parser_pool import ParserPool
 from serving.errors import ServingError
 from serving.library.catalogue import CollectionGoneError
@@ -28,6 +28,7 @@ from ui.core.job_queue import JobQueue
 from ui.core.jobs import UNEXPECTED, IngestJob, JobState, SkippedFile, as_skip_row
 from ui.core.kept_uploads import KeptUploads
 from ui.core.page_source import EncodedPage, PageClaims, PageSource, PageToAdd, encode_page
+from ui.core.send_gate import SendGates
 from ui.core.time_left import Laps, PageCosts, WorkLeft, estimate_seconds_left
 
 DELETED = "the collection was deleted"
@@ -87,10 +88,10 @@ class JobRunner:
         self._stopping = False
         self._to_open = JobQueue(1)
         # Those of its pages that are slow to draw must not keep another job's from being drawn.
-        self._to_add = JobQueue(settings.pages_ahead)
-        # The worker reads one page on each core: one more keeps it busy, and a cancel waits for few.
-        self._sending = threading.Semaphore(settings.pages_ahead + 1)
+        self._gates = SendGates(settings)
+        self._to_add = JobQueue(settings.pages_ahead, lambda job: self._gates.find(job.target).claim())
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
         self._laps = Laps()
         self._costs = PageCosts()
         """Of the pages of all jobs."""
@@ -101,16 +102,18 @@ class JobRunner:
         """Let a job take turns. `added`: its pages from before a restart."""
         source = PageSource(job, self._library, self._settings, self._parsers, self._claims, added)
         self._runs[job.id] = JobRun(job, source)
+        self._gates.find(job.target)
         self._start_threads()
         self._to_open.add(job)
 
     def _start_threads(self) -> None:
-        if self._threads:
-            return
-        loops = [self._open_jobs] * self._settings.max_jobs + [self._add_pages] * (2 * self._settings.pages_ahead + 1)
-        self._threads = [threading.Thread(target=loop, name=f"ingest-{n}", daemon=True) for n, loop in enumerate(loops)]
-        for thread in self._threads:
-            thread.start()
+        """Start those that are missing: one for each page that can be drawn or with a server at the same time."""
+        with self._starting:
+            loops = [self._open_jobs] * self._settings.max_jobs + [self._add_pages] * self._gates.count_places()
+            for number in range(len(self._threads), 0 if self._stopping else len(loops)):
+                thread = threading.Thread(target=loops[number], name=f"ingest-{number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def resume(self, job: IngestJob) -> None:
         """Let a paused job take turns again."""
@@ -178,6 +181,8 @@ class JobRunner:
             if run is None or not self._work(run, self._add_next):
                 self._to_add.remove(job)  # it ended while its files were opened
                 self._to_add.release(job)
+            self._gates.find(job.target).free()
+            self._to_add.wake()
 
     def _work(self, run: JobRun, step: Callable[[JobRun], None]) -> bool:
         """Take a step of a job, and end the job if it was the last one. Returns False where none may be taken."""
@@ -221,6 +226,8 @@ class JobRunner:
             raise FilesGoneError(FILES_GONE)
         job.reach_store(lambda: job.target.check_fingerprint(self._library, job.collection))
         run.source.open()
+        self._gates.ask(job.target)
+        self._start_threads()
         job.reach_store(lambda: self._library.jobs.set_total(job.id, job.total))
         self._library.note_change(job.collection)
         self._restart_laps()
@@ -262,16 +269,19 @@ class JobRunner:
         return drawn
 
     def _send(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
-        with self._sending:
-            if job.cancelled.is_set() or self._stopping:
-                return
-            with job.skip_on_error(page.name, upload=page.source.number, page=page.number) as skipped:
-                self._embed_and_keep(job, page, drawn)
+        gate = self._gates.ask(job.target)
+        with job.skip_on_error(page.name, upload=page.source.number, page=page.number) as skipped:
+            with gate.hold() as passage:
+                if job.cancelled.is_set() or self._stopping:
+                    return
+                picture, lines, _, _ = drawn
+                answer = job.target.client.embed_pages([PagePayload(picture, lines)], explain=True)
+                passage.boot_id = answer.boot_id
+            self._keep(job, page, drawn, answer)
         self._count_page(job, page, skipped)
 
-    def _embed_and_keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage) -> None:
-        picture, lines, thumbnail, (width, height) = drawn
-        answer = job.target.client.embed_pages([PagePayload(picture, lines)], explain=True)
+    def _keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage, answer: Answer) -> None:
+        picture, _, thumbnail, (width, height) = drawn
         text = answer.pages[0]
         new = NewPage(
             file=page.source.upload.name,

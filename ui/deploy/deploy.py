@@ -21,6 +21,7 @@ from serving.cloud.modal_account import AccountError
 from serving.settings import Settings
 from ui.deploy.apps import NAMES, ROOT, App, Setup, describe_costs, list_apps, read_setup
 from ui.deploy.preflight import Check, Outcome, find_hub_token, run_checks
+from ui.servers.container_limit import put_back_left
 
 USE_STORE = {"DORMOUSE_PAGE_USE_STORE": "True"}
 PROXY = "dormouse"
@@ -83,6 +84,7 @@ def deploy(options: argparse.Namespace) -> int:
     print(describe_costs(chosen, setup, prices.fetch_rates_or_list()[0]))
     if not confirm(f"Deploy {', '.join(app.name for app in chosen)}?", options.yes, default=True):
         return 1
+    put_back_left(settings.data, print)
     make_secrets(found, setup, settings, store or "")
     stored = any(check.name == "store" for check in found)
     for app in chosen:

@@ -7,22 +7,24 @@ state comes from Modal's counts (`ModalStateFeed`), which wake no container.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.coldstart.modal_target import APPS, ModalServer, explain_not_deployed, look_up_function
+from bench.coldstart.modal_target import APPS, WINDOW_S, ModalServer, explain_not_deployed, look_up_function
 from serving.client import Answer, EmbeddingClient, ModelInfo
 from serving.cloud import modal_account
 from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError, ask_modal
-from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
+from serving.cloud.server_shape import ServerShape, parse_shape
+from serving.errors import FOREIGN, BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.system.files import write_file
 from ui.servers.modal_feed import ContainerCounts, ModalStateFeed
 from ui.servers.state import StartRecord
@@ -39,6 +41,12 @@ STARTS_KEPT = 20
 REQUEST_PHASES = ("queue", "decode", "embed")
 """Phases of one request; all others that an answer names belong to the start."""
 PHASE_ORDER = ("start", "restore", "wake", "probe")
+MOST_CONTAINERS = 10_000
+"""As many as the bench simulates."""
+LOST_TRIES = 3
+"""Times that a request is sent whose container dies while it has it: Modal's edge answers that with a bare 500."""
+LOST_PAUSE_S = 1.0
+log = logging.getLogger(__name__)
 
 
 class ServerMemory(BaseModel):
@@ -106,6 +114,27 @@ class ModalApp:
             raise
         return ContainerCounts(found.backlog, found.num_total_runners, found.num_running_inputs)
 
+    def fetch_shape(self) -> ServerShape | None:
+        """Return what it was deployed with; None where an earlier release deployed it. Raises AccountError."""
+        return parse_shape(modal_account.read_tags(self.name, self.not_deployed))
+
+    def fetch_limit(self) -> int | None:
+        """Return how many containers it may have now; None: as many as it likes. Raises AccountError."""
+        limit = self._fetch_scaling().max_containers
+        return None if limit is None else int(limit)
+
+    def fetch_window(self) -> int:
+        """Return its scaledown window, in seconds. Raises AccountError."""
+        return int(self._fetch_scaling().scaledown_window or WINDOW_S)
+
+    def change_limit(self, containers: int) -> None:
+        """Let it have so many containers, until the next deployment. Raises AccountError."""
+        update = self._look_up().autoscaler.update
+        ask_modal(lambda: update(max_containers=containers), self.not_deployed)
+
+    def _fetch_scaling(self) -> Any:
+        return ask_modal(self._look_up().autoscaler.settings, self.not_deployed)
+
     def fetch_version(self) -> int:
         """Raises AccountError."""
         return modal_account.look_up_app(self.name, self.not_deployed).version
@@ -136,7 +165,7 @@ class ModalClient(EmbeddingClient):
         if self.url == UNKNOWN_URL:
             self.url = self._app.fetch_url()
         try:
-            return super()._call(method, path, body, deadline_s)
+            return self._call_again(method, path, body, deadline_s)
         except NotFoundError:  # Modal's edge, for an app that was stopped: each path that we ask for is there
             self.url = UNKNOWN_URL
             raise NotReadyError(self._app.not_deployed, code="not_deployed") from None
@@ -148,6 +177,20 @@ class ModalClient(EmbeddingClient):
                 " DORMOUSE_MODAL_SECRET, from `modal workspace proxy-tokens create`"
             ) from None
 
+    def _call_again(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[Any, int]:
+        """Return the answer, also where a container dies on the way: a page that is embedded twice is the same."""
+        ends = time.monotonic() + deadline_s
+        for lost in range(LOST_TRIES):
+            try:
+                found, retries = super()._call(method, path, body, ends - time.monotonic())
+            except ServingError as error:
+                last = lost + 1 == LOST_TRIES or time.monotonic() + LOST_PAUSE_S >= ends
+                if error.code != FOREIGN or last or self._waits_in_vain(LOST_PAUSE_S):
+                    raise
+            else:
+                return found, retries + lost
+        raise AssertionError("the last try returns or raises")
+
 
 class ModalTarget(Target):
     """A server on Modal. `app` is looked up when it is first needed, so it may be deployed while the page runs."""
@@ -155,11 +198,14 @@ class ModalTarget(Target):
     def __init__(self, name: str, app: str, keys: Keys, folder: Path) -> None:
         """`folder`: where the server's facts are remembered."""
         self.app = app
+        self.containers: int | None = None
+        """Keep no more of its containers busy than these; None: all that it may have."""
+        self.on_answer: Callable[[Answer], None] = lambda _: None
         self._keys = keys
-        self._modal = ModalApp(app)
+        self.modal = ModalApp(app)
         self._memory = MemoryFile(folder / f"worker-{app}.json")
-        feed = ModalStateFeed(self._modal.fetch_counts, lambda: self._memory.read().starts)
-        super().__init__(ModalClient(self._modal, keys, feed, self._learn), name or app, feed)
+        feed = ModalStateFeed(self.modal.fetch_counts, lambda: self._memory.read().starts)
+        super().__init__(ModalClient(self.modal, keys, feed, self._learn), name or app, feed)
 
     @property
     def deployment(self) -> str:
@@ -185,9 +231,27 @@ class ModalTarget(Target):
         if self.known_info is None:
             return self.fetch_info()  # nothing to forget, and nothing to ask Modal for
         with suppress(AccountError):
-            if self._modal.fetch_version() != self._memory.read().version:
+            if self.modal.fetch_version() != self._memory.read().version:
                 self._memory.update(info=None)
         return self.fetch_info()
+
+    @property
+    def starts(self) -> Sequence[StartRecord]:
+        """Its last starts that this folder knows, the newest last."""
+        return self._memory.read().starts
+
+    def fetch_places(self) -> int | None:
+        """Return how many requests its containers take, all that it may have now; None where Modal does not say."""
+        try:
+            shape, limit = self.modal.fetch_shape(), self.modal.fetch_limit()
+        except Exception as error:  # the client's own as well: uploads go on with what they have
+            log.warning("how many containers %s may have cannot be asked: %s", self.app, error)
+            return None
+        if shape is None:
+            return None
+        if limit is None:  # no bound of Modal's: then one is what nobody pays for by mistake
+            return (self.containers or 1) * shape.requests
+        return min(limit, self.containers or limit) * shape.requests
 
     def use_keys(self, keys: Keys) -> None:
         self._keys = keys
@@ -200,6 +264,7 @@ class ModalTarget(Target):
 
     def _learn(self, answer: Answer) -> None:
         """Remember the start of a container from its first answer, and the model once a container is awake."""
+        self.on_answer(answer)
         known = self._memory.read()
         if answer.boot_requests == 1:
             self._memory.update(starts=(*known.starts, as_start_record(answer))[-STARTS_KEPT:])
@@ -214,7 +279,7 @@ class ModalTarget(Target):
             info = self.client.fetch_info(ANSWER_S)
             version = 0
             with suppress(AccountError):
-                version = self._modal.fetch_version()
+                version = self.modal.fetch_version()
             self._memory.update(info=info, version=version)
 
 

@@ -59,6 +59,10 @@ class Target:
         self._info = self.client.fetch_info(ANSWER_S)
         return self._info
 
+    def fetch_places(self) -> int | None:
+        """Return how many pages it takes at once, as it is now; None where it says nothing of that."""
+        return None
+
     def check_fingerprint(self, library: Library, collection: CollectionKey) -> None:
         """Raises FingerprintError where its vectors cannot join the collection, before a worker is woken.
 

@@ -227,7 +227,8 @@ def test_two_machines_that_add_one_file_keep_one(
     key, file = made(one.library), encoded(picture())
     scripted.embedder.gate.clear()
     jobs = [machine.ingestor.start(key, [upload(tmp_path, "a.png", file)]) for machine in (one, two)]
-    until(lambda: one.ingestor._runner._sending._value < 3 and two.ingestor._runner._sending._value < 3, 30)
+    gates = [machine.ingestor._runner._gates.find(machine.targets.first) for machine in (one, two)]
+    until(lambda: all(gate.in_flight for gate in gates), 30)
     scripted.embedder.gate.set()
     assert all(job.finished.wait(30) and job.state == "done" for job in jobs)
     assert list_pages(one.library) == [("a.png", 1)] and jobs[0].added == jobs[1].added
