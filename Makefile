@@ -5,6 +5,7 @@ PORT ?= 7860
 BASE := .venv/.installed
 TEST := .venv-test/.installed
 VLLM := .venv-vllm/.installed
+RAY := .venv-ray/.installed
 # One Python with both servers' packages; without one the GPU's tests are skipped, with the reason.
 PYTHON_GPU ?= $(wildcard .venv-gpu/bin/python)
 GPU = $(or $(PYTHON_GPU),.venv-test/bin/python)
@@ -18,7 +19,7 @@ PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo demo-postgres serve criu test test-soak test-all test-ocr test-store test-vllm test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
+.PHONY: help install demo demo-postgres serve criu test test-soak test-all test-ocr test-store test-vllm test-ray test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -44,8 +45,8 @@ test: $(TEST) tools ## the fast tests on two cores, one journey in a browser amo
 test-soak: $(TEST) tools ## the tests marked soak: hundreds of restores, kills, fuzzing, every page in a browser
 	$(PYTEST) -n 2 -m soak
 
-test-all: $(TEST) tools ## all tests, one after the other, with branch coverage (floor: pyproject.toml)
-	$(PYTEST) -n 0 --cov --cov-report=term
+test-all: $(TEST) tools ## all tests on two cores, with branch coverage (floor: pyproject.toml)
+	$(PYTEST) -n 2 --cov --cov-report=term
 
 tools: $(TEST)
 	.venv-test/bin/python -m tests.support.chromium
@@ -63,6 +64,9 @@ test-store: $(TEST) ## library, jobs and pages on PostgreSQL alone, a real one w
 
 test-vllm: $(VLLM) ## BiGemma3 by a real vLLM on the CPU, against the HuggingFace server
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+test-ray: $(RAY) tools ## the embedders on Ray Serve: a real cluster of two nodes on this machine
+	.venv-ray/bin/python -m pytest --durations=10 tests/ray
 
 test-gpu: $(TEST) ## the servers of BiGemma3 on an NVIDIA GPU, full shapes (PYTHON_GPU= with torch, colpali-engine and vllm)
 	$(GPU) -m pytest tests/gpu
@@ -100,7 +104,7 @@ screenshots: $(TEST) ## draw the README's pictures of the page again (needs font
 	.venv-test/bin/python -m tests.support.screenshots
 
 clean: ## remove what was installed here; collections in data/ stay
-	rm -rf .venv .venv-test .venv-vllm .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache .coverage* *.egg-info
+	rm -rf .venv .venv-test .venv-vllm .venv-ray .venv-gpu .criu .mypy_cache .ruff_cache .pytest_cache .coverage* *.egg-info
 
 platform:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) \
@@ -128,6 +132,12 @@ platform:
 .venv-vllm/.installed: pyproject.toml tests/vllm/install.sh | platform
 	$(PYTHON) -m venv .venv-vllm
 	tests/vllm/install.sh .venv-vllm
+	@touch $@
+
+.venv-ray/.installed: pyproject.toml | platform
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]' "pytest>=9.2,<10" \
+	  "pytest-timeout>=2.4,<3" psutil
 	@touch $@
 
 gpu: | platform ## make .venv-gpu: BiGemma3 by HuggingFace's libraries and by vLLM, for an NVIDIA GPU (10 GB)

@@ -13,7 +13,18 @@ from bench.coldstart import run as coldstart
 from bench.coldstart.target import TargetError
 from bench.cost import bill, simulate
 from bench.quality import ablation, parity, recall
-from bench.speed import gpu_servers, gpu_tiers, library, page, random_weights, samples, snapshots, store, worker
+from bench.speed import (
+    gpu_servers,
+    gpu_tiers,
+    library,
+    page,
+    random_weights,
+    samples,
+    snapshots,
+    store,
+    worker,
+    workers,
+)
 from bench.speed.browser import BrowserFailed
 from serving.cloud.modal_account import AccountError
 from serving.errors import ServingError
@@ -52,6 +63,7 @@ COMMANDS: Mapping[str, Command] = {
     "parity": parity,
     "gpu": gpu_servers,
     "tiers": gpu_tiers,
+    "workers": workers,
     "weights": random_weights,
 }
 

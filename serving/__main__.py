@@ -18,19 +18,22 @@ from pydantic import ValidationError
 from serving.embedders import base
 from serving.engine.engine import Engine
 from serving.engine.metrics import EngineCollector
+from serving.engine.pool import WorkerPool, share_cores
 from serving.engine.proxy import EngineProxy
 from serving.engine.routes import create_routes
 from serving.engine.runtime_dir import make_runtime_dir
 from serving.engine.starter import Starter
-from serving.engine.status import describe_engine
+from serving.engine.status import describe_pool
 from serving.errors import ServingError
 from serving.http.access import RequestGuard
 from serving.http.server import Server, bind_listener, format_address, is_loopback, parse_port
 from serving.settings import WEIGHTS, Settings
 from serving.snapshots.base import BACKEND_NAMES, WorkerSpec
-from serving.snapshots.choose import UnsupportedBackend, choose_backend, make_backends
+from serving.snapshots.choose import BackendChoice, UnsupportedBackend, choose_backend, make_backends
+from serving.snapshots.store import SnapshotStore
 from serving.system import log as logs
 from serving.system.files import lock_file, write_file
+from serving.system.gpus import list_gpus
 from serving.system.processes import interruptible
 
 log = logging.getLogger("serving")
@@ -76,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="idle seconds until the worker stops, at least 2; default: 60",
     )
+    workers = "workers, on a CPU each with its share of the cores; default: one for each GPU, one on a CPU"
+    parser.add_argument("--workers", type=int, metavar="N", help=workers)
     parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker running; default: 0")
     ahead = "start a worker at once where there is no snapshot yet, so that the first request need not wait for it"
     parser.add_argument("--start-ahead", action="store_true", default=None, help=ahead)
@@ -119,7 +124,7 @@ def run_engine(options: argparse.Namespace) -> int:
         return refuse_start(f"cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port")
     try:
         return asyncio.run(serve_engine(options, settings, folder, listener))
-    except (ServingError, UnsupportedBackend) as error:
+    except (ServingError, TooManyWorkers, UnsupportedBackend) as error:
         return refuse_start(str(error))
 
 
@@ -129,18 +134,20 @@ def refuse_start(reason: str) -> int:
 
 
 async def serve_engine(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
-    embedder = base.find_embedder_class(options.embedder)(settings)
-    on_gpu = (embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, base.GpuEmbedder) else ()
-    cpu, backends = embedder.device == "cpu", embedder.backends
-    spec = WorkerSpec(options.embedder, embedder.fingerprint, settings, cpu, backends, *on_gpu)
-    choice = await choose_backend(options.snapshot, spec, make_backends(settings, run))
-    for name, reason in choice.refused.items():
-        log.info("snapshots by %s do not work here: %s", name, reason)
-    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
-    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
-    engine = Engine(Starter(spec, choice, run))
-    engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
-    proxy = EngineProxy(engine, create_routes(engine, embedder))
+    find_embedder = base.find_embedder_class(options.embedder)
+    gpus = await asyncio.to_thread(choose_gpus, find_embedder(settings).device == "cpu", settings.workers)
+    settings = settings.model_copy(update={"cores": share_cores(settings.cores, len(gpus))})
+    embedder = find_embedder(settings)
+    store, making, engines = SnapshotStore.of(settings), asyncio.Lock(), list[Engine]()
+    for number, gpu in enumerate(gpus):
+        spec = WorkerSpec.describe(options.embedder, embedder, settings, gpu)
+        choice = await choose_backend(options.snapshot, spec, make_backends(settings, run, store))
+        starter = Starter(spec, choice, run, number=number, making=making)
+        engines.append(Engine(starter, beside=engines[0] if engines else None))
+    log_choice(engines[0].starter.choice)
+    pool = WorkerPool(engines, embedder.lanes.page_batch * embedder.lanes.page_workers)
+    pool.metrics.registry.register(EngineCollector(partial(describe_pool, pool)))
+    proxy = EngineProxy(pool, create_routes(pool, embedder))
     app = RequestGuard(proxy, lambda: settings, lambda: read_admin_key(settings))
     config = uvicorn.Config(
         app,
@@ -151,12 +158,38 @@ async def serve_engine(options: argparse.Namespace, settings: Settings, run: Pat
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
-    name = f"the engine of {embedder.name} ({choice.name})"
-    server = Server(config, name, format_address(listener), engine.announce_stop)
+    workers = f", {len(engines)} workers" if len(engines) > 1 else ""
+    name = f"the engine of {embedder.name} ({engines[0].starter.choice.name}{workers})"
+    server = Server(config, name, format_address(listener), pool.announce_stop)
     if options.until_stdin_closes:
         server.stop_with_stdin()
     await server.serve(sockets=[listener])
     return 0
+
+
+class TooManyWorkers(Exception):
+    """More workers than GPUs; the message says how many there are."""
+
+
+def choose_gpus(cpu: bool, workers: int) -> list[str]:
+    """Return the GPU of each worker, empty for one that is not told. `workers`: 0 for as many as make sense here.
+
+    Raises TooManyWorkers.
+    """
+    if cpu:
+        return [""] * (workers or 1)
+    gpus = list_gpus()
+    workers = workers or len(gpus) or 1
+    if workers > max(1, len(gpus)):
+        raise TooManyWorkers(f"--workers {workers}: each takes a whole GPU, and here is {len(gpus) or 'none'}")
+    return gpus[:workers] if len(gpus) > 1 else [""]
+
+
+def log_choice(choice: BackendChoice) -> None:
+    for name, reason in choice.refused.items():
+        log.info("snapshots by %s do not work here: %s", name, reason)
+    detail = ", ".join(f"{name} {value}" for name, value in choice.detail.items())
+    log.info("snapshots by %s%s", choice.name, f" ({detail})" if detail else "")
 
 
 def read_admin_key(settings: Settings) -> str:

@@ -224,7 +224,8 @@ async def stream_states(service: Service, target: Target, collection: str | None
 
 def write_state(service: Service, target: Target, title: str, state: ServerState, known: Mapping[str, str]) -> bytes:
     run = service.runs.latest(target.name)
-    parts = timeline.render_parts(state, target.feed.history, time.monotonic(), title)
+    feed = target.feed
+    parts = timeline.render_parts(state, feed.history, time.monotonic(), title, feed.lanes)
     more = {"timeline": parts, "run": run.id if run is not None and run.is_running else "", **known}
     return b"event: status\ndata: " + orjson.dumps({**status_pill.make_message(state), **more}) + b"\n\n"
 

@@ -1,4 +1,4 @@
-"""The local engine: one worker that scales to zero and comes back from a snapshot.
+"""One worker that scales to zero and comes back from a snapshot. `serving.engine.pool` has how many there are.
 
 One task owns the state and is the only one to change it; all others read. A request takes a `lease` on the worker; at
 zero that wakes the owner, and any number of requests causes one start. This module knows neither HTTP nor how a worker
@@ -55,18 +55,26 @@ class Lease:
 
     worker: RunningWorker
     wait_ms: float
+    engine: Engine
+
+    def record_first_answer(self) -> None:
+        self.engine.record_first_answer(self.worker)
 
 
 class Engine:
-    """Runs one worker for all requests: `open`, then `lease` any number of times, then `close`, on one event loop."""
+    """Runs one worker: `open`, then `lease` any number of times, then `close`, on one event loop."""
 
-    def __init__(self, starter: Starter, clock: Clock | None = None) -> None:
+    def __init__(self, starter: Starter, clock: Clock | None = None, beside: Engine | None = None) -> None:
+        """`beside`: the engine of the first worker, with whom further ones share records, counters and listeners."""
         self.starter = starter
         self.settings = starter.spec.settings
         self.clock = clock or Clock()
-        self.start_history = StartHistory(self.settings.data / "starts.jsonl")
-        self.metrics = StartMetrics()
-        self.changes = ChangeNotifier()
+        history = StartHistory(self.settings.data / "starts.jsonl")
+        self.start_history: StartHistory = beside.start_history if beside else history
+        self.metrics: StartMetrics = beside.metrics if beside else StartMetrics()
+        self.changes: ChangeNotifier = beside.changes if beside else ChangeNotifier()
+        self._is_first = beside is None
+        self.is_kept_up = bool(self.settings.min_containers) and self._is_first
         self.wait_queue = WaitQueue()
         self.state: State = "zero"
         self.since = self.clock.time()
@@ -91,7 +99,8 @@ class Engine:
     # Lifecycle
 
     async def open(self) -> None:
-        self.start_history.load()
+        if self._is_first:
+            self.start_history.load()
         self._owner = asyncio.create_task(self._run_owner(), name="engine")
 
     async def close(self) -> None:
@@ -114,20 +123,45 @@ class Engine:
     async def lease(self) -> AsyncIterator[Lease]:
         """Yield the worker, started if there is none. Raises NotReadyError if none is ready in time."""
         began = self.clock.monotonic()
-        worker = self._take_free_worker() or await self._wait_for_worker(began)
+        worker = await self.acquire(began)
         try:
-            yield Lease(worker, (self.clock.monotonic() - began) * 1000)
+            yield Lease(worker, (self.clock.monotonic() - began) * 1000, self)
         finally:
-            self._release_worker(worker)
+            self.release(worker)
+
+    async def acquire(self, began: float) -> RunningWorker:
+        """Return the worker for a request that came then, in monotonic seconds; `release` it. Raises NotReadyError."""
+        return self._take_free_worker() or await self._wait_for_worker(began)
+
+    def release(self, worker: RunningWorker) -> None:
+        worker.in_flight -= 1
+        self._idle_since = self.clock.monotonic()
+        self._admit_waiting()
+        if not worker.in_flight:
+            self._complete_start(worker)
+        self._changed.set()
+        self.changes.notify()
 
     @property
     def in_flight(self) -> int:
         return 0 if self.worker is None else self.worker.in_flight
 
     @property
+    def load(self) -> int:
+        """Return how many requests the worker has, or will have."""
+        return self.in_flight + len(self.wait_queue)
+
+    @property
+    def is_coming_up(self) -> bool:
+        """Return whether a worker starts, or is about to: the state stays zero while a snapshot is looked for."""
+        if self.state == "serving":
+            return False
+        return self.current_start is not None or bool(self.wait_queue) or self._start_wanted
+
+    @property
     def seconds_left(self) -> float | None:
         """Return the seconds until the worker is stopped; None while no countdown runs."""
-        if self.state != "serving" or self.in_flight or self.wait_queue or self.settings.min_containers:
+        if self.state != "serving" or self.load or self.is_kept_up:
             return None
         return max(0.0, self._idle_since + self.settings.scaledown_window - self.clock.monotonic())
 
@@ -159,6 +193,10 @@ class Engine:
         self.changes.notify()
         asyncio.get_running_loop().call_later(max(0.0, self.settings.drain_s - LAST_BATCH_S), self.refuse_waiting)
 
+    @property
+    def has_usable_worker(self) -> bool:
+        return self._find_usable_worker() is not None
+
     def _find_usable_worker(self) -> RunningWorker | None:
         worker = self.worker
         return worker if worker is not None and self.state == "serving" and worker.handle.is_usable else None
@@ -188,22 +226,13 @@ class Engine:
                     return await waiter
                 except BaseException:
                     if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                        self._release_worker(waiter.result())  # admitted at the moment in which the request gave up
+                        self.release(waiter.result())  # admitted at the moment in which the request gave up
                     raise
         except TimeoutError:
             raise NotReadyError(f"no worker came up within {limit:g} s: try again", retry_after=RETRY_S) from None
         finally:
             self.wait_queue.leave(waiter)
             self.changes.notify()
-
-    def _release_worker(self, worker: RunningWorker) -> None:
-        worker.in_flight -= 1
-        self._idle_since = self.clock.monotonic()
-        self._admit_waiting()
-        if not worker.in_flight:
-            self._complete_start(worker)
-        self._changed.set()
-        self.changes.notify()
 
     def _admit_waiting(self) -> None:
         if (worker := self._find_usable_worker()) is not None:
@@ -239,14 +268,14 @@ class Engine:
 
     async def _run_owner(self) -> None:
         await self.starter.adopt_snapshot()
-        self._start_wanted |= self.settings.start_ahead and self.starter.snapshot is None
+        self._start_wanted |= self._is_first and self.settings.start_ahead and self.starter.snapshot is None
         self.changes.notify()
         while True:
             try:
                 await self._run_commands_at_zero()
                 if not self._is_worker_wanted:
                     left = self._restart_at - self.clock.monotonic()
-                    waits = [left] if self.settings.min_containers and left > 0 else []
+                    waits = [left] if self.is_kept_up and left > 0 else []
                     step = await self.starter.step_down(self.clock.monotonic() - self._zero_since)
                     self.changes.notify()
                     if not self._is_worker_wanted:  # a step down takes a second
@@ -270,7 +299,7 @@ class Engine:
 
     @property
     def _is_worker_wanted(self) -> bool:
-        kept_up = bool(self.settings.min_containers) and self.clock.monotonic() >= self._restart_at
+        kept_up = self.is_kept_up and self.clock.monotonic() >= self._restart_at
         return bool(self.wait_queue) or self._start_wanted or kept_up
 
     async def _run_commands_at_zero(self) -> None:
@@ -297,6 +326,7 @@ class Engine:
         now = self.clock.monotonic()
         asked = self._start_began = now if self.wait_queue.waiting_since is None else self.wait_queue.waiting_since
         record = self.current_start = StartRecord(self.clock.time(), self.starter.choice.name, self.starter.next_kind)
+        record.worker = self.starter.number
         record.phases["queue"] = round((now - asked) * 1000, 2)
         try:
             worker = await self.starter.start(record, self._enter_state, self._report_phase)
@@ -344,7 +374,7 @@ class Engine:
             if self.state == "scaling_down" and worker.in_flight == 0:
                 return
             left = None
-            if idle and self.state == "serving" and not self.settings.min_containers:
+            if idle and self.state == "serving" and not self.is_kept_up:
                 left = self._idle_since + self.settings.scaledown_window - self.clock.monotonic()
                 if left <= 0:
                     return

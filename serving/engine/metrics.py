@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from serving.engine.start_history import StartRecord
@@ -50,9 +51,9 @@ class EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         state = self.read_state()
         for name, about, value in (
-            ("in_flight", "Requests that the worker has", state["in_flight"]),
+            ("in_flight", "Requests that the workers have", state["in_flight"]),
             ("waiting", "Requests that wait for a worker", state["waiting"]),
-            ("worker_up", "1 while there is a worker that answers", int(state["state"] == "serving")),
+            ("worker_up", "Workers that answer", sum(worker["state"] == "serving" for worker in state["workers"])),
             ("snapshot_bytes", "Size of the snapshot on disk", (state["snapshot"] or {"bytes": 0})["bytes"]),
             ("backend_disabled", "1 after failures in a row", int(bool(state["disabled"]))),
         ):
@@ -64,3 +65,28 @@ class EngineCollector(Collector):
         yield failures
         about = "Plain starts where a snapshot was meant"
         yield CounterMetricFamily("dormouse_engine_fallbacks", about, state["fallbacks"])
+
+
+@dataclass(eq=False)
+class WorkerCollector(Collector):
+    """The metrics of workers as they answered them, each sample labelled with its worker's number."""
+
+    texts: Mapping[int, bytes]
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for number, text in self.texts.items():
+            for found in text_string_to_metric_families(text.decode()):
+                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for sample in found.samples:
+                    family.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))
+        yield from families.values()
+
+
+def join_worker_metrics(texts: Mapping[int, bytes], *, named: bool) -> bytes:
+    """Return the metrics of all workers in Prometheus' text format; `named`: each sample says whose it is."""
+    if not named:
+        return b"".join(texts.values())
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(WorkerCollector(texts))
+    return generate_latest(registry)

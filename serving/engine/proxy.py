@@ -24,7 +24,8 @@ from pathlib import Path
 import aiohttp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.engine.engine import Engine, Lease
+from serving.engine.engine import Lease
+from serving.engine.pool import WorkerPool
 from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.http.access import EMBEDDING
 from serving.http.client_left import ClientLeftError, run_unless_client_leaves, wait_for_disconnect
@@ -132,11 +133,10 @@ class WorkerWatchdog:
 class EngineProxy:
     """ASGI app that passes embedding requests to a worker, and all others to `own_routes`."""
 
-    engine: Engine
+    pool: WorkerPool
     own_routes: ASGIApp
-    client: aiohttp.ClientSession | None = None
-    """That of the worker at `socket`: a connection to an earlier worker is never used again."""
-    socket: Path | None = None
+    clients: dict[Path, aiohttp.ClientSession] = field(default_factory=dict)
+    """Those of the workers, by their sockets: a connection to an earlier worker is never used again."""
     bodies: set[RequestBody] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +152,7 @@ class EngineProxy:
         await body.read_ahead(READ_AHEAD_BYTES)
         self.bodies.add(body)
         try:
-            if self.engine.state != "serving" and sum(other.buffered_bytes for other in self.bodies) < ALL_QUEUED_BYTES:
+            if self.pool.state != "serving" and sum(other.buffered_bytes for other in self.bodies) < ALL_QUEUED_BYTES:
                 await body.read_ahead(QUEUED_BYTES)
             await run_unless_client_leaves(self._pass_on(scope, body, send), body.wait_until_client_left())
         finally:
@@ -160,7 +160,7 @@ class EngineProxy:
 
     async def _pass_on(self, scope: Scope, body: RequestBody, send: Send) -> None:
         for _ in range(TRIES):
-            async with self.engine.lease() as lease:
+            async with self.pool.lease() as lease:
                 if await self._pass_to_worker(lease, scope, body, send):
                     return
         raise NotReadyError("the worker ended each time before it took this request", retry_after=1)
@@ -171,7 +171,7 @@ class EngineProxy:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         # The body's framing is ours: one of the two, as the proxy's own parser took it. Without a length it is chunked.
         dropped = HOP_BY_HOP | {"content-length"} if "transfer-encoding" in dict(headers) else HOP_BY_HOP
-        watchdog = WorkerWatchdog(handle, self.engine.settings.request_timeout_s + HUNG_S)
+        watchdog = WorkerWatchdog(handle, self.pool.settings.request_timeout_s + HUNG_S)
         answered = False
         try:
             async with (await self._open_client(handle.socket)).post(
@@ -180,7 +180,7 @@ class EngineProxy:
                 data=body.stream(watchdog),
                 allow_redirects=False,
             ) as response:
-                self.engine.record_first_answer(lease.worker)
+                lease.record_first_answer()
                 answered = True
                 await self._pass_back(response, lease, watchdog, send)
         except aiohttp.ClientError as error:
@@ -216,11 +216,12 @@ class EngineProxy:
 
     async def _open_client(self, socket: Path | None) -> aiohttp.ClientSession:
         assert socket is not None
-        if self.client is None or self.socket != socket:
-            old, self.client, self.socket = self.client, open_client(socket), socket
-            if old is not None:
+        if (client := self.clients.get(socket)) is None:
+            ended = self.clients.keys() - self.pool.list_sockets()
+            client = self.clients[socket] = open_client(socket)
+            for old in [self.clients.pop(path) for path in ended if path != socket]:
                 await old.close()
-        return self.client
+        return client
 
     def _make_head(self, response: aiohttp.ClientResponse, lease: Lease) -> Message:
         record = lease.worker.start

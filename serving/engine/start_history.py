@@ -38,6 +38,8 @@ class StartRecord:
     """Until the worker could answer."""
     first_answer_ms: float | None = None
     """Until the first answer's headers; None before that, and for a start that no request waited for."""
+    worker: int = 0
+    """The number of its worker."""
 
 
 RECORD = TypeAdapter(StartRecord)

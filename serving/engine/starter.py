@@ -5,6 +5,7 @@ Knows no request, no timer and no state but its own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import Counter
@@ -51,6 +52,10 @@ class Starter:
     runtime_dir: Path
     """Folder of the workers' sockets."""
     plain: PlainStarter = field(default_factory=PlainStarter)
+    number: int = 0
+    """That of its worker, from 0."""
+    making: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a snapshot is made. Workers that share snapshots share it: one makes theirs, the others wait."""
     snapshot: base.Snapshot | None = None
     disabled: str = ""
     """Why the chosen backend is no longer used; empty while it is used."""
@@ -116,11 +121,18 @@ class Starter:
         record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")
-            try:
-                snapshot = self.snapshot = await self._create_snapshot(backend, report)
-            except base.SnapshotFailed as error:
-                self._count_failure("snapshot", str(error), record)
-                return None
+            is_being_made = self.making.locked()
+            async with self.making:
+                if is_being_made:
+                    snapshot = self.snapshot = await self._find_snapshot(backend)
+                if snapshot is not None:
+                    record.kind = "restored"
+                else:
+                    try:
+                        snapshot = self.snapshot = await self._create_snapshot(backend, report)
+                    except base.SnapshotFailed as error:
+                        self._count_failure("snapshot", str(error), record)
+                        return None
         enter("restoring")
         tier = backend.tier
         try:

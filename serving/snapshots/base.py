@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from serving.embedders.base import Embedder, GpuEmbedder
 from serving.settings import Settings
 from serving.snapshots.worker_handle import WorkerHandle
 
@@ -37,6 +38,14 @@ class WorkerSpec:
     """Weights that a worker on a GPU frees when it sleeps and reads again: they are not in a snapshot."""
     waking_bytes: int = 0
     """GPU memory that the weights take."""
+    gpu: str = ""
+    """UUID of the GPU that it uses; empty: the first that it sees."""
+
+    @classmethod
+    def describe(cls, name: str, embedder: Embedder, settings: Settings, gpu: str = "") -> WorkerSpec:
+        """Return the description for an embedder, which need not be loaded, and the name that it is found by."""
+        on_gpu = (embedder.weight_files, embedder.waking_bytes) if isinstance(embedder, GpuEmbedder) else ((), 0)
+        return cls(name, embedder.fingerprint, settings, embedder.device == "cpu", embedder.backends, *on_gpu, gpu)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from serving.snapshots.base import SnapshotBackend, WorkerSpec
 from serving.snapshots.criu.backend import CriuBackend
 from serving.snapshots.cuda.backend import CudaBackend
 from serving.snapshots.fork import ForkBackend
+from serving.snapshots.store import SnapshotStore
 
 GPU_BACKENDS = ("criu+cuda", "cuda")
 
@@ -35,10 +36,11 @@ class UnsupportedBackend(Exception):
     """The requested backend does not work here; the message says why."""
 
 
-def make_backends(settings: Settings, runtime_dir: Path) -> list[SnapshotBackend]:
-    """Return all backends in the order in which `auto` tries them: the cheapest at zero first."""
-    criu = CriuBackend(settings, runtime_dir)
-    return [criu, CudaBackend(settings, runtime_dir, criu), CudaBackend(settings, runtime_dir), ForkBackend()]
+def make_backends(settings: Settings, runtime_dir: Path, store: SnapshotStore | None = None) -> list[SnapshotBackend]:
+    """Return all backends of one worker in the order in which `auto` tries them: the cheapest at zero first."""
+    criu = CriuBackend(settings, runtime_dir, store)
+    cuda = [CudaBackend(settings, runtime_dir, found, store) for found in (criu, None)]
+    return [criu, *cuda, ForkBackend()]
 
 
 async def choose_backend(requested: str, spec: WorkerSpec, candidates: Sequence[SnapshotBackend]) -> BackendChoice:

@@ -58,7 +58,12 @@ def report_phase(report: Report, name: str) -> Iterator[dict[str, float]]:
 def make_worker_command(spec: WorkerSpec, pipes: Sequence[int], more: Sequence[str] = ()) -> list[str]:
     settings = json.dumps(spec.settings.known_at_load())
     given = ["--embedder", spec.embedder, "--settings", settings, "--pipes", *map(str, pipes), *more]
-    return [sys.executable, "-m", "serving.worker.process", *given]
+    return pin_to_gpu([sys.executable, "-m", "serving.worker.process", *given], spec.gpu)
+
+
+def pin_to_gpu(argv: Sequence[str], gpu: str) -> list[str]:
+    """Return the command with only that GPU for the program to see; all of them if none is named."""
+    return ["env", f"CUDA_VISIBLE_DEVICES={gpu}", *argv] if gpu else list(argv)
 
 
 async def spawn_process(argv: Sequence[str], **options: Any) -> Process:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from serving.settings import Settings
 from serving.snapshots.base import Snapshot, SnapshotFailed
 from serving.snapshots.identity import Identity, describe_mismatch, digest_identity
 from serving.system.files import file_stamp, hash_file, sync_folder, write_file
@@ -27,7 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class SnapshotStore:
-    """The folder of all snapshots of one data folder."""
+    """The folder of all snapshots of one data folder; workers that share it read a new file once for all of them."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> SnapshotStore:
+        return cls(settings.data.resolve() / "snapshots", settings.snapshots_kept)
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
@@ -99,7 +104,12 @@ class SnapshotStore:
         return found
 
     def discard(self, found: Snapshot) -> None:
-        self._remove(self.folder / found.key)
+        """Remove that snapshot, not one that has taken its place meanwhile."""
+        target = self.folder / found.key
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if float(json.loads((target / MANIFEST).read_bytes())["created"]) != found.created:
+                return
+        self._remove(target)
 
     def _find_fault(self, target: Path, content: dict[str, Any], mine: Identity) -> str | None:
         if content["version"] != VERSION:

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from serving import __main__ as engine_main
+from serving.engine.pool import share_cores
 from serving.engine.runtime_dir import locate_runtime_dir
 from tests.support import criu
 from tests.support.engines import EngineProcess, have_ended, is_right, kind
@@ -381,3 +383,47 @@ def test_mistakes_are_told(tmp_path: Path, arguments: list[str], told: str) -> N
     command = [sys.executable, "-m", "serving", "--port", "0", "--data", str(tmp_path), *arguments]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert found.returncode == 2 and told in found.stderr and "Traceback" not in found.stderr
+
+
+# How many workers
+
+
+@pytest.mark.parametrize(
+    ("cpu", "workers", "gpus", "chosen"),
+    [
+        (True, 0, ["a", "b"], [""]),
+        (True, 3, [], ["", "", ""]),
+        (False, 0, [], [""]),
+        (False, 0, ["a"], [""]),
+        (False, 0, ["a", "b", "c"], ["a", "b", "c"]),
+        (False, 2, ["a", "b", "c"], ["a", "b"]),
+        (False, 1, ["a", "b"], ["a"]),
+    ],
+)
+def test_each_worker_on_a_gpu_has_one(
+    monkeypatch: pytest.MonkeyPatch, cpu: bool, workers: int, gpus: list[str], chosen: list[str]
+) -> None:
+    monkeypatch.setattr(engine_main, "list_gpus", lambda: gpus)
+    assert engine_main.choose_gpus(cpu, workers) == chosen
+
+
+@pytest.mark.parametrize(("workers", "gpus"), [(2, []), (2, ["a"]), (3, ["a", "b"])])
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch, workers: int, gpus: list[str]) -> None:
+    monkeypatch.setattr(engine_main, "list_gpus", lambda: gpus)
+    with pytest.raises(engine_main.TooManyWorkers, match=f"here is {len(gpus) or 'none'}"):
+        engine_main.choose_gpus(False, workers)
+
+
+def test_workers_that_cannot_be_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    for count in ("-1", "65"):
+        found = subprocess.run(
+            [sys.executable, "-m", "serving", "--workers", count, "--data", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert found.returncode == 2 and "workers" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_cores_are_shared() -> None:
+    assert [share_cores(8, count) for count in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]

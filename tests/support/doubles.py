@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from serving.engine.engine import Clock, Engine
+from serving.engine.pool import WorkerPool
 from serving.engine.starter import Starter
 from serving.settings import Settings
 from serving.snapshots.base import (
@@ -194,16 +195,64 @@ def with_engine(test: Test, folder: Path, *, backend: bool = True, finds: bool =
     asyncio.run(main())
 
 
+PoolTest = Callable[[WorkerPool, list[Bench], HandClock], Awaitable[None]]
+SHARED = "shared snapshot"
+
+
+class SharedBackend(NoBackend):
+    """One whose snapshots are found by the other workers, as files are."""
+
+    def __init__(self, bench: Bench, found: dict[str, Snapshot]) -> None:
+        super().__init__(bench)
+        self.found = found
+
+    async def find(self, spec: WorkerSpec) -> Snapshot | None:
+        await self.bench.find_gate.wait()
+        return self.found.get(SHARED)
+
+    async def create(self, spec: WorkerSpec, report: Report) -> Snapshot:
+        self.found[SHARED] = await super().create(spec, report)
+        return self.found[SHARED]
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        self.bench.discarded += 1
+        if self.found.get(SHARED) is snapshot:
+            del self.found[SHARED]
+
+
+def with_pool(test: PoolTest, folder: Path, *, workers: int = 2, batch: int = 1, **settings: Any) -> None:
+    """Runs `test` with so many workers of doubles, a bench for each."""
+
+    async def main() -> None:
+        benches, clock, found = [Bench() for _ in range(workers)], HandClock(), dict[str, Snapshot]()
+        engines, making = list[Engine](), asyncio.Lock()
+        for number, bench in enumerate(benches):
+            spec = WorkerSpec("double", "fingerprint", Settings(data=folder, **settings))
+            choice = BackendChoice("auto", SharedBackend(bench, found))
+            starter = Starter(spec, choice, folder, NoPlain(bench), number=number, making=making)
+            engines.append(Engine(starter, clock, beside=engines[0] if engines else None))
+        pool = WorkerPool(engines, batch)
+        await pool.open()
+        try:
+            async with asyncio.timeout(60):
+                await test(pool, benches, clock)
+        finally:
+            await pool.close()
+        assert all(handle.stopped for bench in benches for handle in bench.handles), "a worker was left running"
+
+    asyncio.run(main())
+
+
 async def settle() -> None:
     """Everything that can happen without time passing has happened."""
     for _ in range(30):
         await asyncio.sleep(0)
 
 
-async def ask(engine: Engine) -> str:
+async def ask(engine: Engine | WorkerPool) -> str:
     """One request: the id of the worker that served it."""
     async with engine.lease() as lease:
-        engine.record_first_answer(lease.worker)
+        lease.record_first_answer()
         await asyncio.sleep(0)
         assert not lease.worker.handle.ended.is_set()
         return str(lease.worker.handle.launch_answer["boot_id"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import sys
 import time
 import uuid
@@ -32,9 +33,10 @@ def script(data: Path, **told: object) -> None:
 
 
 class ScriptedEmbedder(Scripted):
-    """Keys: `load_s`, `fail_load`, `missing_file`, `exit_load`, `nan_probe`; `embed_s` and `flood` (lines of log) of a
-    query; in `restored`, for after a restore, `hang`, `exit` and `shift` (of the probe). A query "random" is answered
-    with numbers of this process's random state."""
+    """Keys: `load_s`, `fail_load`, `missing_file`, `exit_load`, `nan_probe`, `names_socket` (by its pid).
+
+    `embed_s` and `flood` (lines of log) of a query; in `restored`, for after a restore, `hang`, `exit` and `shift` (of
+    the probe). A query "random" is answered with numbers of this process's random state."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -58,6 +60,10 @@ class ScriptedEmbedder(Scripted):
             Path(told["missing_file"]).read_bytes()
         if told.get("fail_load"):
             raise ServingError(told["fail_load"])
+        if told.get("names_socket"):  # as the CUDA driver does
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.bind(f"\0a-socket-of-{os.getpid()}")
+            self.socket.listen()
         super().load()
 
     def probe(self) -> Vectors:

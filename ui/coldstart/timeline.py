@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 from markupsafe import Markup
 
@@ -67,17 +68,24 @@ def render_empty() -> Markup:
     return render_template("coldstart/timeline.html", parts=render_parts(CONNECTING, [], 0.0))
 
 
-def render_parts(state: ServerState, spans: Sequence[StateSpan], now: float, title: str = "") -> dict[str, Markup]:
-    """Render strip, waterfall and table. `now` is in the spans' monotonic seconds; `title` is the server's."""
+def render_parts(
+    state: ServerState, spans: Sequence[StateSpan], now: float, title: str = "", lanes: Sequence[list[StateSpan]] = ()
+) -> dict[str, Markup]:
+    """Render strip, waterfall and table. `now` is in the spans' monotonic seconds; `title` is the server's.
+
+    `lanes`: the spans of each worker, where the server has several.
+    """
     return {
-        "strip": render_strip(state, spans, now, title),
+        "strip": render_strip(state, spans, now, title, lanes),
         "fall": render_waterfall(state),
         "table": render_table(spans, now),
     }
 
 
-def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, title: str) -> Markup:
-    """Render the spans, below the current state in the words of the pill."""
+def render_strip(
+    state: ServerState, spans: Sequence[StateSpan], now: float, title: str, lanes: Sequence[list[StateSpan]] = ()
+) -> Markup:
+    """Render the spans, below the current state in the words of the pill, and a lane for each worker."""
     known = now - spans[0].began if spans else LENGTHS_S[-1]
     length = next((length for length in LENGTHS_S if known <= length), LENGTHS_S[-1])
     shown = place_spans(spans, now, length)
@@ -94,7 +102,14 @@ def render_strip(state: ServerState, spans: Sequence[StateSpan], now: float, tit
     )
     in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
     told = {"heading": heading, "title": title, "state": state_words, "doing": doing, "words": WORDS}
-    drawn = {"flags": place_flags(shown, length), "axis": choose_ticks(length), "totals": totals, "in_words": in_words}
+    drawn: dict[str, Any] = {
+        "flags": place_flags(shown, length),
+        "axis": choose_ticks(length),
+        "totals": totals,
+        "in_words": in_words,
+    }
+    each = [place_spans(lane, now, length) for lane in lanes]
+    drawn["lanes"] = [(number, lane, WORDS[lane[-1].state]) for number, lane in enumerate(each, 1) if lane]
     return render_template("coldstart/strip.html", length=length, spans=shown, **told, **drawn)
 
 

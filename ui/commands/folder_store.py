@@ -61,6 +61,7 @@ class FolderStore:
     def _open_targets(self) -> Targets:
         from ui.servers.configured import configure_targets
         from ui.servers.engine_process import LocalEngine
+        from ui.servers.state_feed import EngineStateFeed
         from ui.servers.target import Target, Targets
 
         if self._targets is not None:
@@ -70,7 +71,8 @@ class FolderStore:
         else:
             engine = LocalEngine(self._settings, shows_log=self._shows_log)
             self._stack.callback(engine.stop)
-            targets = Targets([Target(engine.client, "local")])
+            watch = EngineStateFeed(lambda: (engine.client.url, engine.admin_key))
+            targets = Targets([Target(engine.client, "local", watch)])
         self._stack.callback(targets.close)
         return targets
 

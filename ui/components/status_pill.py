@@ -6,6 +6,7 @@ A countdown or a running start is marked with `data-left` or `data-elapsed`, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from ui.components.templates import render_template
 from ui.components.wording import format_age, format_seconds
-from ui.servers.state import CONNECTING, EngineState, ServerState, UnknownState
+from ui.servers.state import CONNECTING, EngineState, ServerState, UnknownState, WorkerState
 
 TITLES = {
     "zero": "Asleep",
@@ -142,6 +143,9 @@ def describe_backend(engine: EngineState) -> str:
             name_phase(engine.start.phase or ""),
         ]
         return " · ".join(step for step in steps if step)
+    if engine.shown_state == "serving" and len(engine.workers) > 1:
+        up = sum(worker.is_up for worker in engine.workers)
+        return f"{backend} · {up} of {len(engine.workers)} workers"
     if engine.shown_state == "serving" and engine.last_start is not None:
         return f"{backend} · {name_kind(engine.last_start.kind)} in {format_seconds(engine.last_start.ready_ms)}"
     return f"{backend} · {describe_memory(engine)}" if engine.shown_state == "zero" else backend
@@ -181,9 +185,21 @@ def render_panel(engine: EngineState) -> Markup:
         bars = []
     earlier = [row for row in engine.history if row != engine.last_start or start is not None]
     told = {"held": describe_memory(engine), "snapshot": describe_snapshot(engine), "kinds": KINDS}
+    workers = [(worker.number + 1, describe_worker(worker, engine.now)) for worker in engine.workers]
     return render_template(
-        "status/panel.html", engine=engine, start=start, last=last, bars=bars, earlier=earlier, **told
+        "status/panel.html", engine=engine, start=start, last=last, bars=bars, earlier=earlier, workers=workers, **told
     )
+
+
+def describe_worker(worker: WorkerState, now: float) -> str:
+    """Return a worker's state, and what it has to do."""
+    title = TITLES["starting" if worker.has_begun else worker.state]
+    has = worker.in_flight + worker.waiting
+    if has:
+        return f"{title}: {has} request{'s' * (has > 1)}"
+    if worker.is_up and worker.scaledown_at is not None:
+        return f"{title}, asleep in {math.ceil(max(0.0, worker.scaledown_at - now))} s"
+    return title
 
 
 def make_phase_bars(phases: Mapping[str, float], running: str = "") -> list[PhaseBar]:

@@ -52,6 +52,7 @@ class StartRecord(StatusModel):
     phases: Phases = {}
     ready_ms: Number
     first_answer_ms: Number | None = None
+    worker: int = 0
 
 
 class StartInProgress(StatusModel):
@@ -86,6 +87,26 @@ class ParkedMemory(StatusModel):
     gpu_saved: Number = 0
 
 
+class WorkerState(StatusModel):
+    """One worker of an engine that has several."""
+
+    number: Annotated[int, Field(ge=0)]
+    state: StateName
+    scaledown_at: Number | None = None
+    in_flight: int = 0
+    waiting: int = 0
+    start: StartInProgress | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.state == "serving"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a start has been asked for, of which the engine does not know the kind yet."""
+        return self.state == "zero" and bool(self.start or self.waiting)
+
+
 class EngineState(StatusModel):
     """The engine at the moment `now`, in its own Unix seconds."""
 
@@ -106,6 +127,10 @@ class EngineState(StatusModel):
     next: NextStart
     last_start: StartRecord | None = None
     history: Annotated[list[StartRecord], History] = []
+    workers: Annotated[list[WorkerState], Field(max_length=64)] = []
+    """Older engines tell of none, and have one."""
+    batch: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Pages on which each works at the same time."""
 
     def advance(self, seconds: float) -> EngineState:
         """Return the state that much later, with its start and its snapshot's age moved on."""

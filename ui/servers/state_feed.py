@@ -19,7 +19,7 @@ from serving.http.event_stream import parse_events
 from serving.system.timeouts import GrowingPause
 from ui.servers import state
 from ui.servers.state import EngineState, ServerState
-from ui.servers.state_history import StateHistory, StateSpan
+from ui.servers.state_history import StateHistory, StateSpan, WorkerHistories
 
 CONNECT_S = 5.0
 SILENCE_S = 40.0
@@ -47,6 +47,7 @@ class StateFeed:
         self._state = first
         self._published_at = time.monotonic()
         self._history = StateHistory()
+        self._workers = WorkerHistories()
         self._lock = threading.Lock()
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._closing = threading.Event()
@@ -65,11 +66,21 @@ class StateFeed:
             newest, age = self._state, time.monotonic() - self._published_at
         return newest.advance(age) if isinstance(newest, EngineState) else newest
 
+    def fetch_state(self) -> EngineState | None:
+        """Return the state as it is now, asked for at once; None where there is no engine that answers."""
+        return None
+
     @property
     def history(self) -> list[StateSpan]:
         """The spans of the last minutes, the oldest first."""
         with self._lock:
             return list(self._history.spans)
+
+    @property
+    def lanes(self) -> list[list[StateSpan]]:
+        """The spans of each worker in the last minutes, where the server has several."""
+        with self._lock:
+            return self._workers.lanes
 
     @property
     def is_full(self) -> bool:
@@ -108,6 +119,7 @@ class StateFeed:
         with self._lock:
             before, self._state, self._published_at = self._state, found, time.monotonic()
             self._history.record(found, self._published_at, time.time())
+            self._workers.record(found, self._published_at, time.time())
         if before != found:
             self.publish_again()
 
@@ -129,6 +141,20 @@ class EngineStateFeed(StateFeed):
         """Start the thread. `close` ends it with the engine's next event."""
         if self.engine is not None:
             self._thread.start()
+
+    def fetch_state(self) -> EngineState | None:
+        if self.engine is None:
+            return None
+        try:
+            url, key = self.engine()
+            with requests.Session() as session:
+                session.trust_env = False
+                headers = {"X-Admin-Key": key}
+                found = session.get(url + "/engine", headers=headers, timeout=CONNECT_S, allow_redirects=False)
+            return EngineState.model_validate(found.json()) if found.ok else None
+        except (requests.RequestException, OSError, ValueError) as error:
+            log.info("the engine does not report its state: %s", type(error).__name__)
+            return None
 
     def _run(self) -> None:
         pause = GrowingPause(PAUSES_S)

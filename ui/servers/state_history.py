@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from ui.servers.state import ServerState, StateName, UnknownState
+from ui.servers.state import ServerState, StateName, UnknownState, WorkerState
 
 SpanState = StateName | Literal["idle", "unknown"]
 """A worker that serves is `idle` while its seconds are counted down."""
@@ -36,7 +36,7 @@ class StateHistory:
     def __init__(self) -> None:
         self.spans: deque[StateSpan] = deque(maxlen=SPANS_KEPT)
 
-    def record(self, state: ServerState, monotonic: float, unix: float) -> None:
+    def record(self, state: ServerState | WorkerState, monotonic: float, unix: float) -> None:
         spans, name = self.spans, classify_state(state)
         if spans and spans[-1].state == name:
             return
@@ -47,7 +47,30 @@ class StateHistory:
             spans.append(StateSpan(name, monotonic, unix))
 
 
-def classify_state(state: ServerState) -> SpanState:
+class WorkerHistories:
+    """The spans of each worker, where a server has several. Not thread-safe: its owner locks."""
+
+    def __init__(self) -> None:
+        self._histories: dict[int, StateHistory] = {}
+
+    @property
+    def lanes(self) -> list[list[StateSpan]]:
+        return [list(history.spans) for _, history in sorted(self._histories.items())]
+
+    def record(self, state: ServerState, monotonic: float, unix: float) -> None:
+        if isinstance(state, UnknownState):
+            for history in self._histories.values():
+                history.record(state, monotonic, unix)
+        elif len(state.workers) > 1:
+            for worker in state.workers:
+                self._histories.setdefault(worker.number, StateHistory()).record(worker, monotonic, unix)
+
+
+def classify_state(state: ServerState | WorkerState) -> SpanState:
     if isinstance(state, UnknownState):
         return "unknown"
+    if isinstance(state, WorkerState):
+        if state.has_begun:
+            return "starting"
+        return "idle" if state.is_up and state.scaledown_at is not None else state.state
     return "idle" if state.shown_state == "serving" and state.seconds_left is not None else state.shown_state

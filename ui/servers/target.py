@@ -21,6 +21,7 @@ from ui.servers.state_feed import EngineStateFeed, StateFeed
 
 ANSWER_S = 5.0
 """A server reports its model in this time: it does so from memory, and somebody looks at the page meanwhile."""
+BATCHES = 2
 NAME = re.compile(r"[^\s=&/][^=&/]{0,39}")
 NAME_AND_URL = re.compile(r"([^=]*)=((?:https?://|modal:).*)", re.DOTALL)
 
@@ -60,8 +61,12 @@ class Target:
         return self._info
 
     def fetch_places(self) -> int | None:
-        """Return how many pages it takes at once, as it is now; None where it says nothing of that."""
-        return None
+        """Return how many pages it takes at once, as it is now; None where it says nothing of that.
+
+        For each of several workers a batch that it works on, and one that waits: the next worker wakes for that one.
+        """
+        state = self.feed.fetch_state()
+        return None if state is None or len(state.workers) < 2 else BATCHES * state.batch * len(state.workers)
 
     def check_fingerprint(self, library: Library, collection: CollectionKey) -> None:
         """Raises FingerprintError where its vectors cannot join the collection, before a worker is woken.

@@ -60,6 +60,13 @@ SYSCTLS = (
     "kernel/random/boot_id", "user/max_user_namespaces", "user/max_pid_namespaces", "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
 )  # fmt: skip
+LOOPBACK = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any:
+    fcntl.ioctl(any, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a program in a new network once its loopback is up (SIOCSIFFLAGS), without which criu does not begin."""
 CANARY_S = 10.0
 CANARY = r"""
 import os, sys
@@ -85,15 +92,18 @@ class CriuTool:
     mode: str
     """A key of `MODES`."""
     more_options: tuple[str, ...] = ()
+    has_own_network: bool = False
+    """Whether a restored process gets a network of its own, with nothing but loopback. The CUDA driver names a socket
+    of each process after its number, and two processes of one image cannot have that name in one network."""
 
-    def for_gpu(self) -> CriuTool:
-        """Return the tool for processes on a GPU.
+    def for_gpu(self, *, one_of_several: bool) -> CriuTool:
+        """Return the tool for processes on a GPU; `one_of_several`: others may be restored from the same files.
 
         As root if possible, since a namespace's user cannot use the driver's files. Caches of compiled code are locked,
         or deleted while they are in use.
         """
         mode = "root" if os.geteuid() == 0 else self.mode
-        return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"))
+        return replace(self, mode=mode, more_options=("--file-locks", "--link-remap"), has_own_network=one_of_several)
 
     @property
     def namespace_command(self) -> list[str]:
@@ -110,10 +120,10 @@ class CriuBackend(SnapshotBackend):
     name = "criu"
     tier: Tier = "disk"
 
-    def __init__(self, settings: Settings, runtime_dir: Path) -> None:
+    def __init__(self, settings: Settings, runtime_dir: Path, store: SnapshotStore | None = None) -> None:
         """`runtime_dir`: a folder of this engine's own for the work files of a restore."""
         self._settings = settings
-        self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._store = store or SnapshotStore.of(settings)
         self._runtime_dir = runtime_dir
         self._tool: CriuTool | None = None
         self._identity: Identity = {}
@@ -327,7 +337,8 @@ async def restore_worker(
     )
     handle = None
     try:
-        handle = await start_process([*tool.namespace_command, *call, *inherit], pipes, socket=socket)
+        network = ["unshare", "-n", sys.executable, "-S", "-E", "-c", LOOPBACK] if tool.has_own_network else []
+        handle = await start_process([*tool.namespace_command, *network, *call, *inherit], pipes, socket=socket)
         if before is not None:
             await wait_until_resumed(handle, deadline)
             await before(handle)

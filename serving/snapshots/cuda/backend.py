@@ -67,6 +67,7 @@ from serving.snapshots.plain import (
     describe_death,
     launch_worker,
     make_worker_command,
+    pin_to_gpu,
     report_phase,
     start_process,
     wait_until_warm,
@@ -87,13 +88,19 @@ log = logging.getLogger(__name__)
 class CudaBackend(SnapshotBackend):
     """Saves workers on a GPU, in files if there is a criu."""
 
-    def __init__(self, settings: Settings, runtime_dir: Path, criu: CriuBackend | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime_dir: Path,
+        criu: CriuBackend | None = None,
+        store: SnapshotStore | None = None,
+    ) -> None:
         """`runtime_dir`: a folder for the work files of a restore. `criu`: finds the tool of `criu+cuda`."""
         self.name = "cuda" if criu is None else "criu+cuda"
         self._settings = settings
         self._criu = criu
         self._runtime_dir = runtime_dir
-        self._store = SnapshotStore(settings.data.resolve() / "snapshots", settings.snapshots_kept)
+        self._store = store or SnapshotStore.of(settings)
         self._driver = CudaDriver()
         self._tool: CriuTool | None = None
         self._parked: ParkedWorker | None = None
@@ -122,44 +129,44 @@ class CudaBackend(SnapshotBackend):
             return Support(False, "no GPU is in use: it is for --device cuda")
         if not sys.platform.startswith("linux"):
             return Support(False, "the CUDA driver moves processes off a GPU on Linux only")
-        support = await self._try_gpu()
+        support = await self._try_gpu(spec)
         if not support.ok:
             await self._driver.close()
         return support
 
-    async def _try_gpu(self) -> Support:
+    async def _try_gpu(self, spec: WorkerSpec) -> Support:
         try:
-            await self._driver.open()
+            await self._driver.open(spec.gpu)
             gpu = self._driver.gpu
             detail = {"gpu": gpu.name, "driver": gpu.driver}
             if self._criu is not None:
                 found = await self._criu.find_tool()
                 if isinstance(found, str):
                     return Support(False, found)
-                self._tool = found.for_gpu()
+                self._tool = found.for_gpu(one_of_several=bool(spec.gpu))
                 self._store.open()
                 detail |= {"version": found.version, "path": found.path, "way": self._tool.mode}
-            reason = await self._check_canary([*detail.values(), gpu.uuid])
+            reason = await self._check_canary([*detail.values(), gpu.all_gpus], spec)
         except DriverFailed as error:
             return Support(False, str(error))
         except OSError as error:
             return Support(False, f"{self._store.folder} cannot be used: {error.strerror}")
         return Support(reason is None, reason or "", detail)
 
-    async def _check_canary(self, versions: list[str]) -> str | None:
+    async def _check_canary(self, versions: list[str], spec: WorkerSpec) -> str | None:
         """Return why a small process is not restored with its GPU memory; a success is remembered for this boot."""
         verdict = self._settings.data / f"checked-{self.name}.json"
         versions = [*versions, sys.executable, read_boot_id()]
         with contextlib.suppress(OSError, ValueError):
             if json.loads(verdict.read_bytes()) == versions:
                 return None
-        reason = await self._try_canary()
+        reason = await self._try_canary(spec)
         if reason is None:
             with contextlib.suppress(OSError):  # tried again next time
                 write_file(verdict, json.dumps(versions).encode())
         return reason
 
-    async def _try_canary(self) -> str | None:
+    async def _try_canary(self, spec: WorkerSpec) -> str | None:
         async def save(handle: WorkerHandle, _: dict[str, Any]) -> None:
             await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
 
@@ -168,7 +175,7 @@ class CudaBackend(SnapshotBackend):
         try:
             pipes = Pipes()
             names = pipes.criu_names
-            argv = [sys.executable, "-c", CANARY, *(str(end) for end in pipes.worker_ends)]
+            argv = pin_to_gpu([sys.executable, "-c", CANARY, *(str(end) for end in pipes.worker_ends)], spec.gpu)
             if self._tool is None:
                 handle = await start_process(argv, pipes)
                 await wait_until_warm(handle, CANARY_S, ignore_report)
@@ -177,7 +184,7 @@ class CudaBackend(SnapshotBackend):
             else:
                 await dump_worker(self._tool, pipes, argv, folder, CANARY_S, CANARY_S, ignore_report, save)
                 handle, _ = await restore_worker(
-                    self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_restored, CANARY_S)
+                    self._tool, folder, names, folder, Path(), {}, CANARY_S, partial(self._load_restored, CANARY_S, "")
                 )
         except (StartFailed, SnapshotFailed, RestoreFailed, DriverFailed, OSError) as error:
             return f"a small process on the GPU was not saved and brought back ({error})"
@@ -205,7 +212,9 @@ class CudaBackend(SnapshotBackend):
                 weights = await asyncio.to_thread(digest_files, spec.files, min(MOST_THREADS, self._settings.cores))
                 gpu, tool = self._driver.gpu, self._tool
                 assert tool is not None
-                used = {"criu": tool.version, "way": tool.mode, "gpu": f"{gpu.name} {gpu.uuid}", "driver": gpu.driver}
+                used = {"criu": tool.version, "way": tool.mode, "driver": gpu.driver}
+                # A driver that moves a process to another GPU is told of all that there are.
+                used |= {"gpu": gpu.name, "gpus": gpu.all_gpus} if gpu.moves else {"gpu": f"{gpu.name} {gpu.uuid}"}
                 self._identity = await asyncio.to_thread(make_identity, spec, __name__, **used, weights=weights)
                 self._file_stamps = stamps
         except WeightsError as error:
@@ -246,7 +255,7 @@ class CudaBackend(SnapshotBackend):
             if said["compiled"] and not last:
                 raise CodeCompiled(said["compiled"])
             saved = await self._save_gpu_memory(handle, self._settings.snapshot_timeout_s)
-            said["manifest"] = {"gpu_bytes": saved.bytes}
+            said["manifest"] = {"gpu_bytes": saved.bytes, "gpu": self._driver.gpu.uuid}
 
         return await save_worker(self._tool, self._store, spec, identity, ["--warm-up", "--sleeps"], report, save)
 
@@ -268,7 +277,7 @@ class CudaBackend(SnapshotBackend):
                     handle = parked.handle
                     phases |= await self._restore_process(parked, launch, deadline)
                 elif self._tool is not None:
-                    load = partial(self._load_restored, deadline)
+                    load = partial(self._load_restored, deadline, str(snapshot.content[1]["gpu"]))
                     handle, took = await restore_files(self._tool, snapshot, launch, self._runtime_dir, deadline, load)
                     phases |= took
                 else:
@@ -376,10 +385,14 @@ class CudaBackend(SnapshotBackend):
             raise SnapshotFailed(str(error)) from None
         return SavedMemory(tuple(processes), max(0, after - before))
 
-    async def _load_restored(self, deadline: float, handle: WorkerHandle) -> None:
-        """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed."""
+    async def _load_restored(self, deadline: float, saved_on: str, handle: WorkerHandle) -> None:
+        """Load the GPU memory of a process that criu has restored, under unknown numbers. Raises RestoreFailed.
+
+        `saved_on`: the GPU from which it is moved to this worker's, if that is another one.
+        """
         try:
-            await self._driver.load(await self._driver.find_processes(list_process_tree(handle.pid)), deadline)
+            processes = await self._driver.find_processes(list_process_tree(handle.pid))
+            await self._driver.load(processes, deadline, saved_on)
         except DriverFailed as error:
             raise RestoreFailed(str(error)) from None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ OLDEST_VERSION = 12_080
 COMMAND = [sys.executable, "-m", "serving.snapshots.cuda.driver"]
 READY_S = 30.0
 CALL_S = 5.0
+OLDEST_MOVING_VERSION = 13_000
+"""CUDA 13.0, driver 580: the first that loads a process on another GPU than it was saved on."""
 LOCK_MS = 10_000
 RUNNING, LOCKED, CHECKPOINTED = 0, 1, 2
 """CUprocessState's."""
@@ -43,21 +46,27 @@ class Gpu:
     name: str
     uuid: str
     driver: str
+    moves: bool
+    """Whether the driver can load what was saved on another GPU of this kind."""
+    all_gpus: str
+    """UUIDs of all GPUs that CUDA sees."""
 
 
 class CudaDriver:
     """The engine's end: call `open` first, and again after a call that hung. For one event loop."""
 
     def __init__(self) -> None:
-        self.gpu = Gpu("", "", "")
+        self.gpu = Gpu("", "", "", False, "")
+        self._wanted = ""
         self._process: asyncio.subprocess.Process | None = None
         self._calling = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Start the process that makes the calls. Raises DriverFailed."""
+    async def open(self, gpu: str = "") -> None:
+        """Start the process that makes the calls, for the GPU of that UUID or the first one. Raises DriverFailed."""
         await self.close()
+        self._wanted = gpu
         try:
-            self._process = await spawn_process(COMMAND, stdin=PIPE, stdout=PIPE)
+            self._process = await spawn_process([*COMMAND, gpu], stdin=PIPE, stdout=PIPE)
         except OSError as error:
             raise DriverFailed(f"no process could be started: {error.strerror}") from None
         self.gpu = Gpu(**await self._read_answer(READY_S, "the start of the CUDA driver"))
@@ -74,9 +83,9 @@ class CudaDriver:
         """Move their GPU memory into the processes and free the GPU. Raises DriverFailed; then they are unusable."""
         await self._call("save", deadline, list(processes))
 
-    async def load(self, processes: Sequence[int], deadline: float) -> None:
-        """Undo `save`. Raises DriverFailed; then they are unusable."""
-        await self._call("load", deadline, list(processes))
+    async def load(self, processes: Sequence[int], deadline: float, saved_on: str = "") -> None:
+        """Undo `save`, which was done on that GPU, or on this one. Raises DriverFailed; then they are unusable."""
+        await self._call("load", deadline, list(processes), saved_on)
 
     async def close(self) -> None:
         process, self._process = self._process, None
@@ -86,7 +95,7 @@ class CudaDriver:
     async def _call(self, what: str, deadline: float, *arguments: Any) -> Any:
         async with self._calling:
             if self._process is None or self._process.returncode is not None:
-                await self.open()
+                await self.open(self._wanted)
             assert self._process is not None and self._process.stdin is not None
             self._process.stdin.write(json.dumps([what, *arguments]).encode() + b"\n")
             return await self._read_answer(deadline, what)
@@ -116,7 +125,9 @@ class CudaDriver:
 class DriverCalls:
     """The calls, in the lasting process. Each raises CallRefused."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: str = "") -> None:
+        if gpu:  # moving a process to it takes the names of all others
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         try:
             self._cuda: Any = importlib.import_module("cuda.bindings.driver")
             self._nvml: Any = importlib.import_module("cuda.bindings.nvml")
@@ -128,15 +139,21 @@ class DriverCalls:
             raise CallRefused(
                 f"the NVIDIA driver is of CUDA {version // 1000}.{version % 1000 // 10}; 570 (CUDA 12.8) can"
             )
-        uuid = bytes(self._check(self._cuda.cuDeviceGetUuid(0), "cuDeviceGetUuid").bytes).hex()
+        count = int(self._check(self._cuda.cuDeviceGetCount(), "cuDeviceGetCount"))
+        uuids = [self._check(self._cuda.cuDeviceGetUuid(number), "cuDeviceGetUuid") for number in range(count)]
+        self._gpus = {write_uuid(bytes(uuid.bytes)): uuid for uuid in uuids}
+        self._uuid = gpu or next(iter(self._gpus), "")
+        if self._uuid not in self._gpus:
+            raise CallRefused(f"CUDA sees no GPU {gpu}, but {', '.join(self._gpus) or 'none'}")
         self._nvml.init_v2()
         # CUDA_VISIBLE_DEVICES affects CUDA but not NVML: the UUID finds the same GPU in both.
-        name = f"GPU-{uuid[:8]}-{uuid[8:12]}-{uuid[12:16]}-{uuid[16:20]}-{uuid[20:]}"
-        self._device = self._nvml.device_get_handle_by_uuid(name)
+        self._device = self._nvml.device_get_handle_by_uuid(self._uuid)
         self.gpu = {
             "name": self._nvml.device_get_name(self._device),
-            "uuid": name,
+            "uuid": self._uuid,
             "driver": self._nvml.system_get_driver_version(),
+            "moves": version >= OLDEST_MOVING_VERSION and hasattr(self._cuda, "CUcheckpointGpuPair"),
+            "all_gpus": " ".join(sorted(self._gpus)),
         }
 
     def measure_memory(self) -> tuple[int, int]:
@@ -155,13 +172,32 @@ class DriverCalls:
             self._check(self._cuda.cuCheckpointProcessCheckpoint(pid, None), "checkpoint")
             self._check_state(pid, CHECKPOINTED)
 
-    def load(self, processes: Sequence[int]) -> None:
+    def load(self, processes: Sequence[int], saved_on: str = "") -> None:
+        moving = self._make_moving_arguments(saved_on) if saved_on not in ("", self._uuid) else None
         for pid in processes:
             self._check_state(pid, CHECKPOINTED)
-            self._check(self._cuda.cuCheckpointProcessRestore(pid, None), "restore")
+            self._check(self._cuda.cuCheckpointProcessRestore(pid, moving), "restore")
         for pid in processes:
             self._check(self._cuda.cuCheckpointProcessUnlock(pid, None), "unlock")
             self._check_state(pid, RUNNING)
+
+    def _make_moving_arguments(self, saved_on: str) -> Any:
+        """Return the arguments of a restore on this GPU: the two change places.
+
+        The driver wants a pair for each GPU that there is, also for those that the process never saw; with fewer it
+        answers CUDA_ERROR_INVALID_VALUE (driver 580).
+        """
+        if saved_on not in self._gpus:
+            raise CallRefused(f"it was saved on {saved_on}, which is not here")
+        places = {saved_on: self._uuid, self._uuid: saved_on}
+        pairs = []
+        for name, uuid in self._gpus.items():
+            pair = self._cuda.CUcheckpointGpuPair()
+            pair.oldUuid, pair.newUuid = uuid, self._gpus[places.get(name, name)]
+            pairs.append(pair)
+        arguments = self._cuda.CUcheckpointRestoreArgs()
+        arguments.gpuPairs, arguments.gpuPairsCount = pairs, len(pairs)
+        return arguments
 
     def _read_state(self, pid: int) -> int | None:
         status, state = self._cuda.cuCheckpointProcessGetState(pid)
@@ -178,6 +214,12 @@ class DriverCalls:
         if int(status) != 0:
             raise CallRefused(f"{what}: {getattr(status, 'name', status)}")
         return values[0] if values else None
+
+
+def write_uuid(uuid: bytes) -> str:
+    """Return the name by which NVML and CUDA_VISIBLE_DEVICES know that GPU."""
+    text = uuid.hex()
+    return f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class CallRefused(Exception):
@@ -199,7 +241,7 @@ def write_answer(work: Callable[[], Any]) -> Any:
 
 def main() -> int:
     die_with_parent()
-    calls = write_answer(DriverCalls)
+    calls = write_answer(partial(DriverCalls, *sys.argv[1:]))
     if calls is None:
         return 1
     for line in sys.stdin:

@@ -8,7 +8,8 @@ from prometheus_client import generate_latest
 
 from serving.engine.engine import Engine
 from serving.engine.metrics import EngineCollector
-from serving.engine.status import describe_engine
+from serving.engine.pool import WorkerPool
+from serving.engine.status import describe_pool
 from serving.errors import NotReadyError
 from tests.support.doubles import Bench, HandClock, ask, with_engine
 
@@ -16,7 +17,7 @@ from tests.support.doubles import Bench, HandClock, ask, with_engine
 def test_starts_phases_and_the_state_are_told(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
         await ask(engine)
-        engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
+        engine.metrics.registry.register(EngineCollector(partial(describe_pool, WorkerPool([engine], 1))))
         metrics = generate_latest(engine.metrics.registry).decode()
         for line in (
             'dormouse_engine_starts_total{kind="created",outcome="served"} 1.0',
@@ -36,7 +37,7 @@ def test_starts_phases_and_the_state_are_told(tmp_path: Path) -> None:
 
 def test_failures_are_counted_by_backend_and_step(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        engine.metrics.registry.register(EngineCollector(partial(describe_engine, engine)))
+        engine.metrics.registry.register(EngineCollector(partial(describe_pool, WorkerPool([engine], 1))))
         assert b"dormouse_engine_worker_up 0.0" in generate_latest(engine.metrics.registry)
         bench.create_fails = "no room"
         for _ in range(2):

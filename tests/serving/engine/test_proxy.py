@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from serving.engine.engine import Engine
+from serving.engine.pool import WorkerPool
 from serving.engine.proxy import EngineProxy, RequestBody, WorkerWatchdog
 from serving.errors import MethodNotAllowedError, NotReadyError
 from serving.http.client_left import ClientLeftError
@@ -213,7 +214,7 @@ def test_only_waiting_for_the_worker_counts() -> None:
 @pytest.mark.parametrize(("path", "method"), [("/embed", "GET"), ("/v1/embeddings", "DELETE")])
 def test_other_methods_of_embedding_start_nothing(tmp_path: Path, path: str, method: str) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        proxy = EngineProxy(engine, Starlette())
+        proxy = EngineProxy(WorkerPool([engine], 1), Starlette())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://localhost") as client:
             with pytest.raises(MethodNotAllowedError):
                 await client.request(method, path)
@@ -227,11 +228,12 @@ def test_a_request_whose_worker_is_gone_each_time_is_told(tmp_path: Path) -> Non
     """The doubles listen on no socket: it is tried with three workers, and nothing of the body is lost before."""
 
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        proxy = EngineProxy(engine, Starlette())
+        proxy = EngineProxy(WorkerPool([engine], 1), Starlette())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://localhost") as client:
             with pytest.raises(NotReadyError, match="ended each time"):
                 await client.post("/embed", json={"texts": ["a"]})
-        assert not proxy.bodies and engine.in_flight == 0 and proxy.client is not None
-        await proxy.client.close()
+        assert not proxy.bodies and engine.in_flight == 0
+        (client,) = proxy.clients.values()
+        await client.close()
 
     with_engine(test, tmp_path)

@@ -12,6 +12,7 @@ import requests
 
 from serving.engine import routes
 from serving.engine.engine import Engine
+from serving.engine.pool import WorkerPool
 from serving.engine.routes import create_routes
 from tests.support.doubles import Bench, HandClock, ask, with_engine
 from tests.support.engines import EngineProcess, is_right
@@ -116,7 +117,7 @@ def test_answers_hold_no_path(tmp_path: Path, backend: str) -> None:
 
 
 def client_of(engine: Engine) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_routes(engine, Scripted()))
+    transport = httpx.ASGITransport(create_routes(WorkerPool([engine], 1), Scripted()))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=20)
 
 
@@ -135,6 +136,10 @@ def test_what_the_engine_answers_in_each_state(tmp_path: Path) -> None:
             clock.advance(60)
             await engine.wait_for_state("zero")
             assert (await client.post("/wake_up")).json() == {"status": "serving"}
+            assert (await client.post("/wake_up?workers=1")).json() == {"status": "serving"}
+            for count in ("2", "0", "-1", "many", "", "²", "9" * 5000):
+                refused = await client.post("/wake_up", params={"workers": count})
+                assert refused.status_code == 400 and "from 1 to 1" in refused.json()["error"]["message"]
             assert (await client.get("/engine")).json()["state"] == "serving"
             assert "dormouse_engine_starts_total" in (await client.get("/metrics")).text
             assert (await client.post("/sleep?level=3")).status_code == 400

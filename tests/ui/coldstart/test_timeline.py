@@ -93,3 +93,13 @@ def test_nothing_of_the_engine_is_markup() -> None:
     for found in cases:
         markup = "".join(timeline.render_parts(found, bands(0, 1), 2.0, NASTY).values())
         assert "<img" not in markup and "&lt;img" in markup
+
+
+def test_each_worker_has_a_lane_below() -> None:
+    lanes = [bands(0, looks=("serving",)), bands(0, 30, 31, looks=("zero", "restoring", "serving"))]
+    markup = timeline.render_parts(engine_state(state="serving"), bands(0, looks=("serving",)), 40.0, "", lanes)[
+        "strip"
+    ]
+    assert markup.count('class="bands lane"') == 2 and 'aria-label="Worker 2: serving"' in markup
+    assert looks(markup) == ["serving", "serving", "zero", "restoring", "serving"]
+    assert "lane" not in timeline.render_parts(engine_state(), bands(0, looks=("zero",)), 40.0)["strip"]

@@ -114,3 +114,39 @@ def test_nothing_of_the_engine_is_markup() -> None:
         for markup in (*status.render_parts(found).values(), status.render_pill(found)):
             assert "<img src" not in markup
         assert "&lt;img" in "".join(status.render_parts(found).values())
+
+
+# Several workers
+
+
+def make_workers(*states: str, **changes: Any) -> list[dict[str, Any]]:
+    told = {
+        "since": NOW,
+        "reason": "",
+        "scaledown_at": None,
+        "in_flight": 0,
+        "waiting": 0,
+        "start": None,
+        "gpu": "GPU-1",
+    }
+    return [{"number": number, "state": name, **told, **changes} for number, name in enumerate(states)]
+
+
+def test_several_workers_are_counted_in_the_pill_and_listed_in_the_panel() -> None:
+    several = make_workers("serving", "serving", "zero")
+    several[0] |= {"in_flight": 3}
+    several[1] |= {"scaledown_at": NOW + 20.4}
+    told = EngineState.model_validate(engine(state="serving", in_flight=3, workers=several))
+    assert text(status.render_parts(told)["words"]).endswith("workingcriu · 2 of 3 workers")
+    panel = text(status.render_parts(told)["panel"])
+    for row in ("1Awake: 3 requests", "2Awake, asleep in 21 s", "3Asleep"):
+        assert row in "".join(panel.split("\n")).replace("  ", ""), panel
+    asked = EngineState.model_validate(engine(workers=make_workers("zero", "zero", waiting=1)))
+    assert "Starting: 1 request" in text(status.render_parts(asked)["panel"])
+    assert "GPU-1" not in told.model_dump_json(), "what no browser needs"
+
+
+def test_one_worker_is_not_counted() -> None:
+    one = EngineState.model_validate(engine(state="serving", workers=make_workers("serving")))
+    parts = status.render_parts(one)
+    assert "workers" not in text(parts["words"]) and "Workers" not in text(parts["panel"])

@@ -17,6 +17,7 @@ def test_only_what_is_listed_leaves_the_server() -> None:
     assert set(seen) == {
         "state", "now", "reason", "scaledown_at", "in_flight", "waiting", "min_containers", "backend", "tier", "held",
         "refused", "disabled", "snapshot", "start", "next", "last_start", "history", "seconds_left",
+            "workers", "batch",
     }  # fmt: skip
     assert set(seen["snapshot"]) == {"bytes", "age_s"}
     everything = json.dumps(seen) + json.dumps(status.make_message(EngineState.model_validate(engine())))

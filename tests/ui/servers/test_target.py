@@ -17,6 +17,7 @@ from serving.library import fingerprints
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.settings import Settings
+from tests.support.engines import EngineProcess
 from tests.support.equivalence_proofs import proof
 from tests.support.files import encoded, picture
 from tests.support.libraries import at, made
@@ -26,6 +27,7 @@ from tests.support.uploads import upload
 from tests.support.waiting import until
 from ui.app import make_parser
 from ui.core.service import Question, Service
+from ui.servers.state_feed import EngineStateFeed
 from ui.servers.target import Target, Targets, address_of, split_name_and_url
 
 NOWHERE = "http://127.0.0.1:9"
@@ -186,3 +188,15 @@ def test_each_has_a_state_of_its_own(tmp_path: Path) -> None:
         assert reason("?target=two").startswith("Runs elsewhere")
         with requests.get(url + "/status/events?target=two", stream=True, timeout=5) as stream:
             assert b"Runs elsewhere" in next(parse_events(stream.iter_content(None)))[1]
+
+
+@pytest.mark.parametrize(("workers", "places"), [("1", None), ("2", 16)])
+def test_an_engine_of_several_workers_says_how_many_pages_it_takes(
+    tmp_path: Path, workers: str, places: int | None
+) -> None:
+    with EngineProcess(tmp_path, "plain", "--workers", workers) as engine:
+        url, key = engine.wait(), engine.admin["X-Admin-Key"]
+        target = Target(EmbeddingClient(url), feed=EngineStateFeed(lambda: (url, key)))
+        assert target.fetch_places() == places and engine.status()["state"] == "zero", "asking wakes none"
+        assert Target(EmbeddingClient(url), feed=EngineStateFeed(lambda: (url, "wrong"))).fetch_places() is None
+    assert target.fetch_places() is None and Target(EmbeddingClient(url)).fetch_places() is None

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,13 @@ from serving.snapshots.choose import BackendChoice
 from serving.snapshots.criu.backend import CriuBackend
 from serving.snapshots.cuda.backend import CudaBackend
 from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, Gpu
+from serving.snapshots.identity import digest_identity
+from serving.snapshots.store import SnapshotStore
 from serving.snapshots.worker_handle import WorkerHandle
 from tests.support import criu
 from tests.support.restored_workers import ask, quiet
 from tests.support.scripted import unit
-from tests.support.scripted_engine import NAME
+from tests.support.scripted_engine import NAME, script
 
 GB = 1_000_000_000
 
@@ -44,17 +47,19 @@ class NoGpu:
     """In the driver's place: remembers what it was asked for, and which processes it has."""
 
     def __init__(self) -> None:
-        self.gpu = Gpu("a test double", "GPU-0", "0")
+        self.gpu = Gpu("a test double", "GPU-0", "0", True, "GPU-0")
         self.there = (80 * GB, 80 * GB)
         self.saved: set[int] = set()
         self.calls: list[str] = []
+        self.moved_from: list[str] = []
+        """The GPU on which what was loaded had been saved, by load; empty for this one."""
         self.fails = ""
         """The call that fails."""
         self.serving: list[WorkerHandle] = []
         """Of this test."""
         self.during: Callable[[Sequence[int]], object] = lambda processes: None
 
-    async def open(self) -> None: ...
+    async def open(self, gpu: str = "") -> None: ...
 
     async def close(self) -> None: ...
 
@@ -68,8 +73,9 @@ class NoGpu:
         self._called("save", processes)
         self.saved.update(processes)
 
-    async def load(self, processes: Sequence[int], deadline: float) -> None:
+    async def load(self, processes: Sequence[int], deadline: float, saved_on: str = "") -> None:
         self._called("load", processes)
+        self.moved_from.append(saved_on)
         assert processes
         self.saved.difference_update(processes)
 
@@ -88,27 +94,32 @@ def spec_of(folder: Path, **values: object) -> WorkerSpec:
     return WorkerSpec(NAME, "scripted-1", settings, False, ("criu+cuda", "cuda"), (), 9 * GB)
 
 
-def backend_of(spec: WorkerSpec, driver: NoGpu, *, file: bool) -> CudaBackend:
+def backend_of(spec: WorkerSpec, driver: NoGpu, *, file: bool, store: SnapshotStore | None = None) -> CudaBackend:
     folder = spec.settings.data
-    backend = CudaBackend(spec.settings, folder, CriuBackend(spec.settings, folder) if file else None)
+    backend = CudaBackend(spec.settings, folder, CriuBackend(spec.settings, folder) if file else None, store)
     backend._driver = driver  # type: ignore[assignment]
     return backend
+
+
+async def skip_canary(backend: CudaBackend, spec: WorkerSpec) -> None:
+    """Have the backend find its tools, without the small process that needs a GPU."""
+
+    async def no_canary(spec: WorkerSpec) -> None: ...
+
+    backend._try_canary = no_canary  # type: ignore[method-assign]
+    support = await backend.probe(spec)
+    assert support.ok, support.reason
 
 
 def with_backend(folder: Path, test: Test, *, file: bool = False, **settings: object) -> None:
     if file:
         criu.need()
 
-    async def no_canary() -> None:
-        """It needs a GPU."""
-
     async def main() -> None:
         before = set(psutil.Process().children(recursive=True))
         spec, driver = spec_of(folder, **settings), NoGpu()
         backend = backend_of(spec, driver, file=file)
-        backend._try_canary = no_canary  # type: ignore[method-assign]
-        support = await backend.probe(spec)
-        assert support.ok, support.reason
+        await skip_canary(backend, spec)
         try:
             await test(backend, driver, spec)
         finally:
@@ -205,6 +216,59 @@ def test_without_steps_a_file_is_all_that_is_left(tmp_path: Path) -> None:
         assert len(boots) == 3
 
     with_backend(tmp_path, test, file=True)
+
+
+def test_two_workers_are_restored_from_one_file_at_once_each_on_its_gpu(tmp_path: Path) -> None:
+    """Their process has a socket with its number in its name, which there can be once in a network."""
+    criu.need()
+    script(tmp_path, names_socket=True)
+
+    async def main() -> None:
+        store = SnapshotStore.of(spec_of(tmp_path).settings)
+        specs = [replace(spec_of(tmp_path), gpu=f"GPU-{number}") for number in range(2)]
+        backends, drivers = [], [NoGpu(), NoGpu()]
+        for number, (spec, driver) in enumerate(zip(specs, drivers, strict=True)):
+            driver.gpu = Gpu("a test double", f"GPU-{number}", "0", True, "GPU-0 GPU-1")
+            backends.append(backend_of(spec, driver, file=True, store=store))
+            await skip_canary(backends[-1], spec)
+        snapshot = await backends[0].create(specs[0], quiet)
+        assert await backends[1].find(specs[1]) == snapshot, "one file for both"
+        handles = await asyncio.gather(*(restored(backends[n], snapshot, specs[n]) for n in range(2)))
+        try:
+            boots = {await lives(handle) for handle in handles}
+            assert len(boots) == 2 and [driver.moved_from for driver in drivers] == [["GPU-0"], ["GPU-0"]]
+            assert [backend.name for backend in backends] == ["criu+cuda"] * 2
+        finally:
+            for handle in handles:
+                await handle.kill()
+            for backend in backends:
+                await backend.close()
+
+    asyncio.run(main())
+
+
+def test_another_kind_of_gpu_or_a_driver_that_cannot_move_has_a_file_of_its_own(tmp_path: Path) -> None:
+    criu.need()
+
+    async def main() -> None:
+        identities = []
+        for gpu in (
+            Gpu("one kind", "GPU-0", "580", True, "GPU-0 GPU-1"),
+            Gpu("one kind", "GPU-1", "580", True, "GPU-0 GPU-1"),
+            Gpu("another kind", "GPU-1", "580", True, "GPU-0 GPU-1"),
+            Gpu("one kind", "GPU-1", "580", True, "GPU-1 GPU-2"),
+            Gpu("one kind", "GPU-0", "570", False, "GPU-0 GPU-1"),
+            Gpu("one kind", "GPU-1", "570", False, "GPU-0 GPU-1"),
+        ):
+            spec, driver = replace(spec_of(tmp_path), gpu=gpu.uuid), NoGpu()
+            driver.gpu = gpu
+            backend = backend_of(spec, driver, file=True)
+            await skip_canary(backend, spec)
+            identities.append(digest_identity(await backend._make_identity(spec)))
+            await backend.close()
+        assert identities[0] == identities[1] and len(set(identities)) == 5
+
+    asyncio.run(main())
 
 
 def test_a_full_gpu_is_told_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from serving.snapshots.cuda.driver import CudaDriver, DriverFailed, Gpu
 
 ANSWERS = """
 import json, sys, time
-print(json.dumps({"done": {"name": "a double", "uuid": "GPU-0", "driver": "1"}}), flush=True)
+gpu = {"name": "a double", "uuid": sys.argv[1] or "GPU-0", "driver": "1", "moves": True, "all_gpus": "GPU-0"}
+print(json.dumps({"done": gpu}), flush=True)
 for line in sys.stdin:
     what, *arguments = json.loads(line)
     if what == "save" and 1 in arguments[0]: time.sleep(60)
@@ -32,7 +33,7 @@ def test_calls_are_answered_one_after_the_other(program: None) -> None:
     async def main() -> None:
         driver = CudaDriver()
         await driver.open()
-        assert driver.gpu == Gpu("a double", "GPU-0", "1")
+        assert driver.gpu == Gpu("a double", "GPU-0", "1", True, "GPU-0")
         memory, found = await asyncio.gather(driver.measure_memory(), driver.find_processes([7, 8]))
         assert memory == (3, 8) and found == [7]
         await driver.save([3], 20)
@@ -53,6 +54,11 @@ def test_a_process_that_hangs_or_ends_is_replaced_at_the_next_call(program: None
         with pytest.raises(DriverFailed, match="save: the process that talks to the CUDA driver ended"):
             await driver.save([2], 20)
         assert await driver.measure_memory() == (3, 8)
+        await driver.close()
+        await driver.open("GPU-7")
+        with pytest.raises(DriverFailed, match="ended"):
+            await driver.save([2], 20)
+        assert await driver.measure_memory() == (3, 8) and driver.gpu.uuid == "GPU-7", "the same GPU as before"
         await driver.close()
 
     asyncio.run(main())
