@@ -38,6 +38,8 @@ LAYERS = [
     "serving.__main__",
     "serving.serve_hf_snapshot",
     "serving.serve_vllm_snapshot",
+    "serving.serve_ray",
+    "serving.cluster",
     "serving.cloud",
     "serving.engine",
     "serving.worker",
