@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
@@ -26,6 +24,7 @@ from serving.cloud.worker_lifecycle import log_own_lines
 from serving.cluster.options import RayOptions
 from serving.cluster.replica import Reply
 from serving.embedders import base
+from serving.engine.metrics import join_worker_metrics
 from serving.engine.proxy import HOP_BY_HOP
 from serving.errors import BusyError, NotFoundError, NotReadyError
 from serving.http.access import ADMIN, RequestGuard
@@ -114,9 +113,8 @@ class Front:
         with contextlib.suppress(RayServeException, RayError, TimeoutError):  # none there
             async with asyncio.timeout(ASK_S):
                 texts = await self._replicas.broadcast("read_metrics").results_async()
-        registry = CollectorRegistry()
-        registry.register(WorkersCollector(texts))
-        return respond_metrics(registry)
+        of_workers = {number: text.encode() for number, text in enumerate(texts)}
+        return respond_metrics(CollectorRegistry(), join_worker_metrics(of_workers, named=True))
 
     async def _is_failing(self) -> bool:
         """Return whether replicas fail to start and none is there; all requests together ask Ray now and then."""
@@ -182,22 +180,6 @@ class Front:
             yield count
         finally:
             self._held -= mine
-
-
-class WorkersCollector(Collector):
-    """The metrics of several workers as one, with a label `worker`."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self._texts = texts
-
-    def collect(self) -> Iterator[Any]:
-        merged: dict[str, Any] = {}
-        for number, text in enumerate(self._texts):
-            for family in text_string_to_metric_families(text):
-                whole = merged.setdefault(family.name, family)
-                ours = [sample._replace(labels={**sample.labels, "worker": str(number)}) for sample in family.samples]
-                whole.samples = ours if whole is family else whole.samples + ours
-        yield from merged.values()
 
 
 def make_start_error() -> NotReadyError:
