@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="idle seconds until the worker stops, at least 2; default: 60",
     )
     workers = "workers, on a CPU each with its share of the cores; default: one for each GPU, one on a CPU"
-    parser.add_argument("--workers", type=int, metavar="N", help=workers)
+    parser.add_argument("--workers", dest="engine_workers", type=int, metavar="N", help=workers)
     parser.add_argument("--min-containers", type=int, choices=(0, 1), help="1 keeps the worker running; default: 0")
     ahead = "start a worker at once where there is no snapshot yet, so that the first request need not wait for it"
     parser.add_argument("--start-ahead", action="store_true", default=None, help=ahead)
@@ -135,7 +135,7 @@ def refuse_start(reason: str) -> int:
 
 async def serve_engine(options: argparse.Namespace, settings: Settings, run: Path, listener: socket.socket) -> int:
     find_embedder = base.find_embedder_class(options.embedder)
-    gpus = await asyncio.to_thread(choose_gpus, find_embedder(settings).device == "cpu", settings.workers)
+    gpus = await asyncio.to_thread(choose_gpus, find_embedder(settings).device == "cpu", settings.engine_workers)
     settings = settings.model_copy(update={"cores": share_cores(settings.cores, len(gpus))})
     embedder = find_embedder(settings)
     store, making, engines = SnapshotStore.of(settings), asyncio.Lock(), list[Engine]()

@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     """Idle seconds until the worker stops; Modal's word, default and minimum."""
     min_containers: Annotated[int, Field(ge=0, le=1)] = 0
     """1 keeps a worker running, and starts it before the first request."""
-    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    engine_workers: Annotated[int, Field(ge=0, le=64)] = 0
     """Workers of the engine, on a CPU each with its share of the cores. 0: one for each GPU that it sees, one on a
     CPU."""
     start_ahead: bool = False
