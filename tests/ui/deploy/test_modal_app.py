@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import modal
 import pytest
 
-from serving.settings import Settings
+from serving.settings import PREFIX, Settings
 from tests.support.repository import ROOT
 from ui.deploy import modal_app
 from ui.deploy.modal_app import Deployment, VolumeClaims, list_requirements, read_deployment
@@ -138,3 +138,13 @@ def test_page_imports_onnxruntime_before_usearch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == "alive", found.stderr
+
+
+def test_no_variable_of_a_deployment_is_a_setting_of_the_page_or_the_engine() -> None:
+    """A container has both in its environment."""
+    prefix = str(Deployment.model_config["env_prefix"])
+    of_deployment = {
+        str(field.validation_alias or prefix + name.upper()) for name, field in Deployment.model_fields.items()
+    }
+    of_settings = {PREFIX + name.upper() for name in Settings.model_fields}
+    assert "DORMOUSE_WORKERS" in of_deployment and not of_deployment & of_settings
