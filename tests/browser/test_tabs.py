@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as LateError
 
 from serving.http.child_server import ServerProcess
 from tests.browser.visit import LOOKS, Visit
@@ -62,6 +64,12 @@ def pictures(folder: Path, start: int, count: int) -> list[Path]:
 def delete_first_file(page: Page) -> None:
     if page.locator(".files").get_attribute("open") is None:
         page.locator(".files > summary").click()
+    # A list that was asked for before the question was opened may still come, and closes it.
+    expect(page.locator(".files li .danger").first).to_be_hidden()
+    page.locator(".files li .confirm summary").first.click()
+    with contextlib.suppress(LateError):
+        page.locator(".files li .danger").first.click(timeout=3_000)
+        return
     page.locator(".files li .confirm summary").first.click()
     page.locator(".files li .danger").first.click()
 
@@ -72,11 +80,11 @@ def test_two_tabs_that_add_and_delete_at_once(tab: Any, site: Site, tmp_path: Pa
     expect(first.locator(".progress.done")).to_contain_text("6 pages added")
     second.reload()
     expect(second.locator(".files > summary")).to_have_text("6 pages from 6 files")
-    # The same file in both, and new ones from one while the other deletes.
-    delete_first_file(first)
-    expect(first.locator(".files > summary")).to_have_text("5 pages from 5 files")
-    delete_first_file(second)
-    expect(second.locator(".files > summary")).to_have_text("5 pages from 5 files")
+    # Each follows what the other deletes; then new ones come from one while the other deletes.
+    for deleting, left in ((first, 5), (second, 4)):
+        delete_first_file(deleting)
+        for page in (first, second):
+            expect(page.locator(".files > summary")).to_have_text(f"{left} pages from {left} files")
     site.embedder.gate.clear()
     second.set_input_files("#dropzone input[type=file]", pictures(tmp_path, 10, 4))
     until(lambda: site.embedder.calls[-1] != site.embedder.calls[0], 30)
@@ -85,11 +93,11 @@ def test_two_tabs_that_add_and_delete_at_once(tab: Any, site: Site, tmp_path: Pa
     expect(second.locator(".progress.done")).to_contain_text("4 pages added")
     for page in (first, second):
         page.reload()
-        expect(page.locator(".files > summary")).to_have_text("8 pages from 8 files")
+        expect(page.locator(".files > summary")).to_have_text("7 pages from 7 files")
         page.locator("#ask textarea").fill("anything")
         page.keyboard.press("Enter")
-        expect(page.locator(".hit")).to_have_count(8)
-    assert len({path.stem for path in (site.data / "pages").iterdir()}) == 8
+        expect(page.locator(".hit")).to_have_count(7)
+    assert len({path.stem for path in (site.data / "pages").iterdir()}) == 7
 
 
 def test_a_tab_that_is_closed_leaves_its_job_to_the_others(tab: Any, site: Site, tmp_path: Path) -> None:
