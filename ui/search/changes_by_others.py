@@ -58,6 +58,8 @@ class ChangesByOthers:
         panel = self._update_panel(address)
         if address == collection:  # a name that is being typed stays
             panel[self._w.collection] = gr.update(choices=panel[self._w.collection]["choices"])
+        if not self._service.ingestor.recent_jobs(found.key):
+            del panel[self._w.progress]  # what stands there is this view's own: that its sample pages were loaded, say
         if self._service.ingestor.active_job(found.key) is not None:  # choices stay as long as they change all the time
             panel = {w: update for w, update in panel.items() if w not in self._w.filters.of_collection}
         return {**panel, **self._rank_again(last, found, Entry(address, top_k, target, is_new=False))}

@@ -34,6 +34,10 @@ def test_the_list_is_as_it_is_now_and_what_is_typed_stays(events: SearchEvents, 
     assert f'data-version="{service.library.changes.version(key)}"' in updates[events.w.listing]
     assert "value" not in updates[events.w.collection] and ("c", "c") in updates[events.w.collection]["choices"]
     assert events.w.filters.files in updates and events.w.summary not in updates and events.w.gallery not in updates
+    assert events.w.progress in updates
+    made = service.library.create_collection("d").key
+    events.show_collection("d")
+    assert events.w.progress not in changed(events, made, collection="d"), "no uploads: what stands there is the view's"
 
 
 def test_results_of_which_a_page_is_gone_are_ranked_again(
