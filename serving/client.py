@@ -22,11 +22,14 @@ from pydantic import AliasChoices, Field, TypeAdapter
 
 from serving.documents.page import Line
 from serving.embedders.base import Vectors
-from serving.errors import BadValueError, NotReadyError, ServingError, make_error
+from serving.errors import FOREIGN, BadValueError, NotReadyError, ServingError, make_error
 from serving.http.redirects import FOLLOWED, NO_ADDRESS, NO_HEADERS, check_headers, find_redirect, make_redirect_error
 
 RETRY_S = 0.5
 """Pause before a retry where the worker names none: it is starting, or its port is not bound yet."""
+LOST_TRIES = 3
+"""Times that a request is sent whose server is lost while it has it: what stands before that one answers with an error
+of its own, as Modal's edge and Ray's proxy do with a bare 500. A page that is embedded twice is the same."""
 CONNECT_S = 5.0
 
 
@@ -160,7 +163,7 @@ class EmbeddingClient:
     def _call(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[requests.Response, int]:
         """Return the answer and the number of retries. Raises ServingError."""
         heard = time.monotonic()
-        until, retries = heard + deadline_s, 0
+        until, retries, lost = heard + deadline_s, 0, 0
         while True:
             late = NotReadyError(f"the worker at {self.url} did not answer within {deadline_s:g} s", code="timeout")
             if (left := until - time.monotonic()) <= 0:
@@ -179,8 +182,10 @@ class EmbeddingClient:
             else:
                 heard = time.monotonic()
                 error = make_error(found.status_code, found.content, read_retry_after(found))
+                lost += error.code == FOREIGN
             wait = error.retry_after or RETRY_S
-            if error.status not in (429, 503) or time.monotonic() + wait >= until or self._waits_in_vain(wait):
+            passes = error.status in (429, 503) or (error.code == FOREIGN and lost < LOST_TRIES)
+            if not passes or time.monotonic() + wait >= until or self._waits_in_vain(wait):
                 raise error
             retries += 1
 

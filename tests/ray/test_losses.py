@@ -94,14 +94,14 @@ def test_a_version_change_fails_no_request(scripted: Deployed, loads: tuple[Seen
 
 
 def test_a_node_killed_under_load_fails_no_request_of_our_client(scripted: Deployed, loads: tuple[Seen, Seen]) -> None:
-    """A client that does not try again sees its connections to that node's proxy break, and nothing else."""
+    """One that does not try again sees its connections to that node's proxy break, or Ray's bare 500 for a lost front."""
     scripted.until(lambda: scripted.replicas("front") == 2)
     seen, raw = loads
     began = seen.answers
     scripted.cluster.remove_node(scripted.second, allow_graceful=False)
     scripted.until(lambda: seen.answers > began + 200)
     print(f"raw: {raw.answers} answers, failures {raw.failures}; retries of our client: {seen.retries}")
-    assert all("Connection" in failure for failure in raw.failures), raw.failures
+    assert all("Connection" in failure or failure.startswith("500") for failure in raw.failures), raw.failures
 
 
 def test_a_new_node_takes_its_share(scripted: Deployed) -> None:

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from serving import client as client_module
 from serving.client import EmbeddingClient, PagePayload, parse_server_timing
 from serving.documents.page import Line
 from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError, UnreadableError
@@ -122,7 +123,6 @@ def test_deadline_tells_the_last_reason() -> None:
     [
         ((401, {}, {"error": {"message": "wrong key", "code": "invalid_api_key"}}), UnauthorizedError, "wrong key"),
         ((404, {}, b"<html>nginx</html>"), NotFoundError, "HTTP 404 without an error body"),
-        ((500, {}, {"detail": "x"}), ServingError, "HTTP 500"),
         ((200, {}, ANSWER), ServingError, "did not answer as a Dormouse worker"),
         ((200, PROOF, b"<html>"), ServingError, "did not answer as a Dormouse worker"),
         ((200, PROOF, {**ANSWER, "embeddings": "x"}), ServingError, "did not answer as a Dormouse worker"),
@@ -133,6 +133,19 @@ def test_foreign_and_failing_servers(reply: Reply, kind: type[ServingError], mes
         with pytest.raises(kind, match=message):
             EmbeddingClient(url).embed_queries(["a"])
         assert len(seen) == 1  # what cannot get better is not asked twice
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_request_whose_server_was_lost_with_it_is_sent_again(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr(client_module, "RETRY_S", 0.01)
+    lost: Reply = (status, {}, b"modal-http: internal server error: status Terminated")
+    with answering(lost, lost, (200, PROOF, ANSWER)) as (url, _):
+        assert EmbeddingClient(url).embed_queries(["a"]).retries == 2
+    own = (500, {}, {"error": {"message": "it broke", "type": "server_error", "param": None, "code": "internal_error"}})
+    for reply, asked in ((lost, client_module.LOST_TRIES), (own, 1)):
+        with answering(reply) as (url, seen), pytest.raises(ServingError):
+            EmbeddingClient(url).embed_queries(["a"])
+        assert seen == ["POST /embed"] * asked, "its own errors would be the same again"
 
 
 def test_info_of_a_foreign_server() -> None:

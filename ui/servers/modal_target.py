@@ -24,7 +24,7 @@ from serving.cloud import modal_account
 from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError, ask_modal
 from serving.cloud.server_shape import ServerShape, parse_shape
-from serving.errors import FOREIGN, BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
+from serving.errors import BadValueError, NotFoundError, NotReadyError, ServingError, UnauthorizedError
 from serving.system.files import write_file
 from ui.servers.modal_feed import ContainerCounts, ModalStateFeed
 from ui.servers.state import StartRecord
@@ -43,9 +43,6 @@ REQUEST_PHASES = ("queue", "decode", "embed")
 PHASE_ORDER = ("start", "restore", "wake", "probe")
 MOST_CONTAINERS = 10_000
 """As many as the bench simulates."""
-LOST_TRIES = 3
-"""Times that a request is sent whose container dies while it has it: Modal's edge answers that with a bare 500."""
-LOST_PAUSE_S = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -165,7 +162,7 @@ class ModalClient(EmbeddingClient):
         if self.url == UNKNOWN_URL:
             self.url = self._app.fetch_url()
         try:
-            return self._call_again(method, path, body, deadline_s)
+            return super()._call(method, path, body, deadline_s)
         except NotFoundError:  # Modal's edge, for an app that was stopped: each path that we ask for is there
             self.url = UNKNOWN_URL
             raise NotReadyError(self._app.not_deployed, code="not_deployed") from None
@@ -176,20 +173,6 @@ class ModalClient(EmbeddingClient):
                 f"{self._app.name} asks for a proxy token of its workspace: set DORMOUSE_MODAL_KEY and"
                 " DORMOUSE_MODAL_SECRET, from `modal workspace proxy-tokens create`"
             ) from None
-
-    def _call_again(self, method: str, path: str, body: bytes | None, deadline_s: float) -> tuple[Any, int]:
-        """Return the answer, also where a container dies on the way: a page that is embedded twice is the same."""
-        ends = time.monotonic() + deadline_s
-        for lost in range(LOST_TRIES):
-            try:
-                found, retries = super()._call(method, path, body, ends - time.monotonic())
-            except ServingError as error:
-                last = lost + 1 == LOST_TRIES or time.monotonic() + LOST_PAUSE_S >= ends
-                if error.code != FOREIGN or last or self._waits_in_vain(LOST_PAUSE_S):
-                    raise
-            else:
-                return found, retries + lost
-        raise AssertionError("the last try returns or raises")
 
 
 class ModalTarget(Target):

@@ -20,7 +20,7 @@ from bench.coldstart.modal_target import explain_not_deployed
 from serving.client import Answer
 from serving.cloud.credentials import Keys
 from serving.cloud.modal_account import AccountError, NotFound
-from serving.errors import BadValueError, NotReadyError, ServingError, UnauthorizedError
+from serving.errors import BadValueError, NotReadyError, UnauthorizedError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from tests.support.libraries import add, at, new
@@ -129,23 +129,6 @@ def test_app_that_was_stopped_and_deployed_again_is_found_again(target: ModalTar
     with answering((200, PROOF, ANSWER)) as (url, _):
         counted.url = url
         assert target.client.embed_queries(["a"]).model == "m"
-
-
-def test_a_request_whose_container_died_is_sent_again(
-    target: ModalTarget, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(modal_target, "LOST_PAUSE_S", 0.01)
-    lost = (500, {}, b"modal-http: internal server error: status Terminated")
-    with answering(lost, lost, (200, PROOF, ANSWER)) as (url, _):
-        counted.url = url
-        assert target.client.embed_queries(["a"]).retries == 2
-    own = (500, {}, {"error": {"message": "it broke", "type": "server_error", "param": None, "code": "internal_error"}})
-    for reply, asked in ((lost, modal_target.LOST_TRIES), (own, 1)):
-        with answering(reply) as (url, seen):
-            target.client.url = url
-            with pytest.raises(ServingError):
-                target.client.embed_queries(["a"])
-            assert seen == ["POST /embed"] * asked, "its own errors would be the same again"
 
 
 def test_keys_go_along_and_a_missing_token_is_told(counted: Counted, tmp_path: Path) -> None:
