@@ -94,7 +94,7 @@ def test_a_version_change_fails_no_request(scripted: Deployed, loads: tuple[Seen
 
 
 def test_a_node_killed_under_load_fails_no_request_of_our_client(scripted: Deployed, loads: tuple[Seen, Seen]) -> None:
-    """One that does not try again sees its connections to that node's proxy break, or Ray's bare 500 for a lost front."""
+    """One that does not try again sees its connections to that node break, or Ray's bare 500 for a lost front."""
     scripted.until(lambda: scripted.replicas("front") == 2)
     seen, raw = loads
     began = seen.answers
