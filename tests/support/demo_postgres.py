@@ -11,7 +11,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -24,6 +23,7 @@ import psycopg
 
 from serving.http.child_server import ProcessFailed, ServerProcess
 from serving.system.files import write_file
+from serving.system.processes import interruptible
 from tests.support.postgres import ACCOUNT, GUARD, change_owner, find_programs
 from tests.support.waiting import until
 
@@ -128,9 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     if problem := why_unreachable(folder):
         print(problem, file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(folder, options.port)
+        with interruptible():
+            run(folder, options.port)
     except KeyboardInterrupt:
         return 0
     except subprocess.CalledProcessError as error:
