@@ -21,7 +21,7 @@ from serving.settings import Settings
 from ui.access.uploads import Upload
 from ui.core.job_runner import DELETED, JobRunner, log_library_errors
 from ui.core.job_sharing import JobSharing
-from ui.core.jobs import IngestJob, SkippedFile, as_skip_row
+from ui.core.jobs import IngestJob, JobState, SkippedFile, as_skip_row
 from ui.core.kept_uploads import KeptUploads
 from ui.servers.target import Target, Targets
 
@@ -29,6 +29,8 @@ ENDED_S = 600.0
 """A page that is opened so long after an upload shows how it ended."""
 ENDED_KEPT = 100
 """The latest jobs that have ended and are still shown, or have files to be tried again."""
+WRITTEN_STATES: tuple[JobState, ...] = ("done", "cancelled", "failed", "paused")
+"""Those that a job's row tells; another one means that it goes on."""
 
 
 class Ingestor:
@@ -162,11 +164,14 @@ class Ingestor:
     def _restore(self, row: JobRow) -> IngestJob:
         job = IngestJob(row.collection, self._kept.locate(row.files), self._targets.get_or_first(row.target))
         job.id, job.continued = row.id, True
-        self._fill(job, row)
+        self._fill(job, row, job.state)
         return job
 
-    def _fill(self, job: IngestJob, row: JobRow) -> None:
-        """Let a job be as it was written down."""
+    def _fill(self, job: IngestJob, row: JobRow, going: JobState) -> None:
+        """Let a job be as it was written down; `going`: its state where that says only that it goes on.
+
+        Others read it meanwhile, so its state changes once, and a job that counts as finished has a state that says so.
+        """
         pages = self._library.catalogue.read_pages([page.id for page in row.pages])
         skips = [skip for skip in row.skips if not skip.again]
         job.owner = row.owner or row.collection
@@ -177,13 +182,11 @@ class Ingestor:
         job.total, job.done = row.total, row.total if row.ended else len(row.pages) + len(skips)
         job.worked = max((page.seconds for page in row.pages), default=0.0)
         job.asked, job.ended, job.error, job.keep_until = row.asked, row.ended, row.error, row.keep_until
-        for state in ("done", "cancelled", "failed", "paused"):
-            if row.state == state:
-                job.state = state
-        if job.ended:
-            job.finished.set()
-        else:  # also where this process has ended it, and could not write that down
+        if not row.ended:  # also where this process has ended it, and could not write that down
             job.finished.clear()
+        job.state = next((state for state in WRITTEN_STATES if row.state == state), going)
+        if row.ended:
+            job.finished.set()
 
     # Jobs that other machines know as well
 
@@ -220,8 +223,7 @@ class Ingestor:
             row.collection, self._kept.make_places(row.id, row.files), self._targets.get_or_first(row.target), id=row.id
         )
         job.collection = row.collection
-        job.state = "running" if row.total else "waiting"
-        self._fill(job, row)
+        self._fill(job, row, "running" if row.total else "waiting")
         if known is None:
             self._list(job)
         return job

@@ -151,6 +151,28 @@ def test_jobs_of_a_machine_that_died_go_on_at_the_others_each_at_one(
     assert sum(map(len, scripted.embedder.calls)) <= 12 + 3, "only what was with the worker is embedded again"
 
 
+def test_a_job_that_has_ended_is_never_shown_as_one_that_goes_on(
+    open_machine: OpenMachine, scripted: ScriptedWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is read again, as after any change of it by another machine, while a page looks at it."""
+    one, two = open_machine("one"), open_machine("two")
+    job, seen = begin_shown(one, two, scripted, tmp_path)
+    scripted.embedder.gate.set()
+    assert job.finished.wait(30) and seen.finished.wait(10)
+    row = two.library.jobs.read(job.id)
+    assert row is not None
+    states: list[object] = []
+
+    def note(changed: IngestJob, name: str, value: object) -> None:
+        object.__setattr__(changed, name, value)
+        if changed is seen and changed.finished.is_set():
+            states.append(changed.state)
+
+    monkeypatch.setattr(IngestJob, "__setattr__", note)
+    two.ingestor.show(row)
+    assert set(states) == {"done"} and seen.finished.is_set()
+
+
 def test_a_machine_that_comes_too_late_leaves_its_job_to_who_has_it(
     open_machine: OpenMachine, scripted: ScriptedWorker, tmp_path: Path
 ) -> None:
