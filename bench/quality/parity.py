@@ -42,6 +42,7 @@ IN_FLIGHT = 4
 DEADLINE_S = 900.0
 """Time for one answer: a first start of a large model takes minutes."""
 UNREACHABLE_S = 30.0
+SAY_S = 1.0
 BLURRED = 0.9
 """Median cosine of different inputs from which weights cannot tell them apart. The built-in embedder has 0.2 to 0.3 on
 the sample pages."""
@@ -110,12 +111,12 @@ def gather_answers(calls: Sequence[Callable[[], Answer]], done: Callable[[int], 
 
 
 def make_progress() -> Say:
-    """Return what prints to stderr, once a second at most, and nothing in the first second."""
+    """Return what prints to stderr, once in `SAY_S` at most, and nothing before."""
     printed = time.monotonic()
 
     def say(text: str) -> None:
         nonlocal printed
-        if (now := time.monotonic()) - printed >= 1:
+        if (now := time.monotonic()) - printed >= SAY_S:
             printed = now
             print(text, file=sys.stderr, flush=True)
 

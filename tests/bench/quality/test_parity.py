@@ -83,7 +83,10 @@ def shown(folder: Path) -> bool:
     return Equivalence(folder).are_equal("scripted-1", "scripted-2")
 
 
-def test_equal_servers_are_recorded(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_servers_are_recorded(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "SAY_S", 600.0)  # no progress is told, however slow this machine is
     code, found = run(tmp_path, corpus, First(), Near(1e-3))
     assert code == 0 and shown(tmp_path)
     assert found["kind"] == "parity" and found["schema_version"] == 1 and found["environment"]["cores"] >= 1
