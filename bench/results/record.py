@@ -18,6 +18,7 @@ import orjson
 
 from serving.system.cores import count_cores
 from serving.system.files import write_file
+from serving.system.gpus import query_gpus
 
 SCHEMA_VERSION = 1
 RUNS = Path(__file__).parents[2] / "assets" / "runs"
@@ -46,15 +47,6 @@ def describe_environment() -> dict[str, Any]:
         "commit": read_commit(),
         "load_average": os.getloadavg()[0],
     }
-
-
-def query_gpus(fields: str, *more: str) -> list[str]:
-    """Return nvidia-smi's line for each GPU; none where there is no GPU or it cannot be asked."""
-    command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
 
 
 def list_packages() -> dict[str, str]:

@@ -30,6 +30,7 @@ from bench.results.record import Keep, Say
 from bench.speed.gpu_servers import make_weights
 from serving.embedders.bigemma3.checkpoint import Checkpoint
 from serving.http.child_server import ProcessFailed
+from serving.system.gpus import query_gpus
 
 ABOUT = "time to the first answer after scale to zero on a GPU, by what is held meanwhile, beside the bus's own speed"
 CONTEXT_S = 2.5
@@ -211,7 +212,7 @@ def start_tier_engine(mode: StartMode, weights: Path, stack: ExitStack, say: Say
 
 def read_gpu_used() -> int | None:
     """Return the MiB that are used on the GPU; None where it does not say."""
-    used = record.query_gpus("memory.used", "nounits")
+    used = query_gpus("memory.used", "nounits")
     return int(used[0]) if used and used[0].strip().isdigit() else None
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -26,7 +25,7 @@ from serving.cluster.replica import Reply
 from serving.embedders import base
 from serving.engine.metrics import join_worker_metrics
 from serving.engine.proxy import HOP_BY_HOP
-from serving.errors import BusyError, NotFoundError, NotReadyError
+from serving.errors import NotFoundError, NotReadyError
 from serving.http.access import ADMIN, RequestGuard
 from serving.http.client_left import ClientLeftError, run_unless_client_leaves, wait_for_disconnect
 from serving.http.responses import (
@@ -57,8 +56,6 @@ class Front:
         self._settings = options.read_settings()
         self._replicas = replicas
         self._embedder = base.find_embedder_class(options.embedder)(self._settings)  # not loaded: name and sizes
-        self._held = 0
-        """Bytes of all bodies that wait here or at a replica."""
         self._failing, self._asked_at = False, 0.0
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -76,7 +73,7 @@ class Front:
         )
         app.router.redirect_slashes = False
         add_error_handlers(app)
-        guarded = RequestGuard(app, lambda: self._settings, lambda: "")
+        guarded = RequestGuard(app, lambda: self._settings, lambda: "", holds_bodies=True)
 
         async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["path"] in ADMIN:  # whatever key it has: Ray decides these things
@@ -90,13 +87,12 @@ class Front:
         """Answer an embedding request by a replica, started if there is none."""
         names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
         headers = [(name, value) for name, value in names if name not in HOP_BY_HOP | {"content-length"}]
-        with self._count_bytes() as count:
-            try:
-                body = b"".join([count(chunk) async for chunk in request.stream()])
-            except ClientDisconnect:
-                raise ClientLeftError("the client closed its connection") from None
-            work = self._ask_replica(request.url.path, headers, body)
-            status, found, content = await run_unless_client_leaves(work, wait_for_disconnect(request.receive))
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise ClientLeftError("the client closed its connection") from None
+        work = self._ask_replica(request.url.path, headers, body)
+        status, found, content = await run_unless_client_leaves(work, wait_for_disconnect(request.receive))
         response = Response(content, status)
         response.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in found]
         return response
@@ -162,24 +158,6 @@ class Front:
             return asked.result()
         finally:
             asked.cancel()
-
-    @contextlib.contextmanager
-    def _count_bytes(self) -> Iterator[Any]:
-        """Yield a function that takes note of a chunk and returns it. It raises BusyError above the limit of all."""
-        mine = 0
-
-        def count(chunk: bytes) -> bytes:
-            nonlocal mine
-            mine += len(chunk)
-            self._held += len(chunk)
-            if self._held > self._settings.max_buffered_bytes:
-                raise BusyError("too many uploads at once: try again later", retry_after=2)
-            return chunk
-
-        try:
-            yield count
-        finally:
-            self._held -= mine
 
 
 def make_start_error() -> NotReadyError:

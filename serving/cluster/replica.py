@@ -21,7 +21,7 @@ from serving.cloud.worker_lifecycle import log_own_lines
 from serving.cluster.options import RayOptions
 from serving.embedders import base
 from serving.engine.proxy import HOP_BY_HOP, HUNG_S, open_client
-from serving.engine.runtime_dir import locate_runtime_dir
+from serving.engine.runtime_dir import claim_runtime_dir
 from serving.engine.start_history import StartRecord
 from serving.engine.starter import RunningWorker, Starter
 from serving.errors import NotReadyError
@@ -165,8 +165,7 @@ def make_replica_dir(data: Path) -> Path:
     """Return a folder for this replica's sockets; those of processes that have ended are removed. Raises OSError."""
     folder = data / "ray"
     folder.mkdir(mode=0o700, exist_ok=True)
-    folder = locate_runtime_dir(folder)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = claim_runtime_dir(folder)
     for left in folder.iterdir():
         if not Path(f"/proc/{left.name}").exists():
             shutil.rmtree(left, ignore_errors=True)

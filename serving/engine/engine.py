@@ -16,10 +16,8 @@ A new snapshot is proven by the start that made it: its worker is a restored one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,7 +60,7 @@ class Lease:
 
 
 class Engine:
-    """Runs one worker: `open`, then `lease` any number of times, then `close`, on one event loop."""
+    """Runs one worker: `open`, then `acquire` and `release` any number of times, then `close`, on one event loop."""
 
     def __init__(self, starter: Starter, clock: Clock | None = None, beside: Engine | None = None) -> None:
         """`beside`: the engine of the first worker, with whom further ones share records, counters and listeners."""
@@ -119,18 +117,11 @@ class Engine:
 
     # Requests
 
-    @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncIterator[Lease]:
-        """Yield the worker, started if there is none. Raises NotReadyError if none is ready in time."""
-        began = self.clock.monotonic()
-        worker = await self.acquire(began)
-        try:
-            yield Lease(worker, (self.clock.monotonic() - began) * 1000, self)
-        finally:
-            self.release(worker)
-
     async def acquire(self, began: float) -> RunningWorker:
-        """Return the worker for a request that came then, in monotonic seconds; `release` it. Raises NotReadyError."""
+        """Return the worker for a request that came then, in monotonic seconds; `release` it.
+
+        It is started if there is none. Raises NotReadyError if it is not ready in time.
+        """
         return self._take_free_worker() or await self._wait_for_worker(began)
 
     def release(self, worker: RunningWorker) -> None:

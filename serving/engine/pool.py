@@ -39,7 +39,7 @@ class WorkerPool:
         self.batch = batch
         first = engines[0]
         self.settings, self.clock = first.settings, first.clock
-        self.changes, self.metrics, self.start_history = first.changes, first.metrics, first.start_history
+        self.changes, self.metrics = first.changes, first.metrics
         self._is_full = asyncio.Event()
         self._growing: asyncio.Task[None] | None = None
 
@@ -85,7 +85,7 @@ class WorkerPool:
         return next(coming_up, None) or next(not_failed, None) or self.engines[0]
 
     def _list_serving(self) -> list[Engine]:
-        return [engine for engine in self.engines if engine.state == "serving" and engine.has_usable_worker]
+        return [engine for engine in self.engines if engine.has_usable_worker]
 
     def list_sockets(self) -> set[Path]:
         """Return those of all workers that there are, also of those that are stopping."""
@@ -144,18 +144,9 @@ class WorkerPool:
                 engine.wake()
         return woken
 
-    def scale_down(self, *, rebuild: bool = False) -> asyncio.Future[None]:
+    def scale_down(self, *, rebuild: bool = False) -> asyncio.Future[list[None]]:
         """Stop all workers as `Engine.scale_down` stops one. Returns a future that is resolved when they have."""
-        stopped = [engine.scale_down(rebuild=rebuild) for engine in self.engines]
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def finish(_: asyncio.Future[None]) -> None:
-            if not done.done() and all(each.done() for each in stopped):
-                done.set_result(None)
-
-        for each in stopped:
-            each.add_done_callback(finish)
-        return done
+        return asyncio.gather(*(engine.scale_down(rebuild=rebuild) for engine in self.engines))
 
     @property
     def stopping(self) -> bool:

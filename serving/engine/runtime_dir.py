@@ -27,14 +27,20 @@ def locate_runtime_dir(data: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"dormouse-{os.getuid()}-{digest}"
 
 
-def make_runtime_dir(data: Path) -> Path:
-    """Return an empty folder that only this user can read; leftovers of a killed engine are removed. Raises OSError."""
+def claim_runtime_dir(data: Path) -> Path:
+    """Return the folder, with what is in it: only this user can read it. Raises OSError."""
     folder = locate_runtime_dir(data)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(1, f"{folder} belongs to somebody else")
     folder.chmod(0o700)
+    return folder
+
+
+def make_runtime_dir(data: Path) -> Path:
+    """Return an empty folder that only this user can read; leftovers of a killed engine are removed. Raises OSError."""
+    folder = claim_runtime_dir(data)
     for left in folder.iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)

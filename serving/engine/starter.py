@@ -121,18 +121,11 @@ class Starter:
         record.kind = "created" if snapshot is None else "restored"
         if snapshot is None:
             enter("starting")
-            is_being_made = self.making.locked()
-            async with self.making:
-                if is_being_made:
-                    snapshot = self.snapshot = await self._find_snapshot(backend)
-                if snapshot is not None:
-                    record.kind = "restored"
-                else:
-                    try:
-                        snapshot = self.snapshot = await self._create_snapshot(backend, report)
-                    except base.SnapshotFailed as error:
-                        self._count_failure("snapshot", str(error), record)
-                        return None
+            try:
+                snapshot = self.snapshot = await self._create_once(backend, record, report)
+            except base.SnapshotFailed as error:
+                self._count_failure("snapshot", str(error), record)
+                return None
         enter("restoring")
         tier = backend.tier
         try:
@@ -146,6 +139,17 @@ class Starter:
             return None
         self.failures_in_a_row = 0
         return RunningWorker(handle, record, tier)
+
+    async def _create_once(
+        self, backend: base.SnapshotBackend, record: StartRecord, report: base.Report
+    ) -> base.Snapshot:
+        """Return a new snapshot, or the one that another worker makes meanwhile. Raises as `_create_snapshot`."""
+        is_being_made = self.making.locked()
+        async with self.making:
+            if is_being_made and (found := await self._find_snapshot(backend)) is not None:
+                record.kind = "restored"
+                return found
+            return await self._create_snapshot(backend, report)
 
     async def _create_snapshot(self, backend: base.SnapshotBackend, report: base.Report) -> base.Snapshot:
         """Return a new snapshot. Raises StartFailed, or SnapshotFailed, also for a bug in the backend."""

@@ -62,7 +62,9 @@ class RequestGuard:
     read_settings: Callable[[], Settings]
     read_admin_key: Callable[[], str]
     provenance: Provenance | None = None
-    """That of the process that embeds. A proxy in front of it has none, and buffers no bodies."""
+    """That of the process that embeds; a proxy in front of it has none."""
+    holds_bodies: bool = False
+    """Whether the app keeps whole bodies, which are counted then; a proxy that passes them on does not."""
     buffered: int = 0
     """Bytes of all bodies that are held."""
     in_flight: int = 0
@@ -136,7 +138,7 @@ class GuardedCall:
             self.ended = not message.get("more_body", False)
             count = len(message.get("body", b""))
             self.size += count
-            if self.guard.provenance is not None:  # a proxy passes bodies on
+            if self.guard.holds_bodies:
                 self.buffered += count
                 self.guard.buffered += count
             self.check_size(self.size)

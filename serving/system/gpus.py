@@ -6,20 +6,24 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-QUERY = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
 ASK_S = 20.0
 
 
-def list_gpus(environment: Mapping[str, str] = os.environ, query: list[str] = QUERY) -> list[str]:
+def query_gpus(fields: str, *more: str) -> list[str]:
+    """Return nvidia-smi's line for each GPU; none where there is no GPU or it cannot be asked."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", ",".join(["--format=csv", "noheader", *more])]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=True).stdout.splitlines()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def list_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Return the UUIDs of the GPUs, in the order of CUDA_VISIBLE_DEVICES where that is set (numbers are nvidia-smi's).
 
     Empty where there is no GPU, or none that can be told: a part of a GPU (MIG) is not among them.
     """
-    try:
-        lines = subprocess.run(query, capture_output=True, text=True, timeout=ASK_S, check=True).stdout.splitlines()  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
-    by_number = dict(line.split(", ", 1) for line in lines if ", " in line)
+    by_number = dict(line.split(", ", 1) for line in query_gpus("index,uuid") if ", " in line)
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return list(by_number.values())

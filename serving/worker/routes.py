@@ -112,7 +112,7 @@ def create_app(worker: Worker, admin_key: Callable[[], str], stop: Callable[[], 
     )
     app.state.worker, app.state.stop = worker, stop
     responses.add_error_handlers(app)
-    return RequestGuard(app, lambda: worker.settings, admin_key, WorkerProvenance(worker))
+    return RequestGuard(app, lambda: worker.settings, admin_key, WorkerProvenance(worker), holds_bodies=True)
 
 
 def get_worker(request: Request) -> Worker:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, cast
 
-from serving.engine.engine import Clock, Engine
+from serving.engine.engine import Clock, Engine, Lease
 from serving.engine.pool import WorkerPool
 from serving.engine.starter import Starter
 from serving.settings import Settings
@@ -249,13 +250,18 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+def lease(engine: Engine) -> AbstractAsyncContextManager[Lease]:
+    """The engine's worker, as a request has it."""
+    return WorkerPool([engine], 1).lease()
+
+
 async def ask(engine: Engine | WorkerPool) -> str:
     """One request: the id of the worker that served it."""
-    async with engine.lease() as lease:
-        lease.record_first_answer()
+    async with lease(engine) if isinstance(engine, Engine) else engine.lease() as leased:
+        leased.record_first_answer()
         await asyncio.sleep(0)
-        assert not lease.worker.handle.ended.is_set()
-        return str(lease.worker.handle.launch_answer["boot_id"])
+        assert not leased.worker.handle.ended.is_set()
+        return str(leased.worker.handle.launch_answer["boot_id"])
 
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:

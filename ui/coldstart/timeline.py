@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 
 from markupsafe import Markup
 
@@ -102,14 +101,14 @@ def render_strip(
     )
     in_words = f"{heading}: {spent}. Now {WORDS[shown[-1].state]}." if shown else ""
     told = {"heading": heading, "title": title, "state": state_words, "doing": doing, "words": WORDS}
-    drawn: dict[str, Any] = {
+    each = [place_spans(lane, now, length) for lane in lanes]
+    drawn = {
         "flags": place_flags(shown, length),
         "axis": choose_ticks(length),
         "totals": totals,
         "in_words": in_words,
+        "lanes": [(number, lane, WORDS[lane[-1].state]) for number, lane in enumerate(each, 1) if lane],
     }
-    each = [place_spans(lane, now, length) for lane in lanes]
-    drawn["lanes"] = [(number, lane, WORDS[lane[-1].state]) for number, lane in enumerate(each, 1) if lane]
     return render_template("coldstart/strip.html", length=length, spans=shown, **told, **drawn)
 
 

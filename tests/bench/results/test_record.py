@@ -11,14 +11,7 @@ from typing import Any
 import pytest
 
 from bench.results import record
-
-
-def install_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a program of that name first on PATH."""
-    tool = folder / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+from tests.support.nvidia_smi import install_nvidia_smi
 
 
 def test_a_result_has_its_head_first(tmp_path: Path) -> None:
@@ -60,21 +53,14 @@ def test_the_environment_names_the_machine_and_its_packages() -> None:
     assert where["packages"]["numpy"] and set(where["packages"]) <= set(record.PACKAGES)
 
 
-def test_each_gpu_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, 'echo "$1 $2"; echo second', monkeypatch)
-    assert record.query_gpus("memory.used", "nounits") == [
-        "--query-gpu=memory.used --format=csv,noheader,nounits",
-        "second",
-    ]
+def test_the_environment_names_every_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_nvidia_smi(tmp_path, "echo NVIDIA H200, 143771 MiB, 580; echo NVIDIA L4, 1 MiB, 580", monkeypatch)
     assert record.describe_environment()["gpu"] == "NVIDIA H200, 143771 MiB, 580; NVIDIA L4, 1 MiB, 580"
 
 
-def test_where_gpus_cannot_be_asked_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_nvidia_smi(tmp_path, "echo no driver; exit 9", monkeypatch)
-    assert record.query_gpus("name") == []
+def test_without_gpus_and_git_it_names_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert record.query_gpus("name") == [] and record.read_commit() == ""
+    assert record.describe_environment()["gpu"] == "" and record.read_commit() == ""
 
 
 def test_the_commit_is_this_checkout_s() -> None:

@@ -67,5 +67,5 @@ def test_an_unknown_tier_is_refused_before_anything_starts() -> None:
 
 @pytest.mark.parametrize(("lines", "used"), [(["1234"], 1234), (["[N/A]"], None), ([], None)])
 def test_gpu_memory_is_a_number_or_none(lines: list[str], used: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.results.record.query_gpus", lambda *_: lines)
+    monkeypatch.setattr(gpu_tiers, "query_gpus", lambda *_: lines)
     assert gpu_tiers.read_gpu_used() == used

@@ -12,7 +12,7 @@ from serving.engine.status import describe_engine
 from serving.errors import NotReadyError
 from serving.snapshots.base import Snapshot
 from serving.system.timeouts import LASTING_S
-from tests.support.doubles import Bench, HandClock, NoBackend, ask, settle, with_engine
+from tests.support.doubles import Bench, HandClock, NoBackend, ask, lease, settle, with_engine
 
 
 def test_created_then_restored_then_down_after_the_window(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_a_request_in_the_moment_of_the_idle_shutdown_is_served_two_thousand_tim
 
 def test_requests_during_a_scaledown_are_served_by_the_next_worker(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        async with engine.lease() as lease:
+        async with lease(engine) as leased:
             engine.scale_down()
             assert engine.state == "scaling_down"
             later = asyncio.create_task(ask(engine))
             await settle()
-            assert not later.done() and not lease.worker.handle.ended.is_set(), "what is in flight is finished first"
+            assert not later.done() and not leased.worker.handle.ended.is_set(), "what is in flight is finished first"
         other = await later
-        assert other != lease.worker.handle.launch_answer["boot_id"] and bench.kinds == ["created", "restored"]
+        assert other != leased.worker.handle.launch_answer["boot_id"] and bench.kinds == ["created", "restored"]
         engine.scale_down()
         engine.scale_down()
         await engine.wait_for_state("zero")
@@ -380,7 +380,7 @@ def test_the_date_may_jump_and_the_machine_may_sleep(tmp_path: Path) -> None:
             await settle()
             assert engine.state == "serving"
             assert describe_engine(engine)["scaledown_at"] == pytest.approx(clock.date + (engine.seconds_left or 0))
-        async with engine.lease():
+        async with lease(engine):
             clock.advance(3_600.0)  # a request that takes long, or a lid that was closed
             await settle()
             assert engine.state == "serving" and engine.seconds_left is None

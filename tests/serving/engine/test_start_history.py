@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from serving.engine.engine import Engine
 from serving.engine.start_history import StartHistory, StartRecord
 from serving.engine.status import describe_engine
-from tests.support.doubles import Bench, HandClock, ask, read_starts, settle, with_engine
+from tests.support.doubles import Bench, HandClock, ask, lease, read_starts, settle, with_engine
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -35,7 +35,7 @@ def test_what_nobody_waited_for_is_in_no_figure(tmp_path: Path, kept: int) -> No
 
 def test_an_answer_after_those_who_waited_have_left_is_in_no_figure(tmp_path: Path) -> None:
     async def test(engine: Engine, bench: Bench, clock: HandClock) -> None:
-        async with engine.lease():
+        async with lease(engine):
             pass  # let in, and gone before it was answered
         clock.advance(50)
         assert await ask(engine)

@@ -11,7 +11,7 @@ from serving.engine.engine import Engine
 from serving.engine.starter import RunningWorker
 from serving.engine.wait_queue import ChangeNotifier, WaitQueue
 from serving.errors import NotReadyError
-from tests.support.doubles import Bench, HandClock, ask, settle, with_engine
+from tests.support.doubles import Bench, HandClock, ask, lease, settle, with_engine
 
 
 def test_waiting_is_bounded_in_number_and_in_time(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_no_more_in_flight_than_allowed(tmp_path: Path) -> None:
 
         async def one() -> None:
             nonlocal most
-            async with engine.lease():
+            async with lease(engine):
                 most = max(most, engine.in_flight)
                 await asyncio.sleep(0.001)
 

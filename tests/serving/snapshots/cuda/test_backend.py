@@ -36,6 +36,7 @@ from serving.snapshots.identity import digest_identity
 from serving.snapshots.store import SnapshotStore
 from serving.snapshots.worker_handle import WorkerHandle
 from tests.support import criu
+from tests.support.doubles import lease
 from tests.support.restored_workers import ask, quiet
 from tests.support.scripted import unit
 from tests.support.scripted_engine import NAME, script
@@ -360,25 +361,25 @@ def test_the_engine_goes_down_by_steps_and_tells_what_it_holds(tmp_path: Path) -
         try:
             tiers = []
             for _ in range(2):
-                async with engine.lease() as lease:
-                    tiers.append(lease.worker.tier)
+                async with lease(engine) as leased:
+                    tiers.append(leased.worker.tier)
                 await engine.scale_down()
                 assert describe_engine(engine)["tier"] == "context"
-            async with engine.lease() as lease:
-                tiers.append(lease.worker.tier)
+            async with lease(engine) as leased:
+                tiers.append(leased.worker.tier)
             await engine.scale_down()
             async with asyncio.timeout(10):
                 while describe_engine(engine)["tier"] != "host":
                     await asyncio.sleep(0.05)
             held = describe_engine(engine)["held"]
             assert held["tier"] == "host" and held["host_bytes"] > 10_000_000
-            async with engine.lease() as lease:
-                tiers.append(lease.worker.tier)
+            async with lease(engine) as leased:
+                tiers.append(leased.worker.tier)
             assert tiers == ["host", "context", "context", "host"]
             driver.there = (0, 80 * GB)
             await engine.scale_down()
             with pytest.raises(Exception, match="GB are missing"):
-                async with engine.lease():
+                async with lease(engine):
                     pass
             assert engine.starter.snapshot is not None
         finally:
