@@ -22,6 +22,7 @@ from ui.search.long_choice import match_words
 
 SHOWN_FILES = 100
 FIND_CHARS = 255
+NUMBER_CHARS = 20
 DIGITS = re.compile(r"(\d+)")
 SORTS = ("oldest", "newest", "name", "pages")
 
@@ -33,8 +34,8 @@ class ListView:
     sort: str = "oldest"
     find: str = ""
     page: int = 1
-    asked: bool = False
-    """It was chosen in the browser, which then takes this view as it is; else it asks for its own again."""
+    asked: str = ""
+    """The number by which a browser asked for it, which takes it as it is then; else it asks for its own again."""
 
 
 FIRST_VIEW = ListView()
@@ -44,7 +45,8 @@ def parse_view(event: Any) -> ListView:
     """Return the view that an event of the browser names; what is invalid is as in a new view."""
     sort, find, page = str(event.sort), str(event.find)[:FIND_CHARS], str(event.page)
     number = int(page) if page.isascii() and page.isdigit() and len(page) < 9 else 1
-    return ListView(sort if sort in SORTS else "oldest", find, max(1, number), asked=True)
+    asked = str(getattr(event, "ask", ""))[:NUMBER_CHARS]
+    return ListView(sort if sort in SORTS else "oldest", find, max(1, number), asked)
 
 
 def make_name_key(name: str) -> list[tuple[int, int, str]]:

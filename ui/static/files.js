@@ -1,8 +1,10 @@
 // The files of a collection, a window of them: the server sorts, finds and turns it. A click deletes one, or all.
 let view = {}, key = '', opened = false, typed = null, timer = 0;
+let asks = 0;  // answers may come in another order: only the last one is taken
+const send = () => trigger('select', {...view, ask: ++asks});
 const ask = (change) => {
   view = {...view, page: 1, ...change};
-  trigger('select', view);
+  send();
 };
 // Others change what is shown, too: the server is asked for it again soon, and once a second at most.
 let news = '', waiting = 0, refreshed = -1000, delays = 0;
@@ -32,8 +34,7 @@ const arrive = () => {
   const asked = {sort: list.dataset.by, find: list.dataset.find, page: +list.dataset.page};
   const same = list.dataset.key === key;
   if (!same) [key, opened, typed] = [list.dataset.key, false, null];
-  // What was asked before the last choice may come after it.
-  const answers = 'asked' in list.dataset && asked.sort === view.sort && asked.find === view.find;
+  const answers = list.dataset.asked === String(asks);
   if (!same || answers) view = asked;
   list.open = opened;
   const search = list.querySelector('[data-search]');
@@ -42,7 +43,7 @@ const arrive = () => {
     search.focus();
   }
   // After an upload, say, the list comes as it is at first.
-  if (Object.keys(asked).some((name) => asked[name] !== view[name])) trigger('select', view);
+  if (Object.keys(asked).some((name) => asked[name] !== view[name])) send();
 };
 watch('value', arrive);
 arrive();
@@ -66,8 +67,8 @@ element.addEventListener('click', (event) => {
   const turn = event.target.closest('[data-turn]');
   if (turn) ask({page: +turn.dataset.turn});
   const file = event.target.closest('[data-file]');
-  if (file) trigger('click', {file: file.dataset.file, found: 0, all: false, ...view});
+  if (file) trigger('click', {file: file.dataset.file, found: 0, all: false, ...view, ask: ''});
   const found = event.target.closest('[data-found]');
-  if (found) trigger('click', {file: '', found: +found.dataset.found, all: false, ...view});
-  if (event.target.closest('[data-collection]')) trigger('click', {file: '', found: 0, all: true, ...view});
+  if (found) trigger('click', {file: '', found: +found.dataset.found, all: false, ...view, ask: ''});
+  if (event.target.closest('[data-collection]')) trigger('click', {file: '', found: 0, all: true, ...view, ask: ''});
 });

@@ -46,12 +46,13 @@ def test_numbers_in_names_are_sorted_as_numbers() -> None:
 def test_a_short_list_has_nothing_to_turn_or_find() -> None:
     html = render_files("c-1", FILES[:100], 300, ListView())
     assert "data-turn" not in html and "data-search" not in html and "data-asked" not in html
-    html = render_files("c-1", FILES, 700, ListView(find="nowhere", asked=True))
-    assert "No file has this in its name" in html and "data-found" not in html and "data-asked" in html
+    html = render_files("c-1", FILES, 700, ListView(find="nowhere", asked="7"))
+    assert "No file has this in its name" in html and "data-found" not in html and 'data-asked="7"' in html
     assert [file.sha256 for file in find_files(FILES, "box 3/file 24.")] == [FILES[24].sha256]
 
 
 def test_what_a_browser_sends_is_a_view_or_the_first_one() -> None:
     for sent in ({"sort": "up", "find": "x" * 999, "page": "-3"}, {"sort": None, "find": "x" * 999, "page": "٣"}):
-        assert parse_view(gr.EventData(None, sent)) == ListView("oldest", "x" * 255, 1, asked=True)
-    assert parse_view(gr.EventData(None, {"sort": "name", "find": "a", "page": 7})) == ListView("name", "a", 7, True)
+        assert parse_view(gr.EventData(None, sent)) == ListView("oldest", "x" * 255)
+    sent = {"sort": "name", "find": "a", "page": 7, "ask": 3}
+    assert parse_view(gr.EventData(None, sent)) == ListView("name", "a", 7, "3")
