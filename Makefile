@@ -19,7 +19,7 @@ PYTEST := .venv-test/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 # A criu that `make criu` unpacked here; without it the engine takes the one on PATH, or another way to wake up.
 export DORMOUSE_CRIU ?= $(wildcard $(CURDIR)/.criu/criu)
 
-.PHONY: help install demo demo-postgres serve criu test test-soak test-all test-ocr test-store test-vllm test-ray test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
+.PHONY: help install demo demo-postgres serve criu test test-soak test-long test-all test-ocr test-store test-vllm test-ray test-gpu check tools pins bench bench-gpu samples gpu clean platform screenshots
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -42,8 +42,12 @@ install: $(BASE) ## make .venv: the page, the worker, the built-in embedder; no 
 test: $(TEST) tools ## the fast tests on two cores, one journey in a browser among them (under 10 min)
 	$(PYTEST) -n 3 -m "not soak"
 
-test-soak: $(TEST) tools ## the tests marked soak: hundreds of restores, kills, fuzzing, every page in a browser
-	$(PYTEST) -n 2 -m soak
+test-soak: $(TEST) tools ## the tests marked soak: kills, fuzzing, all of Modal; then every page in a browser, one at a time
+	$(PYTEST) -n 3 -m "soak and not long and not browser"
+	$(PYTEST) -n 0 -m "soak and not long and browser"
+
+test-long: $(TEST) tools ## the tests marked long: five hundred restores, whole benches
+	$(PYTEST) -n 0 -m long
 
 test-all: $(TEST) tools ## all tests, with branch coverage (floor: pyproject.toml): on two cores, in a browser on one
 	$(PYTEST) -n 2 -m "not browser" --cov --cov-report= --cov-fail-under=0

@@ -16,7 +16,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=[pytest.param(look, marks=[pytest.mark.soak] * (look != "desktop")) for look in LOOKS])
+@pytest.fixture(params=["desktop", pytest.param("phone-dark", marks=pytest.mark.soak)])
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -58,6 +58,7 @@ def running(folder: Path, port: int) -> Iterator[list[str]]:
             assert process.wait(60) == 0
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_two_pages_show_the_same_also_after_a_start_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dormouse, port = Dormouse(capsys, ()), find_ports()

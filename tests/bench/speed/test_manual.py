@@ -26,6 +26,7 @@ def test_without_a_manual_booklets_are_added() -> None:
     assert not any(path.exists() for path in files)
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_release_adds_all_pages_of_its_own_folder(capfd: pytest.CaptureFixture[str]) -> None:

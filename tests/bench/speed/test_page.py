@@ -24,6 +24,7 @@ TIMES = ("open", "enter_to_hits", "same_by_api", "hit_to_detail", "filter_to_hit
 
 
 @pytest.mark.browser
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_few_pages_through_a_browser(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def parse(*given: str) -> argparse.Namespace:
     return build_parser().parse_args(["workers", "--embedder", NAME, *given])
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_one_beside_two_and_both_back_from_zero(tmp_path: Path) -> None:
     options = parse("--rounds", "1", "--seconds", "0.5", "--clients", "4", "--ways", "fork", "--restores", "2")

@@ -58,6 +58,7 @@ def test_created_then_restored_with_equal_vectors_and_words(tmp_path: Path, back
         assert engine.status()["failures"] == {}
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_a_hundred_first_requests_and_pages_among_them(tmp_path: Path, backend: str, expected: Any) -> None:
     with builtin(tmp_path, backend) as engine:
@@ -146,6 +147,7 @@ def test_snapshot_is_not_larger_than_it_must_be(tmp_path: Path) -> None:
         assert engine.family() == []
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_many_restores_in_a_row(tmp_path: Path, backend: str, expected: Any) -> None:
     """Unfixed fork children hung three times of three: native thread pools of the template."""

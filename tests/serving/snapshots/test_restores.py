@@ -80,6 +80,7 @@ def test_a_worker_that_was_struck_is_not_usable_before_its_end_is_heard(tmp_path
     with_snapshot(name, tmp_path, test)
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", BACKENDS)
