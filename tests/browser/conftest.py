@@ -16,7 +16,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=["desktop", pytest.param("phone-dark", marks=pytest.mark.soak)])
+@pytest.fixture(params=["desktop", pytest.param("phone-dark", marks=[pytest.mark.soak, pytest.mark.long])])
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

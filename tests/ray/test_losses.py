@@ -53,6 +53,7 @@ def test_a_replica_comes_from_the_snapshot_of_its_node(scripted: Deployed) -> No
     assert (again.start_kind, again.boot_requests) == ("restored", 1)
 
 
+@pytest.mark.long
 def test_from_zero_to_two_replicas_and_to_zero(scripted: Deployed) -> None:
     scripted.until_zero()
     with load(scripted.url, KEY, CLIENTS) as seen:

@@ -61,6 +61,7 @@ def test_routes_of_an_engine_are_not_there(deployed: Deployed) -> None:
         assert (found.status_code, found.json()["error"]["code"]) == (404, "not_found"), path
 
 
+@pytest.mark.long
 def test_the_bench_proves_a_cold_start(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORMOUSE_WORKER_KEY", KEY)
     options = ["--repetitions", "1", "--num-warmup", "3", "--test-scaledown", "--scaledown-wait", "35"]
