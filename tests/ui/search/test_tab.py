@@ -134,8 +134,8 @@ def test_files_that_were_found_are_deleted_unless_they_are_others_by_now(
 
 @pytest.mark.usefixtures("ids")
 def test_the_list_is_turned_without_the_rest_of_the_page(events: SearchEvents) -> None:
-    listed = events.listed.turn("c", click(sort="newest", page=3))
-    assert "data-asked" in listed and 'data-page="1"' in listed and "3 pages from 3 files" in listed
+    listed = events.listed.turn("c", click(sort="newest", page=3, ask=4))
+    assert 'data-asked="4"' in listed and 'data-page="1"' in listed and "3 pages from 3 files" in listed
     assert "cannot be listed" in events.listed.turn(UNKNOWN, click())
 
 
