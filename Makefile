@@ -39,7 +39,7 @@ criu: $(BASE) ## unpack a criu into .criu/ (root on Debian; elsewhere install th
 
 install: $(BASE) ## make .venv: the page, the worker, the built-in embedder; no torch
 
-test: $(TEST) tools ## the fast tests on two cores, one journey in a browser among them (under 10 min)
+test: $(TEST) tools ## the fast tests on two cores, one journey in a browser among them
 	$(PYTEST) -n 3 -m "not soak"
 
 test-soak: $(TEST) tools ## the tests marked soak: kills, fuzzing, all of Modal; then every page in a browser, one at a time

@@ -1,7 +1,8 @@
 // The files of a collection, a window of them: the server sorts, finds and turns it. A click deletes one, or all.
 let view = {}, key = '', opened = false, typed = null, timer = 0;
 let asks = 0;  // answers may come in another order: only the last one is taken
-const send = () => trigger('select', {...view, ask: ++asks});
+const asking = () => ({...view, ask: ++asks});
+const send = () => trigger('select', asking());
 const ask = (change) => {
   view = {...view, page: 1, ...change};
   send();
@@ -67,8 +68,8 @@ element.addEventListener('click', (event) => {
   const turn = event.target.closest('[data-turn]');
   if (turn) ask({page: +turn.dataset.turn});
   const file = event.target.closest('[data-file]');
-  if (file) trigger('click', {file: file.dataset.file, found: 0, all: false, ...view, ask: ''});
+  if (file) trigger('click', {file: file.dataset.file, found: 0, all: false, ...asking()});
   const found = event.target.closest('[data-found]');
-  if (found) trigger('click', {file: '', found: +found.dataset.found, all: false, ...view, ask: ''});
-  if (event.target.closest('[data-collection]')) trigger('click', {file: '', found: 0, all: true, ...view, ask: ''});
+  if (found) trigger('click', {file: '', found: +found.dataset.found, all: false, ...asking()});
+  if (event.target.closest('[data-collection]')) trigger('click', {file: '', found: 0, all: true, ...asking()});
 });
