@@ -16,7 +16,9 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=["desktop", pytest.param("phone-dark", marks=[pytest.mark.soak, pytest.mark.long])])
+@pytest.fixture(
+    params=[pytest.param(look, marks=[pytest.mark.soak, pytest.mark.long] * (look != "desktop")) for look in LOOKS]
+)
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
