@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -40,7 +41,7 @@ class Load:
     def list_boots(self) -> set[str]:
         return {answer.headers["X-Boot-Id"] for answer in self.answers if answer.ok}
 
-    @contextmanager
+    @contextlib.contextmanager
     def running(self) -> Iterator[Load]:
         for thread in self._threads:
             thread.start()
@@ -57,9 +58,19 @@ def list_states(engine: EngineProcess) -> list[str]:
 
 
 def wait_for_two(engine: EngineProcess) -> list[psutil.Process]:
-    """Return the processes that serve, once there are two."""
-    told = engine.until(lambda told: [worker["state"] for worker in told["workers"]] == ["serving"] * 2)
-    return [find_last(psutil.Process(worker["worker_pid"])) for worker in told["workers"]]
+    """Return the processes that serve, once there are two: one that was just killed may still be told of."""
+    alive: list[psutil.Process] = []
+
+    def are_two(told: dict[str, Any]) -> bool:
+        alive.clear()
+        serving = [worker["worker_pid"] for worker in told["workers"] if worker["state"] == "serving"]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            alive.extend(find_last(psutil.Process(pid)) for pid in serving)
+            return len(alive) == 2 and all(process.status() != psutil.STATUS_ZOMBIE for process in alive)
+        return False
+
+    engine.until(are_two)
+    return alive
 
 
 def find_last(process: psutil.Process) -> psutil.Process:
