@@ -48,6 +48,10 @@ class PageText:
     lines: tuple[Line, ...] | None = None
     vectors: Vectors | None = None
 
+    def or_layer(self, layer: tuple[Line, ...] | None) -> tuple[Line, ...] | None:
+        """Return the lines, or those of the page's own text layer, if any, where the server has looked for none."""
+        return (layer or None) if self.lines is None else self.lines
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:

@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     keep_originals: bool = True
     """Keep the files that pages are of, each once, to open them from a page; they go with their last page. Off on
     Modal, where a page is acknowledged once its volume is committed: all these bytes would be in the way."""
+    read_pictures: bool = True
+    """Read pages that are only pictures, of a server that reads no text, with the built-in reader on this machine's
+    CPU: then they are found by their words, too. About a second a page, in the background. Never on Modal."""
     max_zip_files: Annotated[int, Field(ge=1)] = 5_000
     """Files in one zip: an hour and a half of work on two cores."""
     max_zip_bytes: Annotated[int, Field(ge=1024)] = 2_048 * MiB

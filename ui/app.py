@@ -158,6 +158,8 @@ def serve_page(service: Service, listener: socket.socket, options: argparse.Name
         )
     service.library.follow_others()
     service.library.begin_indexing()
+    if service.settings.read_pictures:
+        service.reading.begin()
     service.ingestor.continue_jobs()
     app = create_app(service, loopback=loopback)
     config = uvicorn.Config(

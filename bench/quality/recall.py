@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,7 +24,7 @@ from serving.documents.page import Page, keep_letters
 from serving.documents.parser_pool import ParserPool
 from serving.http.child_server import ServerProcess
 from serving.http.redirects import select_proxy_headers
-from serving.library.records import CollectionKey, NewPage
+from serving.library.records import CollectionKey, Hit, NewPage
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ def match_line(marked: str, pieces: Sequence[str]) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class RankedQueries:
+    """The labelled queries in their order, by the vectors of pages and lines, and by the words of the pages alone."""
+
+    by_vectors: list[QueryRank]
+    by_words: list[QueryRank]
+
+
 def load_labels(corpus: Path) -> list[LabelledQuery]:
     """Read `queries.json`. Raises ValueError that says what is wrong with it."""
     path = corpus / "queries.json"
@@ -118,7 +127,7 @@ def read_pages(corpus: Path, settings: Settings) -> Iterator[tuple[tuple[str, in
                     yield (path.name, number), PagePayload(encode_jpeg(page.image), page.lines)
 
 
-def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> list[QueryRank]:
+def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> RankedQueries:
     """Return the right page's rank and marked line for each query, by a library as the page uses it.
 
     Raises ValueError.
@@ -132,15 +141,32 @@ def rank_pages(client: EmbeddingClient, corpus: Path, settings: Settings) -> lis
         keys = fill_library(library, collection, client, corpus, settings)
         if missing := {(label.file, label.page) for label in labels} - keys:
             raise ValueError(f"queries.json names pages that are not there: {sorted(missing)}")
-        ranks = []
+        index_words(library)
+        ranked = RankedQueries([], [])
         for label in labels:
             query = client.embed_queries([label.query]).vectors[0]
             hits = library.ranking.search(collection, query, len(keys), info.fingerprint)
-            right = next(hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page))
-            # A tie counts against us.
-            rank = sum(hit.score >= right.score for hit in hits)
-            ranks.append(QueryRank(label, rank, None if right.line is None else right.line.text))
-    return ranks
+            ranked.by_vectors.append(find_right_page(label, hits, len(keys)))
+            hits = library.ranking.search_words(collection, label.query, len(keys))
+            ranked.by_words.append(find_right_page(label, hits, len(keys)))
+    return ranked
+
+
+def find_right_page(label: LabelledQuery, hits: Sequence[Hit], pages: int) -> QueryRank:
+    """Return its rank; that of the last of the `pages` where it was not found."""
+    right = next((hit for hit in hits if (hit.page.file, hit.page.page) == (label.file, label.page)), None)
+    if right is None:
+        return QueryRank(label, pages)
+    # A tie counts against us.
+    rank = sum(hit.score >= right.score for hit in hits)
+    return QueryRank(label, rank, None if right.line is None else right.line.text)
+
+
+def index_words(library: Library) -> None:
+    """Return when the words of all pages are indexed."""
+    library.begin_indexing()
+    while library.words.count_missing():
+        time.sleep(0.05)
 
 
 def fill_library(
@@ -149,15 +175,16 @@ def fill_library(
     """Add all pages of the corpus, and return their files and numbers. Raises ServingError."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         embedding = [
-            (key, pool.submit(client.embed_pages, [payload], explain=True))
+            (key, payload.lines, pool.submit(client.embed_pages, [payload], explain=True))
             for key, payload in read_pages(corpus, settings)
         ]
-        for (file, number), future in embedding:
+        for (file, number), layer, future in embedding:
             answer = future.result()
             text = answer.pages[0]
-            page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], text.lines, text.vectors)
+            lines = text.or_layer(layer)
+            page = NewPage(file, file, number, 1, 1, 1, b"", b"", answer.vectors[0], lines, text.vectors)
             library.add_page(collection, page, fingerprint=answer.fingerprint, model=answer.model)
-    return {key for key, _ in embedding}
+    return {key for key, _, _ in embedding}
 
 
 def summarise_kinds(ranks: Sequence[QueryRank]) -> list[KindRecall]:
@@ -213,17 +240,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     def measure(_: record.Keep) -> dict[str, Any]:
         with open_worker(options.url) as client:
-            info, ranks = client.fetch_info(), rank_pages(client, options.corpus, Settings())
-        table = summarise_kinds(ranks)
-        print(render_table(table))
-        for one in ranks if options.misses else ():
-            if one.rank > 1 or one.line_is_right is False:
-                print(f"rank {one.rank:>3}  {one.label.kind:<11} {one.label.query}  ({one.label.file}: {one.marked})")
-        samples = [
-            {**asdict(one.label), "rank": one.rank, "marked": one.marked, "line_is_right": one.line_is_right}
-            for one in ranks
-        ]
-        figures = {"table": [asdict(row) for row in table], "samples": samples}
-        return {"model": info.name, "fingerprint": info.fingerprint, **figures}
+            info, ranked = client.fetch_info(), rank_pages(client, options.corpus, Settings())
+        figures = describe_ranks(ranked.by_vectors, misses=options.misses)
+        print("by the words of the pages alone, as first results are:")
+        words = describe_ranks(ranked.by_words, misses=options.misses)
+        return {"model": info.name, "fingerprint": info.fingerprint, **figures, "words": words}
 
     return record.measure_and_save(options.out, "quality", measure)
+
+
+def describe_ranks(ranks: Sequence[QueryRank], *, misses: bool) -> dict[str, Any]:
+    """Print the figures of a ranking, and return them with their samples. `misses`: print what is wrong as well."""
+    table = summarise_kinds(ranks)
+    print(render_table(table))
+    for one in ranks if misses else ():
+        if one.rank > 1 or one.line_is_right is False:
+            print(f"rank {one.rank:>3}  {one.label.kind:<11} {one.label.query}  ({one.label.file}: {one.marked})")
+    samples = [
+        {**asdict(one.label), "rank": one.rank, "marked": one.marked, "line_is_right": one.line_is_right}
+        for one in ranks
+    ]
+    return {"table": [asdict(row) for row in table], "samples": samples}

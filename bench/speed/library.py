@@ -19,9 +19,12 @@ from bench.results import record
 from bench.results.record import Keep, Say
 from bench.speed.timing import time_call
 
-ABOUT = "a library of very many pages: its first search, searches with filters, lists, additions, deletions, memory"
+ABOUT = "a library of very many pages: its first search, filters, lists, additions, deletions, memory, words"
 GOAL_MS = {384: 100, 2560: 250}
 """Goals for the p95 of a search in 100,000 pages, by the numbers of a vector."""
+WORD_PAGES = 10_000
+WORDS_MS = 50
+"""Pages whose words are searched, and the goal for the p95: first results are to be painted after 150 ms."""
 FIRST_S = 2.0
 """The goal for the first search."""
 
@@ -40,6 +43,17 @@ def measure_shape(pages: int, dimension: int, has_lines: bool, n: int, say: Say)
     say_figures(shape.words, dimension, found, say)
     about = {"pages": shape.pages, "files": shape.pages // FILE_PAGES, "dimension": shape.dimension}
     return {**about, "lines": LINES if shape.has_lines else 0, "build_s": round(build_s, 1), **found}
+
+
+def measure_words(pages: int, n: int, say: Say) -> dict[str, Any]:
+    from bench.speed import word_search
+
+    found = word_search.measure_words(pages, n)
+    figures = found["search"]
+    say(f"{pages:,} pages by their words: indexed in {found['index_s']:.1f} s, {found['index_mb']:.0f} MB")
+    goal = f"n={figures['n']}; goal {WORDS_MS}"
+    say(f"  search, 1 to 8 words: p50 {figures['p50_ms']:.1f} ms, p95 {figures['p95_ms']:.1f} ms ({goal})")
+    return found
 
 
 def say_figures(words: str, dimension: int, found: dict[str, Any], say: Say) -> None:
@@ -71,6 +85,7 @@ def main(options: argparse.Namespace) -> int:
 
     def measure(_: Keep) -> dict[str, Any]:
         say, pages, n = partial(print, flush=True), options.pages, options.searches
-        return {"collections": [measure_shape(pages, *kind, n, say) for kind in ((384, True), (2560, False))]}
+        collections = [measure_shape(pages, *kind, n, say) for kind in ((384, True), (2560, False))]
+        return {"collections": collections, "words": measure_words(min(pages, WORD_PAGES), n, say)}
 
     return record.measure_and_save(options.out, "library", measure)

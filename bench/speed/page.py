@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -28,6 +29,7 @@ from bench.results.record import Say
 from bench.speed import booklets
 from bench.speed.browser import BrowserFailed, launch_browser
 from bench.speed.processor_time import load_psutil, read_machine_seconds, read_processor_times
+from bench.speed.slow_door import SlowDoor
 from bench.speed.timing import summarise_seconds
 from serving.http.child_server import ServerProcess
 from serving.system.cores import count_cores
@@ -40,8 +42,15 @@ ABOUT = "the page with many pages in a collection, in a real browser: from Enter
 COLLECTION = "bench"
 CLOCK = (Path(__file__).parent / "page_clock.js").read_text()
 WINDOW = {"width": 1440, "height": 900}
-HIT, SHEET = ("#gallery .hits", "img"), ("#detail .detail", ".sheet img")
+HIT, SHEET = ("#gallery .hits:not(.first)", "img"), ("#detail .detail", ".sheet img")
+FIRST = ("#gallery .hits.first", "img")
 """Selectors of the box where an answer appears, and of the picture in it that is waited for."""
+FIRST_MS = 150.0
+"""The goal for the 95th percentile from Enter to the first results, whatever the server does."""
+SLOW_S = (0.5, 2.0, 15.0)
+"""How long servers take that are measured beside the engine, as one does that comes back from zero."""
+TOP = 3
+"""Pages of the first results that are looked for among as many of the final ones."""
 ENTER_MS = 500.0
 """The goal for the median from Enter to the first hit painted."""
 AWAKE_S = "3600"
@@ -49,7 +58,7 @@ AWAKE_S = "3600"
 REPORT_S = 20.0
 """Seconds between two reports on an ingest that goes on."""
 TOP_K, ALL = 8, 50
-OPENS, CLICKS, FILTERS, ASLEEP, WARM = 5, 20, 10, 5, 3
+OPENS, CLICKS, FILTERS, ASLEEP, WAITED, WARM = 5, 20, 10, 5, 20, 3
 """Samples of each, if as many questions are asked; the warm-up is not counted."""
 STATE_S = 10.0
 """Seconds in which the page must have heard of a change of its engine."""
@@ -74,6 +83,45 @@ def measure_page(pages: int, count: int, say: Say) -> dict[str, Any]:
         figures = bench.measure(files, booklets.write_questions(pages, 2 * count), pages)
         process.stop()
         figures["uploads"]["after_stop"] = measure_folder(data / "uploads")
+        questions = booklets.write_questions(pages, 2 * count)[: min(WAITED, count)]
+        figures["slow_servers"] = [measure_waiting(browser, data, questions, seconds, say) for seconds in SLOW_S]
+    return figures
+
+
+def measure_waiting(
+    browser: Browser, data: Path, asked: Sequence[LabelledQuery], seconds: float, say: Say
+) -> dict[str, Any]:
+    """Measure what somebody waits for whose server takes that long: the page's library is searched by words first."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dormouse-bench-") as folder,
+        ServerProcess("serving", ["--data", folder, "--scaledown-window", AWAKE_S]) as engine,
+        SlowDoor(urlsplit(engine.wait()).port or 0, seconds) as door,
+        ServerProcess("ui.app", ["--no-browser", "--data", str(data), "--worker", door.url]) as process,
+    ):
+        bench = PageBench(browser, process, data, say)
+        tab, first, final, stayed = bench.tab, [], [], []
+        bench.load_page(tab)
+        bench.ask(tab, "is anybody there?")
+        for label in asked:
+            tab.locator("#ask textarea").fill(label.query)
+            both = [FIRST, HIT]
+            at_once, at_last = bench.time_inputs(
+                tab, "keydown", both, lambda: tab.locator("#ask textarea").press("Enter")
+            )
+            first.append(at_once["total"] / 1000)
+            final.append(at_last["total"] / 1000)
+            stayed.append(len({*at_once["pages"][:TOP]} & {*at_last["pages"][:TOP]}) / TOP)
+            tab.wait_for_timeout(QUIET_MS)
+        tab.context.close()
+    figures: dict[str, Any] = {
+        "server_s": seconds,
+        "enter_to_first": {**summarise_seconds(first, 1), "goal_p95_ms": FIRST_MS},
+        "enter_to_final": summarise_seconds(final, 1),
+        "of_first_three_stayed": round(statistics.mean(stayed), 3),
+    }
+    words = f"with a server that takes {seconds:g} s: from Enter to first results (goal: p95 under {FIRST_MS:g} ms)"
+    bench.say_figures(words, figures["enter_to_first"])
+    bench.say_figures("  to the final ranking", figures["enter_to_final"])
     return figures
 
 
@@ -272,16 +320,22 @@ class PageBench:
 
     # What they share
 
-    def ask(self, tab: Page, question: str) -> dict[str, float]:
+    def ask(self, tab: Page, question: str) -> dict[str, Any]:
         """Ask by Enter, and return the times of `time_input`."""
         tab.locator("#ask textarea").fill(question)
         return self.time_input(tab, "keydown", HIT, lambda: tab.locator("#ask textarea").press("Enter"))
 
-    def time_input(self, tab: Page, kind: str, what: tuple[str, str], act: Callable[[], object]) -> dict[str, float]:
+    def time_input(self, tab: Page, kind: str, what: tuple[str, str], act: Callable[[], object]) -> dict[str, Any]:
         """Return the ms from an input of this kind to its answer painted, and their parts."""
+        return self.time_inputs(tab, kind, [what], act)[0]
+
+    def time_inputs(
+        self, tab: Page, kind: str, what: Sequence[tuple[str, str]], act: Callable[[], object]
+    ) -> list[dict[str, Any]]:
+        """Return the times to each of several answers to one input, and the pages that were shown with it."""
         tab.evaluate("(given) => window.dormouseArm(...given)", [kind, *what])
         act()
-        return dict(tab.evaluate("window.dormouseTimed"))
+        return list(tab.evaluate("window.dormouseTimed"))
 
     def ask_api(self, client: Client, question: str) -> tuple[float, float]:
         """Return the seconds of one search and its first picture without a browser, and the server's own part."""
@@ -359,13 +413,15 @@ def read_text(tab: Page, selector: str) -> str:
     return str(tab.evaluate("(selector) => document.querySelector(selector)?.innerText ?? ''", selector)).strip()
 
 
-def summarise_answers(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
+def summarise_answers(seen: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of whole times, and the medians of their phases.
 
     These are: input to request, the request's place in the queue, input to answer, its picture, its frame.
     """
     phases = {
-        name: round(statistics.median(one.get(name, 0.0) for one in seen), 1) for name in seen[0] if name != "total"
+        name: round(statistics.median(one.get(name, 0.0) for one in seen), 1)
+        for name in seen[0]
+        if name not in ("total", "pages")
     }
     return {**summarise_seconds([one["total"] / 1000 for one in seen], 1), "phases_p50_ms": phases}
 

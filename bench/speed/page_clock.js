@@ -22,9 +22,9 @@
     return entry ? {sent: entry.startTime - began, queued: entry.responseEnd - entry.startTime} : {};
   };
 
-  // `kind`: of the input that is waited for; `box`: what changes by its answer and by nothing else; `image`: its first
+  // `kind`: of the input that is waited for, and for each answer to it `box`: what changes by its answer and by nothing else; `image`: its first
   // picture is waited for. Gradio changes the elements that are there, all of them before an observer hears of it.
-  window.dormouseArm = (kind, box, image) => {
+  const time = (kind, box, image) => {
     performance.clearResourceTimings();
     const content = () => document.querySelector(box)?.innerHTML;
     const before = content();
@@ -33,6 +33,7 @@
     const answer = async () => {
       await until(document, () => began !== undefined && document.querySelector(`${box} ${image}`) && content() !== before);
       const answered = performance.now();
+      const pages = [...document.querySelectorAll(`${box} [data-page]`)].map((card) => card.dataset.page);
       const found = document.querySelector(`${box} ${image}`);
       await loaded(found);
       await found.decode();
@@ -40,9 +41,12 @@
       const decoded = performance.now();
       const end = await painted();
       return {total: end - began, ...asked(began), answered: answered - began, picture: decoded - answered,
-        frame: end - decoded};
+        frame: end - decoded, pages};
     };
-    window.dormouseTimed = Promise.race([answer(), late(`${box} ${image}`)]);
+    return Promise.race([answer(), late(`${box} ${image}`)]);
+  };
+  window.dormouseArm = (kind, ...answers) => {
+    window.dormouseTimed = Promise.all(answers.map(([box, image]) => time(kind, box, image)));
     window.dormouseTimed.catch(() => {});  // who awaits it gets the error
   };
 

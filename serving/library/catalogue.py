@@ -33,6 +33,10 @@ LINE = "SELECT text, x0, y0, x1, y1 FROM lines WHERE page = ?"
 MARKED = "SELECT page, number, text, x0, y0, x1, y1 FROM lines WHERE"
 ORIGINAL = "SELECT sha256 FROM pages WHERE original != ''"
 LINES = "SELECT page, lines FROM vectors WHERE lines IS NOT NULL"
+WAS_READ = (
+    "SELECT 1 FROM pages p JOIN vectors v ON v.page = p.id WHERE p.id = ? AND CAST(p.read AS INTEGER) = 1"
+    " AND (v.lines IS NOT NULL OR NOT EXISTS (SELECT 1 FROM lines l WHERE l.page = p.id))"
+)
 IDS_PER_QUERY = 500
 """Pages per statement. Line vectors of so many pages, 50 lines of 384 numbers each, take 20 MB."""
 NAME_CHARS = 80
@@ -248,6 +252,10 @@ class Catalogue:
         within = f"page IN ({sql_placeholders(pages)}) AND number IN ({sql_placeholders(numbers)})"
         rows = self._database.fetch_all(f"{MARKED} {within}", [*pages, *numbers])
         return {page_id: make_line(*line) for page_id, number, *line in rows if marked[page_id] == number}
+
+    def was_read(self, page_id: str) -> bool:
+        """Return whether the server that embedded a page has read it: its lines have vectors, or there are none."""
+        return bool(self._database.fetch_all(WAS_READ, [page_id]))
 
     def read_line_vectors(self, ids: Sequence[str]) -> list[tuple[str, bytes]]:
         """Return (page id, fp16 rows) of those pages whose lines have vectors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,18 @@ class FileNames:
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def select_names(names: Sequence[str], selection: Selection) -> list[str]:
+    """Return those of the names of a collection's files that a selection takes, whatever time it names.
+
+    Raises BadValueError for a file or a folder that is not there.
+    """
+    files = FileNames()
+    for name in names:
+        files.number(name)
+    wanted = files.select(selection, np.ones(len(names), np.bool_)).wanted
+    return [name for name, is_wanted in zip(names, wanted, strict=False) if is_wanted]
 
 
 @dataclass(frozen=True, eq=False)

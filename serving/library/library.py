@@ -55,6 +55,7 @@ from serving.library.rows import (
 )
 from serving.library.search import Ranking
 from serving.library.stores import FILE, make_store
+from serving.library.unread_pages import UnreadPages
 from serving.settings import VECTOR_BYTES, Settings
 
 
@@ -82,10 +83,12 @@ class Library:
         self.durable_folder = folder if backup is None else backup.folder
         """The folder that outlives this process."""
         store = make_store(address, pictures, folder, backup, vector_bytes, index)
-        self.database, self.pictures, self.vectors = store.database, store.pictures, store.vectors
+        self.database, self.pictures = store.database, store.pictures
+        self.vectors, self.words = store.vectors, store.words
         self.catalogue = Catalogue(self.database, store.equivalence)
         self.originals = Originals(self.durable_folder / "originals", folder, self.catalogue.uses_original)
-        self.ranking = Ranking(self.catalogue, self.vectors)
+        self.ranking = Ranking(self.catalogue, self.vectors, self.words)
+        self.unread = UnreadPages(self.database, self.words)
         self.jobs = JobRows(self.database, self._back_up)
         self.changes = Changes()
         self.read_only = False
@@ -119,6 +122,7 @@ class Library:
 
     def close(self) -> None:
         self._remover.close()
+        self.words.close()
         with self.database.lock:
             if self._lock_file < 0:
                 return
@@ -135,13 +139,14 @@ class Library:
         """Keep indexes of large collections in a thread, where there are any, and until the library is closed."""
         if not self.read_only:
             self.vectors.begin_indexing()
+            self.words.begin_indexing()
 
     def is_indexed(self, key: CollectionKey) -> bool:
         """Return whether a search of all pages goes through an index, which may miss some. Raises LibraryError."""
         return self.vectors.load_vectors(key).is_indexed
 
     def note_change(self, *keys: CollectionKey) -> None:
-        """Note that this process has changed collections, where that does not come from the database itself."""
+        """Note collections that this process has changed, where the database does not tell that itself."""
         if not self.database.is_shared:
             for key in keys:
                 self.changes.note(key)
@@ -215,6 +220,7 @@ class Library:
                     has_lines = new.line_vectors is not None
                     self.vectors.append_page(key, page.id, halve(new.vector), page.file, added, has_lines)
                 self._pending |= set() if staged else fresh
+            self.words.note_pages(fresh)
         except StoreUnavailableError:
             fresh = set(made)  # they may be there after all: if not, a start sweeps their pictures
             raise
@@ -448,11 +454,7 @@ def open_library(settings: Settings) -> Library:
         address=settings.store.get_secret_value(),
         pictures=settings.pictures_folder,
         vector_bytes=settings.vector_bytes,
-        index=read_index_choice(settings),
+        index=IndexChoice(settings.store_index, settings.store_index_pages),
     )
     library.read_only |= settings.read_only
     return library
-
-
-def read_index_choice(settings: Settings) -> IndexChoice:
-    return IndexChoice(settings.store_index, settings.store_index_pages)

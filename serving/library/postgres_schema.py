@@ -7,7 +7,7 @@ right: a large collection has an index of its own (`postgres_indexing`), and a s
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHANNEL = "dormouse"
 MIGRATION_LOCK = 0x646F726D6F757365
 """Number of the advisory lock that who changes the schema has: "dormouse" in ASCII."""
@@ -124,5 +124,20 @@ INSERT INTO library_schema (version) VALUES (0);
 exact search takes a third of the time that it takes beside it (docs/design/store-search.md). `library_schema` has one
 row: `id` is the store's, `pictures` says whether they are in `rows` or in a `folder`. Whoever makes a change, those who
 listen on the channel `dormouse` are told of it with its commit."""
-MIGRATIONS = {0: SCHEMA}
+WORDS = """
+CREATE TABLE word_pages (
+  page TEXT PRIMARY KEY REFERENCES pages(id) ON DELETE CASCADE, number BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE,
+  collection INTEGER NOT NULL, size DOUBLE PRECISION NOT NULL, words TSVECTOR NOT NULL
+);
+CREATE INDEX word_pages_of ON word_pages (collection);
+CREATE INDEX words ON word_pages USING gin (words);
+CREATE FUNCTION move_words() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  UPDATE word_pages SET collection = NEW.collection WHERE page = NEW.id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER words_move AFTER UPDATE OF collection ON pages FOR EACH ROW
+  WHEN (OLD.collection <> NEW.collection) EXECUTE FUNCTION move_words();
+"""
+"""The words of each page, told apart by `words`; `size` is how many different ones it has."""
+MIGRATIONS = {0: SCHEMA, 1: WORDS}
 """Statements that bring the tables of each older version to the next one; 0 is a database without tables."""

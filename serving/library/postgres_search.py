@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.embedders.base import Vectors
 from serving.library.catalogue import CollectionGoneError
-from serving.library.file_names import FileNames
+from serving.library.file_names import select_names
 from serving.library.postgres_database import PostgresDatabase
 from serving.library.postgres_indexing import KINDS, IndexBuilder, IndexKind
 from serving.library.records import ABSENT, CollectionKey, IndexChoice, PageChoice, Selection
@@ -172,11 +172,7 @@ class PostgresPages:
             return Condition()
         select = "SELECT file FROM pages WHERE collection = ? GROUP BY file"
         names = [str(name) for (name,) in self._database.fetch_all(select, [self._collection])]
-        files = FileNames()
-        for name in names:
-            files.number(name)
-        wanted = files.select(of, np.ones(len(names), np.bool_)).wanted
-        return Condition(" AND p.file = ANY(?)", ([names[number] for number in np.flatnonzero(wanted)],))
+        return Condition(" AND p.file = ANY(?)", (select_names(names, of),))
 
 
 class PostgresIndex:

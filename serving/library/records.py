@@ -80,12 +80,18 @@ class StoredPage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A search result. `line` is the page's line that answers best, where its lines have vectors."""
+    """A search result. `line` is the page's line that answers best, None where nobody can tell."""
 
     rank: int
     score: float
     page: StoredPage
     line: Line | None = None
+    by_words: bool = False
+    """Found by the words of the pages' text: the score compares with those of this search only."""
+    is_exact: bool = False
+    """The page has the number or name that was all of the question: it comes before pages that are nearer."""
+    line_by_words: bool = False
+    """The line says most of the question's words; else its vector is the nearest one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,9 +18,13 @@ from serving.errors import BadValueError
 from serving.library.catalogue import IDS_PER_QUERY, Catalogue
 from serving.library.records import ALL_PAGES, CollectionKey, Hit, PageChoice, Selection, StoredPage
 from serving.library.vectors import HalfVectors, truncate_vectors
+from serving.library.word_index import WordIndex
+from serving.library.words import WeighedWords, choose_line_with_words, find_identifier
 
 CANDIDATES = 200
 """Pages, nearest by their own vectors, whose lines are compared too; in a smaller collection all pages are."""
+MOST_EXACT = 20
+"""Pages that may have the number that was asked for: one that is on more of them is no page's own."""
 LINE_WEIGHT = 0.5
 """Share of the lines in a page's score, see `score_lines`. docs/quality.md has what it gains."""
 TITLE_SHARE = 0.5
@@ -89,9 +94,10 @@ class PageIndex(Protocol):
 class Ranking:
     """The search over a library's collections."""
 
-    def __init__(self, catalogue: Catalogue, index: PageIndex) -> None:
+    def __init__(self, catalogue: Catalogue, index: PageIndex, words: WordIndex) -> None:
         self._catalogue = catalogue
         self._index = index
+        self._words = words
 
     def search(
         self,
@@ -108,6 +114,53 @@ class Ranking:
         BadValueError for an invalid selection.
         """
         return self._rank(self._load_vectors(collection, fingerprint), vector, top_k, selection, dimension)
+
+    def search_words(
+        self, collection: CollectionKey, question: str, top_k: int, selection: Selection = ALL_PAGES
+    ) -> list[Hit]:
+        """Return the pages with most of a question's words, best first, with the line that has most: needs no vector.
+
+        Raises CollectionGoneError, LibraryError; BadValueError for an invalid selection.
+        """
+        found = self._words.find_pages(collection, question, top_k, selection)
+        pages = self._catalogue.read_pages([page_id for page_id, _ in found.pages])
+        there = [(page_id, score) for page_id, score in found.pages if page_id in pages]
+        hits = [Hit(rank, score, pages[page_id], by_words=True) for rank, (page_id, score) in enumerate(there, 1)]
+        return [self._mark_line(hit, found.words) for hit in hits]
+
+    def search_exact(
+        self,
+        collection: CollectionKey,
+        question: str,
+        vector: Vectors,
+        fingerprint: str,
+        selection: Selection = ALL_PAGES,
+        dimension: int | None = None,
+    ) -> list[Hit]:
+        """Return the pages with the number or name that is all of the question, nearest first.
+
+        None for another question, and where it is on many pages. Raises as `search`.
+        """
+        word = find_identifier(question)
+        ids = self._words.find_exact(collection, word, MOST_EXACT, selection) if word else []
+        if not ids:
+            return []
+        hits = self.search_among(collection, vector, MOST_EXACT, fingerprint, frozenset(ids), dimension)
+        return [replace(hit, is_exact=True) for hit in hits]
+
+    def mark_lines(self, collection: CollectionKey, question: str, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the hits, those whose lines have no vectors with the line that says most of the question's words.
+
+        Raises CollectionGoneError, LibraryError.
+        """
+        if not question or all(hit.line for hit in hits):
+            return [*hits]
+        words = self._words.weigh_question(collection, question)
+        return [hit if hit.line or not hit.page.read else self._mark_line(hit, words) for hit in hits]
+
+    def _mark_line(self, hit: Hit, words: WeighedWords) -> Hit:
+        line = choose_line_with_words(self._catalogue.read_lines(hit.page.id), words) if words.weights else None
+        return replace(hit, line=line, line_by_words=line is not None)
 
     def search_among(
         self,

@@ -10,10 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.library.database import LibraryError, make_key
+from serving.library.database import Connection, LibraryError, make_key
 from serving.system.files import remove_files
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 COLLECTIONS = """
 CREATE TABLE {name} (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL DEFAULT '', name TEXT NOT NULL,
@@ -47,6 +47,24 @@ CREATE INDEX originals_of ON pages (sha256) WHERE original != '';
 """
 """What the file of a page is, where it is kept. A page that came without its file, as with an import, must not lead to
 the file that somebody else has added: the sha256 alone is no permission."""
+WORD_PAGES = """
+CREATE TABLE word_pages (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, page TEXT NOT NULL UNIQUE REFERENCES pages(id) ON DELETE CASCADE,
+  collection INTEGER NOT NULL, size REAL NOT NULL
+);
+CREATE TRIGGER words_move AFTER UPDATE OF collection ON pages
+  BEGIN UPDATE word_pages SET collection = NEW.collection WHERE page = NEW.id; END;
+"""
+"""Pages whose words are indexed: `size` is how many different ones a page has. Words of a page that is gone stay until
+the index is made again: no other page gets its number."""
+WORD_TABLES = (
+    "CREATE VIRTUAL TABLE words USING fts5"
+    " (parts, content='', detail=none, columnsize=0, tokenize=\"ascii tokenchars '_'\")",
+    "CREATE VIRTUAL TABLE word_counts USING fts5vocab (words, 'row')",
+)
+SHADOWS = ("data", "idx", "config", "docsize", "content")
+"""The tables in which FTS5 keeps an index."""
+WORDS = f"{WORD_PAGES} {'; '.join(WORD_TABLES)};"
 SCHEMA = f"""
 {COLLECTIONS.format(name="collections")}
 CREATE TABLE pages (
@@ -64,6 +82,7 @@ CREATE TABLE vectors (
 );
 {JOBS}
 {ORIGINALS}
+{WORDS}
 """
 MIGRATE_TO_2 = """
 INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension)
@@ -71,7 +90,7 @@ INSERT INTO collections_2 (id, key, name, created, fingerprint, model, dimension
 DROP TABLE collections;
 ALTER TABLE collections_2 RENAME TO collections;
 """
-MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2, 2: JOBS, 3: ORIGINALS}
+MIGRATIONS = {1: COLLECTIONS.format(name="collections_2") + MIGRATE_TO_2, 2: JOBS, 3: ORIGINALS, 4: WORDS}
 """SQL that brings a database of each older schema to the next one."""
 BUSY_S = 2.0
 """How long a change waits for another program that holds the database; changes behind it wait as well. None of our
@@ -267,6 +286,22 @@ def open_database(path: Path, copies: Path) -> SqliteConnection:
             f"{path.name} is of an older release, and no copy of it could be kept: {error.strerror}"
         ) from None
     return db
+
+
+def make_words(db: Connection) -> None:
+    """Make the index of words anew, and empty, in the caller's transaction.
+
+    SQLite cannot drop one whose own tables are damaged, so its name is taken out of the schema first.
+    """
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("DELETE FROM sqlite_master WHERE name IN ('words', 'word_counts')")
+    db.execute("PRAGMA writable_schema = RESET")
+    for shadow in SHADOWS:
+        db.execute(f"DROP TABLE IF EXISTS words_{shadow}")
+    for create in WORD_TABLES:
+        db.execute(create)
+    db.execute("DELETE FROM word_pages")
+    db.execute("DELETE FROM sqlite_sequence WHERE name = 'word_pages'")
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:

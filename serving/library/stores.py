@@ -16,6 +16,7 @@ from serving.library.search import PageIndex
 from serving.library.shared_proofs import SharedProofs
 from serving.library.sqlite_database import SqliteDatabase
 from serving.library.vector_index import VectorIndex
+from serving.library.word_index import PostgresWords, SqliteWords, WordIndex
 
 FILE = "library.db"
 """The embedded database, in the library's folder."""
@@ -28,6 +29,7 @@ class Store:
     database: Database
     pictures: Pictures
     vectors: PageIndex
+    words: WordIndex
     equivalence: ProvenPairs
 
 
@@ -50,7 +52,8 @@ def make_store(
         raise BadValueError("DORMOUSE_PICTURES is for a store: without one, the pictures are in the data folder")
     durable = folder if backup is None else backup.folder
     database = SqliteDatabase(folder / FILE, durable, None if backup is None else backup.restore_database)
-    return Store(database, PictureFiles(durable / "pages"), VectorIndex(database, vector_bytes), Equivalence(durable))
+    pages, vectors = PictureFiles(durable / "pages"), VectorIndex(database, vector_bytes)
+    return Store(database, pages, vectors, SqliteWords(database), Equivalence(durable))
 
 
 def make_shared_store(address: Address, pictures: Path | None, index: IndexChoice) -> Store:
@@ -58,7 +61,7 @@ def make_shared_store(address: Address, pictures: Path | None, index: IndexChoic
     from serving.library.postgres_search import PostgresIndex
 
     kept = PictureRows(database) if pictures is None else SharedPictureFiles(database, pictures)
-    return Store(database, kept, PostgresIndex(database, index), SharedProofs(database))
+    return Store(database, kept, PostgresIndex(database, index), PostgresWords(database), SharedProofs(database))
 
 
 def import_postgres() -> ModuleType:

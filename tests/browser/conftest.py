@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
@@ -16,11 +17,29 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(
-    params=[pytest.param(look, marks=[pytest.mark.soak, pytest.mark.long] * (look != "desktop")) for look in LOOKS]
-)
+@pytest.fixture(params=[pytest.param(look, marks=[pytest.mark.soak] * (look != "desktop")) for look in LOOKS])
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In CI a journey that has several looks has one: the others are left to `make test-long`."""
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    looks = {item: set(list_values(item)) & {*LOOKS} for item in here}
+    on_desktop = {name_test(item) for item in here if "desktop" in looks[item]}
+    for item in here:
+        if looks[item] - {"desktop"} and name_test(item) in on_desktop:
+            item.add_marker(pytest.mark.long)
+
+
+def list_values(item: pytest.Item) -> list[str]:
+    """Return the texts among what a test is parametrised with."""
+    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return [value for value in given if isinstance(value, str)]
+
+
+def name_test(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 @pytest.fixture

@@ -20,4 +20,4 @@ def hit(rank: int = 1, score: float = 0.5, line: Line | None = None, **values: o
 def opened(found: Hit | None = None, *lines: Line, **values: object) -> OpenPage:
     """One of the pages found, shown in full."""
     found = found or hit(**values)
-    return OpenPage(found.page, lines, found.line, found)
+    return OpenPage(found.page, lines, found, found, was_read=found.page.read)

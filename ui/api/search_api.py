@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.block_function import BlockFunction
+from gradio.components.api_component import Api
 from gradio.events import api
 
 from bench.coldstart.target import TargetError
@@ -15,12 +18,10 @@ from serving.errors import BadValueError, NotReadyError, ServingError
 from serving.library.records import Hit, StoredPage
 from ui.access.uploads import parse_uploads, rename_uploads
 from ui.coldstart import tab
-from ui.core.service import Question, Service
+from ui.core.service import Question, Service, milliseconds_since
 from ui.search import page_regions
 from ui.search.question import parse_number, parse_selection, parse_texts
 
-REQUIRED_INPUTS = {"add_pages": 2, "search": 5, "score_pages": 2, "where": 2}
-"""How many inputs these endpoints had in their first release."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -113,6 +114,39 @@ class PageApi:
             "hidden": found.below,
             "ranked": found.ranked,
             "timings": found.timings,
+        }
+
+    def first_results(
+        self,
+        query: str,
+        collection: str = "my-pages",
+        top_k: int = 8,
+        files: list[str] | None = None,
+        types: list[str] | None = None,
+        folder: str | None = None,
+        added_after: str | None = None,
+    ) -> dict[str, Any]:
+        """Find pages by the words of their text, in milliseconds and whatever the servers do: none is asked or woken.
+
+        What /search finds is better. A page without text is not found here.
+
+        Args:
+            query: the question in words
+            collection: its id, or its name
+            top_k: how many pages at most, 1 to 50
+            files: only pages of files of these names
+            types: only pages of these types, as in /search
+            folder: only pages of files in this folder, as in /search
+            added_after: only pages that were added then or later, as in /search
+        """
+        began = time.perf_counter()
+        question = Question(str(query or ""), selection=parse_selection(files, types, folder, added_after))
+        key = self._service.ownership.find_key(collection)
+        hits = self._service.find_first(question, key, as_int(top_k, "top_k"))
+        return {
+            "hits": [hit_as_json(hit) for hit in hits],
+            "from": "words",
+            "timings": {"total": milliseconds_since(began)},
         }
 
     def score_pages(
@@ -238,19 +272,21 @@ def build(service: Service) -> None:
     endpoints = PageApi(service)
     # A call holds a thread while it waits: few of the long ones, so that the page's own events find theirs.
     for function, at_once in (
-        (endpoints.add_pages, 4), (endpoints.search, 12), (endpoints.score_pages, 4), (endpoints.where, 4),
+        (endpoints.add_pages, 4), (endpoints.search, 12), (endpoints.first_results, 12),
+        (endpoints.score_pages, 4), (endpoints.where, 4),
         (endpoints.delete_pages, 4), (endpoints.scaledown, 2), (endpoints.start_bench, 2), (endpoints.bench_run, 4),
     ):  # fmt: skip
         api(as_gradio_errors(function), api_name=function.__name__, concurrency_limit=at_once)
 
 
 class PageBlocks(gr.Blocks):
-    """Blocks whose callers may leave out the last, optional inputs, as callers of the first release do."""
+    """Blocks whose endpoints for programs have the defaults of their functions for inputs that a caller leaves out."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
-        least = REQUIRED_INPUTS.get(str(block_fn.api_name))
-        if least is not None and len(inputs) >= least:
-            inputs += [None] * (len(block_fn.inputs) - len(inputs))
+        if block_fn.fn is not None and block_fn.inputs and all(isinstance(wanted, Api) for wanted in block_fn.inputs):
+            left_out = [*signature(block_fn.fn).parameters.values()][len(inputs) :]
+            if all(parameter.default is not Parameter.empty for parameter in left_out):
+                inputs += [parameter.default for parameter in left_out]
         super().validate_inputs(block_fn, inputs)
 
 

@@ -26,12 +26,13 @@ PHASES = {"restore": "driver and criu", "load": "load", "weights": "weights", "w
 def render_table(runs: Path) -> Markup:
     """Render the latest such run of each kind of GPU in the folder, the newest first; empty if there is none."""
     found = [run for path in runs.glob("bench-gpu*.json") if (run := read_run(path)) is not None]
-    latest = {run["gpu"]: run for run in sorted(found, key=lambda run: run["time"])}
+    latest = {run["machine"]: run for run in sorted(found, key=lambda run: run["time"])}
     if not latest:
         return Markup()
     heads = ["held at zero", "first answer, median", "n", *(f"{name}, ms" for name in PHASES.values())]
     newest_first = sorted(latest.values(), key=lambda run: run["time"], reverse=True)
-    return render_template("coldstart/tiers.html", heads=heads, runs=newest_first)
+    title = "On a GPU, by what is held at zero"
+    return render_template("coldstart/recorded.html", title=title, heads=heads, runs=newest_first)
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
@@ -48,7 +49,7 @@ def read_run(path: Path) -> dict[str, Any] | None:
         )
         tiers = run["tiers"]
         rows = [describe_tier(tier, tiers[tier]) for tier in HELD if tiers.get(tier, {}).get("n")]
-        return {"time": time, "gpu": gpu, "rows": rows, "about": about}
+        return {"time": time, "machine": gpu, "rows": rows, "about": about}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -56,4 +57,4 @@ def read_run(path: Path) -> dict[str, Any] | None:
 def describe_tier(tier: str, found: dict[str, Any]) -> dict[str, Any]:
     phases = [found["phases_ms"].get(name, 0.0) for name in PHASES]
     cells = [f"{value:,.0f}" if value >= 0.5 else "–" for value in phases]
-    return {"held": HELD[tier], "cells": [f"{found['median_s']:.2f} s", str(found["n"]), *cells]}
+    return {"head": HELD[tier], "cells": [f"{found['median_s']:.2f} s", str(found["n"]), *cells]}

@@ -23,7 +23,7 @@ from bench.coldstart.target import LocalEngine, TargetError
 from bench.results.record import RUNS
 from serving.errors import NotFoundError, ServingError
 from serving.system.display_names import escape_cell
-from ui.coldstart import cost_panel, gpu_tiers, timeline
+from ui.coldstart import cost_panel, gpu_tiers, timeline, waits
 from ui.coldstart.sample_plot import RunMarkup, render_run
 from ui.components.events import PRIVATE, Arguments, call_script, get_current_page, read_script
 from ui.components.templates import render_template
@@ -80,6 +80,8 @@ class ColdStartsTab:
                     loading: Arguments = {"file_types": [".json"], "scale": 1, "min_width": 120}
                     self.file = gr.UploadButton("Load a file", elem_id="bench-file", visible=writable, **loading)
                 self.report = gr.HTML(elem_id="bench-report", js_on_load=read_script("report.js"))
+                if waited := waits.render_table(RUNS):
+                    gr.HTML(waited, elem_id="bench-waits")
                 if tiers := gpu_tiers.render_table(RUNS):
                     gr.HTML(tiers, elem_id="bench-tiers")
         cost_panel.build(service, self.run)

@@ -23,8 +23,8 @@ class OpenPage:
 
     page: StoredPage
     lines: tuple[Line, ...] = ()
-    line: Line | None = None
-    """The line that answers."""
+    known: Hit | None = None
+    """The page as it answers the question, also where it is not among those found."""
     hit: Hit | None = None
     """None for a page that is not among those found."""
     numbers: tuple[int, ...] = ()
@@ -35,6 +35,13 @@ class OpenPage:
     """What to say of the way here, as that pages were stepped over."""
     token: str = ""
     """By which the browser knows what it asked for."""
+    was_read: bool = False
+    """The server that embedded the page has read it: which line answers is known as well as it can be."""
+
+    @property
+    def line(self) -> Line | None:
+        """The line that answers."""
+        return None if self.known is None else self.known.line
 
     @property
     def is_in_document(self) -> bool:

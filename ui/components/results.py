@@ -71,13 +71,23 @@ def describe_move(hit: Hit, was: Ranks) -> str:
     return f"was {format_ordinal(before)}" if before else f"was behind the {format_ordinal(len(was))}"
 
 
-def render_gallery(hits: Sequence[Hit], was: Ranks = NO_RANKS, current: str = "") -> Markup:
-    """Render the pages found as cards, best first. `current`: the page that is shown in full."""
+def render_gallery(hits: Sequence[Hit], was: Ranks = NO_RANKS, current: str = "", search: str = "") -> Markup:
+    """Render the pages found as cards, best first. `current`: the page that is shown in full; `search`: an id."""
     widths = scale_bars([hit.score for hit in hits])
     cards = [
         (hit, width, describe_place(hit.page), describe_move(hit, was)) for hit, width in zip(hits, widths, strict=True)
     ]
-    return render_template("search/gallery.html", cards=cards, current=current)
+    return render_template("search/gallery.html", cards=cards, current=current, search=search)
+
+
+def render_first_summary(server: str, *, wakes_up: bool) -> Markup:
+    """Render the line above pages found by words. `server`: what a person calls the one that is waited for."""
+    return render_template("search/first_results.html", server=server, wakes_up=wakes_up, error=None)
+
+
+def render_first_failed(error: ServingError) -> Markup:
+    """Render why the pages found by words are all that there is, and a button to ask again."""
+    return render_template("search/first_results.html", error=error)
 
 
 def render_summary(

@@ -281,7 +281,7 @@ class JobRunner:
         self._count_page(job, page, skipped)
 
     def _keep(self, job: IngestJob, page: PageToAdd, drawn: EncodedPage, answer: Answer) -> None:
-        picture, _, thumbnail, (width, height) = drawn
+        picture, layer, thumbnail, (width, height) = drawn
         text = answer.pages[0]
         new = NewPage(
             file=page.source.upload.name,
@@ -293,7 +293,7 @@ class JobRunner:
             picture=picture,
             thumbnail=thumbnail,
             vector=answer.vectors[0],
-            lines=text.lines,
+            lines=text.or_layer(layer),
             line_vectors=text.vectors,
             original=page.source.upload.path if self._settings.keep_originals else None,
         )

@@ -28,8 +28,10 @@ from ui.access.ownership import CollectionOwnership
 from ui.core.bench_runs import BenchRuns
 from ui.core.ingest import Ingestor
 from ui.core.job_runner import log_library_errors
+from ui.core.picture_reading import PictureReading
 from ui.core.sample_loader import SampleLoader
 from ui.servers.target import Target, Targets
+from ui.servers.text_server import TextServer
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Service:
         self.ingestor = Ingestor(targets, library, settings, self.parsers)
         self.samples = SampleLoader(library, settings, self.parsers, self.ingestor)
         self.runs = BenchRuns(settings.data)
+        self.reading = PictureReading(library, TextServer(targets, settings))
         self.ownership = CollectionOwnership(library)
         self.exports_folder = settings.data / "exports"
         library.read_only = library.read_only or settings.read_only
@@ -98,6 +101,7 @@ class Service:
     def close(self) -> None:
         self.runs.close()
         self.ingestor.stop()
+        self.reading.close()
         self.parsers.close()
         self.ingestor.close()
         self.library.close()
@@ -129,6 +133,17 @@ class Service:
         found = self.rank(question, query, fingerprint, collection, top_k, dimension)
         return replace(found, timings={**embed, **found.timings, "total": milliseconds_since(began)})
 
+    def find_first(self, question: Question, collection: CollectionKey, top_k: int) -> list[Hit]:
+        """Return the pages with most of a question's words, best first: at once, whatever the servers do.
+
+        None for a question without words. Their scores compare with no others. Raises ServingError.
+        """
+        if not 1 <= top_k <= MAX_TOP_K:
+            raise BadValueError(f"top_k is 1 to {MAX_TOP_K}", param="top_k")
+        check_question(question)
+        words = question.text.strip()[: self.settings.max_text_chars]
+        return self.library.ranking.search_words(collection, words, top_k, question.selection)
+
     def rank(
         self,
         question: Question,
@@ -143,15 +158,25 @@ class Service:
         ranking, selection = self.library.ranking, question.selection
         passing = ranking.count_pages(collection, selection)
         more = 1 if question.like else 0  # itself, which nobody looks for
+        known = query, fingerprint, selection, dimension
+        exact = [] if question.image else ranking.search_exact(collection, question.text, *known)
         ranked = ranking.search(collection, query, top_k + more, fingerprint, selection, dimension)
+        ranked = [*exact, *leave_out(ranked, exact)]
         others = [hit for hit in ranked if hit.page.id != question.like]
         passing = max(passing - (len(ranked) - len(others)), len(others[:top_k]))
         others = [replace(hit, rank=rank) for rank, hit in enumerate(others[:top_k], 1)]
+        others = self.mark_lines(question, collection, others)
         least = -1.0 if question.minimum is None else question.minimum
-        hits, hidden = [hit for hit in others if hit.score >= least], [hit for hit in others if hit.score < least]
+        hits = [hit for hit in others if hit.score >= least or hit.is_exact]
+        hidden = [hit for hit in others if hit.score < least and not hit.is_exact]
         # Each page after the first that is below the minimum is below it too.
         below = max(len(hidden), passing - len(hits)) if hidden else 0
         return SearchResult(hits, hidden, below, passing, query, fingerprint, {"search": milliseconds_since(began)})
+
+    def mark_lines(self, question: Question, collection: CollectionKey, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the hits with the lines that say most of the question's words, where lines have no vectors."""
+        words = question.text.strip()[: self.settings.max_text_chars]
+        return self.library.ranking.mark_lines(collection, words, hits)
 
     def score_pages(
         self,
@@ -268,6 +293,12 @@ class Service:
 
         owner = self.ownership.owner_for_new
         return import_collection(self.library, path, self.settings, check_fingerprint, name, owner, step)
+
+
+def leave_out(hits: Sequence[Hit], others: Sequence[Hit]) -> list[Hit]:
+    """Return the hits whose pages are not among the others."""
+    ids = {hit.page.id for hit in others}
+    return [hit for hit in hits if hit.page.id not in ids]
 
 
 def milliseconds_since(began: float) -> float:

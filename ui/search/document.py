@@ -37,8 +37,8 @@ def open_page(service: Service, last: LastSearch, page_id: str) -> OpenPage:
     known = hit or next((other for other in best if other.page.id == page_id), None)
     if known is None:
         known = next(iter(rank_pages(service, last, frozenset([page_id]))), None)
-    line = None if known is None else known.line
-    return OpenPage(page, catalogue.read_lines(page_id), line, hit, tuple(beside), best)
+    lines, was_read = catalogue.read_lines(page_id), catalogue.was_read(page_id)
+    return OpenPage(page, lines, known, hit, tuple(beside), best, was_read=was_read)
 
 
 def find_hit(last: LastSearch, page_id: object) -> Hit | None:
@@ -61,7 +61,9 @@ def rank_pages(service: Service, last: LastSearch, ids: frozenset[str]) -> list[
     ids -= {last.question.like}
     try:
         known = last.collection, last.vector, CANDIDATES, last.fingerprint
-        return service.library.ranking.search_among(*known, ids, last.dimension, MOST_BEST)
+        found = service.library.ranking.search_among(*known, ids, last.dimension, MOST_BEST)
+        best = service.mark_lines(last.question, last.collection, found[:MOST_BEST])
+        return [*best, *found[MOST_BEST:]]
     except FingerprintError:  # the collection was emptied meanwhile, and filled by another embedder
         return []
 

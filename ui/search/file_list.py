@@ -14,7 +14,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from serving.errors import BadValueError, ServingError
-from serving.library.records import CollectionKey, StoredFile
+from serving.library.records import Collection, CollectionKey, StoredFile
 from ui.components.results import render_error
 from ui.components.templates import render_template
 from ui.core.service import Service
@@ -71,8 +71,13 @@ def sort_files(files: list[StoredFile], by: str) -> None:
         files.sort(key=lambda file: -file.pages)
 
 
-def render_files(key: str, files: Sequence[StoredFile], pages: int, view: ListView, version: str = "") -> Markup:
-    """Render a window of the files, which come in the order they were added. `version`: of their collection."""
+def render_files(
+    key: str, files: Sequence[StoredFile], pages: int, view: ListView, version: str = "", unread: int = 0
+) -> Markup:
+    """Render a window of the files, which come in the order they were added.
+
+    `version`: of their collection; `unread`: pages whose text is still being read.
+    """
     found = find_files(files, view.find) if view.find else list(files)
     sort_files(found, view.sort)
     last = max(1, -(-len(found) // SHOWN_FILES))
@@ -80,7 +85,7 @@ def render_files(key: str, files: Sequence[StoredFile], pages: int, view: ListVi
     window = found[(page - 1) * SHOWN_FILES : page * SHOWN_FILES]
     return render_template(
         "pages/files.html", key=key, files=window, count=len(files), found=len(found), pages=pages, page=page,
-        last=last, view=view, version=version, searchable=len(files) > SHOWN_FILES,
+        last=last, view=view, version=version, searchable=len(files) > SHOWN_FILES, unread=unread,
     )  # fmt: skip
 
 
@@ -93,12 +98,16 @@ class ListedFiles:
     def turn(self, collection: str, event: gr.EventData) -> Markup:
         """Render another part of the list, or another order."""
         try:
-            found = self._service.ownership.find(collection)
-            version = self._service.library.changes.version(found.key)
-            files = self._service.library.catalogue.list_files(found.key)
-            return render_files(found.key, files, found.pages, parse_view(event), version)
+            return self.render(self._service.ownership.find(collection), parse_view(event))
         except ServingError as error:
             return render_error("The files cannot be listed", error)
+
+    def render(self, found: Collection, view: ListView) -> Markup:
+        """Render the list of a collection as it is now. Raises ServingError."""
+        version = self._service.library.changes.version(found.key)  # before its files: what changes then is seen again
+        files = self._service.library.catalogue.list_files(found.key)
+        unread = self._service.reading.count_left(found.key)
+        return render_files(found.key, files, found.pages, view, version, unread)
 
     def find_named(self, key: CollectionKey, event: gr.EventData) -> list[str]:
         """Return the file that is to be deleted, or those that were found, by sha256.

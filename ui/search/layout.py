@@ -31,7 +31,7 @@ class SearchWidgets:
                 self._add_question(service)
                 self.many = ScoreMatrix(service)
                 self.chips = gr.HTML(elem_id="chips", js_on_load=read_script("questions.js"))
-                self.summary = gr.HTML(elem_id="summary")
+                self.summary = gr.HTML(elem_id="summary", js_on_load=read_script("summary.js"))
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=300):
                         self.gallery = gr.HTML(elem_id="gallery", js_on_load=read_script("gallery.js"))

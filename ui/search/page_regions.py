@@ -176,7 +176,7 @@ def rank_parts(
 def read_picture(service: Service, collection: CollectionKey, page_id: str) -> Image.Image:
     """Return a page's picture. Raises NotFoundError; BadValueError for a page whose lines are known."""
     check_page(service, collection, page_id)
-    if service.library.catalogue.read_page(page_id).read:
+    if service.library.catalogue.was_read(page_id):
         raise BadValueError("the text of this page was read: a search marks the line that answers", param="page")
     data = service.library.pictures.read_picture(page_id)
     if data is None:
@@ -234,14 +234,14 @@ def rank_parts_as_json(
 def render_detail(
     shown: OpenPage, found: RankedParts | None = None, notes: Markup = results.NOTHING, like: str = ""
 ) -> Markup:
-    """Render one page in full; where nobody has read it, with a button that ranks its parts, or with these.
+    """Render one page in full; where no line is known to answer, with a button that ranks its parts, or with these.
 
     `notes`: what went wrong. `like`: the page that was asked with instead of a question.
     """
     if found is not None:
         return results.render_detail(shown, overlay=render_overlay(found), notes=render_found(found, like))
     count = len(cut_page(shown.page.width, shown.page.height))
-    if not shown.page.read and count > 1:
+    if shown.line is None and not shown.was_read and count > 1:
         notes = render_template("search/where_button.html", page=shown.page, count=count) + notes
     return results.render_detail(shown, notes=notes)
 

@@ -28,7 +28,7 @@ from ui.search.address import Entry, parse_entry
 from ui.search.answers import Answers
 from ui.search.changes_by_others import ChangesByOthers
 from ui.search.collection_tools import Updates
-from ui.search.file_list import FIRST_VIEW, ListedFiles, ListView, parse_view, render_files
+from ui.search.file_list import FIRST_VIEW, ListedFiles, ListView, parse_view
 from ui.search.job_buttons import JobActions
 from ui.search.layout import MINE, SAMPLES, SearchWidgets
 from ui.search.question import TOP_K, LastSearch, parse_question, parse_selection, parse_top_k
@@ -210,14 +210,13 @@ class SearchEvents:
             found = ownership.find(MINE)
         self.views.show(found)
         self.service.library.vectors.begin_loading(found.key)
-        version = self.service.library.changes.version(found.key)
-        files = catalogue.list_files(found.key)
+        listing = self.listed.render(found, view)
         queries = pick_sample_questions() if found.name.partition(" (")[0] == SAMPLES else []
         return {
             self.w.progress: results.render_jobs(ingestor.recent_jobs(found.key)),
             self.w.shipped: self.samples.render_line(found.key),
             **self.w.jobs.show(ingestor.recent_jobs(found.key)),
-            self.w.listing: render_files(found.key, files, found.pages, view, version),
+            self.w.listing: listing,
             self.w.collection: self._offer_collections(found),
             self.w.chips: render_template("search/chips.html", queries=queries),
             **self.w.filters.offer_files(catalogue.list_file_names(found.key), chosen),
@@ -339,25 +338,27 @@ class SearchEvents:
     def _read_query(self, request: gr.Request) -> str:
         return str(dict(request.query_params).get("q", ""))[: self.service.settings.max_text_chars]
 
-    def ask(self, event: gr.EventData, query: str, *rest: Any) -> Updates:
+    def ask(self, event: gr.EventData, query: str, *rest: Any) -> Iterator[Updates]:
         """Search, but not where all that has happened is that an image was taken away."""
-        image = rest[3]
-        is_taken_away = event.target is self.w.image and not image and not query.strip()
-        return {self.w.summary: gr.skip()} if is_taken_away else self.search(query, *rest)
+        is_taken_away = event.target is self.w.image and not rest[3] and not query.strip()
+        yield from [{self.w.summary: gr.skip()}] if is_taken_away else self.search(query, *rest)
 
-    def search(self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any) -> Updates:
+    def search(
+        self, query: str, collection: str, top_k: str, target: str, image: object, *refined: Any
+    ) -> Iterator[Updates]:
         """Search. `refined`: weight, minimum, the filters and dimension, as the browser sent them."""
         *limits, dimension = refined
         entry = Entry(collection, top_k, target, query)
         if not query.strip() and not image:
             advice = "Use words or a sentence, or add an image below the question."
             notice = results.render_notice("Type a question first", advice)
-            return {**self.answers.clear(), self.w.summary: notice, **self.answers.tell(replace(entry, query=""))}
+            yield {**self.answers.clear(), self.w.summary: notice, **self.answers.tell(replace(entry, query=""))}
+            return
         try:
             question = parse_question(query, image, *limits)
+            yield from self.answers.answer(question, entry, filters.parse_dimension(dimension))
         except ServingError as error:
-            return {**self.answers.show_failure(error), **self.answers.tell(entry)}
-        return self.answers.answer(question, entry, filters.parse_dimension(dimension))
+            yield {**self.answers.show_failure(error), **self.answers.tell(entry)}
 
     def rank_again(self, last: LastSearch, collection: str, top_k: str, _: str, *chosen: object) -> Updates:
         """Rank other pages, or fewer numbers, for the last question: its vector is known, no model is asked.
@@ -393,7 +394,7 @@ class SearchEvents:
         entry = Entry(collection, top_k, target)
         if event.like:
             like = Question(like=page, minimum=last.question.minimum, selection=last.question.selection)
-            yield self.answers.answer(like, entry, last.dimension)
+            yield from self.answers.answer(like, entry, last.dimension)
             return
         told = self.answers.tell(replace(entry, is_new=False))
         try:
@@ -409,16 +410,18 @@ class SearchEvents:
 
     # The browser's history
 
-    def return_to(self, last: LastSearch, collection: str, event: gr.EventData) -> Updates:
+    def return_to(self, last: LastSearch, collection: str, event: gr.EventData) -> Iterator[Updates]:
         """Show an entry of the browser's history again; a model is asked only if the question's vector is not kept."""
         entry = parse_entry(event)
         if not event.redraw and last.hits and last.id == entry.search:
-            return self.answers.return_to_page(last, entry)
+            yield self.answers.return_to_page(last, entry)
+            return
         try:
             found = self.service.ownership.find(entry.collection or self._find_requested())
         except ServingError as error:
             summary = results.render_error("This collection cannot be shown", error)
-            return {**self.answers.clear(), self.w.summary: summary, **self.answers.tell(entry)}
+            yield {**self.answers.clear(), self.w.summary: summary, **self.answers.tell(entry)}
+            return
         entry = replace(entry, collection=self.service.ownership.address_of(found))
         kept = self.answers.history.find(entry.search)
         before = LastSearch(Question(entry.query)) if kept is None else kept
@@ -429,12 +432,16 @@ class SearchEvents:
             panel |= self._clear_results()
         widgets = {} if is_untold else self._return_widgets(before, entry, arriving=bool(event.arriving))
         if kept is not None:
-            return {**panel, **widgets, **self.answers.rank_kept(kept, found.key, entry)}
+            yield {**panel, **widgets, **self.answers.rank_kept(kept, found.key, entry)}
+            return
         if not entry.query.strip() and not entry.like:
             summary = self._greet(entry.collection, entry.collection)
-            return {**panel, **widgets, **self.answers.show_alone(found.key, entry), self.w.summary: summary}
+            yield {**panel, **widgets, **self.answers.show_alone(found.key, entry), self.w.summary: summary}
+            return
         question = Question(like=entry.like) if entry.like else before.question
-        return {**panel, **widgets, **self.answers.answer(question, entry, None)}
+        for answered in self.answers.answer(question, entry, None):
+            yield {**panel, **widgets, **answered}
+            panel, widgets = {}, {}
 
     def _return_widgets(self, last: LastSearch, entry: Entry, *, arriving: bool) -> Updates:
         """Return the question's widgets as they were; when the page is opened, what is typed meanwhile stays."""

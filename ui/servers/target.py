@@ -17,6 +17,7 @@ from serving.http.server import is_loopback
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
 from serving.library.records import CollectionKey
+from ui.servers.state import EngineState
 from ui.servers.state_feed import EngineStateFeed, StateFeed
 
 ANSWER_S = 5.0
@@ -49,6 +50,12 @@ class Target:
             return is_loopback(urlsplit(self.client.url).hostname or "")
         except ValueError:
             return False
+
+    @property
+    def may_answer_soon(self) -> bool:
+        """Whether it answers without a start, as far as its state is known."""
+        state = self.feed.state
+        return not isinstance(state, EngineState) or state.state == "serving"
 
     @property
     def known_info(self) -> ModelInfo | None:

@@ -45,7 +45,10 @@ def test_the_result_has_each_figure_with_its_n(
 ) -> None:
     out = tmp_path / "library.json"
     assert main(["library", "--pages", "200", "--searches", "3", "--out", str(out)]) == 0
-    with_lines, without = json.loads(out.read_text())["collections"]
+    written = json.loads(out.read_text())
+    with_lines, without = written["collections"]
+    words = written["words"]
+    assert (words["pages"], words["search"]["n"]) == (200, 3) and words["index_mb"] > 0.1 and words["index_s"] > 0
     for found, dimension, lines in ((with_lines, 384, 30), (without, 2560, 0)):
         assert (found["pages"], found["files"], found["dimension"], found["lines"]) == (200, 20, dimension, lines)
         assert set(found["searches"]) == {"plain", "file", "folder", "type", "last half"}
@@ -54,3 +57,4 @@ def test_the_result_has_each_figure_with_its_n(
         assert found["changes"]["deleted_pages"] > 100 and found["delete_collection_s"] > 0
     said = capsys.readouterr().out
     assert "200 pages x 384 numbers, 30 lines each: first search" in said and "goal 250" in said
+    assert "200 pages by their words: indexed in" in said

@@ -238,6 +238,7 @@ def test_pages_of_an_older_release_have_none(library: Library, source: Path) -> 
     page_id = add(library, page(source, original=None))
     library.close()
     db = sqlite3.connect(library.folder / "library.db")
+    db.executescript("DROP TABLE words; DROP TABLE word_counts; DROP TRIGGER words_move; DROP TABLE word_pages;")
     db.executescript("DROP INDEX originals_of; ALTER TABLE pages DROP COLUMN original; PRAGMA user_version = 3;")
     db.close()
     again = Library(library.folder)

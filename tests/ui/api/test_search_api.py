@@ -224,10 +224,26 @@ def test_uploaded_name_is_never_a_path(page_url: str, tmp_path: Path) -> None:
     assert [page["file"] for page in found["added"]] == ["passwd"]
 
 
+def test_a_call_may_leave_out_what_has_a_default(client: Client, page_url: str) -> None:
+    add_pages(client, "my-pages", SAMPLES / "receipt-corner-larder.jpg")
+    for name, data, told in (
+        ("search", ["corner larder"], "event: complete"),
+        ("search", ["corner larder", None, "my-pages"], "event: complete"),
+        ("first_results", ["corner larder"], "event: complete"),
+        ("score_pages", [["corner larder"]], "event: complete"),
+        ("search", [], "event: error"),
+        ("collections", [], "event: complete"),
+        ("add_pages", [], "event: error"),
+    ):
+        begun = requests.post(f"{page_url}/gradio_api/call/{name}", json={"data": data}, timeout=30).json()
+        answer = requests.get(f"{page_url}/gradio_api/call/{name}/{begun['event_id']}", timeout=30).text
+        assert told in answer, (name, data, answer)
+
+
 def test_only_these_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
-    of_pages = {"/add_pages", "/search", "/score_pages", "/where", "/delete_pages"}
+    of_pages = {"/add_pages", "/search", "/first_results", "/score_pages", "/where", "/delete_pages"}
     of_runs = {"/scaledown", "/start_bench", "/bench_run"}
     of_collections = {
         "/collections", "/new_collection", "/rename_collection", "/delete_collection", "/collection_files",

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from serving.errors import BadValueError
+from serving.library.copying import BATCH_PAGES
 from serving.library.jobs import JobRow
 from serving.library.library import Library
 from serving.library.records import CollectionKey
@@ -330,7 +331,9 @@ def test_kills_lose_no_page_and_make_none_twice(
         assert not back or found in (0, count_files())  # what had no row was swept, unless there was no row at all
     rest = copy("copy", "--from", places[0], "--to", places[1], "--json")
     assert rest.code == 0 and found > 0
-    assert (rest.summary["copied"], rest.summary["known"]) == (pages - found, found)
+    copied, known = rest.summary["copied"], rest.summary["known"]
+    # A server that was told to commit before the kill may have done so after its pages were counted.
+    assert copied + known == pages and known - found in ((0,) if back else (0, BATCH_PAGES))
     if back:
         check_equal(target, address, tmp_path)
     check_equal(data, address, tmp_path)

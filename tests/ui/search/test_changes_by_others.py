@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.files import encoded, picture
 from tests.support.libraries import at
+from tests.support.page_updates import settle
 from tests.support.servers import ScriptedWorker
 from tests.support.uploads import upload
 from tests.support.waiting import until
@@ -45,7 +46,7 @@ def test_results_of_which_a_page_is_gone_are_ranked_again(
 ) -> None:
     key = at(service.library)
     events.show_collection("c")
-    found = events.search("words", "c", "8", "scripted", None, 50, 0, [], [], "", "", "all")
+    found = settle(events.search("words", "c", "8", "scripted", None, 50, 0, [], [], "", "", "all"))
     last, calls = found[events.w.last], len(scripted.embedder.calls)
     assert events.w.gallery not in changed(events, key, last), "all of them are there"
     service.library.delete_pages(key, [ids[1]])

@@ -15,7 +15,7 @@ from serving.documents.boxes import Box
 from serving.errors import BadValueError, NotFoundError
 from serving.library.catalogue import FingerprintError
 from serving.library.library import Library
-from serving.library.records import ABSENT, Hit, StoredPage
+from serving.library.records import ABSENT, StoredPage
 from serving.settings import Settings
 from tests.support.corner_pages import CORNERS, cornered
 from tests.support.files import encoded, pdf, picture
@@ -27,6 +27,7 @@ from tests.support.uploads import run, upload
 from tests.support.waiting import until
 from ui.core.service import Question, Service
 from ui.search import page_regions
+from ui.search.document import open_page
 from ui.search.page_regions import Part, RankedParts
 from ui.search.question import LastSearch
 from ui.servers.target import Target, Targets
@@ -226,8 +227,10 @@ def test_what_cannot_be_looked_at_is_told(service: Service, double: Coloured, tm
 
 
 def test_only_a_page_that_nobody_read_has_the_button(service: Service, tmp_path: Path) -> None:
-    (page,) = run(service, upload(tmp_path, "a.pdf", pdf([["a text layer, which this server does not read"]]))).added
-    assert not page.read and f'data-where="{page.id}"' in page_regions.render_detail(opened(Hit(1, 0.5, page)))
+    layer = pdf([["a text layer, which is kept, but the server has not read the page"]])
+    (page,) = run(service, upload(tmp_path, "a.pdf", layer)).added
+    last = LastSearch(collection=at(service.library))
+    assert f'data-where="{page.id}"' in page_regions.render_detail(open_page(service, last, page.id))
     assert "data-where" in page_regions.render_detail(opened(read=False, width=800, height=900))
     assert "data-where" not in page_regions.render_detail(opened(read=True, width=800, height=900))
     assert "data-where" not in page_regions.render_detail(opened(read=False, width=60, height=90))

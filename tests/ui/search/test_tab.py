@@ -12,6 +12,7 @@ import pytest
 from gradio.context import LocalContext
 
 from tests.support.libraries import UNKNOWN, at
+from tests.support.page_updates import settle
 from tests.support.servers import ScriptedWorker
 from ui.core.service import Service
 from ui.search.question import LastSearch
@@ -21,10 +22,15 @@ SKIP = gr.skip()
 
 
 def search(events: SearchEvents, query: str = "words", weight: object = 50, **more: Any) -> dict[Any, Any]:
-    return events.search(
+    updates = events.search(
         query, more.get("collection", "c"), more.get("top_k", "8"), "scripted", None, weight, more.get("minimum", 0),
         more.get("files", []), more.get("types", []), more.get("folder", ""), more.get("added", ""), "all",
     )  # fmt: skip
+    return settle(updates)
+
+
+def return_to(events: SearchEvents, last: LastSearch, collection: str, event: gr.EventData) -> dict[Any, Any]:
+    return settle(events.return_to(last, collection, event))
 
 
 @contextmanager
@@ -189,68 +195,68 @@ def test_a_search_is_told_to_the_address_and_found_again_without_a_model(
     assert entry["is_new"] and entry["search"] == first[events.w.last].id and "<" not in first[events.w.address]
     second = search(events, "another", weight=30)
     calls = len(scripted.embedder.calls)
-    back = events.return_to(second[events.w.last], "c", wanted(query="a <b> question", search=entry["search"]))
+    back = return_to(events, second[events.w.last], "c", wanted(query="a <b> question", search=entry["search"]))
     assert back[events.w.last].question.text == back[events.w.query] == "a <b> question"
     assert "of 1 that pass the filter" in back[events.w.summary]
     assert back[events.w.filters.files]["value"] == ["a.png"] and back[events.w.weight] == 50
     again = told(events, back)
     assert (again["search"], again["returned"], again["is_new"]) == (entry["search"], True, False)
-    arrived = events.return_to(LastSearch(), "c", wanted(search=told(events, second)["search"], arriving=True))
+    arrived = return_to(events, LastSearch(), "c", wanted(search=told(events, second)["search"], arriving=True))
     assert arrived[events.w.weight] == 30 and len(scripted.embedder.calls) == calls
 
 
 @pytest.mark.usefixtures("ids")
 def test_a_search_that_is_not_kept_is_asked_once(events: SearchEvents, scripted: ScriptedWorker) -> None:
     calls = len(scripted.embedder.calls)
-    found = events.return_to(LastSearch(), "c", wanted(query="from a link", search="unknown", arriving=True))
+    found = return_to(events, LastSearch(), "c", wanted(query="from a link", search="unknown", arriving=True))
     assert found[events.w.last].question.text == "from a link" and events.w.query not in found
     assert events.w.weight not in found, "what is set while the page opens stays"
     assert len(told(events, found)["search"]) == 32, "the browser chooses no ids"
     assert len(scripted.embedder.calls) == calls + 1
-    nothing = events.return_to(found[events.w.last], "c", wanted())
+    nothing = return_to(events, found[events.w.last], "c", wanted())
     assert nothing[events.w.gallery] == "" and nothing[events.w.query] == "" and told(events, nothing)["search"] == ""
-    gone = events.return_to(found[events.w.last], "c", wanted(collection=UNKNOWN))
+    gone = return_to(events, found[events.w.last], "c", wanted(collection=UNKNOWN))
     assert "This collection cannot be shown" in gone[events.w.summary]
 
 
 def test_a_turned_page_is_shown_again_though_it_is_no_hit(events: SearchEvents, ids: list[str]) -> None:
     last = search(events, top_k="1")[events.w.last]
     page = next(page for page in ids if page != last.hits[0].page.id)
-    shown = events.return_to(last, "c", wanted(search=last.id, page=page, redraw=False))
+    shown = return_to(events, last, "c", wanted(search=last.id, page=page, redraw=False))
     assert f"/pages/{page}.jpg" in shown[events.w.detail] and told(events, shown)["page"] == page
-    whole = events.return_to(LastSearch(), "c", wanted(search=last.id, page=page, top_k="1"))
+    whole = return_to(events, LastSearch(), "c", wanted(search=last.id, page=page, top_k="1"))
     assert f"/pages/{page}.jpg" in whole[events.w.detail] and told(events, whole)["page"] == page
     assert 'aria-current="true"' not in whole[events.w.gallery]
-    linked = events.return_to(LastSearch(), "c", wanted(query="from a link", page=page, top_k="1"))
+    linked = return_to(events, LastSearch(), "c", wanted(query="from a link", page=page, top_k="1"))
     assert f"/pages/{page}.jpg" in linked[events.w.detail] and told(events, linked)["page"] == page
-    alone = events.return_to(LastSearch(), "c", wanted(page=page))
+    alone = return_to(events, LastSearch(), "c", wanted(page=page))
     assert f"/pages/{page}.jpg" in alone[events.w.detail] and alone[events.w.gallery] == ""
     assert "nearest to your question" not in alone[events.w.detail] and told(events, alone)["page"] == page
     turned_on = events.answers.show_page(alone[events.w.last], turned(page))
     assert f"/pages/{page}.jpg" in turned_on
-    other = events.return_to(LastSearch(), "d", wanted(collection="d", page=page))
+    other = return_to(events, LastSearch(), "d", wanted(collection="d", page=page))
     assert other[events.w.detail] == "" and told(events, other)["page"] == ""
 
 
 def test_the_address_names_the_page_that_was_opened(events: SearchEvents, ids: list[str]) -> None:
     last = search(events)[events.w.last]
     page = last.hits[2].page.id
-    shown = events.return_to(last, "c", wanted(search=last.id, page=page, redraw=False))
+    shown = return_to(events, last, "c", wanted(search=last.id, page=page, redraw=False))
     assert f"/pages/{page}.jpg" in shown[events.w.detail] and events.w.gallery not in shown
     assert told(events, shown)["page"] == page
-    whole = events.return_to(last, "c", wanted(search=last.id, page=page))
+    whole = return_to(events, last, "c", wanted(search=last.id, page=page))
     assert f"/pages/{page}.jpg" in whole[events.w.detail] and told(events, whole)["page"] == page
     assert f'data-page="{page}" aria-current="true"' in whole[events.w.gallery]
-    other = events.return_to(last, "c", wanted(search=last.id, page="0" * 16))
+    other = return_to(events, last, "c", wanted(search=last.id, page="0" * 16))
     assert told(events, other)["page"] == "" and f"/pages/{last.hits[0].page.id}.jpg" in other[events.w.detail]
-    like = events.return_to(last, "c", wanted(like=ids[0]))
+    like = return_to(events, last, "c", wanted(like=ids[0]))
     assert "2 pages like" in like[events.w.summary].replace("<b>", "").replace("</b>", "")
 
 
 @pytest.mark.parametrize("entry", [{"page": 3}, {"query": ["q"]}, {"top_k": "many", "server": "nobody"}])
 @pytest.mark.usefixtures("ids")
 def test_an_entry_that_no_page_sends_harms_nothing(events: SearchEvents, entry: dict[str, Any]) -> None:
-    assert told(events, events.return_to(LastSearch(), "c", wanted(**entry)))["search"] == "" or entry.get("query")
+    assert told(events, return_to(events, LastSearch(), "c", wanted(**entry)))["search"] == "" or entry.get("query")
 
 
 def test_an_empty_collection_greets(events: SearchEvents) -> None:

@@ -195,10 +195,11 @@ def test_bad_input_over_http_leaves_memory_flat(builtin_process: ServerProcess) 
 @pytest.mark.soak
 def test_finds_the_right_pages(builtin_url: str) -> None:
     """The sample corpus; the figures themselves are the bench's, this holds that nothing broke."""
-    rows = {
-        row.kind: row
-        for row in recall.summarise_kinds(recall.rank_pages(EmbeddingClient(builtin_url), SAMPLES, Settings()))
-    }
+    ranked = recall.rank_pages(EmbeddingClient(builtin_url), SAMPLES, Settings())
+    rows, by_words = (
+        {row.kind: row for row in recall.summarise_kinds(ranks)} for ranks in (ranked.by_vectors, ranked.by_words)
+    )
+    assert by_words["keyword"].recall_at_1 >= 0.95 and by_words["all"].recall_at_3 >= 0.65
     assert rows["all"].n >= 60 and set(rows) == {"keyword", "paraphrase", "language", "all"}
     assert rows["all"].recall_at_1 >= 0.82 and rows["all"].recall_at_3 >= 0.9
     assert rows["language"].recall_at_1 >= 0.6
