@@ -34,7 +34,9 @@ def render_table(runs: Path) -> Markup:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return Markup()
-    return render_template("coldstart/recorded.html", title=TITLE, heads=HEADS, runs=[{"rows": rows, "about": about}])
+    return render_template(
+        "coldstart/recorded.html", title=TITLE, heads=HEADS, runs=[{"machine": "", "rows": rows, "about": about}]
+    )
 
 
 def describe_wait(wait: dict[str, Any]) -> dict[str, Any]:
