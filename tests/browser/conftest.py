@@ -10,6 +10,11 @@ from playwright.sync_api import Browser
 from bench.speed.browser import launch_browser
 from tests.browser.visit import LOOKS, Visit
 
+SELDOM = {
+    "test_appearance", "test_cost", "test_keeping", "test_many", "test_opening", "test_samples", "test_switching",
+    "test_tabs", "test_targets", "test_timeline", "test_where", "test_whole_list",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
@@ -23,12 +28,12 @@ def look(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In CI a journey that has several looks has one: the others are left to `make test-long`."""
+    """Leave to `make test-long` what CI has no time for: other looks of a journey, and journeys that seldom change."""
     here = [item for item in items if item.path.parent == Path(__file__).parent]
     looks = {item: set(list_values(item)) & {*LOOKS} for item in here}
     on_desktop = {name_test(item) for item in here if "desktop" in looks[item]}
     for item in here:
-        if looks[item] - {"desktop"} and name_test(item) in on_desktop:
+        if item.path.stem in SELDOM or (looks[item] - {"desktop"} and name_test(item) in on_desktop):
             item.add_marker(pytest.mark.long)
 
 

@@ -272,6 +272,7 @@ def test_a_failure_puts_the_limit_back(served: Served, data: Path) -> None:
     assert list_pages(data) == []
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_two_jobs_do_not_change_each_others_limit(served: Served, data: Path, tmp_path: Path) -> None:
     script(served.folder, embed_s=1)

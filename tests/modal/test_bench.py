@@ -108,6 +108,7 @@ def test_primed_and_then_measured_with_each_cold_start_proven(served: Cloud, tmp
     assert not any(secret in (tmp_path / "cold_start_results_hf.json").read_text() for secret in secrets)
 
 
+@pytest.mark.long
 def test_a_deployment_without_snapshots_is_plain_and_never_primed(served: Cloud, tmp_path: Path) -> None:
     done = served.deploy("tests/modal/apps/unsnapped.py", env=EMBEDDER)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -128,6 +128,7 @@ def test_what_cannot_be_a_store_is_refused_before_anything_is_made(
     assert not preflight.is_out_of_reach("postgresql://u@db.example.org/d")
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_pages_are_in_the_store_whichever_container_or_app_shows_them(
     hosted: Hosted, address: str, monkeypatch: pytest.MonkeyPatch

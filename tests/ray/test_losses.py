@@ -43,6 +43,7 @@ def loads(scripted: Deployed) -> Iterator[tuple[Seen, Seen]]:
     assert len(seen.vectors) == 1
 
 
+@pytest.mark.long
 def test_a_replica_comes_from_the_snapshot_of_its_node(scripted: Deployed) -> None:
     if tool() is None:
         pytest.skip("no criu 4.1 or newer is here")
@@ -71,6 +72,7 @@ def test_a_replica_killed_under_load_fails_no_request(scripted: Deployed, loads:
     assert not raw.failures
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_its_replica_and_fails_no_request(scripted: Deployed, loads: tuple[Seen, Seen]) -> None:
     seen, raw = loads
     before = set(seen.boots)
@@ -82,6 +84,7 @@ def test_a_killed_worker_ends_its_replica_and_fails_no_request(scripted: Deploye
     assert not raw.failures
 
 
+@pytest.mark.long
 def test_a_version_change_fails_no_request(scripted: Deployed, loads: tuple[Seen, Seen]) -> None:
     seen, raw = loads
     before = set(seen.boots)

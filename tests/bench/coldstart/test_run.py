@@ -207,6 +207,7 @@ def test_after_sigkill_the_file_has_every_earlier_sample(tmp_path: Path, plain_e
     assert found["samples"][0]["verified"]
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_an_engine_that_is_killed_costs_no_earlier_sample_and_the_command_says_so(tmp_path: Path) -> None:
     """SIGKILL of the engine itself, and its worker goes with it: each later trial is a row."""

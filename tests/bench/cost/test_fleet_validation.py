@@ -101,6 +101,7 @@ def test_the_nearest_pause_is_from_answer_to_arrival() -> None:
     assert find_nearest_pause([0.0, 5.0, 5.1], [1.0, 0.2, 0.2], 3) == pytest.approx(1.0)
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_a_real_engine_starts_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_validation, "REST_S", (0.0, 0.1))

@@ -191,6 +191,7 @@ def test_no_acknowledged_page_is_lost_and_none_is_there_twice(
     assert sorted(whole.values()) == sorted((f"in/{n}.pdf", page) for n in range(6) for page in range(1, 6))
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_the_built_in_embedder_is_started_and_stopped(tmp_path: Path) -> None:
     data = ("--data", tmp_path / "data")
