@@ -241,7 +241,8 @@ def render_detail(
     if found is not None:
         return results.render_detail(shown, overlay=render_overlay(found), notes=render_found(found, like))
     count = len(cut_page(shown.page.width, shown.page.height))
-    if shown.line is None and not shown.was_read and count > 1:
+    is_first = shown.hit is not None and shown.hit.by_words
+    if shown.line is None and not shown.was_read and not is_first and count > 1:
         notes = render_template("search/where_button.html", page=shown.page, count=count) + notes
     return results.render_detail(shown, notes=notes)
 
@@ -292,6 +293,8 @@ def show_parts(service: Service, last: LastSearch, collection: str, target: str,
         like = results.quote_page(catalogue.read_page(last.question.like)) if last.question.like else ""
     try:
         key = service.ownership.find_key(collection)
+        if not last.query:  # first results: the server has not answered
+            raise NotReadyError("parts are ranked once the server has answered the question", retry_after=1)
         known = last.vector, last.fingerprint
         found = rank_parts(service, lambda _: known, key, page_id, target, last.dimension)
     except NotFoundError:

@@ -94,6 +94,16 @@ def test_the_page_says_where_the_line_is_from_and_looks_for_parts_where_there_is
     assert MANUAL[0][0] in gallery and MANUAL[2][0] not in gallery
 
 
+def test_parts_are_not_ranked_before_the_server_has_answered(service: Service, ids: dict[int, str]) -> None:
+    key = at(service.library)
+    hits = service.find_first(Question("descaling the zebra unicorn walrus ocelot"), key, 8)
+    assert hits[0].page.id == ids[3] and hits[0].line is None
+    last = LastSearch(Question("descaling"), tuple(hits), collection=key)
+    assert "data-where" not in page_regions.render_detail(open_page(service, last, ids[3]))
+    told = page_regions.show_parts(service, last, key, "", ids[3])
+    assert "parts are ranked once the server has answered" in told
+
+
 def test_other_pages_of_the_document_have_theirs(service: Service, ids: dict[int, str]) -> None:
     last, _ = ask(service, "tulips in april red")
     alone = LastSearch(last.question, (), last.query, last.fingerprint, collection=last.collection)
