@@ -22,8 +22,8 @@
     return entry ? {sent: entry.startTime - began, queued: entry.responseEnd - entry.startTime} : {};
   };
 
-  // `kind`: of the input that is waited for, and for each answer to it `box`: what changes by its answer and by nothing else; `image`: its first
-  // picture is waited for. Gradio changes the elements that are there, all of them before an observer hears of it.
+  // `kind`: of the input that is waited for, and for each answer to it `box`: what changes by it and by nothing else;
+  // `image`: its first picture is waited for. Gradio changes the elements that are there, all of them before an observer hears of it.
   const time = (kind, box, image) => {
     performance.clearResourceTimings();
     const content = () => document.querySelector(box)?.innerHTML;

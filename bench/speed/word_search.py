@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.quality.recall import index_words
 from bench.speed.timing import summarise_seconds
 from bench.speed.worker import FINGERPRINT
 from serving.documents.page import Line
@@ -59,9 +60,7 @@ def measure_words(pages: int, searches: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dormouse-bench-") as folder, closing(Library(Path(folder))) as library:
         fill_library(library, pages)
         began = time.perf_counter()
-        library.begin_indexing()
-        while library.words.count_missing():
-            time.sleep(0.05)
+        index_words(library)
         index_s = time.perf_counter() - began
         key, text = library.catalogue.find_collection("bench").key, MadeUpText(4)
         times = []
@@ -71,10 +70,10 @@ def measure_words(pages: int, searches: int) -> dict[str, Any]:
             library.ranking.search_words(key, question, TOP_K)
             times.append(time.perf_counter() - began)
         size = library.database.fetch_one(INDEX_BYTES)[0]
-    figures = {"index_s": round(index_s, 1), "index_mb": round(size / 1e6, 1)}
     return {
         "pages": pages,
         "words_a_page": LINES * LINE_WORDS,
-        **figures,
+        "index_s": round(index_s, 1),
+        "index_mb": round(size / 1e6, 1),
         "search": summarise_seconds(times[UNCOUNTED:], 3),
     }

@@ -54,7 +54,7 @@ from serving.library.rows import (
     read_collection_row,
 )
 from serving.library.search import Ranking
-from serving.library.stores import FILE, make_store
+from serving.library.stores import FILE, make_store, read_index_choice
 from serving.library.unread_pages import UnreadPages
 from serving.settings import VECTOR_BYTES, Settings
 
@@ -454,7 +454,7 @@ def open_library(settings: Settings) -> Library:
         address=settings.store.get_secret_value(),
         pictures=settings.pictures_folder,
         vector_bytes=settings.vector_bytes,
-        index=IndexChoice(settings.store_index, settings.store_index_pages),
+        index=read_index_choice(settings),
     )
     library.read_only |= settings.read_only
     return library

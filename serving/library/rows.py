@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from serving.documents.page import Line
 from serving.embedders.base import Vectors
 from serving.library.catalogue import CollectionGoneError
 from serving.library.database import Connection, make_key
@@ -83,7 +84,7 @@ def insert_rows(
     if not inserted.rowcount:
         return False
     db.execute(INSERT_VECTORS, make_vectors_row(page_id, new))
-    db.executemany(INSERT_LINES, make_line_rows(page_id, new))
+    db.executemany(INSERT_LINES, make_line_rows(page_id, new.lines))
     return True
 
 
@@ -100,7 +101,7 @@ def insert_copies(db: Connection, number: int, pages: Sequence[CopiedPage], kind
     ]
     db.executemany(INSERT_PAGE, rows)
     db.executemany(INSERT_VECTORS, [make_vectors_row(page.id, page.new) for page in pages])
-    db.executemany(INSERT_LINES, [row for page in pages for row in make_line_rows(page.id, page.new)])
+    db.executemany(INSERT_LINES, [row for page in pages for row in make_line_rows(page.id, page.new.lines)])
 
 
 def make_page_row(number: int, page_id: str, new: NewPage, added: float, original: OriginalKind) -> list[object]:
@@ -113,5 +114,5 @@ def make_vectors_row(page_id: str, new: NewPage) -> list[object]:
     return [page_id, halve(new.vector), line_vectors]
 
 
-def make_line_rows(page_id: str, new: NewPage) -> list[tuple[object, ...]]:
-    return [(page_id, n, line.text, *(line.box or (None,) * 4)) for n, line in enumerate(new.lines or ())]
+def make_line_rows(page_id: str, lines: Sequence[Line] | None) -> list[tuple[object, ...]]:
+    return [(page_id, n, line.text, *(line.box or (None,) * 4)) for n, line in enumerate(lines or ())]

@@ -153,10 +153,11 @@ class Ranking:
 
         Raises CollectionGoneError, LibraryError.
         """
-        if not question or all(hit.line for hit in hits):
+        unmarked = {hit.page.id for hit in hits if hit.line is None and hit.page.read}
+        if not question or not unmarked:
             return [*hits]
         words = self._words.weigh_question(collection, question)
-        return [hit if hit.line or not hit.page.read else self._mark_line(hit, words) for hit in hits]
+        return [self._mark_line(hit, words) if hit.page.id in unmarked else hit for hit in hits]
 
     def _mark_line(self, hit: Hit, words: WeighedWords) -> Hit:
         line = choose_line_with_words(self._catalogue.read_lines(hit.page.id), words) if words.weights else None

@@ -17,6 +17,7 @@ from serving.library.shared_proofs import SharedProofs
 from serving.library.sqlite_database import SqliteDatabase
 from serving.library.vector_index import VectorIndex
 from serving.library.word_index import PostgresWords, SqliteWords, WordIndex
+from serving.settings import Settings
 
 FILE = "library.db"
 """The embedded database, in the library's folder."""
@@ -62,6 +63,10 @@ def make_shared_store(address: Address, pictures: Path | None, index: IndexChoic
 
     kept = PictureRows(database) if pictures is None else SharedPictureFiles(database, pictures)
     return Store(database, kept, PostgresIndex(database, index), PostgresWords(database), SharedProofs(database))
+
+
+def read_index_choice(settings: Settings) -> IndexChoice:
+    return IndexChoice(settings.store_index, settings.store_index_pages)
 
 
 def import_postgres() -> ModuleType:

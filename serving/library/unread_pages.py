@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from serving.documents.page import Line
 from serving.library.database import Database, redo_rolled_back
 from serving.library.records import CollectionKey
-from serving.library.rows import INSERT_LINES
+from serving.library.rows import INSERT_LINES, make_line_rows
 from serving.library.word_index import WordIndex
 
 NEXT = (
@@ -42,8 +42,6 @@ class UnreadPages:
         with self._database.transaction() as db:
             if not db.execute(SET_READ, [True, page_id]).rowcount:
                 return False
-            db.executemany(
-                INSERT_LINES, [(page_id, n, line.text, *(line.box or (None,) * 4)) for n, line in enumerate(lines)]
-            )
+            db.executemany(INSERT_LINES, make_line_rows(page_id, lines))
         self._words.note_pages([page_id])
         return True

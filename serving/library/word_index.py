@@ -13,9 +13,9 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from serving.library.catalogue import CollectionGoneError, sql_placeholders
 from serving.library.database import Connection, Database, LibraryError
@@ -24,6 +24,7 @@ from serving.library.records import ABSENT, CollectionKey, Selection
 from serving.library.sqlite_database import SqliteDatabase, make_words
 from serving.library.words import WHOLE, WeighedWords, split_words, weigh_words
 
+T = TypeVar("T")
 MOST_ASKED = 96
 """Different words of a question that are counted, the whole ones first."""
 COMMON = 20_000
@@ -99,10 +100,8 @@ class WordIndex(ABC):
 
         Raises CollectionGoneError, LibraryError; BadValueError for a selection of what is not there.
         """
-        if key == ABSENT:
-            return FoundPages()
-        with self._database.snapshot() as db:
-            collection = self._find_collection(db, key)
+
+        def find(db: Connection, collection: int) -> FoundPages:
             where, values = self._select_pages(db, collection, of)
             words = self._weigh_words(db, collection, question)
             weights = words.weights
@@ -112,32 +111,35 @@ class WordIndex(ABC):
             found = " UNION ALL ".join([self._write_match(collection)] * len(weights))
             select = RANKED.format(share=LONG_PAGES, found=found, pages=OF_PAGES if where else "", where=where)
             ranked = db.execute(select, [*given, collection, *values, count]).fetchall()
-        whole = sum(weights.values())
-        return FoundPages([(str(page_id), float(score) / whole) for page_id, score in ranked], words)
+            whole = sum(weights.values())
+            return FoundPages([(str(page_id), float(score) / whole) for page_id, score in ranked], words)
+
+        return self._ask(key, find, FoundPages())
 
     def find_exact(self, key: CollectionKey, word: str, most: int, of: Selection) -> list[str]:
         """Return the ids of the pages that have a word; none where more than `most` do. Raises as `find_pages`."""
-        if key == ABSENT:
-            return []
-        with self._database.snapshot() as db:
-            collection = self._find_collection(db, key)
+
+        def find(db: Connection, collection: int) -> list[str]:
             where, values = self._select_pages(db, collection, of)
             select = WITH_WORD.format(match=self._write_match(collection), pages=OF_PAGES if where else "", where=where)
             rows = db.execute(select, [1.0, self._quote(word), collection, *values, most + 1]).fetchall()
-        return [] if len(rows) > most else [str(page_id) for (page_id,) in rows]
+            return [] if len(rows) > most else [str(page_id) for (page_id,) in rows]
+
+        return self._ask(key, find, [])
 
     def weigh_question(self, key: CollectionKey, question: str) -> WeighedWords:
         """Return the words of a question that pages of the collection have. Raises as `find_pages`."""
-        if key == ABSENT:
-            return WeighedWords()
-        with self._database.snapshot() as db:
-            return self._weigh_words(db, self._find_collection(db, key), question)
+        return self._ask(key, lambda db, collection: self._weigh_words(db, collection, question), WeighedWords())
 
-    def _find_collection(self, db: Connection, key: CollectionKey) -> int:
-        row = db.execute("SELECT id FROM collections WHERE key = ?", [key]).fetchone()
-        if row is None:
-            raise CollectionGoneError
-        return int(row[0])
+    def _ask(self, key: CollectionKey, find: Callable[[Connection, int], T], nothing: T) -> T:
+        """Return what is found in a collection, by its number; `nothing` where there is none yet."""
+        if key == ABSENT:
+            return nothing
+        with self._database.snapshot() as db:
+            row = db.execute("SELECT id FROM collections WHERE key = ?", [key]).fetchone()
+            if row is None:
+                raise CollectionGoneError
+            return find(db, int(row[0]))
 
     def _weigh_words(self, db: Connection, collection: int, question: str) -> WeighedWords:
         words = choose_words(question)
@@ -260,34 +262,16 @@ class SqliteWords(WordIndex):
     def __init__(self, database: SqliteDatabase) -> None:
         super().__init__(database)
 
-    def find_pages(self, key: CollectionKey, question: str, count: int, of: Selection) -> FoundPages:
-        """Return what is found; nothing where the index is damaged, which is made again then."""
+    def _ask(self, key: CollectionKey, find: Callable[[Connection, int], T], nothing: T) -> T:
+        """Return what is found; `nothing` where the index is damaged, which is made again then."""
         try:
-            return super().find_pages(key, question, count, of)
+            return super()._ask(key, find, nothing)
         except LibraryError as error:
-            self._mend(error)
-            return FoundPages()
-
-    def find_exact(self, key: CollectionKey, word: str, most: int, of: Selection) -> list[str]:
-        try:
-            return super().find_exact(key, word, most, of)
-        except LibraryError as error:
-            self._mend(error)
-            return []
-
-    def weigh_question(self, key: CollectionKey, question: str) -> WeighedWords:
-        try:
-            return super().weigh_question(key, question)
-        except LibraryError as error:
-            self._mend(error)
-            return WeighedWords()
-
-    def _mend(self, error: LibraryError) -> None:
-        """Make the index again where it is at fault, else raise the error."""
-        if not is_fault_of_words(error):
-            raise error
-        if self._thread is not None:
-            self._make_again(error)
+            if not is_fault_of_words(error):
+                raise
+            if self._thread is not None:
+                self._make_again(error)
+            return nothing
 
     def _index(self, ids: Sequence[str]) -> None:
         try:

@@ -26,7 +26,7 @@ from serving.cloud.credentials import STORE, load_keys  # before the library: se
 from serving.errors import BadValueError, ServingError
 from serving.library.backup import Backup
 from serving.library.library import Library
-from serving.library.records import IndexChoice
+from serving.library.stores import read_index_choice
 from serving.settings import Settings
 from serving.system.files import copy_file
 from ui.access.password import PasswordGate, is_open_to_all
@@ -56,8 +56,7 @@ class HostedPage:
         check_place(Settings(), backup)
         self._settings = Settings(data=data, store=SecretStr(""))  # these are in the snapshot: the address is not
         address = "" if backup is not None else read_store_address
-        memory = self._settings.vector_bytes
-        index = IndexChoice(self._settings.store_index, self._settings.store_index_pages)
+        memory, index = self._settings.vector_bytes, read_index_choice(self._settings)
         self.library = Library(data, backup, address=address, open_now=False, vector_bytes=memory, index=index)
         targets = configure_targets(workers, self._settings, kept)
         self.service = Service(targets, self.library, self._settings, engines=False)
